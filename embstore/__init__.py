@@ -1,0 +1,58 @@
+"""Embedding tables that do not fit in RAM, looked up like those that do.
+
+>>> import embstore
+>>> store = embstore.build("tests/data/words.txt", words_target)
+>>> store[["like", "the", "country"]].shape
+(3, 8)
+"""
+
+from embstore.build import build
+from embstore.errors import (
+    DuplicateWordError,
+    EmbstoreError,
+    IdRangeError,
+    IdTypeError,
+    MissingWordError,
+    PartitionSizeError,
+    RowError,
+    SourceError,
+    StoreBusyError,
+    StoreClosedError,
+    StoreCorruptError,
+    StoreError,
+    StoreExistsError,
+    StoreNotFoundError,
+    StoreVersionError,
+)
+from embstore.ops import embedding_lookup
+from embstore.plan import LookupPlan
+from embstore.store import EmbeddingStore, open
+from embstore.verify import verify
+from embstore.version import __version__
+from embstore.writer import StoreWriter
+
+__all__ = [
+    "DuplicateWordError",
+    "EmbeddingStore",
+    "EmbstoreError",
+    "IdRangeError",
+    "IdTypeError",
+    "LookupPlan",
+    "MissingWordError",
+    "PartitionSizeError",
+    "RowError",
+    "SourceError",
+    "StoreBusyError",
+    "StoreClosedError",
+    "StoreCorruptError",
+    "StoreError",
+    "StoreExistsError",
+    "StoreNotFoundError",
+    "StoreVersionError",
+    "StoreWriter",
+    "__version__",
+    "build",
+    "embedding_lookup",
+    "open",
+    "verify",
+]

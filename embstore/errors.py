@@ -1,0 +1,106 @@
+"""What can go wrong, as a tree whose branches are what a handler would do.
+
+Every error is also the builtin that a caller who never heard of embstore would catch::
+
+    EmbstoreError
+    ├── IdTypeError            (TypeError)          ids that are not integers
+    ├── IdRangeError           (IndexError)         an id that the table does not have
+    ├── MissingWordError       (KeyError)           a word that the table does not have
+    ├── PartitionSizeError     (ValueError)         partitions of other sizes than the strategy's
+    ├── SourceError            (ValueError)         the input of a build: file, line, what to do
+    │   └── RowError                                a row that cannot be stored
+    │       └── DuplicateWordError                  its word came before
+    └── StoreError                                  the store on disk
+        ├── StoreNotFoundError (FileNotFoundError)  nothing there, or not a store
+        ├── StoreExistsError   (FileExistsError)    the target of a build is taken
+        ├── StoreBusyError     (BlockingIOError)    another build writes to the same target
+        ├── StoreClosedError   (ValueError)         used after ``close()``
+        ├── StoreVersionError  (ValueError)         needs a newer embstore
+        └── StoreCorruptError  (ValueError)         damaged: restore it or build it again
+
+A full or failing disk stays the ``OSError`` that the system raised.
+"""
+
+
+class EmbstoreError(Exception):
+    """The root of embstore's own errors."""
+
+
+class IdTypeError(EmbstoreError, TypeError):
+    """Ids that are not integers."""
+
+
+class IdRangeError(EmbstoreError, IndexError):
+    """An id below 0, or at or above the table's row count."""
+
+
+class MissingWordError(EmbstoreError, KeyError):
+    """A word that is not in the vocabulary, or a store that has no vocabulary."""
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument, which would quote a whole sentence.
+        return str(self.args[0]) if self.args else ""
+
+
+class PartitionSizeError(EmbstoreError, ValueError):
+    """Partitions whose sizes are not those that their strategy gives."""
+
+
+class SourceError(EmbstoreError, ValueError):
+    """Input that a build cannot take."""
+
+
+class RowError(SourceError):
+    """A row that cannot be stored.
+
+    Attributes
+    ----------
+    position : int
+        Where it stands among the rows of the ``write`` that was refused, from 0.
+    problem : str
+        What is wrong with it.
+    """
+
+    def __init__(self, problem: str, position: int) -> None:
+        super().__init__(f"row {position} of this write: {problem}")
+        self.problem = problem
+        self.position = position
+
+
+class DuplicateWordError(RowError):
+    """A word that the table already has."""
+
+    def __init__(self, word: str, position: int, first_id: int) -> None:
+        super().__init__(
+            f"the word {word!r} already has id {first_id}; remove one of the two, or keep the "
+            'first with on_duplicate="first" (--on-duplicate first on the command line)',
+            position,
+        )
+
+
+class StoreError(EmbstoreError):
+    """Something about the store on disk."""
+
+
+class StoreNotFoundError(StoreError, FileNotFoundError):
+    """There is no store at this path."""
+
+
+class StoreExistsError(StoreError, FileExistsError):
+    """The target of a build exists already."""
+
+
+class StoreBusyError(StoreError, BlockingIOError):
+    """Another build is writing to the same target."""
+
+
+class StoreClosedError(StoreError, ValueError):
+    """The store was closed."""
+
+
+class StoreVersionError(StoreError, ValueError):
+    """The store needs a newer embstore than this one."""
+
+
+class StoreCorruptError(StoreError, ValueError):
+    """What is on disk contradicts itself."""

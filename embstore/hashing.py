@@ -1,0 +1,102 @@
+"""At which id is a word? An open-addressing hash table in one array of uint64.
+
+A slot holds the upper 24 bits of a word's hash above the word's id plus one, or 0 if it is empty;
+`embstore.layout` specifies it. Probing is linear and vectorised: a whole batch takes one step at a
+time, and words that are done drop out. Most are done after the first step.
+
+A slot whose 24 bits agree is a candidate, not a hit: the caller compares the words themselves.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embstore.layout import SLOT_ID_BITS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+_ID_MASK = np.uint64((1 << SLOT_ID_BITS) - 1)
+_ONE = np.uint64(1)
+
+
+def slot_count_for(word_count: int) -> int:
+    """Return how many slots serve ``word_count`` words: a power of two, at most half of it full."""
+    return 1 << max(2 * word_count, 2).bit_length()
+
+
+def find(
+    slots: NDArray[np.uint64],
+    hashes: NDArray[np.uint64],
+    probe_count: int,
+    confirm: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]],
+) -> NDArray[np.int64]:
+    """Return the id of each word, -1 where the table does not have it.
+
+    Parameters
+    ----------
+    slots : ndarray of uint64, shape (power of two,)
+        The table.
+    hashes : ndarray of uint64, shape (n,)
+        The words' hashes.
+    probe_count : int
+        How many slots to look at, at the most.
+    confirm : callable
+        Told positions in ``hashes`` and candidate ids, says which are the same word.
+    """
+    ids = np.full(len(hashes), -1, np.int64)
+    mask = np.uint64(len(slots) - 1)
+    pending = np.arange(len(hashes))
+    places = hashes & mask
+    for _ in range(probe_count):
+        entries = slots[places]
+        alike = (entries ^ hashes[pending]) <= _ID_MASK
+        candidates = np.flatnonzero(alike & (entries != 0))
+        searching = entries != 0
+        if candidates.size:
+            found = ((entries[candidates] & _ID_MASK) - _ONE).astype(np.int64)
+            hit = confirm(pending[candidates], found)
+            ids[pending[candidates[hit]]] = found[hit]
+            searching[candidates[hit]] = False
+        pending = pending[searching]
+        if not pending.size:
+            break
+        places = (places[searching] + _ONE) & mask
+    return ids
+
+
+def insert(slots: NDArray[np.uint64], hashes: NDArray[np.uint64], first_id: int) -> int:
+    """Put new words into the table, with ids ``first_id``, ``first_id + 1``, ...
+
+    Parameters
+    ----------
+    slots : ndarray of uint64, shape (power of two,)
+        The table, changed in place; it must have room.
+    hashes : ndarray of uint64, shape (n,)
+        Hashes of words that are not in the table, and different from each other.
+    first_id : int
+        Id of the first one.
+
+    Returns
+    -------
+    probe_count : int
+        The most slots that one of these words had to look at.
+    """
+    mask = np.uint64(len(slots) - 1)
+    numbers = np.arange(first_id + 1, first_id + 1 + len(hashes), dtype=np.uint64)
+    entries = (hashes & ~_ID_MASK) | numbers
+    places = hashes & mask
+    probe_count = 0
+    while entries.size:
+        free = slots[places] == 0
+        # Of several words that want one slot, the last written stays; the others see it and go on.
+        slots[places[free]] = entries[free]
+        waiting = slots[places] != entries
+        entries = entries[waiting]
+        places = (places[waiting] + _ONE) & mask
+        probe_count += 1
+    return probe_count

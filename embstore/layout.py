@@ -1,0 +1,216 @@
+"""What lies on disk? The format of a store, version 1.
+
+A store is a directory that any Zarr v3 reader can open. Everything here is persistent: changing a
+name or a number below changes the format. ::
+
+    glove.embstore/
+      zarr.json                    group; attributes["embstore"] is the manifest, written last
+      partitions/zarr.json         group
+      partitions/0/zarr.json       array, shape (rows of partition 0, *row_shape)
+      partitions/0/c/0/0           its chunk 0
+      partitions/0/c/1/0           its chunk 1
+      partitions/1/...
+      vocabulary/zarr.json         group; only where rows have words
+      vocabulary/bytes/...         array of uint8: the words, UTF-8, one after the other
+      vocabulary/offsets/...       array of int64, rows + 1 of them
+      vocabulary/slots/...         array of uint64: an open-addressing hash table
+
+Goals: one row is one short read; any Zarr reader gets the rows, without embstore; what is damaged
+is noticed. Not goals: changing a row in place, compression (a layout of another name may add it).
+
+**Arrays.** Every array is Zarr v3, regular chunks that span all axes but the first, chunk keys
+``default`` with separator ``/``, fill value 0, codecs ``[bytes (little endian), crc32c]``. A chunk
+file therefore is ``chunk_rows`` rows in C order, from byte 0, then 4 bytes: their CRC-32C, little
+endian. The last chunk of an array has full size too, its tail is zeros; every chunk is present,
+also one that is all zeros. Each array's ``attributes["embstore"]["chunk_crc32c"]`` lists those
+checksums as integers, chunk after chunk, so that two chunk files that were swapped are noticed.
+
+**Partitions.** Id ``i`` of a table of ``rows`` ids in ``partition_count`` partitions ``P`` is
+
+* ``mod``: row ``i // P`` of partition ``i % P``;
+* ``div``: with ``base, extra = divmod(rows, P)``, row ``i - (p * base + min(p, extra))`` of
+  partition ``p = max(i // (base + 1), (i - extra) // base)``.
+
+Row ``r`` of a partition is row ``r % chunk_rows`` of its chunk ``r // chunk_rows``. All partitions
+share one ``chunk_rows``, a power of two. A partition may be empty: it has no chunk then.
+
+**Manifest.** A JSON object; a reader refuses a ``format_version`` above its own, and any name in
+``requires`` that it does not know. ::
+
+    format_version    1
+    requires          []
+    rows              number of ids
+    row_shape         shape of one row, for example [300]; [] where a row is a scalar
+    dtype             "float16", "float32", "float64", "int8" ... "int64", "uint8" ... "uint64"
+    partition_count   P
+    strategy          "mod" or "div"
+    layout            "raw"
+    chunk_rows        rows in a chunk of a partition
+    unk               the word whose row stands for unknown words, or null
+    vocabulary        null, or {"hash": "xxh3_64", "probe_count": ..., "bytes": A, "offsets": A,
+                      "slots": A}, each A being {"length": elements, "chunk_rows": elements}
+    source            where the rows came from, an object for people
+    created_by        what wrote the store, for example "embstore 0.1.0"
+
+**Vocabulary.** Word ``i`` is ``bytes[offsets[i] : offsets[i + 1]]``. ``slots`` has a power of two
+of elements. A slot is 0 if empty, else ``(hash & ~(2**40 - 1)) | (id + 1)``: the upper 24 bits of
+the word's hash above its id plus one. The hash is XXH3, 64 bits, seed 0, of the word's bytes. A
+word is looked for from slot ``hash % len(slots)`` on, slot after slot, around the end, until its
+id is found, or an empty slot, or ``probe_count`` slots were seen. A hit counts only when the bytes
+are equal: a hash is not a word.
+
+Worked example: 10 float32 rows of 3, ``mod`` over 4 partitions, ``chunk_rows`` 2. Id 9 is row 2 of
+partition 1 (9 % 4, 9 // 4), so row 0 of its chunk 1: bytes 0 to 11 of ``partitions/1/c/1/0``, a
+file of 2 * 3 * 4 + 4 = 28 bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+FORMAT_VERSION: Final = 1
+METADATA: Final = "zarr.json"
+ATTRIBUTE: Final = "embstore"
+CHECKSUMS: Final = "chunk_crc32c"
+CHECKSUM_BYTES: Final = 4
+RAW: Final = "raw"
+
+PARTITIONS: Final = "partitions"
+VOCABULARY: Final = "vocabulary"
+WORD_BYTES: Final = "bytes"
+WORD_OFFSETS: Final = "offsets"
+WORD_SLOTS: Final = "slots"
+VOCABULARY_DTYPES: Final = {WORD_BYTES: "uint8", WORD_OFFSETS: "int64", WORD_SLOTS: "uint64"}
+
+WORD_HASH: Final = "xxh3_64"
+SLOT_ID_BITS: Final = 40
+MAX_ROWS: Final = (1 << SLOT_ID_BITS) - 1
+MAX_ROW_BYTES: Final = 1 << 30
+
+DTYPES: Final = (
+    *("float16", "float32", "float64"),
+    *("int8", "int16", "int32", "int64"),
+    *("uint8", "uint16", "uint32", "uint64"),
+)
+
+# Chunks of 45 to 90 MiB: large enough that a table of terabytes is some ten thousand files, small
+# enough to be buffered, one for each partition, while a store is written.
+MAX_CHUNK_BYTES: Final = 90 << 20
+# Below this size a chunk is not cut further to save the padding behind the last row.
+SMALL_CHUNK_BYTES: Final = 64 << 10
+
+
+def choose_chunk_rows(rows: int, row_bytes: int, max_chunk_bytes: int = MAX_CHUNK_BYTES) -> int:
+    """Return the power of two that suits an array of ``rows`` rows as its chunk.
+
+    The largest one whose chunk has at most ``max_chunk_bytes`` and whose padding behind the last
+    row is at most an eighth of the rows; the second holds for chunks over 64 KiB only.
+
+    Examples
+    --------
+    >>> choose_chunk_rows(1_000_000, 1200)  # 75 MiB
+    65536
+    >>> choose_chunk_rows(7631, 1536)  # one chunk of 8192 rows, 7 % of it padding
+    8192
+    >>> choose_chunk_rows(4097, 1536)  # 8192 or 4096 would store nearly twice the rows
+    512
+    """
+    chunk_rows = 1 << max(rows - 1, 0).bit_length()
+    while chunk_rows > 1 and chunk_rows * row_bytes > max_chunk_bytes:
+        chunk_rows //= 2
+    while chunk_rows * row_bytes > SMALL_CHUNK_BYTES and -rows % chunk_rows > rows // 8:
+        chunk_rows //= 2
+    return chunk_rows
+
+
+@dataclass(frozen=True, slots=True)
+class RawArray:
+    """One array of the store in the raw layout.
+
+    Parameters
+    ----------
+    name : str
+        Its path inside the store, for example ``"partitions/0"``.
+    shape : tuple of int
+        Rows first.
+    dtype : numpy.dtype
+        Little endian.
+    chunk_rows : int
+        Rows in a chunk.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunk_rows: int
+
+    @property
+    def chunk_count(self) -> int:
+        """Number of chunk files."""
+        return -(-self.shape[0] // self.chunk_rows)
+
+    @property
+    def chunk_shape(self) -> tuple[int, ...]:
+        """Shape of one chunk."""
+        return (self.chunk_rows, *self.shape[1:])
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of rows in a chunk file; the checksum comes after them."""
+        return math.prod(self.chunk_shape) * self.dtype.itemsize
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of a chunk file."""
+        return self.chunk_bytes + CHECKSUM_BYTES
+
+    @property
+    def metadata_name(self) -> str:
+        """Path of the array's metadata inside the store."""
+        return f"{self.name}/{METADATA}"
+
+    def chunk_name(self, chunk: int) -> str:
+        """Return the path of a chunk file inside the store."""
+        return "/".join([self.name, "c", str(chunk), *["0"] * (len(self.shape) - 1)])
+
+    def differences(self, metadata: dict[str, Any]) -> list[str]:
+        """Say where Zarr metadata is not this array's.
+
+        Returns
+        -------
+        list of str
+            One sentence for each difference; empty if ``metadata`` describes this array.
+        """
+        separator = {"name": "default", "configuration": {"separator": "/"}}
+        chunks = {"name": "regular", "configuration": {"chunk_shape": list(self.chunk_shape)}}
+        numbers: dict[str, Any] = {"name": "bytes"}
+        if self.dtype.itemsize > 1:
+            numbers["configuration"] = {"endian": "little"}
+        expected = {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": list(self.shape),
+            "data_type": self.dtype.name,
+            "chunk_grid": chunks,
+            "chunk_key_encoding": separator,
+            "codecs": [numbers, {"name": "crc32c"}],
+        }
+        return [
+            f"{key} is {metadata.get(key)!r}, expected {value!r}"
+            for key, value in expected.items()
+            if metadata.get(key) != value
+        ]
+
+
+def partition_name(partition: int) -> str:
+    """Return the path of a partition's array inside the store."""
+    return f"{PARTITIONS}/{partition}"
+
+
+def vocabulary_name(part: str) -> str:
+    """Return the path of one of the vocabulary's arrays inside the store."""
+    return f"{VOCABULARY}/{part}"

@@ -1,0 +1,301 @@
+"""What does a store say about itself?
+
+The manifest stands in the attributes of the store's root group; `embstore.layout` specifies it.
+Reading one takes nothing on trust: every field is there, of its type and within its bounds, or the
+store is refused before a byte of its rows is touched.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embstore import layout
+from embstore.errors import StoreCorruptError, StoreNotFoundError, StoreVersionError
+from embstore.layout import RawArray
+from embstore.partitions import STRATEGIES, Partitioning, Strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# No file may be larger; a hostile or broken number is refused before it is multiplied further.
+MAX_BYTES = 1 << 56
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySize:
+    """Length and chunk size of a one-dimensional array."""
+
+    length: int
+    chunk_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class VocabularyManifest:
+    """What the manifest says about the words: the arrays' sizes and the longest probe."""
+
+    probe_count: int
+    sizes: dict[str, ArraySize]
+
+    def __post_init__(self) -> None:
+        for array in map(self.array, self.sizes):
+            # Chunks of an array are mapped next to each other, so they must end on a page.
+            if array.chunk_count > 1 and array.chunk_bytes % layout.SMALL_CHUNK_BYTES:
+                raise ValueError(f"{array.name} has chunks of {array.chunk_bytes} bytes")
+
+    def array(self, part: str) -> RawArray:
+        """Return the array ``part``: ``bytes``, ``offsets`` or ``slots``."""
+        size = self.sizes[part]
+        dtype = np.dtype(layout.VOCABULARY_DTYPES[part])
+        return RawArray(layout.vocabulary_name(part), (size.length,), dtype, size.chunk_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a store says about itself; the fields are those of the format.
+
+    Raises
+    ------
+    ValueError
+        If a field is out of its bounds, or fields contradict each other.
+    """
+
+    rows: int
+    row_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    partition_count: int
+    strategy: Strategy
+    chunk_rows: int
+    unk: str | None = None
+    vocabulary: VocabularyManifest | None = None
+    source: dict[str, Any] = field(default_factory=dict)
+    created_by: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rows <= layout.MAX_ROWS:
+            raise ValueError(f"rows must be 0 to {layout.MAX_ROWS}, not {self.rows}")
+        if not 1 <= self.partition_count <= layout.MAX_ROWS:
+            raise ValueError(f"partition count must be 1 or more, not {self.partition_count}")
+        if self.dtype.name not in layout.DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(layout.DTYPES)}, not {self.dtype}")
+        if len(self.row_shape) > 32 or any(axis < 1 for axis in self.row_shape):
+            raise ValueError(f"row shape must have positive axes, 32 at most: {self.row_shape}")
+        if self.chunk_rows < 1 or self.chunk_rows & (self.chunk_rows - 1):
+            raise ValueError(f"chunk_rows must be a power of two, not {self.chunk_rows}")
+        if max(self.rows, self.chunk_rows) * self.row_bytes > MAX_BYTES:
+            raise ValueError(f"{self.rows} rows of {self.row_bytes} bytes are out of bounds")
+        if self.vocabulary is None:
+            if self.unk is not None:
+                raise ValueError(f"unk is {self.unk!r}, but the store has no words")
+            return
+        offsets = self.vocabulary.sizes[layout.WORD_OFFSETS].length
+        slots = self.vocabulary.sizes[layout.WORD_SLOTS].length
+        if offsets != self.rows + 1:
+            raise ValueError(f"{offsets} word offsets, expected {self.rows + 1}")
+        if slots & (slots - 1) or slots <= self.rows:
+            raise ValueError(f"{slots} hash slots for {self.rows} words")
+
+    @property
+    def partitioning(self) -> Partitioning:
+        """How ids are dealt out over the partitions."""
+        return Partitioning(self.rows, self.partition_count, self.strategy)
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of one row."""
+        return math.prod(self.row_shape) * self.dtype.itemsize
+
+    def partition(self, partition: int) -> RawArray:
+        """Return the array of one partition."""
+        shape = (self.partitioning.row_count(partition), *self.row_shape)
+        return RawArray(layout.partition_name(partition), shape, self.dtype, self.chunk_rows)
+
+    def arrays(self) -> Iterator[RawArray]:
+        """Yield every array of the store: the partitions, then the vocabulary's."""
+        for partition in range(self.partition_count):
+            yield self.partition(partition)
+        if self.vocabulary is not None:
+            yield from map(self.vocabulary.array, layout.VOCABULARY_DTYPES)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the manifest as it stands in the root group's attributes."""
+        vocabulary: dict[str, Any] | None = None
+        if self.vocabulary is not None:
+            vocabulary = {"hash": layout.WORD_HASH, "probe_count": self.vocabulary.probe_count}
+            for part, size in self.vocabulary.sizes.items():
+                vocabulary[part] = {"length": size.length, "chunk_rows": size.chunk_rows}
+        return {
+            "format_version": layout.FORMAT_VERSION,
+            "requires": [],
+            "rows": self.rows,
+            "row_shape": list(self.row_shape),
+            "dtype": self.dtype.name,
+            "partition_count": self.partition_count,
+            "strategy": self.strategy,
+            "layout": layout.RAW,
+            "chunk_rows": self.chunk_rows,
+            "unk": self.unk,
+            "vocabulary": vocabulary,
+            "source": self.source,
+            "created_by": self.created_by,
+        }
+
+
+def parse_manifest(document: Any, where: Path) -> Manifest:
+    """Return the manifest that the metadata of a root group holds.
+
+    Raises
+    ------
+    StoreNotFoundError
+        If this is a Zarr group but not a store.
+    StoreVersionError
+        If the store needs a newer embstore.
+    StoreCorruptError
+        If a field is missing, of another type or out of its bounds.
+    """
+    attributes = document.get("attributes") if isinstance(document, dict) else None
+    fields = attributes.get(layout.ATTRIBUTE) if isinstance(attributes, dict) else None
+    if fields is None:
+        raise StoreNotFoundError(
+            f"{where} has no embstore manifest: a Zarr group, but not a store, or one whose build "
+            "did not finish"
+        )
+    reader = _Fields(fields, where, "manifest")
+    version = reader.integer("format_version", low=1)
+    required = reader.get("requires", list)
+    if version > layout.FORMAT_VERSION or required:
+        need = f"format version {version}" if version > layout.FORMAT_VERSION else f"{required}"
+        raise StoreVersionError(
+            f"{where} needs {need}; this embstore reads format version {layout.FORMAT_VERSION} "
+            "without extra features: upgrade it with pip install -U embstore"
+        )
+    if (raw := reader.get("layout", str)) != layout.RAW:
+        raise StoreVersionError(f"{where} has the layout {raw!r}; this embstore reads 'raw'")
+    if (strategy := reader.get("strategy", str)) not in STRATEGIES:
+        raise reader.error("strategy", f"is {strategy!r}, expected 'mod' or 'div'")
+    if (dtype := reader.get("dtype", str)) not in layout.DTYPES:
+        raise reader.error("dtype", f"is {dtype!r}, expected one of {', '.join(layout.DTYPES)}")
+    try:
+        return Manifest(
+            rows=reader.integer("rows"),
+            row_shape=tuple(reader.integers("row_shape")),
+            dtype=np.dtype(dtype).newbyteorder("<"),
+            partition_count=reader.integer("partition_count", low=1),
+            strategy=strategy,  # type: ignore[arg-type]  # checked above
+            chunk_rows=reader.integer("chunk_rows", low=1),
+            unk=reader.get("unk", str, type(None)),
+            vocabulary=_parse_vocabulary(reader.get("vocabulary", dict, type(None)), where),
+            source=reader.get("source", dict),
+            created_by=reader.get("created_by", str),
+        )
+    except StoreCorruptError:
+        raise
+    except ValueError as error:
+        raise StoreCorruptError(f"{where}: the manifest contradicts itself: {error}") from error
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read the manifest of the store at ``path``; errors as `parse_manifest`."""
+    where = path / layout.METADATA
+    if not path.is_dir():
+        raise StoreNotFoundError(f"no store at {path}: {_kind(path)}")
+    if not where.is_file():
+        raise StoreNotFoundError(f"{path} is not a store: it has no {layout.METADATA}")
+    return parse_manifest(read_json(where), where)
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file of the store holds."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise StoreCorruptError(
+            f"{path} is missing; restore it or build the store again"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise StoreCorruptError(f"{path} is not readable JSON: {error}") from error
+
+
+def check_array(store: Path, array: RawArray) -> list[int]:
+    """Compare an array's metadata with what the manifest says; return its chunks' checksums.
+
+    Raises
+    ------
+    StoreCorruptError
+        If the metadata is missing or describes another array.
+    """
+    where = store / array.metadata_name
+    metadata = read_json(where)
+    if not isinstance(metadata, dict):
+        raise StoreCorruptError(f"{where} is not Zarr metadata")
+    if differences := array.differences(metadata):
+        raise StoreCorruptError(f"{where} is not the manifest's array: {'; '.join(differences)}")
+    attributes = metadata.get("attributes")
+    own = attributes.get(layout.ATTRIBUTE) if isinstance(attributes, dict) else None
+    checksums = _Fields(own, where, layout.ATTRIBUTE).integers(layout.CHECKSUMS)
+    if len(checksums) != array.chunk_count:
+        raise StoreCorruptError(
+            f"{where} lists {len(checksums)} checksums for {array.chunk_count} chunks"
+        )
+    return checksums
+
+
+def _parse_vocabulary(fields: Any, where: Path) -> VocabularyManifest | None:
+    if fields is None:
+        return None
+    reader = _Fields(fields, where, "vocabulary")
+    if (name := reader.get("hash", str)) != layout.WORD_HASH:
+        raise StoreVersionError(f"{where}: the word hash is {name!r}, not {layout.WORD_HASH!r}")
+    sizes = {}
+    for part in layout.VOCABULARY_DTYPES:
+        size = _Fields(reader.get(part, dict), where, f"vocabulary.{part}")
+        sizes[part] = ArraySize(
+            length=size.integer("length", high=MAX_BYTES // 8),
+            chunk_rows=size.integer("chunk_rows", low=1, high=MAX_BYTES // 8),
+        )
+    # A ValueError of this is the caller's to translate, like the manifest's own.
+    return VocabularyManifest(reader.integer("probe_count", high=layout.MAX_ROWS), sizes)
+
+
+def _kind(path: Path) -> str:
+    if path.exists():
+        return "it is a file; to make a store from it, use embstore.build"
+    return "no such directory"
+
+
+class _Fields:
+    """Typed access to an untrusted JSON object."""
+
+    def __init__(self, fields: Any, where: Path, name: str) -> None:
+        self._fields, self._where, self._name = fields, where, name
+        if not isinstance(fields, dict):
+            raise StoreCorruptError(f"{where}: {name} is not an object")
+
+    def error(self, key: str, problem: str) -> StoreCorruptError:
+        return StoreCorruptError(f"{self._where}: {key!r} of {self._name} {problem}")
+
+    def get(self, key: str, *kinds: type) -> Any:
+        if key not in self._fields:
+            raise self.error(key, "is missing")
+        value = self._fields[key]
+        if type(value) not in kinds:
+            names = " or ".join(kind.__name__ for kind in kinds)
+            raise self.error(key, f"is a {type(value).__name__}, expected {names}")
+        return value
+
+    def integer(self, key: str, *, low: int = 0, high: int = MAX_BYTES) -> int:
+        value = self.get(key, int)
+        if not low <= value <= high:
+            raise self.error(key, f"is {value}, expected {low} to {high}")
+        return int(value)
+
+    def integers(self, key: str) -> list[int]:
+        values = self.get(key, list)
+        if any(type(value) is not int or not 0 <= value <= MAX_BYTES for value in values):
+            raise self.error(key, "is not a list of counts")
+        return list(values)

@@ -1,0 +1,54 @@
+"""Rows that are too long are scaled down: ``max_norm``.
+
+TensorFlow's ``clip_by_norm``: a row whose L2 norm, over all its axes, exceeds ``max_norm`` is
+multiplied by ``max_norm / norm``; every other row stays as it is, to the bit. Norms are summed in
+float64, so that squares of large float32 numbers do not overflow.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def clip_norms(rows: NDArray[Any], max_norm: float, row_rank: int) -> None:
+    """Scale rows down to ``max_norm``, in place.
+
+    Parameters
+    ----------
+    rows : ndarray of floats, shape (..., *row_shape), C-contiguous
+        The rows.
+    max_norm : float
+        The largest norm, above 0.
+    row_rank : int
+        How many of the last axes are a row's.
+
+    Raises
+    ------
+    ValueError
+        If ``max_norm`` is not above 0.
+    TypeError
+        If the rows are integers.
+
+    Examples
+    --------
+    >>> rows = np.array([[3.0, 4.0], [0.3, 0.4]])
+    >>> clip_norms(rows, 1.0, row_rank=1)
+    >>> rows.tolist()
+    [[0.6, 0.8], [0.3, 0.4]]
+    """
+    if not max_norm > 0:
+        raise ValueError(f"max_norm must be above 0, not {max_norm}")
+    if rows.dtype.kind != "f":
+        raise TypeError(f"max_norm needs rows of floats; these are {rows.dtype}")
+    if not rows.size:
+        return
+    count = int(np.prod(rows.shape[: rows.ndim - row_rank], dtype=np.int64))
+    flat = rows.reshape(count, -1)
+    norms = np.sqrt(np.einsum("ij,ij->i", flat, flat, dtype=np.float64, casting="same_kind"))
+    over = np.flatnonzero(norms > max_norm)
+    flat[over] = flat[over] * (max_norm / norms[over])[:, np.newaxis]

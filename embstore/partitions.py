@@ -1,0 +1,141 @@
+"""Which partition is an id in, and at which row of it?
+
+The arithmetic of TensorFlow's ``partition_strategy``, made total: any row count, any partition
+count, more partitions than rows included. With ``base, extra = divmod(rows, partition_count)``,
+partition ``p`` has ``base + (p < extra)`` rows under both strategies, and
+
+* ``mod`` deals ids out in turn: ``partition = id % P``, ``row = id // P``;
+* ``div`` cuts contiguous pieces, the first ``extra`` of them one row longer.
+
+Thirteen ids over five partitions:
+
+>>> [list(Partitioning(13, 5, "mod").ids_of(p)) for p in range(5)]
+[[0, 5, 10], [1, 6, 11], [2, 7, 12], [3, 8], [4, 9]]
+>>> [list(Partitioning(13, 5, "div").ids_of(p)) for p in range(5)]
+[[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10], [11, 12]]
+
+Source of both: the documentation of ``tf.compat.v1.nn.embedding_lookup``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+Strategy = Literal["mod", "div"]
+STRATEGIES: tuple[str, ...] = get_args(Strategy)
+
+
+@dataclass(frozen=True, slots=True)
+class Partitioning:
+    """A table of ``rows`` ids, cut into ``partition_count`` parts.
+
+    Parameters
+    ----------
+    rows : int
+        Number of ids in the table, 0 or more.
+    partition_count : int
+        Number of partitions, 1 or more; it may exceed ``rows``, some are empty then.
+    strategy : {"mod", "div"}
+        How ids are dealt out; see the module's text.
+
+    Raises
+    ------
+    ValueError
+        For a negative row count, fewer than one partition, or another strategy.
+    """
+
+    rows: int
+    partition_count: int
+    strategy: Strategy
+
+    def __post_init__(self) -> None:
+        if self.rows < 0:
+            raise ValueError(f"rows must be 0 or more, not {self.rows}")
+        if self.partition_count < 1:
+            raise ValueError(f"partition count must be 1 or more, not {self.partition_count}")
+        if self.strategy not in STRATEGIES:
+            raise ValueError(f'strategy must be "mod" or "div", not {self.strategy!r}')
+
+    def row_count(self, partition: int) -> int:
+        """Return how many rows ``partition`` has."""
+        base, extra = divmod(self.rows, self.partition_count)
+        return base + (partition < extra)
+
+    def row_counts(self) -> tuple[int, ...]:
+        """Return how many rows each partition has."""
+        return tuple(self.row_count(partition) for partition in range(self.partition_count))
+
+    def ids_of(self, partition: int) -> range:
+        """Return the ids of ``partition``, in the order of its rows."""
+        if self.strategy == "mod":
+            return range(partition, self.rows, self.partition_count)
+        base, extra = divmod(self.rows, self.partition_count)
+        start = partition * base + min(partition, extra)
+        return range(start, start + base + (partition < extra))
+
+    def locate(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the partition and the row of each id.
+
+        Parameters
+        ----------
+        ids : ndarray of int64, any shape
+            Ids in ``0 .. rows - 1``; this is not checked here.
+
+        Returns
+        -------
+        partition, row : ndarray of int64, the shape of ``ids``
+
+        Examples
+        --------
+        >>> partition, row = Partitioning(13, 5, "mod").locate(np.array([7, 12]))
+        >>> partition.tolist(), row.tolist()
+        ([2, 2], [1, 2])
+        """
+        count = self.partition_count
+        if self.strategy == "mod":
+            if count & (count - 1) == 0:
+                return ids & (count - 1), ids >> (count.bit_length() - 1)
+            row = ids // count
+            return ids - row * count, row
+        base, extra = divmod(self.rows, count)
+        # TensorFlow's formula. Where base is 0, every id is below `extra` and the second
+        # quotient is negative, so the divisor only has to be non-zero.
+        partition = np.maximum(ids // (base + 1), (ids - extra) // max(base, 1))
+        return partition, ids - (partition * base + np.minimum(partition, extra))
+
+    def spread(self, start: int, stop: int) -> Iterator[tuple[int, slice]]:
+        """Say where the consecutive ids ``start .. stop - 1`` go.
+
+        Yields
+        ------
+        partition : int
+        piece : slice
+            The elements of the sequence ``start .. stop - 1`` that belong to ``partition``; they
+            are consecutive rows of it.
+
+        Examples
+        --------
+        >>> list(Partitioning(13, 5, "div").spread(4, 7))
+        [(1, slice(0, 2, 1)), (2, slice(2, 3, 1))]
+        """
+        length = stop - start
+        if self.strategy == "mod":
+            for offset in range(min(self.partition_count, length)):
+                partition = (start + offset) % self.partition_count
+                yield partition, slice(offset, length, self.partition_count)
+            return
+        done = 0
+        while done < length:
+            first = np.array([start + done], np.int64)
+            partition = int(self.locate(first)[0][0])
+            end = min(self.ids_of(partition).stop - start, length)
+            yield partition, slice(done, end, 1)
+            done = end

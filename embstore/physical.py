@@ -1,0 +1,123 @@
+"""Where in one address space is a row? The chunk-major numbering of the whole store.
+
+A reader lays all chunks out at equal distances in one address space, partition after partition.
+Numbering rows by their place there turns "partition, chunk, row of the chunk" into one integer,
+the physical row, which carries the whole planner: sorting physical rows sorts by partition, chunk
+and row at once, ``physical // stride_rows`` is the chunk, and the store is one array with one
+stride.
+
+The distance, ``stride_rows``, is the smallest number of rows that covers a chunk and whose bytes
+are a multiple of the alignment: 2 MiB, so that a chunk can be mapped by 2 MiB pages. Both are powers
+of two times the row, so it is a power of two too. What lies between the end of a chunk and the next
+stride is address space, not memory, and is never addressed. Physical rows belong to a reader, not
+to the format.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from embstore.partitions import Partitioning
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from embstore.manifest import Manifest
+
+HUGE_PAGE_BYTES = 2 << 20
+# The alignments to try: huge pages if the address space they cost is within bounds, else less.
+ALIGNMENTS = (HUGE_PAGE_BYTES, 64 << 10, mmap.PAGESIZE)
+# Address space is plentiful (128 TiB), but many stores may be open at once.
+FREE_ADDRESS_BYTES = 64 << 30
+MAX_ADDRESS_FACTOR = 8
+
+
+@dataclass(frozen=True, slots=True)
+class PhysicalRows:
+    """The numbering of a store's rows by their place in the address space.
+
+    Parameters
+    ----------
+    partitioning : Partitioning
+        How ids are dealt out.
+    chunk_rows, stride_rows : int
+        Rows in a chunk, and from the begin of one chunk to that of the next. Powers of two.
+
+    Examples
+    --------
+    Ten ids, ``mod`` over two partitions, chunks of 4 rows at distances of 8:
+
+    >>> import numpy as np
+    >>> numbering = PhysicalRows(Partitioning(10, 2, "mod"), chunk_rows=4, stride_rows=8)
+    >>> numbering.number(np.arange(10)).tolist()
+    [0, 16, 1, 17, 2, 18, 3, 19, 8, 24]
+    """
+
+    partitioning: Partitioning
+    chunk_rows: int
+    stride_rows: int
+
+    def __post_init__(self) -> None:
+        if self.stride_rows < self.chunk_rows:
+            raise ValueError(
+                f"a stride of {self.stride_rows} rows for {self.chunk_rows} in a chunk"
+            )
+
+    @property
+    def chunks_per_partition(self) -> int:
+        """Chunk places of each partition; the last one of a shorter partition may be empty."""
+        return -(-self.partitioning.row_count(0) // self.chunk_rows)
+
+    @property
+    def chunk_count(self) -> int:
+        """Chunk places in the address space."""
+        return self.chunks_per_partition * self.partitioning.partition_count
+
+    def number(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the physical row of each id.
+
+        Parameters
+        ----------
+        ids : ndarray of int64, any shape
+            In range; this is not checked here.
+
+        Returns
+        -------
+        physical : ndarray of int64, the shape of ``ids``
+        """
+        chunks = self.chunks_per_partition
+        gap_rows = self.stride_rows - self.chunk_rows
+        if self.partitioning.partition_count == 1:
+            physical = row = ids
+        else:
+            partition, row = self.partitioning.locate(ids)
+            physical = partition * (chunks * self.stride_rows) + row
+        if gap_rows and chunks > 1:
+            physical = physical + (row >> (self.chunk_rows.bit_length() - 1)) * gap_rows
+        return physical
+
+    def chunk_place(self, partition: int, chunk: int) -> int:
+        """Return the place of a partition's chunk in the address space, counted in strides."""
+        return partition * self.chunks_per_partition + chunk
+
+    def chunk_at(self, place: int) -> tuple[int, int]:
+        """Return the partition and the chunk at a place in the address space."""
+        return divmod(place, self.chunks_per_partition)
+
+
+def physical_rows(manifest: Manifest) -> PhysicalRows:
+    """Return the numbering for a store, with the best alignment that its address space allows."""
+    row_bytes = manifest.row_bytes
+    longest = manifest.partition(0)
+    place_count = longest.chunk_count * manifest.partition_count
+    limit = max(FREE_ADDRESS_BYTES, MAX_ADDRESS_FACTOR * place_count * longest.chunk_bytes)
+    stride_rows = manifest.chunk_rows
+    for alignment in ALIGNMENTS:
+        stride_rows = max(manifest.chunk_rows, alignment // math.gcd(row_bytes, alignment))
+        if place_count * stride_rows * row_bytes <= limit:
+            break
+    return PhysicalRows(manifest.partitioning, manifest.chunk_rows, stride_rows)

@@ -1,0 +1,43 @@
+"""How do rows get from disk into an array? Two readers behind one protocol.
+
+`embstore.readers.mapped` takes them out of one address space over all chunk files; it is the fast
+one. `embstore.readers.chunked` fetches chunk after chunk through zarr; it works wherever zarr does.
+Both give the same rows, to the bit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from embstore.physical import PhysicalRows
+
+
+class Reader(Protocol):
+    """Rows by physical row.
+
+    Attributes
+    ----------
+    numbering : PhysicalRows
+        The numbering of rows that `read` takes.
+    page_bytes : int or None
+        The least that it reads: a page of this size, or None for whole chunks.
+    """
+
+    numbering: PhysicalRows
+    page_bytes: int | None
+
+    def read(self, physical: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Fill ``out`` with rows.
+
+        Parameters
+        ----------
+        physical : ndarray of int64, any shape
+            Physical rows, in request order; in range.
+        out : ndarray, shape ``physical.shape + row_shape``, C-contiguous
+            Where the rows go.
+        """
+        ...

@@ -1,0 +1,177 @@
+r"""How is a text file read without holding it? In blocks that end at a newline.
+
+Plain files and ``.gz``, ``.bz2``, ``.xz`` and ``.zip`` are read as streams. Lines end at ``\n``
+and nowhere else: U+0085, U+2028 and their like are letters of words.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import zipfile
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import IO, TYPE_CHECKING, Any
+
+from embstore.errors import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+BLOCK_BYTES = 4 << 20
+MAX_LINE_BYTES = 64 << 20
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some whole lines of a file.
+
+    Attributes
+    ----------
+    data : bytes
+        The lines; the last one of the file may lack its newline.
+    first_line : int
+        The number of the first line, from 1.
+    bytes_done : int
+        How far the file is read, in bytes of the file (compressed ones, where it is).
+    unterminated : bool
+        Whether the last line of the file is in this block and lacks its newline.
+    """
+
+    data: bytes
+    first_line: int
+    bytes_done: int
+    unterminated: bool = False
+
+
+class TextFile:
+    """A text file, compressed or not.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its last suffix says how it is compressed.
+    member : str or None
+        The member of a ``.zip``; not needed if it has only one.
+
+    Raises
+    ------
+    SourceError
+        If there is no such file or member.
+    """
+
+    def __init__(self, path: Path, member: str | None = None) -> None:
+        self.path = path
+        self.suffix = path.suffix.lower()
+        if not path.exists():
+            raise SourceError(f"no such file: {path}")
+        if not path.is_file():
+            raise SourceError(f"{path} is not a file; expected a text file of vectors")
+        if member is not None and self.suffix != ".zip":
+            raise SourceError(f"{path} is not a .zip, so it has no member {member!r}")
+        self.byte_count = path.stat().st_size
+        self.member = self._only_member(member) if self.suffix == ".zip" else None
+        self.name = f"{path}[{self.member}]" if self.member else str(path)
+
+    def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+        """Yield the file's lines in blocks of about ``block_bytes``, without empty ones at its end.
+
+        Raises
+        ------
+        SourceError
+            If the file cannot be decompressed, or a line is longer than 64 MiB.
+        """
+        # One block is held back, because only the last one is trimmed.
+        held: Block | None = None
+        for block in self._whole_lines(block_bytes):
+            if held is not None:
+                yield held
+            held = block
+        if held is not None and (data := held.data.rstrip(b"\r\n")):
+            yield replace(held, data=data)
+
+    def _whole_lines(self, block_bytes: int) -> Iterator[Block]:
+        first_line = 1
+        rest = bytearray()  # A line's begin, until its end is read.
+        with self.path.open("rb") as raw, self._decompressed(raw) as stream:
+            while piece := self._read(stream, block_bytes):
+                if first_line == 1 and not rest:
+                    piece = piece.removeprefix(BYTE_ORDER_MARK)
+                end = piece.rfind(b"\n") + 1
+                if not end:
+                    rest += piece
+                    self._check_length(rest, first_line)
+                    continue
+                block = Block(bytes(rest) + piece[:end], first_line, raw.tell())
+                rest[:] = piece[end:]
+                yield block
+                first_line += block.data.count(b"\n")
+            if rest:
+                yield Block(bytes(rest), first_line, self.byte_count, unterminated=True)
+
+    def _check_length(self, rest: bytearray, line: int) -> None:
+        if len(rest) > MAX_LINE_BYTES:
+            raise SourceError(
+                f"{self.name}:{line}: no newline within {MAX_LINE_BYTES >> 20} MiB; "
+                "is this really a text file of vectors?"
+            )
+
+    def _read(self, stream: IO[bytes], size: int) -> bytes:
+        try:
+            return stream.read(size)
+        except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # The disk's own failure.
+            raise SourceError(
+                f"{self.name}: cannot be decompressed as {self.suffix}: {error}; "
+                "is the download complete?"
+            ) from error
+
+    @contextmanager
+    def _decompressed(self, raw: IO[bytes]) -> Iterator[Any]:
+        match self.suffix:
+            case ".gz":
+                with gzip.GzipFile(fileobj=raw) as stream:
+                    yield stream
+            case ".bz2":
+                with bz2.BZ2File(raw) as stream:
+                    yield stream
+            case ".xz":
+                with lzma.LZMAFile(raw) as stream:
+                    yield stream
+            case ".zip":
+                assert self.member is not None
+                with zipfile.ZipFile(raw) as archive, archive.open(self.member) as stream:
+                    yield stream
+            case _:
+                yield raw
+
+    def _only_member(self, member: str | None) -> str:
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                names = [info.filename for info in archive.infolist() if not info.is_dir()]
+        except zipfile.BadZipFile as error:
+            raise SourceError(f"{self.path} is not a readable .zip: {error}") from error
+        listing = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+        if member is None:
+            if len(names) != 1:
+                raise SourceError(
+                    f"{self.path} has {len(names)} members: {listing}; name the one to read "
+                    "(member=, or --member on the command line)"
+                )
+            return names[0]
+        if member not in names:
+            raise SourceError(f"{self.path} has no member {member!r}; it has: {listing}")
+        return member
+
+
+def first_lines(file: TextFile, count: int) -> list[bytes]:
+    """Return up to ``count`` lines from the begin of a file, without their line ends."""
+    for block in file.blocks(64 << 10):
+        lines = block.data.removesuffix(b"\n").split(b"\n", count)
+        return [line.rstrip(b"\r") for line in lines[:count]]
+    return []

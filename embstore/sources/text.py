@@ -1,0 +1,194 @@
+"""Vectors as text: GloVe, and the text format of word2vec and fastText.
+
+A line is a word and its vector, with single spaces between. GloVe files begin with the first word;
+word2vec and fastText files begin with a header, ``rows dimension``. The first two lines tell which
+it is: a header is two whole numbers, followed by a line that is not two fields. (A file of
+one-dimensional vectors is taken for GloVe unless the header says dimension 1.)
+
+Blocks are parsed on threads and arrive in order.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter, deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from embstore import layout
+from embstore.errors import SourceError
+from embstore.sources import Batch
+from embstore.sources.blocks import TextFile, first_lines
+from embstore.sources.vectors import VectorParser
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import DTypeLike, NDArray
+
+    from embstore.sources.blocks import Block
+    from embstore.words import PackedWords
+
+Format = Literal["auto", "glove", "word2vec"]
+EncodingErrors = Literal["strict", "replace", "ignore"]
+
+_HEADER = re.compile(rb"\s*(\d{1,18})[ \t]+(\d{1,18})[ \t]*$")
+SNIFFED_LINES = 100
+
+
+class TextSource:
+    """Rows of a text file of vectors; a `embstore.sources.Source`.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file; ``.gz``, ``.bz2``, ``.xz`` and ``.zip`` are decompressed on the way.
+    format : {"auto", "glove", "word2vec"}
+        Without or with a header; fastText's ``.vec`` is ``"word2vec"``.
+    member : str, optional
+        The member of a ``.zip`` that has several.
+    dtype : dtype
+        What the store will hold. The numbers are parsed as this dtype, or as float32 for float16.
+    encoding_errors : {"strict", "replace", "ignore"}
+        What to do with words that are not UTF-8: an error, U+FFFD, or drop the bytes.
+
+    Raises
+    ------
+    SourceError
+        If there is no such file, or it is empty, or its first lines are not vectors.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        format: Format = "auto",
+        member: str | None = None,
+        dtype: DTypeLike = np.float32,
+        encoding_errors: EncodingErrors = "strict",
+    ) -> None:
+        if format not in ("auto", "glove", "word2vec"):
+            raise ValueError(f"format must be auto, glove or word2vec, not {format!r}")
+        if encoding_errors not in ("strict", "replace", "ignore"):
+            raise ValueError(
+                f"encoding_errors must be strict, replace or ignore: {encoding_errors!r}"
+            )
+        self._file = TextFile(Path(path), member)
+        self.name = self._file.name
+        self.byte_count = self._file.byte_count
+        self.dtype = np.dtype(np.float32 if np.dtype(dtype) == np.float16 else dtype)
+        lines = first_lines(self._file, SNIFFED_LINES)
+        if not lines:
+            raise SourceError(f"{self.name} is empty; expected lines of a word and its vector")
+        self.row_count, dimension = self._sniff(lines, format)
+        if not 1 <= dimension <= layout.MAX_ROW_BYTES // self.dtype.itemsize:
+            raise SourceError(
+                f"{self.name}:1: a dimension of {dimension}; expected a word and its vector, with "
+                "single spaces between them"
+            )
+        self.row_shape = (dimension,)
+        self.format = "glove" if self.row_count is None else "word2vec"
+        self.unterminated = False
+        self._parser = VectorParser(self.name, dimension, self.dtype, encoding_errors)
+
+    @property
+    def row_estimate(self) -> int:
+        """About how many rows there are; the header's number if there is one."""
+        if self.row_count is not None:
+            return self.row_count
+        for block in self._file.blocks(256 << 10):
+            return max(1, round(block.data.count(b"\n") * self.byte_count / block.bytes_done))
+        return 0
+
+    def count_rows(self) -> int:
+        """Return the header's number of rows, else count the lines."""
+        if self.row_count is not None:
+            return self.row_count
+        lines = 0
+        for block in self._file.blocks():
+            lines = block.first_line - 1 + block.data.count(b"\n")
+            lines += not block.data.endswith(b"\n")
+        return lines
+
+    def describe(self) -> dict[str, Any]:
+        """Return file name, format, size, and whether its last line lacks the newline."""
+        return {
+            "file": Path(self._file.path).name + (f"[{m}]" if (m := self._file.member) else ""),
+            "format": self.format,
+            "bytes": self.byte_count,
+            "unterminated": self.unterminated,
+        }
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the file's rows in order.
+
+        Raises
+        ------
+        SourceError
+            For a line that is not a vector, or another number of rows than the header's.
+        """
+        rows_done = 0
+        for block, (rows, words) in self._parsed():
+            rows_done += len(rows)
+            if self.row_count is not None and rows_done > self.row_count:
+                line = block.first_line + len(rows) - (rows_done - self.row_count)
+                raise SourceError(
+                    f"{self.name}:{line}: the header promises {self.row_count} rows, here is one "
+                    "more; correct the header"
+                )
+            self.unterminated = block.unterminated
+            yield Batch(rows, words, block.first_line, block.bytes_done)
+        if self.row_count is not None and rows_done < self.row_count:
+            raise SourceError(
+                f"{self.name}:{rows_done + 1}: the header promises {self.row_count} rows, the file "
+                f"ends after {rows_done}; was it cut? Fetch it again, or correct the header"
+            )
+
+    def _parsed(self) -> Iterator[tuple[Block, tuple[NDArray[Any], PackedWords]]]:
+        """Parse blocks on threads; yield them in order, with a bounded number under way."""
+        workers = min(os.cpu_count() or 1, 8)
+        under_way: deque[tuple[Block, Future[tuple[NDArray[Any], PackedWords]]]] = deque()
+        with ThreadPoolExecutor(workers, thread_name_prefix="embstore-parse") as pool:
+            try:
+                for block in self._body():
+                    under_way.append((block, pool.submit(self._parser.parse, block)))
+                    if len(under_way) > workers:
+                        done, future = under_way.popleft()
+                        yield done, future.result()
+                while under_way:
+                    done, future = under_way.popleft()
+                    yield done, future.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _body(self) -> Iterator[Block]:
+        """Yield the blocks without the header."""
+        for block in self._file.blocks():
+            if block.first_line == 1 and self.format == "word2vec":
+                _, _, data = block.data.partition(b"\n")
+                if data:
+                    yield replace(block, data=data, first_line=2)
+            else:
+                yield block
+
+    def _sniff(self, lines: list[bytes], format: Format) -> tuple[int | None, int]:
+        """Return the header's row count (None without a header) and the dimension."""
+        header = _HEADER.match(lines[0])
+        field_counts = [len(line.rstrip(b" \t").split(b" ")) for line in lines]
+        if format == "word2vec" and header is None:
+            raise SourceError(
+                f"{self.name}:1: expected the header 'rows dimension', found "
+                f"{lines[0][:40].decode('utf-8', 'replace')!r}; without a header it is format glove"
+            )
+        if header is not None and format != "glove":
+            rows, dimension = int(header[1]), int(header[2])
+            one_dimensional = len(lines) > 1 and field_counts[1] == 2 and dimension != 1
+            if format == "word2vec" or not one_dimensional:
+                return rows, dimension
+        # Words with spaces, and lines that are cut, are the exception.
+        return None, Counter(field_counts).most_common(1)[0][0] - 1

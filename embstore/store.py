@@ -1,0 +1,466 @@
+"""A table on disk that is looked up like one in RAM.
+
+A lookup goes: ids, checked; their physical rows; the reader, which fills the result in request
+order. A lookup by word finds the ids in the vocabulary first.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+
+from embstore.errors import MissingWordError, StoreClosedError, StoreError
+from embstore.ids import as_ids, check_range
+from embstore.manifest import check_array, read_manifest
+from embstore.mapping import can_map
+from embstore.norms import clip_norms
+from embstore.plan import LookupPlan, plan_lookup
+from embstore.readers.chunked import ChunkReader, open_partition
+from embstore.staging import finish_replacement
+from embstore.vocabulary import Vocabulary, open_vocabulary
+
+if TYPE_CHECKING:
+    import zarr
+    from numpy.typing import ArrayLike, NDArray
+
+    from embstore.manifest import Manifest
+    from embstore.partitions import Strategy
+    from embstore.readers import Reader
+
+Missing = Literal["error", "unk", "zeros"]
+ReaderName = Literal["auto", "mapped", "chunked"]
+
+
+class EmbeddingStore:
+    """An embedding table on disk; made by `embstore.open` and `embstore.build`.
+
+    Lookups may come from many threads. A store survives ``fork``, pickles by its path, and is a
+    context manager. It never changes: a build that replaces it leaves an open one as it is.
+
+    Examples
+    --------
+    >>> import embstore
+    >>> store = embstore.open(words_store)
+    >>> store
+    <EmbeddingStore 11 rows of (8,) float32, 2 mod partitions, 11 words>
+    >>> store["like"].shape, store[["like", "the"]].shape, store[[[0, 5], [7, 7]]].shape
+    ((8,), (2, 8), (2, 2, 8))
+    >>> store.ids(["like", "the", "country"]).tolist()
+    [1, 0, 7]
+    """
+
+    def __init__(
+        self, path: Path, manifest: Manifest, reader: Reader, vocabulary: Vocabulary | None
+    ) -> None:
+        self._path = path
+        self._manifest = manifest
+        self._row_shape = manifest.row_shape
+        self._dtype = manifest.dtype.newbyteorder("=")
+        self._reader: Reader | None = reader
+        self._vocabulary = vocabulary
+
+    def lookup(
+        self,
+        ids: ArrayLike,
+        *,
+        out: NDArray[Any] | None = None,
+        max_norm: float | None = None,
+    ) -> NDArray[Any]:
+        """Return the rows of ``ids``, in request order.
+
+        Parameters
+        ----------
+        ids : int or array-like of integers, any shape
+            Ids in ``0 .. rows - 1``; repeats allowed.
+        out : ndarray, shape ``ids.shape + row_shape``, of the store's dtype, optional
+            Where to put the rows; C-contiguous.
+        max_norm : float, optional
+            Rows whose L2 norm exceeds it are scaled down to it, in the result only.
+
+        Returns
+        -------
+        rows : ndarray, shape ``ids.shape + row_shape``
+            ``out`` if it was given.
+
+        Raises
+        ------
+        IdTypeError
+            If ``ids`` are not integers.
+        IdRangeError
+            If an id is negative, or not below the row count; it names the first one.
+        ValueError, TypeError
+            If ``out`` has another shape, dtype or memory order.
+
+        Examples
+        --------
+        >>> store.lookup([[1, 0], [7, 1]]).shape
+        (2, 2, 8)
+        """
+        reader = self._open_reader()
+        wide = as_ids(ids)
+        check_range(wide, self._manifest.rows)
+        shape = wide.shape + self._row_shape
+        if out is None:
+            out = np.empty(shape, self._dtype)
+        else:
+            _check_out(out, shape, self._dtype)
+        reader.read(reader.numbering.number(wide), out)
+        if max_norm is not None:
+            clip_norms(out, max_norm, len(self._row_shape))
+        return out
+
+    def lookup_words(self, words: Any, *, missing: Missing = "error") -> NDArray[Any]:
+        """Return the rows of ``words``, in request order.
+
+        Parameters
+        ----------
+        words : str, or (nested) sequence or array of str, any shape
+            The words.
+        missing : {"error", "unk", "zeros"}
+            What a word that is not there gives: an error, the row of the store's unk word, or
+            zeros.
+
+        Returns
+        -------
+        rows : ndarray, shape ``words.shape + row_shape``; ``row_shape`` for a str
+
+        Raises
+        ------
+        MissingWordError
+            If words are missing, or ``"unk"`` is asked of a store that has no unk word.
+
+        Examples
+        --------
+        >>> store.lookup_words(["like", "zyzzyva"], missing="zeros")[1].tolist()
+        [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+        """
+        if missing != "zeros":
+            return self.lookup(self.ids(words, missing=missing))
+        ids = self._find(words)
+        present = ids >= 0
+        if present.all():
+            return self.lookup(ids)
+        rows = np.zeros(ids.shape + self._row_shape, self._dtype)
+        rows[present] = self.lookup(ids[present])
+        return rows
+
+    def ids(self, words: Any, *, missing: Literal["error", "unk"] = "error") -> NDArray[np.int64]:
+        """Return the ids of ``words``.
+
+        Parameters
+        ----------
+        words : str, or (nested) sequence or array of str, any shape
+            The words.
+        missing : {"error", "unk"}
+            What a word that is not there gives: an error, or the id of the store's unk word.
+
+        Returns
+        -------
+        ids : ndarray of int64, the shape of ``words``; an int64 scalar for a str
+
+        Raises
+        ------
+        MissingWordError
+            As `lookup_words`.
+
+        Examples
+        --------
+        >>> store.ids([["like", "the"], ["day", "day"]]).tolist()
+        [[1, 0], [6, 6]]
+        """
+        if missing not in ("error", "unk"):
+            raise ValueError(f'missing must be "error" or "unk" here, not {missing!r}')
+        ids = self._find(words)
+        absent = ids < 0
+        if absent.any():
+            if missing == "error":
+                raise MissingWordError(self._describe_missing(words, absent))
+            ids[absent] = self._unk_id()
+        return ids[()]
+
+    def words(self, ids: ArrayLike) -> Any:
+        """Return the words of ``ids``: a str for one id, nested lists of str for an array.
+
+        Raises
+        ------
+        IdTypeError, IdRangeError
+            As `lookup`.
+        MissingWordError
+            If the store has no words.
+
+        Examples
+        --------
+        >>> store.words([1, 0, 7])
+        ['like', 'the', 'country']
+        """
+        vocabulary = self._words()
+        wide = as_ids(ids)
+        check_range(wide, self._manifest.rows)
+        found = np.empty(wide.size, object)
+        found[:] = vocabulary.words(wide.ravel())
+        return found.reshape(wide.shape).tolist()
+
+    def explain(self, ids: ArrayLike) -> LookupPlan:
+        """Return what looking ``ids`` up would touch and read, without reading.
+
+        Parameters
+        ----------
+        ids : int or array-like of integers, any shape
+
+        Returns
+        -------
+        LookupPlan
+            Printing it gives a table.
+        """
+        reader = self._open_reader()
+        wide = as_ids(ids)
+        check_range(wide, self._manifest.rows)
+        return plan_lookup(
+            reader.numbering.number(wide),
+            reader.numbering,
+            row_bytes=self._manifest.row_bytes,
+            page_bytes=reader.page_bytes,
+        )
+
+    def partition(self, partition: int) -> zarr.Array[Any]:
+        """Return one partition as a read-only ``zarr.Array``, shape (its rows, *row_shape)."""
+        self._open_reader()
+        if not 0 <= partition < self.partition_count:
+            raise IndexError(f"partition {partition}, but there are {self.partition_count}")
+        return open_partition(self._path, partition)
+
+    def close(self) -> None:
+        """Let go of the files. Rows that were looked up stay; a further lookup is an error."""
+        self._reader = None
+        self._vocabulary = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the whole table: ``(rows, *row_shape)``."""
+        return (self._manifest.rows, *self._row_shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of the rows."""
+        return self._dtype
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self._manifest.rows
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one row."""
+        return self._row_shape
+
+    @property
+    def partition_count(self) -> int:
+        """Number of partitions."""
+        return self._manifest.partition_count
+
+    @property
+    def strategy(self) -> Strategy:
+        """How ids are dealt out to partitions: ``"mod"`` or ``"div"``."""
+        return self._manifest.strategy
+
+    @property
+    def path(self) -> Path:
+        """Where the store is, absolute."""
+        return self._path
+
+    @property
+    def unk(self) -> str | None:
+        """The word whose row stands for unknown words, if there is one."""
+        return self._manifest.unk
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """Where the rows came from, and what its build found."""
+        return dict(self._manifest.source)
+
+    @property
+    def has_words(self) -> bool:
+        """Whether rows have words."""
+        return self._manifest.vocabulary is not None
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows in a chunk."""
+        return self._manifest.chunk_rows
+
+    def __len__(self) -> int:
+        return self._manifest.rows
+
+    def __contains__(self, word: object) -> bool:
+        if not isinstance(word, str):
+            raise TypeError(f"'in' asks for a word, a str, not {type(word).__name__}")
+        return self.has_words and bool(self._find(word) >= 0)
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        if isinstance(key, tuple):
+            raise TypeError("a store takes one index; for several rows write store[[0, 5, 17]]")
+        if isinstance(key, slice):
+            # As of any sequence: open ends, steps and bounds beyond the end are fine.
+            key = np.arange(*key.indices(self.rows))
+        elif _are_words(key):
+            return self.lookup_words(key)
+        return self.lookup(key)[()]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        name = "chunked" if isinstance(self._open_reader(), ChunkReader) else "mapped"
+        return _reopen, (os.fspath(self._path), name)
+
+    def __repr__(self) -> str:
+        words = f", {self.rows} words" if self.has_words else ""
+        closed = ", closed" if self._reader is None else ""
+        return (
+            f"<EmbeddingStore {self.rows} rows of {self._row_shape} {self._dtype}, "
+            f"{self.partition_count} {self.strategy} partitions{words}{closed}>"
+        )
+
+    def _open_reader(self) -> Reader:
+        reader = self._reader
+        if reader is None:
+            raise StoreClosedError(f"the store {self._path} is closed; open it again")
+        return reader
+
+    def _words(self) -> Vocabulary:
+        self._open_reader()
+        vocabulary = self._vocabulary
+        if vocabulary is None:
+            raise MissingWordError(f"the store {self._path} has no words; look its rows up by id")
+        return vocabulary
+
+    def _find(self, words: Any) -> NDArray[np.int64]:
+        """Return ids in the shape of ``words``, -1 where there is none."""
+        flat, shape = _flatten(words)
+        return self._words().ids(flat).reshape(shape)
+
+    def _unk_id(self) -> int:
+        if self.unk is None:
+            raise MissingWordError(
+                f"the store {self._path} has no unk word; name one when it is built (unk=), or use "
+                'missing="zeros"'
+            )
+        return int(self._words().ids([self.unk])[0])
+
+    def _describe_missing(self, words: Any, absent: NDArray[np.bool_]) -> str:
+        flat, _ = _flatten(words)
+        missing = [word for word, gone in zip(flat, absent.ravel().tolist(), strict=True) if gone]
+        names = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        remedy = 'missing="unk"' if self.unk is not None else 'missing="zeros"'
+        if len(missing) == 1:
+            return f"the word {names} is not in the store; {remedy} gives such words a row"
+        return (
+            f"{len(missing)} of {len(flat)} words are not in the store: {names}; "
+            f"{remedy} gives such words a row"
+        )
+
+
+def open(path: str | os.PathLike[str], *, reader: ReaderName = "auto") -> EmbeddingStore:
+    """Open a store.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The directory of the store.
+    reader : {"auto", "mapped", "chunked"}
+        ``"mapped"`` takes rows out of memory-mapped files, ``"chunked"`` reads whole chunks
+        through zarr; ``"auto"`` is mapped where the system can.
+
+    Raises
+    ------
+    StoreNotFoundError
+        If there is no store.
+    StoreVersionError
+        If it needs a newer embstore.
+    StoreCorruptError
+        If a file is missing, of another size, or contradicts the manifest.
+
+    Examples
+    --------
+    >>> with embstore.open(words_store) as store:
+    ...     store.shape
+    (11, 8)
+    """
+    if reader not in ("auto", "mapped", "chunked"):
+        raise ValueError(f"reader must be auto, mapped or chunked, not {reader!r}")
+    where = Path(path).absolute()
+    while True:
+        finish_replacement(where)
+        before = _identity(where)
+        try:
+            store = _open_once(where, reader)
+        except (StoreError, FileNotFoundError):
+            if _identity(where) == before:
+                raise
+        else:
+            # Were the store replaced while it was being opened, this could be a mix of two.
+            if _identity(where) == before:
+                return store
+
+
+def _open_once(path: Path, reader: ReaderName) -> EmbeddingStore:
+    manifest = read_manifest(path)
+    for array in manifest.arrays():
+        check_array(path, array)
+    vocabulary = None
+    if manifest.vocabulary is not None:
+        vocabulary = open_vocabulary(path, manifest.vocabulary)
+    if reader == "chunked" or (reader == "auto" and not can_map()):
+        return EmbeddingStore(path, manifest, ChunkReader(path, manifest), vocabulary)
+    # Imported here because it needs modules that not every system has.
+    from embstore.readers.mapped import MappedReader  # noqa: PLC0415
+
+    return EmbeddingStore(path, manifest, MappedReader(path, manifest), vocabulary)
+
+
+def _reopen(path: str, reader: ReaderName) -> EmbeddingStore:
+    return open(path, reader=reader)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be an ndarray, not {type(out).__name__}")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}, expected {shape}")
+    if out.dtype != dtype:
+        raise TypeError(f"out has dtype {out.dtype}, expected {dtype}")
+    if not (out.flags.c_contiguous and out.flags.writeable):
+        raise ValueError("out must be C-contiguous and writeable")
+
+
+def _are_words(key: Any) -> bool:
+    if isinstance(key, np.ndarray):
+        return key.dtype.kind in "UTO" and all(isinstance(word, str) for word in key.flat[:1])
+    while isinstance(key, list | tuple) and key:
+        key = key[0]
+    return isinstance(key, str)
+
+
+def _flatten(words: Any) -> tuple[list[Any], tuple[int, ...]]:
+    """Return words as a flat list, and their shape."""
+    if isinstance(words, str):
+        return [words], ()
+    if isinstance(words, list | tuple) and all(isinstance(word, str) for word in words):
+        return list(words), (len(words),)
+    array = words if isinstance(words, np.ndarray) else np.array(words, dtype=object)
+    return array.ravel().tolist(), array.shape
