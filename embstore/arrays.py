@@ -7,7 +7,6 @@ known. zarr is imported when something is written, not before.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,8 @@ from embstore import layout
 from embstore.layout import RawArray
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import zarr
     from numpy.typing import NDArray
 

@@ -38,7 +38,7 @@ def build(
     memory_limit: int = DEFAULT_MEMORY_LIMIT,
     progress: Callable[[int, int], None] | None = None,
 ) -> EmbeddingStore:
-    """Build a store from a text file of vectors.
+    r"""Build a store from a text file of vectors.
 
     Memory stays bounded whatever the size of the file. An error leaves nothing behind, and what
     was at ``path`` as it was.
@@ -92,7 +92,7 @@ def build(
     --------
     >>> import pathlib, tempfile, embstore
     >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> _ = (folder / "tiny.txt").write_text("the 0.1 0.2\\nlike 0.3 0.4\\n")
+    >>> _ = (folder / "tiny.txt").write_text("the 0.1 0.2\nlike 0.3 0.4\n")
     >>> store = embstore.build(folder / "tiny.txt", folder / "tiny.embstore")
     >>> store["like"]
     array([0.3, 0.4], dtype=float32)
@@ -118,7 +118,7 @@ def build(
         settings["rows"] = text.count_rows()
         try:
             _copy(text, StoreWriter(path, **settings), progress)
-        except _DuplicatesFound as found:
+        except _DuplicatesFoundError as found:
             # The boundaries of `div` follow from the number of distinct words, known only now.
             settings["rows"] -= found.count
             _copy(text, StoreWriter(path, **settings), progress)
@@ -127,7 +127,7 @@ def build(
     return open_store(path)
 
 
-class _DuplicatesFound(Exception):
+class _DuplicatesFoundError(Exception):
     """A table for ``div`` has fewer rows than lines."""
 
     def __init__(self, count: int) -> None:
@@ -151,7 +151,7 @@ def _copy(source: Source, writer: StoreWriter, progress: Callable[[int, int], No
             if progress is not None:
                 progress(batch.bytes_done, source.byte_count)
         if writer.short_of_rows and writer.duplicate_count:
-            raise _DuplicatesFound(writer.duplicate_count)
+            raise _DuplicatesFoundError(writer.duplicate_count)
         writer.source |= source.describe()
         writer.source["duplicate_count"] = writer.duplicate_count
         writer.source["non_finite_row_count"] = non_finite

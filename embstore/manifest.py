@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from embstore.partitions import STRATEGIES, Partitioning, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 # No file may be larger; a hostile or broken number is refused before it is multiplied further.
 MAX_BYTES = 1 << 56
@@ -186,7 +186,7 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
             row_shape=tuple(reader.integers("row_shape")),
             dtype=np.dtype(dtype).newbyteorder("<"),
             partition_count=reader.integer("partition_count", low=1),
-            strategy=strategy,  # type: ignore[arg-type]  # checked above
+            strategy=strategy,
             chunk_rows=reader.integer("chunk_rows", low=1),
             unk=reader.get("unk", str, type(None)),
             vocabulary=_parse_vocabulary(reader.get("vocabulary", dict, type(None)), where),

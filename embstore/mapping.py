@@ -24,7 +24,7 @@ import numpy as np
 from embstore.errors import StoreCorruptError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -147,7 +147,7 @@ def open_checked(path: Path, file_bytes: int) -> int:
     raise StoreCorruptError(f"{path} has {status.st_size} bytes, expected {file_bytes}; {remedy}")
 
 
-def _libc() -> tuple[ctypes._CFuncPtr, ctypes._CFuncPtr]:
+def _libc() -> tuple[Callable[..., int], Callable[..., int]]:
     # Functions of the C library give up the GIL while they run, unlike mmap.mmap's own methods.
     library = ctypes.CDLL(None, use_errno=True)
     library.mmap.restype = ctypes.c_size_t

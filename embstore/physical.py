@@ -7,8 +7,8 @@ and row at once, ``physical // stride_rows`` is the chunk, and the store is one 
 stride.
 
 The distance, ``stride_rows``, is the smallest number of rows that covers a chunk and whose bytes
-are a multiple of the alignment: 2 MiB, so that a chunk can be mapped by 2 MiB pages. Both are powers
-of two times the row, so it is a power of two too. What lies between the end of a chunk and the next
+are a multiple of the alignment: 2 MiB, so that a chunk can be mapped by 2 MiB pages. Both are
+powers of two times the row, so it is a power of two too. What lies between the end of a chunk and the next
 stride is address space, not memory, and is never addressed. Physical rows belong to a reader, not
 to the format.
 """
@@ -20,13 +20,12 @@ import mmap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from embstore.partitions import Partitioning
-
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from embstore.manifest import Manifest
+    from embstore.partitions import Partitioning
 
 HUGE_PAGE_BYTES = 2 << 20
 # The alignments to try: huge pages if the address space they cost is within bounds, else less.

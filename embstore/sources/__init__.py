@@ -53,8 +53,6 @@ class Source(Protocol):
         Dtype of the rows.
     row_count : int or None
         Number of rows, if the source says so itself.
-    row_estimate : int
-        About how many rows there are.
     byte_count : int
         Size of the input, on the scale of ``Batch.bytes_done``.
     """
@@ -63,8 +61,12 @@ class Source(Protocol):
     row_shape: tuple[int, ...]
     dtype: np.dtype[Any]
     row_count: int | None
-    row_estimate: int
     byte_count: int
+
+    @property
+    def row_estimate(self) -> int:
+        """About how many rows there are."""
+        ...
 
     def batches(self) -> Iterator[Batch]:
         """Yield all rows in order; may be called again."""

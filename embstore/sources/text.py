@@ -91,7 +91,7 @@ class TextSource:
                 f"{self.name}:1: a dimension of {dimension}; expected a word and its vector, with "
                 "single spaces between them"
             )
-        self.row_shape = (dimension,)
+        self.row_shape: tuple[int, ...] = (dimension,)
         self.format = "glove" if self.row_count is None else "word2vec"
         self.unterminated = False
         self._parser = VectorParser(self.name, dimension, self.dtype, encoding_errors)
