@@ -1,7 +1,7 @@
 """Embedding tables that do not fit in RAM, looked up like those that do.
 
 >>> import embstore
->>> store = embstore.build("tests/data/words.txt", words_target)
+>>> store = embstore.build("words.txt", "new.embstore")
 >>> store[["like", "the", "country"]].shape
 (3, 8)
 """

@@ -37,9 +37,9 @@ def clip_norms(rows: NDArray[Any], max_norm: float, row_rank: int) -> None:
     Examples
     --------
     >>> rows = np.array([[3.0, 4.0], [0.3, 0.4]])
-    >>> clip_norms(rows, 1.0, row_rank=1)
+    >>> clip_norms(rows, 2.5, row_rank=1)
     >>> rows.tolist()
-    [[0.6, 0.8], [0.3, 0.4]]
+    [[1.5, 2.0], [0.3, 0.4]]
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm must be above 0, not {max_norm}")

@@ -8,9 +8,9 @@ stride.
 
 The distance, ``stride_rows``, is the smallest number of rows that covers a chunk and whose bytes
 are a multiple of the alignment: 2 MiB, so that a chunk can be mapped by 2 MiB pages. Both are
-powers of two times the row, so it is a power of two too. What lies between the end of a chunk and the next
-stride is address space, not memory, and is never addressed. Physical rows belong to a reader, not
-to the format.
+powers of two times the row, so it is a power of two too. What lies between the end of a chunk and
+the next stride is address space, not memory, and is never addressed. Physical rows belong to a
+reader, not to the format.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class PhysicalRows:
     Ten ids, ``mod`` over two partitions, chunks of 4 rows at distances of 8:
 
     >>> import numpy as np
+    >>> from embstore.partitions import Partitioning
     >>> numbering = PhysicalRows(Partitioning(10, 2, "mod"), chunk_rows=4, stride_rows=8)
     >>> numbering.number(np.arange(10)).tolist()
     [0, 16, 1, 17, 2, 18, 3, 19, 8, 24]

@@ -43,7 +43,7 @@ class EmbeddingStore:
     Examples
     --------
     >>> import embstore
-    >>> store = embstore.open(words_store)
+    >>> store = embstore.open("words.embstore")
     >>> store
     <EmbeddingStore 11 rows of (8,) float32, 2 mod partitions, 11 words>
     >>> store["like"].shape, store[["like", "the"]].shape, store[[[0, 5], [7, 7]]].shape
@@ -389,7 +389,7 @@ def open(path: str | os.PathLike[str], *, reader: ReaderName = "auto") -> Embedd
 
     Examples
     --------
-    >>> with embstore.open(words_store) as store:
+    >>> with embstore.open("words.embstore") as store:
     ...     store.shape
     (11, 8)
     """

@@ -81,7 +81,7 @@ def verify(
 
     Examples
     --------
-    >>> embstore.verify(words_store).ok
+    >>> embstore.verify("words.embstore").ok
     True
     """
     where = Path(path).absolute()

@@ -1,0 +1,39 @@
+"""What several tests need; loaded as a plugin, so that examples in docstrings get it too."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import embstore
+
+WORDS = Path(__file__).parent / "data" / "words.txt"
+
+
+@pytest.fixture
+def words_path() -> Path:
+    """The text file with the eleven-word, 8-dimensional table."""
+    return WORDS
+
+
+@pytest.fixture
+def words_store(tmp_path: Path) -> Path:
+    """A store of the eleven words, over two partitions."""
+    path = tmp_path / "words.embstore"
+    embstore.build(WORDS, path, partitions=2).close()
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _names_for_examples(
+    request: pytest.FixtureRequest, doctest_namespace: dict[str, object]
+) -> None:
+    """Give the examples in docstrings a store to look at."""
+    if type(request.node).__name__ == "DoctestItem":
+        path = request.getfixturevalue("words_store")
+        shutil.copy(WORDS, path.parent)
+        request.getfixturevalue("monkeypatch").chdir(path.parent)
+        doctest_namespace.update(embstore=embstore, np=np, store=embstore.open(path))
