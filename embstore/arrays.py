@@ -3,11 +3,18 @@
 `ArrayWriter` buffers rows until they fill a chunk, has zarr write it, and at the end notes the
 chunks' checksums beside the array. The array grows with its chunks, so its length need not be
 known. zarr is imported when something is written, not before.
+
+An interrupt (Ctrl-C) does not stop what zarr has under way on its own threads, which would then
+write into a directory that is being removed. So `ZarrThread` makes all its calls, and is closed, at
+the end of the call under way, before a build is discarded.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -15,10 +22,30 @@ from embstore import layout
 from embstore.layout import RawArray
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import zarr
     from numpy.typing import NDArray
+
+T = TypeVar("T")
+
+
+class ZarrThread:
+    """One thread that makes the calls to zarr, so that one can wait for their end."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="embstore-write")
+        # Starts the thread: an interrupt in a later `run` cannot be in the midst of that.
+        self.run(int)
+
+    def run(self, call: Callable[[], T]) -> T:
+        """Return ``call()``."""
+        return self._pool.submit(call).result()
+
+    def close(self) -> None:
+        """Wait for the call under way, and end the thread."""
+        self._pool.shutdown()
 
 
 class ArrayWriter:
@@ -36,6 +63,8 @@ class ArrayWriter:
         Dtype of the rows.
     chunk_rows : int
         Rows in a chunk.
+    thread : ZarrThread
+        What calls zarr.
     """
 
     def __init__(
@@ -45,12 +74,14 @@ class ArrayWriter:
         row_shape: tuple[int, ...],
         dtype: np.dtype[Any],
         chunk_rows: int,
+        thread: ZarrThread,
     ) -> None:
         self._store = store
         self._name = name
         self._row_shape = row_shape
         self._dtype = dtype
         self._chunk_rows = chunk_rows
+        self._thread = thread
         self._buffer: NDArray[Any] | None = None
         self._buffered = 0
         self._array: zarr.Array[Any] | None = None
@@ -83,20 +114,21 @@ class ArrayWriter:
         """
         if chunk_rows is not None and not self.has_chunks:
             self._chunk_rows = chunk_rows
-        array = self._array or self._create()
+        array = self._array = self._array or self._thread.run(self._create)
         if self._buffer is not None and self._buffered:
             self._write(self._buffer[: self._buffered])
         self._buffer = None
         raw = RawArray(self._name, array.shape, self._dtype, self._chunk_rows)
         names = map(raw.chunk_name, range(raw.chunk_count))
         checksums = [read_checksum(self._store / name) for name in names]
-        array.attrs[layout.ATTRIBUTE] = {layout.CHECKSUMS: checksums}
+        attribute = {layout.ATTRIBUTE: {layout.CHECKSUMS: checksums}}
+        self._thread.run(lambda: array.attrs.update(attribute))
 
     def _create(self) -> zarr.Array[Any]:
         import zarr  # noqa: PLC0415
         from zarr.codecs import BytesCodec, Crc32cCodec  # noqa: PLC0415
 
-        self._array = zarr.create_array(
+        return zarr.create_array(
             self._store / self._name,
             shape=(0, *self._row_shape),
             chunks=(self._chunk_rows, *self._row_shape),
@@ -109,13 +141,23 @@ class ArrayWriter:
             # A missing chunk must be a damage, not a chunk of zeros.
             config={"write_empty_chunks": True},
         )
-        return self._array
 
     def _write(self, rows: NDArray[Any]) -> None:
-        array = self._array or self._create()
+        array = self._array = self._array or self._thread.run(self._create)
         start = array.shape[0]
-        array.resize((start + len(rows), *self._row_shape))
-        array[start : start + len(rows)] = rows
+
+        def write() -> None:
+            array.resize((start + len(rows), *self._row_shape))
+            array[start : start + len(rows)] = rows
+
+        try:
+            self._thread.run(write)
+        except OSError as error:
+            # A failed write, unlike a failed open, does not know its file.
+            if error.errno is None or error.filename is not None:
+                raise
+            where = str(self._store / self._name)
+            raise OSError(error.errno, _describe(error.errno), where) from error
 
 
 def create_group(path: Path) -> zarr.Group:
@@ -130,3 +172,9 @@ def read_checksum(path: Path) -> int:
     with path.open("rb") as file:
         file.seek(-layout.CHECKSUM_BYTES, 2)
         return int.from_bytes(file.read(), "little")
+
+
+def _describe(number: int) -> str:
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return f"{os.strerror(number)} while writing; free some, or choose a target on another disk"
+    return f"{os.strerror(number)} while writing"

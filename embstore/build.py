@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embstore.errors import RowError, SourceError
+from embstore.staging import check_target
 from embstore.store import open as open_store
 from embstore.writer import DEFAULT_MEMORY_LIMIT, OnDuplicate, StoreWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from numpy.typing import DTypeLike
 
@@ -99,6 +100,8 @@ def build(
     # Imported here because looking rows up must not wait for pyarrow.
     from embstore.sources.text import TextSource  # noqa: PLC0415
 
+    # Counting the lines of a large file takes a while: don't, if it is in vain.
+    check_target(Path(path).absolute(), overwrite=overwrite)
     stored = np.dtype(np.float32 if dtype is None else dtype)
     text = TextSource(
         source, format=format, member=member, dtype=stored, encoding_errors=encoding_errors

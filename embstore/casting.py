@@ -42,5 +42,8 @@ def cast_rows(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
         lost = (cast != rows) | ((cast < 0) != (rows < 0))
     if lost.any():
         where = tuple(np.argwhere(lost)[0].tolist())
-        raise RowError(f"the value {rows[where]} is too large for {dtype}", where[0])
+        raise RowError(
+            f"the value {rows[where]} is out of the range of {dtype}; choose a wider dtype",
+            where[0],
+        )
     return cast

@@ -52,7 +52,7 @@ def find(
     mask = np.uint64(len(slots) - 1)
     pending = np.arange(len(hashes))
     places = hashes & mask
-    for _ in range(probe_count):
+    for _ in range(min(probe_count, len(slots))):
         entries = slots[places]
         alike = (entries ^ hashes[pending]) <= _ID_MASK
         candidates = np.flatnonzero(alike & (entries != 0))
@@ -85,6 +85,11 @@ def insert(slots: NDArray[np.uint64], hashes: NDArray[np.uint64], first_id: int)
     -------
     probe_count : int
         The most slots that one of these words had to look at.
+
+    Raises
+    ------
+    ValueError
+        If the table has no room for them.
     """
     mask = np.uint64(len(slots) - 1)
     numbers = np.arange(first_id + 1, first_id + 1 + len(hashes), dtype=np.uint64)
@@ -92,6 +97,8 @@ def insert(slots: NDArray[np.uint64], hashes: NDArray[np.uint64], first_id: int)
     places = hashes & mask
     probe_count = 0
     while entries.size:
+        if probe_count == len(slots):
+            raise ValueError(f"the table of {len(slots)} slots is full")
         free = slots[places] == 0
         # Of several words that want one slot, the last written stays; the others see it and go on.
         slots[places[free]] = entries[free]

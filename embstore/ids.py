@@ -16,59 +16,94 @@ from embstore.errors import IdRangeError, IdTypeError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# What to do about the mistakes that people make, by the kind of dtype that came.
+_REMEDIES = {
+    "b": "a mask is turned into ids with np.flatnonzero(mask)",
+    "f": "if these numbers are meant as ids, convert them with .astype('int64')",
+    "U": "rows are looked up by word with lookup_words",
+}
 
-def as_ids(ids: Any) -> NDArray[np.int64]:
-    """Return ``ids`` as an int64 array of the same shape.
+
+def as_ids(ids: Any, rows: int) -> NDArray[np.int64]:
+    """Return ``ids`` as an int64 array of the same shape, every id in ``0 .. rows - 1``.
 
     Parameters
     ----------
     ids : int or array-like of any integer dtype and any rank
+    rows : int
+        Rows of the table.
 
     Raises
     ------
-    IdRangeError
-        If an id does not fit into int64.
     IdTypeError
         If ``ids`` are booleans, floats, strings, ragged lists or anything else than integers.
+    IdRangeError
+        If an id is negative, or not below ``rows``.
+
+    Examples
+    --------
+    >>> as_ids([[0, 5], (7, 7)], 11).tolist()
+    [[0, 5], [7, 7]]
     """
-    if isinstance(ids, np.ndarray):
-        array = ids
-    elif hasattr(ids, "__dlpack__") and not hasattr(ids, "__array__"):
+    array = _as_integers(ids)
+    if array.dtype.kind != "O":
+        # Seen as unsigned, a negative id is a huge one, so a single pass finds both mistakes; and
+        # a uint64 beyond int64 is the same huge number before and after.
+        wide = array.astype(np.int64, copy=False)
+        if wide.size == 0 or int(wide.view(np.uint64).max()) < rows:
+            return wide
+    bad = np.argwhere((array < 0) | (array >= rows))
+    if not len(bad):
+        return array.astype(np.int64)
+    where = tuple(int(axis) for axis in bad[0])
+    position = "" if array.ndim == 0 else f" at position {where[0] if array.ndim == 1 else where}"
+    others = "" if len(bad) == 1 else f" ({len(bad)} of the {array.size} ids are out of range)"
+    have = f"0 to {rows - 1}" if rows else "none at all"
+    raise IdRangeError(
+        f"id {int(array[where])}{position} is out of range: the table has {rows} rows, ids "
+        f"{have}{others}"
+    )
+
+
+def _as_integers(ids: Any) -> NDArray[Any]:
+    """Return an array of integers, of an integer dtype or as objects."""
+    if hasattr(ids, "__dlpack__") and not hasattr(ids, "__array__"):
         array = np.from_dlpack(ids)
     else:
         try:
             array = np.asarray(ids)
         except (ValueError, OverflowError) as error:
             raise IdTypeError(f"ids must be an array of integers: {error}") from error
-        if array.size == 0 and isinstance(ids, list | tuple):
+    found = array.dtype
+    if isinstance(ids, list | tuple | range | int):
+        if array.size == 0:
             # NumPy calls an empty list float64; it holds no float.
-            array = array.astype(np.int64)
-    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
-        raise IdRangeError(f"the id {array.max()} is out of range of any table")
-    if array.dtype.kind in "iu":
-        return array.astype(np.int64, copy=False)
-    if array.dtype.kind == "O" and all(type(value) is int for value in array.flat):
-        big = max(array.flat, key=abs)
-        raise IdRangeError(f"the id {big} is out of range of any table")
-    raise IdTypeError(
-        f"ids must be integers, not {array.dtype} (of type {type(ids).__name__}); "
-        "if these numbers are meant as ids, convert them with .astype('int64')"
-    )
+            return array.astype(np.int64)
+        if array.dtype.kind == "f":
+            # So does it call integers of which one is 2**63 or more, if others are less.
+            array = np.asarray(ids, object)
+        elif array.dtype.kind in "iu" and _has_bool(ids):
+            # And True among integers is 1 to it.
+            raise IdTypeError("ids must be integers, but there is a bool among them")
+    if array.dtype.kind in "iu" or (array.dtype.kind == "O" and _all_integers(array)):
+        return array
+    name = type(ids).__name__
+    is_one_object = np.isscalar(ids) or (found.kind == "O" and array.ndim == 0)
+    what = name if is_one_object else f"{found} (of type {name})"
+    remedy = _REMEDIES.get(found.kind)
+    raise IdTypeError(f"ids must be integers, not {what}" + (f"; {remedy}" if remedy else ""))
 
 
-def check_range(ids: NDArray[np.int64], rows: int) -> None:
-    """Raise `IdRangeError` unless every id is in ``0 .. rows - 1``.
+def _has_bool(ids: Any) -> bool:
+    if not isinstance(ids, list | tuple):
+        return False
+    kinds = set(map(type, ids))
+    if not kinds.isdisjoint((bool, np.bool_)):
+        return True
+    return not kinds.isdisjoint((list, tuple)) and any(map(_has_bool, ids))
 
-    Seen as unsigned, a negative id is a huge one, so a single pass finds both mistakes.
-    """
-    if ids.size == 0 or int(ids.view(np.uint64).max()) < rows:
-        return
-    bad = np.argwhere((ids < 0) | (ids >= rows))
-    where = tuple(int(axis) for axis in bad[0])
-    first = int(ids[where])
-    position = "" if ids.ndim == 0 else f" at position {where[0] if ids.ndim == 1 else where}"
-    others = "" if len(bad) == 1 else f" ({len(bad)} of the {ids.size} ids are out of range)"
-    have = f"0 to {rows - 1}" if rows else "none at all"
-    raise IdRangeError(
-        f"id {first}{position} is out of range: the table has {rows} rows, ids {have}{others}"
+
+def _all_integers(array: NDArray[Any]) -> bool:
+    return all(
+        isinstance(value, int | np.integer) and not isinstance(value, bool) for value in array.flat
     )

@@ -213,12 +213,15 @@ def read_json(path: Path) -> Any:
     """Return what a JSON file of the store holds."""
     try:
         return json.loads(path.read_bytes())
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        kind = "a directory" if isinstance(error, IsADirectoryError) else "missing"
         raise StoreCorruptError(
-            f"{path} is missing; restore it or build the store again"
+            f"{path} is {kind}; restore it or build the store again"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise StoreCorruptError(f"{path} is not readable JSON: {error}") from error
+        raise StoreCorruptError(
+            f"{path} is not readable JSON: {error}; restore it or build the store again"
+        ) from error
 
 
 def check_array(store: Path, array: RawArray) -> list[int]:

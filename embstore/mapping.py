@@ -11,7 +11,6 @@ lost part kills the process (SIGBUS): a published store is immutable, don't trun
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 import stat
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from embstore import syscalls
 from embstore.errors import StoreCorruptError
 
 if TYPE_CHECKING:
@@ -30,14 +30,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PAGE_BYTES = mmap.PAGESIZE
-
-# Linux on every architecture, the BSDs and macOS agree on this number.
-_MAP_FIXED = 0x10
-_MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0
-
-# The advice that this package gives, by its Linux numbers (mmap has them only where they exist).
-MADV_RANDOM = 1
-MADV_WILLNEED = 3
 
 
 def can_map() -> bool:
@@ -83,6 +75,10 @@ class AddressSpace:
     ----------
     data : ndarray of uint8, shape (size_bytes,)
         The range. What no file covers must not be addressed.
+    address : int
+        Where it begins.
+    files : tuple of MappedFile
+        What is mapped into it.
 
     Raises
     ------
@@ -96,31 +92,41 @@ class AddressSpace:
         self, size_bytes: int, files: Sequence[MappedFile], *, random: bool = True
     ) -> None:
         # mmap refuses an empty range; one byte more is never addressed.
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | syscalls.MAP_NORESERVE
         self._range = mmap.mmap(-1, max(size_bytes, 1), flags=flags, prot=mmap.PROT_READ)
         # An ndarray, not a memoryview, so that views keep the range alive.
         self.data: NDArray[np.uint8] = np.frombuffer(self._range, np.uint8)[:size_bytes]
-        self._address = self.data.ctypes.data if size_bytes else 0
+        self.address = self.data.ctypes.data if size_bytes else 0
+        self.files = tuple(files)
         for file in files:
-            self._map(file)
+            self.map(file)
         if random and files:
-            self.advise(0, size_bytes, MADV_RANDOM)
+            self.advise(0, size_bytes, syscalls.MADV_RANDOM)
 
-    def advise(self, offset_bytes: int, size_bytes: int, advice: int) -> None:
-        """Tell the kernel what comes; a kernel that does not know the advice is not an error."""
-        libc_madvise(self._address + offset_bytes, size_bytes, advice)
+    def advise(self, offset_bytes: int, size_bytes: int, advice: int) -> int:
+        """Tell the kernel what comes; return 0, or the error's number where it does not listen."""
+        return syscalls.advise(self.address + offset_bytes, size_bytes, advice)
 
-    def _map(self, file: MappedFile) -> None:
+    def announce(self, offsets: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
+        """Have the kernel start reading ranges that it does not have.
+
+        Parameters
+        ----------
+        offsets, sizes : ndarray of int64, shape (n,)
+            Ranges in bytes, on whole pages.
+        """
+        syscalls.advise_many(offsets + self.address, sizes, syscalls.MADV_WILLNEED)
+
+    def map(self, file: MappedFile) -> None:
+        """Map a file into its place, over what is there, as if for the first time."""
         descriptor = open_checked(file.path, file.file_bytes)
         try:
-            address = self._address + file.offset_bytes
-            flags = mmap.MAP_SHARED | _MAP_FIXED
-            got = libc_mmap(address, file.map_bytes, mmap.PROT_READ, flags, descriptor, 0)
+            address = self.address + file.offset_bytes
+            syscalls.map_file(address, file.map_bytes, descriptor, mmap.MAP_SHARED, mmap.PROT_READ)
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror} (mapping)", str(file.path)) from error
         finally:
             os.close(descriptor)
-        if got != address:
-            number = ctypes.get_errno()
-            raise OSError(number, f"{os.strerror(number)} (mapping)", str(file.path))
 
 
 def open_checked(path: Path, file_bytes: int) -> int:
@@ -136,7 +142,7 @@ def open_checked(path: Path, file_bytes: int) -> int:
     remedy = "restore it or build the store again"
     try:
         descriptor = os.open(path, flags)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreCorruptError(f"{path} is missing; {remedy}") from error
     status = os.fstat(descriptor)
     if stat.S_ISREG(status.st_mode) and status.st_size == file_bytes:
@@ -145,20 +151,3 @@ def open_checked(path: Path, file_bytes: int) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise StoreCorruptError(f"{path} is not a regular file; {remedy}")
     raise StoreCorruptError(f"{path} has {status.st_size} bytes, expected {file_bytes}; {remedy}")
-
-
-def _libc() -> tuple[Callable[..., int], Callable[..., int]]:
-    # Functions of the C library give up the GIL while they run, unlike mmap.mmap's own methods.
-    library = ctypes.CDLL(None, use_errno=True)
-    library.mmap.restype = ctypes.c_size_t
-    library.mmap.argtypes = [
-        *(ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int),
-        *(ctypes.c_int, ctypes.c_int, ctypes.c_long),
-    ]
-    library.madvise.restype = ctypes.c_int
-    library.madvise.argtypes = [ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
-    return library.mmap, library.madvise
-
-
-if can_map():
-    libc_mmap, libc_madvise = _libc()

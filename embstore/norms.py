@@ -51,4 +51,5 @@ def clip_norms(rows: NDArray[Any], max_norm: float, row_rank: int) -> None:
     flat = rows.reshape(count, -1)
     norms = np.sqrt(np.einsum("ij,ij->i", flat, flat, dtype=np.float64, casting="same_kind"))
     over = np.flatnonzero(norms > max_norm)
-    flat[over] = flat[over] * (max_norm / norms[over])[:, np.newaxis]
+    with np.errstate(invalid="ignore"):  # A row with inf in it becomes nan there, as TensorFlow's.
+        flat[over] = flat[over] * (max_norm / norms[over])[:, np.newaxis]

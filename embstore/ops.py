@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.errors import PartitionSizeError
-from embstore.ids import as_ids, check_range
+from embstore.ids import as_ids
 from embstore.norms import clip_norms
 from embstore.partitions import Partitioning, Strategy
 from embstore.store import EmbeddingStore
@@ -73,11 +73,11 @@ def embedding_lookup(
             )
         return params.lookup(ids, max_norm=max_norm)
     partitions = _as_partitions(params)
-    rows = sum(len(partition) for partition in partitions)
+    _check_rows_alike(partitions)
+    rows = sum(partition.shape[0] for partition in partitions)
     partitioning = Partitioning(rows, len(partitions), partition_strategy or "mod")
-    _check_partitions(partitions, partitioning)
-    wide = as_ids(ids)
-    check_range(wide, rows)
+    _check_sizes(partitions, partitioning)
+    wide = as_ids(ids, rows)
     result = _gather(partitions, partitioning, wide)
     if max_norm is not None:
         clip_norms(result, max_norm, partitions[0].ndim - 1)
@@ -100,12 +100,13 @@ def _as_array(part: Any) -> Any:
     return part if hasattr(part, "oindex") else np.asarray(part)
 
 
-def _check_partitions(partitions: list[Any], partitioning: Partitioning) -> None:
+def _check_rows_alike(partitions: list[Any]) -> None:
     first = partitions[0]
-    if first.ndim == 0:
-        raise ValueError("params is a single number; expected a table of rows")
     for number, partition in enumerate(partitions):
-        if partition.ndim == 0 or partition.shape[1:] != first.shape[1:]:
+        if partition.ndim == 0:
+            name = "params" if len(partitions) == 1 else f"partition {number}"
+            raise ValueError(f"{name} is a single number; expected an array of rows")
+        if partition.shape[1:] != first.shape[1:]:
             raise ValueError(
                 f"partition {number} has rows of shape {partition.shape[1:]}, partition 0 of "
                 f"{first.shape[1:]}"
@@ -114,7 +115,11 @@ def _check_partitions(partitions: list[Any], partitioning: Partitioning) -> None
             raise TypeError(
                 f"partition {number} is {partition.dtype}, partition 0 is {first.dtype}"
             )
-    found = tuple(len(partition) for partition in partitions)
+
+
+def _check_sizes(partitions: list[Any], partitioning: Partitioning) -> None:
+    # Not len(): a zarr.Array has none.
+    found = tuple(partition.shape[0] for partition in partitions)
     expected = partitioning.row_counts()
     if found != expected:
         raise PartitionSizeError(

@@ -62,6 +62,9 @@ class PhysicalRows:
     stride_rows: int
 
     def __post_init__(self) -> None:
+        for count in (self.chunk_rows, self.stride_rows):
+            if count < 1 or count & (count - 1):
+                raise ValueError(f"{count} rows, which is not a power of two")
         if self.stride_rows < self.chunk_rows:
             raise ValueError(
                 f"a stride of {self.stride_rows} rows for {self.chunk_rows} in a chunk"

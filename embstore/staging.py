@@ -8,7 +8,7 @@
    the old store open keeps reading it. Then the old store is removed.
 3. Where the system cannot exchange, the old store steps aside as ``.NAME.replaced`` first. If the
    process dies just there, `finish_replacement`, called by every open and every build, puts the
-   old store back.
+   old store back; if it dies just after, the next build removes it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embstore import layout
-from embstore.errors import StoreBusyError, StoreExistsError, StoreNotFoundError
+from embstore.errors import (
+    StoreBusyError,
+    StoreCorruptError,
+    StoreExistsError,
+    StoreNotFoundError,
+)
+from embstore.manifest import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,20 +74,18 @@ class Staging:
         finish_replacement(self.target)
         check_target(self.target, overwrite=overwrite)
         self.path = self.target.with_name(f".{self.target.name}.building")
-        self._lock = self._claim()
+        self._locks = self._claim()
+        if self.target.exists():
+            _remove(_aside(self.target))  # What replaced it came, and then its build died.
 
     def publish(self) -> None:
         """Put the staged store at the target, durably, and remove what it replaces."""
         flush_tree(self.path)
         check_target(self.target, overwrite=self._overwrite)
         if self.target.exists():
-            if not _exchange(self.path, self.target):
-                aside = _aside(self.target)
-                self.target.rename(aside)
-                self.path.rename(self.target)
-                aside.rename(self.path)
+            replaced = self._replace()
             flush_directory(self.target.parent)
-            shutil.rmtree(self.path)
+            _remove(replaced)
         else:
             self.path.rename(self.target)
         flush_directory(self.target.parent)
@@ -89,43 +93,58 @@ class Staging:
 
     def discard(self) -> None:
         """Remove what was staged; the target stays as it was."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        if fcntl is None or any(_is_at(lock, self.path) for lock in self._locks):
+            shutil.rmtree(self.path, ignore_errors=True)
+        finish_replacement(self.target)
         self._release()
 
-    def _claim(self) -> int | None:
+    def _replace(self) -> Path:
+        """Give the staged store the target's name; return the old store's new name."""
+        # Locked before it gets the staging directory's name and until it is removed, so that no
+        # other build takes it for a leftover. If it is locked already, that is as good.
+        with contextlib.suppress(BlockingIOError):
+            self._locks += _lock(self.target)
+        if _exchange(self.path, self.target):
+            return self.path
+        aside = _aside(self.target)
+        while True:
+            self.target.rename(aside)
+            try:
+                self.path.rename(self.target)
+            except OSError:
+                # Was it an open between the two renames, which put the old store back?
+                if not self.target.exists():
+                    raise
+            else:
+                return aside
+
+    def _claim(self) -> list[int]:
         """Make the staging directory and lock it; clear away one that nobody holds."""
         while True:
             with contextlib.suppress(FileExistsError):
                 self.path.mkdir()
-            if fcntl is None:
-                lock = None
-            else:
-                try:
-                    lock = os.open(self.path, os.O_RDONLY)
-                except FileNotFoundError:
-                    continue  # Its owner has just published or discarded it.
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    os.close(lock)
-                    raise StoreBusyError(
-                        f"another build is writing {self.target} (in {self.path}); wait for it, "
-                        "or choose another target"
-                    ) from None
-                if not _is_at(lock, self.path):
-                    os.close(lock)
-                    continue
+            try:
+                locks = _lock(self.path)
+            except FileNotFoundError:
+                continue  # Its owner has just published or discarded it.
+            except BlockingIOError:
+                raise StoreBusyError(
+                    f"another build is writing {self.target} (in {self.path}); wait for it, "
+                    "or choose another target"
+                ) from None
+            if not all(_is_at(lock, self.path) for lock in locks):
+                _unlock(locks)
+                continue
             for leftover in self.path.iterdir():
                 if leftover.is_dir() and not leftover.is_symlink():
                     shutil.rmtree(leftover)
                 else:
                     leftover.unlink()
-            return lock
+            return locks
 
     def _release(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        _unlock(self._locks)
+        self._locks = []
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
@@ -134,13 +153,32 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         raise StoreNotFoundError(f"the directory {target.parent} does not exist; make it first")
     if not os.path.lexists(target):
         return
+    if problem := _why_no_store(target):
+        raise StoreExistsError(
+            f"{target} exists and {problem}, so it will not be replaced; choose another path, or "
+            "remove it yourself"
+        )
     if not overwrite:
         raise StoreExistsError(
             f"{target} exists; choose another path, or replace it with overwrite=True "
             "(--overwrite on the command line)"
         )
-    if target.is_symlink() or not (target / layout.METADATA).is_file():
-        raise StoreExistsError(f"{target} exists and is not a store, so it is not replaced")
+
+
+def _why_no_store(target: Path) -> str | None:
+    """Say what speaks against removing ``target`` as a store; a damaged store is one, too."""
+    if target.is_symlink():
+        return "is a symbolic link"
+    if not target.is_dir():
+        return "is a file, not a store"
+    try:
+        metadata = read_json(target / layout.METADATA)
+    except StoreCorruptError:
+        return f"is not a store: it has no readable {layout.METADATA}"
+    attributes = metadata.get("attributes") if isinstance(metadata, dict) else None
+    if isinstance(attributes, dict) and layout.ATTRIBUTE in attributes:
+        return None
+    return "is not a store, but something else in Zarr's format"
 
 
 def finish_replacement(target: Path) -> None:
@@ -177,6 +215,39 @@ def _descriptor(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _lock(directory: Path) -> list[int]:
+    """Lock a directory; return the descriptor that holds the lock, none where there are no locks.
+
+    Raises
+    ------
+    BlockingIOError
+        If somebody else holds it.
+    """
+    if fcntl is None:
+        return []
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return [descriptor]
+
+
+def _unlock(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        # Closing is not enough while a forked child has the descriptor, too.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
+def _remove(directory: Path) -> None:
+    """Remove a directory that another process may be removing, too."""
+    while directory.is_dir():
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(directory)
 
 
 def _aside(target: Path) -> Path:

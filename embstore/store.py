@@ -13,12 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from embstore.errors import MissingWordError, StoreClosedError, StoreError
-from embstore.ids import as_ids, check_range
+from embstore.ids import as_ids
 from embstore.manifest import check_array, read_manifest
 from embstore.mapping import can_map
 from embstore.norms import clip_norms
 from embstore.plan import LookupPlan, plan_lookup
-from embstore.readers.chunked import ChunkReader, open_partition
+from embstore.readers.chunked import (
+    ChunkReader,
+    check_identity,
+    identity,
+    open_partition,
+)
 from embstore.staging import finish_replacement
 from embstore.vocabulary import Vocabulary, open_vocabulary
 
@@ -61,6 +66,7 @@ class EmbeddingStore:
         self._dtype = manifest.dtype.newbyteorder("=")
         self._reader: Reader | None = reader
         self._vocabulary = vocabulary
+        self._identity = identity(path)
 
     def lookup(
         self,
@@ -100,8 +106,7 @@ class EmbeddingStore:
         (2, 2, 8)
         """
         reader = self._open_reader()
-        wide = as_ids(ids)
-        check_range(wide, self._manifest.rows)
+        wide = as_ids(ids, self._manifest.rows)
         shape = wide.shape + self._row_shape
         if out is None:
             out = np.empty(shape, self._dtype)
@@ -137,6 +142,8 @@ class EmbeddingStore:
         >>> store.lookup_words(["like", "zyzzyva"], missing="zeros")[1].tolist()
         [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
         """
+        if missing not in ("error", "unk", "zeros"):
+            raise ValueError(f'missing must be "error", "unk" or "zeros", not {missing!r}')
         if missing != "zeros":
             return self.lookup(self.ids(words, missing=missing))
         ids = self._find(words)
@@ -197,8 +204,7 @@ class EmbeddingStore:
         ['like', 'the', 'country']
         """
         vocabulary = self._words()
-        wide = as_ids(ids)
-        check_range(wide, self._manifest.rows)
+        wide = as_ids(ids, self._manifest.rows)
         found = np.empty(wide.size, object)
         found[:] = vocabulary.words(wide.ravel())
         return found.reshape(wide.shape).tolist()
@@ -216,8 +222,7 @@ class EmbeddingStore:
             Printing it gives a table.
         """
         reader = self._open_reader()
-        wide = as_ids(ids)
-        check_range(wide, self._manifest.rows)
+        wide = as_ids(ids, self._manifest.rows)
         return plan_lookup(
             reader.numbering.number(wide),
             reader.numbering,
@@ -226,10 +231,22 @@ class EmbeddingStore:
         )
 
     def partition(self, partition: int) -> zarr.Array[Any]:
-        """Return one partition as a read-only ``zarr.Array``, shape (its rows, *row_shape)."""
+        """Return one partition as a read-only ``zarr.Array``, shape (its rows, *row_shape).
+
+        The array reads the files under `path` when it is indexed, also after this store is closed.
+
+        Raises
+        ------
+        IndexError
+            If there is no such partition.
+        StoreNotFoundError
+            If the store on disk was replaced or removed since this one was opened.
+        """
         self._open_reader()
         if not 0 <= partition < self.partition_count:
-            raise IndexError(f"partition {partition}, but there are {self.partition_count}")
+            last = self.partition_count - 1
+            raise IndexError(f"there is no partition {partition}: they count from 0 to {last}")
+        check_identity(self._path, self._identity)
         return open_partition(self._path, partition)
 
     def close(self) -> None:
@@ -298,6 +315,7 @@ class EmbeddingStore:
     def __contains__(self, word: object) -> bool:
         if not isinstance(word, str):
             raise TypeError(f"'in' asks for a word, a str, not {type(word).__name__}")
+        self._open_reader()
         return self.has_words and bool(self._find(word) >= 0)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
@@ -335,8 +353,9 @@ class EmbeddingStore:
         return reader
 
     def _words(self) -> Vocabulary:
-        self._open_reader()
+        # In this order: another thread may close the store in between.
         vocabulary = self._vocabulary
+        self._open_reader()
         if vocabulary is None:
             raise MissingWordError(f"the store {self._path} has no words; look its rows up by id")
         return vocabulary
@@ -349,8 +368,8 @@ class EmbeddingStore:
     def _unk_id(self) -> int:
         if self.unk is None:
             raise MissingWordError(
-                f"the store {self._path} has no unk word; name one when it is built (unk=), or use "
-                'missing="zeros"'
+                f"the store {self._path} has no unk word; name one when it is built (unk=), or "
+                'look the rows up with lookup_words(..., missing="zeros")'
             )
         return int(self._words().ids([self.unk])[0])
 
@@ -358,13 +377,12 @@ class EmbeddingStore:
         flat, _ = _flatten(words)
         missing = [word for word, gone in zip(flat, absent.ravel().tolist(), strict=True) if gone]
         names = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
-        remedy = 'missing="unk"' if self.unk is not None else 'missing="zeros"'
+        remedy = 'lookup_words(..., missing="zeros") gives such words zeros'
+        if self.unk is not None:
+            remedy = f'missing="unk" gives such words the row of {self.unk!r}'
         if len(missing) == 1:
-            return f"the word {names} is not in the store; {remedy} gives such words a row"
-        return (
-            f"{len(missing)} of {len(flat)} words are not in the store: {names}; "
-            f"{remedy} gives such words a row"
-        )
+            return f"the word {names} is not in the store; {remedy}"
+        return f"{len(missing)} of {len(flat)} words are not in the store: {names}; {remedy}"
 
 
 def open(path: str | os.PathLike[str], *, reader: ReaderName = "auto") -> EmbeddingStore:
@@ -398,15 +416,15 @@ def open(path: str | os.PathLike[str], *, reader: ReaderName = "auto") -> Embedd
     where = Path(path).absolute()
     while True:
         finish_replacement(where)
-        before = _identity(where)
+        before = identity(where)
         try:
             store = _open_once(where, reader)
         except (StoreError, FileNotFoundError):
-            if _identity(where) == before:
+            if identity(where) == before:
                 raise
         else:
             # Were the store replaced while it was being opened, this could be a mix of two.
-            if _identity(where) == before:
+            if identity(where) == before:
                 return store
 
 
@@ -427,14 +445,6 @@ def _open_once(path: Path, reader: ReaderName) -> EmbeddingStore:
 
 def _reopen(path: str, reader: ReaderName) -> EmbeddingStore:
     return open(path, reader=reader)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -94,7 +94,7 @@ class Vocabulary:
         """Refuse ids and offsets that point nowhere: they come from disk."""
         if not ids.size:
             return
-        if int(ids.max()) >= len(self._stored):
+        if int(ids.min()) < 0 or int(ids.max()) >= len(self._stored):
             raise StoreCorruptError("the word index names an id that the table does not have")
         begins, ends = self._stored.offsets[ids], self._stored.offsets[ids + 1]
         if begins.min() < 0 or (ends < begins).any() or ends.max() > len(self._stored.data):

@@ -88,7 +88,7 @@ def pack(words: Iterable[str], errors: str = "strict") -> PackedWords:
     try:
         return pack_encoded([word.encode("utf-8", errors) for word in words])
     except AttributeError as error:
-        raise TypeError(f"words must be str: {error}") from error
+        raise TypeError(f"words must be str, not {type(error.obj).__name__}") from error
 
 
 def pack_encoded(words: Sequence[bytes]) -> PackedWords:

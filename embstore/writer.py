@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from embstore import layout
-from embstore.arrays import ArrayWriter, create_group
+from embstore.arrays import ArrayWriter, ZarrThread, create_group
 from embstore.casting import cast_rows
 from embstore.errors import DuplicateWordError, SourceError
 from embstore.manifest import ArraySize, Manifest, VocabularyManifest
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
+    import zarr
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 OnDuplicate = Literal["error", "first"]
@@ -143,11 +144,12 @@ class StoreWriter:
                 f"{partitions} partitions with rows of {self._row_bytes} bytes need a memory_limit "
                 f"of {2 * partitions * self._row_bytes} bytes, not {memory_limit}"
             )
+        self._thread = ZarrThread()
         self._staging: Staging | None = Staging(Path(path), overwrite=overwrite)
         self._path = self._staging.path
         try:
-            self._root = create_group(self._path)
-            create_group(self._path / layout.PARTITIONS)
+            self._root = self._create_group()
+            self._create_group(layout.PARTITIONS)
             self._partitions = [
                 self._array_writer(layout.partition_name(number)) for number in range(partitions)
             ]
@@ -226,7 +228,9 @@ class StoreWriter:
             while self._partitions:  # Each takes its buffer with it.
                 self._partitions.pop().finish(self._chunk_rows)
             manifest = self._manifest(self.rows_written, unk, self._write_vocabulary())
-            self._root.attrs[layout.ATTRIBUTE] = manifest.to_json()
+            attribute = {layout.ATTRIBUTE: manifest.to_json()}
+            self._thread.run(lambda: self._root.attrs.update(attribute))
+            self._thread.close()
             staging.publish()
         except BaseException:
             self.discard()
@@ -241,6 +245,7 @@ class StoreWriter:
     def discard(self) -> None:
         """Drop everything; what was at the target stays as it was."""
         if self._staging is not None:
+            self._thread.close()
             self._staging.discard()
             self._staging = None
 
@@ -254,7 +259,12 @@ class StoreWriter:
         return layout.choose_chunk_rows(longest, self._row_bytes, self._max_chunk_bytes)
 
     def _array_writer(self, name: str) -> ArrayWriter:
-        return ArrayWriter(self._path, name, self._row_shape, self._dtype, self._chunk_rows)
+        return ArrayWriter(
+            self._path, name, self._row_shape, self._dtype, self._chunk_rows, self._thread
+        )
+
+    def _create_group(self, name: str = "") -> zarr.Group:
+        return self._thread.run(lambda: create_group(self._path / name))
 
     def _enter_words(
         self, batch: NDArray[Any], words: Iterable[str] | PackedWords | None
@@ -285,12 +295,12 @@ class StoreWriter:
     def _write_vocabulary(self) -> VocabularyManifest | None:
         if self._vocabulary is None:
             return None
-        create_group(self._path / layout.VOCABULARY)
+        self._create_group(layout.VOCABULARY)
         sizes = {}
         for part, data in self._vocabulary.arrays().items():
             chunk_rows = layout.choose_chunk_rows(len(data), data.itemsize)
             name = layout.vocabulary_name(part)
-            writer = ArrayWriter(self._path, name, (), data.dtype, chunk_rows)
+            writer = ArrayWriter(self._path, name, (), data.dtype, chunk_rows, self._thread)
             writer.append(data)
             writer.finish()
             sizes[part] = ArraySize(len(data), chunk_rows)
@@ -307,7 +317,10 @@ class StoreWriter:
             if known >= 0:
                 return word
         if self._unk is not None:
-            raise SourceError(f"the unk word {self._unk!r} is not among the words")
+            raise SourceError(
+                f"the unk word {self._unk!r} is not among the {len(self._vocabulary)} words; "
+                "name another, or leave it out to look for the usual ones"
+            )
         return None
 
     def _manifest(

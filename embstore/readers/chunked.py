@@ -4,7 +4,8 @@
 2. Each chunk is fetched and decoded once; zarr checks its checksum.
 3. Its rows are scattered into the places of the request that asked for them.
 
-It holds one chunk in memory at a time.
+It holds one chunk in memory at a time, and no file open. So it cannot go on reading a store that a
+build has replaced, and says so.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from embstore import layout
-from embstore.errors import StoreCorruptError
+from embstore.errors import StoreCorruptError, StoreNotFoundError
 from embstore.mapping import open_checked
 from embstore.physical import physical_rows
 from embstore.plan import group_by_chunk
@@ -49,27 +50,56 @@ class ChunkReader:
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.numbering = physical_rows(manifest)
         self._path = path
+        self._identity = identity(path)
         self._row_shape = manifest.row_shape
         self._partitions: dict[int, zarr.Array[Any]] = {}
-        # To zarr, a missing chunk is one of zeros.
-        for partition in map(manifest.partition, range(manifest.partition_count)):
-            for chunk in range(partition.chunk_count):
-                os.close(open_checked(path / partition.chunk_name(chunk), partition.file_bytes))
+        self._manifest = manifest
+        for partition in range(manifest.partition_count):
+            for chunk in range(manifest.partition(partition).chunk_count):
+                self._check_chunk(partition, chunk)
 
     def read(self, physical: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Fill ``out`` with rows; see `embstore.readers.Reader`."""
         rows = out.reshape(-1, *self._row_shape)
         chunk_rows = self.numbering.chunk_rows
         for group in group_by_chunk(physical.reshape(-1), self.numbering):
-            if group.partition not in self._partitions:
-                self._partitions[group.partition] = open_partition(self._path, group.partition)
             begin = group.chunk * chunk_rows
             try:
+                self._check_chunk(group.partition, group.chunk)
+                if group.partition not in self._partitions:
+                    self._partitions[group.partition] = open_partition(self._path, group.partition)
                 chunk = self._partitions[group.partition][begin : begin + chunk_rows]
-            except ValueError as error:
+            except (ValueError, FileNotFoundError) as error:
+                check_identity(self._path, self._identity)
+                if isinstance(error, StoreCorruptError):
+                    raise
                 where = self._path / layout.partition_name(group.partition)
                 raise StoreCorruptError(f"{where}: chunk {group.chunk}: {error}") from error
+            check_identity(self._path, self._identity)
             rows[group.positions] = chunk[group.rows]  # type: ignore[index]
+
+    def _check_chunk(self, partition: int, chunk: int) -> None:
+        """Raise unless the chunk's file is there: to zarr, a missing chunk is one of zeros."""
+        array = self._manifest.partition(partition)
+        os.close(open_checked(self._path / array.chunk_name(chunk), array.file_bytes))
+
+
+def identity(path: Path) -> tuple[int, int, int] | None:
+    """Return what tells the store at ``path`` from one that replaces it; None if there is none."""
+    try:
+        status = (path / layout.METADATA).stat()
+    except OSError:
+        return None
+    # The time too, because a file system gives the inodes of removed files to new ones.
+    return status.st_dev, status.st_ino, status.st_mtime_ns
+
+
+def check_identity(path: Path, expected: tuple[int, int, int] | None) -> None:
+    """Raise `StoreNotFoundError` if another store, or none, is at ``path`` by now."""
+    if identity(path) != expected:
+        raise StoreNotFoundError(
+            f"the store {path} was replaced or removed since it was opened; open it again"
+        )
 
 
 def open_partition(path: Path, partition: int) -> zarr.Array[Any]:

@@ -1,39 +1,60 @@
-"""Rows out of one address space: a lookup is one ``take``.
+"""Rows out of one address space: a lookup is a ``take``, warm or cold.
 
 All chunk files of the store are mapped side by side, so the store is one NumPy array of physical
 rows. The page table does the grouping, and rows land in request order without a second copy.
 
-Rows that are not in the page cache would be read one after the other, each when ``take`` touches
-it. So a cold slice of the request is announced first: its pages, sorted and joined into runs, one
-``MADV_WILLNEED`` a run, which puts all reads in flight at once. Announcing costs several times the
-gather of a warm row, so it must stop when rows are warm. The kernel counts the blocks that this
-thread caused to be read (``ru_inblock``): a slice that moved the counter was cold. The next slice
-is taken for what the last one was.
+1. A lookup is cut into slices. A small one is a single slice on the calling thread. Those of a
+   large one are shared with as many threads as there are processors; ``take`` gives up the GIL.
+2. Rows that are not in the page cache would be read one after the other, each when ``take`` touches
+   it. So a cold slice is announced first: its pages, sorted and joined into runs, are all given to
+   the kernel, which puts their reads in flight at once. Here more threads than processors help.
+3. Announcing costs more than gathering a warm row, so it must stop when rows are warm. The kernel
+   counts the blocks that a thread caused to be read (``ru_inblock``), by touching and by announcing
+   alike: a slice that moved the counter was cold. The next slice is taken for what the last one
+   was, also from call to call; a large lookup that expects warm rows probes a few first.
 """
 
 from __future__ import annotations
 
 import resource
+import time
+from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from embstore.mapping import MADV_WILLNEED, PAGE_BYTES, AddressSpace, MappedFile
+import numpy as np
+
+from embstore import workers
+from embstore.mapping import PAGE_BYTES, AddressSpace, MappedFile
 from embstore.physical import physical_rows
 from embstore.plan import page_runs
+from embstore.residence import ResidentLimit, preload
+from embstore.stats import StatsCounter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from embstore.manifest import Manifest
 
-# The reads of a cold slice are in flight together: enough to fill a disk's queue, few enough that
-# the slice is still in memory when it is gathered. Warm slices grow from a small one, so that the
-# first cold row of a request is noticed before many of them were read one by one.
-COLD_SLICE_ROWS = 512
-WARM_SLICE_ROWS = 8192
+# A warm slice is large enough that what it costs besides its gather does not count, and small
+# enough that one with cold rows in it is noticed soon.
+WARM_SLICE_BYTES = 512 << 10
+MAX_SLICE_ROWS = 4096
+# The reads of a cold slice are in flight together, and the slices of several threads beside it.
+COLD_SLICE_ROWS = 128
+# Up to this many rows are one slice; that many are touched before a large lookup is cut up.
+SMALL_ROWS = 64
 PROBE_ROWS = 16
+# Handing work over costs 30 to 50 us, in which a thread gathers some hundred KiB.
+HELPED_BYTES = 1 << 20
+
+# Announcing waits when the disk's queue is full; more threads would not fill it further.
+PREFETCHING_THREADS = 2
+
+BLOCK_BYTES = 512  # The unit of ru_inblock.
 
 
 class MappedReader:
@@ -45,6 +66,8 @@ class MappedReader:
         The store.
     manifest : Manifest
         Its manifest.
+    resident_limit : int, optional
+        How many bytes of the mapping may be resident.
 
     Raises
     ------
@@ -54,9 +77,13 @@ class MappedReader:
 
     page_bytes: int | None = PAGE_BYTES
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(
+        self, path: Path, manifest: Manifest, *, resident_limit: int | None = None
+    ) -> None:
         self.numbering = physical_rows(manifest)
+        self.stats = StatsCounter(manifest.row_bytes)
         self._row_bytes = manifest.row_bytes
+        self._warm_slice_rows = min(max(WARM_SLICE_BYTES // manifest.row_bytes, 1), MAX_SLICE_ROWS)
         stride_bytes = self.numbering.stride_rows * manifest.row_bytes
         files = []
         for number in range(manifest.partition_count):
@@ -69,28 +96,97 @@ class MappedReader:
         shape = (self.numbering.chunk_count * self.numbering.stride_rows, *manifest.row_shape)
         self._rows = self._space.data.view(manifest.dtype).reshape(shape)
         self._cold = False
+        self._limit = ResidentLimit(self._space, resident_limit) if resident_limit else None
 
     def read(self, physical: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Fill ``out`` with rows; see `embstore.readers.Reader`."""
-        flat = physical.reshape(-1)
-        rows = out.reshape(-1, *self._rows.shape[1:])
-        start, length = 0, PROBE_ROWS
-        while start < len(flat):
-            length = COLD_SLICE_ROWS if self._cold else min(2 * length, WARM_SLICE_ROWS)
-            piece = slice(start, start + length)
-            blocks = _blocks_read()
-            if self._cold:
-                self._announce(flat[piece])
-            self._rows.take(flat[piece], axis=0, out=rows[piece], mode="clip")
-            self._cold = _blocks_read() != blocks
-            start += length
+        begin = time.perf_counter()
+        if physical.ndim != 1:
+            physical = physical.reshape(-1)
+            out = out.reshape(-1, *self._rows.shape[1:])
+        count = len(physical)
+        if count <= SMALL_ROWS:
+            parts = [self._gather(physical, out, deque([0]), SMALL_ROWS)]
+        elif self._cold:
+            parts = self._gather_together(physical, out)
+        else:
+            parts = [self._gather(physical[:PROBE_ROWS], out, deque([0]), PROBE_ROWS)]
+            parts += self._gather_together(physical[PROBE_ROWS:], out[PROBE_ROWS:])
+        blocks, cold, warm = map(sum, zip(*parts, strict=True))
+        self.stats.add(count, blocks * BLOCK_BYTES, cold, warm, time.perf_counter() - begin)
+
+    def read_one(self, physical: int) -> NDArray[Any]:
+        """Return one row, a copy."""
+        begin = time.perf_counter()
+        blocks = _blocks_read()
+        row: NDArray[Any] = self._rows[physical].copy()
+        blocks = _blocks_read() - blocks
+        if self._limit is not None:
+            self._limit.after(1)
+        cold = blocks > 0
+        self.stats.add(1, blocks * BLOCK_BYTES, cold, not cold, time.perf_counter() - begin)
+        return row
+
+    def prefetch(self, physical: NDArray[np.int64]) -> None:
+        """Start reading rows, shape (n,), that are not in the page cache; do not wait for them."""
+        for part in np.array_split(physical, min(PREFETCHING_THREADS, len(physical))):
+            workers.submit(partial(self._announce_all, part))
+
+    def preload(self, progress: Callable[[int, int], None] | None) -> None:
+        """Read everything into RAM and map it; see `embstore.residence`."""
+        preload(self._space, progress)
+
+    def _announce_all(self, physical: NDArray[np.int64]) -> None:
+        for start in range(0, len(physical), MAX_SLICE_ROWS):
+            self._announce(physical[start : start + MAX_SLICE_ROWS])
 
     def _announce(self, physical: NDArray[np.int64]) -> None:
+        """Have the kernel start reading the pages of rows, shape (n,), that it does not have."""
         runs = page_runs(physical, self._row_bytes, PAGE_BYTES)
-        offsets = (runs.first_pages * PAGE_BYTES).tolist()
-        sizes = (runs.page_counts * PAGE_BYTES).tolist()
-        for offset_bytes, size_bytes in zip(offsets, sizes, strict=True):
-            self._space.advise(offset_bytes, size_bytes, MADV_WILLNEED)
+        self._space.announce(runs.first_pages * PAGE_BYTES, runs.page_counts * PAGE_BYTES)
+
+    def _gather_together(
+        self, physical: NDArray[np.int64], out: NDArray[Any]
+    ) -> list[tuple[int, int, int]]:
+        """Gather rows on as many threads as help; return what `_gather` does, for each."""
+        count = len(physical)
+        length = COLD_SLICE_ROWS if self._cold else self._warm_slice_rows
+        starts = deque(range(0, count, length))
+        if self._cold:
+            thread_count = min(workers.THREAD_COUNT, len(starts))
+        else:
+            thread_count = min(workers.processor_count(), count * self._row_bytes // HELPED_BYTES)
+        share = partial(self._gather, physical, out, starts, length)
+        helpers = [workers.submit(share) for _ in range(thread_count - 1)]
+        try:
+            own = share()
+        finally:
+            others = workers.finish(helpers)
+        return [own, *others]
+
+    def _gather(
+        self, physical: NDArray[np.int64], out: NDArray[Any], starts: deque[int], length: int
+    ) -> tuple[int, int, int]:
+        """Gather slices until none is left; return blocks read, cold slices and warm slices."""
+        first = blocks = _blocks_read()
+        cold = self._cold
+        slices = [0, 0]
+        while starts:
+            try:
+                start = starts.popleft()
+            except IndexError:  # Another thread took the last one.
+                break
+            piece = physical[start : start + length]
+            if cold:
+                self._announce(piece)
+            self._rows.take(piece, 0, out[start : start + length], "clip")
+            now = _blocks_read()
+            self._cold = cold = now != blocks
+            blocks = now
+            slices[cold] += 1
+            if self._limit is not None:
+                self._limit.after(len(piece))
+        return blocks - first, slices[True], slices[False]
 
 
 def _blocks_read() -> int:

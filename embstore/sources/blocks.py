@@ -85,14 +85,17 @@ class TextFile:
         SourceError
             If the file cannot be decompressed, or a line is longer than 64 MiB.
         """
-        # One block is held back, because only the last one is trimmed.
-        held: Block | None = None
+        # Held back is a block with content, which is trimmed if it is the last one, and behind it
+        # one without; of several of those, the first is enough for an error to name its line.
+        held: list[Block] = []
         for block in self._whole_lines(block_bytes):
-            if held is not None:
-                yield held
-            held = block
-        if held is not None and (data := held.data.rstrip(b"\r\n")):
-            yield replace(held, data=data)
+            if block.data.strip(b"\r\n"):
+                yield from held
+                held = [block]
+            elif len(held) < 2:
+                held.append(block)
+        if held and (data := held[0].data.rstrip(b"\r\n")):
+            yield replace(held[0], data=data)
 
     def _whole_lines(self, block_bytes: int) -> Iterator[Block]:
         first_line = 1
@@ -128,7 +131,7 @@ class TextFile:
                 raise  # The disk's own failure.
             raise SourceError(
                 f"{self.name}: cannot be decompressed as {self.suffix}: {error}; "
-                "is the download complete?"
+                "is the download complete, and the suffix the right one?"
             ) from error
 
     @contextmanager
@@ -144,18 +147,29 @@ class TextFile:
                 with lzma.LZMAFile(raw) as stream:
                     yield stream
             case ".zip":
-                assert self.member is not None
-                with zipfile.ZipFile(raw) as archive, archive.open(self.member) as stream:
+                with self._open_member(raw) as stream:
                     yield stream
             case _:
                 yield raw
+
+    def _open_member(self, raw: IO[bytes]) -> IO[bytes]:
+        assert self.member is not None
+        try:
+            return zipfile.ZipFile(raw).open(self.member)
+        except (zipfile.BadZipFile, RuntimeError) as error:  # Or encrypted, or an unknown method.
+            raise SourceError(f"{self.name}: cannot be read from the .zip: {error}") from error
 
     def _only_member(self, member: str | None) -> str:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 names = [info.filename for info in archive.infolist() if not info.is_dir()]
         except zipfile.BadZipFile as error:
-            raise SourceError(f"{self.path} is not a readable .zip: {error}") from error
+            raise SourceError(
+                f"{self.path} is not a readable .zip: {error}; "
+                "is the download complete, and the suffix the right one?"
+            ) from error
+        if not names:
+            raise SourceError(f"{self.path} is empty: a .zip without members")
         listing = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
         if member is None:
             if len(names) != 1:

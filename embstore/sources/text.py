@@ -15,16 +15,17 @@ import re
 from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embstore import layout
 from embstore.errors import SourceError
-from embstore.sources import Batch
+from embstore.sources import Batch, EncodingErrors, TextFormat
 from embstore.sources.blocks import TextFile, first_lines
-from embstore.sources.vectors import VectorParser
+from embstore.sources.vectors import VectorParser, is_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,10 +35,7 @@ if TYPE_CHECKING:
     from embstore.sources.blocks import Block
     from embstore.words import PackedWords
 
-Format = Literal["auto", "glove", "word2vec"]
-EncodingErrors = Literal["strict", "replace", "ignore"]
-
-_HEADER = re.compile(rb"\s*(\d{1,18})[ \t]+(\d{1,18})[ \t]*$")
+_HEADER = re.compile(rb"(\d{1,18})[ \t]+(\d{1,18})[ \t]*$")
 SNIFFED_LINES = 100
 
 
@@ -67,7 +65,7 @@ class TextSource:
         self,
         path: str | Path,
         *,
-        format: Format = "auto",
+        format: TextFormat = "auto",
         member: str | None = None,
         dtype: DTypeLike = np.float32,
         encoding_errors: EncodingErrors = "strict",
@@ -88,13 +86,14 @@ class TextSource:
         self.row_count, dimension = self._sniff(lines, format)
         if not 1 <= dimension <= layout.MAX_ROW_BYTES // self.dtype.itemsize:
             raise SourceError(
-                f"{self.name}:1: a dimension of {dimension}; expected a word and its vector, with "
-                "single spaces between them"
+                f"{self.name}:1: expected a word and its vector, with single spaces between them, "
+                f"found {_shown(lines[0])}; is this really the text format?"
             )
         self.row_shape: tuple[int, ...] = (dimension,)
         self.format = "glove" if self.row_count is None else "word2vec"
         self.unterminated = False
-        self._parser = VectorParser(self.name, dimension, self.dtype, encoding_errors)
+        origin = "as most of the first lines" if self.row_count is None else "says the header"
+        self._parser = VectorParser(self.name, dimension, self.dtype, encoding_errors, origin)
 
     @property
     def row_estimate(self) -> int:
@@ -176,19 +175,48 @@ class TextSource:
             else:
                 yield block
 
-    def _sniff(self, lines: list[bytes], format: Format) -> tuple[int | None, int]:
+    def _sniff(self, lines: list[bytes], format: TextFormat) -> tuple[int | None, int]:
         """Return the header's row count (None without a header) and the dimension."""
         header = _HEADER.match(lines[0])
-        field_counts = [len(line.rstrip(b" \t").split(b" ")) for line in lines]
         if format == "word2vec" and header is None:
             raise SourceError(
-                f"{self.name}:1: expected the header 'rows dimension', found "
-                f"{lines[0][:40].decode('utf-8', 'replace')!r}; without a header it is format glove"
+                f"{self.name}:1: expected the header 'rows dimension', found {_shown(lines[0])}; "
+                "without a header it is format glove"
             )
         if header is not None and format != "glove":
             rows, dimension = int(header[1]), int(header[2])
-            one_dimensional = len(lines) > 1 and field_counts[1] == 2 and dimension != 1
-            if format == "word2vec" or not one_dimensional:
+            found = len(_fields(lines[1])) - 1 if len(lines) > 1 else dimension
+            if format == "word2vec" or found != 1 or dimension == 1:
+                if found < dimension:
+                    raise SourceError(
+                        f"{self.name}:2: expected a word and {dimension} values (says the header), "
+                        f"found {found}; correct the header, or mend the line"
+                    )
                 return rows, dimension
-        # Words with spaces, and lines that are cut, are the exception.
-        return None, Counter(field_counts).most_common(1)[0][0] - 1
+        dimension = _usual_dimension(lines)
+        if header is not None and dimension != 1:
+            raise SourceError(
+                f"{self.name}:1: expected a word and {dimension} values, found {_shown(lines[0])}; "
+                "if that is a header, it is format word2vec"
+            )
+        return None, dimension
+
+
+def _usual_dimension(lines: list[bytes]) -> int:
+    """Return how long the vectors of most lines are: words with spaces are the exception."""
+    by_numbers, by_fields = Counter[int](), Counter[int]()
+    for line in filter(None, lines):
+        fields = _fields(line)
+        numbers = sum(1 for _ in takewhile(is_number, reversed(fields)))
+        by_numbers[min(numbers, len(fields) - 1)] += 1
+        by_fields[len(fields) - 1] += 1
+    # Where most lines end in something else than a number, it shall be called a bad number.
+    return by_numbers.most_common(1)[0][0] or by_fields.most_common(1)[0][0]
+
+
+def _fields(line: bytes) -> list[bytes]:
+    return line.rstrip(b" \t").split(b" ")
+
+
+def _shown(line: bytes) -> str:
+    return repr(line[:40].decode("utf-8", "replace"))

@@ -7,7 +7,8 @@
    word. The numbers are parsed by the same parser.
 3. What cannot be parsed then is looked for line by line, so that the error names it.
 
-Numbers are rounded correctly to the dtype they are parsed as; ``nan`` and ``inf`` are numbers.
+Numbers are rounded correctly to the dtype they are parsed as; ``nan`` and ``inf`` are numbers, but
+one that only becomes infinite because the dtype is too narrow is an error.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +43,11 @@ _PARSE = csv.ParseOptions(
 )
 
 
+def is_number(field: bytes) -> bool:
+    """Say whether a field looks like a number, ``nan`` and ``inf`` included."""
+    return bool(_NUMBER.match(field)) or field.lower().lstrip(b"+-") in (b"nan", b"inf", b"infinity")
+
+
 @dataclass(frozen=True, slots=True)
 class VectorParser:
     """Parses blocks of lines, each a word and a vector.
@@ -55,12 +62,15 @@ class VectorParser:
         What the numbers become.
     encoding_errors : {"strict", "replace", "ignore"}
         What to do with words that are not UTF-8.
+    origin : str
+        How the dimension is known, for messages.
     """
 
     name: str
     dimension: int
     dtype: np.dtype[Any]
     encoding_errors: str
+    origin: str
 
     def parse(self, block: Block) -> tuple[NDArray[Any], PackedWords]:
         """Return the rows and the words of a block.
@@ -71,9 +81,10 @@ class VectorParser:
             For a line that is not a word and ``dimension`` numbers, with its number.
         """
         line_count = block.data.count(b"\n") + (not block.data.endswith(b"\n"))
-        # The CSV reader would drop a byte order mark, which here is part of a word.
         table = None
-        if not block.data.startswith(BYTE_ORDER_MARK):
+        regular = block.data.count(b" ") == line_count * self.dimension
+        # The CSV reader would drop a byte order mark, which here is part of a word.
+        if regular and not block.data.startswith(BYTE_ORDER_MARK):
             table = self._read_csv(block.data, ["word", *self._names()])
         # The reader takes a lone \r for a line's end; here it is part of a word.
         if table is not None and table.num_rows == line_count:
@@ -86,7 +97,10 @@ class VectorParser:
                 raise self._number_error(block, tails)
             words = self._checked_words(pa.array(heads, pa.binary()), block)
         columns = [column.to_numpy() for column in table.itercolumns()]
-        return np.ascontiguousarray(np.stack(columns).T), words
+        rows = np.ascontiguousarray(np.stack(columns).T)
+        if rows.dtype.kind == "f":
+            self._check_range(rows, block)
+        return rows, words
 
     def _names(self) -> list[str]:
         return [str(column) for column in range(self.dimension)]
@@ -116,25 +130,55 @@ class VectorParser:
             fields = line.rstrip(b" \t\r").rsplit(b" ", self.dimension)
             word = fields[0]
             if len(fields) <= self.dimension:
-                found = f"found {len(fields) - 1}" if line.strip() else "the line is empty"
                 at_end = block.unterminated and number == block.first_line + len(lines) - 1
-                cut = " (the file ends in this line: was it cut?)" if at_end else ""
+                raise self._too_few(line, number, len(fields) - 1, at_end=at_end)
+            if extra := sum(1 for _ in takewhile(_NUMBER.match, reversed(word.split(b" ")[1:]))):
                 raise SourceError(
-                    f"{self.name}:{number}: expected a word and {self.dimension} values, "
-                    f"{found}{cut}; mend or remove the line"
-                )
-            extra = word.split(b" ")[1:]
-            if extra and all(map(_NUMBER.match, extra)):
-                raise SourceError(
-                    f"{self.name}:{number}: expected {self.dimension} values, found "
-                    f"{self.dimension + len(extra)}: the dimension changes; mend or remove the line"
+                    f"{self.name}:{number}: expected {self._values}, found "
+                    f"{self.dimension + extra}: the dimension changes; mend or remove the line "
+                    "(a word may contain spaces, but not end in a number behind one)"
                 )
             heads.append(word)
             tails.append(b" ".join(fields[1:]))
         return heads, tails
 
+    @property
+    def _values(self) -> str:
+        return f"{self.dimension} value{'s' * (self.dimension != 1)} ({self.origin})"
+
+    def _too_few(self, line: bytes, number: int, found: int, *, at_end: bool) -> SourceError:
+        what = f"found {found}" if line.strip() else "the line is empty"
+        if at_end:
+            what += " (the file ends in this line: was it cut?)"
+        try:
+            line.decode()
+            remedy = "mend or remove the line"
+        except UnicodeDecodeError:
+            remedy = "is this really the text format? The line is not UTF-8"
+        return SourceError(
+            f"{self.name}:{number}: expected a word and {self._values}, {what}; {remedy}"
+        )
+
+    def _check_range(self, rows: NDArray[Any], block: Block) -> None:
+        """Refuse a finite number that became infinite."""
+        infinite = np.isinf(rows)
+        if not infinite.any():
+            return
+        lines = block.data.split(b"\n")
+        for row, column in np.argwhere(infinite).tolist():
+            field = lines[row].rstrip(b" \t\r").rsplit(b" ", self.dimension)[column + 1]
+            if _NUMBER.match(field):
+                raise SourceError(
+                    f"{self.name}:{block.first_line + row}: value {column + 1} is "
+                    f"{field[:40].decode()!r}, out of the range of {self.dtype}; choose a wider "
+                    "dtype, or mend or remove the line"
+                )
+
     def _number_error(self, block: Block, tails: list[bytes]) -> SourceError:
         for number, tail in enumerate(tails, block.first_line):
+            table = self._read_csv(tail + b"\n", self._names())
+            if table is not None and table.num_rows == 1:
+                continue
             for column, field in enumerate(tail.split(b" "), 1):
                 table = self._read_csv(field + b"\n", ["0"])
                 if table is None or table.num_rows != 1:
@@ -142,7 +186,7 @@ class VectorParser:
                     kind = "is empty (two spaces in a row?)" if not field else f"is {text!r}"
                     return SourceError(
                         f"{self.name}:{number}: value {column} {kind}, expected a number that "
-                        f"{self.dtype} holds; mend or remove the line"
+                        f"{self.dtype} can hold; mend or remove the line"
                     )
         return SourceError(f"{self.name}: the block at line {block.first_line} is not readable")
 

@@ -1,0 +1,178 @@
+"""What is an id? Every integer, and nothing else; and only those that the table has."""
+
+from __future__ import annotations
+
+import array
+from typing import Any
+
+import numpy as np
+import pytest
+
+import embstore
+from embstore.ids import as_ids
+
+INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
+
+
+class Subclass(np.ndarray):
+    pass
+
+
+class OnlyArray:
+    def __init__(self, values: Any) -> None:
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype)
+
+
+class OnlyDLPack:
+    def __init__(self, values: Any) -> None:
+        self.values = np.array(values)
+
+    def __dlpack__(self, **options):
+        return self.values.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.values.__dlpack_device__()
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [[0, 5, 17], [17, 17, 3]],
+        ([0, 5, 17], (17, 17, 3)),
+        OnlyArray([[0, 5, 17], [17, 17, 3]]),
+        OnlyDLPack([[0, 5, 17], [17, 17, 3]]),
+        [np.array([0, 5, 17]), np.array([17, 17, 3], np.uint8)],
+        [[np.uint64(0), 5, np.int8(17)], [np.uint64(17), 17, 3]],
+        np.array([[0, 5, 17], [17, 17, 3]], object),
+        *(np.array([[0, 5, 17], [17, 17, 3]], dtype) for dtype in [*INTEGERS, ">i8", ">u2"]),
+        np.array([[0, 17], [5, 17], [17, 3]]).T,
+        np.repeat([[0, 5, 17], [17, 17, 3]], 2, axis=1)[:, ::2],
+        np.array([[0, 5, 17], [17, 17, 3]]).view(Subclass),
+    ],
+    ids=lambda ids: f"{type(ids).__name__}-{getattr(ids, 'dtype', '')}",
+)
+def test_every_kind_of_integers(ids):
+    wide = as_ids(ids, 18)
+    assert type(wide) is np.ndarray
+    assert wide.dtype == np.int64
+    assert wide.dtype.isnative
+    assert wide.tolist() == [[0, 5, 17], [17, 17, 3]]
+
+
+@pytest.mark.parametrize(
+    "ids", [7, np.int16(7), np.uint64(7), np.array(7), OnlyArray(7), OnlyDLPack(7)]
+)
+def test_one_integer(ids):
+    assert as_ids(ids, 8).shape == ()
+    assert as_ids(ids, 8) == 7
+
+
+@pytest.mark.parametrize("ids", [range(1, 4), array.array("q", [1, 2, 3]), memoryview(b"\1\2\3")])
+def test_other_sequences(ids):
+    assert as_ids(ids, 4).tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("ids", "shape"),
+    [
+        ([], (0,)),
+        ((), (0,)),
+        ([[], []], (2, 0)),
+        (range(0), (0,)),
+        (np.array([], np.int32), (0,)),
+        (np.empty((3, 0), np.uint64), (3, 0)),
+        (np.array([], object), (0,)),
+    ],
+)
+def test_none_at_all(ids, shape):
+    assert as_ids(ids, 0).shape == shape
+    assert as_ids(ids, 0).dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (True, "not bool; a mask is turned into ids with np.flatnonzero"),
+        ([True, False], "not bool .* np.flatnonzero"),
+        (np.array([True]), "not bool .of type ndarray.; .* np.flatnonzero"),
+        ([1, True], "a bool among them"),
+        ([[1, 2], (3, np.True_)], "a bool among them"),
+        (1.0, "not float; if these numbers are meant as ids, convert them with .astype"),
+        ([1, 2.0], "not float64 .of type list.; .* .astype"),
+        (np.array([1.0], np.float16), "not float16"),
+        (np.array([]), "not float64"),
+        (1j, "not complex"),
+        ("like", "not str; rows are looked up by word with lookup_words"),
+        (["like", "the"], "not <U4 .of type list.; .* lookup_words"),
+        (b"like", "not bytes$"),
+        (None, "not NoneType$"),
+        ([1, None], "not object .of type list.$"),
+        ([[1], [2, 3]], "inhomogeneous"),
+        ({1, 2}, "not set$"),
+        ({1: 2}, "not dict$"),
+        (slice(3), "not slice$"),
+        (np.array(["2020-01-01"], "M8[D]"), "not datetime64"),
+        (np.array([(1, 2)], "i4,i4"), "of type ndarray"),
+        (np.array([1, 2.5], object), "not object"),
+        (np.array([1, True], object), "not object"),
+        (OnlyDLPack([1.0]), "not float64 .of type OnlyDLPack.; "),
+    ],
+)
+def test_what_is_no_integer_is_refused(ids, message):
+    with pytest.raises(embstore.IdTypeError, match=message) as raised:
+        as_ids(ids, 100)
+    assert isinstance(raised.value, TypeError)
+    assert str(raised.value).startswith("ids must be ")
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (10, "id 10 is out of range: the table has 10 rows, ids 0 to 9"),
+        (-1, "id -1 is out of range: the table has 10 rows, ids 0 to 9"),
+        ([3, -1], "id -1 at position 1 is out of range: the table has 10 rows, ids 0 to 9"),
+        (
+            [[0, 1], [2, 11], [-4, 10]],
+            "id 11 at position (1, 1) is out of range: the table has 10 rows, ids 0 to 9 "
+            "(3 of the 6 ids are out of range)",
+        ),
+        (np.array([-1], np.int8), "id -1 at position 0 is"),
+        (np.array([1, 200], np.uint8), "id 200 at position 1 is"),
+        (np.array([1, 2**64 - 1, 2**63], np.uint64), "id 18446744073709551615 at position 1 is"),
+        ([0, 2**63], "id 9223372036854775808 at position 1 is"),
+        ([-1, 2**63], "id -1 at position 0 is"),
+        ([0, 2**70, 5], f"id {2**70} at position 1 is"),
+        (-(2**70), f"id {-(2**70)} is"),
+        (-(2**63), f"id {-(2**63)} is"),
+        (OnlyDLPack([0, 10]), "id 10 at position 1 is"),
+    ],
+)
+def test_the_first_bad_id_is_named(ids, message):
+    with pytest.raises(embstore.IdRangeError) as raised:
+        as_ids(ids, 10)
+    assert isinstance(raised.value, IndexError)
+    assert str(raised.value).startswith(message)
+    if not message.endswith("is"):
+        assert str(raised.value) == message
+
+
+def test_an_empty_table_has_no_ids():
+    with pytest.raises(embstore.IdRangeError, match="the table has 0 rows, ids none at all"):
+        as_ids([0], 0)
+
+
+@pytest.mark.parametrize("reader", ["mapped", "chunked"])
+def test_a_store_checks_its_ids(words_store, reader):
+    with embstore.open(words_store, reader=reader) as store:
+        for call in (store.lookup, store.explain, store.words, store.__getitem__):
+            with pytest.raises(embstore.IdRangeError, match="id 11 at position 1"):
+                call([10, 11])
+            with pytest.raises(embstore.IdTypeError):
+                call(2.5)
+            call([10, 0])
+        for key in (-1, 11, True, None, ..., 1.0, b"like"):
+            with pytest.raises((embstore.IdRangeError, embstore.IdTypeError)):
+                store[key]

@@ -1,0 +1,73 @@
+"""Importing, opening and looking up are quick: they load none of the heavy libraries."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import embstore
+
+HEAVY = ["zarr", "numcodecs", "pyarrow", "typer", "rich"]
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": str(Path(embstore.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+
+def test_importing_loads_nothing_heavy():
+    lines = run("-X", "importtime", "-c", "import embstore").stderr.splitlines()
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+    assert {"embstore", "numpy"} <= loaded
+    assert not loaded & set(HEAVY)
+
+
+PROGRAM = """
+import sys
+import embstore
+
+with embstore.open(sys.argv[1]) as store:
+    store[0], store[[1, 2]], store["like"], store.words([0, 1]), store.explain([0])
+    store.lookup_words(["like", "absent"], missing="zeros")
+    store.lookup([1], max_norm=0.5)
+    embstore.embedding_lookup(store, [1, 2])
+    try:
+        store.lookup([-1])
+    except IndexError:
+        pass
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def test_looking_up_loads_nothing_heavy(words_store):
+    loaded = run("-c", PROGRAM, words_store).stdout.split()
+    assert "embstore" in loaded
+    assert not set(loaded) & set(HEAVY)
+
+
+@pytest.mark.parametrize("with_words", [False, True])
+def test_opening_64_partitions_takes_less_than_20_ms(tmp_path, with_words):
+    path = tmp_path / "t.embstore"
+    words = [f"w{i}" for i in range(10_000)] if with_words else None
+    with embstore.StoreWriter(path, row_shape=(8,), dtype="float32", partitions=64) as writer:
+        writer.write(np.zeros((10_000, 8), np.float32), words)
+    seconds = []
+    for _ in range(20):
+        begin = time.perf_counter()
+        store = embstore.open(path)
+        seconds.append(time.perf_counter() - begin)
+        assert store.partition_count == 64
+        store.close()
+    assert min(seconds) < 0.020

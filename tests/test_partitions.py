@@ -1,0 +1,93 @@
+"""Partitions against what their definition says: ``id % P``, and contiguous pieces."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embstore.partitions import Partitioning
+
+SIZES = {"rows": st.integers(0, 60), "count": st.integers(1, 70)}
+STRATEGY = st.sampled_from(["mod", "div"])
+
+
+def model(rows: int, count: int, strategy: str) -> list[list[int]]:
+    """Return the ids of each partition, straight from the words of TensorFlow's documentation."""
+    if strategy == "mod":
+        return [[i for i in range(rows) if i % count == p] for p in range(count)]
+    # "Each of the first (rows % count) partitions is assigned one more id."
+    lengths = [rows // count + 1] * (rows % count) + [rows // count] * (count - rows % count)
+    ids = iter(range(rows))
+    return [[next(ids) for _ in range(length)] for length in lengths]
+
+
+@given(**SIZES, strategy=STRATEGY)
+@settings(deadline=None)
+def test_partitions_are_the_models(rows, count, strategy):
+    partitioning = Partitioning(rows, count, strategy)
+    expected = model(rows, count, strategy)
+    assert [list(partitioning.ids_of(p)) for p in range(count)] == expected
+    assert partitioning.row_counts() == tuple(map(len, expected))
+    assert [partitioning.row_count(p) for p in range(count)] == list(map(len, expected))
+
+
+@given(**SIZES, strategy=STRATEGY)
+@settings(deadline=None)
+def test_locate_finds_every_id(rows, count, strategy):
+    partition, row = Partitioning(rows, count, strategy).locate(np.arange(rows))
+    parts = model(rows, count, strategy)
+    found = [parts[p][r] for p, r in zip(partition.tolist(), row.tolist(), strict=True)]
+    assert found == list(range(rows))
+
+
+@given(**SIZES, strategy=STRATEGY, data=st.data())
+@settings(deadline=None)
+def test_spread_deals_out_a_stretch_of_ids(rows, count, strategy, data):
+    start = data.draw(st.integers(0, rows))
+    stop = data.draw(st.integers(start, rows))
+    partitioning = Partitioning(rows, count, strategy)
+    dealt: dict[int, list[int]] = {}
+    for partition, piece in partitioning.spread(start, stop):
+        assert partition not in dealt
+        dealt[partition] = list(range(start, stop))[piece]
+    parts = model(rows, count, strategy)
+    expected = {p: [i for i in ids if start <= i < stop] for p, ids in enumerate(parts)}
+    assert dealt == {p: ids for p, ids in expected.items() if ids}
+
+
+@given(
+    rows=st.integers(1, 2**40 - 1),
+    count=st.integers(1, 2**40),
+    strategy=STRATEGY,
+    data=st.data(),
+)
+@settings(deadline=None)
+def test_large_tables_do_not_overflow(rows, count, strategy, data):
+    partitioning = Partitioning(rows, count, strategy)
+    ids = [0, rows - 1, *data.draw(st.lists(st.integers(0, rows - 1), max_size=5))]
+    partition, row = partitioning.locate(np.array(ids))
+    for number, p, r in zip(ids, partition.tolist(), row.tolist(), strict=True):
+        assert partitioning.ids_of(p)[r] == number
+        assert 0 <= r < partitioning.row_count(p)
+
+
+@pytest.mark.parametrize("strategy", ["mod", "div"])
+def test_ids_keep_their_shape(strategy):
+    for shape in [(), (0,), (2, 3), (2, 0, 3)]:
+        partition, row = Partitioning(9, 4, strategy).locate(np.zeros(shape, np.int64))
+        assert partition.shape == row.shape == shape
+
+
+@pytest.mark.parametrize(
+    ("rows", "count", "strategy", "message"),
+    [
+        (-1, 1, "mod", "rows must be 0 or more, not -1"),
+        (1, 0, "mod", "partition count must be 1 or more, not 0"),
+        (1, 1, "hash", "not 'hash'"),
+    ],
+)
+def test_nonsense_is_refused(rows, count, strategy, message):
+    with pytest.raises(ValueError, match=message):
+        Partitioning(rows, count, strategy)

@@ -1,0 +1,338 @@
+"""Text files of vectors: which format, which lines, which words, which numbers."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import warnings
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import embstore
+from embstore.errors import SourceError
+from embstore.sources.blocks import BLOCK_BYTES, TextFile
+from embstore.sources.text import TextSource
+
+GLOVE = b"the 0.25 -1.5 3\nlike 1e-3 .5 -0\nday 7 8. 9\n"
+WORD2VEC = b"3 3\n" + GLOVE
+WORDS = ["the", "like", "day"]
+ROWS = np.array([[0.25, -1.5, 3], [1e-3, 0.5, -0.0], [7, 8, 9]], np.float32)
+
+ODD_WORDS = {
+    "spaces": ". . .",
+    "address": "at name@domain.com",
+    "nbsp": "a\u00a0b",
+    "only nbsp": "\u00a0",
+    "next line": "a\u0085b",
+    "line separator": "\u2028",
+    "emoji": "\U0001f468\u200d\U0001f469",
+    "empty": "",
+    "nan": "nan",
+    "number": "3.5",
+    "quoted": '"quoted"',
+    "one quote": '"',
+    "backslash": "\\",
+    "comment": "#x",
+    "tab": "a\tb",
+    "carriage return": "a\rb",
+    "form feed": "\x0c",
+    "nul": "\x00",
+    "byte order mark": "\ufeffx",
+    "comma": "1,5",
+}
+
+
+def blocks_of(monkeypatch, size):
+    """Make every pass over a file go in blocks of ``size`` bytes."""
+    whole = TextFile.blocks
+
+    def blocks(self, block_bytes=BLOCK_BYTES):
+        return whole(self, size if block_bytes == BLOCK_BYTES else block_bytes)
+
+    monkeypatch.setattr(TextFile, "blocks", blocks)
+
+
+def read(path, **options):
+    """Return the words and the rows of a text file."""
+    source = TextSource(path, **options)
+    words, rows = [], [np.empty((0, *source.row_shape), source.dtype)]
+    for batch in source.batches():
+        words += [word.decode() for word in batch.words.encoded()]
+        rows.append(batch.rows)
+    return words, np.concatenate(rows)
+
+
+def read_bytes(tmp_path, data, name="table.txt", **options):
+    path = tmp_path / name
+    path.write_bytes(data)
+    return read(path, **options)
+
+
+def assert_same_bits(found, expected):
+    assert found.dtype == expected.dtype
+    assert found.shape == expected.shape
+    assert found.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("data", "format"),
+    [
+        (GLOVE, "glove"),
+        (WORD2VEC, "word2vec"),
+        (WORD2VEC.replace(b"\n", b" \n"), "word2vec"),  # As the original word2vec.c writes.
+        (GLOVE.replace(b"\n", b"\r\n"), "glove"),
+        (WORD2VEC.replace(b"\n", b"\r\n"), "word2vec"),
+        (WORD2VEC.replace(b"\n", b" \r\n"), "word2vec"),
+        (b"\xef\xbb\xbf" + GLOVE, "glove"),
+        (b"\xef\xbb\xbf" + WORD2VEC, "word2vec"),
+        (GLOVE.removesuffix(b"\n"), "glove"),
+        (WORD2VEC.removesuffix(b"\n"), "word2vec"),
+        (GLOVE + b"\n\r\n\n", "glove"),
+        (WORD2VEC + b"\n\n", "word2vec"),
+        (WORD2VEC.replace(b"3 3\n", b"3\t3 \n"), "word2vec"),
+    ],
+)
+@pytest.mark.parametrize("block_bytes", [1, 7, 64, BLOCK_BYTES])
+def test_the_format_is_told_from_the_first_lines(tmp_path, monkeypatch, data, format, block_bytes):
+    if block_bytes > 3 or not data.startswith(b"\xef\xbb\xbf"):
+        blocks_of(monkeypatch, block_bytes)
+    path = tmp_path / "table.txt"
+    path.write_bytes(data)
+    source = TextSource(path)
+    assert source.format == format
+    assert source.row_count == (3 if format == "word2vec" else None)
+    assert source.row_shape == (3,)
+    assert source.count_rows() == 3
+    words, rows = read(path)
+    assert words == WORDS
+    assert_same_bits(rows, ROWS)
+
+
+@pytest.mark.parametrize(
+    ("data", "format", "words"),
+    [
+        (b"5 6\n7 8\n", "glove", ["5", "7"]),
+        (b"5 6\n7 8\n", "auto", ["5", "7"]),  # One-dimensional vectors of the words 5 and 7.
+        (b"1 1\n7 8\n", "auto", ["7"]),
+        (b"1 1\n7 8\n", "glove", ["1", "7"]),
+        (b"1 2\n7 8 9\n", "word2vec", ["7"]),
+        (b" 2\n7 8\n", "auto", ["", "7"]),
+        (b" 1 2\n7 8 9\n", "auto", ["", "7"]),  # An empty word, no header.
+    ],
+)
+def test_the_format_can_be_given(tmp_path, data, format, words):
+    assert read_bytes(tmp_path, data, format=format)[0] == words
+
+
+def test_a_wrong_format_is_an_error(tmp_path):
+    with pytest.raises(SourceError, match=r":1: expected the header 'rows dimension', found 'the"):
+        read_bytes(tmp_path, GLOVE, format="word2vec")
+    with pytest.raises(SourceError, match=r":1: expected a word and 3 values.*format word2vec"):
+        read_bytes(tmp_path, WORD2VEC, format="glove")
+    with pytest.raises(ValueError, match="format must be"):
+        read_bytes(tmp_path, GLOVE, format="csv")
+
+
+@pytest.mark.parametrize("header", [b"", b"23 2\n"], ids=["glove", "word2vec"])
+@pytest.mark.parametrize("end", [b"\n", b" \n", b"\r\n"])
+@pytest.mark.parametrize("block_bytes", [1, 50, BLOCK_BYTES])
+def test_odd_words(tmp_path, monkeypatch, header, end, block_bytes):
+    blocks_of(monkeypatch, block_bytes)
+    words = ["first", *ODD_WORDS.values(), "last", "the end"]
+    lines = [f"{word} {i} {i}.5".encode() + end for i, word in enumerate(words)]
+    found, rows = read_bytes(tmp_path, header + b"".join(lines))
+    assert found == words
+    assert rows.tolist() == [[i, i + 0.5] for i in range(len(words))]
+
+
+@pytest.mark.parametrize("word", ODD_WORDS.values(), ids=ODD_WORDS)
+@pytest.mark.parametrize("place", ["first", "alone", "last"])
+def test_an_odd_word_by_itself(tmp_path, word, place):
+    words = {"first": [word, "b", "c"], "alone": [word], "last": ["a", "b", word]}[place]
+    if word.startswith("\ufeff") and place != "last":
+        pytest.skip("there it is the file's byte order mark")
+    data = "".join(f"{word} 1 2 3\n" for word in words).encode()
+    assert read_bytes(tmp_path, data) == (words, pytest.approx(np.array([[1, 2, 3]] * len(words))))
+
+
+def test_odd_words_are_found_in_the_store(tmp_path):
+    words = list(ODD_WORDS.values())
+    data = "".join(f"{word} {i} 0\n" for i, word in enumerate(["first", *words])).encode()
+    (tmp_path / "t.txt").write_bytes(data)
+    store = embstore.build(tmp_path / "t.txt", tmp_path / "t.embstore", partitions=3)
+    assert store.ids(words).tolist() == list(range(1, len(words) + 1))
+    assert store.words(range(1, len(words) + 1)) == words
+
+
+def compressed(tmp_path, suffix, data):
+    pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}.get(suffix)
+    path = tmp_path / f"table.txt{suffix}"
+    if pack is None:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.mkdir("folder")
+            archive.writestr("folder/table.txt", data)
+    else:
+        path.write_bytes(pack(data))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zip", ".GZ"])
+@pytest.mark.parametrize("block_bytes", [5, BLOCK_BYTES])
+def test_compressed(tmp_path, monkeypatch, suffix, block_bytes):
+    blocks_of(monkeypatch, block_bytes)
+    path = compressed(tmp_path, suffix.lower(), WORD2VEC).rename(tmp_path / f"t{suffix}")
+    words, rows = read(path)
+    assert words == WORDS
+    assert_same_bits(rows, ROWS)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zip"])
+@pytest.mark.parametrize("damage", ["cut", "not compressed", "empty"])
+def test_compressed_but_damaged(tmp_path, suffix, damage):
+    rng = np.random.default_rng(0)
+    data = "".join(f"w{i} {rng.random()} {rng.random()}\n" for i in range(3000)).encode()
+    path = compressed(tmp_path, suffix, data)
+    whole = path.read_bytes()
+    damaged = {"cut": whole[: len(whole) // 2], "not compressed": data, "empty": b""}[damage]
+    path.write_bytes(damaged)
+    with pytest.raises(SourceError) as error:
+        read(path)
+    assert str(error.value).startswith(str(path))
+    assert "is the download complete" in str(error.value) or "is empty" in str(error.value)
+
+
+def test_members_of_a_zip(tmp_path):
+    path = tmp_path / "glove.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("small.txt", GLOVE)
+        archive.writestr("other.txt", b"x 1\n")
+    with pytest.raises(SourceError, match=r"has 2 members: small.txt, other.txt; .*--member"):
+        TextSource(path)
+    with pytest.raises(SourceError, match=r"no member 'big.txt'; it has: small.txt, other.txt"):
+        TextSource(path, member="big.txt")
+    assert read(path, member="small.txt")[0] == WORDS
+    source = TextSource(path, member="other.txt")
+    assert source.name == f"{path}[other.txt]"
+    assert source.describe()["file"] == "glove.zip[other.txt]"
+
+
+def test_zips_that_cannot_be_read(tmp_path):
+    path = tmp_path / "t.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.mkdir("folder")
+    with pytest.raises(SourceError, match="without members"):
+        TextSource(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("t.txt", GLOVE)
+    data = bytearray(path.read_bytes())
+    for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(header) + flags] |= 1  # Says that the member is encrypted.
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match="encrypted"):
+        TextSource(path)
+    with pytest.raises(SourceError, match=r"is not a \.zip, so it has no member"):
+        read_bytes(tmp_path, GLOVE, member="t.txt")
+
+
+def test_blank_lines_at_the_end_fill_whole_blocks(tmp_path, monkeypatch):
+    blocks_of(monkeypatch, 4)
+    words, _ = read_bytes(tmp_path, GLOVE + b"\n\r\n" * 50)
+    assert words == WORDS
+    with pytest.raises(SourceError, match=r":4: expected a word and 3 values .*line is empty"):
+        read_bytes(tmp_path, GLOVE + b"\n" * 50 + b"more 1 2 3\n")
+
+
+def test_the_usual_dimension_wins_over_words_with_spaces(tmp_path):
+    assert read_bytes(tmp_path, b". . . 1 2\nat x 1 2\nb 1 nan\n")[0] == [". . .", "at x", "b"]
+
+
+NUMBERS = ["3", "-3", "+3", "003", "3.", ".5", "1e5", "1E+5", "1e-5", "-0", "-0.0", "0.1", "1e-46"]
+NUMBERS += ["nan", "NaN", "-nan", "inf", "-Inf", "Infinity", "3.4028235e38", "1.17549435e-38"]
+NUMBERS += ["0.30000000000000004", "16777217", "1e-400", "-1.4e-45"]
+
+
+@pytest.mark.parametrize("text", NUMBERS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("word", ["w", "w w"], ids=["regular", "irregular"])
+def test_numbers_are_those_of_numpy(tmp_path, text, dtype, word):
+    _, rows = read_bytes(tmp_path, f"{word} {text} 1\nv 2 {text}\n".encode(), dtype=dtype)
+    expected = np.dtype(dtype).type(text)
+    np.testing.assert_array_equal(rows, np.array([[expected, 1], [2, expected]], dtype))
+    assert np.signbit(rows[0, 0]) == np.signbit(expected) or np.isnan(expected)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "int64", "uint64"])
+def test_integers(tmp_path, dtype):
+    limits = np.iinfo(dtype)
+    (tmp_path / "t.txt").write_text(f"low {limits.min} 0\nhigh {limits.max} 1\n")
+    store = embstore.build(tmp_path / "t.txt", tmp_path / "s", dtype=dtype)
+    assert store.dtype == dtype
+    assert store[:].tolist() == [[limits.min, 0], [limits.max, 1]]
+    (tmp_path / "t.txt").write_text(f"low {limits.min} 0\nhigh {limits.max + 1} 1\n")
+    with pytest.raises(SourceError, match=rf"t\.txt:2: value 1 is '{limits.max + 1}', .* {dtype}"):
+        embstore.build(tmp_path / "t.txt", tmp_path / "s2", dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fits", "overflows"),
+    [("float16", "65504", "65520"), ("float16", "65504", "1e39"), ("float32", "3.4e38", "1e39")],
+)
+def test_overflow_is_an_error(tmp_path, dtype, fits, overflows):
+    (tmp_path / "t.txt").write_text(f"a 0.1 {fits}\nb inf -inf\n")
+    store = embstore.build(tmp_path / "t.txt", tmp_path / "s", dtype=dtype)
+    expected = np.array([[0.1, fits], ["inf", "-inf"]], np.float32).astype(dtype)
+    assert_same_bits(store[:], expected)
+    (tmp_path / "t.txt").write_text(f"a 0.1 {fits}\nb inf -inf\nc inf -{overflows}\n")
+    with pytest.raises(SourceError, match=r"t\.txt:3: .*out of the range of float.*wider dtype"):
+        embstore.build(tmp_path / "t.txt", tmp_path / "s2", dtype=dtype)
+
+
+def ends_in_a_number(word):
+    """Say whether a word would look like a word and one value more."""
+    last = word.rpartition(" ")[2]
+    return " " in word and last[:1] in "+-.0123456789" and last[-1:].isdigit() or last[-1:] == "."
+
+
+any_word = st.text(st.characters(exclude_characters="\n", codec="utf-8"), max_size=8)
+any_words = st.lists(
+    any_word.filter(lambda word: not ends_in_a_number(word)), min_size=1, max_size=12
+).filter(lambda words: not words[0].startswith("\ufeff"))  # The file's byte order mark, there.
+any_value = st.floats(width=32).map(np.float32)
+write_value = st.sampled_from([str, lambda value: f"{value:.9g}", lambda value: repr(float(value))])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    words=any_words,
+    dimension=st.integers(1, 5),
+    format=st.sampled_from(["glove", "word2vec"]),
+    end=st.sampled_from(["\n", " \n", "\r\n"]),
+    block_bytes=st.sampled_from([1, 16, BLOCK_BYTES]),
+    data=st.data(),
+)
+def test_what_was_written_is_read(
+    tmp_path_factory, words, dimension, format, end, block_bytes, data
+):
+    rows, lines = [], []
+    for word in words:
+        row = data.draw(st.lists(any_value, min_size=dimension, max_size=dimension))
+        texts = [data.draw(write_value)(value) for value in row]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # The largest one, in nine digits.
+            rows.append([np.float32(text) for text in texts])
+        lines.append(" ".join([word, *texts]) + end)
+    if format == "word2vec":
+        lines.insert(0, f"{len(words)} {dimension}{end}")
+    path = tmp_path_factory.getbasetemp() / "hypothesis.txt"
+    path.write_bytes("".join(lines).encode())
+    with pytest.MonkeyPatch.context() as patch:
+        blocks_of(patch, block_bytes)
+        found, read_rows = read(path, format=format)
+    assert found == words
+    np.testing.assert_array_equal(read_rows, np.array(rows, np.float32), strict=True)
+    assert (np.signbit(read_rows) == np.signbit(rows))[~np.isnan(rows)].all()
