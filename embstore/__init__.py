@@ -24,9 +24,11 @@ from embstore.errors import (
     StoreNotFoundError,
     StoreVersionError,
 )
+from embstore.opening import open
 from embstore.ops import embedding_lookup
 from embstore.plan import LookupPlan
-from embstore.store import EmbeddingStore, open
+from embstore.stats import LookupStats
+from embstore.store import EmbeddingStore
 from embstore.verify import verify
 from embstore.version import __version__
 from embstore.writer import StoreWriter
@@ -38,6 +40,7 @@ __all__ = [
     "IdRangeError",
     "IdTypeError",
     "LookupPlan",
+    "LookupStats",
     "MissingWordError",
     "PartitionSizeError",
     "RowError",

@@ -9,7 +9,7 @@ import numpy as np
 
 from embstore.errors import RowError, SourceError
 from embstore.staging import check_target
-from embstore.store import open as open_store
+from embstore.opening import open as open_store
 from embstore.writer import DEFAULT_MEMORY_LIMIT, OnDuplicate, StoreWriter
 
 if TYPE_CHECKING:

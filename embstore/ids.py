@@ -45,12 +45,13 @@ def as_ids(ids: Any, rows: int) -> NDArray[np.int64]:
     >>> as_ids([[0, 5], (7, 7)], 11).tolist()
     [[0, 5], [7, 7]]
     """
-    array = _as_integers(ids)
+    fits = type(ids) is np.ndarray and ids.dtype.kind in "iu"
+    array = ids if fits else _as_integers(ids)
     if array.dtype.kind != "O":
         # Seen as unsigned, a negative id is a huge one, so a single pass finds both mistakes; and
         # a uint64 beyond int64 is the same huge number before and after.
-        wide = array.astype(np.int64, copy=False)
-        if wide.size == 0 or int(wide.view(np.uint64).max()) < rows:
+        wide = array if array.dtype == np.int64 else array.astype(np.int64)
+        if wide.size == 0 or np.maximum.reduce(wide.view(np.uint64), axis=None) < rows:
             return wide
     bad = np.argwhere((array < 0) | (array >= rows))
     if not len(bad):

@@ -215,9 +215,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         kind = "a directory" if isinstance(error, IsADirectoryError) else "missing"
-        raise StoreCorruptError(
-            f"{path} is {kind}; restore it or build the store again"
-        ) from error
+        raise StoreCorruptError(f"{path} is {kind}; restore it or build the store again") from error
     except (ValueError, RecursionError) as error:
         raise StoreCorruptError(
             f"{path} is not readable JSON: {error}; restore it or build the store again"

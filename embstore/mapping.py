@@ -24,7 +24,7 @@ from embstore import syscalls
 from embstore.errors import StoreCorruptError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray

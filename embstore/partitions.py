@@ -111,6 +111,15 @@ class Partitioning:
         partition = np.maximum(ids // (base + 1), (ids - extra) // max(base, 1))
         return partition, ids - (partition * base + np.minimum(partition, extra))
 
+    def locate_one(self, number: int) -> tuple[int, int]:
+        """Return the partition and the row of one id; see `locate`."""
+        if self.strategy == "mod":
+            row, partition = divmod(number, self.partition_count)
+            return partition, row
+        base, extra = divmod(self.rows, self.partition_count)
+        partition = max(number // (base + 1), (number - extra) // max(base, 1))
+        return partition, number - (partition * base + min(partition, extra))
+
     def spread(self, start: int, stop: int) -> Iterator[tuple[int, slice]]:
         """Say where the consecutive ids ``start .. stop - 1`` go.
 
@@ -134,8 +143,7 @@ class Partitioning:
             return
         done = 0
         while done < length:
-            first = np.array([start + done], np.int64)
-            partition = int(self.locate(first)[0][0])
+            partition, _ = self.locate_one(start + done)
             end = min(self.ids_of(partition).stop - start, length)
             yield partition, slice(done, end, 1)
             done = end

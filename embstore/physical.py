@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 import mmap
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ FREE_ADDRESS_BYTES = 64 << 30
 MAX_ADDRESS_FACTOR = 8
 
 
-@dataclass(frozen=True, slots=True)
 class PhysicalRows:
     """The numbering of a store's rows by their place in the address space.
 
@@ -45,6 +43,18 @@ class PhysicalRows:
         How ids are dealt out.
     chunk_rows, stride_rows : int
         Rows in a chunk, and from the begin of one chunk to that of the next. Powers of two.
+
+    Attributes
+    ----------
+    chunks_per_partition : int
+        Chunk places of each partition; the last one of a shorter partition may be empty.
+    chunk_count : int
+        Chunk places in the address space.
+
+    Raises
+    ------
+    ValueError
+        If a number is not a power of two, or the stride does not cover a chunk.
 
     Examples
     --------
@@ -57,28 +67,22 @@ class PhysicalRows:
     [0, 16, 1, 17, 2, 18, 3, 19, 8, 24]
     """
 
-    partitioning: Partitioning
-    chunk_rows: int
-    stride_rows: int
-
-    def __post_init__(self) -> None:
-        for count in (self.chunk_rows, self.stride_rows):
+    def __init__(self, partitioning: Partitioning, chunk_rows: int, stride_rows: int) -> None:
+        for count in (chunk_rows, stride_rows):
             if count < 1 or count & (count - 1):
                 raise ValueError(f"{count} rows, which is not a power of two")
-        if self.stride_rows < self.chunk_rows:
-            raise ValueError(
-                f"a stride of {self.stride_rows} rows for {self.chunk_rows} in a chunk"
-            )
-
-    @property
-    def chunks_per_partition(self) -> int:
-        """Chunk places of each partition; the last one of a shorter partition may be empty."""
-        return -(-self.partitioning.row_count(0) // self.chunk_rows)
-
-    @property
-    def chunk_count(self) -> int:
-        """Chunk places in the address space."""
-        return self.chunks_per_partition * self.partitioning.partition_count
+        if stride_rows < chunk_rows:
+            raise ValueError(f"a stride of {stride_rows} rows for {chunk_rows} in a chunk")
+        self.partitioning = partitioning
+        self.chunk_rows = chunk_rows
+        self.stride_rows = stride_rows
+        self.chunks_per_partition = -(-partitioning.row_count(0) // chunk_rows)
+        self.chunk_count = self.chunks_per_partition * partitioning.partition_count
+        # What `number` needs, worked out once: for a small lookup, it is a good part of the time.
+        self._partition_rows = self.chunks_per_partition * stride_rows
+        self._chunk_shift = chunk_rows.bit_length() - 1
+        # Where partitions have one chunk, no row lies behind a gap.
+        self._gap_rows = stride_rows - chunk_rows if self.chunks_per_partition > 1 else 0
 
     def number(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the physical row of each id.
@@ -92,16 +96,16 @@ class PhysicalRows:
         -------
         physical : ndarray of int64, the shape of ``ids``
         """
-        chunks = self.chunks_per_partition
-        gap_rows = self.stride_rows - self.chunk_rows
-        if self.partitioning.partition_count == 1:
-            physical = row = ids
-        else:
-            partition, row = self.partitioning.locate(ids)
-            physical = partition * (chunks * self.stride_rows) + row
-        if gap_rows and chunks > 1:
-            physical = physical + (row >> (self.chunk_rows.bit_length() - 1)) * gap_rows
+        partition, row = self.partitioning.locate(ids)
+        physical = partition * self._partition_rows + row
+        if self._gap_rows:
+            physical += (row >> self._chunk_shift) * self._gap_rows
         return physical
+
+    def number_one(self, number: int) -> int:
+        """Return the physical row of one id."""
+        partition, row = self.partitioning.locate_one(number)
+        return partition * self._partition_rows + row + (row >> self._chunk_shift) * self._gap_rows
 
     def chunk_place(self, partition: int, chunk: int) -> int:
         """Return the place of a partition's chunk in the address space, counted in strides."""

@@ -1,8 +1,8 @@
 """How much of a mapping is in RAM? All of it (`preload`), or not more than a limit.
 
-**Preloading.** Random rows are bound by TLB misses, and a file page that the page cache holds in one
-piece of 2 MiB is mapped by a single entry (ext4 since Linux 6.16, XFS for longer; elsewhere nothing
-is lost).
+**Preloading.** Random rows are bound by TLB misses, and a file page that the page cache holds in
+one piece of 2 MiB is mapped by a single entry (ext4 since Linux 6.16, XFS for longer; elsewhere
+nothing is lost).
 
 1. Each file is read in while huge pages are advised for its part of the mapping: the kernel reads,
    caches and maps 2 MiB at a time then.
@@ -11,8 +11,8 @@ is lost).
 3. Each file is mapped afresh, because the advice must not stay: where it holds, a row that has
    become cold would read 2 MiB.
 
-**Limiting.** A fault maps far more than the row that caused it, up to 2 MiB, so the resident size of
-a process that looks up long enough grows to the whole table. `ResidentLimit` unmaps everything
+**Limiting.** A fault maps far more than the row that caused it, up to 2 MiB, so the resident size
+of a process that looks up long enough grows to the whole table. `ResidentLimit` unmaps everything
 before the limit is reached; the pages stay in the page cache, and are mapped again when touched.
 """
 

@@ -7,36 +7,29 @@ order. A lookup by word finds the ids in the vocabulary first.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from embstore.errors import MissingWordError, StoreClosedError, StoreError
+from embstore.errors import MissingWordError, StoreClosedError
 from embstore.ids import as_ids
-from embstore.manifest import check_array, read_manifest
-from embstore.mapping import can_map
 from embstore.norms import clip_norms
 from embstore.plan import LookupPlan, plan_lookup
-from embstore.readers.chunked import (
-    ChunkReader,
-    check_identity,
-    identity,
-    open_partition,
-)
-from embstore.staging import finish_replacement
-from embstore.vocabulary import Vocabulary, open_vocabulary
+from embstore.readers.chunked import check_identity, identity, open_partition
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import zarr
     from numpy.typing import ArrayLike, NDArray
 
     from embstore.manifest import Manifest
     from embstore.partitions import Strategy
     from embstore.readers import Reader
+    from embstore.stats import LookupStats
+    from embstore.vocabulary import Vocabulary
 
 Missing = Literal["error", "unk", "zeros"]
-ReaderName = Literal["auto", "mapped", "chunked"]
 
 
 class EmbeddingStore:
@@ -58,13 +51,20 @@ class EmbeddingStore:
     """
 
     def __init__(
-        self, path: Path, manifest: Manifest, reader: Reader, vocabulary: Vocabulary | None
+        self,
+        path: Path,
+        manifest: Manifest,
+        reader: Reader,
+        vocabulary: Vocabulary | None,
+        options: dict[str, Any],
     ) -> None:
         self._path = path
         self._manifest = manifest
+        self._rows = manifest.rows
         self._row_shape = manifest.row_shape
         self._dtype = manifest.dtype.newbyteorder("=")
         self._reader: Reader | None = reader
+        self._options = options
         self._vocabulary = vocabulary
         self._identity = identity(path)
 
@@ -230,6 +230,40 @@ class EmbeddingStore:
             page_bytes=reader.page_bytes,
         )
 
+    def prefetch(self, ids: ArrayLike) -> None:
+        """Start reading the rows of ``ids`` from the disk, and return; a later lookup finds them.
+
+        Rows that are in memory already cost little. A reader that decodes chunks ignores it.
+
+        Parameters
+        ----------
+        ids : int or array-like of integers, any shape
+            The ids of a lookup to come, for example of the next batch.
+
+        Raises
+        ------
+        IdTypeError, IdRangeError
+            As `lookup`.
+
+        Examples
+        --------
+        >>> store.prefetch([0, 5, 7])
+        """
+        reader = self._open_reader()
+        reader.prefetch(reader.numbering.number(as_ids(ids, self._manifest.rows).ravel()))
+
+    def stats(self) -> LookupStats:
+        """Return what was looked up and read since the store was opened.
+
+        Examples
+        --------
+        >>> with embstore.open("words.embstore") as fresh:
+        ...     _ = fresh.lookup([0, 5, 7])
+        ...     fresh.stats().rows
+        3
+        """
+        return self._open_reader().stats.snapshot()
+
     def partition(self, partition: int) -> zarr.Array[Any]:
         """Return one partition as a read-only ``zarr.Array``, shape (its rows, *row_shape).
 
@@ -319,6 +353,9 @@ class EmbeddingStore:
         return self.has_words and bool(self._find(word) >= 0)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
+        # One row has a path of its own: arrays for a single number would take most of its time.
+        if type(key) is int and (reader := self._reader) is not None and 0 <= key < self._rows:
+            return reader.read_one(reader.numbering.number_one(key))
         if isinstance(key, tuple):
             raise TypeError("a store takes one index; for several rows write store[[0, 5, 17]]")
         if isinstance(key, slice):
@@ -335,8 +372,10 @@ class EmbeddingStore:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        name = "chunked" if isinstance(self._open_reader(), ChunkReader) else "mapped"
-        return _reopen, (os.fspath(self._path), name)
+        from embstore.opening import reopen  # noqa: PLC0415  # It imports this module.
+
+        self._open_reader()
+        return reopen, (os.fspath(self._path), self._options)
 
     def __repr__(self) -> str:
         words = f", {self.rows} words" if self.has_words else ""
@@ -383,68 +422,6 @@ class EmbeddingStore:
         if len(missing) == 1:
             return f"the word {names} is not in the store; {remedy}"
         return f"{len(missing)} of {len(flat)} words are not in the store: {names}; {remedy}"
-
-
-def open(path: str | os.PathLike[str], *, reader: ReaderName = "auto") -> EmbeddingStore:
-    """Open a store.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The directory of the store.
-    reader : {"auto", "mapped", "chunked"}
-        ``"mapped"`` takes rows out of memory-mapped files, ``"chunked"`` reads whole chunks
-        through zarr; ``"auto"`` is mapped where the system can.
-
-    Raises
-    ------
-    StoreNotFoundError
-        If there is no store.
-    StoreVersionError
-        If it needs a newer embstore.
-    StoreCorruptError
-        If a file is missing, of another size, or contradicts the manifest.
-
-    Examples
-    --------
-    >>> with embstore.open("words.embstore") as store:
-    ...     store.shape
-    (11, 8)
-    """
-    if reader not in ("auto", "mapped", "chunked"):
-        raise ValueError(f"reader must be auto, mapped or chunked, not {reader!r}")
-    where = Path(path).absolute()
-    while True:
-        finish_replacement(where)
-        before = identity(where)
-        try:
-            store = _open_once(where, reader)
-        except (StoreError, FileNotFoundError):
-            if identity(where) == before:
-                raise
-        else:
-            # Were the store replaced while it was being opened, this could be a mix of two.
-            if identity(where) == before:
-                return store
-
-
-def _open_once(path: Path, reader: ReaderName) -> EmbeddingStore:
-    manifest = read_manifest(path)
-    for array in manifest.arrays():
-        check_array(path, array)
-    vocabulary = None
-    if manifest.vocabulary is not None:
-        vocabulary = open_vocabulary(path, manifest.vocabulary)
-    if reader == "chunked" or (reader == "auto" and not can_map()):
-        return EmbeddingStore(path, manifest, ChunkReader(path, manifest), vocabulary)
-    # Imported here because it needs modules that not every system has.
-    from embstore.readers.mapped import MappedReader  # noqa: PLC0415
-
-    return EmbeddingStore(path, manifest, MappedReader(path, manifest), vocabulary)
-
-
-def _reopen(path: str, reader: ReaderName) -> EmbeddingStore:
-    return open(path, reader=reader)
 
 
 def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

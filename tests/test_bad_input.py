@@ -76,7 +76,7 @@ BAD = {
         b"2 4\nthe " + np.arange(4, dtype="<f4").tobytes() + b"\nlike \xff\xfe\n",
         {},
         2,
-        ["a word and 4 values (says the header)", "found 1"],
+        ["expected a number", "is this really the text format?"],
     ),
     "no text further on": (TABLE + b"\xff\xfe\n" + TABLE, {}, 4, ["is this really the text fo"]),
     "not UTF-8": (

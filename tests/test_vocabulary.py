@@ -129,3 +129,17 @@ def test_damaged_slots_are_noticed(entry):
 def test_damaged_bytes_are_noticed():
     with pytest.raises(embstore.StoreCorruptError, match="not UTF-8"):
         damaged(bytes=np.full(10, 0xFF, np.uint8)).words(np.array([0]))
+
+
+def test_a_later_word_that_is_found_at_once_does_not_shorten_the_search(monkeypatch):
+    hashes = {b"a": 7, b"b": 7, b"c": 7, b"d": 100}
+    monkeypatch.setattr(
+        vocabulary,
+        "hash_words",
+        lambda words: np.array([hashes[word] for word in words], np.uint64),
+    )
+    builder = VocabularyBuilder()
+    for word in "abcd":
+        builder.add(pack([word]))
+    assert builder.probe_count == 3
+    assert from_builder(builder).ids(list("abcd")).tolist() == [0, 1, 2, 3]

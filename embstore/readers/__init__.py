@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.physical import PhysicalRows
+    from embstore.stats import StatsCounter
 
 
 class Reader(Protocol):
@@ -25,10 +26,13 @@ class Reader(Protocol):
         The numbering of rows that `read` takes.
     page_bytes : int or None
         The least that it reads: a page of this size, or None for whole chunks.
+    stats : StatsCounter
+        What it has read.
     """
 
     numbering: PhysicalRows
     page_bytes: int | None
+    stats: StatsCounter
 
     def read(self, physical: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Fill ``out`` with rows.
@@ -40,4 +44,12 @@ class Reader(Protocol):
         out : ndarray, shape ``physical.shape + row_shape``, C-contiguous
             Where the rows go.
         """
+        ...
+
+    def read_one(self, physical: int) -> NDArray[Any]:
+        """Return one row, shape ``row_shape``."""
+        ...
+
+    def prefetch(self, physical: NDArray[np.int64]) -> None:
+        """Start reading rows, shape (n,), and return; a reader need not do anything."""
         ...

@@ -11,18 +11,21 @@ build has replaced, and says so.
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from embstore import layout
 from embstore.errors import StoreCorruptError, StoreNotFoundError
 from embstore.mapping import open_checked
 from embstore.physical import physical_rows
 from embstore.plan import group_by_chunk
+from embstore.stats import StatsCounter
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     import zarr
     from numpy.typing import NDArray
 
@@ -49,6 +52,7 @@ class ChunkReader:
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.numbering = physical_rows(manifest)
+        self.stats = StatsCounter(manifest.row_bytes)
         self._path = path
         self._identity = identity(path)
         self._row_shape = manifest.row_shape
@@ -60,9 +64,11 @@ class ChunkReader:
 
     def read(self, physical: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Fill ``out`` with rows; see `embstore.readers.Reader`."""
+        time_begin = time.perf_counter()
         rows = out.reshape(-1, *self._row_shape)
         chunk_rows = self.numbering.chunk_rows
-        for group in group_by_chunk(physical.reshape(-1), self.numbering):
+        groups = group_by_chunk(physical.reshape(-1), self.numbering)
+        for group in groups:
             begin = group.chunk * chunk_rows
             try:
                 self._check_chunk(group.partition, group.chunk)
@@ -77,6 +83,18 @@ class ChunkReader:
                 raise StoreCorruptError(f"{where}: chunk {group.chunk}: {error}") from error
             check_identity(self._path, self._identity)
             rows[group.positions] = chunk[group.rows]  # type: ignore[index]
+        bytes_read = len(groups) * self._manifest.partition(0).file_bytes
+        seconds = time.perf_counter() - time_begin
+        self.stats.add(physical.size, bytes_read, len(groups), 0, seconds)
+
+    def read_one(self, physical: int) -> NDArray[Any]:
+        """Return one row, shape ``row_shape``."""
+        out = np.empty(self._row_shape, self._manifest.dtype)
+        self.read(np.array(physical), out)
+        return out[()]
+
+    def prefetch(self, physical: NDArray[np.int64]) -> None:
+        """Do nothing: a chunk is read when it is needed."""
 
     def _check_chunk(self, partition: int, chunk: int) -> None:
         """Raise unless the chunk's file is there: to zarr, a missing chunk is one of zeros."""

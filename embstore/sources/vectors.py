@@ -5,7 +5,7 @@
 2. An irregular block (words with spaces, trailing spaces, mixed line ends) is first made regular:
    each line is split from the right, the last ``dimension`` fields are the vector, the rest is the
    word. The numbers are parsed by the same parser.
-3. What cannot be parsed then is looked for line by line, so that the error names it.
+3. What cannot be parsed then is looked for by halving, so that the error names it.
 
 Numbers are rounded correctly to the dtype they are parsed as; ``nan`` and ``inf`` are numbers, but
 one that only becomes infinite because the dtype is too narrow is an error.
@@ -132,7 +132,8 @@ class VectorParser:
             if len(fields) <= self.dimension:
                 at_end = block.unterminated and number == block.first_line + len(lines) - 1
                 raise self._too_few(line, number, len(fields) - 1, at_end=at_end)
-            if extra := sum(1 for _ in takewhile(_NUMBER.match, reversed(word.split(b" ")[1:]))):
+            more = takewhile(_NUMBER.match, reversed(word.split(b" ")[1:]))
+            if b"" not in fields[1:] and (extra := len(list(more))):
                 raise SourceError(
                     f"{self.name}:{number}: expected {self._values}, found "
                     f"{self.dimension + extra}: the dimension changes; mend or remove the line "
@@ -175,20 +176,30 @@ class VectorParser:
                 )
 
     def _number_error(self, block: Block, tails: list[bytes]) -> SourceError:
-        for number, tail in enumerate(tails, block.first_line):
-            table = self._read_csv(tail + b"\n", self._names())
-            if table is not None and table.num_rows == 1:
-                continue
-            for column, field in enumerate(tail.split(b" "), 1):
-                table = self._read_csv(field + b"\n", ["0"])
-                if table is None or table.num_rows != 1:
-                    text = field[:40].decode("utf-8", "replace")
-                    kind = "is empty (two spaces in a row?)" if not field else f"is {text!r}"
-                    return SourceError(
-                        f"{self.name}:{number}: value {column} {kind}, expected a number that "
-                        f"{self.dtype} can hold; mend or remove the line"
-                    )
-        return SourceError(f"{self.name}: the block at line {block.first_line} is not readable")
+        row = self._first_unreadable(tails, self._names())
+        fields = tails[row].split(b" ")
+        column = self._first_unreadable(fields, ["0"])
+        text = fields[column][:40].decode("utf-8", "replace")
+        found = f"is {text!r}" if text else "is empty (two spaces in a row?)"
+        remedy = "mend or remove the line"
+        if not text.isprintable() or "\ufffd" in text:
+            remedy = "is this really the text format?"
+        return SourceError(
+            f"{self.name}:{block.first_line + row}: value {column + 1} {found}, expected a number "
+            f"that {self.dtype} can hold; {remedy}"
+        )
+
+    def _first_unreadable(self, lines: list[bytes], names: list[str]) -> int:
+        """Return which of some lines is the first that is not numbers; found by halving."""
+        good, bad = 0, len(lines)
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            table = self._read_csv(b"\n".join(lines[good:middle]) + b"\n", names)
+            if table is not None and table.num_rows == middle - good:
+                good = middle
+            else:
+                bad = middle
+        return good
 
     def _checked_words(self, column: Any, block: Block) -> PackedWords:
         try:

@@ -1,0 +1,124 @@
+"""How does a path become a store? Everything that can be seen without reading rows is checked.
+
+1. The manifest and the arrays' metadata are read, with the standard library alone, and compared.
+2. The reader maps the chunk files, and so sees that each is there and has its size.
+3. If the store was replaced meanwhile, this could be a mix of two: then it begins again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from embstore.errors import StoreError
+from embstore.manifest import check_array, read_manifest
+from embstore.mapping import can_map
+from embstore.readers.chunked import ChunkReader, identity
+from embstore.staging import finish_replacement
+from embstore.store import EmbeddingStore
+from embstore.vocabulary import open_vocabulary
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    from embstore.manifest import Manifest
+    from embstore.readers import Reader
+
+ReaderName = Literal["auto", "mapped", "chunked"]
+
+
+def open(
+    path: str | os.PathLike[str],
+    *,
+    reader: ReaderName = "auto",
+    resident_limit: int | str | None = None,
+    preload: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> EmbeddingStore:
+    """Open a store.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The directory of the store.
+    reader : {"auto", "mapped", "chunked"}
+        ``"mapped"`` takes rows out of memory-mapped files, ``"chunked"`` reads whole chunks
+        through zarr; ``"auto"`` is mapped where the system can.
+    resident_limit : int or str, optional
+        How much of the mapping may count as this process's memory, in bytes or as in ``"2GiB"``;
+        at least 64 MiB. What is unmapped stays in the page cache.
+    preload : bool
+        Read everything into RAM first, and map it by huge pages where the system can.
+    progress : callable, optional
+        Told the bytes preloaded, and all of them.
+
+    Raises
+    ------
+    StoreNotFoundError
+        If there is no store.
+    StoreVersionError
+        If it needs a newer embstore.
+    StoreCorruptError
+        If a file is missing, of another size, or contradicts the manifest.
+
+    Examples
+    --------
+    >>> with embstore.open("words.embstore") as store:
+    ...     store.shape
+    (11, 8)
+    """
+    if reader not in ("auto", "mapped", "chunked"):
+        raise ValueError(f"reader must be auto, mapped or chunked, not {reader!r}")
+    options = {"reader": reader, "resident_limit": resident_limit, "preload": preload}
+    where = Path(path).absolute()
+    while True:
+        finish_replacement(where)
+        before = identity(where)
+        try:
+            store = _open_once(where, options, progress)
+        except (StoreError, FileNotFoundError):
+            if identity(where) == before:
+                raise
+        else:
+            if identity(where) == before:
+                return store
+
+
+def reopen(path: str, options: dict[str, Any]) -> EmbeddingStore:
+    """Open a store again, as unpickling does."""
+    return open(path, **options)
+
+
+def _open_once(
+    path: Path, options: dict[str, Any], progress: Callable[[int, int], None] | None
+) -> EmbeddingStore:
+    manifest = read_manifest(path)
+    for array in manifest.arrays():
+        check_array(path, array)
+    vocabulary = None
+    if manifest.vocabulary is not None:
+        vocabulary = open_vocabulary(path, manifest.vocabulary)
+    reader = _make_reader(path, manifest, options, progress)
+    return EmbeddingStore(path, manifest, reader, vocabulary, options)
+
+
+def _make_reader(
+    path: Path,
+    manifest: Manifest,
+    options: dict[str, Any],
+    progress: Callable[[int, int], None] | None,
+) -> Reader:
+    if options["reader"] == "chunked" or (options["reader"] == "auto" and not can_map()):
+        return ChunkReader(path, manifest)
+    # Imported here because they need modules that not every system has.
+    from embstore.readers.mapped import MappedReader  # noqa: PLC0415
+    from embstore.residence import parse_bytes  # noqa: PLC0415
+
+    limit = options["resident_limit"]
+    reader = MappedReader(
+        path, manifest, resident_limit=None if limit is None else parse_bytes(limit)
+    )
+    if options["preload"]:
+        reader.preload(progress)
+    return reader

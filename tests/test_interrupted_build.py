@@ -1,0 +1,224 @@
+"""Builds that the disk, a signal or another build stops; and how much memory a build takes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import embstore
+from embstore.errors import StoreBusyError
+
+LINE = " ".join(["0.125"] * 64)
+TABLE = "".join(f"w{i} {LINE}\n" for i in range(8000))  # 2 MB as float32.
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A text file, alone in its directory; builds go next to it."""
+    path = tmp_path / "table.txt"
+    path.write_text(TABLE)
+    return path
+
+
+def python(program, *arguments, **options):
+    """Start a program in a Python of its own; it sees ``embstore``, ``sys``, ``os``, ``time``."""
+    text = "import embstore, os, resource, sys, time\n" + textwrap.dedent(program)
+    root = Path(embstore.__file__).parents[1]
+    return subprocess.Popen(
+        [sys.executable, "-c", text, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def names(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MiB."""
+    path = tmp_path / "small"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)]
+    if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["new", "replacing"])
+@pytest.mark.parametrize("partitions", [1, 16])
+def test_full_disk(table, small_disk, partitions, old):
+    target = small_disk / "table.embstore"
+    if old:
+        table.write_text("the 1 2\nlike 3 4\n")
+        embstore.build(table, target).close()
+        table.write_text(TABLE)
+    before = names(small_disk)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        embstore.build(table, target, partitions=partitions, memory_limit=4 << 20, overwrite=old)
+    assert error.value.errno == errno.ENOSPC
+    assert error.value.filename.startswith(str(small_disk))
+    assert names(small_disk) == before
+    if old:
+        assert embstore.open(target)["like"].tolist() == [3, 4]
+
+
+def test_a_file_that_must_not_grow(table, tmp_path):
+    program = """
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        try:
+            embstore.build(sys.argv[1], sys.argv[2])
+        except OSError as error:
+            print(error.errno, error.filename)
+    """
+    out, err = python(program, table, tmp_path / "table.embstore").communicate()
+    number, filename = out.split()
+    assert int(number) == errno.EFBIG, err
+    assert filename.startswith(str(tmp_path))
+    assert names(tmp_path) == ["table.txt"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, SystemExit])
+@pytest.mark.parametrize("when", ["begin", "end"])
+def test_the_progress_callback_raises(table, tmp_path, error, when):
+    def progress(done, total):
+        if when == "begin" or done == total:
+            raise error
+
+    with pytest.raises(error):
+        embstore.build(table, tmp_path / "table.embstore", partitions=4, progress=progress)
+    assert names(tmp_path) == ["table.txt"]
+
+
+SLOW_DISK = """
+    import zarr.storage
+    quick = zarr.storage.LocalStore.set
+
+    async def slow(self, key, value):
+        if "c/0" in key:
+            print("writing", flush=True)
+            time.sleep(0.2)  # Blocks zarr's own thread, as a slow disk does.
+        await quick(self, key, value)
+
+    zarr.storage.LocalStore.set = slow
+"""
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["new", "replacing"])
+def test_ctrl_c_while_a_chunk_is_written(table, tmp_path, old):
+    target = tmp_path / "table.embstore"
+    if old:
+        embstore.build(table, target).close()
+    before = names(tmp_path)
+    program = SLOW_DISK + """
+    try:
+        embstore.build(*sys.argv[1:3], memory_limit=1 << 20, overwrite=True)
+    except KeyboardInterrupt:
+        time.sleep(0.4)  # A write that went on would be through by then.
+        raise
+    """
+    process = python(program, table, target)
+    assert process.stdout.readline() == "writing\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == -signal.SIGINT
+    assert "KeyboardInterrupt" in err
+    assert "never awaited" not in err
+    assert names(tmp_path) == before
+
+
+def test_a_build_that_is_killed_and_its_successor(table, tmp_path):
+    """While it lives, its target is taken; when it is dead, what it left is cleared away."""
+    program = """
+        def progress(done, total):
+            print("half", flush=True)
+            time.sleep(100)
+
+        embstore.build(*sys.argv[1:3], memory_limit=1 << 20, progress=progress)
+    """
+    target = tmp_path / "table.embstore"
+    process = python(program, table, target)
+    try:
+        assert process.stdout.readline() == "half\n"
+        hidden = tmp_path / ".table.embstore.building"
+        assert list(hidden.glob("partitions/0/c/*/0"))
+        with pytest.raises(StoreBusyError, match="another build is writing") as error:
+            embstore.build(table, target)
+        assert isinstance(error.value, BlockingIOError)
+        assert str(target) in str(error.value)
+        assert list(hidden.glob("partitions/0/c/*/0"))
+    finally:
+        process.kill()
+        process.communicate()
+    assert names(tmp_path) == [hidden.name, table.name]
+    (hidden / "partitions" / "0" / "c" / "99").mkdir()
+    store = embstore.build(table, target, partitions=2)
+    assert names(tmp_path) == [target.name, table.name]
+    assert names(target / "partitions" / "0" / "c") == ["0"]
+    assert store.rows == 8000
+    assert embstore.verify(target).ok
+
+
+def test_a_second_writer_of_the_same_target(table, tmp_path):
+    target = tmp_path / "table.embstore"
+    with embstore.StoreWriter(target, row_shape=(), dtype="int8") as writer:
+        writer.write([1, 2, 3])
+        with pytest.raises(StoreBusyError):
+            embstore.build(table, target, overwrite=True)
+        writer.write([4])
+    assert embstore.open(target)[:].tolist() == [1, 2, 3, 4]
+    assert names(tmp_path) == [target.name, table.name]
+
+
+def test_a_target_that_came_meanwhile_stays(table, tmp_path):
+    target = tmp_path / "table.embstore"
+    with (
+        pytest.raises(embstore.StoreExistsError),
+        embstore.StoreWriter(target, row_shape=(), dtype="int8") as writer,
+    ):
+        writer.write([1, 2, 3])
+        target.write_text("mine")
+    assert target.read_text() == "mine"
+    assert names(tmp_path) == [target.name, table.name]
+
+
+def test_memory_is_bounded(tmp_path):
+    """The table is 4 times the growth that is allowed, its text 10 times."""
+    program = """
+        from embstore.sources.blocks import TextFile
+
+        # As many blocks as there are processors are held at once; small ones here.
+        TextFile.blocks.__defaults__ = (64 << 10,)
+
+        def write(path, rows):
+            line = " ".join(["-0.12345"] * 128)
+            with open(path, "w") as file:
+                for i in range(rows):
+                    file.write(f"w{i} {line}\\n")
+
+        def peak_bytes(path):
+            embstore.build(path, path + ".embstore", partitions=4, memory_limit=4 << 20).close()
+            scale = 1 if sys.platform == "darwin" else 1024
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+        write("small", 8_000)
+        write("large", 120_000)
+        small = peak_bytes("small")
+        print(peak_bytes("large") - small)
+    """
+    out, err = python(program, cwd=tmp_path).communicate()
+    table_bytes = 120_000 * 128 * 4
+    print(int(out)/1e6, table_bytes/1e6)
+    assert int(out) < table_bytes / 4, err
