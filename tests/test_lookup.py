@@ -74,7 +74,7 @@ def ids_of(table: NDArray[Any]) -> st.SearchStrategy[NDArray[np.int64]]:
     chunk_rows=st.sampled_from([None, 1, 2, 8, 64]),
     data=st.data(),
 )
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_readers_and_matrix_agree(table, partitions, strategy, chunk_rows, data):
     folder = Path(tempfile.mkdtemp())
     try:

@@ -192,5 +192,5 @@ class Stores(RuleBasedStateMachine):
         assert {path.name for path in self.folder.iterdir()} == set(self.published)
 
 
-Stores.TestCase.settings = settings(max_examples=20, stateful_step_count=15, deadline=None)
+Stores.TestCase.settings = settings(max_examples=15, stateful_step_count=12, deadline=None)
 TestStores = Stores.TestCase

@@ -22,8 +22,6 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from embstore import workers
 from embstore.mapping import PAGE_BYTES, AddressSpace, MappedFile
 from embstore.physical import physical_rows
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from embstore.manifest import Manifest
@@ -129,8 +128,8 @@ class MappedReader:
 
     def prefetch(self, physical: NDArray[np.int64]) -> None:
         """Start reading rows, shape (n,), that are not in the page cache; do not wait for them."""
-        for part in np.array_split(physical, min(PREFETCHING_THREADS, len(physical))):
-            workers.submit(partial(self._announce_all, part))
+        for first in range(min(PREFETCHING_THREADS, len(physical))):
+            workers.submit(partial(self._announce_all, physical[first::PREFETCHING_THREADS]))
 
     def preload(self, progress: Callable[[int, int], None] | None) -> None:
         """Read everything into RAM and map it; see `embstore.residence`."""

@@ -1,0 +1,194 @@
+"""What of a store is in RAM: preload, resident limit, prefetch, and the statistics."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import embstore
+from embstore.residence import (
+    HUGE_PAGE_BYTES,
+    drop_cache,
+    huge_mapped_bytes,
+    parse_bytes,
+    resident_file_bytes,
+)
+
+ROWS, DIMENSION = 200_000, 256
+ROW_BYTES = DIMENSION * 4
+
+
+def expected_rows(ids: np.ndarray) -> np.ndarray:
+    """Return the rows that `big_store` has at ``ids``."""
+    return ids[:, np.newaxis].astype(np.float32) + np.arange(DIMENSION, dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def big_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of 200 MB, over two partitions."""
+    path = tmp_path_factory.mktemp("residence") / "big.embstore"
+    with embstore.StoreWriter(
+        path, row_shape=(DIMENSION,), dtype="float32", partitions=2, rows=ROWS
+    ) as writer:
+        for start in range(0, ROWS, 20_000):
+            writer.write(expected_rows(np.arange(start, start + 20_000)))
+    return path
+
+
+def chill(path: Path) -> None:
+    """Drop the chunk files of a store from the page cache."""
+    for file in path.rglob("c/*/*"):
+        drop_cache(file)
+
+
+def device_reads_are_counted(path: Path) -> bool:
+    """Say whether reading a cold row moves the kernel's counter (it does not on tmpfs)."""
+    chill(path)
+    with embstore.open(path) as store:
+        store.lookup([0])
+        return store.stats().bytes_read > 0
+
+
+def test_preload_gives_the_rows_and_reports_progress(big_store: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    with embstore.open(big_store, preload=True, progress=lambda *at: seen.append(at)) as store:
+        ids = np.random.default_rng(0).integers(0, ROWS, 1000)
+        np.testing.assert_array_equal(store.lookup(ids), expected_rows(ids))
+        assert store.stats().bytes_read == 0
+    assert seen[-1][0] == seen[-1][1] >= ROWS * ROW_BYTES
+
+
+def test_preload_maps_huge_pages(big_store: Path) -> None:
+    script = f"""
+    import embstore
+    from embstore.residence import huge_mapped_bytes
+    store = embstore.open({str(big_store)!r}, preload=True)
+    print(sum(huge_mapped_bytes(store._reader._space).values()))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True
+    )
+    if int(done.stdout) == 0:
+        pytest.skip("this kernel and file system do not map files by huge pages")
+    assert int(done.stdout) > 0.9 * ROWS * ROW_BYTES
+
+
+def test_nothing_stays_advised_to_huge_pages(big_store: Path) -> None:
+    """After a preload, a row that has become cold must not read 2 MiB."""
+    if not device_reads_are_counted(big_store):
+        pytest.skip("this file system does not count reads")
+    with embstore.open(big_store, preload=True) as store:
+        space = store._reader._space  # type: ignore[union-attr]
+        space.advise(0, len(space.data), 4)  # MADV_DONTNEED
+        chill(big_store)
+        before = store.stats().bytes_read
+        store.lookup([ROWS // 2])
+        assert 0 < store.stats().bytes_read - before <= 16 << 10
+
+
+def test_without_a_limit_the_mapping_grows(big_store: Path) -> None:
+    """What the next test limits does happen without the limit."""
+    with embstore.open(big_store) as store:
+        before = resident_file_bytes()
+        store.lookup(np.arange(ROWS))
+        assert resident_file_bytes() - before > 150 << 20
+
+
+def test_resident_limit_is_kept(big_store: Path) -> None:
+    limit = 64 << 20
+    with embstore.open(big_store, resident_limit="64MiB") as store:
+        before = resident_file_bytes()
+        highest = 0
+        generator = np.random.default_rng(1)
+        for _ in range(200):
+            ids = generator.integers(0, ROWS, 500)
+            np.testing.assert_array_equal(store.lookup(ids), expected_rows(ids))
+            highest = max(highest, resident_file_bytes() - before)
+        assert 0 < highest <= limit
+
+
+def test_resident_limit_too_low(big_store: Path) -> None:
+    with pytest.raises(ValueError, match="at least 64 MiB"):
+        embstore.open(big_store, resident_limit=HUGE_PAGE_BYTES)
+    with pytest.raises(ValueError, match="2GiB"):
+        embstore.open(big_store, resident_limit="two")
+
+
+def test_prefetched_rows_are_not_read_again(big_store: Path) -> None:
+    if not device_reads_are_counted(big_store):
+        pytest.skip("this file system does not count reads")
+    chill(big_store)
+    ids = np.random.default_rng(2).integers(0, ROWS, 2000)
+    with embstore.open(big_store) as store:
+        store.prefetch(ids)
+        time.sleep(2)
+        np.testing.assert_array_equal(store.lookup(ids), expected_rows(ids))
+        assert store.stats().bytes_read == 0
+
+
+@pytest.mark.parametrize("ids", [[], 5, [[1, 2], [3, 3]]])
+def test_prefetch_takes_ids_of_any_shape(big_store: Path, ids: object) -> None:
+    with embstore.open(big_store) as store:
+        store.prefetch(ids)  # type: ignore[arg-type]
+        with pytest.raises(embstore.IdRangeError):
+            store.prefetch([ROWS])
+
+
+def test_cold_rows_mixed_with_warm_ones(big_store: Path) -> None:
+    if not device_reads_are_counted(big_store):
+        pytest.skip("this file system does not count reads")
+    chill(big_store)
+    generator = np.random.default_rng(3)
+    with embstore.open(big_store) as store:
+        for _ in range(4):
+            ids = generator.permutation(
+                np.concatenate([np.arange(3000), generator.integers(0, ROWS, 3000)])
+            )
+            np.testing.assert_array_equal(store.lookup(ids), expected_rows(ids))
+        assert store.stats().cold_slices > 0
+
+
+@pytest.mark.parametrize("reader", ["mapped", "chunked"])
+def test_stats_count_lookups(words_store: Path, reader: str) -> None:
+    with embstore.open(words_store, reader=reader) as store:  # type: ignore[arg-type]
+        store.lookup([[0, 5], [7, 7]])
+        store["like"]
+        store[3]
+        stats = store.stats()
+    assert (stats.lookups, stats.rows, stats.bytes_needed) == (3, 6, 6 * 32)
+    assert stats.cold_slices + stats.warm_slices >= 3
+    assert stats.seconds > 0
+
+
+def test_stats_count_what_the_device_read(big_store: Path) -> None:
+    if not device_reads_are_counted(big_store):
+        pytest.skip("this file system does not count reads")
+    chill(big_store)
+    with embstore.open(big_store) as store:
+        ids = np.arange(0, ROWS, 100)
+        store.lookup(ids)
+        cold = store.stats()
+        assert cold.bytes_read >= len(ids) * ROW_BYTES
+        store.lookup(ids)
+        assert store.stats().bytes_read == cold.bytes_read
+        assert store.stats().warm_slices > cold.warm_slices
+
+
+def test_huge_mapped_bytes_knows_every_file(big_store: Path) -> None:
+    with embstore.open(big_store) as store:
+        space = store._reader._space  # type: ignore[union-attr]
+        assert set(huge_mapped_bytes(space)) in (set(), set(space.files))
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("2GiB", 2 << 30), ("1.5 kB", 1500), ("64mib", 64 << 20), ("7", 7), (7, 7)],
+)
+def test_parse_bytes(text: int | str, size: int) -> None:
+    assert parse_bytes(text) == size
