@@ -116,7 +116,7 @@ def build(
             progress=progress,
         )
     seconds = time.perf_counter() - begin
-    facts = _facts(built)
+    facts = _facts(built, store)
     read_bytes = built.source["bytes"]
     facts |= {
         "seconds": round(seconds, 2),
@@ -181,7 +181,7 @@ def info(store: StoreArgument, as_json: JsonOption = False) -> None:
       embstore info glove.embstore
     """
     with embstore.open(store) as table:
-        _print_facts(_facts(table), as_json=as_json)
+        _print_facts(_facts(table, store), as_json=as_json)
 
 
 @app.command()
@@ -287,11 +287,11 @@ def _parse_ids(words: list[str] | None, ids: str | None, rows: int) -> NDArray[n
         ) from error
 
 
-def _facts(table: embstore.EmbeddingStore) -> dict[str, Any]:
+def _facts(table: embstore.EmbeddingStore, path: Path) -> dict[str, Any]:
     files = [file for file in table.path.rglob("*") if file.is_file()]
     unk_id = None if table.unk is None else int(table.ids(table.unk))
     return {
-        "store": str(table.path),
+        "store": str(path),
         "rows": table.rows,
         "row_shape": list(table.row_shape),
         "dtype": str(table.dtype),
@@ -328,7 +328,7 @@ def _print_rows(ids: NDArray[np.int64], words: list[str | None], rows: NDArray[A
     table.add_column(f"row, {rows.shape[1:]} {rows.dtype}", overflow="fold")
     for number, word, row in zip(ids.tolist(), words, rows, strict=True):
         flat = row.ravel()
-        values = " ".join(f"{value:>9.5g}" for value in flat[:VALUES_SHOWN])
+        values = " ".join(f"{value:>10.4g}" for value in flat[:VALUES_SHOWN])
         more = " ..." if flat.size > VALUES_SHOWN else ""
         cells = [str(number) if number >= 0 else "-", *([] if word is None else [word])]
         table.add_row(*cells, values + more)
