@@ -50,8 +50,10 @@ def as_ids(ids: Any, rows: int) -> NDArray[np.int64]:
     if array.dtype.kind != "O":
         # Seen as unsigned, a negative id is a huge one, so a single pass finds both mistakes; and
         # a uint64 beyond int64 is the same huge number before and after.
-        wide = array if array.dtype == np.int64 else array.astype(np.int64)
-        if wide.size == 0 or np.maximum.reduce(wide.view(np.uint64), axis=None) < rows:
+        wide = array.astype(np.int64, copy=False)
+        unsigned = wide.view(np.uint64)
+        # For a small array, argmax takes a quarter of the time of max.
+        if wide.size == 0 or unsigned.item(unsigned.argmax()) < rows:
             return wide
     bad = np.argwhere((array < 0) | (array >= rows))
     if not len(bad):
