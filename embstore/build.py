@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.errors import RowError, SourceError
-from embstore.staging import check_target
 from embstore.opening import open as open_store
+from embstore.staging import check_target
 from embstore.writer import DEFAULT_MEMORY_LIMIT, OnDuplicate, StoreWriter
 
 if TYPE_CHECKING:

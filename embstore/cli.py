@@ -236,6 +236,54 @@ def verify(store: StoreArgument, as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def bench(
+    store: StoreArgument,
+    work: Annotated[
+        list[str] | None,
+        typer.Option(help="open, read_random, read_hot, read_one or read_words; by default all."),
+    ] = None,
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Ids in a call; by default 1, 32, 256, 4096 and 65536."),
+    ] = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(help="preloaded, warm, cold or limited; by default all."),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each peer in each case.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0, help="Length of a turn.")] = 0.3,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Write results.json and plots to this directory.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare looking rows up in a store with RAM, and with np.memmap.
+
+    The page cache is asked to drop the store's files, before what is measured from the disk.
+    Options that choose may be given several times.
+
+    \b
+    Examples:
+      embstore bench glove.embstore
+      embstore bench glove.embstore --work read_random --batch 4096 --state cold --output results
+    """
+    # Imported here because only this command needs it.
+    from embstore.bench import plots, suite  # noqa: PLC0415
+
+    plan = suite.Plan.of(works=work, batches=batch, states=state, rounds=rounds, seconds=seconds)
+    with _status() as show:
+        report = suite.bench_store(store, plan, show)
+    typer.echo(json.dumps(report.to_json()) if as_json else report.text())
+    if output is not None:
+        report.save(output)
+        if missing := plots.missing():
+            _warn(f"no plots: {missing} is not installed (pip install embstore[bench])")
+        else:
+            plots.draw(report.to_json(), output)
+
+
 @app.callback(invoke_without_command=True)
 def _main(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -362,6 +410,17 @@ def _progress(task: str) -> Iterator[Callable[[int, int], None] | None]:
     with Progress(*columns, console=console, transient=True) as bar:
         number = bar.add_task(task, total=None)
         yield lambda done, total: bar.update(number, completed=done, total=total)
+
+
+@contextmanager
+def _status() -> Iterator[Callable[[str], None]]:
+    """Yield a callback that shows what is going on, where there is a terminal."""
+    console = Console(stderr=True, highlight=False, markup=False)
+    if not console.is_terminal:
+        yield lambda text: None
+        return
+    with console.status("") as status:
+        yield status.update
 
 
 if __name__ == "__main__":

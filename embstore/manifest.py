@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore import layout
-from embstore.errors import StoreCorruptError, StoreNotFoundError, StoreVersionError
+from embstore.errors import StoreCorruptError, StoreError, StoreNotFoundError, StoreVersionError
 from embstore.layout import RawArray
 from embstore.partitions import STRATEGIES, Partitioning, Strategy
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 # No file may be larger; a hostile or broken number is refused before it is multiplied further.
 MAX_BYTES = 1 << 56
+
+_REBUILD = "restore it or build the store again"
+_UPGRADE = "upgrade it with pip install -U embstore"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +175,12 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
         need = f"format version {version}" if version > layout.FORMAT_VERSION else f"{required}"
         raise StoreVersionError(
             f"{where} needs {need}; this embstore reads format version {layout.FORMAT_VERSION} "
-            "without extra features: upgrade it with pip install -U embstore"
+            f"without extra features: {_UPGRADE}"
         )
     if (raw := reader.get("layout", str)) != layout.RAW:
-        raise StoreVersionError(f"{where} has the layout {raw!r}; this embstore reads 'raw'")
+        raise StoreVersionError(
+            f"{where} has the layout {raw!r}; this embstore reads {layout.RAW!r}: {_UPGRADE}"
+        )
     if (strategy := reader.get("strategy", str)) not in STRATEGIES:
         raise reader.error("strategy", f"is {strategy!r}, expected 'mod' or 'div'")
     if (dtype := reader.get("dtype", str)) not in layout.DTYPES:
@@ -193,10 +198,12 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
             source=reader.get("source", dict),
             created_by=reader.get("created_by", str),
         )
-    except StoreCorruptError:
+    except StoreError:  # Says already what is wrong; some are ValueErrors, too.
         raise
     except ValueError as error:
-        raise StoreCorruptError(f"{where}: the manifest contradicts itself: {error}") from error
+        raise StoreCorruptError(
+            f"{where}: the manifest contradicts itself: {error}; {_REBUILD}"
+        ) from error
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -215,11 +222,9 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         kind = "a directory" if isinstance(error, IsADirectoryError) else "missing"
-        raise StoreCorruptError(f"{path} is {kind}; restore it or build the store again") from error
+        raise StoreCorruptError(f"{path} is {kind}; {_REBUILD}") from error
     except (ValueError, RecursionError) as error:
-        raise StoreCorruptError(
-            f"{path} is not readable JSON: {error}; restore it or build the store again"
-        ) from error
+        raise StoreCorruptError(f"{path} is not readable JSON: {error}; {_REBUILD}") from error
 
 
 def check_array(store: Path, array: RawArray) -> list[int]:
@@ -233,15 +238,17 @@ def check_array(store: Path, array: RawArray) -> list[int]:
     where = store / array.metadata_name
     metadata = read_json(where)
     if not isinstance(metadata, dict):
-        raise StoreCorruptError(f"{where} is not Zarr metadata")
+        raise StoreCorruptError(f"{where} is not Zarr metadata; {_REBUILD}")
     if differences := array.differences(metadata):
-        raise StoreCorruptError(f"{where} is not the manifest's array: {'; '.join(differences)}")
+        raise StoreCorruptError(
+            f"{where} is not the manifest's array: {'; '.join(differences)}; {_REBUILD}"
+        )
     attributes = metadata.get("attributes")
     own = attributes.get(layout.ATTRIBUTE) if isinstance(attributes, dict) else None
     checksums = _Fields(own, where, layout.ATTRIBUTE).integers(layout.CHECKSUMS)
     if len(checksums) != array.chunk_count:
         raise StoreCorruptError(
-            f"{where} lists {len(checksums)} checksums for {array.chunk_count} chunks"
+            f"{where} lists {len(checksums)} checksums for {array.chunk_count} chunks; {_REBUILD}"
         )
     return checksums
 
@@ -251,7 +258,10 @@ def _parse_vocabulary(fields: Any, where: Path) -> VocabularyManifest | None:
         return None
     reader = _Fields(fields, where, "vocabulary")
     if (name := reader.get("hash", str)) != layout.WORD_HASH:
-        raise StoreVersionError(f"{where}: the word hash is {name!r}, not {layout.WORD_HASH!r}")
+        raise StoreVersionError(
+            f"{where} has words by the hash {name!r}; this embstore reads {layout.WORD_HASH!r}: "
+            f"{_UPGRADE}"
+        )
     sizes = {}
     for part in layout.VOCABULARY_DTYPES:
         size = _Fields(reader.get(part, dict), where, f"vocabulary.{part}")
@@ -275,10 +285,10 @@ class _Fields:
     def __init__(self, fields: Any, where: Path, name: str) -> None:
         self._fields, self._where, self._name = fields, where, name
         if not isinstance(fields, dict):
-            raise StoreCorruptError(f"{where}: {name} is not an object")
+            raise StoreCorruptError(f"{where}: {name} is not an object; {_REBUILD}")
 
     def error(self, key: str, problem: str) -> StoreCorruptError:
-        return StoreCorruptError(f"{self._where}: {key!r} of {self._name} {problem}")
+        return StoreCorruptError(f"{self._where}: {key!r} of {self._name} {problem}; {_REBUILD}")
 
     def get(self, key: str, *kinds: type) -> Any:
         if key not in self._fields:

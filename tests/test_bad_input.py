@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,8 +17,12 @@ from embstore.errors import (
     StoreNotFoundError,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
-def contents(directory):
+
+def contents(directory: Path) -> dict[Path, bytes | None]:
     """Return all that is below a directory, hidden files included."""
     return {
         path.relative_to(directory): path.read_bytes() if path.is_file() else None
@@ -26,7 +31,7 @@ def contents(directory):
 
 
 @contextlib.contextmanager
-def nothing_changes(directory):
+def nothing_changes(directory: Path) -> Iterator[None]:
     before = contents(directory)
     yield
     assert contents(directory) == before
@@ -92,7 +97,12 @@ BAD = {
     "no more than promised": (b"0 2\n" + TABLE, {}, 2, ["promises 0 rows", "here is one more"]),
     "wider than the header": (b"3 1\n" + TABLE, {}, 2, ["1 value (says the header)", "found 2"]),
     "narrower than the header": (b"3 999999999\n" + TABLE, {}, 2, ["999999999 values", "found 2"]),
-    "cut in a line": (TABLE + b"cut 7", {}, 4, ["found 1", "the file ends in this line: was it cu"]),
+    "cut in a line": (
+        TABLE + b"cut 7",
+        {},
+        4,
+        ["found 1", "the file ends in this line: was it cu"],
+    ),
     "cut in a word": (b"4 2\n" + TABLE + b"cu", {}, 5, ["found 0", "the file ends in this line"]),
     "a repeat": (
         TABLE + b"like 7 8\n",
@@ -100,7 +110,12 @@ BAD = {
         4,
         ["'like' already has id 1", "remove one of the two", "--on-duplicate first"],
     ),
-    "no such unk": (TABLE, {"unk": "<u>"}, None, ["'<u>' is not among the 3 words", "leave it out"]),
+    "no such unk": (
+        TABLE,
+        {"unk": "<u>"},
+        None,
+        ["'<u>' is not among the 3 words", "leave it out"],
+    ),
 }
 
 
@@ -224,7 +239,7 @@ def test_a_target_that_exists(build, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"table.txt", "table.embstore"}
 
 
-def make_other(path, kind):
+def make_other(path: Path, kind: str) -> None:
     match kind:
         case "file":
             path.write_text("mine")
@@ -278,13 +293,15 @@ def test_a_target_in_no_directory(tmp_path):
 
 @pytest.mark.parametrize("name", ["missing.txt", "missing.txt.gz", "missing.zip", "."])
 def test_no_such_source(tmp_path, name):
-    with nothing_changes(tmp_path), pytest.raises(SourceError, match="no such file|not a file"):
+    with nothing_changes(tmp_path), pytest.raises(SourceError, match=r"no such file|not a file"):
         embstore.build(tmp_path / name, tmp_path / "table.embstore")
 
 
-def test_options_that_no_store_can_have(build, tmp_path):
+@pytest.mark.parametrize(
+    "options",
+    [{"dtype": "complex64"}, {"dtype": bool}, {"partitions": 0}, {"strategy": "hash"}],
+)
+def test_options_that_no_store_can_have(build, tmp_path, options):
     (tmp_path / "table.txt").write_bytes(TABLE)
-    bad = [{"dtype": "complex64"}, {"dtype": bool}, {"partitions": 0}, {"strategy": "hash"}]
-    for options in bad:
-        with nothing_changes(tmp_path), pytest.raises(ValueError, match="must be"):
-            build(TABLE, **options)
+    with nothing_changes(tmp_path), pytest.raises(ValueError, match="must be"):
+        build(TABLE, **options)

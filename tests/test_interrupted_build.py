@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import embstore
-from embstore.errors import StoreBusyError
+from embstore.errors import StoreBusyError, StoreExistsError
 
 LINE = " ".join(["0.125"] * 64)
 TABLE = "".join(f"w{i} {LINE}\n" for i in range(8000))  # 2 MB as float32.
@@ -27,7 +27,7 @@ def table(tmp_path):
     return path
 
 
-def python(program, *arguments, **options):
+def python(program: str, *arguments: object, cwd: Path | None = None) -> subprocess.Popen[str]:
     """Start a program in a Python of its own; it sees ``embstore``, ``sys``, ``os``, ``time``."""
     text = "import embstore, os, resource, sys, time\n" + textwrap.dedent(program)
     root = Path(embstore.__file__).parents[1]
@@ -37,11 +37,16 @@ def python(program, *arguments, **options):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **options,
+        cwd=cwd,
     )
 
 
-def names(directory):
+def first_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
@@ -51,7 +56,11 @@ def small_disk(tmp_path):
     path = tmp_path / "small"
     path.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)]
-    if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
+    if (
+        sys.platform != "linux"
+        or os.geteuid() != 0
+        or subprocess.run(mount, check=False).returncode
+    ):
         pytest.skip("needs the right to mount a file system")
     yield path
     subprocess.run(["umount", str(path)], check=True)
@@ -122,15 +131,18 @@ def test_ctrl_c_while_a_chunk_is_written(table, tmp_path, old):
     if old:
         embstore.build(table, target).close()
     before = names(tmp_path)
-    program = SLOW_DISK + """
+    program = (
+        SLOW_DISK
+        + """
     try:
         embstore.build(*sys.argv[1:3], memory_limit=1 << 20, overwrite=True)
     except KeyboardInterrupt:
         time.sleep(0.4)  # A write that went on would be through by then.
         raise
     """
+    )
     process = python(program, table, target)
-    assert process.stdout.readline() == "writing\n"
+    assert first_line(process) == "writing\n"
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == -signal.SIGINT
@@ -151,7 +163,7 @@ def test_a_build_that_is_killed_and_its_successor(table, tmp_path):
     target = tmp_path / "table.embstore"
     process = python(program, table, target)
     try:
-        assert process.stdout.readline() == "half\n"
+        assert first_line(process) == "half\n"
         hidden = tmp_path / ".table.embstore.building"
         assert list(hidden.glob("partitions/0/c/*/0"))
         with pytest.raises(StoreBusyError, match="another build is writing") as error:
@@ -184,12 +196,11 @@ def test_a_second_writer_of_the_same_target(table, tmp_path):
 
 def test_a_target_that_came_meanwhile_stays(table, tmp_path):
     target = tmp_path / "table.embstore"
-    with (
-        pytest.raises(embstore.StoreExistsError),
-        embstore.StoreWriter(target, row_shape=(), dtype="int8") as writer,
-    ):
-        writer.write([1, 2, 3])
-        target.write_text("mine")
+    writer = embstore.StoreWriter(target, row_shape=(), dtype="int8")
+    writer.write([1, 2, 3])
+    target.write_text("mine")
+    with pytest.raises(StoreExistsError):
+        writer.publish()
     assert target.read_text() == "mine"
     assert names(tmp_path) == [target.name, table.name]
 

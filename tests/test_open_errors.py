@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,13 @@ from embstore.errors import (
     StoreVersionError,
 )
 
-READERS = ["mapped", "chunked"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from embstore.opening import ReaderName
+
+READERS: tuple[ReaderName, ...] = ("mapped", "chunked")
 METADATA = "zarr.json"
 
 
@@ -25,8 +32,9 @@ METADATA = "zarr.json"
 def whole_store(tmp_path_factory):
     """A store with 23 rows over 3 partitions, in chunks of 4 rows, and words."""
     path = tmp_path_factory.mktemp("whole") / "t.embstore"
-    settings = {"row_shape": (3,), "dtype": "float32", "partitions": 3, "chunk_rows": 4}
-    with embstore.StoreWriter(path, **settings) as writer:
+    with embstore.StoreWriter(
+        path, row_shape=(3,), dtype="float32", partitions=3, chunk_rows=4
+    ) as writer:
         writer.write(np.arange(69).reshape(23, 3), [f"w{i}" for i in range(23)])
     return path
 
@@ -37,17 +45,17 @@ def store(whole_store, tmp_path):
     return shutil.copytree(whole_store, tmp_path / "t.embstore")
 
 
-def edit(path, change):
+def edit(path: Path, change: Callable[[Any], object]) -> None:
     document = json.loads(path.read_bytes())
     change(document)
     path.write_text(json.dumps(document))
 
 
-def edit_manifest(store, **fields):
+def edit_manifest(store: Path, **fields: object) -> None:
     edit(store / METADATA, lambda document: document["attributes"]["embstore"].update(fields))
 
 
-def fails_with(error, path):
+def fails_with(error: type[EmbstoreError], path: Path) -> str:
     """Open with both readers; return the error's message."""
     messages = set()
     for reader in READERS:
@@ -190,7 +198,7 @@ def test_root_metadata_without_a_manifest(store, document):
 
 
 HUGE = 10**30
-BAD_FIELDS = {
+BAD_FIELDS: dict[str, list[Any]] = {
     "format_version": [None, "1", 1.0, True, 0, -1],
     "requires": [None, "no", {}],
     "rows": [None, "23", 23.0, True, -1, 22, 24, 2**40, 2**63, HUGE],

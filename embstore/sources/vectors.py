@@ -45,7 +45,11 @@ _PARSE = csv.ParseOptions(
 
 def is_number(field: bytes) -> bool:
     """Say whether a field looks like a number, ``nan`` and ``inf`` included."""
-    return bool(_NUMBER.match(field)) or field.lower().lstrip(b"+-") in (b"nan", b"inf", b"infinity")
+    return bool(_NUMBER.match(field)) or field.lower().lstrip(b"+-") in (
+        b"nan",
+        b"inf",
+        b"infinity",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,278 @@
+"""A store appears whole or not at all, and a reader of the old one keeps it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import embstore
+from embstore import staging
+from embstore.errors import StoreBusyError, StoreExistsError, StoreNotFoundError
+from embstore.staging import Staging
+
+ROWS = 100
+
+
+def write_store(path: Path, value: int, **options: Any) -> None:
+    """Write a store in which every number is ``value``."""
+    with embstore.StoreWriter(
+        path, row_shape=(4,), dtype="float32", partitions=3, chunk_rows=4, **options
+    ) as writer:
+        writer.write(np.full((ROWS, 4), value), [f"{value}-{i}" for i in range(ROWS)])
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def value_of(path: Path) -> float:
+    """Return the one value of all rows at ``path``."""
+    (value,) = np.unique(embstore.open(path)[:])
+    return float(value)
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "t.embstore"
+
+
+@pytest.fixture(params=["exchange", "two renames"])
+def way(request, monkeypatch):
+    """Replace a store in each of the two ways."""
+    if request.param == "two renames":
+        monkeypatch.setattr(staging, "_exchange", lambda one, other: False)
+    return request.param
+
+
+def test_publish(target, tmp_path):
+    staged = Staging(target, overwrite=False)
+    assert names(tmp_path) == [".t.embstore.building"]
+    (staged.path / "file").write_text("x")
+    staged.publish()
+    assert names(tmp_path) == ["t.embstore"]
+    assert names(target) == ["file"]
+
+
+def test_discard(target, tmp_path):
+    staged = Staging(target, overwrite=False)
+    (staged.path / "folder").mkdir()
+    (staged.path / "folder" / "file").write_text("x")
+    staged.discard()
+    assert names(tmp_path) == []
+    staged.discard()
+    assert names(tmp_path) == []
+
+
+def test_a_relative_target(target, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    staged = Staging(Path("t.embstore"), overwrite=False)
+    monkeypatch.chdir("/")
+    staged.publish()
+    assert names(tmp_path) == ["t.embstore"]
+
+
+def test_one_owner_at_a_time(target):
+    first = Staging(target, overwrite=False)
+    with pytest.raises(StoreBusyError):
+        Staging(target, overwrite=False)
+    first.discard()
+    Staging(target, overwrite=False).discard()
+
+
+def test_what_a_dead_build_left_is_cleared_away(target, tmp_path):
+    hidden = tmp_path / ".t.embstore.building"
+    (hidden / "partitions" / "0").mkdir(parents=True)
+    (hidden / "zarr.json").write_text("{}")
+    (hidden / "link").symlink_to(tmp_path)
+    staged = Staging(target, overwrite=False)
+    assert names(staged.path) == []
+    staged.discard()
+    assert names(tmp_path) == []
+
+
+def test_a_discard_leaves_what_is_not_its_own(target, tmp_path):
+    """As when its directory was renamed away, and another build began."""
+    first = Staging(target, overwrite=False)
+    first.path.rename(tmp_path / "elsewhere")
+    second = Staging(target, overwrite=False)
+    first.discard()
+    assert names(tmp_path) == [".t.embstore.building", "elsewhere"]
+    second.publish()
+
+
+def test_the_lock_ends_with_the_build_even_if_a_child_lives(target):
+    """A fork inherits the descriptor, and would hold the lock for as long as it lives."""
+    staged = Staging(target, overwrite=False)
+    inherited = [os.dup(lock) for lock in staged._locks]
+    staged.publish()
+    locked = staging._lock(target)
+    staging._unlock(locked)
+    for descriptor in inherited:
+        os.close(descriptor)
+
+
+def test_overwrite_while_another_store_object_has_the_old_one_open(target, tmp_path, way):
+    write_store(target, 1)
+    mapped, chunked = embstore.open(target), embstore.open(target, reader="chunked")
+    write_store(target, 2, overwrite=True)
+    assert names(tmp_path) == ["t.embstore"]
+    assert (mapped[:] == 1).all()
+    assert mapped.words(5) == "1-5"
+    assert mapped.ids("1-99") == 99
+    assert value_of(target) == 2
+    # The chunked reader opens chunks by name; it must never give a row of the other store.
+    with pytest.raises(embstore.EmbstoreError):
+        chunked[:]
+
+
+def test_overwrite_again_and_again(target, tmp_path, way):
+    for value in range(4):
+        write_store(target, value, overwrite=True)
+        assert value_of(target) == value
+        assert names(tmp_path) == ["t.embstore"]
+
+
+def test_without_overwrite_nothing_is_replaced(target, tmp_path, way):
+    write_store(target, 1)
+    with pytest.raises(StoreExistsError):
+        write_store(target, 2)
+    assert value_of(target) == 1
+    assert names(tmp_path) == ["t.embstore"]
+
+
+def crash_at(monkeypatch: pytest.MonkeyPatch, number: int) -> type[BaseException]:
+    """Let the process die at its ``number``-th rename: nothing after it is done."""
+    rename = Path.rename
+    count = 0
+
+    class Died(BaseException):
+        pass
+
+    def dying(self: Path, to: Path) -> Path:
+        nonlocal count
+        count += 1
+        if count >= number:
+            raise Died
+        return rename(self, to)
+
+    monkeypatch.setattr(staging, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(Path, "rename", dying)
+    monkeypatch.setattr(Staging, "discard", lambda self: self._release())
+    return Died
+
+
+@pytest.mark.parametrize("healed_by", ["open", "build", "verify after open"])
+def test_a_crash_between_the_two_renames(target, tmp_path, monkeypatch, healed_by):
+    write_store(target, 1)
+    with monkeypatch.context() as patch, pytest.raises(crash_at(patch, 2)):
+        write_store(target, 2, overwrite=True)
+    assert names(tmp_path) == [".t.embstore.building", ".t.embstore.replaced"]
+    if healed_by != "build":
+        assert value_of(target) == 1
+        assert names(tmp_path) == [".t.embstore.building", "t.embstore"]
+        assert embstore.verify(target).ok
+        return
+    with pytest.raises(StoreExistsError):
+        write_store(target, 3)
+    assert value_of(target) == 1
+    write_store(target, 3, overwrite=True)
+    assert value_of(target) == 3
+    assert names(tmp_path) == ["t.embstore"]
+
+
+def test_a_crash_after_the_two_renames(target, tmp_path, monkeypatch, way):
+    """The old store is still there under another name; the next build removes it."""
+    write_store(target, 1)
+    shutil.copytree(target, tmp_path / "old")
+    write_store(target, 2, overwrite=True)
+    left = ".t.embstore.building" if way == "exchange" else ".t.embstore.replaced"
+    (tmp_path / "old").rename(tmp_path / left)
+    assert value_of(target) == 2
+    write_store(target, 3, overwrite=True)
+    assert value_of(target) == 3
+    assert names(tmp_path) == ["t.embstore"]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_rename_that_fails_leaves_the_old_store(target, tmp_path, monkeypatch, number):
+    write_store(target, 1)
+    rename = Path.rename
+    seen = []
+
+    def failing(self, to):
+        seen.append(self)
+        if len(seen) == number:
+            raise PermissionError(13, "no", str(self))
+        return rename(self, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(staging, "_exchange", lambda one, other: False)
+        patch.setattr(Path, "rename", failing)
+        with pytest.raises(PermissionError):
+            write_store(target, 2, overwrite=True)
+    assert names(tmp_path) == ["t.embstore"]
+    assert value_of(target) == 1
+
+
+def test_an_open_between_the_two_renames(target, tmp_path, monkeypatch):
+    """It puts the old store back and reads it; the build then renames once more."""
+    write_store(target, 1)
+    rename = Path.rename
+    opened: list[float] = []
+
+    def interrupted(self, to):
+        rename(self, to)
+        if self == target and not opened:
+            opened.append(value_of(target))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(staging, "_exchange", lambda one, other: False)
+        patch.setattr(Path, "rename", interrupted)
+        write_store(target, 2, overwrite=True)
+    assert opened == [1]
+    assert value_of(target) == 2
+    assert names(tmp_path) == ["t.embstore"]
+
+
+def test_no_other_build_begins_in_the_old_store_while_it_is_removed(target, tmp_path, monkeypatch):
+    write_store(target, 1)
+    remove = staging._remove
+    found = []
+
+    def removing(directory):
+        if directory.name.endswith(".building"):
+            with pytest.raises(StoreBusyError) as error:
+                Staging(target, overwrite=True)
+            found.append(error)
+        remove(directory)
+
+    monkeypatch.setattr(staging, "_remove", removing)
+    write_store(target, 2, overwrite=True)
+    assert len(found) == 1
+    assert value_of(target) == 2
+    assert names(tmp_path) == ["t.embstore"]
+
+
+def test_everything_is_flushed_before_it_is_published(target, monkeypatch):
+    flushed = []
+    flush = os.fsync
+
+    def flushing(descriptor: int) -> None:
+        flushed.append(os.fstat(descriptor).st_ino)
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", flushing)
+    write_store(target, 1)
+    everything = {path.stat().st_ino for path in [target, target.parent, *target.rglob("*")]}
+    assert everything <= set(flushed)
+    assert flushed[-1] == target.parent.stat().st_ino
+
+
+def test_a_parent_that_went_away(target, tmp_path):
+    with pytest.raises(StoreNotFoundError, match="does not exist; make it first"):
+        Staging(tmp_path / "no" / "t.embstore", overwrite=False)
