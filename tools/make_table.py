@@ -1,19 +1,28 @@
 """Make a store of generated rows, of any size: ``tools/make_table PATH --rows 4000000``.
 
 Every value is a hash of its id and column, so any row can be checked without keeping the table.
+Words, if asked for, are ``w0``, ``w1``, ...
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 import embstore
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
 ROWS_AT_ONCE = 1 << 15
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 
 
 def table_rows(ids: NDArray[np.int64], dimension: int, seed: int = 0) -> NDArray[np.float32]:
@@ -22,7 +31,9 @@ def table_rows(ids: NDArray[np.int64], dimension: int, seed: int = 0) -> NDArray
     The generator is splitmix64 (Steele, Lea, Flood 2014) of the value's number in the table.
     """
     numbers = ids.astype(np.uint64)[:, np.newaxis] * np.uint64(dimension)
-    state = numbers + np.arange(dimension, dtype=np.uint64) + np.uint64(seed << 40)
+    state: NDArray[np.uint64] = (
+        numbers + np.arange(dimension, dtype=np.uint64) + np.uint64(seed << 40)
+    )
     state *= np.uint64(0x9E3779B97F4A7C15)
     state ^= state >> np.uint64(30)
     state *= np.uint64(0xBF58476D1CE4E5B9)
@@ -30,7 +41,20 @@ def table_rows(ids: NDArray[np.int64], dimension: int, seed: int = 0) -> NDArray
     return ((state >> np.uint64(40)).astype(np.float32) - np.float32(1 << 23)) / np.float32(1 << 23)
 
 
-def make_table(path: str, rows: int, dimension: int, partitions: int, strategy: str) -> None:
+def table_words(ids: NDArray[np.int64]) -> list[str]:
+    """Return the words of ``ids``, shape (n,)."""
+    return [f"w{number}" for number in ids.tolist()]
+
+
+def make_table(
+    path: str | Path,
+    rows: int,
+    dimension: int,
+    partitions: int = 4,
+    strategy: str = "mod",
+    *,
+    words: bool = False,
+) -> None:
     """Write a store of generated rows."""
     with embstore.StoreWriter(
         path,
@@ -44,17 +68,52 @@ def make_table(path: str, rows: int, dimension: int, partitions: int, strategy: 
     ) as writer:
         for start in range(0, rows, ROWS_AT_ONCE):
             ids = np.arange(start, min(start + ROWS_AT_ONCE, rows))
-            writer.write(table_rows(ids, dimension))
+            writer.write(table_rows(ids, dimension), table_words(ids) if words else None)
             if sys.stderr.isatty():
                 print(f"\r{start:,} of {rows:,} rows", end="", file=sys.stderr)
 
 
-if __name__ == "__main__":
+def parse_bytes(text: str) -> int:
+    """Return the number of bytes in a size such as 4.8GB or 512MiB.
+
+    Examples
+    --------
+    >>> parse_bytes("4.8GB"), parse_bytes("2 MiB"), parse_bytes("1200")
+    (4800000000, 2097152, 1200)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    if found is None or found[2].upper() not in UNITS:
+        raise ValueError(f"{text!r} is not a size; write it as in 4.8GB or 512MiB")
+    return round(float(found[1]) * UNITS[found[2].upper()])
+
+
+def main() -> None:
+    """Read the arguments and make the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("path")
-    parser.add_argument("--rows", type=int, default=4_000_000)
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--rows", type=int, help="number of rows (4000000)")
+    size.add_argument("--bytes", type=parse_bytes, help="size of all rows, as in 4.8GB")
     parser.add_argument("--dimension", type=int, default=300)
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--strategy", choices=["mod", "div"], default="mod")
+    parser.add_argument("--words", action="store_true", help="give rows the words w0, w1, ...")
     given = parser.parse_args()
-    make_table(given.path, given.rows, given.dimension, given.partitions, given.strategy)
+    rows = given.rows
+    if rows is None:
+        rows = 4_000_000 if given.bytes is None else given.bytes // (4 * given.dimension)
+    try:
+        make_table(
+            given.path,
+            rows,
+            given.dimension,
+            given.partitions,
+            given.strategy,
+            words=given.words,
+        )
+    except (embstore.EmbstoreError, OSError, ValueError) as error:
+        sys.exit(f"make_table: {error}")
+
+
+if __name__ == "__main__":
+    main()
