@@ -85,7 +85,7 @@ def open(
                 return store
 
 
-def reopen(path: str, options: dict[str, Any]) -> EmbeddingStore:
+def _reopen(path: str, options: dict[str, Any]) -> EmbeddingStore:
     """Open a store again, as unpickling does."""
     return open(path, **options)
 
@@ -100,7 +100,7 @@ def _open_once(
     if manifest.vocabulary is not None:
         vocabulary = open_vocabulary(path, manifest.vocabulary)
     reader = _make_reader(path, manifest, options, progress)
-    return EmbeddingStore(path, manifest, reader, vocabulary, options)
+    return EmbeddingStore(path, manifest, reader, vocabulary, (_reopen, (str(path), options)))
 
 
 def _make_reader(

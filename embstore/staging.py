@@ -14,15 +14,12 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embstore import layout
+from embstore import layout, syscalls
 from embstore.errors import (
     StoreBusyError,
     StoreCorruptError,
@@ -38,9 +35,6 @@ try:
     import fcntl
 except ImportError:  # Windows: no lock, builds must not share a target.
     fcntl = None  # type: ignore[assignment]
-
-_RENAME_EXCHANGE = 2
-_AT_FDCWD = -100
 
 
 class Staging:
@@ -104,7 +98,7 @@ class Staging:
         # other build takes it for a leftover. If it is locked already, that is as good.
         with contextlib.suppress(BlockingIOError):
             self._locks += _lock(self.target)
-        if _exchange(self.path, self.target):
+        if syscalls.exchange(self.path, self.target):
             return self.path
         aside = _aside(self.target)
         while True:
@@ -258,21 +252,3 @@ def _is_at(descriptor: int, path: Path) -> bool:
     with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(descriptor), path.stat())
     return False
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two names in one step; return False where the system cannot."""
-    if sys.platform != "linux":
-        return False
-    library = ctypes.CDLL(None, use_errno=True)
-    try:
-        renameat2 = library.renameat2
-    except AttributeError:
-        return False
-    names = os.fsencode(one), os.fsencode(other)
-    if renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
-        return False
-    raise OSError(number, os.strerror(number), str(one))

@@ -6,7 +6,6 @@ order. A lookup by word finds the ids in the vocabulary first.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -18,6 +17,7 @@ from embstore.plan import LookupPlan, plan_lookup
 from embstore.readers.chunked import check_identity, identity, open_partition
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import zarr
@@ -56,7 +56,7 @@ class EmbeddingStore:
         manifest: Manifest,
         reader: Reader,
         vocabulary: Vocabulary | None,
-        options: dict[str, Any],
+        recipe: tuple[Callable[..., EmbeddingStore], tuple[Any, ...]],
     ) -> None:
         self._path = path
         self._manifest = manifest
@@ -64,7 +64,7 @@ class EmbeddingStore:
         self._row_shape = manifest.row_shape
         self._dtype = manifest.dtype.newbyteorder("=")
         self._reader: Reader | None = reader
-        self._options = options
+        self._recipe = recipe  # What opens the store again, for pickle.
         self._vocabulary = vocabulary
         self._identity = identity(path)
 
@@ -372,10 +372,8 @@ class EmbeddingStore:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from embstore.opening import reopen  # noqa: PLC0415  # It imports this module.
-
         self._open_reader()
-        return reopen, (os.fspath(self._path), self._options)
+        return self._recipe
 
     def __repr__(self) -> str:
         words = f", {self.rows} words" if self.has_words else ""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import embstore
-from embstore import staging
+from embstore import staging, syscalls
 from embstore.errors import StoreBusyError, StoreExistsError, StoreNotFoundError
 from embstore.staging import Staging
 
@@ -45,7 +45,7 @@ def target(tmp_path):
 def way(request, monkeypatch):
     """Replace a store in each of the two ways."""
     if request.param == "two renames":
-        monkeypatch.setattr(staging, "_exchange", lambda one, other: False)
+        monkeypatch.setattr(syscalls, "exchange", lambda one, other: False)
     return request.param
 
 
@@ -160,7 +160,7 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, number: int) -> type[BaseException
             raise Died
         return rename(self, to)
 
-    monkeypatch.setattr(staging, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(syscalls, "exchange", lambda one, other: False)
     monkeypatch.setattr(Path, "rename", dying)
     monkeypatch.setattr(Staging, "discard", lambda self: self._release())
     return Died
@@ -211,7 +211,7 @@ def test_a_rename_that_fails_leaves_the_old_store(target, tmp_path, monkeypatch,
         return rename(self, to)
 
     with monkeypatch.context() as patch:
-        patch.setattr(staging, "_exchange", lambda one, other: False)
+        patch.setattr(syscalls, "exchange", lambda one, other: False)
         patch.setattr(Path, "rename", failing)
         with pytest.raises(PermissionError):
             write_store(target, 2, overwrite=True)
@@ -231,7 +231,7 @@ def test_an_open_between_the_two_renames(target, tmp_path, monkeypatch):
             opened.append(value_of(target))
 
     with monkeypatch.context() as patch:
-        patch.setattr(staging, "_exchange", lambda one, other: False)
+        patch.setattr(syscalls, "exchange", lambda one, other: False)
         patch.setattr(Path, "rename", interrupted)
         write_store(target, 2, overwrite=True)
     assert opened == [1]
