@@ -17,7 +17,7 @@ import numpy as np
 from embstore import hashing, layout
 from embstore.errors import StoreCorruptError
 from embstore.mapping import AddressSpace, MappedFile
-from embstore.words import PackedWords, hash_words, pack
+from embstore.words import PackedWords, encode, hash_words, pack_encoded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,17 +61,20 @@ class Vocabulary:
         -------
         ids : ndarray of int64, shape (n,)
         """
-        return self.ids_of_packed(pack(words, "surrogatepass"))
+        return self._ids(encode(words, "surrogatepass"))
 
     def ids_of_packed(self, words: PackedWords) -> NDArray[np.int64]:
         """Return the id of each packed word, -1 where there is no such word."""
-        hashes = hash_words(words.encoded())
+        return self._ids(words.encoded())
+
+    def _ids(self, encoded: list[bytes]) -> NDArray[np.int64]:
+        words = pack_encoded(encoded)
 
         def confirm(positions: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
             self._check(ids)
             return self._stored.equal(ids, words, positions)
 
-        return hashing.find(self._slots, hashes, self._probe_count, confirm)
+        return hashing.find(self._slots, hash_words(encoded), self._probe_count, confirm)
 
     def words(self, ids: NDArray[np.int64]) -> list[str]:
         """Return the word of each id.

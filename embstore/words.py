@@ -68,8 +68,8 @@ class PackedWords:
         return same
 
 
-def pack(words: Iterable[str], errors: str = "strict") -> PackedWords:
-    """Pack words.
+def encode(words: Iterable[str], errors: str = "strict") -> list[bytes]:
+    """Return words as UTF-8.
 
     Parameters
     ----------
@@ -86,9 +86,14 @@ def pack(words: Iterable[str], errors: str = "strict") -> PackedWords:
         If something is not a str.
     """
     try:
-        return pack_encoded([word.encode("utf-8", errors) for word in words])
+        return [word.encode("utf-8", errors) for word in words]
     except AttributeError as error:
         raise TypeError(f"words must be str, not {type(error.obj).__name__}") from error
+
+
+def pack(words: Iterable[str], errors: str = "strict") -> PackedWords:
+    """Pack words; see `encode` for the parameters and errors."""
+    return pack_encoded(encode(words, errors))
 
 
 def pack_encoded(words: Sequence[bytes]) -> PackedWords:

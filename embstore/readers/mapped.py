@@ -30,7 +30,7 @@ from embstore.residence import ResidentLimit, preload
 from embstore.stats import StatsCounter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import numpy as np
@@ -105,11 +105,11 @@ class MappedReader:
             out = out.reshape(-1, *self._rows.shape[1:])
         count = len(physical)
         if count <= SMALL_ROWS:
-            parts = [self._gather(physical, out, deque([0]), SMALL_ROWS)]
+            parts = [self._gather(physical, out, [deque([0])], SMALL_ROWS)]
         elif self._cold:
             parts = self._gather_together(physical, out)
         else:
-            parts = [self._gather(physical[:PROBE_ROWS], out, deque([0]), PROBE_ROWS)]
+            parts = [self._gather(physical[:PROBE_ROWS], out, [deque([0])], PROBE_ROWS)]
             parts += self._gather_together(physical[PROBE_ROWS:], out[PROBE_ROWS:])
         blocks, cold, warm = map(sum, zip(*parts, strict=True))
         self.stats.add(count, blocks * BLOCK_BYTES, cold, warm, time.perf_counter() - begin)
@@ -150,31 +150,42 @@ class MappedReader:
         """Gather rows on as many threads as help; return what `_gather` does, for each."""
         count = len(physical)
         length = COLD_SLICE_ROWS if self._cold else self._warm_slice_rows
-        starts = deque(range(0, count, length))
+        starts = range(0, count, length)
         if self._cold:
             thread_count = min(workers.THREAD_COUNT, len(starts))
         else:
             thread_count = min(workers.processor_count(), count * self._row_bytes // HELPED_BYTES)
-        share = partial(self._gather, physical, out, starts, length)
-        helpers = [workers.submit(share) for _ in range(thread_count - 1)]
+        # Each thread begins with a share of neighbours, so that two do not fault in the same pages
+        # of a fresh `out`, and then takes what is left of the others'.
+        share_length = -(-len(starts) // max(thread_count, 1)) or 1
+        shares = [
+            deque(starts[first : first + share_length])
+            for first in range(0, len(starts), share_length)
+        ]
+        helpers = [
+            workers.submit(
+                partial(self._gather, physical, out, shares[own:] + shares[:own], length)
+            )
+            for own in range(1, len(shares))
+        ]
         try:
-            own = share()
+            own = self._gather(physical, out, shares, length)
         finally:
             others = workers.finish(helpers)
         return [own, *others]
 
     def _gather(
-        self, physical: NDArray[np.int64], out: NDArray[Any], starts: deque[int], length: int
+        self,
+        physical: NDArray[np.int64],
+        out: NDArray[Any],
+        shares: list[deque[int]],
+        length: int,
     ) -> tuple[int, int, int]:
         """Gather slices until none is left; return blocks read, cold slices and warm slices."""
         first = blocks = _blocks_read()
         cold = self._cold
         slices = [0, 0]
-        while starts:
-            try:
-                start = starts.popleft()
-            except IndexError:  # Another thread took the last one.
-                break
+        for start in _taken(shares):
             piece = physical[start : start + length]
             if cold:
                 self._announce(piece)
@@ -186,6 +197,16 @@ class MappedReader:
             if self._limit is not None:
                 self._limit.after(len(piece))
         return blocks - first, slices[True], slices[False]
+
+
+def _taken(shares: list[deque[int]]) -> Iterator[int]:
+    """Yield what is taken from the shares, one after the other; threads take from the same ones."""
+    for share in shares:
+        while share:
+            try:
+                yield share.popleft()
+            except IndexError:  # Another thread took the last one.
+                break
 
 
 def _blocks_read() -> int:
