@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from embstore.layout import RawArray
     from embstore.manifest import VocabularyManifest
 
+READ_AHEAD_BYTES = 64 << 20
+
 
 class Vocabulary:
     """The words of a store.
@@ -220,5 +222,8 @@ def _map_array(path: Path, array: RawArray) -> NDArray[Any]:
         )
         for chunk in range(array.chunk_count)
     ]
-    space = AddressSpace(array.chunk_count * array.chunk_bytes, files)
+    size_bytes = array.chunk_count * array.chunk_bytes
+    # The kernel's read-ahead brings a small array in with a few reads; of a large one, a word
+    # needs a page here and there.
+    space = AddressSpace(size_bytes, files, random=size_bytes > READ_AHEAD_BYTES)
     return space.data.view(array.dtype)[: array.shape[0]]

@@ -31,14 +31,16 @@ def table_rows(ids: NDArray[np.int64], dimension: int, seed: int = 0) -> NDArray
     The generator is splitmix64 (Steele, Lea, Flood 2014) of the value's number in the table.
     """
     numbers = ids.astype(np.uint64)[:, np.newaxis] * np.uint64(dimension)
-    state: NDArray[np.uint64] = (
-        numbers + np.arange(dimension, dtype=np.uint64) + np.uint64(seed << 40)
-    )
+    state = np.add(numbers, np.arange(dimension, dtype=np.uint64), dtype=np.uint64)
+    state += np.uint64(seed << 40)
     state *= np.uint64(0x9E3779B97F4A7C15)
     state ^= state >> np.uint64(30)
     state *= np.uint64(0xBF58476D1CE4E5B9)
     state ^= state >> np.uint64(27)
-    return ((state >> np.uint64(40)).astype(np.float32) - np.float32(1 << 23)) / np.float32(1 << 23)
+    values: NDArray[np.float32] = (state >> np.uint64(40)).astype(np.float32)
+    values -= np.float32(1 << 23)
+    values /= np.float32(1 << 23)
+    return values
 
 
 def table_words(ids: NDArray[np.int64]) -> list[str]:
