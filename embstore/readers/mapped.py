@@ -30,7 +30,7 @@ from embstore.residence import ResidentLimit, preload
 from embstore.stats import StatsCounter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -105,11 +105,11 @@ class MappedReader:
             out = out.reshape(-1, *self._rows.shape[1:])
         count = len(physical)
         if count <= SMALL_ROWS:
-            parts = [self._gather(physical, out, [deque([0])], SMALL_ROWS)]
+            parts = [self._gather(physical, out, SMALL_ROWS, [deque([0])])]
         elif self._cold:
             parts = self._gather_together(physical, out)
         else:
-            parts = [self._gather(physical[:PROBE_ROWS], out, [deque([0])], PROBE_ROWS)]
+            parts = [self._gather(physical[:PROBE_ROWS], out, PROBE_ROWS, [deque([0])])]
             parts += self._gather_together(physical[PROBE_ROWS:], out[PROBE_ROWS:])
         blocks, cold, warm = map(sum, zip(*parts, strict=True))
         self.stats.add(count, blocks * BLOCK_BYTES, cold, warm, time.perf_counter() - begin)
@@ -148,42 +148,46 @@ class MappedReader:
         self, physical: NDArray[np.int64], out: NDArray[Any]
     ) -> list[tuple[int, int, int]]:
         """Gather rows on as many threads as help; return what `_gather` does, for each."""
-        count = len(physical)
         length = COLD_SLICE_ROWS if self._cold else self._warm_slice_rows
-        starts = range(0, count, length)
-        if self._cold:
-            thread_count = min(workers.THREAD_COUNT, len(starts))
-        else:
-            thread_count = min(workers.processor_count(), count * self._row_bytes // HELPED_BYTES)
-        # Each thread begins with a share of neighbours, so that two do not fault in the same pages
-        # of a fresh `out`, and then takes what is left of the others'.
-        share_length = -(-len(starts) // max(thread_count, 1)) or 1
-        shares = [
-            deque(starts[first : first + share_length])
-            for first in range(0, len(starts), share_length)
-        ]
-        helpers = [
-            workers.submit(
-                partial(self._gather, physical, out, shares[own:] + shares[:own], length)
-            )
-            for own in range(1, len(shares))
-        ]
-        try:
-            own = self._gather(physical, out, shares, length)
-        finally:
-            others = workers.finish(helpers)
-        return [own, *others]
+        left: Sequence[int] = range(0, len(physical), length)
+        done: list[tuple[int, int, int]] = []
+        while left:
+            if self._cold:
+                thread_count = min(workers.THREAD_COUNT, len(left))
+            else:
+                helped_bytes = len(left) * length * self._row_bytes // HELPED_BYTES
+                thread_count = min(workers.processor_count(), helped_bytes)
+            # Each thread begins with a share of neighbours, so that two do not fault in the same
+            # pages of a fresh `out`, and then takes what is left of the others'.
+            size = -(-len(left) // max(thread_count, 1))
+            shares = [deque(left[first : first + size]) for first in range(0, len(left), size)]
+            work = partial(self._gather, physical, out, length)
+            helpers = [
+                workers.submit(partial(work, shares[own:] + shares[:own]))
+                for own in range(1, len(shares))
+            ]
+            try:
+                own_part = work(shares)
+            finally:
+                others = workers.finish(helpers)
+            done += [own_part, *others]
+            # What threads left when they met cold rows is shared out anew, among more of them.
+            left = [start for share in shares for start in share]
+        return done
 
     def _gather(
         self,
         physical: NDArray[np.int64],
         out: NDArray[Any],
-        shares: list[deque[int]],
         length: int,
+        shares: list[deque[int]],
     ) -> tuple[int, int, int]:
-        """Gather slices until none is left; return blocks read, cold slices and warm slices."""
+        """Gather slices; return blocks read, cold slices and warm slices.
+
+        Goes on until none is left, but for a thread that finds rows cold and expected warm ones.
+        """
         first = blocks = _blocks_read()
-        cold = self._cold
+        expected_cold = cold = self._cold
         slices = [0, 0]
         for start in _taken(shares):
             piece = physical[start : start + length]
@@ -196,6 +200,8 @@ class MappedReader:
             slices[cold] += 1
             if self._limit is not None:
                 self._limit.after(len(piece))
+            if cold and not expected_cold:
+                break
         return blocks - first, slices[True], slices[False]
 
 
