@@ -19,9 +19,10 @@ import math
 import mmap
 from typing import TYPE_CHECKING
 
-import numpy as np
+from embstore.partitions import scalar
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from embstore.manifest import Manifest
@@ -83,11 +84,6 @@ class PhysicalRows:
         self._chunk_shift = chunk_rows.bit_length() - 1
         # Where partitions have one chunk, no row lies behind a gap.
         self._gap_rows = stride_rows - chunk_rows if self.chunks_per_partition > 1 else 0
-        # NumPy computes with an array of rank 0 in half the time that it takes with an int, which
-        # is a good part of a small lookup's.
-        self._factors = tuple(
-            np.array(factor) for factor in (self._partition_rows, self._chunk_shift, self._gap_rows)
-        )
 
     def number(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the physical row of each id.
@@ -102,11 +98,10 @@ class PhysicalRows:
         physical : ndarray of int64, the shape of ``ids``
         """
         partition, row = self.partitioning.locate(ids)
-        partition_rows, chunk_shift, gap_rows = self._factors
-        physical: NDArray[np.int64] = partition * partition_rows
+        physical: NDArray[np.int64] = partition * scalar(self._partition_rows)
         physical += row
         if self._gap_rows:
-            physical += (row >> chunk_shift) * gap_rows
+            physical += (row >> scalar(self._chunk_shift)) * scalar(self._gap_rows)
         return physical
 
     def number_one(self, number: int) -> int:

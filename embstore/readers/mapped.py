@@ -105,13 +105,14 @@ class MappedReader:
             out = out.reshape(-1, *self._rows.shape[1:])
         count = len(physical)
         if count <= SMALL_ROWS:
-            parts = [self._gather(physical, out, SMALL_ROWS, [deque([0])])]
-        elif self._cold:
-            parts = self._gather_together(physical, out)
+            blocks, cold, warm = self._gather(physical, out, SMALL_ROWS, [deque([0])])
         else:
-            parts = [self._gather(physical[:PROBE_ROWS], out, PROBE_ROWS, [deque([0])])]
-            parts += self._gather_together(physical[PROBE_ROWS:], out[PROBE_ROWS:])
-        blocks, cold, warm = map(sum, zip(*parts, strict=True))
+            parts = []
+            if not self._cold:
+                parts = [self._gather(physical[:PROBE_ROWS], out, PROBE_ROWS, [deque([0])])]
+            probed = PROBE_ROWS * len(parts)
+            parts += self._gather_together(physical[probed:], out[probed:])
+            blocks, cold, warm = map(sum, zip(*parts, strict=True))
         self.stats.add(count, blocks * BLOCK_BYTES, cold, warm, time.perf_counter() - begin)
 
     def read_one(self, physical: int) -> NDArray[Any]:
