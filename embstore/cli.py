@@ -302,8 +302,6 @@ def main() -> None:
             # Whoever read the output has seen enough; let Python not complain at its exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(1) from None
-        if os.environ.get("EMBSTORE_TRACEBACK"):
-            raise
         _warn(str(error), kind="error")
         raise SystemExit(1) from None
 

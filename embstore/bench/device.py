@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 QUEUE_DEPTHS = (1, 2, 4, 8, 16, 32, 64, 128)
 READ_BYTES = 4096
 # fio takes a list of files on its command line.
-MAX_FILES = 64
+MAX_FILES = 16  # fio takes no longer list of names than some 4,000 letters.
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +110,19 @@ def measure_limit(
     largest = [file for file in largest if file.stat().st_size >= READ_BYTES * max(QUEUE_DEPTHS)]
     if not largest:
         return None
-    tool, measure = ("fio", _fio) if shutil.which("fio") else ("preadv on threads", _threads)
-    rates = {}
-    for depth in QUEUE_DEPTHS:
-        progress(f"the disk's own limit: {tool}, queue depth {depth}")
+    tools = {"fio": _fio} if shutil.which("fio") else {}
+    tools["preadv on threads"] = _threads
+    for tool, measure in tools.items():
+        rates = {}
         try:
-            rates[depth] = measure(largest, depth, seconds)
-        except (OSError, subprocess.CalledProcessError):
-            return None
-    return DiskLimit(tool, rates)
+            for depth in QUEUE_DEPTHS:
+                progress(f"the disk's own limit: {tool}, queue depth {depth}")
+                rates[depth] = measure(largest, depth, seconds)
+        except (OSError, subprocess.CalledProcessError) as error:
+            progress(f"the disk's own limit: {tool} failed: {error}")
+        else:
+            return DiskLimit(tool, rates)
+    return None
 
 
 def _fio(files: Sequence[Path], depth: int, seconds: float) -> float:

@@ -1,0 +1,164 @@
+"""The command line, run as a user runs it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import embstore
+from embstore.cli import app
+
+COMMANDS = sorted(command.callback.__name__ for command in app.registered_commands)  # type: ignore[union-attr]
+README = Path(__file__).parent.parent / "README.md"
+
+
+def run(*arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run embstore; its exit status must be ``status``."""
+    done = subprocess.run(
+        [sys.executable, "-m", "embstore.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+    return done
+
+
+def test_every_command_is_known() -> None:
+    assert COMMANDS == ["bench", "build", "explain", "get", "info", "verify"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example_and_the_readme_the_command(command: str) -> None:
+    text = run(command, "--help").stdout
+    assert "Example" in text
+    assert f"  embstore {command} " in text
+    assert f"embstore {command}" in README.read_text()
+
+
+@pytest.mark.parametrize("name", embstore.__all__)
+def test_public_names_are_documented(name: str) -> None:
+    if name != "__version__":
+        assert getattr(embstore, name).__doc__
+
+
+def test_build_prints_a_summary(words_path: Path, tmp_path: Path) -> None:
+    done = run("build", words_path, tmp_path / "new.embstore", "--partitions", 3)
+    assert "rows" in done.stdout
+    assert "11" in done.stdout
+    assert done.stderr == ""
+    with embstore.open(tmp_path / "new.embstore") as store:
+        assert (store.rows, store.partition_count) == (11, 3)
+
+
+def test_build_options_and_json(tmp_path: Path) -> None:
+    text = tmp_path / "t.txt"
+    text.write_bytes(b"2 2\n<unk> 1 2\nb\xff 3 nan")
+    options = ["--format", "word2vec", "--strategy", "div", "--dtype", "float16"]
+    options += ["--encoding-errors", "replace", "--unk", "<unk>", "--partitions", "2", "--json"]
+    done = run("build", text, tmp_path / "s", *options)
+    facts = json.loads(done.stdout)
+    assert facts["rows"] == 2
+    assert facts["strategy"] == "div"
+    assert facts["dtype"] == "float16"
+    assert (facts["unk"], facts["unk_id"]) == ("<unk>", 0)
+    assert facts["source"]["non_finite_row_count"] == 1
+    assert "nan or inf" in done.stderr
+    assert "no newline" in done.stderr
+
+
+def test_build_reports_duplicates(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("a 1\nb 2\na 3\n")
+    assert "1 rows were dropped" in run("build", tmp_path / "t.txt", tmp_path / "s").stderr
+    done = run(
+        "build", tmp_path / "t.txt", tmp_path / "s2", "--on-duplicate", "error", status=1
+    )
+    assert done.stderr.startswith("embstore: error:")
+    assert "t.txt:3" in done.stderr
+
+
+def test_get_shows_a_table(words_store: Path) -> None:
+    lines = run("get", words_store, "like", "the").stdout.splitlines()
+    assert lines[0].split()[:2] == ["id", "word"]
+    assert lines[1].split()[:3] == ["1", "like", "0.3681"]
+    assert lines[2].split()[:2] == ["0", "the"]
+
+
+def test_get_json_holds_the_rows(words_store: Path) -> None:
+    with embstore.open(words_store) as store:
+        expected = store[["like", "the"]]
+    entries = json.loads(run("get", words_store, "like", "the", "--json").stdout)
+    assert [(entry["id"], entry["word"]) for entry in entries] == [(1, "like"), (0, "the")]
+    rows = np.array([entry["row"] for entry in entries], np.float32)
+    np.testing.assert_array_equal(rows, expected)
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"), [("0,5,7", [0, 5, 7]), ("2:5", [2, 3, 4]), (":", list(range(11)))]
+)
+def test_get_ids_to_a_file(
+    words_store: Path, tmp_path: Path, ids: str, expected: list[int]
+) -> None:
+    run("get", words_store, "--ids", ids, "--npy", tmp_path / "rows.npy")
+    with embstore.open(words_store) as store:
+        np.testing.assert_array_equal(np.load(tmp_path / "rows.npy"), store.lookup(expected))
+
+
+def test_get_missing_words(words_store: Path) -> None:
+    assert "'zyzzyva'" in run("get", words_store, "zyzzyva", status=1).stderr
+    entries = json.loads(
+        run("get", words_store, "zyzzyva", "--missing", "zeros", "--json").stdout
+    )
+    assert entries == [{"id": None, "word": "zyzzyva", "row": [0.0] * 8}]
+
+
+def test_info_and_explain(words_store: Path) -> None:
+    facts = json.loads(run("info", words_store, "--json").stdout)
+    assert (facts["rows"], facts["row_shape"], facts["partitions"]) == (11, [8], 2)
+    plan = json.loads(run("explain", words_store, "--ids", "0,2,2", "--json").stdout)
+    assert (plan["rows"], plan["distinct_rows"], plan["partitions"]) == (3, 2, 1)
+    assert "read amplification" in run("explain", words_store, "like").stdout
+
+
+def test_verify_finds_damage(words_store: Path) -> None:
+    assert run("verify", words_store).stdout.startswith("ok: ")
+    chunk = words_store / "partitions" / "0" / "c" / "0" / "0"
+    data = bytearray(chunk.read_bytes())
+    data[5] ^= 1
+    chunk.write_bytes(data)
+    done = run("verify", words_store, status=1)
+    assert str(chunk) in done.stdout
+    report = json.loads(run("verify", words_store, "--json", status=1).stdout)
+    assert not report["ok"]
+    assert len(report["problems"]) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["info", "nothing-here"],
+        ["get", "nothing-here", "word"],
+        ["build", "nothing-here", "target"],
+        ["verify", "."],
+    ],
+)
+def test_a_mistake_is_one_line(arguments: list[str], tmp_path: Path) -> None:
+    done = run(*arguments, status=1)
+    assert done.stdout == ""
+    assert done.stderr.startswith("embstore: error: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["get", ".", "--ids", "x"], ["get", "."], ["build", "a", "b", "--dtype", "no"]]
+)
+def test_wrong_arguments_are_said(arguments: list[str], words_store: Path) -> None:
+    arguments = [str(words_store) if argument == "." else argument for argument in arguments]
+    done = run(*arguments, status=2)
+    assert "Usage: " in done.stderr
+    assert "Traceback" not in done.stderr
