@@ -126,9 +126,9 @@ def build(
     if built.source["unterminated"]:
         _warn(f"the last line of {source} has no newline: make sure that the file was not cut")
     if count := built.source["duplicate_count"]:
-        _warn(f"{count} rows were dropped, because their word came before")
+        _warn(f"rows dropped because their word came before: {count}")
     if count := built.source["non_finite_row_count"]:
-        _warn(f"{count} rows have values that are nan or inf; they were kept")
+        _warn(f"rows with values that are nan or inf, which were kept: {count}")
 
 
 @app.command()
