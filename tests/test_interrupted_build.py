@@ -134,6 +134,9 @@ def test_ctrl_c_while_a_chunk_is_written(table, tmp_path, old):
     program = (
         SLOW_DISK
         + """
+    import signal
+    # A test run that was started in the background has its children ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         embstore.build(*sys.argv[1:3], memory_limit=1 << 20, overwrite=True)
     except KeyboardInterrupt:
