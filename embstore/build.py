@@ -40,8 +40,9 @@ def build(
 ) -> EmbeddingStore:
     r"""Build a store from a text file of vectors.
 
-    Memory stays bounded whatever the size of the file. An error leaves nothing behind, and what
-    was at ``path`` as it was.
+    Memory for rows stays bounded whatever the size of the file; words take some 40 bytes each,
+    besides their text, until the store is written. An error leaves nothing behind, and what was at
+    ``path`` as it was.
 
     Parameters
     ----------

@@ -8,7 +8,9 @@ rows. The page table does the grouping, and rows land in request order without a
 2. Rows that are not in the page cache would be read one after the other, each when ``take`` touches
    it. So a cold slice is announced first: its pages, sorted and joined into runs, are all given to
    the kernel, which puts their reads in flight at once. Here more threads than processors help.
-3. Announcing costs more than gathering a warm row, so it must stop when rows are warm. The kernel
+3. Warm rows' begins are touched together before the slice is gathered, so that the processor waits
+   for many of them at a time.
+4. Announcing costs more than gathering a warm row, so it must stop when rows are warm. The kernel
    counts the blocks that a thread caused to be read (``ru_inblock``), by touching and by announcing
    alike: a slice that moved the counter was cold. The next slice is taken for what the last one
    was, also from call to call; a large lookup that expects warm rows probes a few first.
