@@ -1,0 +1,50 @@
+"""The command line: thin, it reads arguments and prints what the library returns."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import embstore
+from embstore.cli.bench import bench
+from embstore.cli.build import build
+from embstore.cli.console import warn
+from embstore.cli.explain import explain
+from embstore.cli.get import get
+from embstore.cli.info import info
+from embstore.cli.verify import verify
+from embstore.errors import EmbstoreError
+
+app = typer.Typer(
+    name="embstore",
+    help="Embedding tables that do not fit in RAM: build a store, look rows up, check it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for _command in (build, get, info, explain, verify, bench):
+    app.command()(_command)
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"embstore {embstore.__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line and exit status 1."""
+    try:
+        app()
+    except (EmbstoreError, OSError, ValueError, TypeError) as error:
+        if isinstance(error, BrokenPipeError):
+            # Whoever read the output has seen enough; let Python not complain at its exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(1) from None
+        warn(str(error), kind="error")
+        raise SystemExit(1) from None
