@@ -16,6 +16,8 @@ from embstore.errors import IdRangeError, IdTypeError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_INT64, _UINT64 = np.dtype(np.int64), np.dtype(np.uint64)
+
 # What to do about the mistakes that people make, by the kind of dtype that came.
 _REMEDIES = {
     "b": "a mask is turned into ids with np.flatnonzero(mask)",
@@ -50,8 +52,8 @@ def as_ids(ids: Any, rows: int) -> NDArray[np.int64]:
     if array.dtype.kind != "O":
         # Seen as unsigned, a negative id is a huge one, so a single pass finds both mistakes; and
         # a uint64 beyond int64 is the same huge number before and after.
-        wide = array.astype(np.int64, copy=False)
-        unsigned = wide.view(np.uint64)
+        wide = array if array.dtype is _INT64 else array.astype(_INT64, copy=False)
+        unsigned = wide.view(_UINT64)
         # For a small array, argmax takes a quarter of the time of max.
         if wide.size == 0 or unsigned.item(unsigned.argmax()) < rows:
             return wide

@@ -93,6 +93,7 @@ class Partitioning:
         Returns
         -------
         partition, row : ndarray of int64, the shape of ``ids``
+            New arrays.
 
         Examples
         --------

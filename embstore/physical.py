@@ -84,6 +84,9 @@ class PhysicalRows:
         self._chunk_shift = chunk_rows.bit_length() - 1
         # Where partitions have one chunk, no row lies behind a gap.
         self._gap_rows = stride_rows - chunk_rows if self.chunks_per_partition > 1 else 0
+        self._partition_scalar = scalar(self._partition_rows)
+        self._shift_scalar = scalar(self._chunk_shift)
+        self._gap_scalar = scalar(self._gap_rows)
 
     def number(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the physical row of each id.
@@ -97,11 +100,14 @@ class PhysicalRows:
         -------
         physical : ndarray of int64, the shape of ``ids``
         """
-        partition, row = self.partitioning.locate(ids)
-        physical: NDArray[np.int64] = partition * scalar(self._partition_rows)
+        # In place, because for a small lookup each new array is a good part of the time.
+        physical, row = self.partitioning.locate(ids)
+        physical *= self._partition_scalar
         physical += row
         if self._gap_rows:
-            physical += (row >> scalar(self._chunk_shift)) * scalar(self._gap_rows)
+            row >>= self._shift_scalar
+            row *= self._gap_scalar
+            physical += row
         return physical
 
     def number_one(self, number: int) -> int:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from threading import Lock
+
+NOTED_AT_ONCE = 1024
+
+# One for all counters, since it is seldom taken; a child after a fork gets a new one, because
+# the one that it inherits may be held by a thread that it does not have.
+_lock = Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +42,29 @@ class LookupStats:
 
 
 class StatsCounter:
-    """Adds up `LookupStats`; may be used from many threads."""
+    """Adds up `LookupStats`; may be used from many threads.
 
-    __slots__ = ("_lock", "_row_bytes", "_values")
+    What a lookup did is put on a list, which takes a tenth of a microsecond and no lock, and summed
+    up now and then.
+    """
+
+    __slots__ = ("_noted", "_row_bytes", "_sums")
 
     def __init__(self, row_bytes: int) -> None:
-        self._lock = Lock()
         self._row_bytes = row_bytes
-        self._values: tuple[int, int, int, int, int, float] = (0, 0, 0, 0, 0, 0.0)
+        self._noted: list[tuple[int, int, int, int, float]] = []
+        self._sums: tuple[int, int, int, int, int, float] = (0, 0, 0, 0, 0, 0.0)
 
     def add(self, rows: int, bytes_read: int, cold: int, warm: int, seconds: float) -> None:
         """Count one lookup."""
-        with self._lock:
-            a, b, c, d, e, f = self._values
-            self._values = (a + 1, b + rows, c + bytes_read, d + cold, e + warm, f + seconds)
+        noted = self._noted
+        noted.append((rows, bytes_read, cold, warm, seconds))
+        if len(noted) >= NOTED_AT_ONCE:
+            self._sum_up()
 
     def snapshot(self) -> LookupStats:
         """Return the sums so far."""
-        lookups, rows, bytes_read, cold, warm, seconds = self._values
+        lookups, rows, bytes_read, cold, warm, seconds = self._sum_up()
         return LookupStats(
             lookups=lookups,
             rows=rows,
@@ -62,3 +74,26 @@ class StatsCounter:
             warm_slices=warm,
             seconds=seconds,
         )
+
+    def _sum_up(self) -> tuple[int, int, int, int, int, float]:
+        with _lock:
+            count = len(self._noted)
+            if count:
+                done = self._noted[:count]
+                del self._noted[:count]
+                rows, bytes_read, cold, warm, seconds = map(sum, zip(*done, strict=True))
+                a, b, c, d, e, f = self._sums
+                self._sums = (
+                    *(a + count, b + rows, c + bytes_read),
+                    *(d + cold, e + warm, f + seconds),
+                )
+            return self._sums
+
+
+def _forget() -> None:
+    global _lock  # noqa: PLW0603  # One lock for the process.
+    _lock = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -22,6 +22,7 @@ import resource
 import time
 from collections import deque
 from functools import partial
+from resource import getrusage
 from typing import TYPE_CHECKING, Any
 
 from embstore import workers
@@ -32,7 +33,7 @@ from embstore.residence import ResidentLimit, preload
 from embstore.stats import StatsCounter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import numpy as np
@@ -46,8 +47,9 @@ WARM_SLICE_BYTES = 512 << 10
 MAX_SLICE_ROWS = 4096
 # The reads of a cold slice are in flight together, and the slices of several threads beside it.
 COLD_SLICE_ROWS = 128
-# Up to this many rows are one slice; that many are touched before a large lookup is cut up.
+# Up to this many rows are one slice.
 SMALL_ROWS = 64
+# Where rows are expected to be warm, a thread's first slice is this small.
 PROBE_ROWS = 16
 # Handing work over costs 30 to 50 us, in which a thread gathers some hundred KiB.
 HELPED_BYTES = 1 << 20
@@ -110,24 +112,23 @@ class MappedReader:
         if physical.ndim != 1:
             physical = physical.reshape(-1)
             out = out.reshape(-1, *self._rows.shape[1:])
-        count = len(physical)
-        if count <= SMALL_ROWS:
-            blocks, cold, warm = self._gather(physical, out, SMALL_ROWS, [deque([0])])
+        if len(physical) <= SMALL_ROWS:
+            before = getrusage(_WHO).ru_inblock
+            self._gather_slice(physical, out, cold=self._cold)
+            blocks = getrusage(_WHO).ru_inblock - before
+            self._cold = blocks > 0
+            cold, warm = int(blocks > 0), int(blocks == 0)
         else:
-            parts = []
-            if not self._cold:
-                parts = [self._gather(physical[:PROBE_ROWS], out, PROBE_ROWS, [deque([0])])]
-            probed = PROBE_ROWS * len(parts)
-            parts += self._gather_together(physical[probed:], out[probed:])
-            blocks, cold, warm = map(sum, zip(*parts, strict=True))
-        self.stats.add(count, blocks * BLOCK_BYTES, cold, warm, time.perf_counter() - begin)
+            blocks, cold, warm = self._gather_together(physical, out)
+        seconds = time.perf_counter() - begin
+        self.stats.add(len(physical), blocks * BLOCK_BYTES, cold, warm, seconds)
 
     def read_one(self, physical: int) -> NDArray[Any]:
         """Return one row, a copy."""
         begin = time.perf_counter()
-        blocks = _blocks_read()
+        before = getrusage(_WHO).ru_inblock
         row: NDArray[Any] = self._rows[physical].copy()
-        blocks = _blocks_read() - blocks
+        blocks = getrusage(_WHO).ru_inblock - before
         if self._limit is not None:
             self._limit.after(1)
         cold = blocks > 0
@@ -154,22 +155,13 @@ class MappedReader:
 
     def _gather_together(
         self, physical: NDArray[np.int64], out: NDArray[Any]
-    ) -> list[tuple[int, int, int]]:
-        """Gather rows on as many threads as help; return what `_gather` does, for each."""
-        length = COLD_SLICE_ROWS if self._cold else self._warm_slice_rows
-        left: Sequence[int] = range(0, len(physical), length)
+    ) -> tuple[int, int, int]:
+        """Gather on as many threads as help; return blocks read, cold slices, warm slices."""
+        left = [(0, len(physical))]
         done: list[tuple[int, int, int]] = []
         while left:
-            if self._cold:
-                thread_count = min(workers.THREAD_COUNT, len(left))
-            else:
-                helped_bytes = len(left) * length * self._row_bytes // HELPED_BYTES
-                thread_count = min(workers.processor_count(), helped_bytes)
-            # Each thread begins with a share of neighbours, so that two do not fault in the same
-            # pages of a fresh `out`, and then takes what is left of the others'.
-            size = -(-len(left) // max(thread_count, 1))
-            shares = [deque(left[first : first + size]) for first in range(0, len(left), size)]
-            work = partial(self._gather, physical, out, length)
+            shares = self._shares(left)
+            work = partial(self._gather, physical, out)
             helpers = [
                 workers.submit(partial(work, shares[own:] + shares[:own]))
                 for own in range(1, len(shares))
@@ -179,45 +171,74 @@ class MappedReader:
             finally:
                 others = workers.finish(helpers)
             done += [own_part, *others]
-            # What threads left when they met cold rows is shared out anew, among more of them.
-            left = [start for share in shares for start in share]
-        return done
+            # What threads left when they met cold rows is cut and shared out anew.
+            left = [piece for share in shares for piece in share]
+        blocks, cold, warm = map(sum, zip(*done, strict=True))
+        return blocks, cold, warm
+
+    def _shares(self, pieces: list[tuple[int, int]]) -> list[deque[tuple[int, int]]]:
+        """Cut pieces of a lookup into slices, a share for each thread that helps.
+
+        Each thread begins with a share of neighbours, so that two do not fault in the same pages of
+        a fresh ``out``, and then takes what is left of the others'.
+        """
+        length = COLD_SLICE_ROWS if self._cold else self._warm_slice_rows
+        slices = [
+            (start, min(start + length, stop))
+            for first, stop in pieces
+            for start in range(first, stop, length)
+        ]
+        if self._cold:
+            thread_count = workers.THREAD_COUNT
+        else:
+            helped_bytes = len(slices) * length * self._row_bytes // HELPED_BYTES
+            thread_count = max(min(workers.processor_count(), helped_bytes), 1)
+        size = -(-len(slices) // thread_count)
+        shares = [deque(slices[first : first + size]) for first in range(0, len(slices), size)]
+        if not self._cold:
+            for share in shares:
+                start, stop = share.popleft()
+                middle = min(start + PROBE_ROWS, stop)
+                share.extendleft([(middle, stop), (start, middle)])
+        return shares
 
     def _gather(
         self,
         physical: NDArray[np.int64],
         out: NDArray[Any],
-        length: int,
-        shares: list[deque[int]],
+        shares: list[deque[tuple[int, int]]],
     ) -> tuple[int, int, int]:
         """Gather slices; return blocks read, cold slices and warm slices.
 
         Goes on until none is left, but for a thread that finds rows cold and expected warm ones.
         """
-        first = blocks = _blocks_read()
+        first = blocks = getrusage(_WHO).ru_inblock
         expected_cold = cold = self._cold
         slices = [0, 0]
-        for start in _taken(shares):
-            piece = physical[start : start + length]
-            if cold:
-                self._announce(piece)
-            elif self._row_items and len(piece) > SMALL_ROWS:
-                # Touching all rows' begins first has the processor wait for many of them at a
-                # time; `take` then finds their TLB entries and first cache lines: 15-20 % faster.
-                self._items.take(piece * self._row_items)
-            self._rows.take(piece, 0, out[start : start + length], "clip")
-            now = _blocks_read()
+        for start, stop in _taken(shares):
+            self._gather_slice(physical[start:stop], out[start:stop], cold=cold)
+            now = getrusage(_WHO).ru_inblock
             self._cold = cold = now != blocks
             blocks = now
             slices[cold] += 1
-            if self._limit is not None:
-                self._limit.after(len(piece))
             if cold and not expected_cold:
                 break
         return blocks - first, slices[True], slices[False]
 
+    def _gather_slice(self, physical: NDArray[np.int64], out: NDArray[Any], *, cold: bool) -> None:
+        """Gather rows, shape (n,), that are announced first if they are expected to be cold."""
+        if cold:
+            self._announce(physical)
+        elif self._row_items and len(physical) > SMALL_ROWS:
+            # Touching all rows' begins first has the processor wait for many of them at a
+            # time; `take` then finds their TLB entries and first cache lines: 15-20 % faster.
+            self._items.take(physical * self._row_items)
+        self._rows.take(physical, 0, out, "clip")
+        if self._limit is not None:
+            self._limit.after(len(physical))
 
-def _taken(shares: list[deque[int]]) -> Iterator[int]:
+
+def _taken(shares: list[deque[tuple[int, int]]]) -> Iterator[tuple[int, int]]:
     """Yield what is taken from the shares, one after the other; threads take from the same ones."""
     for share in shares:
         while share:
@@ -227,9 +248,5 @@ def _taken(shares: list[deque[int]]) -> Iterator[int]:
                 break
 
 
-def _blocks_read() -> int:
-    """Return how many blocks this thread (where the system counts threads) caused to be read."""
-    return resource.getrusage(_WHO).ru_inblock
-
-
+# Blocks are counted for each thread, where the system does.
 _WHO: int = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
