@@ -21,6 +21,13 @@ Every error is also the builtin that a caller who never heard of embstore would 
 A full or failing disk stays the ``OSError`` that the system raised.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
 
 class EmbstoreError(Exception):
     """The root of embstore's own errors."""
@@ -35,11 +42,30 @@ class IdRangeError(EmbstoreError, IndexError):
 
 
 class MissingWordError(EmbstoreError, KeyError):
-    """A word that is not in the vocabulary, or a store that has no vocabulary."""
+    """A word that is not in the vocabulary, or a store that has no vocabulary.
+
+    Attributes
+    ----------
+    words : tuple of str
+        The words that are missing, all of them, in the order in which they were asked for.
+    """
+
+    def __init__(
+        self, message: str, words: Iterable[str] = (), hint: Callable[[], str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.words = tuple(words)
+        self._hint = hint  # Finds more to say, if somebody reads the message.
 
     def __str__(self) -> str:
         # KeyError shows the repr of its argument, which would quote a whole sentence.
-        return str(self.args[0]) if self.args else ""
+        if self._hint is not None:
+            self.args = (f"{self.args[0]}{self._hint()}",)
+            self._hint = None
+        return str(self.args[0])
+
+    def __reduce__(self) -> tuple[type[MissingWordError], tuple[str, tuple[str, ...]]]:
+        return type(self), (str(self), self.words)
 
 
 class PartitionSizeError(EmbstoreError, ValueError):

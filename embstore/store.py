@@ -6,7 +6,7 @@ order. A lookup by word finds the ids in the vocabulary first.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from embstore.ids import as_ids
 from embstore.norms import clip_norms
 from embstore.plan import LookupPlan, plan_lookup
 from embstore.readers.chunked import check_identity, identity, open_partition
+from embstore.word_queries import Missing, MissingId, WordQueries, are_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,11 +26,9 @@ if TYPE_CHECKING:
 
     from embstore.manifest import Manifest
     from embstore.partitions import Strategy
-    from embstore.readers import Reader
+    from embstore.readers import Reader, Visit
     from embstore.stats import LookupStats
     from embstore.vocabulary import Vocabulary
-
-Missing = Literal["error", "unk", "zeros"]
 
 
 class EmbeddingStore:
@@ -65,7 +64,9 @@ class EmbeddingStore:
         self._dtype = manifest.dtype.newbyteorder("=")
         self._reader: Reader | None = reader
         self._recipe = recipe  # What opens the store again, for pickle.
-        self._vocabulary = vocabulary
+        self._queries: WordQueries | None = None
+        if vocabulary is not None:
+            self._queries = WordQueries(path, vocabulary, manifest.unk)
         self._identity = identity(path)
 
     def lookup(
@@ -146,7 +147,7 @@ class EmbeddingStore:
             raise ValueError(f'missing must be "error", "unk" or "zeros", not {missing!r}')
         if missing != "zeros":
             return self.lookup(self.ids(words, missing=missing))
-        ids = self._find(words)
+        ids = np.asarray(self.ids(words, missing="none"))
         present = ids >= 0
         if present.all():
             return self.lookup(ids)
@@ -154,15 +155,16 @@ class EmbeddingStore:
         rows[present] = self.lookup(ids[present])
         return rows
 
-    def ids(self, words: Any, *, missing: Literal["error", "unk"] = "error") -> NDArray[np.int64]:
+    def ids(self, words: Any, *, missing: MissingId = "error") -> NDArray[np.int64]:
         """Return the ids of ``words``.
 
         Parameters
         ----------
         words : str, or (nested) sequence or array of str, any shape
             The words.
-        missing : {"error", "unk"}
-            What a word that is not there gives: an error, or the id of the store's unk word.
+        missing : {"error", "unk", "none"}
+            What a word that is not there gives: an error, the id of the store's unk word, or -1,
+            which no lookup takes.
 
         Returns
         -------
@@ -177,16 +179,10 @@ class EmbeddingStore:
         --------
         >>> store.ids([["like", "the"], ["day", "day"]]).tolist()
         [[1, 0], [6, 6]]
+        >>> store.ids(["like", "zyzzyva"], missing="none").tolist()
+        [1, -1]
         """
-        if missing not in ("error", "unk"):
-            raise ValueError(f'missing must be "error" or "unk" here, not {missing!r}')
-        ids = self._find(words)
-        absent = ids < 0
-        if absent.any():
-            if missing == "error":
-                raise MissingWordError(self._describe_missing(words, absent))
-            ids[absent] = self._unk_id()
-        return ids[()]
+        return self._words().ids(words, missing)[()]
 
     def words(self, ids: ArrayLike) -> Any:
         """Return the words of ``ids``: a str for one id, nested lists of str for an array.
@@ -203,11 +199,8 @@ class EmbeddingStore:
         >>> store.words([1, 0, 7])
         ['like', 'the', 'country']
         """
-        vocabulary = self._words()
-        wide = as_ids(ids, self._manifest.rows)
-        found = np.empty(wide.size, object)
-        found[:] = vocabulary.words(wide.ravel())
-        return found.reshape(wide.shape).tolist()
+        queries = self._words()
+        return queries.words(as_ids(ids, self._manifest.rows))
 
     def explain(self, ids: ArrayLike) -> LookupPlan:
         """Return what looking ``ids`` up would touch and read, without reading.
@@ -252,6 +245,40 @@ class EmbeddingStore:
         reader = self._open_reader()
         reader.prefetch(reader.numbering.number(as_ids(ids, self._manifest.rows).ravel()))
 
+    def scan(self, visit: Visit, start: int = 0, stop: int | None = None) -> None:
+        """Show all rows, or those of consecutive ids, to a function, block by block.
+
+        For what must see the whole table, such as a search: memory stays bounded, and blocks that
+        are not in RAM are read ahead. It is not counted in `stats`.
+
+        Parameters
+        ----------
+        visit : callable
+            Called with the ids of a block, a ``range``, and their rows, read-only. Blocks come in
+            any order, and from several threads at a time.
+        start, stop : int, optional
+            First id, and the one after the last; all by default.
+
+        Raises
+        ------
+        IndexError
+            If these are not ids of the table.
+
+        Examples
+        --------
+        >>> norms = np.zeros(len(store))
+        >>> def visit(ids, rows):
+        ...     norms[ids.start : ids.stop : ids.step] = np.linalg.norm(rows, axis=1)
+        >>> store.scan(visit)
+        >>> store.words(norms.argmax())
+        'national'
+        """
+        reader = self._open_reader()
+        stop = self._rows if stop is None else stop
+        if not 0 <= start <= stop <= self._rows:
+            raise IndexError(f"ids {start} to {stop} are not within the {self._rows} of the store")
+        reader.scan(start, stop, visit)
+
     def stats(self) -> LookupStats:
         """Return what was looked up and read since the store was opened.
 
@@ -286,7 +313,7 @@ class EmbeddingStore:
     def close(self) -> None:
         """Let go of the files. Rows that were looked up stay; a further lookup is an error."""
         self._reader = None
-        self._vocabulary = None
+        self._queries = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -350,7 +377,7 @@ class EmbeddingStore:
         if not isinstance(word, str):
             raise TypeError(f"'in' asks for a word, a str, not {type(word).__name__}")
         self._open_reader()
-        return self.has_words and bool(self._find(word) >= 0)
+        return self.has_words and bool(self._words().find(word) >= 0)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         # One row has a path of its own: arrays for a single number would take most of its time.
@@ -361,7 +388,7 @@ class EmbeddingStore:
         if isinstance(key, slice):
             # As of any sequence: open ends, steps and bounds beyond the end are fine.
             key = np.arange(*key.indices(self.rows))
-        elif _are_words(key):
+        elif are_words(key):
             return self.lookup_words(key)
         return self.lookup(key)[()]
 
@@ -389,37 +416,13 @@ class EmbeddingStore:
             raise StoreClosedError(f"the store {self._path} is closed; open it again")
         return reader
 
-    def _words(self) -> Vocabulary:
+    def _words(self) -> WordQueries:
         # In this order: another thread may close the store in between.
-        vocabulary = self._vocabulary
+        queries = self._queries
         self._open_reader()
-        if vocabulary is None:
+        if queries is None:
             raise MissingWordError(f"the store {self._path} has no words; look its rows up by id")
-        return vocabulary
-
-    def _find(self, words: Any) -> NDArray[np.int64]:
-        """Return ids in the shape of ``words``, -1 where there is none."""
-        flat, shape = _flatten(words)
-        return self._words().ids(flat).reshape(shape)
-
-    def _unk_id(self) -> int:
-        if self.unk is None:
-            raise MissingWordError(
-                f"the store {self._path} has no unk word; name one when it is built (unk=), or "
-                'look the rows up with lookup_words(..., missing="zeros")'
-            )
-        return int(self._words().ids([self.unk])[0])
-
-    def _describe_missing(self, words: Any, absent: NDArray[np.bool_]) -> str:
-        flat, _ = _flatten(words)
-        missing = [word for word, gone in zip(flat, absent.ravel().tolist(), strict=True) if gone]
-        names = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
-        remedy = 'lookup_words(..., missing="zeros") gives such words zeros'
-        if self.unk is not None:
-            remedy = f'missing="unk" gives such words the row of {self.unk!r}'
-        if len(missing) == 1:
-            return f"the word {names} is not in the store; {remedy}"
-        return f"{len(missing)} of {len(flat)} words are not in the store: {names}; {remedy}"
+        return queries
 
 
 def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -431,21 +434,3 @@ def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         raise TypeError(f"out has dtype {out.dtype}, expected {dtype}")
     if not (out.flags.c_contiguous and out.flags.writeable):
         raise ValueError("out must be C-contiguous and writeable")
-
-
-def _are_words(key: Any) -> bool:
-    if isinstance(key, np.ndarray):
-        return key.dtype.kind in "UTO" and all(isinstance(word, str) for word in key.flat[:1])
-    while isinstance(key, list | tuple) and key:
-        key = key[0]
-    return isinstance(key, str)
-
-
-def _flatten(words: Any) -> tuple[list[Any], tuple[int, ...]]:
-    """Return words as a flat list, and their shape."""
-    if isinstance(words, str):
-        return [words], ()
-    if isinstance(words, list | tuple) and all(isinstance(word, str) for word in words):
-        return list(words), (len(words),)
-    array = words if isinstance(words, np.ndarray) else np.array(words, dtype=object)
-    return array.ravel().tolist(), array.shape

@@ -79,7 +79,7 @@ def test_no_words(store):
     assert store.lookup_words([[], []], missing="unk").shape == (2, 0, 2)
 
 
-@pytest.mark.parametrize("words", ["absent", "THE", "th", "the ", "cafe\u0301", "\ud800"])
+@pytest.mark.parametrize("words", ["absent", "th", "two", "\ud800"])
 def test_a_word_that_is_not_there(store, words):
     for call in (store.ids, store.lookup_words, store.__getitem__):
         with pytest.raises(embstore.MissingWordError) as raised:
@@ -134,7 +134,7 @@ def test_zeros(store, plain):
 def test_another_missing_is_refused(store, missing):
     with pytest.raises(ValueError, match='missing must be "error", "unk" or "zeros", not '):
         store.lookup_words(["the"], missing=missing)
-    with pytest.raises(ValueError, match='missing must be "error" or "unk" here, not '):
+    with pytest.raises(ValueError, match='missing must be "error", "unk" or "none" here, not '):
         store.ids(["the"], missing=missing)
     with pytest.raises(ValueError, match="here, not 'zeros'"):
         store.ids(["the"], missing="zeros")

@@ -8,7 +8,7 @@ import typer
 from numpy.typing import NDArray
 
 import embstore
-from embstore.store import Missing
+from embstore.word_queries import Missing
 
 StoreArgument = Annotated[Path, typer.Argument(help="The store's directory.", show_default=False)]
 WordsArgument = Annotated[
@@ -25,9 +25,7 @@ def ids_of_words(
     table: embstore.EmbeddingStore, words: list[str], missing: Missing
 ) -> NDArray[np.int64]:
     """Return the ids of words, -1 for those that give zeros."""
-    if missing != "zeros":
-        return table.ids(words, missing=missing)
-    return np.array([table.ids(word) if word in table else -1 for word in words], np.int64)
+    return table.ids(words, missing="none" if missing == "zeros" else missing)
 
 
 def parse_ids(words: list[str] | None, ids: str | None, rows: int) -> NDArray[np.int64]:

@@ -10,11 +10,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
     from embstore.physical import PhysicalRows
     from embstore.stats import StatsCounter
+
+    # Gets the ids of consecutive rows of a partition, and these rows, which it must not change.
+    Visit = Callable[[range, NDArray[Any]], None]
 
 
 class Reader(Protocol):
@@ -52,4 +57,8 @@ class Reader(Protocol):
 
     def prefetch(self, physical: NDArray[np.int64]) -> None:
         """Start reading rows, shape (n,), and return; a reader need not do anything."""
+        ...
+
+    def scan(self, start: int, stop: int, visit: Visit) -> None:
+        """Show the rows of the ids ``start .. stop - 1``; see `embstore.EmbeddingStore.scan`."""
         ...

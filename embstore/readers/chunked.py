@@ -20,6 +20,7 @@ from embstore import layout
 from embstore.errors import StoreCorruptError, StoreNotFoundError
 from embstore.mapping import open_checked
 from embstore.physical import physical_rows
+from embstore.pieces import pieces
 from embstore.plan import group_by_chunk
 from embstore.stats import StatsCounter
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.manifest import Manifest
+    from embstore.readers import Visit
 
 
 class ChunkReader:
@@ -66,23 +68,10 @@ class ChunkReader:
         """Fill ``out`` with rows; see `embstore.readers.Reader`."""
         time_begin = time.perf_counter()
         rows = out.reshape(-1, *self._row_shape)
-        chunk_rows = self.numbering.chunk_rows
         groups = group_by_chunk(physical.reshape(-1), self.numbering)
         for group in groups:
-            begin = group.chunk * chunk_rows
-            try:
-                self._check_chunk(group.partition, group.chunk)
-                if group.partition not in self._partitions:
-                    self._partitions[group.partition] = open_partition(self._path, group.partition)
-                chunk = self._partitions[group.partition][begin : begin + chunk_rows]
-            except (ValueError, FileNotFoundError) as error:
-                check_identity(self._path, self._identity)
-                if isinstance(error, StoreCorruptError):
-                    raise
-                where = self._path / layout.partition_name(group.partition)
-                raise StoreCorruptError(f"{where}: chunk {group.chunk}: {error}") from error
-            check_identity(self._path, self._identity)
-            rows[group.positions] = chunk[group.rows]  # type: ignore[index]
+            chunk = self._chunk(group.partition, group.chunk)
+            rows[group.positions] = chunk[group.rows]
         bytes_read = len(groups) * self._manifest.partition(0).file_bytes
         seconds = time.perf_counter() - time_begin
         self.stats.add(physical.size, bytes_read, len(groups), 0, seconds)
@@ -95,6 +84,32 @@ class ChunkReader:
 
     def prefetch(self, physical: NDArray[np.int64]) -> None:
         """Do nothing: a chunk is read when it is needed."""
+
+    def scan(self, start: int, stop: int, visit: Visit) -> None:
+        """Show the rows of the ids ``start .. stop - 1``; see `embstore.EmbeddingStore.scan`."""
+        chunk_rows = self.numbering.chunk_rows
+        for piece in pieces(self.numbering, start, stop, chunk_rows):
+            number, first = divmod(piece.row, chunk_rows)
+            chunk = self._chunk(piece.partition, number)
+            chunk.flags.writeable = False
+            visit(piece.ids, chunk[first : first + len(piece.ids)])
+
+    def _chunk(self, partition: int, chunk: int) -> NDArray[Any]:
+        """Return the rows of a chunk, fetched and decoded."""
+        begin = chunk * self.numbering.chunk_rows
+        try:
+            self._check_chunk(partition, chunk)
+            if partition not in self._partitions:
+                self._partitions[partition] = open_partition(self._path, partition)
+            rows = self._partitions[partition][begin : begin + self.numbering.chunk_rows]
+        except (ValueError, FileNotFoundError) as error:
+            check_identity(self._path, self._identity)
+            if isinstance(error, StoreCorruptError):
+                raise
+            where = self._path / layout.partition_name(partition)
+            raise StoreCorruptError(f"{where}: chunk {chunk}: {error}") from error
+        check_identity(self._path, self._identity)
+        return np.asarray(rows)
 
     def _check_chunk(self, partition: int, chunk: int) -> None:
         """Raise unless the chunk's file is there: to zarr, a missing chunk is one of zeros."""

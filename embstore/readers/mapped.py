@@ -29,6 +29,7 @@ from embstore import workers
 from embstore.mapping import PAGE_BYTES, AddressSpace, MappedFile
 from embstore.physical import physical_rows
 from embstore.plan import page_runs
+from embstore.readers.scanning import MappedScan
 from embstore.residence import ResidentLimit, preload
 from embstore.stats import StatsCounter
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.manifest import Manifest
+    from embstore.readers import Visit
 
 # A warm slice is large enough that what it costs besides its gather does not count, and small
 # enough that one with cold rows in it is noticed soon.
@@ -141,6 +143,10 @@ class MappedReader:
         """Start reading rows, shape (n,), that are not in the page cache; do not wait for them."""
         for first in range(min(PREFETCHING_THREADS, len(physical))):
             workers.submit(partial(self._announce_all, physical[first::PREFETCHING_THREADS]))
+
+    def scan(self, start: int, stop: int, visit: Visit) -> None:
+        """Show the rows of the ids ``start .. stop - 1``; see `embstore.EmbeddingStore.scan`."""
+        MappedScan(self._space, self._rows, self.numbering, self._limit).run(start, stop, visit)
 
     def preload(self, progress: Callable[[int, int], None] | None) -> None:
         """Read everything into RAM and map it; see `embstore.residence`."""

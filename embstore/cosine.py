@@ -1,0 +1,194 @@
+"""Which rows point where a vector points? All are compared, exactly, block by block.
+
+1. The store shows its rows in blocks, on as many threads as there are processors.
+2. A block's dot products with the queries are divided by the rows' norms. These are computed when
+   a row is first seen, and kept: four bytes a row are all that stays in memory.
+3. Of each block, only rows that are at least as good as the worst of the best so far go on.
+
+Dot products are NumPy's ``einsum``, one row after the other in the order of its numbers. That is
+as fast as memory delivers rows, with two threads 1.5 to 2 times as fast as OpenBLAS's matrix-vector
+product. And equal rows get equal scores, to the bit, wherever they stand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from embstore.store import EmbeddingStore
+
+# From this share of the rows on, sorting all of them is quicker than keeping the best.
+SORTED_SHARE = 4
+
+
+def _only(cosines: NDArray[Any]) -> NDArray[Any]:
+    only: NDArray[Any] = cosines[0]
+    return only
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What rows are compared with.
+
+    Parameters
+    ----------
+    vectors : ndarray, shape (n, dimension)
+        Vectors of length 1; a longer one makes its cosines larger by its length.
+    combine : callable, optional
+        Makes one score for each row of its cosines: shape (n, k) to shape (k,). By default, the
+        cosine with the only vector.
+    """
+
+    vectors: NDArray[Any]
+    combine: Callable[[NDArray[Any]], NDArray[Any]] = _only
+
+
+class CosineSearch:
+    """Compares queries with the rows of a store; may be used from many threads.
+
+    Parameters
+    ----------
+    store : EmbeddingStore
+        Its rows must be vectors.
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+        What is computed in: float32, or float64 where the rows need it.
+
+    Examples
+    --------
+    >>> search = CosineSearch(store)
+    >>> like = store["like"] / np.linalg.norm(store["like"])
+    >>> ids, scores = search.best(Query(like[np.newaxis]), 3)
+    >>> store.words(ids), scores.round(3)
+    (['like', 'the', 'such'], array([1.   , 0.785, 0.7  ], dtype=float32))
+    """
+
+    def __init__(self, store: EmbeddingStore) -> None:
+        self._store = store
+        self.dtype = np.result_type(store.dtype, np.float32)
+        # No norm is negative: -1 stands where it is not known yet.
+        self._norms = np.full(store.rows, -1, self.dtype)
+
+    def norms(self) -> NDArray[Any]:
+        """Return the L2 norms of all rows, shape (rows,), read-only."""
+
+        def visit(ids: range, rows: NDArray[Any]) -> None:
+            self._norms_of(ids, self._cast(rows))
+
+        if (self._norms < 0).any():
+            self._store.scan(visit)
+        norms = self._norms.view()
+        norms.flags.writeable = False
+        return norms
+
+    def scores(self, query: Query, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Return the score of each id from ``start`` to ``stop``, shape (stop - start,).
+
+        It is nan for a row of zeros, which has no direction.
+        """
+        stop = self._store.rows if stop is None else stop
+        found = np.empty(stop - start, self.dtype)
+
+        def visit(ids: range, rows: NDArray[Any]) -> None:
+            found[ids.start - start : ids.stop - start : ids.step] = self._score(query, ids, rows)
+
+        self._store.scan(visit, start, stop)
+        return found
+
+    def best(
+        self, query: Query, count: int, start: int = 0, stop: int | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Return the ``count`` ids with the highest scores, and these scores, highest first.
+
+        Of equal scores, the lower id comes first; rows of zeros, whose score is nan, come last.
+        """
+        stop = self._store.rows if stop is None else stop
+        best = Best(count, self.dtype)
+        if count * SORTED_SHARE >= stop - start:
+            best.offer(np.arange(start, stop), self.scores(query, start, stop))
+            return best.ids, best.scores
+
+        def visit(ids: range, rows: NDArray[Any]) -> None:
+            best.offer(np.arange(ids.start, ids.stop, ids.step), self._score(query, ids, rows))
+
+        self._store.scan(visit, start, stop)
+        return best.ids, best.scores
+
+    def _score(self, query: Query, ids: range, rows: NDArray[Any]) -> NDArray[Any]:
+        rows = self._cast(rows)
+        cosines = np.empty((len(query.vectors), len(rows)), self.dtype)
+        for vector, out in zip(query.vectors, cosines, strict=True):
+            np.einsum("ij,j->i", rows, vector, out=out)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            cosines /= self._norms_of(ids, rows)
+            return query.combine(cosines)
+
+    def _norms_of(self, ids: range, rows: NDArray[Any]) -> NDArray[Any]:
+        # Another thread may be computing the same; both write the same numbers.
+        norms = self._norms[ids.start : ids.stop : ids.step]
+        if (norms < 0).any():
+            norms[:] = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+        return norms
+
+    def _cast(self, rows: NDArray[Any]) -> NDArray[Any]:
+        return rows.astype(self.dtype, copy=False)
+
+
+class Best:
+    """Keeps the ids with the highest scores; may be offered some from many threads.
+
+    Parameters
+    ----------
+    count : int
+        How many to keep, at the most.
+    dtype : numpy.dtype
+        Dtype of the scores.
+
+    Attributes
+    ----------
+    ids, scores : ndarray
+        The best so far, highest first.
+
+    Examples
+    --------
+    >>> best = Best(2, np.dtype(np.float32))
+    >>> best.offer(np.array([0, 2, 4]), np.array([0.5, 0.1, 0.3], np.float32))
+    >>> best.offer(np.array([1, 3]), np.array([0.2, 0.5], np.float32))
+    >>> best.ids.tolist(), best.scores.tolist()
+    ([0, 3], [0.5, 0.5])
+    """
+
+    def __init__(self, count: int, dtype: np.dtype[Any]) -> None:
+        self.ids = np.empty(0, np.int64)
+        self.scores = np.empty(0, dtype)
+        self._count = count
+        self._lock = Lock()
+        # A score below this one is none of the best. Nothing is below nan.
+        self._least = np.nan
+
+    def offer(self, ids: NDArray[np.int64], scores: NDArray[Any]) -> None:
+        """Take in ids, shape (n,), with their scores."""
+        some = np.flatnonzero(~(scores < self._least))
+        if len(some) > self._count:
+            # A first cut in linear time. The negated are sorted, so that nan comes last.
+            worst = np.partition(-scores[some], self._count - 1)[self._count - 1]
+            some = some[~(-scores[some] > worst)]
+        if not some.size:
+            return
+        with self._lock:
+            ids = np.concatenate([self.ids, ids[some]])
+            scores = np.concatenate([self.scores, scores[some]])
+            order = np.lexsort((ids, -scores))[: self._count]
+            self.ids, self.scores = ids[order], scores[order]
+            if len(order) == self._count:
+                self._least = self.scores[-1]

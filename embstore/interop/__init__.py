@@ -1,0 +1,1 @@
+"""Stores as other libraries know tables; each module is imported only when asked for."""

@@ -1,0 +1,356 @@
+"""A store for code that has gensim's ``KeyedVectors`` today. gensim itself is not needed.
+
+Names, arguments and results are those of gensim 4 (``gensim.models.KeyedVectors``), for what reads.
+It differs on purpose where gensim
+
+* holds everything in RAM: ``vectors`` is not there, ``key_to_index`` and ``index_to_key`` ask the
+  store, and what compares with all vectors streams over them (`embstore.cosine`);
+* leaves the order of equal similarities open: here the lower id comes first;
+* makes a vector of zeros nan when it scales it to length 1: here it stays zeros, so it is similar
+  to nothing; as a neighbour, it has the similarity nan, and comes last, as there;
+* ignores ``restrict_vocab`` in ``most_similar_cosmul``, and takes an int there for a number;
+* names one missing key in its KeyError: here all are counted, and the first ones named.
+"""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embstore.cosine import CosineSearch, Query
+from embstore.errors import MissingWordError
+from embstore.interop.keys import KeyLookup, as_list, unit, weighted, without_vectors
+from embstore.interop.views import IndexToKey, KeyToIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from embstore.interop.keys import Key, Keys
+    from embstore.store import EmbeddingStore
+    from embstore.word_queries import Missing
+
+    Similar = list[tuple[str, float]]
+
+# Keeps a quotient finite (gensim has the same).
+COSMUL_EPSILON = 1e-6
+
+
+class KeyedVectors:
+    """The words and vectors of a store, as gensim's ``KeyedVectors`` shows them.
+
+    A key is a word, or an int, which is an id. Norms of vectors are computed when first needed, and
+    kept: four bytes a word.
+
+    Parameters
+    ----------
+    store : EmbeddingStore
+        A store with words, whose rows are vectors.
+
+    Attributes
+    ----------
+    store : EmbeddingStore
+        The store.
+    key_to_index, index_to_key
+        Views: a mapping from words to ids, and a sequence of words.
+
+    Raises
+    ------
+    MissingWordError
+        If the store has no words.
+    ValueError
+        If its rows are not vectors.
+
+    Examples
+    --------
+    >>> from embstore.interop.keyedvectors import KeyedVectors
+    >>> vectors = KeyedVectors(store)
+    >>> vectors["like"].shape, vectors[["like", "the"]].shape, "like" in vectors
+    ((8,), (2, 8), True)
+    >>> [word for word, similarity in vectors.most_similar("day", topn=2)]
+    ['just', 'the']
+    """
+
+    def __init__(self, store: EmbeddingStore) -> None:
+        if not store.has_words:
+            raise MissingWordError(f"the store {store.path} has no words, which are the keys here")
+        if len(store.row_shape) != 1:
+            raise ValueError(
+                f"the rows must be vectors, but those of {store.path} have the shape "
+                f"{store.row_shape}"
+            )
+        self.store = store
+        self.key_to_index = KeyToIndex(store)
+        self.index_to_key = IndexToKey(store)
+        self._keys = KeyLookup(store)
+        self._search = CosineSearch(store)
+
+    @property
+    def vector_size(self) -> int:
+        """How many numbers a vector has."""
+        return self.store.row_shape[0]
+
+    @property
+    def vectors(self) -> NDArray[Any]:
+        """Not there: it would be the whole table, in RAM."""
+        raise AttributeError(
+            "vectors would be the whole table in RAM; look rows up with store.lookup(ids), or see "
+            "all of them with store.scan(visit)"
+        )
+
+    @property
+    def norms(self) -> NDArray[Any]:
+        """The L2 norms of all vectors, in the order of ids, read-only."""
+        return self._search.norms()
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
+
+    def __getitem__(self, key_or_keys: Key | Sequence[Key]) -> NDArray[Any]:
+        if isinstance(key_or_keys, str | Integral):
+            return self.get_vector(key_or_keys)
+        return self.store.lookup(self._keys.ids(as_list(key_or_keys)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.store,)
+
+    def __repr__(self) -> str:
+        return f"KeyedVectors<vector_size={self.vector_size}, {len(self)} keys>"
+
+    def has_index_for(self, key: Key) -> bool:
+        """Say whether there is such a key."""
+        return key in self
+
+    def get_index(self, key: Key, default: int | None = None) -> int:
+        """Return the id of a key; ``default``, or KeyError, if there is none."""
+        if default is not None and key not in self:
+            return default
+        return int(self._keys.ids([key])[0])
+
+    def get_vector(
+        self, key: Key, norm: bool = False, *, missing: Missing = "error"
+    ) -> NDArray[Any]:
+        """Return the vector of a key, a copy.
+
+        Parameters
+        ----------
+        key : str or int
+            A word or an id.
+        norm : bool
+            Whether to scale it to length 1.
+        missing : {"error", "unk", "zeros"}
+            What a word that is not there gives; see `embstore.EmbeddingStore.lookup_words`.
+        """
+        if missing != "error" and isinstance(key, str):
+            vector = self.store.lookup_words(key, missing=missing)
+        else:
+            vector = self.store[int(self._keys.ids([key])[0])]
+        return unit(vector).astype(self._search.dtype) if norm else vector
+
+    def get_mean_vector(
+        self,
+        keys: Sequence[Key | NDArray[Any]],
+        weights: Sequence[float] | NDArray[Any] | None = None,
+        pre_normalize: bool = True,
+        post_normalize: bool = False,
+        ignore_missing: bool = True,
+    ) -> NDArray[Any]:
+        """Return the weighted mean of the vectors of keys.
+
+        Parameters
+        ----------
+        keys : sequence of str, int or ndarray
+            Words, ids, or vectors as they are.
+        weights : sequence of float, optional
+            One for each key; 1 by default. The sum is divided by that of their absolute values.
+        pre_normalize : bool
+            Whether vectors of words and ids are scaled to length 1 first.
+        post_normalize : bool
+            Whether the mean is.
+        ignore_missing : bool
+            Whether missing keys are left out; otherwise they are a KeyError.
+        """
+        if len(keys) == 0:
+            raise ValueError("there is no mean of no keys")
+        factors = np.ones(len(keys)) if weights is None else np.asarray(weights)
+        if ignore_missing and factors.shape == (len(keys),):
+            some = self._keys.present(keys)
+            keys, factors = [keys[at] for at in some], factors[some]
+        mean = self._keys.mean(keys, factors, norm=pre_normalize)
+        return (unit(mean) if post_normalize else mean).astype(self._search.dtype)
+
+    def most_similar(
+        self,
+        positive: Keys = None,
+        negative: Keys = None,
+        topn: int | None = 10,
+        clip_start: int = 0,
+        clip_end: int | None = None,
+        restrict_vocab: int | None = None,
+    ) -> Similar | NDArray[Any]:
+        """Find the words whose vectors are most similar to a mean of vectors.
+
+        Parameters
+        ----------
+        positive, negative : key, vector, or list of them, optional
+            What counts for and against. In a list, ``(key, weight)`` instead of a key gives it
+            another weight than 1 or -1. Keys are not among the result.
+        topn : int or None
+            How many to return; None for the similarities of all.
+        clip_start, clip_end : int, optional
+            Only ids from the one to the other, as a slice.
+        restrict_vocab : int, optional
+            Only so many words, from the first one on.
+
+        Returns
+        -------
+        list of (str, float), or ndarray, shape (ids,)
+            Words with their cosine similarities, the highest first; an array if ``topn`` is None.
+
+        Examples
+        --------
+        >>> vectors = KeyedVectors(store)
+        >>> [word for word, _ in vectors.most_similar(["like", ("day", 0.5)], ["the"], topn=1)]
+        ['country']
+        """
+        if topn is not None and topn < 1:
+            return []
+        keys, weights = weighted(as_list(positive), as_list(negative))
+        mean = self.get_mean_vector(keys, weights, post_normalize=True, ignore_missing=False)
+        window = slice(restrict_vocab) if restrict_vocab else slice(clip_start, clip_end or None)
+        return self._answer(Query(mean[np.newaxis]), keys, topn, window)
+
+    def most_similar_cosmul(
+        self,
+        positive: Keys = None,
+        negative: Keys = None,
+        topn: int | None = 10,
+        restrict_vocab: int | None = None,
+    ) -> Similar | NDArray[Any]:
+        """Find words by the product of similarities instead of their sum.
+
+        The 3CosMul objective of Levy and Goldberg (2014), "Linguistic Regularities in Sparse and
+        Explicit Word Representations", equation (4), with similarities moved to [0, 1]. See
+        `most_similar`.
+        """
+        if topn is not None and topn < 1:
+            return []
+        keys = [*as_list(positive), *as_list(negative)]
+        split = len(keys) - len(as_list(negative))
+        if not split:
+            raise ValueError("there must be a positive key")
+
+        def combine(cosines: NDArray[Any]) -> NDArray[Any]:
+            moved = (1 + cosines) / 2
+            return np.asarray(moved[:split].prod(0) / (moved[split:].prod(0) + COSMUL_EPSILON))
+
+        terms = self._keys.vectors(keys, norm=True).astype(self._search.dtype)
+        return self._answer(Query(terms, combine), keys, topn, slice(restrict_vocab or None))
+
+    def similar_by_key(
+        self, key: Key, topn: int | None = 10, restrict_vocab: int | None = None
+    ) -> Similar | NDArray[Any]:
+        """Find the words most similar to one; see `most_similar`."""
+        return self.most_similar([key], topn=topn, restrict_vocab=restrict_vocab)
+
+    similar_by_word = similar_by_key
+
+    def similar_by_vector(
+        self, vector: NDArray[Any], topn: int | None = 10, restrict_vocab: int | None = None
+    ) -> Similar | NDArray[Any]:
+        """Find the words most similar to a vector; see `most_similar`."""
+        return self.most_similar([np.asarray(vector)], topn=topn, restrict_vocab=restrict_vocab)
+
+    def similarity(self, w1: Key, w2: Key) -> float:
+        """Return the cosine similarity of two keys."""
+        one, other = self._keys.vectors([w1, w2], norm=True)
+        return self._number(one @ other)
+
+    def distance(self, w1: Key, w2: Key) -> float:
+        """Return 1 minus the cosine similarity of two keys."""
+        return self._number(1 - self.similarity(w1, w2))
+
+    def n_similarity(self, ws1: Sequence[Key], ws2: Sequence[Key]) -> float:
+        """Return the cosine similarity of the means of two lists of keys."""
+        if not len(ws1) or not len(ws2):
+            raise ZeroDivisionError("at least one of the lists is empty")  # As in gensim.
+        one, other = (self.get_mean_vector(ws, pre_normalize=False) for ws in (ws1, ws2))
+        return self._number(unit(one) @ unit(other))
+
+    def similarities(
+        self, word_or_vector: Key | NDArray[Any], other_words: Sequence[Key] = ()
+    ) -> NDArray[Any]:
+        """Return the cosine similarities of a key or vector to other keys, or to all if none."""
+        vector = unit(self._keys.vectors([word_or_vector], norm=False)).astype(self._search.dtype)
+        if len(other_words) == 0:
+            return self._search.scores(Query(vector))
+        return self.cosine_similarities(vector[0], self[other_words])
+
+    def distances(
+        self, word_or_vector: Key | NDArray[Any], other_words: Sequence[Key] = ()
+    ) -> NDArray[Any]:
+        """Return 1 minus `similarities`."""
+        return np.asarray(1 - self.similarities(word_or_vector, other_words))
+
+    @staticmethod
+    def cosine_similarities(vector_1: NDArray[Any], vectors_all: NDArray[Any]) -> NDArray[Any]:
+        """Return the cosine similarities of a vector to others, shape (n, dimension)."""
+        norms = np.linalg.norm(vector_1) * np.linalg.norm(vectors_all, axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(vectors_all @ vector_1 / norms)
+
+    def closer_than(self, key1: Key, key2: Key) -> list[str]:
+        """Return the words that are more similar to ``key1`` than ``key2`` is."""
+        one, other = self._keys.ids([key1, key2])
+        similarities = self.similarities(key1)
+        closer = np.flatnonzero(similarities > similarities[other])
+        words: list[str] = self.store.words(closer[closer != one])
+        return words
+
+    def rank(self, key1: Key, key2: Key) -> int:
+        """Return the place of ``key2`` among the words most similar to ``key1``, from 1."""
+        return len(self.closer_than(key1, key2)) + 1
+
+    def most_similar_to_given(self, key1: Key, keys_list: Sequence[Key]) -> Key:
+        """Return that one of ``keys_list`` that is most similar to ``key1``."""
+        return keys_list[int(self.similarities(key1, keys_list).argmax())]
+
+    def rank_by_centrality(
+        self, words: Sequence[Key], use_norm: bool = True
+    ) -> list[tuple[float, Key]]:
+        """Return keys with their similarity to the mean of all, highest first.
+
+        Keys that are not there are left out, as in gensim.
+        """
+        used = [words[at] for at in self._keys.present(words)]
+        if not used:
+            raise ValueError("none of the words is there")
+        vectors = self._keys.vectors(used, norm=use_norm)
+        similarities = (vectors @ unit(vectors.mean(0))).astype(self._search.dtype)
+        return sorted(zip(similarities, used, strict=True), reverse=True)
+
+    def doesnt_match(self, words: Sequence[Key]) -> Key:
+        """Return the key that is least similar to the mean of all; see `rank_by_centrality`."""
+        return self.rank_by_centrality(words)[-1][1]
+
+    def _answer(
+        self, query: Query, keys: list[Any], topn: int | None, window: slice
+    ) -> Similar | NDArray[Any]:
+        start, stop, _ = window.indices(len(self))
+        stop = max(start, stop)
+        if topn is None:
+            return self._search.scores(query, start, stop)
+        asked = self._keys.ids(without_vectors(keys))
+        ids, scores = self._search.best(query, topn + len(asked), start, stop)
+        kept = np.flatnonzero(~np.isin(ids, asked))[:topn]
+        return list(zip(self.store.words(ids[kept]), scores[kept].tolist(), strict=True))
+
+    def _number(self, value: Any) -> float:
+        number: float = self._search.dtype.type(value)
+        return number

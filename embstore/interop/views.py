@@ -1,0 +1,102 @@
+"""Words and ids as a dict and a list would show them, without one in RAM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from embstore.store import EmbeddingStore
+
+WORDS_AT_ONCE = 4096
+
+
+class KeyToIndex(Mapping[str, int]):
+    """From words to ids, read-only; every access asks the store.
+
+    Examples
+    --------
+    >>> ids = KeyToIndex(store)
+    >>> ids["like"], ids.get("absent"), "the" in ids, len(ids), list(ids)[:3]
+    (1, None, True, 11, ['the', 'like', 'between'])
+    """
+
+    def __init__(self, store: EmbeddingStore) -> None:
+        self._store = store
+
+    def __getitem__(self, word: str) -> int:
+        if not isinstance(word, str):
+            raise KeyError(word)
+        return int(self._store.ids(word))
+
+    def __contains__(self, word: object) -> bool:
+        return isinstance(word, str) and word in self._store
+
+    def __iter__(self) -> Iterator[str]:
+        return _words(self._store)
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def __repr__(self) -> str:
+        return f"<the ids of {len(self)} words>"
+
+
+class IndexToKey(Sequence[str]):
+    """From ids to words, read-only, as a list: negative ids count from the end.
+
+    Examples
+    --------
+    >>> words = IndexToKey(store)
+    >>> words[0], words[-1], words[1:3], words.index("like"), "absent" in words
+    ('the', 'second', ['like', 'between'], 1, False)
+    """
+
+    def __init__(self, store: EmbeddingStore) -> None:
+        self._store = store
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            found: list[str] = self._store.words(np.arange(*index.indices(len(self))))
+            return found
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} is out of range: there are {len(self)} words")
+        word: str = self._store.words(index % len(self))
+        return word
+
+    def __contains__(self, word: object) -> bool:
+        return isinstance(word, str) and word in self._store
+
+    def __iter__(self) -> Iterator[str]:
+        return _words(self._store)
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def index(self, word: Any, start: int = 0, stop: int | None = None) -> int:
+        """Return the id of a word; ValueError if it is not there, or not in the range."""
+        within = range(len(self))[start:stop]
+        found = int(self._store.ids(word)) if word in self else -1
+        if found not in within:
+            raise ValueError(f"{word!r} is not in the list")
+        return found
+
+    def count(self, word: Any) -> int:
+        """Return 1 if the word is there, else 0."""
+        return int(word in self)
+
+    def __repr__(self) -> str:
+        return f"<the words of {len(self)} ids>"
+
+
+def _words(store: EmbeddingStore) -> Iterator[str]:
+    for start in range(0, len(store), WORDS_AT_ONCE):
+        yield from store.words(np.arange(start, min(start + WORDS_AT_ONCE, len(store))))
