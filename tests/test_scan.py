@@ -1,0 +1,236 @@
+"""Seeing a whole table, block by block, and finding the best rows in it: against an ndarray."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import embstore
+from embstore.cosine import Best, CosineSearch, Query
+from embstore.partitions import Partitioning
+from embstore.physical import PhysicalRows
+from embstore.pieces import pieces
+from embstore.readers import scanning
+from embstore.residence import drop_cache
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+READERS = ["mapped", "chunked"]
+
+
+@given(data=st.data(), rows=st.integers(0, 80), partitions=st.integers(1, 9))
+def test_pieces_are_the_ids_once_each(data, rows, partitions):
+    strategy = data.draw(st.sampled_from(["mod", "div"]))
+    partitioning = Partitioning(rows, partitions, strategy)
+    chunk_rows = 1 << data.draw(st.integers(0, 4))
+    numbering = PhysicalRows(partitioning, chunk_rows, 2 * chunk_rows)
+    start = data.draw(st.integers(0, rows))
+    stop = data.draw(st.integers(start, rows))
+    most_rows = data.draw(st.integers(1, 20))
+    found = list(pieces(numbering, start, stop, most_rows))
+    assert sorted(number for piece in found for number in piece.ids) == list(range(start, stop))
+    for piece in found:
+        assert 1 <= len(piece.ids) <= most_rows
+        where, row = partitioning.locate(np.array(piece.ids))
+        assert set(np.broadcast_to(where, row.shape)) == {piece.partition}
+        assert row.tolist() == list(range(piece.row, piece.row + len(piece.ids)))
+        assert len(set(row // chunk_rows)) == 1
+        physical = numbering.number(np.array(piece.ids))
+        assert physical.tolist() == list(range(piece.physical, piece.physical + len(piece.ids)))
+    order = [piece.physical for piece in found]
+    assert order == sorted(order)
+
+
+def write(path: Path, rows: NDArray[Any], **settings: Any) -> Path:
+    with embstore.StoreWriter(
+        path, row_shape=rows.shape[1:], dtype=rows.dtype, rows=len(rows), **settings
+    ) as writer:
+        writer.write(rows)
+    return path
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    """A table of many small blocks, with ties and rows of zeros."""
+    monkeypatch.setattr(scanning, "BLOCK_BYTES", 64 * 5 * 4)
+    rows = np.random.default_rng(1).integers(-2, 3, (5000, 5)).astype(np.float32)
+    rows[::97] = 0
+    return write(tmp_path / "t.embstore", rows, partitions=3), rows
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(("start", "stop"), [(0, None), (17, 4000), (5, 6), (5000, 5000)])
+def test_scan_shows_every_row_once(table, reader, start, stop):
+    path, rows = table
+    seen = np.zeros(len(rows), int)
+    lock = threading.Lock()
+    with embstore.open(path, reader=reader) as store:
+
+        def visit(ids, block):
+            assert np.array_equal(block, rows[ids.start : ids.stop : ids.step])
+            assert not block.flags.writeable
+            with lock:
+                seen[ids.start : ids.stop : ids.step] += 1
+
+        store.scan(visit, start, stop)
+    expected = np.zeros(len(rows), int)
+    expected[start:stop] = 1
+    assert np.array_equal(seen, expected)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(("rows", "shape"), [(0, (2,)), (1, ()), (9, (2, 3)), (3, (5,))])
+def test_small_tables(tmp_path, reader, rows, shape):
+    table = np.arange(rows * int(np.prod(shape)), dtype=np.int16).reshape(rows, *shape)
+    path = write(tmp_path / "t.embstore", table, partitions=4)
+    found: list[Any] = []
+    with embstore.open(path, reader=reader) as store:
+        store.scan(lambda ids, block: found.extend(zip(ids, block.copy(), strict=True)))
+    assert [number for number, _ in sorted(found, key=lambda pair: pair[0])] == list(range(rows))
+    assert all(np.array_equal(row, table[number]) for number, row in found)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_an_error_of_the_visitor_comes_through(table, reader):
+    path, _ = table
+    calls = []
+
+    def fail(ids, block):
+        calls.append(ids)
+        raise RuntimeError("enough")
+
+    with embstore.open(path, reader=reader) as store:
+        with pytest.raises(RuntimeError, match="enough"):
+            store.scan(fail)
+        assert len(calls) <= 8  # One for each thread, not for each block.
+        for start, stop in [(-1, 3), (3, 2), (0, 5001)]:
+            with pytest.raises(IndexError, match="are not within the 5000"):
+                store.scan(fail, start, stop)
+    with pytest.raises(embstore.StoreClosedError):
+        store.scan(fail)
+
+
+def test_a_cold_table_is_announced(tmp_path, monkeypatch):
+    rows = np.arange(3 << 20, dtype=np.float32).reshape(-1, 256)
+    path = write(tmp_path / "t.embstore", rows, partitions=2)
+    announced = []
+    with embstore.open(path) as store:
+        space = store._reader._space  # type: ignore[union-attr]
+        for file in space.files:
+            drop_cache(file.path)
+        announce = space.announce
+
+        def note(offsets, sizes):
+            announced.append(int(sizes.sum()))
+            announce(offsets, sizes)
+
+        monkeypatch.setattr(space, "announce", note)
+        total = np.zeros(len(rows))
+
+        def visit(ids, block):
+            total[ids.start : ids.stop : ids.step] = block.sum(1)
+
+        store.scan(visit)
+        assert sum(announced) >= rows.nbytes
+        assert np.array_equal(total, rows.sum(1))
+
+
+def test_a_resident_limit_holds(tmp_path):
+    from embstore.residence import resident_file_bytes
+
+    rows = np.zeros((1 << 15, 1024), np.float32)
+    rows[:, 0] = np.arange(len(rows))
+    path = write(tmp_path / "t.embstore", rows, partitions=4)
+    with embstore.open(path, resident_limit="64MiB") as store:
+        before = resident_file_bytes()
+        most = []
+        store.scan(lambda ids, block: most.append((block[:, 0].sum(), resident_file_bytes())))
+        assert max(size for _, size in most) - before <= 64 << 20
+        assert sum(total for total, _ in most) == rows[:, 0].sum(dtype=np.float64)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("count", [1, 7, 300, 1249, 1250, 5000, 9999])
+def test_best(table, reader, count):
+    path, rows = table
+    with embstore.open(path, reader=reader) as store:
+        search = CosineSearch(store)
+        for vector in rows[1:4] / np.linalg.norm(rows[1:4], axis=1, keepdims=True):
+            query = Query(vector[np.newaxis])
+            for start, stop in [(0, None), (40, 4999)]:
+                scores = search.scores(query, start, stop)
+                with np.errstate(invalid="ignore"):
+                    expected = rows[start:stop] @ vector / np.linalg.norm(rows[start:stop], axis=1)
+                assert np.allclose(scores, expected, atol=1e-6, equal_nan=True)
+                order = np.lexsort((np.arange(len(scores)), -scores))[:count]
+                ids, best = search.best(query, count, start, stop)
+                assert np.array_equal(ids, order + start)
+                assert np.array_equal(best, scores[order], equal_nan=True)
+        assert np.allclose(search.norms(), np.linalg.norm(rows, axis=1))
+
+
+def test_equal_rows_have_equal_scores(tmp_path):
+    random = np.random.default_rng(3)
+    rows = np.tile(random.normal(size=(1, 301)).astype(np.float32), (7000, 1))
+    query = Query(random.normal(size=(1, 301)).astype(np.float32))
+    with embstore.open(write(tmp_path / "t.embstore", rows, partitions=3)) as store:
+        search = CosineSearch(store)
+        assert len(np.unique(search.scores(query))) == 1
+        assert search.best(query, 9, 5)[0].tolist() == list(range(5, 14))
+
+
+def test_norms_are_computed_once(table):
+    path, rows = table
+    with embstore.open(path) as store:
+        search = CosineSearch(store)
+        query = Query(rows[1:2] / np.linalg.norm(rows[1]))
+        search.scores(query, 0, 1000)
+        assert (search._norms[:1000] >= 0).all()
+        assert (search._norms[1000:] == -1).all()
+        search._norms[:] = 2  # Another pass would mend them.
+        assert np.allclose(search.scores(query), rows @ query.vectors[0] / 2, atol=1e-6)
+
+
+def test_many_threads_ask_at_once(table):
+    path, rows = table
+    vector = rows[2] / np.linalg.norm(rows[2])
+    with embstore.open(path) as store:
+        expected, _ = CosineSearch(store).best(Query(vector[None]), 20)
+        search = CosineSearch(store)
+        found = []
+        threads = [
+            threading.Thread(target=lambda: found.append(search.best(Query(vector[None]), 20)[0]))
+            for _ in range(12)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(found) == 12
+    assert all(np.array_equal(ids, expected) for ids in found)
+
+
+@settings(max_examples=200)
+@given(
+    scores=st.lists(st.sampled_from([0.0, 1.0, -1.0, 0.5, float("nan"), -np.inf]), max_size=60),
+    count=st.integers(1, 12),
+    cuts=st.lists(st.integers(0, 60), max_size=5),
+    seed=st.integers(0, 9),
+)
+def test_best_of_offers(scores, count, cuts, seed):
+    values = np.array(scores, np.float32)
+    ids = np.random.default_rng(seed).permutation(len(values))
+    best = Best(count, np.dtype(np.float32))
+    for part in np.split(ids, sorted(cuts)):
+        best.offer(part, values[part])
+    expected = np.lexsort((np.arange(len(values)), -values))[:count]
+    assert best.ids.tolist() == expected.tolist()
+    assert np.array_equal(best.scores, values[expected], equal_nan=True)

@@ -1,0 +1,132 @@
+"""Which words are offered for one that is not there, and what that costs."""
+
+from __future__ import annotations
+
+import pickle
+import time
+
+import numpy as np
+import pytest
+
+import embstore
+from embstore import spelling
+from embstore.spelling import edited, near_word, variants
+from embstore.vocabulary import Vocabulary, VocabularyBuilder
+from embstore.words import PackedWords, pack
+
+WORDS = [
+    "the",
+    "like",
+    "country",
+    "county",
+    "caf\u00e9",
+    "New York",
+    "USA",
+    "w10",
+    "\u043c\u0438\u0440",
+]
+
+
+def vocabulary_of(words: list[str]) -> Vocabulary:
+    builder = VocabularyBuilder()
+    builder.add(pack(words))
+    arrays = builder.arrays()
+    packed = PackedWords(arrays["bytes"], arrays["offsets"])
+    return Vocabulary(packed, arrays["slots"], builder.probe_count)
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("Like", "like"),
+        ("THE", "the"),
+        ("usa", "USA"),
+        ("new york", "New York"),
+        (" like\n", "like"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("\uff4c\uff49\uff4b\uff45", "like"),  # Full-width letters.
+        ("contry", "country"),
+        ("kounty", "county"),
+        ("countyr", "country"),  # And "county": the lower id.
+        ("Cuontry", "country"),
+        ("liike", "like"),
+        ("lime", "like"),
+        ("\u043c\u0438\u0440\u0438", "\u043c\u0438\u0440"),
+        ("zyzzyva", None),
+        ("th", None),  # Too short.
+        ("w11", None),  # Another number.
+        ("l" * 41, None),
+        ("", None),
+        ("\ud800\ud800\ud800", None),
+    ],
+)
+def test_near_words(asked, found):
+    assert near_word(asked, vocabulary_of(WORDS)) == found
+
+
+def test_no_words():
+    assert near_word("like", vocabulary_of([])) is None
+
+
+def test_edits_are_all_within_one_step():
+    edits = edited("word", "xyz")
+    assert {"wrd", "wodr", "ward", "wordx", "xword"} & edits == {"wrd", "wodr", "wordx", "xword"}
+    letters = 3 + 4
+    assert len(edits) <= 5 + 3 + 4 * letters + 5 * letters
+    assert variants("a") == {"A"}
+
+
+@pytest.fixture
+def store(tmp_path):
+    path = tmp_path / "t.embstore"
+    with embstore.StoreWriter(path, row_shape=(), dtype="float32") as writer:
+        writer.write(np.zeros(len(WORDS)), WORDS)
+    with embstore.open(path) as opened:
+        yield opened
+
+
+def test_messages(store):
+    with pytest.raises(embstore.MissingWordError) as raised:
+        store["contry"]
+    assert str(raised.value) == (
+        "the word 'contry' is not in the store; lookup_words(..., missing=\"zeros\") gives such "
+        "words zeros; did you mean 'country'?"
+    )
+    assert raised.value.words == ("contry",)
+    with pytest.raises(embstore.MissingWordError) as raised:
+        store[["zyzzyva", "Like", "the", "THE", "lime"]]
+    assert str(raised.value) == (
+        "4 of 5 words are not in the store: 'zyzzyva', 'Like', 'THE', 'lime'; "
+        'lookup_words(..., missing="zeros") gives such words zeros; '
+        "did you mean 'like' for 'Like', 'the' for 'THE'?"
+    )
+    assert raised.value.words == ("zyzzyva", "Like", "THE", "lime")
+
+
+def test_an_error_travels_and_outlives_the_store(store):
+    with pytest.raises(embstore.MissingWordError) as raised:
+        store["Like"]
+    store.close()
+    again = pickle.loads(pickle.dumps(raised.value))
+    assert str(again) == str(raised.value)
+    assert str(again).endswith("did you mean 'like'?")
+    assert again.words == ("Like",)
+
+
+def test_nobody_pays_for_what_nobody_reads(store, monkeypatch):
+    def fail(*_):
+        raise AssertionError("nobody asked")
+
+    monkeypatch.setattr(spelling, "variants", fail)
+    with pytest.raises(KeyError) as raised:
+        store["Like"]
+    with pytest.raises(AssertionError, match="nobody asked"):
+        str(raised.value)
+
+
+def test_it_is_bounded():
+    vocabulary = vocabulary_of([f"{chr(0x4E00 + i)}{i}" for i in range(3000)])
+    begin = time.perf_counter()
+    for _ in range(10):
+        near_word("Abcdefghijklmnopqrstuvwxyz", vocabulary)
+    assert time.perf_counter() - begin < 5
