@@ -2,7 +2,7 @@
 
 1. The same word but for its case, spaces around it, or its Unicode form.
 2. If there is none: words that are one edit away, a letter dropped, added, replaced, or two
-   exchanged. Letters are those of the word and of the store's first words.
+   exchanged. Letters are those of the word, and the frequent ones of the store.
 
 All spellings of a step are looked up at once, about a microsecond each. Of several that the store
 has, the one with the lowest id is taken, because tables of words are sorted by frequency.
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
     from embstore.vocabulary import Vocabulary
 
-SAMPLE_WORDS = 1000
+# Letters are counted in so many places of the vocabulary, in so many neighbouring words each:
+# words next to each other are on the same pages.
+SAMPLES = 8
+SAMPLE_WORDS = 200
 MAX_LETTERS = 64
 # Of a shorter word, every other short one is a neighbour; of a longer one, there are too many.
 EDITED_LENGTHS = range(3, 41)
@@ -89,7 +92,9 @@ def _first(spellings: Iterable[str], vocabulary: Vocabulary) -> str | None:
 
 
 def _letters(vocabulary: Vocabulary) -> list[str]:
-    """Return the letters that are most frequent in the store's first words."""
-    sample = vocabulary.words(np.arange(min(len(vocabulary), SAMPLE_WORDS)))
-    counts = Counter("".join(sample))
+    """Return the letters that are most frequent in samples of the vocabulary."""
+    last = max(len(vocabulary) - SAMPLE_WORDS, 0)
+    starts = np.unique(np.linspace(0, last, SAMPLES, dtype=np.int64))
+    places = np.unique(starts[:, np.newaxis] + np.arange(min(SAMPLE_WORDS, len(vocabulary))))
+    counts = Counter("".join(vocabulary.words(places)))
     return [letter for letter, _ in counts.most_common(MAX_LETTERS)]

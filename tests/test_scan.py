@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import embstore
+from embstore import workers
 from embstore.cosine import Best, CosineSearch, Query
 from embstore.partitions import Partitioning
 from embstore.physical import PhysicalRows
@@ -216,6 +218,23 @@ def test_many_threads_ask_at_once(table):
             thread.join()
     assert len(found) == 12
     assert all(np.array_equal(ids, expected) for ids in found)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_memory_is_bounded(tmp_path, monkeypatch, reader):
+    monkeypatch.setattr(workers, "processor_count", lambda: 2)
+    rows = np.random.default_rng(0).normal(size=(1 << 16, 128)).astype(np.float16)
+    path = write(tmp_path / "t.embstore", rows, partitions=8)
+    with embstore.open(path, reader=reader) as store:
+        search = CosineSearch(store)
+        query = Query(rows[:1].astype(np.float32))
+        store[0]  # What a reader imports is not what is measured.
+        tracemalloc.start()
+        search.best(query, 10)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    # A chunk is 2 MiB, 4 MiB as float32, of which each thread holds one. All rows are 32 MiB then.
+    assert peak_bytes < 12 << 20
 
 
 @settings(max_examples=200)

@@ -68,6 +68,12 @@ def test_no_words():
     assert near_word("like", vocabulary_of([])) is None
 
 
+def test_letters_come_from_the_whole_vocabulary():
+    signs = [f"[{i}]{chr(0x4E00 + i)}" for i in range(3000)]
+    vocabulary = vocabulary_of([*signs, "countries", "country", "yes", "many", "army"])
+    assert near_word("countr", vocabulary) == "country"
+
+
 def test_edits_are_all_within_one_step():
     edits = edited("word", "xyz")
     assert {"wrd", "wodr", "ward", "wordx", "xword"} & edits == {"wrd", "wodr", "wordx", "xword"}

@@ -1,0 +1,34 @@
+"""The benchmark of nearest words runs, small."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from benchmarks import similar
+from benchmarks.table import GeneratedTable
+
+
+@pytest.fixture
+def table(tmp_path):
+    return GeneratedTable.make(tmp_path / "t.embstore", 3000, 16, words=True)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gensim") is None, reason="gensim is not installed")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_both_are_asked_and_compared(table):
+    found = similar.measure_warm(table, 2, lambda _: None)
+    assert len(found) == 2 * len(similar.CALLS)
+    assert all(len(times) == 2 for times in found.values())
+    assert similar.text(found).count("against gensim") == len(similar.CALLS)
+    with pytest.raises(ValueError, match="other neighbours"):
+        similar._check([("a", 0.5)], [("b", 0.5)])
+    with pytest.raises(ValueError, match="other similarities"):
+        similar._check([("a", 0.5)], [("a", 0.6)])
+
+
+def test_cold(table):
+    found = similar.measure_cold(table, 2, lambda _: None)
+    assert [len(times) for times in found.values()] == [2, 2]
+    assert "against only reading" in similar.text(found)
