@@ -130,6 +130,15 @@ def test_zeros(store, plain):
         assert each.lookup_words(["absent"] * 3, missing="zeros").tolist() == [[0, 0]] * 3
 
 
+def test_none(store, plain):
+    for each in (store, plain):
+        found = each.ids([["the", "absent"], ["no", ""]], missing="none")
+        assert found.tolist() == [[0, -1], [-1, 3]]
+        assert each.ids("absent", missing="none") == -1
+        with pytest.raises(embstore.IdRangeError):
+            each.lookup(found)
+
+
 @pytest.mark.parametrize("missing", ["zero", None, 0, "UNK"])
 def test_another_missing_is_refused(store, missing):
     with pytest.raises(ValueError, match='missing must be "error", "unk" or "zeros", not '):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 import tracemalloc
 from typing import TYPE_CHECKING, Any
@@ -140,7 +141,10 @@ def test_a_cold_table_is_announced(tmp_path, monkeypatch):
         def visit(ids, block):
             total[ids.start : ids.stop : ids.step] = block.sum(1)
 
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_inblock
         store.scan(visit)
+        if resource.getrusage(resource.RUSAGE_SELF).ru_inblock == before:
+            pytest.skip("this file system does not drop files, or does not count reads")
         assert sum(announced) >= rows.nbytes
         assert np.array_equal(total, rows.sum(1))
 
