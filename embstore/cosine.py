@@ -117,13 +117,13 @@ class CosineSearch:
         best = Best(count, self.dtype)
         if count * SORTED_SHARE >= stop - start:
             best.offer(np.arange(start, stop), self.scores(query, start, stop))
-            return best.ids, best.scores
+            return best.result()
 
         def visit(ids: range, rows: NDArray[Any]) -> None:
             best.offer(np.arange(ids.start, ids.stop, ids.step), self._score(query, ids, rows))
 
         self._store.scan(visit, start, stop)
-        return best.ids, best.scores
+        return best.result()
 
     def _score(self, query: Query, ids: range, rows: NDArray[Any]) -> NDArray[Any]:
         rows = self._cast(rows)
@@ -155,23 +155,20 @@ class Best:
     dtype : numpy.dtype
         Dtype of the scores.
 
-    Attributes
-    ----------
-    ids, scores : ndarray
-        The best so far, highest first.
-
     Examples
     --------
     >>> best = Best(2, np.dtype(np.float32))
     >>> best.offer(np.array([0, 2, 4]), np.array([0.5, 0.1, 0.3], np.float32))
     >>> best.offer(np.array([1, 3]), np.array([0.2, 0.5], np.float32))
-    >>> best.ids.tolist(), best.scores.tolist()
+    >>> ids, scores = best.result()
+    >>> ids.tolist(), scores.tolist()
     ([0, 3], [0.5, 0.5])
     """
 
     def __init__(self, count: int, dtype: np.dtype[Any]) -> None:
-        self.ids = np.empty(0, np.int64)
-        self.scores = np.empty(0, dtype)
+        # More than ``count``, in no order, so that not every offer sorts them.
+        self._ids = np.empty(0, np.int64)
+        self._scores = np.empty(0, dtype)
         self._count = count
         self._lock = Lock()
         # A score below this one is none of the best. Nothing is below nan.
@@ -181,15 +178,26 @@ class Best:
         """Take in ids, shape (n,), with their scores."""
         some = np.flatnonzero(~(scores < self._least))
         if len(some) > self._count:
-            # A first cut in linear time. The negated are sorted, so that nan comes last.
-            worst = np.partition(-scores[some], self._count - 1)[self._count - 1]
-            some = some[~(-scores[some] > worst)]
+            some = some[~(scores[some] < self._least_of(scores[some]))]
         if not some.size:
             return
         with self._lock:
-            ids = np.concatenate([self.ids, ids[some]])
-            scores = np.concatenate([self.scores, scores[some]])
-            order = np.lexsort((ids, -scores))[: self._count]
-            self.ids, self.scores = ids[order], scores[order]
-            if len(order) == self._count:
-                self._least = self.scores[-1]
+            self._ids = np.concatenate([self._ids, ids[some]])
+            self._scores = np.concatenate([self._scores, scores[some]])
+            if len(self._ids) >= self._count:
+                self._least = self._least_of(self._scores)
+            if len(self._ids) > 2 * self._count:
+                self._ids, self._scores = self._sorted()
+
+    def result(self) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Return the best ids and their scores, highest first; of equal ones the lower id first."""
+        with self._lock:
+            return self._sorted()
+
+    def _sorted(self) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        order = np.lexsort((self._ids, -self._scores))[: self._count]
+        return self._ids[order], self._scores[order]
+
+    def _least_of(self, scores: NDArray[Any]) -> Any:
+        """Return the lowest of the best scores, in linear time; nan counts as the lowest of all."""
+        return -np.partition(-scores, self._count - 1)[self._count - 1]

@@ -108,7 +108,7 @@ def test_views(store):
 
 @pytest.mark.parametrize("dtype", ["float16", "float64", "int8"])
 def test_other_dtypes(tmp_path, dtype):
-    rows = np.random.default_rng(0).integers(-50, 50, (300, 7)).astype(dtype)
+    rows = np.random.default_rng(0).integers(-120, 120, (300, 7)).astype(dtype)
     path = tmp_path / "t.embstore"
     with embstore.StoreWriter(path, row_shape=(7,), dtype=dtype, partitions=3) as writer:
         writer.write(rows, [f"w{i}" for i in range(300)])
@@ -119,3 +119,7 @@ def test_other_dtypes(tmp_path, dtype):
         scores = np.asarray(vectors.most_similar(5, topn=None))
         assert scores.dtype == (np.float64 if dtype == "float64" else np.float32)
         assert np.allclose(scores, wide @ wide[5], atol=1e-6)
+        # The square of such a norm is more than a float16 or an int8 can hold.
+        others = [f"w{i}" for i in range(7, 300)]
+        assert np.allclose(vectors.similarities("w5", others), wide[7:] @ wide[5], atol=1e-6)
+        assert np.allclose(vectors.get_vector("w5", norm=True), wide[5], atol=1e-6)

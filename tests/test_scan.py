@@ -255,5 +255,6 @@ def test_best_of_offers(scores, count, cuts, seed):
     for part in np.split(ids, sorted(cuts)):
         best.offer(part, values[part])
     expected = np.lexsort((np.arange(len(values)), -values))[:count]
-    assert best.ids.tolist() == expected.tolist()
-    assert np.array_equal(best.scores, values[expected], equal_nan=True)
+    found, best_scores = best.result()
+    assert found.tolist() == expected.tolist()
+    assert np.array_equal(best_scores, values[expected], equal_nan=True)

@@ -290,7 +290,8 @@ class KeyedVectors:
         vector = unit(self._keys.vectors([word_or_vector], norm=False)).astype(self._search.dtype)
         if len(other_words) == 0:
             return self._search.scores(Query(vector))
-        return self.cosine_similarities(vector[0], self[other_words])
+        rows = self[other_words].astype(self._search.dtype, copy=False)
+        return self.cosine_similarities(vector[0], rows)
 
     def distances(
         self, word_or_vector: Key | NDArray[Any], other_words: Sequence[Key] = ()
