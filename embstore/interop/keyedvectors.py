@@ -151,7 +151,7 @@ class KeyedVectors:
             vector = self.store.lookup_words(key, missing=missing)
         else:
             vector = self.store[int(self._keys.ids([key])[0])]
-        return unit(vector).astype(self._search.dtype) if norm else vector
+        return unit(vector.astype(self._search.dtype)) if norm else vector
 
     def get_mean_vector(
         self,
