@@ -52,8 +52,6 @@ class KeyedVectors:
 
     Attributes
     ----------
-    store : EmbeddingStore
-        The store.
     key_to_index, index_to_key
         Views: a mapping from words to ids, and a sequence of words.
 
@@ -78,10 +76,7 @@ class KeyedVectors:
         if not store.has_words:
             raise MissingWordError(f"the store {store.path} has no words, which are the keys here")
         if len(store.row_shape) != 1:
-            raise ValueError(
-                f"the rows must be vectors, but those of {store.path} have the shape "
-                f"{store.row_shape}"
-            )
+            raise ValueError(f"rows must be vectors; those of {store.path} are {store.row_shape}")
         self.store = store
         self.key_to_index = KeyToIndex(store)
         self.index_to_key = IndexToKey(store)
@@ -97,8 +92,7 @@ class KeyedVectors:
     def vectors(self) -> NDArray[Any]:
         """Not there: it would be the whole table, in RAM."""
         raise AttributeError(
-            "vectors would be the whole table in RAM; look rows up with store.lookup(ids), or see "
-            "all of them with store.scan(visit)"
+            "vectors would be the whole table in RAM; use store.lookup(ids), or store.scan(visit)"
         )
 
     @property
