@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from embstore.errors import MissingWordError, StoreClosedError
+from embstore.fingerprint import fingerprint
 from embstore.ids import as_ids
 from embstore.norms import clip_norms
 from embstore.plan import LookupPlan, plan_lookup
@@ -309,6 +310,22 @@ class EmbeddingStore:
             raise IndexError(f"there is no partition {partition}: they count from 0 to {last}")
         check_identity(self._path, self._identity)
         return open_partition(self._path, partition)
+
+    def fingerprint(self) -> str:
+        """Return what tells this table from another one, wherever it lies: 32 hexadecimal digits.
+
+        It is a hash of the store's shape and of its chunks' checksums; no rows are read for it.
+
+        Raises
+        ------
+        StoreNotFoundError
+            If the store on disk was replaced or removed since this one was opened.
+        """
+        self._open_reader()
+        check_identity(self._path, self._identity)
+        found = fingerprint(self._path, self._manifest)
+        check_identity(self._path, self._identity)
+        return found
 
     def close(self) -> None:
         """Let go of the files. Rows that were looked up stay; a further lookup is an error."""

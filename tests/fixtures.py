@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,14 @@ import pytest
 import embstore
 
 WORDS = Path(__file__).parent / "data" / "words.txt"
+TORCH = Path(embstore.__file__).parent / "interop" / "torch"
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out the examples of modules that need an optional package, where it is missing."""
+    if collection_path == TORCH and find_spec("torch") is None:
+        return True
+    return None
 
 
 @pytest.fixture

@@ -1,0 +1,17 @@
+"""Embeddings of a PyTorch model that stay on disk.
+
+>>> import torch
+>>> from embstore.interop.torch import StoreEmbedding
+>>> model = torch.nn.Sequential(StoreEmbedding(store), torch.nn.Linear(8, 2))
+>>> model(torch.tensor([[1, 0], [7, 1]])).shape
+torch.Size([2, 2, 2])
+
+`StoreEmbedding` and `StoreEmbeddingBag` stand where ``nn.Embedding`` and ``nn.EmbeddingBag`` with
+frozen weights would; `StoreDataset` gives rows to a ``DataLoader``.
+"""
+
+from embstore.interop.torch.bag import StoreEmbeddingBag
+from embstore.interop.torch.dataset import StoreDataset
+from embstore.interop.torch.embedding import StoreEmbedding
+
+__all__ = ["StoreDataset", "StoreEmbedding", "StoreEmbeddingBag"]

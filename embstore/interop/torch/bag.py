@@ -1,0 +1,219 @@
+"""``nn.EmbeddingBag`` with its table on disk.
+
+1. Ids, offsets and weights are brought into one form: flat ids, and where each bag begins and ends.
+2. The bags are cut into slices of a bounded number of rows, so that memory stays bounded, too.
+3. The rows of a slice are looked up, and PyTorch's own ``embedding_bag`` combines them: what comes
+   out is equal to what ``nn.EmbeddingBag`` computes, to the bit.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch.nn.functional import embedding_bag
+
+from embstore.interop.torch.module import StoreModule
+from embstore.interop.torch.tensors import check_ids
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from embstore.store import EmbeddingStore
+
+Mode = Literal["sum", "mean", "max"]
+
+# Rows that are looked up before they are combined.
+SLICE_BYTES = 16 << 20
+
+
+class StoreEmbeddingBag(StoreModule):
+    """Sums, means or maxima over bags of rows, as a frozen ``nn.EmbeddingBag`` gives them.
+
+    Parameters
+    ----------
+    store : EmbeddingStore
+        The table; its rows are vectors of floats.
+    mode : {"mean", "sum", "max"}
+        How the rows of a bag are combined. An empty bag gives zeros.
+    padding_idx : int, optional
+        An id that does not count: its row is left out of every bag.
+    max_norm : float, optional
+        Rows whose L2 norm exceeds it are scaled down to it first; see `StoreEmbedding`.
+    include_last_offset : bool
+        Whether ``offsets`` has one element more, the end of the last bag.
+    device : torch.device, str or int, optional
+        Where rows are sent and combined, the CPU by default; ``.to(device)`` changes it.
+
+    Notes
+    -----
+    Rows are held by slices of 16 MiB, or of a single bag if that has more. Where
+    ``per_sample_weights`` need a gradient, PyTorch keeps all of them for the backward pass.
+
+    Examples
+    --------
+    >>> import torch
+    >>> bag = StoreEmbeddingBag(store, mode="sum")
+    >>> bag(torch.tensor([1, 0, 7, 1, 5]), offsets=torch.tensor([0, 2])).shape
+    torch.Size([2, 8])
+    """
+
+    def __init__(
+        self,
+        store: EmbeddingStore,
+        mode: Mode = "mean",
+        *,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        include_last_offset: bool = False,
+        device: torch.device | str | int | None = None,
+    ) -> None:
+        super().__init__(store, padding_idx, max_norm, device)
+        if mode not in ("sum", "mean", "max"):
+            raise ValueError(f'mode must be "sum", "mean" or "max", not {mode!r}')
+        if len(store.row_shape) != 1:
+            raise ValueError(f"rows of bags must be vectors; the store's are {store.row_shape}")
+        if not self._like.is_floating_point():
+            raise TypeError(f"rows of bags must be floats; those of the store are {store.dtype}")
+        self.num_embeddings, self.embedding_dim = store.shape
+        self.mode = mode
+        self.include_last_offset = include_last_offset
+
+    def forward(
+        self,
+        ids: torch.Tensor,
+        offsets: torch.Tensor | None = None,
+        per_sample_weights: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return one vector for each bag.
+
+        Parameters
+        ----------
+        ids : tensor of int32 or int64, shape (bags, ids in a bag) or (n,)
+        offsets : tensor of int32 or int64, shape (bags,) or (bags + 1,), optional
+            Where each bag begins in ``ids`` of shape (n,).
+        per_sample_weights : tensor, the shape of ``ids``, of the module's dtype, optional
+            Factors of the rows, for the mode ``"sum"``; gradients flow into them.
+
+        Returns
+        -------
+        tensor, shape (bags, embedding_dim)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If shapes or dtypes do not fit, or offsets do not ascend from 0 within ``ids``.
+        IdRangeError
+            If an id is negative, or not below the row count.
+        """
+        check_ids(ids)
+        self._check_weights(per_sample_weights, ids)
+        bounds = self._bounds(ids, offsets)
+        ids = ids.reshape(-1)
+        weights = None if per_sample_weights is None else per_sample_weights.reshape(-1)
+        limit = max(SLICE_BYTES // (self.embedding_dim * self.dtype.itemsize), 1)
+        results = []
+        for first, last in _slices(bounds, limit):
+            taken = slice(bounds[first], bounds[last])
+            begins = torch.tensor(bounds[first:last], device=self.device) - bounds[first]
+            results.append(
+                self._combine(ids[taken], begins, None if weights is None else weights[taken])
+            )
+        return results[0] if len(results) == 1 else torch.cat(results)
+
+    def extra_repr(self) -> str:
+        """Return what the module's repr shows in its brackets."""
+        return f"{super().extra_repr()}, mode={self.mode!r}"
+
+    def _combine(
+        self, ids: torch.Tensor, begins: torch.Tensor, weights: torch.Tensor | None
+    ) -> torch.Tensor:
+        places = torch.arange(len(ids), device=self.device)
+        padding = None
+        if self.padding_idx is not None:
+            # Its row goes behind the others, and stands for each of its ids.
+            padding = len(ids)
+            places[(ids == self.padding_idx).to(self.device)] = padding
+            ids = torch.cat([ids, ids.new_tensor([self.padding_idx])])
+        return embedding_bag(
+            places,
+            self._rows(ids),
+            begins,
+            max_norm=self.max_norm,
+            mode=self.mode,
+            per_sample_weights=weights,
+            padding_idx=padding,
+        )
+
+    def _check_weights(self, weights: torch.Tensor | None, ids: torch.Tensor) -> None:
+        if weights is None:
+            return
+        if self.mode != "sum":
+            raise ValueError(f'per_sample_weights go with the mode "sum" only, not {self.mode!r}')
+        if not isinstance(weights, torch.Tensor):
+            kind = type(weights).__name__
+            raise TypeError(f"per_sample_weights must be a torch.Tensor, not {kind}")
+        if weights.shape != ids.shape:
+            raise ValueError(
+                f"per_sample_weights have shape {tuple(weights.shape)}, expected that of the ids, "
+                f"{tuple(ids.shape)}"
+            )
+        if weights.dtype != self.dtype:
+            raise TypeError(f"per_sample_weights are {weights.dtype}, expected {self.dtype}")
+        if weights.device != self.device:
+            raise ValueError(f"per_sample_weights are on {weights.device}, expected {self.device}")
+
+    def _bounds(self, ids: torch.Tensor, offsets: torch.Tensor | None) -> list[int]:
+        """Return where bags begin, and where the last one ends."""
+        if ids.ndim not in (1, 2):
+            raise ValueError(f"ids must have shape (bags, n) or (n,), not {tuple(ids.shape)}")
+        if ids.ndim == 2:
+            if offsets is not None:
+                raise ValueError("ids of shape (bags, n) are bags already; leave offsets out")
+            return [row * ids.shape[1] for row in range(len(ids) + 1)]
+        if offsets is None:
+            raise ValueError("ids of shape (n,) need offsets: where each bag begins")
+        check_ids(offsets, "offsets")
+        if offsets.ndim != 1:
+            raise ValueError(f"offsets must have shape (bags,), not {tuple(offsets.shape)}")
+        bounds: list[int] = offsets.tolist()
+        if not self.include_last_offset:
+            bounds.append(len(ids))
+        elif not bounds:
+            raise ValueError("offsets are empty; with include_last_offset, they end with the end")
+        _check_bounds(bounds, len(ids))
+        return bounds
+
+
+def _check_bounds(bounds: list[int], id_count: int) -> None:
+    # An empty batch has no first offset.
+    if len(bounds) > 1 and bounds[0] != 0:
+        raise ValueError(f"offsets must begin with 0, not {bounds[0]}")
+    for bag, (begin, end) in enumerate(pairwise(bounds)):
+        if not begin <= end <= id_count:
+            raise ValueError(
+                f"offsets must ascend, to {id_count} at most, the number of ids; bag {bag} goes "
+                f"from {begin} to {end}"
+            )
+
+
+def _slices(bounds: list[int], limit: int) -> Iterator[tuple[int, int]]:
+    """Yield first bags and last bags, exclusive, of slices of at most ``limit`` ids or one bag.
+
+    Examples
+    --------
+    >>> list(_slices([0, 2, 2, 5, 9], limit=5))
+    [(0, 3), (3, 4)]
+    >>> list(_slices([0], limit=5))  # No bags are one slice, so that there is a result.
+    [(0, 0)]
+    """
+    first, end = 0, len(bounds) - 1
+    while True:
+        last = bisect_right(bounds, bounds[first] + limit, first) - 1
+        last = min(max(last, first + 1), end)
+        yield first, last
+        first = last
+        if first == end:
+            return

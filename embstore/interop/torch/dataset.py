@@ -1,0 +1,102 @@
+"""Rows of a store as samples for a ``DataLoader``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from embstore.errors import IdRangeError
+from embstore.ids import as_ids
+from embstore.interop.torch.tensors import gather
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from embstore.store import EmbeddingStore
+
+_CPU = torch.device("cpu")
+
+
+class StoreDataset(Dataset):
+    """A map-style dataset: item ``i`` is a row, or rows, as a tensor.
+
+    A ``DataLoader`` asks for a batch at once, and gets it by one lookup. It works in workers that
+    are forked or spawned; those open the store again.
+
+    Parameters
+    ----------
+    store : EmbeddingStore
+        The table.
+    ids : array-like of integers, shape (items, ...), optional
+        Whose rows the items are; by default, item ``i`` is row ``i``. An item of more than one id
+        is a tensor of as many rows.
+    targets : array-like or tensor, shape (items, ...), optional
+        What goes with each item, which then is a pair ``(rows, target)``.
+
+    Notes
+    -----
+    For large batches of small rows, the loader's own stacking of samples takes longer than the
+    lookup. Whole batches as items avoid it::
+
+        batches = BatchSampler(RandomSampler(dataset), batch_size=4096, drop_last=False)
+        DataLoader(dataset, sampler=batches, batch_size=None)
+
+    Examples
+    --------
+    >>> from torch.utils.data import DataLoader
+    >>> dataset = StoreDataset(store, store.ids(["like", "the", "country"]), targets=[0, 0, 1])
+    >>> len(dataset), dataset[0][0].shape
+    (3, torch.Size([8]))
+    >>> [rows.shape for rows, targets in DataLoader(dataset, batch_size=2)]
+    [torch.Size([2, 8]), torch.Size([1, 8])]
+    """
+
+    def __init__(
+        self,
+        store: EmbeddingStore,
+        ids: ArrayLike | None = None,
+        targets: Any | None = None,
+    ) -> None:
+        self.store = store
+        self.ids = None if ids is None else as_ids(ids, store.rows)
+        if self.ids is not None and self.ids.ndim == 0:
+            raise ValueError("ids is a single number; expected one or more for each item")
+        self.targets = None if targets is None else torch.as_tensor(targets)
+        if self.targets is not None and len(self.targets) != len(self):
+            raise ValueError(f"{len(self.targets)} targets for {len(self)} items")
+
+    def __len__(self) -> int:
+        return self.store.rows if self.ids is None else len(self.ids)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return an item, or a batch of them for a sequence of numbers."""
+        places = self._places(index)
+        rows = gather(self.store, self._ids(places), _CPU)
+        return rows if self.targets is None else (rows, self.targets[torch.from_numpy(places)])
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """Return a list of items, by one lookup; a ``DataLoader`` calls this."""
+        batch = self[indices]
+        return list(batch) if self.targets is None else list(zip(*batch, strict=True))
+
+    def prefetch(self, indices: ArrayLike) -> None:
+        """Start reading items from the disk, and return."""
+        self.store.prefetch(self._ids(self._places(indices)))
+
+    def _places(self, indices: Any) -> NDArray[np.int64]:
+        """Return item numbers as an array of their own."""
+        try:
+            return np.array(as_ids(indices, len(self)))
+        except IdRangeError:
+            flat = np.ravel(np.asarray(indices, object)).tolist()
+            first = next(item for item in flat if not 0 <= item < len(self))
+            message = f"item {first} is out of range: the dataset has {len(self)} items"
+            raise IndexError(message) from None
+
+    def _ids(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        return places if self.ids is None else np.asarray(self.ids[places])

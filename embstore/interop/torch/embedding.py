@@ -1,0 +1,93 @@
+"""``nn.Embedding`` with its table on disk."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from embstore.interop.torch.module import StoreModule
+from embstore.interop.torch.tensors import check_ids
+
+if TYPE_CHECKING:
+    from embstore.store import EmbeddingStore
+
+
+class StoreEmbedding(StoreModule):
+    """Rows of a store, as ``nn.Embedding.from_pretrained(table, freeze=True)`` gives them.
+
+    Parameters
+    ----------
+    store : EmbeddingStore
+        The table. Its rows may have any shape, not only that of a vector.
+    padding_idx : int, optional
+        Kept for code that asks the module for it. As in ``nn.Embedding``, it concerns gradients
+        only, of which there are none: its row is what the table has.
+    max_norm : float, optional
+        Rows whose L2 norm exceeds it are scaled down to it, by PyTorch's own function, so as a
+        fresh ``nn.Embedding`` does. That one also changes its table; a store never changes.
+    device : torch.device, str or int, optional
+        Where rows are sent, the CPU by default; ``.to(device)`` changes it.
+
+    Attributes
+    ----------
+    num_embeddings : int
+        Rows of the table.
+    embedding_dim : int
+        Numbers in a row.
+
+    Notes
+    -----
+    ``.half()``, ``.to(dtype)`` and the like cast rows after they are looked up, with the same
+    result as casting the table. There is no ``weight``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> embedding = StoreEmbedding(store)
+    >>> embedding(torch.tensor([[1, 0], [7, 1]])).shape
+    torch.Size([2, 2, 8])
+    >>> embedding.num_embeddings, embedding.embedding_dim
+    (11, 8)
+    """
+
+    def __init__(
+        self,
+        store: EmbeddingStore,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        device: torch.device | str | int | None = None,
+    ) -> None:
+        super().__init__(store, padding_idx, max_norm, device)
+        self.num_embeddings = store.rows
+        self.embedding_dim = math.prod(store.row_shape)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the rows of ``ids``.
+
+        Parameters
+        ----------
+        ids : tensor of int32 or int64, any shape
+            Ids in ``0 .. rows - 1``. They are looked up by the CPU: ids on another device are
+            copied to it, which waits for that device.
+
+        Returns
+        -------
+        rows : tensor, shape ``ids.shape + row_shape``
+            On the module's device, whichever the ids were on.
+
+        Raises
+        ------
+        TypeError
+            If ``ids`` is no tensor of int32 or int64.
+        IdRangeError
+            If an id is negative, or not below the row count; it names the first one.
+        """
+        check_ids(ids)
+        rows = self._rows(ids)
+        if self.max_norm is not None:
+            flat = rows.view(-1, self.embedding_dim)
+            every = torch.arange(len(flat), device=rows.device)
+            torch.embedding_renorm_(flat, every, self.max_norm, 2.0)
+        return rows
