@@ -117,7 +117,10 @@ class StoreEmbeddingBag(StoreModule):
         results = []
         for first, last in _slices(bounds, limit):
             taken = slice(bounds[first], bounds[last])
-            begins = torch.tensor(bounds[first:last], device=self.device) - bounds[first]
+            begins = (
+                torch.tensor(bounds[first:last], dtype=torch.int64, device=self.device)
+                - bounds[first]
+            )
             results.append(
                 self._combine(ids[taken], begins, None if weights is None else weights[taken])
             )

@@ -1,0 +1,66 @@
+"""A fingerprint goes with the rows and words of a store, and with nothing else."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+import embstore
+
+TABLE = np.arange(44, dtype=np.float32).reshape(11, 4)
+WORDS = [f"w{number}" for number in range(11)]
+
+
+def write_store(path, table=TABLE, words=WORDS, **settings):
+    settings = {"partitions": 2, "unk": "w3", "rows": len(table)} | settings
+    dtype = table.dtype
+    with embstore.StoreWriter(path, row_shape=table.shape[1:], dtype=dtype, **settings) as writer:
+        writer.write(table, words)
+    with embstore.open(path) as store:
+        return store.fingerprint()
+
+
+def test_it_is_what_it_was(tmp_path):
+    # Checkpoints of models hold it: if this fails, they no longer fit their stores.
+    assert write_store(tmp_path / "t") == "926480e7f96d8a15b510fa7543aca34b"
+
+
+def test_it_goes_with_the_store(tmp_path):
+    found = write_store(tmp_path / "a")
+    assert write_store(tmp_path / "b") == found
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    (tmp_path / "a").rename(tmp_path / "moved")
+    for name in ("copy", "moved"):
+        for reader in ("mapped", "chunked"):
+            with embstore.open(tmp_path / name, reader=reader) as store:
+                assert store.fingerprint() == found
+
+
+def changed(row):
+    table = TABLE.copy()
+    table[row, 0] += 1
+    return table
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [
+        *({"table": changed(0)}, {"table": changed(10)}, {"table": TABLE.view(np.int32)}),
+        *({"table": TABLE.reshape(11, 2, 2)}, {"words": [*WORDS[:10], "W10"]}, {"unk": "w4"}),
+        *({"partitions": 3}, {"strategy": "div"}, {"unk": None, "words": None}),
+    ],
+)
+def test_another_table_has_another_one(tmp_path, difference):
+    assert write_store(tmp_path / "a", **difference) != write_store(tmp_path / "b")
+
+
+def test_a_replaced_store_is_not_mistaken(tmp_path):
+    write_store(tmp_path / "t")
+    with embstore.open(tmp_path / "t") as store:
+        write_store(tmp_path / "t", changed(0), overwrite=True)
+        with pytest.raises(embstore.StoreNotFoundError, match="was replaced or removed since"):
+            store.fingerprint()
+    with pytest.raises(embstore.StoreClosedError):
+        store.fingerprint()
