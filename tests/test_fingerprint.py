@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import shutil
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 import embstore
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
 TABLE = np.arange(44, dtype=np.float32).reshape(11, 4)
 WORDS = [f"w{number}" for number in range(11)]
 
 
-def write_store(path, table=TABLE, words=WORDS, **settings):
-    settings = {"partitions": 2, "unk": "w3", "rows": len(table)} | settings
-    dtype = table.dtype
-    with embstore.StoreWriter(path, row_shape=table.shape[1:], dtype=dtype, **settings) as writer:
+def write_store(
+    path: Path, table: NDArray[Any] = TABLE, words: list[str] | None = WORDS, **settings: Any
+) -> str:
+    options: dict[str, Any] = {
+        "rows": len(table),
+        "row_shape": table.shape[1:],
+        "dtype": table.dtype,
+    }
+    options |= {"partitions": 2, "unk": "w3"} | settings
+    with embstore.StoreWriter(path, **options) as writer:
         writer.write(table, words)
     with embstore.open(path) as store:
         return store.fingerprint()
@@ -38,7 +50,7 @@ def test_it_goes_with_the_store(tmp_path):
                 assert store.fingerprint() == found
 
 
-def changed(row):
+def changed(row: int) -> NDArray[np.float32]:
     table = TABLE.copy()
     table[row, 0] += 1
     return table

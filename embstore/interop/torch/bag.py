@@ -49,8 +49,9 @@ class StoreEmbeddingBag(StoreModule):
 
     Notes
     -----
-    Rows are held by slices of 16 MiB, or of a single bag if that has more. Where
-    ``per_sample_weights`` need a gradient, PyTorch keeps all of them for the backward pass.
+    Rows are held by slices of 16 MiB, or of a single bag if that has more. All of a batch's rows
+    are held where PyTorch needs them for the gradient of ``per_sample_weights``, and in a compiled
+    model.
 
     Examples
     --------
@@ -113,17 +114,16 @@ class StoreEmbeddingBag(StoreModule):
         bounds = self._bounds(ids, offsets)
         ids = ids.reshape(-1)
         weights = None if per_sample_weights is None else per_sample_weights.reshape(-1)
+        if torch.compiler.is_compiling():
+            # Where to cut depends on values, which a compiled graph must not.
+            return self._combine(ids, bounds, weights)
+        places = _checked(bounds, len(ids))
         limit = max(SLICE_BYTES // (self.embedding_dim * self.dtype.itemsize), 1)
         results = []
-        for first, last in _slices(bounds, limit):
-            taken = slice(bounds[first], bounds[last])
-            begins = (
-                torch.tensor(bounds[first:last], dtype=torch.int64, device=self.device)
-                - bounds[first]
-            )
-            results.append(
-                self._combine(ids[taken], begins, None if weights is None else weights[taken])
-            )
+        for first, last in _slices(places, limit):
+            begin, end = places[first], places[last]
+            taken = None if weights is None else weights[begin:end]
+            results.append(self._combine(ids[begin:end], bounds[first : last + 1] - begin, taken))
         return results[0] if len(results) == 1 else torch.cat(results)
 
     def extra_repr(self) -> str:
@@ -131,7 +131,7 @@ class StoreEmbeddingBag(StoreModule):
         return f"{super().extra_repr()}, mode={self.mode!r}"
 
     def _combine(
-        self, ids: torch.Tensor, begins: torch.Tensor, weights: torch.Tensor | None
+        self, ids: torch.Tensor, bounds: torch.Tensor, weights: torch.Tensor | None
     ) -> torch.Tensor:
         places = torch.arange(len(ids), device=self.device)
         padding = None
@@ -143,10 +143,11 @@ class StoreEmbeddingBag(StoreModule):
         return embedding_bag(
             places,
             self._rows(ids),
-            begins,
+            bounds.to(self.device, torch.int64),
             max_norm=self.max_norm,
             mode=self.mode,
             per_sample_weights=weights,
+            include_last_offset=True,
             padding_idx=padding,
         )
 
@@ -168,38 +169,39 @@ class StoreEmbeddingBag(StoreModule):
         if weights.device != self.device:
             raise ValueError(f"per_sample_weights are on {weights.device}, expected {self.device}")
 
-    def _bounds(self, ids: torch.Tensor, offsets: torch.Tensor | None) -> list[int]:
+    def _bounds(self, ids: torch.Tensor, offsets: torch.Tensor | None) -> torch.Tensor:
         """Return where bags begin, and where the last one ends."""
         if ids.ndim not in (1, 2):
             raise ValueError(f"ids must have shape (bags, n) or (n,), not {tuple(ids.shape)}")
         if ids.ndim == 2:
             if offsets is not None:
                 raise ValueError("ids of shape (bags, n) are bags already; leave offsets out")
-            return [row * ids.shape[1] for row in range(len(ids) + 1)]
+            return torch.arange(ids.shape[0] + 1, device="cpu") * ids.shape[1]
         if offsets is None:
             raise ValueError("ids of shape (n,) need offsets: where each bag begins")
         check_ids(offsets, "offsets")
         if offsets.ndim != 1:
             raise ValueError(f"offsets must have shape (bags,), not {tuple(offsets.shape)}")
-        bounds: list[int] = offsets.tolist()
         if not self.include_last_offset:
-            bounds.append(len(ids))
-        elif not bounds:
+            return torch.cat([offsets, offsets.new_tensor([len(ids)])])
+        if len(offsets) == 0:
             raise ValueError("offsets are empty; with include_last_offset, they end with the end")
-        _check_bounds(bounds, len(ids))
-        return bounds
+        return offsets
 
 
-def _check_bounds(bounds: list[int], id_count: int) -> None:
-    # An empty batch has no first offset.
-    if len(bounds) > 1 and bounds[0] != 0:
-        raise ValueError(f"offsets must begin with 0, not {bounds[0]}")
-    for bag, (begin, end) in enumerate(pairwise(bounds)):
+def _checked(bounds: torch.Tensor, id_count: int) -> list[int]:
+    """Return bounds as a list, if they ascend from 0 to at most ``id_count``."""
+    places: list[int] = bounds.tolist()
+    # A batch of no bags has only an end.
+    if len(places) > 1 and places[0] != 0:
+        raise ValueError(f"offsets must begin with 0, not {places[0]}")
+    for bag, (begin, end) in enumerate(pairwise(places)):
         if not begin <= end <= id_count:
             raise ValueError(
                 f"offsets must ascend, to {id_count} at most, the number of ids; bag {bag} goes "
                 f"from {begin} to {end}"
             )
+    return places
 
 
 def _slices(bounds: list[int], limit: int) -> Iterator[tuple[int, int]]:
