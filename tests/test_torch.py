@@ -79,6 +79,8 @@ def same_bits(found: Any, expected: Any) -> bool:
     assert found.dtype == expected.dtype
     assert found.device == expected.device
     assert found.requires_grad == expected.requires_grad
+    if found.numel() == 0:
+        return True
     found, expected = found.detach().contiguous(), expected.detach().contiguous()
     return bool(torch.equal(found.view(torch.uint8), expected.view(torch.uint8)))
 
@@ -94,7 +96,7 @@ def ids_of(shape: Sequence[int], rows: int = ROWS, dtype: Any = torch.int64, see
 # --- StoreEmbedding ---
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     dtype=st.sampled_from(DTYPES),
     shape=st.lists(st.integers(0, 4), max_size=4),
@@ -181,17 +183,18 @@ def test_bfloat16_stores(tmp_path):
     assert same_bits(StoreDataset(store)[3], expected[3])
 
 
-def test_rows_are_looked_up_into_the_tensor_itself(store, monkeypatch):
-    taken = []
+def test_rows_are_not_copied(store, monkeypatch):
+    addresses: list[int] = []
 
-    def lookup(ids, *, out):
-        taken.append(out.ctypes.data)
-        return real(ids, out=out)
+    def lookup(ids):
+        rows = real(ids)
+        addresses.append(rows.ctypes.data)
+        return rows
 
     real = store.lookup
     monkeypatch.setattr(store, "lookup", lookup)
     rows = StoreEmbedding(store)(ids_of((30,)))
-    assert taken == [rows.data_ptr()]
+    assert addresses == [rows.data_ptr()]
 
 
 def test_rows_go_to_the_device_of_the_module(store):
@@ -211,19 +214,21 @@ def test_rows_go_to_the_device_of_the_module(store):
 def test_rows_for_a_gpu_land_in_pinned_memory(store, monkeypatch):
     assert tensors.wants_pinned(torch.device("cuda", 1))
     assert not tensors.wants_pinned(torch.device("cpu"))
-    asked = []
+    pinned = []
 
-    def empty(*args: Any, pin_memory: bool = False, **options: Any) -> Any:
-        asked.append(pin_memory)
-        return real(*args, **options)
+    def empty(*args: Any, pin_memory: bool, **options: Any) -> Any:
+        assert pin_memory
+        pinned.append(real(*args, **options))
+        return pinned[-1]
 
     real = torch.empty
-    monkeypatch.setattr(torch, "empty", empty)
-    StoreEmbedding(store)(ids_of((3,)))
-    assert not any(asked)
+    expected = StoreEmbedding(store)(ids_of((3, 2)))
+    embedding = StoreEmbedding(store)
     monkeypatch.setattr(tensors, "wants_pinned", lambda device: True)
-    StoreEmbedding(store)(ids_of((3,)))
-    assert asked[-1]
+    monkeypatch.setattr(torch, "empty", empty)  # This machine may be unable to pin memory.
+    found = embedding(ids_of((3, 2)))
+    assert found.data_ptr() == pinned[0].data_ptr()
+    assert same_bits(found, expected)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
@@ -389,7 +394,7 @@ def batches(draw):
     return ids, offsets
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     batch=batches(),
     dtype=st.sampled_from(["float16", "float32", "float64"]),
@@ -450,9 +455,9 @@ def test_empty_bags_and_bags_of_padding_are_zeros(store):
 def test_memory_is_bounded_by_slices(store, monkeypatch):
     looked_up = []
 
-    def lookup(ids, *, out):
+    def lookup(ids):
         looked_up.append(len(ids))
-        return real(ids, out=out)
+        return real(ids)
 
     real = store.lookup
     monkeypatch.setattr(store, "lookup", lookup)

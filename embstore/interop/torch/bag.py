@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 Mode = Literal["sum", "mean", "max"]
 
-# Rows that are looked up before they are combined.
-SLICE_BYTES = 16 << 20
+# Rows that are looked up before they are combined. Smaller slices cost more than they save.
+SLICE_BYTES = 32 << 20
 
 
 class StoreEmbeddingBag(StoreModule):
@@ -49,7 +49,7 @@ class StoreEmbeddingBag(StoreModule):
 
     Notes
     -----
-    Rows are held by slices of 16 MiB, or of a single bag if that has more. All of a batch's rows
+    Rows are held by slices of 32 MiB, or of a single bag if that has more. All of a batch's rows
     are held where PyTorch needs them for the gradient of ``per_sample_weights``, and in a compiled
     model.
 
