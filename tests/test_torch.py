@@ -55,6 +55,15 @@ def random_table(seed: int = 0, dtype: str = "float32") -> NDArray[Any]:
     return np.random.default_rng(seed).normal(size=(ROWS, DIM)).astype(dtype)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Keep PyTorch's threads from waiting for each other where processors are busy."""
+    count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(count)
+
+
 @pytest.fixture(scope="module")
 def table():
     return random_table()
@@ -606,3 +615,23 @@ def test_workers_of_a_data_loader(store, tmp_path):
     )
     assert done.stdout == "same\n", done.stderr
     assert not done.stderr
+
+
+def test_the_example_trains(tmp_path, monkeypatch, capsys):
+    from tools import train_example
+
+    # Its kind is written into a vector, so it can be learned.
+    hundred = range(1, 101)
+    names = [f"w{'x' * n}" for n in range(200)] + [f"##{n}" for n in hundred]
+    names += [f"{n}" for n in hundred] + [f"[{n}]" for n in hundred] + ["!" * n for n in hundred]
+    rows = np.random.default_rng(0).normal(size=(600, 8)).astype(np.float32)
+    rows[np.arange(600), np.repeat([0, 0, 1, 2, 3, 4], 100)] += 20
+    with embstore.StoreWriter(tmp_path / "t", row_shape=(8,), dtype="float32") as writer:
+        writer.write(rows, names)
+    monkeypatch.setattr(sys, "argv", ["train_example", str(tmp_path / "t")])
+    monkeypatch.setattr(train_example, "BATCH", 16)
+    train_example.main()
+    lines = capsys.readouterr().out.splitlines()
+    accuracy = float(next(line for line in lines if "epoch 5" in line).split()[-1].rstrip("%"))
+    assert accuracy > 90
+    assert lines[-1].startswith("checkpoint: ")
