@@ -146,9 +146,9 @@ def _copy(source: Source, writer: StoreWriter, progress: Callable[[int, int], No
             try:
                 writer.write(batch.rows, batch.words)
             except RowError as error:
-                line = batch.first_line + error.position
-                raise SourceError(f"{source.name}:{line}: {error.problem}") from error
-            if batch.rows.dtype.kind == "f":
+                place = source.place(batch.first + error.position)
+                raise SourceError(f"{place}: {error.problem}") from error
+            if batch.rows.dtype.kind not in "iu":
                 finite = np.isfinite(batch.rows).reshape(len(batch.rows), -1)
                 non_finite += len(finite) - int(finite.all(axis=1).sum())
             if progress is not None:

@@ -25,8 +25,8 @@ def blocks_of(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """Make every pass over a file go in blocks of ``size`` bytes."""
     whole = TextFile.blocks
 
-    def blocks(self, block_bytes=BLOCK_BYTES):
-        return whole(self, size if block_bytes == BLOCK_BYTES else block_bytes)
+    def blocks(self, block_bytes=BLOCK_BYTES, **options):
+        return whole(self, size if block_bytes == BLOCK_BYTES else block_bytes, **options)
 
     monkeypatch.setattr(TextFile, "blocks", blocks)
 

@@ -13,7 +13,9 @@ import zipfile
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from embstore.errors import SourceError
 
@@ -77,22 +79,53 @@ class TextFile:
         self.member = self._only_member(member) if self.suffix == ".zip" else None
         self.name = f"{path}[{self.member}]" if self.member else str(path)
 
-    def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
-        """Yield the file's lines in blocks of about ``block_bytes``, without empty ones at its end.
+    def blocks(
+        self,
+        block_bytes: int = BLOCK_BYTES,
+        *,
+        line_limit: int | None = None,
+        empty_lines: Literal["trim", "keep"] = "trim",
+    ) -> Iterator[Block]:
+        """Yield the file's lines in blocks of about ``block_bytes``.
+
+        Parameters
+        ----------
+        block_bytes : int
+            How much is read at once.
+        line_limit : int, optional
+            Yield only so many lines, and read little more than these.
+        empty_lines : {"trim", "keep"}
+            What to do with empty lines at the end of the file.
 
         Raises
         ------
         SourceError
-            If the file cannot be decompressed, or a line is longer than 64 MiB.
+            If the file cannot be decompressed, a line is longer than 64 MiB, or more than 64 MiB
+            of empty lines, which are to be trimmed, follow each other.
         """
+        lines = self._whole_lines(block_bytes)
+        if line_limit is not None:
+            lines = _first_lines(lines, line_limit)
+        return lines if empty_lines == "keep" else self._trimmed(lines)
+
+    def _trimmed(self, blocks: Iterator[Block]) -> Iterator[Block]:
         # Held back is a block with content, which is trimmed if it is the last one, and behind it
         # one without; of several of those, the first is enough for an error to name its line.
         held: list[Block] = []
-        for block in self._whole_lines(block_bytes):
-            if block.data.strip(b"\r\n"):
+        empty_bytes = 0
+        for block in blocks:
+            if block.data[0] not in b"\r\n" or block.data.strip(b"\r\n"):
                 yield from held
                 held = [block]
-            elif len(held) < 2:
+                empty_bytes = 0
+                continue
+            empty_bytes += len(block.data)
+            if empty_bytes > MAX_LINE_BYTES:
+                raise SourceError(
+                    f"{self.name}:{block.first_line}: nothing but empty lines for "
+                    f"{MAX_LINE_BYTES >> 20} MiB; is this really a text file of vectors?"
+                )
+            if len(held) < 2:
                 held.append(block)
         if held and (data := held[0].data.rstrip(b"\r\n")):
             yield replace(held[0], data=data)
@@ -109,10 +142,10 @@ class TextFile:
                     rest += piece
                     self._check_length(rest, first_line)
                     continue
-                block = Block(bytes(rest) + piece[:end], first_line, raw.tell())
+                data = b"".join((rest, memoryview(piece)[:end]))
                 rest[:] = piece[end:]
-                yield block
-                first_line += block.data.count(b"\n")
+                yield Block(data, first_line, raw.tell())
+                first_line += data.count(b"\n")
             if rest:
                 yield Block(bytes(rest), first_line, self.byte_count, unterminated=True)
 
@@ -185,7 +218,27 @@ class TextFile:
 
 def first_lines(file: TextFile, count: int) -> list[bytes]:
     """Return up to ``count`` lines from the begin of a file, without their line ends."""
-    for block in file.blocks(64 << 10):
+    for block in file.blocks(64 << 10, empty_lines="keep"):
         lines = block.data.removesuffix(b"\n").split(b"\n", count)
         return [line.rstrip(b"\r") for line in lines[:count]]
     return []
+
+
+def _first_lines(blocks: Iterator[Block], count: int) -> Iterator[Block]:
+    """Yield the blocks of the first ``count`` lines."""
+    while count > 0 and (block := next(blocks, None)) is not None:
+        found = block.data.count(b"\n")
+        if found >= count:
+            end = len(block.data)
+            if found > count:
+                end = _nth_newline(block.data, count) + 1
+            yield replace(block, data=block.data[:end])
+            return
+        yield block
+        count -= found
+
+
+def _nth_newline(data: bytes, count: int) -> int:
+    """Return where the ``count``-th newline is."""
+    text = np.frombuffer(data, np.uint8)
+    return int(np.flatnonzero(text == b"\n"[0])[count - 1])

@@ -23,7 +23,7 @@ import numpy as np
 
 from embstore import layout
 from embstore.errors import SourceError
-from embstore.sources import Batch, EncodingErrors, TextFormat
+from embstore.sources import Batch, EncodingErrors, Source, TextFormat
 from embstore.sources.blocks import TextFile, first_lines
 from embstore.sources.vectors import VectorParser, is_number
 
@@ -39,7 +39,7 @@ _HEADER = re.compile(rb"(\d{1,18})[ \t]+(\d{1,18})[ \t]*$")
 SNIFFED_LINES = 100
 
 
-class TextSource:
+class TextSource(Source):
     """Rows of a text file of vectors; a `embstore.sources.Source`.
 
     Parameters
@@ -51,9 +51,15 @@ class TextSource:
     member : str, optional
         The member of a ``.zip`` that has several.
     dtype : dtype
-        What the store will hold. The numbers are parsed as this dtype, or as float32 for float16.
+        What the store will hold. The numbers are parsed as this dtype, or as float32 for floats of
+        16 bits.
     encoding_errors : {"strict", "replace", "ignore"}
         What to do with words that are not UTF-8: an error, U+FFFD, or drop the bytes.
+    dimension : int, optional
+        Numbers in a vector. Without it, words that end in a number behind a space are refused,
+        because they look like longer vectors.
+    limit : int, optional
+        Read only the first so many rows.
 
     Raises
     ------
@@ -69,6 +75,8 @@ class TextSource:
         member: str | None = None,
         dtype: DTypeLike = np.float32,
         encoding_errors: EncodingErrors = "strict",
+        dimension: int | None = None,
+        limit: int | None = None,
     ) -> None:
         if format not in ("auto", "glove", "word2vec"):
             raise ValueError(f"format must be auto, glove or word2vec, not {format!r}")
@@ -79,29 +87,45 @@ class TextSource:
         self._file = TextFile(Path(path), member)
         self.name = self._file.name
         self.byte_count = self._file.byte_count
-        self.dtype = np.dtype(np.float32 if np.dtype(dtype) == np.float16 else dtype)
+        stored = np.dtype(dtype)
+        self.dtype = stored if stored.kind in "iu" or stored.itemsize > 2 else np.dtype(np.float32)
         lines = first_lines(self._file, SNIFFED_LINES)
-        if not lines:
-            raise SourceError(f"{self.name} is empty; expected lines of a word and its vector")
-        self.row_count, dimension = self._sniff(lines, format)
-        if not 1 <= dimension <= layout.MAX_ROW_BYTES // self.dtype.itemsize:
+        if not any(lines):
+            raise SourceError(
+                f"{self.name} is empty, or begins with empty lines; expected lines of a word and "
+                "its vector"
+            )
+        self._promised, found = self._sniff(lines, format, dimension)
+        if not 1 <= found <= layout.MAX_ROW_BYTES // self.dtype.itemsize:
             raise SourceError(
                 f"{self.name}:1: expected a word and its vector, with single spaces between them, "
                 f"found {_shown(lines[0])}; is this really the text format?"
             )
-        self.row_shape: tuple[int, ...] = (dimension,)
-        self.format = "glove" if self.row_count is None else "word2vec"
+        self.row_shape: tuple[int, ...] = (found,)
+        self.format = "glove" if self._promised is None else "word2vec"
         self.unterminated = False
-        origin = "as most of the first lines" if self.row_count is None else "says the header"
-        self._parser = VectorParser(self.name, dimension, self.dtype, encoding_errors, origin)
+        self._limit = limit
+        self.row_count = self._promised
+        if self._promised is not None and limit is not None:
+            self.row_count = min(self._promised, limit)
+        origin = "as most of the first lines" if self._promised is None else "says the header"
+        self._parser = VectorParser(
+            self.name,
+            found,
+            self.dtype,
+            encoding_errors,
+            origin if dimension is None else "as given",
+            dimension_is_sure=dimension is not None,
+        )
 
     @property
     def row_estimate(self) -> int:
         """About how many rows there are; the header's number if there is one."""
         if self.row_count is not None:
             return self.row_count
-        for block in self._file.blocks(256 << 10):
-            return max(1, round(block.data.count(b"\n") * self.byte_count / block.bytes_done))
+        for block in self._file.blocks(256 << 10, line_limit=self._limit):
+            rows = max(1, round(block.data.count(b"\n") * self.byte_count / block.bytes_done))
+            return rows if self._limit is None else min(rows, self._limit)
         return 0
 
     def count_rows(self) -> int:
@@ -109,10 +133,14 @@ class TextSource:
         if self.row_count is not None:
             return self.row_count
         lines = 0
-        for block in self._file.blocks():
+        for block in self._file.blocks(line_limit=self._limit):
             lines = block.first_line - 1 + block.data.count(b"\n")
             lines += not block.data.endswith(b"\n")
         return lines
+
+    def place(self, number: int) -> str:
+        """Return how messages name a line."""
+        return f"{self.name}:{number}"
 
     def describe(self) -> dict[str, Any]:
         """Return file name, format, size, and whether its last line lacks the newline."""
@@ -134,17 +162,17 @@ class TextSource:
         rows_done = 0
         for block, (rows, words) in self._parsed():
             rows_done += len(rows)
-            if self.row_count is not None and rows_done > self.row_count:
-                line = block.first_line + len(rows) - (rows_done - self.row_count)
+            if self._promised is not None and rows_done > self._promised:
+                line = block.first_line + len(rows) - (rows_done - self._promised)
                 raise SourceError(
-                    f"{self.name}:{line}: the header promises {self.row_count} rows, here is one "
+                    f"{self.name}:{line}: the header promises {self._promised} rows, here is one "
                     "more; correct the header"
                 )
             self.unterminated = block.unterminated
             yield Batch(rows, words, block.first_line, block.bytes_done)
         if self.row_count is not None and rows_done < self.row_count:
             raise SourceError(
-                f"{self.name}:{rows_done + 1}: the header promises {self.row_count} rows, the file "
+                f"{self.name}:{rows_done + 1}: the header promises {self._promised} rows, the file "
                 f"ends after {rows_done}; was it cut? Fetch it again, or correct the header"
             )
 
@@ -167,15 +195,19 @@ class TextSource:
 
     def _body(self) -> Iterator[Block]:
         """Yield the blocks without the header."""
-        for block in self._file.blocks():
-            if block.first_line == 1 and self.format == "word2vec":
+        has_header = self._promised is not None
+        limit = None if self._limit is None else self._limit + has_header
+        for block in self._file.blocks(line_limit=limit):
+            if block.first_line == 1 and has_header:
                 _, _, data = block.data.partition(b"\n")
                 if data:
                     yield replace(block, data=data, first_line=2)
             else:
                 yield block
 
-    def _sniff(self, lines: list[bytes], format: TextFormat) -> tuple[int | None, int]:
+    def _sniff(
+        self, lines: list[bytes], format: TextFormat, given: int | None
+    ) -> tuple[int | None, int]:
         """Return the header's row count (None without a header) and the dimension."""
         header = _HEADER.match(lines[0])
         if format == "word2vec" and header is None:
@@ -187,19 +219,26 @@ class TextSource:
             rows, dimension = int(header[1]), int(header[2])
             found = len(_fields(lines[1])) - 1 if len(lines) > 1 else dimension
             if format == "word2vec" or found != 1 or dimension == 1:
-                if found < dimension:
-                    raise SourceError(
-                        f"{self.name}:2: expected a word and {dimension} values (says the header), "
-                        f"found {found}; correct the header, or mend the line"
-                    )
+                self._check_header(dimension, found, given)
                 return rows, dimension
-        dimension = _usual_dimension(lines)
+        dimension = _usual_dimension(lines) if given is None else given
         if header is not None and dimension != 1:
             raise SourceError(
                 f"{self.name}:1: expected a word and {dimension} values, found {_shown(lines[0])}; "
                 "if that is a header, it is format word2vec"
             )
         return None, dimension
+
+    def _check_header(self, dimension: int, found: int, given: int | None) -> None:
+        if given not in (None, dimension):
+            raise SourceError(
+                f"{self.name}:1: dimension={given} was given, but the header says {dimension}"
+            )
+        if found < dimension:
+            raise SourceError(
+                f"{self.name}:2: expected a word and {dimension} values (says the header), "
+                f"found {found}; correct the header, or mend the line"
+            )
 
 
 def _usual_dimension(lines: list[bytes]) -> int:

@@ -1,0 +1,64 @@
+"""How do words that were read become packed words? As they are, if they are UTF-8."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from embstore.errors import SourceError
+from embstore.words import PackedWords, pack_encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def packed_binary(
+    column: pa.BinaryArray,
+    encoding_errors: str,
+    refuse: Callable[[int, UnicodeDecodeError], Exception],
+) -> PackedWords:
+    """Pack an Arrow array of bytes, without nulls.
+
+    Parameters
+    ----------
+    column : pyarrow.BinaryArray
+        The words.
+    encoding_errors : {"strict", "replace", "ignore"}
+        What to do with words that are not UTF-8.
+    refuse : callable
+        Given the position of a word that is not UTF-8, returns the error to raise.
+    """
+    try:
+        column.cast(pa.string())  # Checks that each word is UTF-8, which is all that it is for.
+    except pa.ArrowInvalid:
+        return pack_encoded(_decoded(column.to_pylist(), encoding_errors, refuse))
+    offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset :][: len(column) + 1]
+    if not offsets.size:  # Arrow may leave out the offsets of an empty array.
+        return pack_encoded([])
+    text = column.buffers()[2]
+    data = np.frombuffer(text, np.uint8) if text is not None else np.empty(0, np.uint8)
+    begin, end = offsets[[0, -1]].tolist()
+    return PackedWords(data[begin:end], offsets.astype(np.int64) - begin)
+
+
+def not_utf8(place: str, error: UnicodeDecodeError) -> SourceError:
+    """Return the error for a word that is not UTF-8."""
+    return SourceError(
+        f"{place}: the word is not UTF-8 ({error.reason} at byte {error.start} of "
+        f"{error.object[:40]!r}); convert the file, or use encoding_errors='replace' or 'ignore'"
+    )
+
+
+def _decoded(
+    words: list[bytes],
+    encoding_errors: str,
+    refuse: Callable[[int, UnicodeDecodeError], Exception],
+) -> list[bytes]:
+    for position, word in enumerate(words):
+        try:
+            words[position] = word.decode("utf-8", encoding_errors).encode()
+        except UnicodeDecodeError as error:
+            raise refuse(position, error) from error
+    return words
