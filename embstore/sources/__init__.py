@@ -22,7 +22,7 @@ TextFormat = Literal["auto", "glove", "word2vec"]
 EncodingErrors = Literal["strict", "replace", "ignore"]
 
 # About how much a source yields at once.
-BATCH_BYTES = 8 << 20
+BATCH_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)

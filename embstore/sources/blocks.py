@@ -1,27 +1,20 @@
 r"""How is a text file read without holding it? In blocks that end at a newline.
 
-Plain files and ``.gz``, ``.bz2``, ``.xz`` and ``.zip`` are read as streams. Lines end at ``\n``
-and nowhere else: U+0085, U+2028 and their like are letters of words.
+Lines end at ``\n`` and nowhere else: U+0085, U+2028 and their like are letters of words.
 """
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
-import zipfile
-import zlib
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from embstore.errors import SourceError
+from embstore.sources.files import InputFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 BLOCK_BYTES = 4 << 20
 MAX_LINE_BYTES = 64 << 20
@@ -50,34 +43,8 @@ class Block:
     unterminated: bool = False
 
 
-class TextFile:
-    """A text file, compressed or not.
-
-    Parameters
-    ----------
-    path : Path
-        The file; its last suffix says how it is compressed.
-    member : str or None
-        The member of a ``.zip``; not needed if it has only one.
-
-    Raises
-    ------
-    SourceError
-        If there is no such file or member.
-    """
-
-    def __init__(self, path: Path, member: str | None = None) -> None:
-        self.path = path
-        self.suffix = path.suffix.lower()
-        if not path.exists():
-            raise SourceError(f"no such file: {path}")
-        if not path.is_file():
-            raise SourceError(f"{path} is not a file; expected a text file of vectors")
-        if member is not None and self.suffix != ".zip":
-            raise SourceError(f"{path} is not a .zip, so it has no member {member!r}")
-        self.byte_count = path.stat().st_size
-        self.member = self._only_member(member) if self.suffix == ".zip" else None
-        self.name = f"{path}[{self.member}]" if self.member else str(path)
+class TextFile(InputFile):
+    """A text file, compressed or not; see `InputFile` for the parameters."""
 
     def blocks(
         self,
@@ -133,8 +100,8 @@ class TextFile:
     def _whole_lines(self, block_bytes: int) -> Iterator[Block]:
         first_line = 1
         rest = bytearray()  # A line's begin, until its end is read.
-        with self.path.open("rb") as raw, self._decompressed(raw) as stream:
-            while piece := self._read(stream, block_bytes):
+        with self.open() as stream:
+            while piece := stream.read(block_bytes):
                 if first_line == 1 and not rest:
                     piece = piece.removeprefix(BYTE_ORDER_MARK)
                 end = piece.rfind(b"\n") + 1
@@ -144,7 +111,7 @@ class TextFile:
                     continue
                 data = b"".join((rest, memoryview(piece)[:end]))
                 rest[:] = piece[end:]
-                yield Block(data, first_line, raw.tell())
+                yield Block(data, first_line, stream.done)
                 first_line += data.count(b"\n")
             if rest:
                 yield Block(bytes(rest), first_line, self.byte_count, unterminated=True)
@@ -155,65 +122,6 @@ class TextFile:
                 f"{self.name}:{line}: no newline within {MAX_LINE_BYTES >> 20} MiB; "
                 "is this really a text file of vectors?"
             )
-
-    def _read(self, stream: IO[bytes], size: int) -> bytes:
-        try:
-            return stream.read(size)
-        except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # The disk's own failure.
-            raise SourceError(
-                f"{self.name}: cannot be decompressed as {self.suffix}: {error}; "
-                "is the download complete, and the suffix the right one?"
-            ) from error
-
-    @contextmanager
-    def _decompressed(self, raw: IO[bytes]) -> Iterator[Any]:
-        match self.suffix:
-            case ".gz":
-                with gzip.GzipFile(fileobj=raw) as stream:
-                    yield stream
-            case ".bz2":
-                with bz2.BZ2File(raw) as stream:
-                    yield stream
-            case ".xz":
-                with lzma.LZMAFile(raw) as stream:
-                    yield stream
-            case ".zip":
-                with self._open_member(raw) as stream:
-                    yield stream
-            case _:
-                yield raw
-
-    def _open_member(self, raw: IO[bytes]) -> IO[bytes]:
-        assert self.member is not None
-        try:
-            return zipfile.ZipFile(raw).open(self.member)
-        except (zipfile.BadZipFile, RuntimeError) as error:  # Or encrypted, or an unknown method.
-            raise SourceError(f"{self.name}: cannot be read from the .zip: {error}") from error
-
-    def _only_member(self, member: str | None) -> str:
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                names = [info.filename for info in archive.infolist() if not info.is_dir()]
-        except zipfile.BadZipFile as error:
-            raise SourceError(
-                f"{self.path} is not a readable .zip: {error}; "
-                "is the download complete, and the suffix the right one?"
-            ) from error
-        if not names:
-            raise SourceError(f"{self.path} is empty: a .zip without members")
-        listing = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-        if member is None:
-            if len(names) != 1:
-                raise SourceError(
-                    f"{self.path} has {len(names)} members: {listing}; name the one to read "
-                    "(member=, or --member on the command line)"
-                )
-            return names[0]
-        if member not in names:
-            raise SourceError(f"{self.path} has no member {member!r}; it has: {listing}")
-        return member
 
 
 def first_lines(file: TextFile, count: int) -> list[bytes]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def packed_binary(
     column: pa.BinaryArray,
     encoding_errors: str,
-    refuse: Callable[[int, UnicodeDecodeError], Exception],
+    place: Callable[[int], str],
 ) -> PackedWords:
     """Pack an Arrow array of bytes, without nulls.
 
@@ -27,13 +27,18 @@ def packed_binary(
         The words.
     encoding_errors : {"strict", "replace", "ignore"}
         What to do with words that are not UTF-8.
-    refuse : callable
-        Given the position of a word that is not UTF-8, returns the error to raise.
+    place : callable
+        Returns how messages name the word at a position.
+
+    Raises
+    ------
+    SourceError
+        Under ``"strict"``, for a word that is not UTF-8.
     """
     try:
         column.cast(pa.string())  # Checks that each word is UTF-8, which is all that it is for.
     except pa.ArrowInvalid:
-        return pack_encoded(_decoded(column.to_pylist(), encoding_errors, refuse))
+        return pack_encoded(_decoded(column.to_pylist(), encoding_errors, place))
     offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset :][: len(column) + 1]
     if not offsets.size:  # Arrow may leave out the offsets of an empty array.
         return pack_encoded([])
@@ -43,22 +48,17 @@ def packed_binary(
     return PackedWords(data[begin:end], offsets.astype(np.int64) - begin)
 
 
-def not_utf8(place: str, error: UnicodeDecodeError) -> SourceError:
-    """Return the error for a word that is not UTF-8."""
-    return SourceError(
-        f"{place}: the word is not UTF-8 ({error.reason} at byte {error.start} of "
-        f"{error.object[:40]!r}); convert the file, or use encoding_errors='replace' or 'ignore'"
-    )
-
-
 def _decoded(
     words: list[bytes],
     encoding_errors: str,
-    refuse: Callable[[int, UnicodeDecodeError], Exception],
+    place: Callable[[int], str],
 ) -> list[bytes]:
     for position, word in enumerate(words):
         try:
             words[position] = word.decode("utf-8", encoding_errors).encode()
         except UnicodeDecodeError as error:
-            raise refuse(position, error) from error
+            raise SourceError(
+                f"{place(position)}: the word is not UTF-8 ({error.reason} at byte {error.start} "
+                f"of {word[:40]!r}); convert the file, or use encoding_errors='replace' or 'ignore'"
+            ) from error
     return words

@@ -145,7 +145,7 @@ class TextSource(Source):
     def describe(self) -> dict[str, Any]:
         """Return file name, format, size, and whether its last line lacks the newline."""
         return {
-            "file": Path(self._file.path).name + (f"[{m}]" if (m := self._file.member) else ""),
+            "file": self._file.short_name,
             "format": self.format,
             "bytes": self.byte_count,
             "unterminated": self.unterminated,

@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from embstore.errors import SourceError
 from embstore.sources.fields import Fields, find_lines
-from embstore.sources.packing import not_utf8, packed_binary
+from embstore.sources.packing import packed_binary
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -188,5 +188,5 @@ class VectorParser:
         return packed_binary(
             column,
             self.encoding_errors,
-            lambda row, error: not_utf8(f"{self.name}:{block.first_line + row}", error),
+            lambda row: f"{self.name}:{block.first_line + row}",
         )

@@ -1,0 +1,319 @@
+"""Rows in a column of lists: Parquet, and Arrow IPC files and streams, read batch by batch.
+
+A row is a list of numbers, of a fixed size or not, but all of one length; Arrow's fixed-shape
+tensors may have more axes. Which column it is need not be said if there is only one of lists. Words
+come from a column of strings: the one asked for, else one that is called ``word``.
+
+Several files, those of a directory in natural order, are read one after the other.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import ipc, parquet
+
+from embstore import layout
+from embstore.errors import SourceError
+from embstore.sources import Batch, Source, batch_rows
+from embstore.sources.arrays import check_dtype
+from embstore.sources.packing import packed_binary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from embstore.words import PackedWords
+
+WORD_COLUMN = "word"
+PARQUET_MAGIC = b"PAR1"
+IPC_MAGIC = b"ARROW1"
+_BUFFER_BYTES = 1 << 20
+
+
+class ArrowSource(Source):
+    """Rows of Parquet or Arrow IPC files; a `embstore.sources.Source`.
+
+    Parameters
+    ----------
+    path : Path
+        What to call the source: the file, or the directory.
+    files : sequence of Path
+        The files, all of one schema.
+    column : str, optional
+        The column of rows; not needed if only one is of lists of numbers.
+    word_column : str, optional
+        The column of words; by default ``word``, if there is one of strings. ``""`` takes none.
+
+    Raises
+    ------
+    SourceError
+        If there is no such column, or the files cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        files: Sequence[Path],
+        *,
+        column: str | None = None,
+        word_column: str | None = None,
+    ) -> None:
+        self.name = str(path)
+        self._path = path
+        self._files = files
+        self.byte_count = sum(file.stat().st_size for file in files)
+        with _open(files[0]) as table:
+            self.format = table.format
+            schema = table.schema
+        self._column = self._choose_column(schema, column)
+        self._word_column = self._choose_words(schema, word_column)
+        list_type = schema.field(self._column).type
+        self.dtype = check_dtype(f"{self.name}: column {self._column!r}", _element_dtype(list_type))
+        self.row_shape = self._find_shape(list_type)
+        row_bytes = math.prod(self.row_shape) * self.dtype.itemsize
+        if row_bytes > layout.MAX_ROW_BYTES:
+            raise SourceError(
+                f"{self.name}: column {self._column!r} has rows of {row_bytes} bytes, more than "
+                f"the {layout.MAX_ROW_BYTES} that a store can hold"
+            )
+        self.row_count = self._count()
+
+    def describe(self) -> dict[str, Any]:
+        """Return file name, format, columns and size."""
+        return {
+            "file": self._path.name,
+            "format": self.format,
+            "column": self._column,
+            "word_column": self._word_column,
+            "bytes": self.byte_count,
+        }
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the rows of all files.
+
+        Raises
+        ------
+        SourceError
+            For a row that is null, or of another length than the first; it names the row.
+        """
+        done = bytes_done = 0
+        size = batch_rows(self.row_shape, self.dtype)
+        for file in self._files:
+            rows_before = done
+            for batch in self._read(file, size):
+                rows = self._rows(batch.column(self._column), done)
+                words = None
+                if self._word_column is not None:
+                    words = self._words(batch.column(self._word_column), done)
+                first = done
+                done += len(rows)
+                guess = (done - rows_before) * math.prod(self.row_shape) * self.dtype.itemsize
+                now = bytes_done + min(guess, file.stat().st_size)
+                yield Batch(rows, words, first, now)
+            bytes_done += file.stat().st_size
+
+    def _read(self, file: Path, size: int) -> Iterator[pa.RecordBatch]:
+        """Yield the two columns of a file in batches of at most ``size`` rows."""
+        columns = [self._column]
+        if self._word_column is not None:
+            columns.append(self._word_column)
+        with _open(file) as table:
+            missing = [name for name in columns if name not in table.schema.names]
+            if missing:
+                raise SourceError(
+                    f"{file} has no column {missing[0]!r}, which {self._files[0]} has; it has: "
+                    f"{', '.join(table.schema.names)}"
+                )
+            try:
+                for batch in table.batches(size, columns):
+                    for start in range(0, batch.num_rows, size):
+                        yield batch.slice(start, size)
+            except (pa.ArrowInvalid, OSError) as error:
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise
+                raise SourceError(
+                    f"{file} cannot be read as {table.format}: {error}; is the download complete?"
+                ) from error
+
+    def _rows(self, column: pa.Array, first: int) -> NDArray[Any]:
+        """Return lists as rows."""
+        self._refuse_nulls(column, self._column, first)
+        if isinstance(column, pa.ExtensionArray):
+            column = column.storage
+        length = math.prod(self.row_shape)
+        if not pa.types.is_fixed_size_list(column.type):
+            lengths = np.diff(column.offsets.to_numpy())
+            wrong = np.flatnonzero(lengths != length)
+            if wrong.size:
+                raise SourceError(
+                    f"{self.place(first + int(wrong[0]))}: expected {length} values, as in the "
+                    f"first row, found {lengths[wrong[0]]}; mend or remove the row"
+                )
+        elif column.type.list_size != length:
+            raise SourceError(
+                f"{self.place(first)}: expected {length} values, as in the first file, found "
+                f"{column.type.list_size}"
+            )
+        values = column.flatten()
+        if values.null_count:
+            place = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
+            raise SourceError(
+                f"{self.place(first + place // length)}: value {place % length + 1} is null; mend "
+                "or remove the row"
+            )
+        rows: NDArray[Any] = values.to_numpy(zero_copy_only=False)
+        return rows.astype(self.dtype, copy=False).reshape(len(column), *self.row_shape)
+
+    def _words(self, column: pa.Array, first: int) -> PackedWords:
+        assert self._word_column is not None
+        self._refuse_nulls(column, self._word_column, first)
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        return packed_binary(
+            column.cast(pa.binary()),
+            "strict",
+            lambda row: self.place(first + row),
+        )
+
+    def _refuse_nulls(self, column: pa.Array, name: str, first: int) -> None:
+        if column.null_count:
+            row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
+            raise SourceError(
+                f"{self.place(first + row)}: column {name!r} is null; mend or remove the row"
+            )
+
+    def _choose_column(self, schema: pa.Schema, name: str | None) -> str:
+        lists = [field.name for field in schema if _element_dtype(field.type) is not None]
+        listing = ", ".join(f"{field.name}: {field.type}" for field in schema)
+        if name is None and len(lists) != 1:
+            raise SourceError(
+                f"{self.name} has {len(lists)} columns of lists of numbers; name the one with the "
+                f"rows (column=, or --column on the command line): {listing}"
+            )
+        if name is not None and name not in lists:
+            raise SourceError(
+                f"{self.name} has no column {name!r} of lists of numbers; it has: {listing}"
+            )
+        return lists[0] if name is None else name
+
+    def _choose_words(self, schema: pa.Schema, name: str | None) -> str | None:
+        strings = [field.name for field in schema if _is_string(field.type)]
+        if name is None:
+            return WORD_COLUMN if WORD_COLUMN in strings else None
+        if name == "":
+            return None
+        if name not in strings:
+            raise SourceError(
+                f"{self.name} has no column {name!r} of strings; it has: "
+                f"{', '.join(f'{field.name}: {field.type}' for field in schema)}"
+            )
+        return name
+
+    def _find_shape(self, list_type: pa.DataType) -> tuple[int, ...]:
+        """Return the shape of a row, from the type or from the first row."""
+        if isinstance(list_type, pa.FixedShapeTensorType):
+            if list_type.permutation not in (None, sorted(list_type.permutation)):
+                raise SourceError(f"{self.name}: column {self._column!r} has permuted axes")
+            return tuple(list_type.shape)
+        if pa.types.is_fixed_size_list(list_type):
+            return (list_type.list_size,)
+        for file in self._files:
+            for batch in self._read(file, 1):
+                column = batch.column(self._column)
+                self._refuse_nulls(column, self._column, 0)
+                return (len(column.flatten()),)
+        raise SourceError(f"{self.name} has no rows, so nobody knows how long one is")
+
+    def _count(self) -> int | None:
+        counts = []
+        for file in self._files:
+            with _open(file) as table:
+                counts.append(table.row_count)
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None
+
+
+class _Parquet:
+    """A Parquet file that is open."""
+
+    format = "parquet"
+
+    def __init__(self, path: Path) -> None:
+        # With pre_buffer, a whole row group would be read at once.
+        self._file = parquet.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+        self.schema = self._file.schema_arrow
+        self.row_count: int | None = self._file.metadata.num_rows
+
+    def batches(self, size: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        yield from self._file.iter_batches(size, columns=columns, use_threads=False)
+
+
+class _Ipc:
+    """An Arrow IPC file or stream that is open; mapped, so that a large batch is not read whole."""
+
+    def __init__(self, path: Path, *, is_stream: bool) -> None:
+        self.format = "arrow-stream" if is_stream else "arrow"
+        self._map = pa.memory_map(str(path))
+        self._reader = (ipc.open_stream if is_stream else ipc.open_file)(self._map)
+        self.schema = self._reader.schema
+        self.row_count: int | None = None
+
+    def batches(self, size: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        if self.format == "arrow-stream":
+            batches = iter(self._reader)
+        else:
+            numbers = range(self._reader.num_record_batches)
+            batches = (self._reader.get_batch(number) for number in numbers)
+        for batch in batches:
+            selected = batch.select(columns)
+            selected.validate(full=True)  # Offsets that lead out of the file, for one.
+            yield selected
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[_Parquet | _Ipc]:
+    """Open a file as what its first bytes say it is."""
+    with path.open("rb") as file:
+        magic = file.read(6)
+    try:
+        if magic.startswith(PARQUET_MAGIC):
+            table: _Parquet | _Ipc = _Parquet(path)
+        else:
+            table = _Ipc(path, is_stream=magic != IPC_MAGIC)
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise SourceError(
+            f"{path} is not a readable Parquet or Arrow file: {error}; is the download complete?"
+        ) from error
+    yield table
+
+
+def _element_dtype(list_type: pa.DataType) -> Any:
+    """Return the dtype of the numbers in a type of lists; None for any other type."""
+    if isinstance(list_type, pa.FixedShapeTensorType):
+        list_type = list_type.storage_type
+    types = pa.types
+    if not (
+        types.is_list(list_type)
+        or types.is_large_list(list_type)
+        or types.is_fixed_size_list(list_type)
+    ):
+        return None
+    value = list_type.value_type
+    if not (types.is_integer(value) or types.is_floating(value)):
+        return None
+    return np.dtype(value.to_pandas_dtype())
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

@@ -1,0 +1,111 @@
+r"""Which words do rows have that come without? Those of a list, or of a text file, one a line.
+
+A file is UTF-8; its lines end at ``\n`` and nowhere else, or at ``\r\n``. An empty line is the
+empty word. The file is read along with the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from embstore.errors import SourceError
+from embstore.sources.blocks import TextFile
+from embstore.sources.packing import packed_binary
+from embstore.words import encode, pack_encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from embstore.words import PackedWords
+
+Words = str | Path | Iterable[str]
+
+
+class WordList:
+    """Words that belong to rows from elsewhere.
+
+    Parameters
+    ----------
+    words : str, Path, or iterable of str
+        A text file of one word a line, which may be compressed, or the words.
+    """
+
+    def __init__(self, words: Words) -> None:
+        self._file = TextFile(Path(words)) if isinstance(words, str | Path) else None
+        self._words = [] if isinstance(words, str | Path) else list(words)
+        self.name = "words" if self._file is None else self._file.name
+
+    def check_count(self, row_count: int, rows_name: str) -> None:
+        """Raise if there are more or fewer words than rows.
+
+        Raises
+        ------
+        SourceError
+            It names both.
+        """
+        count = self._count(row_count)
+        if count != row_count:
+            many = f"more than {row_count}" if count > row_count else f"{count}"
+            raise SourceError(
+                f"{self.name} has {many} words, but {rows_name} has {row_count} rows; each row "
+                "needs its word, one a line"
+            )
+
+    def reader(self) -> WordReader:
+        """Return a reader that begins with the first word."""
+        return WordReader(self._encoded() if self._file is None else self._lines(self._file))
+
+    def _count(self, enough: int) -> int:
+        """Count the words, or some more than ``enough``."""
+        if self._file is None:
+            return len(self._words)
+        count = 0
+        for block in self._file.blocks(empty_lines="keep"):
+            count += block.data.count(b"\n") + (not block.data.endswith(b"\n"))
+            if count > enough:
+                break
+        return count
+
+    def _encoded(self) -> Iterator[list[bytes]]:
+        try:
+            yield encode(self._words)
+        except UnicodeEncodeError as error:
+            raise SourceError(f"the word {error.object!r} has no UTF-8: {error.reason}") from error
+
+    def _lines(self, file: TextFile) -> Iterator[list[bytes]]:
+        for block in file.blocks(empty_lines="keep"):
+            lines = block.data.removesuffix(b"\n").split(b"\n")
+            lines = [line.removesuffix(b"\r") for line in lines]
+            first = block.first_line
+            column = pa.array(lines, pa.binary())
+            yield packed_binary(
+                column, "strict", lambda row, first=first: f"{file.name}:{first + row}"
+            ).encoded()
+
+
+class WordReader:
+    """Words in order, so many at a time as there are rows.
+
+    Parameters
+    ----------
+    lists : iterator of list of bytes
+        The words, encoded.
+    """
+
+    def __init__(self, lists: Iterator[list[bytes]]) -> None:
+        self._lists = lists
+        self._words: list[bytes] = []
+        self._next = 0
+
+    def take(self, count: int) -> PackedWords:
+        """Return the next ``count`` words."""
+        while len(self._words) - self._next < count:
+            self._words = self._words[self._next :] + next(self._lists)
+            self._next = 0
+        taken = self._words[self._next : self._next + count]
+        self._next += count
+        return pack_encoded(taken)
