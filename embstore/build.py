@@ -14,55 +14,52 @@ from embstore.writer import DEFAULT_MEMORY_LIMIT, OnDuplicate, StoreWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Unpack
 
     from numpy.typing import DTypeLike
 
     from embstore.partitions import Strategy
-    from embstore.sources import EncodingErrors, Source, TextFormat
+    from embstore.sources import Source, SourceOptions
     from embstore.store import EmbeddingStore
 
 
 def build(
-    source: str | Path,
+    source: Any,
     path: str | Path,
     *,
     partitions: int = 1,
     strategy: Strategy = "mod",
     dtype: DTypeLike | None = None,
-    format: TextFormat = "auto",
-    member: str | None = None,
-    encoding_errors: EncodingErrors = "strict",
     on_duplicate: OnDuplicate = "first",
     unk: str | None = None,
     overwrite: bool = False,
     memory_limit: int = DEFAULT_MEMORY_LIMIT,
     progress: Callable[[int, int], None] | None = None,
+    **options: Unpack[SourceOptions],
 ) -> EmbeddingStore:
-    r"""Build a store from a text file of vectors.
+    r"""Build a store from a file of vectors, or from an object that has them.
 
-    Memory for rows stays bounded whatever the size of the file; words take some 40 bytes each,
+    Memory for rows stays bounded whatever the size of the input; words take some 40 bytes each,
     besides their text, until the store is written. An error leaves nothing behind, and what was at
     ``path`` as it was.
 
     Parameters
     ----------
-    source : str or Path
-        A GloVe, word2vec or fastText text file; may be ``.gz``, ``.bz2``, ``.xz`` or ``.zip``.
+    source : str, path, or object
+        GloVe, word2vec or fastText text, or word2vec's binary format, each also as ``.gz``,
+        ``.bz2``, ``.xz`` or ``.zip``; a ``.npy`` or a directory of them, an ``.npz``; safetensors;
+        Parquet or Arrow files or a directory of them. Or an array, a ``{word: vector}`` mapping, an
+        iterable of ``(word, vector)`` or of arrays of rows, a gensim ``KeyedVectors``, a torch
+        tensor, a list of partitions.
     path : str or Path
         Where the store will be.
     partitions : int
         Number of partitions.
     strategy : {"mod", "div"}
-        How ids are dealt out to partitions. ``div`` needs the number of rows first, so a file
-        without a header is read twice.
+        How ids are dealt out to partitions. ``div`` needs the number of rows first, so text
+        without a header is read twice, and an iterator is refused.
     dtype : dtype, optional
-        What to store, float32 by default.
-    format : {"auto", "glove", "word2vec"}
-        Without or with a header line ``rows dimension``; ``"auto"`` looks at the first two lines.
-    member : str, optional
-        The member of a ``.zip`` that has several.
-    encoding_errors : {"strict", "replace", "ignore"}
-        What to do with words that are not UTF-8.
+        What to store; by default what the source has, float32 for text.
     on_duplicate : {"first", "error"}
         Keep a word's first row and count the others, or raise.
     unk : str, optional
@@ -73,7 +70,31 @@ def build(
     memory_limit : int
         Bytes that the partitions' buffers may take.
     progress : callable, optional
-        Told the bytes of input done, and all of them.
+        Told the bytes of input done, and all of them (0 if unknown).
+    format : str, optional
+        What a file is: ``"glove"`` or ``"word2vec"`` (text without or with a header line ``rows
+        dimension``), ``"word2vec-binary"``, ``"npy"``, ``"npz"``, ``"safetensors"``,
+        ``"parquet"``, ``"arrow"``; ``"auto"``, the default, looks into the file.
+    limit : int, optional
+        Take only the first so many rows, and do not read the others.
+    words : str, path, or iterable of str, optional
+        The words of the rows of an array: a text file of one word a line, or the words.
+    member : str, optional
+        The member of a ``.zip`` or ``.npz`` that has several.
+    tensor : str, optional
+        The tensor of a safetensors file that has several.
+    column, word_column : str, optional
+        The columns of a Parquet or Arrow file with the rows and with their words. By default the
+        only one of lists of numbers, and the one called ``word``, if there is one; ``""`` for no
+        words.
+    dimension : int, optional
+        Numbers in a vector of a text file. Where it is not given, a word that ends in a number
+        behind a space (``route 66``) is refused, because its line looks like a longer vector.
+    encoding_errors : {"strict", "replace", "ignore"}, optional
+        What to do with words of text or of word2vec's binary format that are not UTF-8.
+    partition_strategy : {"mod", "div"}, optional
+        How the ids of ``source``, a list of arrays, were dealt out to them, as
+        `embstore.embedding_lookup` takes it. Without it, the arrays follow each other.
 
     Returns
     -------
@@ -85,7 +106,10 @@ def build(
     Raises
     ------
     SourceError
-        For input that cannot be stored, with file and line.
+        For input that cannot be stored, with file and line or row; for an option that does not go
+        with it.
+    TypeError
+        If the source is an object that no rows can be got from.
     StoreExistsError, StoreBusyError, StoreNotFoundError
         If the target is taken, being written to, or in a directory that does not exist.
 
@@ -97,19 +121,20 @@ def build(
     >>> store = embstore.build(folder / "tiny.txt", folder / "tiny.embstore")
     >>> store["like"]
     array([0.3, 0.4], dtype=float32)
+
+    >>> store = embstore.build({"the": [0.1, 0.2], "like": [0.3, 0.4]}, folder / "more.embstore")
+    >>> store["like"]
+    array([0.3, 0.4])
     """
     # Imported here because looking rows up must not wait for pyarrow.
-    from embstore.sources.text import TextSource  # noqa: PLC0415
+    from embstore.sources.choose import open_source  # noqa: PLC0415
 
     # Counting the lines of a large file takes a while: don't, if it is in vain.
     check_target(Path(path).absolute(), overwrite=overwrite)
-    stored = np.dtype(np.float32 if dtype is None else dtype)
-    text = TextSource(
-        source, format=format, member=member, dtype=stored, encoding_errors=encoding_errors
-    )
+    opened = open_source(source, dtype=dtype, **options)
     settings: dict[str, Any] = {
-        "row_shape": text.row_shape,
-        "dtype": stored,
+        "row_shape": opened.row_shape,
+        "dtype": opened.dtype if dtype is None else dtype,
         "partitions": partitions,
         "strategy": strategy,
         "overwrite": overwrite,
@@ -118,15 +143,15 @@ def build(
         "memory_limit": memory_limit,
     }
     if strategy == "div":
-        settings["rows"] = text.count_rows()
+        settings["rows"] = opened.count_rows()
         try:
-            _copy(text, StoreWriter(path, **settings), progress)
+            _copy(opened, StoreWriter(path, **settings), progress)
         except _DuplicatesFoundError as found:
             # The boundaries of `div` follow from the number of distinct words, known only now.
             settings["rows"] -= found.count
-            _copy(text, StoreWriter(path, **settings), progress)
+            _copy(opened, StoreWriter(path, **settings), progress)
     else:
-        _copy(text, StoreWriter(path, estimated_rows=text.row_estimate, **settings), progress)
+        _copy(opened, StoreWriter(path, estimated_rows=opened.row_estimate, **settings), progress)
     return open_store(path)
 
 

@@ -12,7 +12,7 @@ from embstore.cli.arguments import JsonOption
 from embstore.cli.console import print_facts, progress_bar, warn
 from embstore.cli.info import store_facts
 from embstore.partitions import Strategy
-from embstore.sources import EncodingErrors, TextFormat
+from embstore.sources import EncodingErrors, Format
 from embstore.writer import OnDuplicate
 
 
@@ -20,23 +20,48 @@ def build(
     source: Annotated[
         Path,
         typer.Argument(
-            help="GloVe, word2vec or fastText text; may be .gz, .bz2, .xz, .zip.",
+            help="GloVe, word2vec or fastText text, or word2vec binary, also .gz, .bz2, .xz, .zip; "
+            ".npy, .npz, .safetensors, Parquet, Arrow; or a directory of the last four.",
             show_default=False,
         ),
     ],
     store: Annotated[Path, typer.Argument(help="Where the store will be.", show_default=False)],
     partitions: Annotated[int, typer.Option(min=1, help="Number of partitions.")] = 1,
     strategy: Annotated[Strategy, typer.Option(help="How ids are dealt out.")] = "mod",
-    dtype: Annotated[str, typer.Option(help="What to store.")] = "float32",
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="What to store; by default what the source has, float32 for text."),
+    ] = None,
     format: Annotated[
-        TextFormat, typer.Option(help="Without (glove) or with (word2vec) a header line.")
+        Format,
+        typer.Option(help="What the source is; glove is text without a header, word2vec with."),
     ] = "auto",
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only the first rows.")] = None,
+    words: Annotated[
+        Path | None, typer.Option(help="The words of an array's rows: a text file, one a line.")
+    ] = None,
     member: Annotated[
-        str | None, typer.Option(help="The member of a .zip that has several.")
+        str | None, typer.Option(help="The member of a .zip or .npz that has several.")
+    ] = None,
+    tensor: Annotated[
+        str | None, typer.Option(help="The tensor of a safetensors file that has several.")
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option(help="The column with the rows; by default the only one of lists.")
+    ] = None,
+    word_column: Annotated[
+        str | None, typer.Option(help="The column with the words; by default 'word', if there.")
+    ] = None,
+    dimension: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Numbers in a line; allows words that end in a number, as 'route 66'."
+        ),
     ] = None,
     encoding_errors: Annotated[
-        EncodingErrors, typer.Option(help="What to do with words that are not UTF-8.")
-    ] = "strict",
+        EncodingErrors | None,
+        typer.Option(help="What to do with words that are not UTF-8; strict if not given."),
+    ] = None,
     on_duplicate: Annotated[
         OnDuplicate, typer.Option(help="Keep a word's first row, or stop.")
     ] = "first",
@@ -50,14 +75,16 @@ def build(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a store.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Build a store from a text file of vectors.
+    """Build a store from a file of vectors.
 
     \b
-    Example:
+    Examples:
       embstore build glove.6B.300d.txt glove.embstore --partitions 4
+      embstore build model.safetensors model.embstore --tensor embed.weight --words vocab.txt
+      embstore build vectors.parquet vectors.embstore --column embedding --word-column title
     """
     try:
-        stored = np.dtype(dtype)
+        stored = None if dtype is None else np.dtype(dtype)
     except TypeError as error:
         raise typer.BadParameter(f"{dtype!r} is not a dtype", param_hint="--dtype") from error
     begin = time.perf_counter()
@@ -69,7 +96,13 @@ def build(
             strategy=strategy,
             dtype=stored,
             format=format,
+            limit=limit,
+            words=words,
             member=member,
+            tensor=tensor,
+            column=column,
+            word_column=word_column,
+            dimension=dimension,
             encoding_errors=encoding_errors,
             on_duplicate=on_duplicate,
             unk=unk,
@@ -84,7 +117,7 @@ def build(
         "input_mb_per_second": round(read_bytes / seconds / 1e6),
     }
     print_facts(facts, as_json=as_json)
-    if built.source["unterminated"]:
+    if built.source.get("unterminated"):
         warn(f"the last line of {source} has no newline: make sure that the file was not cut")
     if count := built.source["duplicate_count"]:
         warn(f"rows dropped because their word came before: {count}")

@@ -21,6 +21,7 @@ from embstore import layout
 from embstore.errors import SourceError
 from embstore.sources import Batch, Source, batch_rows
 from embstore.sources.arrays import check_dtype
+from embstore.sources.files import natural_order
 from embstore.sources.packing import packed_binary
 
 if TYPE_CHECKING:
@@ -34,7 +35,23 @@ if TYPE_CHECKING:
 WORD_COLUMN = "word"
 PARQUET_MAGIC = b"PAR1"
 IPC_MAGIC = b"ARROW1"
+SUFFIXES = (".parquet", ".arrow", ".arrows", ".feather", ".ipc")
 _BUFFER_BYTES = 1 << 20
+
+
+def open_arrow(
+    path: Path, *, column: str | None = None, word_column: str | None = None
+) -> ArrowSource:
+    """Return the rows of a Parquet or Arrow IPC file, or of a directory of them.
+
+    See `ArrowSource` for the parameters and errors.
+    """
+    files = [path]
+    if path.is_dir():
+        files = natural_order(file for file in path.iterdir() if file.suffix in SUFFIXES)
+        if not files:
+            raise SourceError(f"{path} has no files that end in {', '.join(SUFFIXES)}")
+    return ArrowSource(path, files, column=column, word_column=word_column)
 
 
 class ArrowSource(Source):

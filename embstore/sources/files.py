@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import re
 import zipfile
 import zlib
 from contextlib import contextmanager
@@ -14,8 +15,11 @@ from typing import IO, TYPE_CHECKING, Any
 from embstore.errors import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+
+COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zip")
 
 
 class InputFile:
@@ -145,3 +149,13 @@ class Stream:
                 f"{self.file.name}: cannot be decompressed as {self.file.suffix}: {error}; "
                 "is the download complete, and the suffix the right one?"
             ) from error
+
+
+def natural_order(paths: Iterable[Path]) -> list[Path]:
+    """Sort paths so that numbers in their names count: ``part-2`` comes before ``part-10``."""
+
+    def key(path: Path) -> list[tuple[int, str]]:
+        pieces = re.split(r"(\d+)", path.name)
+        return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in pieces]
+
+    return sorted(paths, key=key)

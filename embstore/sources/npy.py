@@ -7,7 +7,6 @@ member of an ``.npz`` is read as a stream, which takes C order. Pickles are neve
 from __future__ import annotations
 
 import math
-import re
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 
 from embstore.errors import SourceError
 from embstore.sources.arrays import ArraySource, check_dtype
+from embstore.sources.files import natural_order
 from embstore.sources.mapped_file import MappedArray
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def open_npy(path: Path, *, words: Words | None = None) -> ArraySource:
     """
     paths = [path]
     if path.is_dir():
-        paths = sorted(path.glob("*.npy"), key=_natural)
+        paths = natural_order(path.glob("*.npy"))
         if not paths:
             raise SourceError(f"{path} has no .npy files; expected at least one")
     return ArraySource(
@@ -216,9 +216,3 @@ def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
     name_bytes = int.from_bytes(header[26:28], "little")
     extra_bytes = int.from_bytes(header[28:30], "little")
     return info.header_offset + _LOCAL_HEADER_BYTES + name_bytes + extra_bytes
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Return a key that sorts numbers in names by their value."""
-    pieces = re.split(r"(\d+)", path.name)
-    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in pieces]

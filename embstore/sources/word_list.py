@@ -80,11 +80,11 @@ class WordList:
         for block in file.blocks(empty_lines="keep"):
             lines = block.data.removesuffix(b"\n").split(b"\n")
             lines = [line.removesuffix(b"\r") for line in lines]
-            first = block.first_line
-            column = pa.array(lines, pa.binary())
-            yield packed_binary(
-                column, "strict", lambda row, first=first: f"{file.name}:{first + row}"
-            ).encoded()
+
+            def place(row: int, first: int = block.first_line) -> str:
+                return f"{file.name}:{first + row}"
+
+            yield packed_binary(pa.array(lines, pa.binary()), "strict", place).encoded()
 
 
 class WordReader:

@@ -1,0 +1,240 @@
+"""Which source reads this? A path is looked into, an object is told by what it is.
+
+1. A directory is what its files' suffixes say.
+2. A file is what its first bytes say, whatever its suffix; what begins like no other format is
+   text.
+3. ``format=`` overrules both.
+
+Each format takes some options; one that it does not take is refused by name.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from embstore.errors import SourceError
+from embstore.sources import Format, SourceOptions
+from embstore.sources.arrow import IPC_MAGIC, PARQUET_MAGIC, open_arrow
+from embstore.sources.files import COMPRESSED_SUFFIXES, InputFile
+from embstore.sources.limit import Limited
+from embstore.sources.npy import open_npy, open_npz
+from embstore.sources.objects import open_object
+from embstore.sources.safetensors import MAX_HEADER_BYTES, open_safetensors
+from embstore.sources.text import TextSource
+from embstore.sources.word2vec_binary import Word2VecBinarySource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Unpack
+
+    from numpy.typing import DTypeLike
+
+    from embstore.sources import Source
+
+_LOOKED_AT_BYTES = 64 << 10
+_BINARY_HEADER = re.compile(rb"\d{1,18}[ \t]+(\d{1,9})[ \t\r]*\n")
+_CONTROLS = frozenset(range(32)) - frozenset(b"\t\r\n")
+_PICKLE = (
+    "a pickle, which could run any code when it is loaded; load it with the library that wrote it "
+    "(gensim, torch) and pass the object"
+)
+# What files that are not read begin with, and what can be done with them.
+_NOT_READ = {
+    (793712314).to_bytes(4, "little"): "a fastText model; use the .vec file that fastText writes "
+    "beside it",
+    b"\x89HDF": "an HDF5 file; open it with h5py and pass the data set",
+    **{b"\x80" + bytes([protocol]): _PICKLE for protocol in range(2, 6)},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """What reads a format.
+
+    Attributes
+    ----------
+    open : callable
+        Makes the source of a path and options.
+    options : tuple of str
+        The options it takes, besides ``format`` and ``limit``.
+    """
+
+    open: Callable[..., Source]
+    options: tuple[str, ...]
+
+
+_TEXT = _Reader(TextSource, ("member", "encoding_errors", "dimension"))
+_ARROW = _Reader(open_arrow, ("column", "word_column"))
+_READERS = {
+    "glove": _TEXT,
+    "word2vec": _TEXT,
+    "text": _TEXT,
+    "word2vec-binary": _Reader(Word2VecBinarySource, ("member", "encoding_errors")),
+    "npy": _Reader(open_npy, ("words",)),
+    "npz": _Reader(open_npz, ("member", "words")),
+    "safetensors": _Reader(open_safetensors, ("tensor", "words")),
+    "parquet": _ARROW,
+    "arrow": _ARROW,
+}
+_OBJECTS = _Reader(open_object, ("words", "partition_strategy"))
+_IN_DIRECTORIES = {
+    "safetensors": ("*.safetensors", "*.safetensors.index.json"),
+    "npy": ("*.npy",),
+    "parquet": ("*.parquet",),
+    "arrow": ("*.arrow", "*.arrows", "*.feather", "*.ipc"),
+}
+
+
+def open_source(
+    source: Any, *, dtype: DTypeLike | None = None, **options: Unpack[SourceOptions]
+) -> Source:
+    """Return the source that reads a path or an object.
+
+    Parameters
+    ----------
+    source : str, path, or object
+        What `embstore.build` takes.
+    dtype : dtype, optional
+        What will be stored; the numbers of text are parsed as this.
+    **options
+        See `embstore.sources.SourceOptions`; None stands for not given.
+
+    Raises
+    ------
+    SourceError
+        If there is no such file, nothing reads it, or it does not take an option.
+    TypeError
+        If nothing reads an object of this type.
+    ValueError
+        If an option is none that exists.
+    """
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    format = given.pop("format", "auto")
+    limit = given.pop("limit", None)
+    if format not in get_args(Format):
+        raise ValueError(f"format must be one of {', '.join(get_args(Format))}, not {format!r}")
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be 1 or more, not {limit}")
+    if not isinstance(source, str | os.PathLike):
+        if format != "auto":
+            raise SourceError(f"format={format!r} goes with a path, not {type(source).__name__}")
+        _check_options(f"a {type(source).__name__}", _OBJECTS, given)
+        return _limited(open_object(source, limit=limit, **given), limit)
+    path = Path(source)
+    if not path.exists():
+        raise SourceError(f"no such file: {path}")
+    if path.is_dir():
+        found = _format_of_directory(path) if format == "auto" else format
+    else:
+        found = _format_of_file(path, format, given.get("member"))
+    reader = _READERS[found]
+    _check_options(f"{path}, read as {found},", reader, given)
+    if reader is _TEXT:
+        if format != "auto":
+            given["format"] = format
+        if dtype is not None:
+            given["dtype"] = dtype
+        return TextSource(path, limit=limit, **given)
+    return _limited(reader.open(path, **given), limit)
+
+
+def _limited(source: Source, limit: int | None) -> Source:
+    return source if limit is None else Limited(source, limit)
+
+
+def _check_options(what: str, reader: _Reader, given: dict[str, Any]) -> None:
+    unfit = [name for name in given if name not in reader.options]
+    if unfit:
+        listing = ", ".join(f"{name}=" for name in (*reader.options, "limit"))
+        raise SourceError(f"{what} does not take {unfit[0]}=; it takes {listing}")
+
+
+def _format_of_directory(path: Path) -> str:
+    found = [
+        format
+        for format, patterns in _IN_DIRECTORIES.items()
+        if any(next(path.glob(pattern), None) for pattern in patterns)
+    ]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise SourceError(
+            f"{path} is not a file, nor a directory of .npy, .safetensors, .parquet or .arrow files"
+        )
+    raise SourceError(f"{path} has files of several formats: {', '.join(found)}; give format=")
+
+
+def _format_of_file(path: Path, format: str, member: str | None) -> str:
+    """Return the format to read a file as; "text" for one of the text formats."""
+    if path.name.endswith(".index.json") and format in ("auto", "safetensors"):
+        return "safetensors"
+    with path.open("rb") as file:
+        is_zip = file.read(4) == b"PK\x03\x04"
+    if is_zip and path.suffix.lower() != ".zip":
+        return _format_of_archive(path, format)
+    if format == "npz":
+        return format
+    input_file = InputFile(path, member)
+    with input_file.open() as stream:
+        start = stream.read(_LOOKED_AT_BYTES)
+    for magic, what in _NOT_READ.items():
+        if start.startswith(magic):
+            raise SourceError(f"{path} is {what}")
+    found = _format_of_bytes(start, path) if format == "auto" else format
+    binary = found not in ("text", "glove", "word2vec", "word2vec-binary")
+    if binary and input_file.suffix in COMPRESSED_SUFFIXES:
+        raise SourceError(f"{path} is a compressed {found} file; decompress it first")
+    return found
+
+
+def _format_of_archive(path: Path, format: str) -> str:
+    """Return the format of a zip archive that isn't called so."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        return "npz"  # Which says what is wrong with it.
+    if any(name.endswith(".pkl") for name in names):
+        raise SourceError(f"{path} is {_PICKLE}")
+    if format not in ("auto", "npz") or not any(name.endswith(".npy") for name in names):
+        raise SourceError(
+            f"{path} is a zip archive; if it holds a text file, let its name end in .zip"
+        )
+    return "npz"
+
+
+def _format_of_bytes(start: bytes, path: Path) -> str:
+    """Return the format of a file that begins so."""
+    if start.startswith(b"\x93NUMPY"):
+        return "npy"
+    if start.startswith(PARQUET_MAGIC):
+        return "parquet"
+    if start.startswith((IPC_MAGIC, b"\xff\xff\xff\xff")):
+        return "arrow"
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= MAX_HEADER_BYTES:
+        return "safetensors"
+    return "word2vec-binary" if _is_word2vec_binary(start, path) else "text"
+
+
+def _is_word2vec_binary(start: bytes, path: Path) -> bool:
+    """Say whether bytes, and not digits, follow the header and the first word."""
+    header = _BINARY_HEADER.match(start)
+    if header is None:
+        return False
+    _, space, rest = start[header.end() :].partition(b" ")
+    vector = rest[: int(header[1]) * 4]
+    if not space or not vector:
+        return False
+    if not _CONTROLS.isdisjoint(vector):
+        return True
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(vector)
+    except UnicodeDecodeError:
+        return True
+    return ".bin" in path.suffixes

@@ -1,0 +1,222 @@
+"""Rows that a program produces: pairs of word and vector, or blocks of rows.
+
+The first item tells which of the two an iterable holds, the shape of a row, and the dtype. An
+iterator can be read only once, so it cannot be counted, nor read again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embstore import layout
+from embstore.errors import SourceError
+from embstore.sources import Batch, Source, batch_rows
+from embstore.sources.arrays import check_dtype
+from embstore.words import PackedWords, pack
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ITEMS = (
+    "(word, vector), arrays of rows of shape (n, ...), or (words, array of rows); for single rows "
+    "without words, yield row[None]"
+)
+
+
+class IterableSource(Source):
+    """Rows of a mapping or an iterable; a `embstore.sources.Source`.
+
+    Parameters
+    ----------
+    items : mapping or iterable
+        ``{word: vector}``, or an iterable of ``(word, vector)``, of arrays of rows, or of
+        ``(words, array of rows)``.
+    limit : int, optional
+        Take only the first so many rows, and no more items than that needs.
+
+    Raises
+    ------
+    SourceError
+        If there are no items.
+    TypeError
+        If the first item is none of these.
+    """
+
+    def __init__(
+        self, items: Mapping[str, Any] | Iterable[Any], *, limit: int | None = None
+    ) -> None:
+        self.name = type(items).__name__
+        if isinstance(items, Mapping):
+            items = items.items()
+        iterator = iter(items)
+        self._once = iterator is items
+        first = next(iterator, None)
+        if first is None:
+            raise SourceError(f"the {self.name} is empty, so nobody knows what its rows look like")
+        self._items = chain([first], iterator) if self._once else items
+        self._begun = False
+        self._limit = limit
+        self._in_pairs = _is_pair(first)
+        row = self._look_at(first)
+        self.dtype = check_dtype(self.place(0), row.dtype)
+        self.row_shape = row.shape
+        self._row_bytes = math.prod(row.shape) * row.dtype.itemsize
+        if self._row_bytes > layout.MAX_ROW_BYTES:
+            raise SourceError(
+                f"{self.place(0)}: a row takes {self._row_bytes} bytes, more than the "
+                f"{layout.MAX_ROW_BYTES} that a store can hold"
+            )
+        self.row_count = self._count(items)
+        self.byte_count = (self.row_count or 0) * self._row_bytes
+
+    def describe(self) -> dict[str, Any]:
+        """Return the iterable's type, and the size of its rows."""
+        return {"format": self.name, "bytes": self.byte_count}
+
+    def count_rows(self) -> int:
+        """Return the number of rows.
+
+        Raises
+        ------
+        SourceError
+            For an iterator, which can be read only once.
+        """
+        if self._once:
+            raise SourceError(
+                f"the rows of a {self.name}, which can be read only once, cannot be counted before "
+                'they are written, as strategy="div" needs; pass a list, or use strategy="mod"'
+            )
+        return super().count_rows()
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the rows in order.
+
+        Raises
+        ------
+        SourceError
+            For an item unlike the first one, or an iterator that has been read.
+        """
+        if self._once and self._begun:
+            raise SourceError(f"a {self.name} can be read only once; pass a list to build again")
+        self._begun = True
+        done = 0
+        batches = self._pairs() if self._in_pairs else self._blocks()
+        for rows, words in batches:
+            first = done
+            done += len(rows)
+            yield Batch(rows, words, first, done * self._row_bytes)
+
+    def _pairs(self) -> Iterator[tuple[NDArray[Any], PackedWords]]:
+        items = islice(self._items, self._limit)
+        size = batch_rows(self.row_shape, self.dtype)
+        done = 0
+        while group := list(islice(items, size)):
+            for position, item in enumerate(group, done):
+                if not _is_pair(item):
+                    raise SourceError(
+                        f"{self.place(position)}: expected (word, vector), as the first item, "
+                        f"found {_kind(item)}"
+                    )
+            words = self._pack([word for word, _ in group], done)
+            yield self._stack([vector for _, vector in group], done), words
+            done += len(group)
+
+    def _stack(self, vectors: list[Any], first: int) -> NDArray[Any]:
+        try:
+            rows = np.array(vectors)
+        except ValueError:
+            rows = np.empty(0)  # The vectors differ in shape.
+        if rows.shape == (len(vectors), *self.row_shape):
+            check_dtype(self.place(first), rows.dtype)
+            return rows
+        for position, vector in enumerate(vectors, first):
+            if np.shape(vector) != self.row_shape:
+                raise SourceError(
+                    f"{self.place(position)}: expected a vector of shape {self.row_shape}, as the "
+                    f"first one, found {np.shape(vector)}"
+                )
+        raise SourceError(f"{self.place(first)}: the vectors are no numbers")
+
+    def _blocks(self) -> Iterator[tuple[NDArray[Any], PackedWords | None]]:
+        size = batch_rows(self.row_shape, self.dtype)
+        left = self._limit
+        done = 0
+        items = iter(self._items)
+        while left is None or left > 0:
+            if (item := next(items, None)) is None:
+                return
+            words, rows = _split_block(item)
+            if rows.ndim == 0 or rows.shape[1:] != self.row_shape:
+                expected = ", ".join(["n", *map(str, self.row_shape)])
+                raise SourceError(
+                    f"{self.place(done)}: expected an array of shape ({expected}), as the first "
+                    f"one, found {rows.shape}"
+                )
+            check_dtype(self.place(done), rows.dtype)
+            if words is not None and len(words) != len(rows):
+                raise SourceError(
+                    f"{self.place(done)}: a block has {len(words)} words, but {len(rows)} rows"
+                )
+            count = len(rows) if left is None else min(len(rows), left)
+            for start in range(0, count, size):
+                stop = min(start + size, count)
+                packed = None if words is None else self._pack(words[start:stop], done + start)
+                yield rows[start:stop], packed
+            done += count
+            left = None if left is None else left - count
+
+    def _pack(self, words: list[str], first: int) -> PackedWords:
+        try:
+            return pack(words)
+        except (UnicodeEncodeError, TypeError):
+            for position, word in enumerate(words, first):
+                try:
+                    pack([word])
+                except (UnicodeEncodeError, TypeError) as error:
+                    raise SourceError(
+                        f"{self.place(position)}: the word {word!r}: {error}"
+                    ) from error
+            raise
+
+    def _look_at(self, first: Any) -> NDArray[Any]:
+        """Return something like a row, from the first item."""
+        if self._in_pairs:
+            return np.asarray(first[1])
+        _, rows = _split_block(first)
+        if rows.ndim < 2:
+            raise TypeError(
+                f"the first item of the {self.name} is {_kind(first)}; expected items {ITEMS}"
+            )
+        return np.empty(rows.shape[1:], rows.dtype)
+
+    def _count(self, items: Any) -> int | None:
+        if self._in_pairs and isinstance(items, Sized):
+            count = len(items)
+        elif not self._in_pairs and isinstance(items, list | tuple):
+            count = sum(len(_split_block(item)[1]) for item in items)
+        else:
+            return None
+        return count if self._limit is None else min(count, self._limit)
+
+
+def _is_pair(item: Any) -> bool:
+    return isinstance(item, tuple | list) and len(item) == 2 and isinstance(item[0], str)
+
+
+def _split_block(item: Any) -> tuple[list[str] | None, NDArray[Any]]:
+    """Return the words, if it has some, and the rows of a block."""
+    if isinstance(item, tuple) and len(item) == 2:
+        words, rows = item
+        if isinstance(words, list | tuple | np.ndarray) and all(isinstance(w, str) for w in words):
+            return [str(word) for word in words], np.asarray(rows)
+    return None, np.asarray(item)
+
+
+def _kind(item: Any) -> str:
+    shape = getattr(item, "shape", None)
+    return type(item).__name__ + (f" of shape {tuple(shape)}" if shape is not None else "")
