@@ -72,6 +72,20 @@ def test_build_options_and_json(tmp_path: Path) -> None:
     assert "no newline" in done.stderr
 
 
+def test_build_takes_arrays_and_tables(tmp_path: Path) -> None:
+    np.savez(tmp_path / "t.npz", first=np.zeros((1, 2)), second=np.arange(8.0).reshape(4, 2))
+    (tmp_path / "w.txt").write_text("a\nb\nc\nroute 66\n")
+    options = ["--member", "second", "--words", tmp_path / "w.txt", "--limit", "3", "--json"]
+    facts = json.loads(run("build", tmp_path / "t.npz", tmp_path / "s", *options).stdout)
+    assert (facts["rows"], facts["dtype"], facts["words"]) == (3, "float64", 3)
+    done = run("build", tmp_path / "t.npz", tmp_path / "s2", "--tensor", "x", status=1)
+    assert "does not take tensor=" in done.stderr
+    (tmp_path / "t.txt").write_text("route 66 1 2\nb 3 4\n")
+    done = run("build", tmp_path / "t.txt", tmp_path / "s3", "--dimension", 2)
+    with embstore.open(tmp_path / "s3") as store:
+        assert store["route 66"].tolist() == [1, 2]
+
+
 def test_build_reports_duplicates(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("a 1\nb 2\na 3\n")
     assert "word came before: 1" in run("build", tmp_path / "t.txt", tmp_path / "s").stderr

@@ -27,6 +27,7 @@ from embstore.sources.npy import open_npy, open_npz
 from embstore.sources.objects import open_object
 from embstore.sources.safetensors import MAX_HEADER_BYTES, open_safetensors
 from embstore.sources.text import TextSource
+from embstore.sources.vectors import is_number
 from embstore.sources.word2vec_binary import Word2VecBinarySource
 
 if TYPE_CHECKING:
@@ -131,6 +132,8 @@ def open_source(
         raise SourceError(f"no such file: {path}")
     if path.is_dir():
         found = _format_of_directory(path) if format == "auto" else format
+        if found not in _IN_DIRECTORIES:
+            raise SourceError(f"{path} is not a file, as format={format!r} needs")
     else:
         found = _format_of_file(path, format, given.get("member"))
     reader = _READERS[found]
@@ -237,4 +240,6 @@ def _is_word2vec_binary(start: bytes, path: Path) -> bool:
         codecs.getincrementaldecoder("utf-8")().decode(vector)
     except UnicodeDecodeError:
         return True
-    return ".bin" in path.suffixes
+    # All of it could be text, as by chance a few float32 can; then numbers make it text.
+    line = start[header.end() :].partition(b"\n")[0]
+    return ".bin" in path.suffixes and not all(map(is_number, line.split()[1:]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sized
+from contextlib import suppress
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -127,20 +128,19 @@ class IterableSource(Source):
             done += len(group)
 
     def _stack(self, vectors: list[Any], first: int) -> NDArray[Any]:
-        try:
+        with suppress(ValueError):  # They differ in shape; below is said which.
             rows = np.array(vectors)
-        except ValueError:
-            rows = np.empty(0)  # The vectors differ in shape.
-        if rows.shape == (len(vectors), *self.row_shape):
-            check_dtype(self.place(first), rows.dtype)
-            return rows
-        for position, vector in enumerate(vectors, first):
-            if np.shape(vector) != self.row_shape:
+            if rows.shape == (len(vectors), *self.row_shape) and rows.dtype.kind not in "OSU":
+                check_dtype(self.place(first), rows.dtype)
+                return rows
+        for position, vector in enumerate(map(np.asarray, vectors), first):
+            check_dtype(self.place(position), vector.dtype)
+            if vector.shape != self.row_shape:
                 raise SourceError(
                     f"{self.place(position)}: expected a vector of shape {self.row_shape}, as the "
-                    f"first one, found {np.shape(vector)}"
+                    f"first one, found {vector.shape}"
                 )
-        raise SourceError(f"{self.place(first)}: the vectors are no numbers")
+        raise SourceError(f"{self.place(first)}: the vectors from here on make no array of numbers")
 
     def _blocks(self) -> Iterator[tuple[NDArray[Any], PackedWords | None]]:
         size = batch_rows(self.row_shape, self.dtype)

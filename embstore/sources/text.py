@@ -123,7 +123,7 @@ class TextSource(Source):
         """About how many rows there are; the header's number if there is one."""
         if self.row_count is not None:
             return self.row_count
-        for block in self._file.blocks(256 << 10, line_limit=self._limit):
+        for block in self._file.blocks(256 << 10, empty_lines="keep"):
             rows = max(1, round(block.data.count(b"\n") * self.byte_count / block.bytes_done))
             return rows if self._limit is None else min(rows, self._limit)
         return 0

@@ -1,0 +1,128 @@
+"""Files in word2vec's binary format."""
+
+from __future__ import annotations
+
+import gzip
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import embstore
+from embstore.errors import SourceError
+from embstore.sources import word2vec_binary
+from tests.sources import AWKWARD, any_word, assert_same, read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+
+def encoded(words: Iterable[str], rows: NDArray[Any], newline: bytes = b"") -> bytes:
+    parts = [b"%d %d\n" % rows.shape]
+    for word, row in zip(words, rows, strict=True):
+        parts += [word.encode(), b" ", row.astype("<f4").tobytes(), newline]
+    return b"".join(parts)
+
+
+def can_be_written(word: str) -> bool:
+    return " " not in word and not word.startswith("\n")
+
+
+WORDS = [word for word in AWKWARD if can_be_written(word)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    words=st.lists(any_word.filter(can_be_written), max_size=20),
+    dimension=st.integers(1, 5),
+    newline=st.sampled_from([b"", b"\n"]),
+    read_bytes=st.sampled_from([1, 7, 100, 2 << 20]),
+    limit=st.none() | st.integers(1, 9),
+    seed=st.integers(0, 99),
+)
+def test_what_was_written_is_read(
+    tmp_path_factory, words, dimension, newline, read_bytes, limit, seed
+):
+    # Any bits, so that vectors contain spaces, newlines, and not-a-numbers of all kinds.
+    bits = np.random.default_rng(seed).bytes(len(words) * dimension * 4)
+    rows = np.frombuffer(bits, np.float32).reshape(-1, dimension)
+    path = tmp_path_factory.getbasetemp() / "hypothesis.bin"
+    path.write_bytes(encoded(words, rows, newline))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(word2vec_binary, "READ_BYTES", read_bytes)
+        found, read_rows = read(path, format="word2vec-binary", limit=limit)
+    assert (found or []) == words[:limit]
+    assert_same(read_rows, rows[:limit])
+
+
+def test_the_format_is_told_by_the_bytes(tmp_path):
+    rows = np.random.default_rng(0).standard_normal((len(WORDS), 3), np.float32)
+    for name in ("t.bin", "t.model.txt", "none"):
+        (tmp_path / name).write_bytes(encoded(WORDS, rows, b"\n"))
+        words, found = read(tmp_path / name)
+        assert words == WORDS
+        assert_same(found, rows)
+    (tmp_path / "t.bin").write_bytes(b"2 1\na abcdb dcba")  # Bytes that could be text.
+    assert read(tmp_path / "t.bin")[0] == ["a", "b"]
+
+
+def test_compressed_and_in_a_store(tmp_path):
+    rows = np.random.default_rng(0).standard_normal((len(WORDS), 3), np.float32)
+    (tmp_path / "t.bin.gz").write_bytes(gzip.compress(encoded(WORDS, rows)))
+    store = embstore.build(tmp_path / "t.bin.gz", tmp_path / "s", partitions=2, strategy="div")
+    assert store.words(range(len(WORDS))) == WORDS
+    np.testing.assert_array_equal(store[:], rows)
+    assert store.source["format"] == "word2vec-binary"
+
+
+@pytest.mark.parametrize("newline", [b"", b"\n"])
+@pytest.mark.parametrize("limit", [None, 3])
+def test_a_file_that_was_cut(tmp_path, newline, limit):
+    rows = np.random.default_rng(0).standard_normal((5, 3), np.float32)
+    data = encoded("abcde", rows, newline)
+    header = data.index(b"\n") + 1
+    for size in range(header, len(data) - len(newline)):
+        (tmp_path / "t.bin").write_bytes(data[:size])
+        row = (size - header + len(newline)) // (14 + len(newline))
+        if limit is not None and row >= limit:
+            assert read(tmp_path / "t.bin", limit=limit)[0] == ["a", "b", "c"]
+            continue
+        with pytest.raises(SourceError, match=rf"t\.bin: row {row}: the file ends in this row, of"):
+            read(tmp_path / "t.bin", limit=limit, format="word2vec-binary")
+
+
+def test_more_rows_than_promised(tmp_path):
+    data = encoded("ab", np.ones((2, 2), np.float32), b"\n")
+    (tmp_path / "t.bin").write_bytes(data + b"\n\n")
+    assert read(tmp_path / "t.bin")[0] == ["a", "b"]
+    (tmp_path / "t.bin").write_bytes(data + b"c 1234")
+    with pytest.raises(SourceError, match="promises 2 rows, but there is more"):
+        read(tmp_path / "t.bin")
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "expected the header"),
+        (b"3\nabc", r"expected the header 'rows dimension' .* found b'3\\nabc'"),
+        (b"3 0\nabc", "vectors have 0 numbers"),
+        (b"3 999999999999\nabc", "vectors have 999999999999 numbers; is this really"),
+        (b"99999999999 300\nabc ", "row 0: the file ends in this row, of the 99999999999"),
+        (b"3 1\n" + b"x" * (5 << 20), "row 0: no space, which ends a word, within 1 MiB"),
+        (b"1 1\ncaf\xe9 abcd", r"row 0: the word is not UTF-8.*b'caf\\xe9'.*encoding_errors"),
+    ],
+)
+def test_files_that_are_refused(tmp_path, data, says):
+    (tmp_path / "t.bin").write_bytes(data)
+    with pytest.raises(SourceError, match=says):
+        read(tmp_path / "t.bin", format="word2vec-binary")
+
+
+def test_words_that_are_not_utf_8(tmp_path):
+    (tmp_path / "t.bin").write_bytes(b"2 1\ncaf\xe9 abcd\xff abcd")
+    assert read(tmp_path / "t.bin", encoding_errors="replace")[0] == ["caf\ufffd", "\ufffd"]
+    assert read(tmp_path / "t.bin", encoding_errors="ignore")[0] == ["caf", ""]
