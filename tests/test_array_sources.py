@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import subprocess
+import sys
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -229,6 +231,32 @@ def test_a_row_larger_than_a_batch(tmp_path):
     path = save_npy(tmp_path / "t.npy", array)
     assert [len(batch.rows) for batch in open_source(path).batches()] == [1, 1, 1]
     assert_same(read(path)[1], array)
+
+
+READ_THROUGH = """
+import sys, resource
+from embstore.sources.choose import open_source
+source = open_source(sys.argv[1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for batch in source.batches():
+    batch.rows.sum()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.parametrize("fortran", [False, True])
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, ru_maxrss has other units")
+def test_a_mapped_array_stays_out_of_memory(tmp_path, fortran):
+    np.lib.format.open_memmap(
+        tmp_path / "t.npy", "w+", np.float32, (512 << 10, 128), fortran_order=fortran
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", READ_THROUGH, tmp_path / "t.npy"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) < 64 << 10  # KiB, of 256 MiB.
 
 
 TENSORS: dict[str, Any] = {

@@ -216,3 +216,14 @@ def test_objects_that_are_refused(tmp_path, source, says):
 def test_objects_that_nothing_reads(source):
     with pytest.raises(TypeError, match="expected"):
         read(source)
+
+
+def test_a_store_does_not_lose_its_words(words_store):
+    with embstore.open(words_store) as store, pytest.raises(TypeError, match="a store already"):
+        read(store)
+
+
+def test_data_sets_of_hdf5(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        assert_same(read(file.create_dataset("rows", data=ROWS), words=WORDS)[1], ROWS)

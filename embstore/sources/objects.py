@@ -61,6 +61,8 @@ def open_object(
         If its rows are not such as a store can hold.
     """
     name = type(source).__name__
+    if hasattr(source, "lookup_words"):  # It slices like an array, but would lose its words.
+        raise TypeError(f"cannot build from {name}, which is a store already; expected {ACCEPTED}")
     if partition_strategy is not None:
         parts = _DealtOut(source, partition_strategy)
         return ArraySource(name, [parts], words=words, origin={"format": f"partitions of {name}"})
