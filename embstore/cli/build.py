@@ -21,7 +21,7 @@ def build(
         Path,
         typer.Argument(
             help="GloVe, word2vec or fastText text, or word2vec binary, also .gz, .bz2, .xz, .zip; "
-            ".npy, .npz, .safetensors, Parquet, Arrow; or a directory of the last four.",
+            ".npy, .npz, .safetensors, Parquet, Arrow; or a directory of one of these, but .npz.",
             show_default=False,
         ),
     ],
