@@ -21,6 +21,7 @@ from embstore.errors import (
     StoreCorruptError,
     StoreError,
     StoreExistsError,
+    StoreMappingError,
     StoreNotFoundError,
     StoreVersionError,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "StoreCorruptError",
     "StoreError",
     "StoreExistsError",
+    "StoreMappingError",
     "StoreNotFoundError",
     "StoreVersionError",
     "StoreWriter",

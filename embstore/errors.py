@@ -15,6 +15,7 @@ Every error is also the builtin that a caller who never heard of embstore would 
         ├── StoreExistsError   (FileExistsError)    the target of a build is taken
         ├── StoreBusyError     (BlockingIOError)    another build writes to the same target
         ├── StoreClosedError   (ValueError)         used after ``close()``
+        ├── StoreMappingError  (OSError)            the system will not map that much
         ├── StoreVersionError  (ValueError)         needs a newer embstore
         └── StoreCorruptError  (ValueError)         damaged: restore it or build it again
 
@@ -122,6 +123,10 @@ class StoreBusyError(StoreError, BlockingIOError):
 
 class StoreClosedError(StoreError, ValueError):
     """The store was closed."""
+
+
+class StoreMappingError(StoreError, OSError):
+    """The system refuses to map the store: too many files, or too many addresses."""
 
 
 class StoreVersionError(StoreError, ValueError):

@@ -1,4 +1,4 @@
-"""What lies on disk? The format of a store, version 1.
+r"""What lies on disk? The format of a store, version 1.
 
 A store is a directory that any Zarr v3 reader can open. Everything here is persistent: changing a
 name or a number below changes the format. ::
@@ -51,6 +51,20 @@ share one ``chunk_rows``, a power of two. A partition may be empty: it has no ch
                       "slots": A}, each A being {"length": elements, "chunk_rows": elements}
     source            where the rows came from, an object for people
     created_by        what wrote the store, for example "embstore 0.1.0"
+    metadata_crc32c   the CRC-32C of each other zarr.json of the store, by its path inside it:
+                      {"partitions/zarr.json": ..., "partitions/0/zarr.json": ..., ...}
+    manifest_crc32c   the CRC-32C of the manifest itself, without this field
+
+**Checksums.** So each byte is under a checksum that stands elsewhere: rows and words under their
+chunk's, the list of those under ``metadata_crc32c``, that under ``manifest_crc32c``. The manifest's
+own is taken of its canonical text: keys sorted by code point, no white space, control characters
+and what is beyond ASCII escaped as ``\uxxxx`` (but for ``\b \f \n \r \t``), a number that is not
+whole as the shortest decimal that gives it back. Adding attributes of one's own beside ``embstore``
+to the root group is no damage; changing anything else is. A
+store from before 0.1.0 may have neither of the two fields; one alone is a damage.
+
+**Limits.** At most 65,536 partitions, 2**30 bytes a row, 2**40 - 1 rows, 2**56 bytes of chunks,
+16 MiB a ``zarr.json``, and a ``probe_count`` of 1,024. Nothing inside a store is a symbolic link.
 
 **Vocabulary.** Word ``i`` is ``bytes[offsets[i] : offsets[i + 1]]``. ``slots`` has a power of two
 of elements. A slot is 0 if empty, else ``(hash & ~(2**40 - 1)) | (id + 1)``: the upper 24 bits of
@@ -71,12 +85,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
 
 FORMAT_VERSION: Final = 1
 METADATA: Final = "zarr.json"
 ATTRIBUTE: Final = "embstore"
 CHECKSUMS: Final = "chunk_crc32c"
+METADATA_CHECKSUMS: Final = "metadata_crc32c"
+MANIFEST_CHECKSUM: Final = "manifest_crc32c"
 CHECKSUM_BYTES: Final = 4
 RAW: Final = "raw"
 
@@ -90,7 +108,16 @@ VOCABULARY_DTYPES: Final = {WORD_BYTES: "uint8", WORD_OFFSETS: "int64", WORD_SLO
 WORD_HASH: Final = "xxh3_64"
 SLOT_ID_BITS: Final = 40
 MAX_ROWS: Final = (1 << SLOT_ID_BITS) - 1
+# No array may be larger; a broken or hostile number is refused before it is multiplied further.
+MAX_BYTES: Final = 1 << 56
 MAX_ROW_BYTES: Final = 1 << 30
+MAX_PARTITIONS: Final = 1 << 16
+MAX_METADATA_BYTES: Final = 16 << 20
+# Words whose hashes are not made to collide need some 400, in a table of 2**40 words that is two
+# thirds full: the longest cluster has about ln(words) / (load - 1 - ln(load)) slots.
+MAX_PROBE_COUNT: Final = 1024
+
+SHOWN_LENGTH: Final = 200  # Of a value, in a message.
 
 DTYPES: Final = (
     *("float16", "float32", "float64"),
@@ -178,6 +205,13 @@ class RawArray:
         """Return the path of a chunk file inside the store."""
         return "/".join([self.name, "c", str(chunk), *["0"] * (len(self.shape) - 1)])
 
+    def directory_names(self) -> Iterator[str]:
+        """Yield the paths of the chunk files' directories inside the store."""
+        yield f"{self.name}/c"
+        for chunk in range(self.chunk_count if len(self.shape) > 1 else 0):
+            for axis in range(1, len(self.shape)):
+                yield "/".join([self.name, "c", str(chunk), *["0"] * (axis - 1)])
+
     def differences(self, metadata: dict[str, Any]) -> list[str]:
         """Say where Zarr metadata is not this array's.
 
@@ -199,12 +233,23 @@ class RawArray:
             "chunk_grid": chunks,
             "chunk_key_encoding": separator,
             "codecs": [numbers, {"name": "crc32c"}],
+            "fill_value": 0,
+            "storage_transformers": [],
         }
         return [
-            f"{key} is {metadata.get(key)!r}, expected {value!r}"
+            f"{key} is {shown(metadata.get(key))}, expected {shown(value)}"
             for key, value in expected.items()
-            if metadata.get(key) != value
+            if metadata.get(key, [] if key == "storage_transformers" else None) != value
         ]
+
+
+def shown(value: object) -> str:
+    """Return a value from a file for a message: its begin, where there is much of it."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        return "something deeply nested"
+    return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}..."
 
 
 def partition_name(partition: int) -> str:

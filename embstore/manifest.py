@@ -7,7 +7,6 @@ store is refused before a byte of its rows is touched.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,17 +15,16 @@ import numpy as np
 
 from embstore import layout
 from embstore.errors import StoreCorruptError, StoreError, StoreNotFoundError, StoreVersionError
-from embstore.layout import RawArray
+from embstore.fields import Fields, read_json
+from embstore.files import REBUILD
+from embstore.layout import RawArray, shown
 from embstore.partitions import STRATEGIES, Partitioning, Strategy
+from embstore.seals import check_seal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# No file may be larger; a hostile or broken number is refused before it is multiplied further.
-MAX_BYTES = 1 << 56
-
-_REBUILD = "restore it or build the store again"
 _UPGRADE = "upgrade it with pip install -U embstore"
 
 
@@ -46,6 +44,11 @@ class VocabularyManifest:
     sizes: dict[str, ArraySize]
 
     def __post_init__(self) -> None:
+        if self.probe_count > layout.MAX_PROBE_COUNT:
+            raise ValueError(
+                f"a word takes {self.probe_count} probes, {layout.MAX_PROBE_COUNT} at most are "
+                "allowed: the words' hashes collide"
+            )
         for array in map(self.array, self.sizes):
             # Chunks of an array are mapped next to each other, so they must end on a page.
             if array.chunk_count > 1 and array.chunk_bytes % layout.SMALL_CHUNK_BYTES:
@@ -78,20 +81,29 @@ class Manifest:
     vocabulary: VocabularyManifest | None = None
     source: dict[str, Any] = field(default_factory=dict)
     created_by: str = ""
+    metadata_checksums: dict[str, int] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.rows <= layout.MAX_ROWS:
             raise ValueError(f"rows must be 0 to {layout.MAX_ROWS}, not {self.rows}")
-        if not 1 <= self.partition_count <= layout.MAX_ROWS:
-            raise ValueError(f"partition count must be 1 or more, not {self.partition_count}")
+        if not 1 <= self.partition_count <= layout.MAX_PARTITIONS:
+            raise ValueError(
+                f"partition count must be 1 to {layout.MAX_PARTITIONS}, not {self.partition_count}"
+            )
         if self.dtype.name not in layout.DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(layout.DTYPES)}, not {self.dtype}")
         if len(self.row_shape) > 32 or any(axis < 1 for axis in self.row_shape):
             raise ValueError(f"row shape must have positive axes, 32 at most: {self.row_shape}")
         if self.chunk_rows < 1 or self.chunk_rows & (self.chunk_rows - 1):
             raise ValueError(f"chunk_rows must be a power of two, not {self.chunk_rows}")
-        if max(self.rows, self.chunk_rows) * self.row_bytes > MAX_BYTES:
-            raise ValueError(f"{self.rows} rows of {self.row_bytes} bytes are out of bounds")
+        if self.row_bytes > layout.MAX_ROW_BYTES:
+            raise ValueError(f"a row may have {layout.MAX_ROW_BYTES} bytes, not {self.row_bytes}")
+        chunk_count = self.partition(0).chunk_count * self.partition_count
+        if max(chunk_count, 1) * self.chunk_rows * self.row_bytes > layout.MAX_BYTES:
+            raise ValueError(
+                f"{self.rows} rows of {self.row_bytes} bytes, in chunks of {self.chunk_rows}, are "
+                "out of bounds"
+            )
         if self.vocabulary is None:
             if self.unk is not None:
                 raise ValueError(f"unk is {self.unk!r}, but the store has no words")
@@ -124,6 +136,17 @@ class Manifest:
             yield self.partition(partition)
         if self.vocabulary is not None:
             yield from map(self.vocabulary.array, layout.VOCABULARY_DTYPES)
+
+    def group_names(self) -> Iterator[str]:
+        """Yield the path of each group of arrays."""
+        yield layout.PARTITIONS
+        if self.vocabulary is not None:
+            yield layout.VOCABULARY
+
+    def metadata_names(self) -> Iterator[str]:
+        """Yield the path of each metadata file inside the store, but for the manifest's own."""
+        yield from (f"{group}/{layout.METADATA}" for group in self.group_names())
+        yield from (array.metadata_name for array in self.arrays())
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as it stands in the root group's attributes."""
@@ -168,23 +191,28 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
             f"{where} has no embstore manifest: a Zarr group, but not a store, or one whose build "
             "did not finish"
         )
-    reader = _Fields(fields, where, "manifest")
+    if (document.get("zarr_format"), document.get("node_type")) != (3, "group"):
+        raise StoreCorruptError(f"{where} is not the metadata of a Zarr v3 group; {REBUILD}")
+    reader = Fields(fields, where, "manifest")
+    metadata_checksums = check_seal(fields, reader)
     version = reader.integer("format_version", low=1)
     required = reader.get("requires", list)
     if version > layout.FORMAT_VERSION or required:
-        need = f"format version {version}" if version > layout.FORMAT_VERSION else f"{required}"
+        newer = version > layout.FORMAT_VERSION
+        need = f"format version {version}" if newer else shown(required)
         raise StoreVersionError(
             f"{where} needs {need}; this embstore reads format version {layout.FORMAT_VERSION} "
             f"without extra features: {_UPGRADE}"
         )
     if (raw := reader.get("layout", str)) != layout.RAW:
         raise StoreVersionError(
-            f"{where} has the layout {raw!r}; this embstore reads {layout.RAW!r}: {_UPGRADE}"
+            f"{where} has the layout {shown(raw)}; this embstore reads {layout.RAW!r}: {_UPGRADE}"
         )
     if (strategy := reader.get("strategy", str)) not in STRATEGIES:
-        raise reader.error("strategy", f"is {strategy!r}, expected 'mod' or 'div'")
+        raise reader.error("strategy", f"is {shown(strategy)}, expected 'mod' or 'div'")
     if (dtype := reader.get("dtype", str)) not in layout.DTYPES:
-        raise reader.error("dtype", f"is {dtype!r}, expected one of {', '.join(layout.DTYPES)}")
+        expected = ", ".join(layout.DTYPES)
+        raise reader.error("dtype", f"is {shown(dtype)}, expected one of {expected}")
     try:
         return Manifest(
             rows=reader.integer("rows"),
@@ -197,12 +225,13 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
             vocabulary=_parse_vocabulary(reader.get("vocabulary", dict, type(None)), where),
             source=reader.get("source", dict),
             created_by=reader.get("created_by", str),
+            metadata_checksums=metadata_checksums,
         )
     except StoreError:  # Says already what is wrong; some are ValueErrors, too.
         raise
     except ValueError as error:
         raise StoreCorruptError(
-            f"{where}: the manifest contradicts itself: {error}; {_REBUILD}"
+            f"{where}: the manifest contradicts itself: {error}; {REBUILD}"
         ) from error
 
 
@@ -216,58 +245,21 @@ def read_manifest(path: Path) -> Manifest:
     return parse_manifest(read_json(where), where)
 
 
-def read_json(path: Path) -> Any:
-    """Return what a JSON file of the store holds."""
-    try:
-        return json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        kind = "a directory" if isinstance(error, IsADirectoryError) else "missing"
-        raise StoreCorruptError(f"{path} is {kind}; {_REBUILD}") from error
-    except (ValueError, RecursionError) as error:
-        raise StoreCorruptError(f"{path} is not readable JSON: {error}; {_REBUILD}") from error
-
-
-def check_array(store: Path, array: RawArray) -> list[int]:
-    """Compare an array's metadata with what the manifest says; return its chunks' checksums.
-
-    Raises
-    ------
-    StoreCorruptError
-        If the metadata is missing or describes another array.
-    """
-    where = store / array.metadata_name
-    metadata = read_json(where)
-    if not isinstance(metadata, dict):
-        raise StoreCorruptError(f"{where} is not Zarr metadata; {_REBUILD}")
-    if differences := array.differences(metadata):
-        raise StoreCorruptError(
-            f"{where} is not the manifest's array: {'; '.join(differences)}; {_REBUILD}"
-        )
-    attributes = metadata.get("attributes")
-    own = attributes.get(layout.ATTRIBUTE) if isinstance(attributes, dict) else None
-    checksums = _Fields(own, where, layout.ATTRIBUTE).integers(layout.CHECKSUMS)
-    if len(checksums) != array.chunk_count:
-        raise StoreCorruptError(
-            f"{where} lists {len(checksums)} checksums for {array.chunk_count} chunks; {_REBUILD}"
-        )
-    return checksums
-
-
 def _parse_vocabulary(fields: Any, where: Path) -> VocabularyManifest | None:
     if fields is None:
         return None
-    reader = _Fields(fields, where, "vocabulary")
+    reader = Fields(fields, where, "vocabulary")
     if (name := reader.get("hash", str)) != layout.WORD_HASH:
         raise StoreVersionError(
-            f"{where} has words by the hash {name!r}; this embstore reads {layout.WORD_HASH!r}: "
-            f"{_UPGRADE}"
+            f"{where} has words by the hash {shown(name)}; this embstore reads "
+            f"{layout.WORD_HASH!r}: {_UPGRADE}"
         )
     sizes = {}
     for part in layout.VOCABULARY_DTYPES:
-        size = _Fields(reader.get(part, dict), where, f"vocabulary.{part}")
+        size = Fields(reader.get(part, dict), where, f"vocabulary.{part}")
         sizes[part] = ArraySize(
-            length=size.integer("length", high=MAX_BYTES // 8),
-            chunk_rows=size.integer("chunk_rows", low=1, high=MAX_BYTES // 8),
+            length=size.integer("length", high=layout.MAX_BYTES // 8),
+            chunk_rows=size.integer("chunk_rows", low=1, high=layout.MAX_BYTES // 8),
         )
     # A ValueError of this is the caller's to translate, like the manifest's own.
     return VocabularyManifest(reader.integer("probe_count", high=layout.MAX_ROWS), sizes)
@@ -277,36 +269,3 @@ def _kind(path: Path) -> str:
     if path.exists():
         return "it is a file; to make a store from it, use embstore.build"
     return "no such directory"
-
-
-class _Fields:
-    """Typed access to an untrusted JSON object."""
-
-    def __init__(self, fields: Any, where: Path, name: str) -> None:
-        self._fields, self._where, self._name = fields, where, name
-        if not isinstance(fields, dict):
-            raise StoreCorruptError(f"{where}: {name} is not an object; {_REBUILD}")
-
-    def error(self, key: str, problem: str) -> StoreCorruptError:
-        return StoreCorruptError(f"{self._where}: {key!r} of {self._name} {problem}; {_REBUILD}")
-
-    def get(self, key: str, *kinds: type) -> Any:
-        if key not in self._fields:
-            raise self.error(key, "is missing")
-        value = self._fields[key]
-        if type(value) not in kinds:
-            names = " or ".join(kind.__name__ for kind in kinds)
-            raise self.error(key, f"is a {type(value).__name__}, expected {names}")
-        return value
-
-    def integer(self, key: str, *, low: int = 0, high: int = MAX_BYTES) -> int:
-        value = self.get(key, int)
-        if not low <= value <= high:
-            raise self.error(key, f"is {value}, expected {low} to {high}")
-        return int(value)
-
-    def integers(self, key: str) -> list[int]:
-        values = self.get(key, list)
-        if any(type(value) is not int or not 0 <= value <= MAX_BYTES for value in values):
-            raise self.error(key, "is not a list of counts")
-        return list(values)

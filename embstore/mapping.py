@@ -11,9 +11,9 @@ lost part kills the process (SIGBUS): a published store is immutable, don't trun
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
-import stat
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embstore import syscalls
-from embstore.errors import StoreCorruptError
+from embstore.errors import StoreMappingError
+from embstore.files import open_checked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,8 +85,8 @@ class AddressSpace:
     ------
     StoreCorruptError
         If a file is missing, no regular file, or of another size.
-    OSError
-        If the system refuses the mapping.
+    StoreMappingError
+        If the system refuses the mapping: too large, or of too many files.
     """
 
     def __init__(
@@ -93,7 +94,13 @@ class AddressSpace:
     ) -> None:
         # mmap refuses an empty range; one byte more is never addressed.
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | syscalls.MAP_NORESERVE
-        self._range = mmap.mmap(-1, max(size_bytes, 1), flags=flags, prot=mmap.PROT_READ)
+        try:
+            self._range = mmap.mmap(-1, max(size_bytes, 1), flags=flags, prot=mmap.PROT_READ)
+        except (OSError, OverflowError) as error:
+            raise StoreMappingError(
+                f"the system has no {size_bytes} bytes of addresses for a mapping ({error}); "
+                'use embstore.open(path, reader="chunked")'
+            ) from error
         # An ndarray, not a memoryview, so that views keep the range alive.
         self.data: NDArray[np.uint8] = np.frombuffer(self._range, np.uint8)[:size_bytes]
         self.address = self.data.ctypes.data if size_bytes else 0
@@ -124,30 +131,19 @@ class AddressSpace:
             address = self.address + file.offset_bytes
             syscalls.map_file(address, file.map_bytes, descriptor, mmap.MAP_SHARED, mmap.PROT_READ)
         except OSError as error:
-            raise OSError(error.errno, f"{error.strerror} (mapping)", str(file.path)) from error
+            raise StoreMappingError(_refusal(file, len(self.files), error)) from error
         finally:
             os.close(descriptor)
 
 
-def open_checked(path: Path, file_bytes: int) -> int:
-    """Open a regular file of exactly ``file_bytes`` for reading; return its descriptor.
-
-    Raises
-    ------
-    StoreCorruptError
-        If there is no such file, or it is something else.
-    """
-    # Without O_NONBLOCK, opening a FIFO would wait for a writer.
-    flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
-    remedy = "restore it or build the store again"
-    try:
-        descriptor = os.open(path, flags)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise StoreCorruptError(f"{path} is missing; {remedy}") from error
-    status = os.fstat(descriptor)
-    if stat.S_ISREG(status.st_mode) and status.st_size == file_bytes:
-        return descriptor
-    os.close(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        raise StoreCorruptError(f"{path} is not a regular file; {remedy}")
-    raise StoreCorruptError(f"{path} has {status.st_size} bytes, expected {file_bytes}; {remedy}")
+def _refusal(file: MappedFile, file_count: int, error: OSError) -> str:
+    """Say why a file cannot be mapped, and what to do."""
+    problem = f"{file.path} cannot be mapped: {error.strerror}"
+    chunked = 'embstore.open(path, reader="chunked"), which maps no rows'
+    if error.errno != errno.ENOMEM:
+        return f"{problem}; use {chunked}"
+    return (
+        f"{problem}. This store needs {file_count} mappings or more; a process may have as many "
+        "as sysctl vm.max_map_count says, 65530 by default. Raise it, close stores, build the "
+        f"store with larger chunks, or use {chunked}"
+    )

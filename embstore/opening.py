@@ -1,8 +1,10 @@
 """How does a path become a store? Everything that can be seen without reading rows is checked.
 
-1. The manifest and the arrays' metadata are read, with the standard library alone, and compared.
-2. The reader maps the chunk files, and so sees that each is there and has its size.
-3. If the store was replaced meanwhile, this could be a mix of two: then it begins again.
+1. The manifest is read, and `embstore.checks` looks at everything but the rows: metadata, and the
+   chunk files' sizes and last four bytes.
+2. Where it is asked for, `embstore.verify` reads the rows and words, too.
+3. The reader maps the chunk files, or gets ready to fetch chunks.
+4. If the store was replaced meanwhile, this could be a mix of two: then it begins again.
 """
 
 from __future__ import annotations
@@ -10,12 +12,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from embstore.errors import StoreError
-from embstore.manifest import check_array, read_manifest
+from embstore.checks import check_store
+from embstore.errors import StoreCorruptError, StoreError
+from embstore.manifest import read_manifest
 from embstore.mapping import can_map
 from embstore.readers.chunked import ChunkReader, identity
 from embstore.staging import finish_replacement
 from embstore.store import EmbeddingStore
+from embstore.verify import verify as verify_store
 from embstore.vocabulary import open_vocabulary
 
 if TYPE_CHECKING:
@@ -26,12 +30,14 @@ if TYPE_CHECKING:
     from embstore.readers import Reader
 
 ReaderName = Literal["auto", "mapped", "chunked"]
+Verify = Literal["sizes", "full"]
 
 
 def open(
     path: str | os.PathLike[str],
     *,
     reader: ReaderName = "auto",
+    verify: Verify = "sizes",
     resident_limit: int | str | None = None,
     preload: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -45,13 +51,18 @@ def open(
     reader : {"auto", "mapped", "chunked"}
         ``"mapped"`` takes rows out of memory-mapped files, ``"chunked"`` reads whole chunks
         through zarr; ``"auto"`` is mapped where the system can.
+    verify : {"sizes", "full"}
+        How much to check first. ``"sizes"``: all metadata by its checksums, and of each chunk file
+        that it is there, has its size, and is the one that belongs there. ``"full"`` also reads
+        everything and computes the checksums of rows and words, as `embstore.verify` does; a copy
+        that is unpickled is not verified again.
     resident_limit : int or str, optional
         How much of the mapping may count as this process's memory, in bytes or as in ``"2GiB"``;
         at least 64 MiB. What is unmapped stays in the page cache.
     preload : bool
         Read everything into RAM first, and map it by huge pages where the system can.
     progress : callable, optional
-        Told the bytes preloaded, and all of them.
+        Told the bytes verified, then the bytes preloaded, and all of them.
 
     Raises
     ------
@@ -60,7 +71,10 @@ def open(
     StoreVersionError
         If it needs a newer embstore.
     StoreCorruptError
-        If a file is missing, of another size, or contradicts the manifest.
+        If a file is missing, of another size, another build's, or contradicts the manifest; under
+        ``"full"``, if anything at all is damaged.
+    StoreMappingError
+        If the system will not map so many files.
 
     Examples
     --------
@@ -70,12 +84,16 @@ def open(
     """
     if reader not in ("auto", "mapped", "chunked"):
         raise ValueError(f"reader must be auto, mapped or chunked, not {reader!r}")
+    if verify not in ("sizes", "full"):
+        raise ValueError(f"verify must be sizes or full, not {verify!r}")
     options = {"reader": reader, "resident_limit": resident_limit, "preload": preload}
     where = Path(path).absolute()
     while True:
         finish_replacement(where)
         before = identity(where)
         try:
+            if verify == "full":
+                _verify(where, progress)
             store = _open_once(where, options, progress)
         except (StoreError, FileNotFoundError):
             if identity(where) == before:
@@ -90,12 +108,18 @@ def _reopen(path: str, options: dict[str, Any]) -> EmbeddingStore:
     return open(path, **options)
 
 
+def _verify(path: Path, progress: Callable[[int, int], None] | None) -> None:
+    problems = verify_store(path, progress=progress).problems
+    if problems:
+        more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
+        raise StoreCorruptError(f"{problems[0]}{more}")
+
+
 def _open_once(
     path: Path, options: dict[str, Any], progress: Callable[[int, int], None] | None
 ) -> EmbeddingStore:
     manifest = read_manifest(path)
-    for array in manifest.arrays():
-        check_array(path, array)
+    check_store(path, manifest)
     vocabulary = None
     if manifest.vocabulary is not None:
         vocabulary = open_vocabulary(path, manifest.vocabulary)

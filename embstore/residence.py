@@ -27,6 +27,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from embstore import syscalls
+from embstore.locks import renew_in_child
 from embstore.mapping import PAGE_BYTES, AddressSpace, MappedFile
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ class ResidentLimit:
         self._limit_bytes = limit_bytes
         self._others_bytes = resident_file_bytes()
         self._lock = Lock()
+        renew_in_child(self)
         self._rows_left = 0
 
     def after(self, row_count: int) -> None:

@@ -26,7 +26,7 @@ from embstore.errors import (
     StoreExistsError,
     StoreNotFoundError,
 )
-from embstore.manifest import read_json
+from embstore.fields import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

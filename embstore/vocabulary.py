@@ -88,6 +88,10 @@ class Vocabulary:
         """
         self._check(ids)
         data, offsets = self._stored.data, self._stored.offsets
+        distinct = np.unique(ids)
+        # Words that overlap could amount to more bytes than there are, without any limit.
+        if (offsets[distinct + 1] - offsets[distinct]).sum(dtype=np.float64) > len(data):
+            raise StoreCorruptError("the word offsets make words overlap")
         begins, ends = offsets[ids].tolist(), offsets[ids + 1].tolist()
         pieces = (data[begin:end].tobytes() for begin, end in zip(begins, ends, strict=True))
         try:

@@ -22,6 +22,7 @@ from embstore.casting import cast_rows
 from embstore.errors import DuplicateWordError, SourceError
 from embstore.manifest import ArraySize, Manifest, VocabularyManifest
 from embstore.partitions import Partitioning, Strategy
+from embstore.seals import seal
 from embstore.staging import Staging
 from embstore.version import __version__
 from embstore.vocabulary import VocabularyBuilder
@@ -228,7 +229,7 @@ class StoreWriter:
             while self._partitions:  # Each takes its buffer with it.
                 self._partitions.pop().finish(self._chunk_rows)
             manifest = self._manifest(self.rows_written, unk, self._write_vocabulary())
-            attribute = {layout.ATTRIBUTE: manifest.to_json()}
+            attribute = {layout.ATTRIBUTE: seal(self._path, manifest)}
             self._thread.run(lambda: self._root.attrs.update(attribute))
             self._thread.close()
             staging.publish()

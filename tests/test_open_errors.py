@@ -17,6 +17,7 @@ from embstore.errors import (
     StoreNotFoundError,
     StoreVersionError,
 )
+from tools.campaigns import stores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,9 +47,11 @@ def store(whole_store, tmp_path):
 
 
 def edit(path: Path, change: Callable[[Any], object]) -> None:
+    """Change metadata, and the checksums over it: a wrong one would be noticed first."""
     document = json.loads(path.read_bytes())
     change(document)
     path.write_text(json.dumps(document))
+    stores.reseal(next(parent for parent in path.parents if (parent / "partitions").is_dir()))
 
 
 def edit_manifest(store: Path, **fields: object) -> None:

@@ -26,6 +26,7 @@ def verify(store: StoreArgument, as_json: JsonOption = False) -> None:
     else:
         for problem in report.problems:
             typer.echo(problem)
-        typer.echo(f"{len(report.problems)} problems; restore the store or build it again")
+        count = len(report.problems)
+        typer.echo(f"{count} problem{'s' * (count > 1)}; restore the store or build it again")
     if not report.ok:
         raise typer.Exit(1)

@@ -18,7 +18,7 @@ import numpy as np
 
 from embstore import layout
 from embstore.errors import StoreCorruptError, StoreNotFoundError
-from embstore.mapping import open_checked
+from embstore.files import open_checked
 from embstore.physical import physical_rows
 from embstore.pieces import pieces
 from embstore.plan import group_by_chunk

@@ -1,0 +1,74 @@
+"""How is JSON read that nobody vouches for? Bounded in size; each field by its type and bounds."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from embstore import layout
+from embstore.errors import StoreCorruptError
+from embstore.files import REBUILD, read_small
+from embstore.layout import shown
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file of the store holds."""
+    return parse_json(path, read_small(path, layout.MAX_METADATA_BYTES))
+
+
+def parse_json(path: Path, data: bytes) -> Any:
+    """Return what the text of a JSON file holds."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise StoreCorruptError(f"{path} is not readable JSON: {error}; {REBUILD}") from error
+
+
+class Fields:
+    """Typed access to an untrusted JSON object.
+
+    Parameters
+    ----------
+    fields : anything
+        What should be an object.
+    where : Path
+        The file it is from, for messages.
+    name : str
+        What to call it there.
+    """
+
+    def __init__(self, fields: Any, where: Path, name: str) -> None:
+        self._fields, self._where, self._name = fields, where, name
+        if not isinstance(fields, dict):
+            raise StoreCorruptError(f"{where}: {name} is not an object; {REBUILD}")
+
+    def error(self, key: str, problem: str) -> StoreCorruptError:
+        """Return the error to raise for a field."""
+        return StoreCorruptError(f"{self._where}: {key!r} of {self._name} {problem}; {REBUILD}")
+
+    def get(self, key: str, *kinds: type) -> Any:
+        """Return a field that is of one of some types."""
+        if key not in self._fields:
+            raise self.error(key, "is missing")
+        value = self._fields[key]
+        if type(value) not in kinds:
+            names = " or ".join(kind.__name__ for kind in kinds)
+            raise self.error(key, f"is a {type(value).__name__}, expected {names}")
+        return value
+
+    def integer(self, key: str, *, low: int = 0, high: int = layout.MAX_BYTES) -> int:
+        """Return a field that is a number within bounds."""
+        value = self.get(key, int)
+        if not low <= value <= high:
+            raise self.error(key, f"is {shown(value)}, expected {low} to {high}")
+        return int(value)
+
+    def integers(self, key: str) -> list[int]:
+        """Return a field that is a list of counts."""
+        values = self.get(key, list)
+        if any(type(value) is not int or not 0 <= value <= layout.MAX_BYTES for value in values):
+            raise self.error(key, "is not a list of counts")
+        return list(values)

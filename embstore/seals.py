@@ -1,0 +1,83 @@
+"""Is the metadata what its build wrote? Checksums of it stand in the manifest, and one of that.
+
+`embstore.layout` specifies them. A build seals the manifest when everything else is written; a
+reader checks the seal before it believes a field.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import google_crc32c
+
+from embstore import layout
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from embstore.fields import Fields
+    from embstore.manifest import Manifest
+
+
+def seal(store: Path, manifest: Manifest) -> dict[str, Any]:
+    """Return the manifest to be written, with its own checksum and those of all other metadata.
+
+    Parameters
+    ----------
+    store : Path
+        The store, complete but for its manifest.
+    manifest : Manifest
+        Its manifest.
+
+    Raises
+    ------
+    ValueError
+        If its ``source`` is not JSON, or too much of it.
+    """
+    checksums = {name: checksum((store / name).read_bytes()) for name in manifest.metadata_names()}
+    text = json.dumps(manifest.to_json() | {layout.METADATA_CHECKSUMS: checksums}, allow_nan=False)
+    # Half of what a reader takes: Zarr indents what it writes.
+    if len(text) > layout.MAX_METADATA_BYTES // 2:
+        raise ValueError(f"the manifest has {len(text)} bytes; keep its source short")
+    fields: dict[str, Any] = json.loads(text)
+    return fields | {layout.MANIFEST_CHECKSUM: manifest_checksum(fields)}
+
+
+def manifest_checksum(fields: dict[str, Any]) -> int:
+    """Return the CRC-32C of a manifest's canonical text, without the field that holds it.
+
+    Examples
+    --------
+    >>> manifest_checksum({"rows": 3}) == manifest_checksum({"rows": 3, "manifest_crc32c": 7})
+    True
+    """
+    covered = {key: value for key, value in fields.items() if key != layout.MANIFEST_CHECKSUM}
+    text = json.dumps(covered, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return checksum(text.encode("ascii"))
+
+
+def checksum(data: bytes) -> int:
+    """Return the CRC-32C of some bytes."""
+    return int(google_crc32c.value(data))
+
+
+def check_seal(fields: dict[str, Any], reader: Fields) -> dict[str, int] | None:
+    """Check the manifest's own checksum; return those of the other metadata.
+
+    None for a store from before there were any.
+    """
+    if not {layout.MANIFEST_CHECKSUM, layout.METADATA_CHECKSUMS} & fields.keys():
+        return None
+    stated = reader.integer(layout.MANIFEST_CHECKSUM)
+    try:
+        computed = manifest_checksum(fields)
+    except (ValueError, RecursionError) as error:
+        raise reader.error(layout.MANIFEST_CHECKSUM, f"cannot be computed: {error}") from error
+    if stated != computed:
+        problem = f"is {stated:08x}, but its fields have {computed:08x}: it is damaged"
+        raise reader.error(layout.MANIFEST_CHECKSUM, problem)
+    checksums: dict[str, int] = reader.get(layout.METADATA_CHECKSUMS, dict)
+    if any(type(number) is not int for number in checksums.values()):
+        raise reader.error(layout.METADATA_CHECKSUMS, "is not an object of numbers")
+    return checksums

@@ -1,0 +1,113 @@
+"""Each damage of each file is named by verify, and none gives a wrong vector."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+import embstore
+from embstore.errors import StoreCorruptError
+from tools.campaigns import corruption, stores
+
+SIZE = corruption.Size(flips=3, cuts=1)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return stores.make_store(tmp_path / "t.embstore")
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_the_campaign_at_a_small_size(tmp_path, seed):
+    assert "each named by verify" in corruption.run(tmp_path, seed, SIZE)
+
+
+@pytest.mark.parametrize("reader", ["mapped", "chunked"])
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("partitions/0/c/0/0", "partitions/0/c/1/0"),
+        ("partitions/1/c/0/0", "partitions/2/c/0/0"),
+        ("partitions/0/zarr.json", "partitions/1/zarr.json"),
+    ],
+)
+def test_swapped_files_are_refused_by_open(store, one, two, reader):
+    """Of equal size, and each right in itself: a lookup would give rows of other words."""
+    first, second = (store / one).read_bytes(), (store / two).read_bytes()
+    assert len(first) == len(second)
+    (store / one).write_bytes(second)
+    (store / two).write_bytes(first)
+    with pytest.raises(StoreCorruptError, match=r"another (chunk|build)'s"):
+        embstore.open(store, reader=reader)
+
+
+def test_a_partition_of_another_build_is_refused_by_open(store, tmp_path):
+    other = stores.make_store(tmp_path / "other.embstore", scale=2)
+    shutil.rmtree(store / "partitions/1")
+    shutil.copytree(other / "partitions/1", store / "partitions/1")
+    with pytest.raises(StoreCorruptError, match=r"partitions/1/zarr.json has the checksum"):
+        embstore.open(store)
+
+
+def test_full_verification_on_opening(store):
+    told = []
+    with embstore.open(store, verify="full", progress=lambda *done: told.append(done)) as whole:
+        assert np.array_equal(whole[:], stores.table())
+    assert told
+    assert told[-1][0] == told[-1][1]
+    for number in (0, 2):
+        chunk = store / f"partitions/{number}/c/1/0"
+        data = bytearray(chunk.read_bytes())
+        data[5] ^= 4
+        chunk.write_bytes(data)
+    # A flipped bit among the rows is what only reading all of them shows.
+    embstore.open(store).close()
+    with pytest.raises(StoreCorruptError, match=r"partitions/0/c/1/0: .* \(and 1 more problems\)"):
+        embstore.open(store, verify="full")
+    with pytest.raises(ValueError, match="verify must be sizes or full, not 'all'"):
+        embstore.open(store, verify="all")  # type: ignore[arg-type]
+
+
+def test_attributes_of_ones_own_are_no_damage(store):
+    import zarr
+
+    zarr.open_group(store).attrs["license"] = "PDDL-1.0"
+    assert embstore.verify(store).ok
+    assert embstore.open(store)["w7"].tolist() == stores.table()[7].tolist()
+
+
+def test_a_store_from_before_there_were_checksums_of_metadata(store):
+    def forget(own):
+        del own["metadata_crc32c"], own["manifest_crc32c"]
+
+    stores.edit(store / "zarr.json", forget)
+    assert embstore.verify(store).ok
+    assert embstore.open(store, verify="full")["w7"].tolist() == stores.table()[7].tolist()
+
+
+@pytest.mark.parametrize("one", ["metadata_crc32c", "manifest_crc32c"])
+def test_one_kind_of_checksum_without_the_other(store, one):
+    stores.edit(store / "zarr.json", lambda own: own.pop(one))
+    with pytest.raises(StoreCorruptError, match="_crc32c"):
+        embstore.open(store)
+
+
+def test_what_a_source_says_survives_the_checksum(tmp_path):
+    """Floats, texts beyond ASCII and keys that are no texts: what JSON makes of them counts."""
+    path = tmp_path / "t.embstore"
+    source = {"ratio": 0.1, "tiny": 1e-300, "name": 'käse \u2028 \x7f "', "b": (1, 2), 3: None}
+    with embstore.StoreWriter(path, row_shape=(1,), dtype="int8", source=source) as writer:
+        writer.write([[1]])
+    assert embstore.verify(path).ok
+    with embstore.open(path) as store:
+        assert store.source["b"] == [1, 2]
+        assert store.source["3"] is None
+    with (
+        pytest.raises(ValueError, match="not JSON compliant"),
+        embstore.StoreWriter(
+            tmp_path / "u", row_shape=(1,), dtype="int8", source={"nan": np.nan}
+        ) as writer,
+    ):
+        writer.write([[1]])

@@ -1,0 +1,163 @@
+"""Is each damage noticed, and does none give a wrong vector?
+
+Every file of a small store, one after the other: a bit flipped (at every byte, or at some), cut
+short, made longer, made empty, deleted; each pair of chunk files exchanged; each chunk file
+replaced by that of another build. After each damage:
+
+1. `verify` names the file, and so the partition; ``open(verify="full")`` refuses the store.
+2. `open` refuses it where the damage shows without reading rows.
+3. If it opens, a word's id is its own, or an error; and so are a word's row and an id's word.
+
+The one change that may go unnoticed is a root ``zarr.json`` that is another spelling of the same.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import embstore
+from tools.campaigns import stores
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from embstore.opening import ReaderName
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many bytes of each file get a flipped bit (None: all), and cut lengths tried."""
+
+    flips: int | None
+    cuts: int
+
+
+SMALL = Size(flips=12, cuts=2)
+FULL = Size(flips=None, cuts=40)
+
+
+def run(folder: Path, seed: int, size: Size) -> str:
+    """Damage a store in ``folder`` in every way; return what was done."""
+    random_numbers = random.Random(seed)
+    whole = stores.make_store(folder / "whole.embstore")
+    other = stores.make_store(folder / "other.embstore", scale=2)
+    damages = 0
+    for path in stores.files_of(whole):
+        name = path.relative_to(whole)
+        data = path.read_bytes()
+        store = shutil.copytree(whole, folder / "damaged.embstore")
+        for changed in [*_flipped(data, size, random_numbers), *_cut(data, size, random_numbers)]:
+            (store / name).write_bytes(changed)
+            # zarr takes its time: every tenth damage is enough for the reader that uses it.
+            check(store, [store / name], "chunked" if damages % 10 == 0 else "mapped")
+            damages += 1
+        (store / name).unlink()
+        check(store, [store / name], "mapped")
+        if path.name != stores.METADATA and data != (other / name).read_bytes():
+            shutil.copy(other / name, store / name)
+            check(store, [store / name], "mapped")
+            damages += 1
+        damages += 1
+        shutil.rmtree(store)
+    for one, two in combinations(stores.chunk_files(whole), 2):
+        store = shutil.copytree(whole, folder / "damaged.embstore")
+        swapped = [store / path.relative_to(whole) for path in (one, two)]
+        shutil.copy(one, swapped[1])
+        shutil.copy(two, swapped[0])
+        check(store, swapped, "mapped")
+        damages += 1
+        shutil.rmtree(store)
+    return f"{damages} damages of {len(stores.files_of(whole))} files, each named by verify"
+
+
+def _flipped(data: bytes, size: Size, random_numbers: random.Random) -> list[bytes]:
+    places = range(len(data))
+    chosen = places if size.flips is None else random_numbers.choices(places, k=size.flips)
+    found = []
+    for place in chosen:
+        changed = bytearray(data)
+        changed[place] ^= 1 << random_numbers.randrange(8)
+        found.append(bytes(changed))
+    return found
+
+
+def _cut(data: bytes, size: Size, random_numbers: random.Random) -> list[bytes]:
+    lengths = {0, len(data) - 1, *(random_numbers.randrange(len(data)) for _ in range(size.cuts))}
+    return [data[:length] for length in sorted(lengths)] + [data + b"\0"]
+
+
+def check(store: Path, damaged: list[Path], reader: ReaderName) -> None:
+    """Raise unless the damage of some files is noticed, and does no harm."""
+    if damaged[0] == store / stores.METADATA and _same_manifest(store):
+        return
+    _check_named(store, damaged)
+    try:
+        embstore.open(store, verify="full").close()
+    except embstore.StoreError:
+        pass
+    else:
+        raise AssertionError(f"verify='full' opens a store with a damaged {damaged}")
+    try:
+        opened = embstore.open(store, reader=reader)
+    except embstore.StoreError:
+        return
+    with opened:
+        if any(path.name == stores.METADATA for path in damaged) or len(damaged) > 1:
+            raise AssertionError(f"a store with a damaged {damaged} was opened")
+        _check_lookups(opened, damaged[0])
+
+
+def _same_manifest(store: Path) -> bool:
+    try:
+        document = json.loads((store / stores.METADATA).read_bytes())
+    except (ValueError, OSError):
+        return False
+    whole = json.loads((store.parent / "whole.embstore" / stores.METADATA).read_bytes())
+    return bool(document == whole)
+
+
+def _check_named(store: Path, damaged: list[Path]) -> None:
+    """Raise unless `verify` finds problems, all in the damaged files, and each of those."""
+    try:
+        report = embstore.verify(store)
+    except embstore.StoreError as error:
+        problems = [str(error)]
+        if damaged != [store / stores.METADATA]:
+            raise
+    else:
+        problems = report.problems
+    for path in damaged:
+        # A store without its manifest is named itself.
+        name = str(store) if path == store / stores.METADATA else str(path)
+        if not any(problem.startswith(name) for problem in problems):
+            raise AssertionError(f"verify does not name {path}: {problems}")
+
+
+def _check_lookups(store: embstore.EmbeddingStore, damaged: Path) -> None:
+    """Raise if a word leads to another id or row than its own, or an id to another word."""
+    table = stores.table()
+    for number, word in enumerate(stores.WORDS):
+        try:
+            found = int(store.ids(word))
+            row: Any = store[word]
+        except (embstore.StoreError, embstore.MissingWordError):
+            continue
+        if found != number:
+            raise AssertionError(f"{damaged} damaged: {word!r} has id {found}")
+        # Of a row in a damaged chunk, its own numbers may differ: only reading all would tell.
+        if "partitions" not in damaged.parts and not np.array_equal(row, table[number]):
+            raise AssertionError(f"{damaged} damaged: {word!r} has the row {row}")
+    if "partitions" not in damaged.parts:
+        for absent in ("", "w", "w23", "W1", "w1\0"):
+            try:
+                store[absent]
+            except (embstore.StoreError, embstore.MissingWordError):
+                continue
+            raise AssertionError(f"{damaged} damaged: {absent!r} has a row")
