@@ -1,0 +1,102 @@
+"""Many threads and processes while the store is replaced, and forks in the midst of lookups."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import embstore
+
+ROOT = Path(embstore.__file__).parents[1]
+
+CAMPAIGN = """
+import pathlib, sys
+from tools.campaigns import concurrency
+
+if __name__ == "__main__":
+    size = concurrency.Size(seconds=2, processes=3, threads=4, rows=2000)
+    print(concurrency.run(pathlib.Path(sys.argv[1]), 1, size))
+"""
+
+FORK = """
+import os, signal, sys, threading, time
+import numpy as np
+import embstore
+
+store = embstore.open(sys.argv[1], resident_limit="64MiB")
+expected = store[:]
+ids = np.arange(len(store)).repeat(40)
+stop = threading.Event()
+
+def look_up():
+    while not stop.is_set():
+        store[3], store.lookup(ids[:5]), store.lookup(ids), store.prefetch(ids)
+
+threads = [threading.Thread(target=look_up) for _ in range(6)]
+for thread in threads:
+    thread.start()
+for _ in range(60):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # A child that waits for a lock which nobody has dies of it.
+        store[3]
+        store.prefetch(ids)
+        same = np.array_equal(store.lookup(ids), expected[ids]) and store.ids("like") == 1
+        store.stats()
+        os._exit(0 if same else 1)
+    status = os.waitpid(child, 0)[1]
+    if status:
+        stop.set()
+        sys.exit(f"a child ended with {status}")
+stop.set()
+for thread in threads:
+    thread.join()
+print("same")
+"""
+
+LOCKED = """
+import os, signal, sys
+import embstore
+
+store = embstore.open(sys.argv[1], resident_limit="64MiB")
+with store._reader.stats._lock, store._reader._limit._lock:  # As another thread may hold them.
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        store.lookup([1, 2])
+        store.stats()
+        os._exit(0)
+sys.exit(os.waitpid(child, 0)[1])
+"""
+
+
+def run(tmp_path: Path, program: str, argument: Path) -> str:
+    (tmp_path / "program.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "program.py", argument],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_campaign_at_a_small_size(tmp_path):
+    assert "every row from the table of its store" in run(tmp_path, CAMPAIGN, tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_forks_in_the_midst_of_lookups_on_other_threads(tmp_path, words_store):
+    assert run(tmp_path, FORK, words_store) == "same\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_does_not_wait_for_locks_that_were_held_at_the_fork(tmp_path, words_store):
+    run(tmp_path, LOCKED, words_store)

@@ -1,0 +1,275 @@
+"""Does everybody get the right rows while everything happens at once?
+
+For some time, one process replaces a store again and again, by another table of another size, while
+readers look up in it from many threads each:
+
+* forked ones, forked in the midst of lookups on other threads, with the store open;
+* spawned ones, that were sent the open store, pickled;
+* spawned ones, that open it by its path.
+
+Readers open the store anew now and then, with and without a resident limit, mapped and chunked,
+prefetch, ask for statistics, and close stores that other threads are using. Every table's numbers
+and words are its own, so each answer tells which table it is of: that of the store object that was
+asked, always. An answer may also be the error that the store was closed, or (by the chunked reader,
+which opens files when it needs them) replaced; nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import pickle
+import random
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import embstore
+from embstore.readers.mapped import MappedReader
+from tools.make_table import table_rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COLUMNS = 16
+LIMITS = (None, "64MiB")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """For how long, and in how many processes, of how many threads, and the rows of a table."""
+
+    seconds: float
+    processes: int
+    threads: int
+    rows: int
+
+
+SMALL = Size(seconds=3, processes=3, threads=4, rows=3000)
+FULL = Size(seconds=60, processes=4, threads=16, rows=60_000)
+
+
+def run(folder: Path, seed: int, size: Size) -> str:
+    """Look up while the store is replaced; return how much was looked up."""
+    path = folder / "t.embstore"
+    write_table(path, 0, size.rows)
+    spawn = multiprocessing.get_context("spawn")
+    results: Any = spawn.SimpleQueue()
+    stop: Any = spawn.Event()
+    replacer = spawn.Process(target=_replace, args=(path, size.rows, seed, stop, results))
+    replacer.start()
+    readers = _start_readers(path, seed, size, results)
+    try:
+        for reader in readers:
+            reader.join(size.seconds + 90)
+    finally:
+        stop.set()
+        hanging = [reader for reader in readers if reader.is_alive()]
+        for reader in hanging:
+            reader.kill()
+        replacer.join(60)
+    if hanging:
+        raise AssertionError(f"{len(hanging)} processes hang")
+    lookups, rows, opens, tables = _sum(results, [*readers, replacer])
+    return (
+        f"{size.processes} processes x {size.threads} threads, {size.seconds:g} s: {lookups:,} "
+        f"lookups of {rows:,} rows in {opens:,} opened stores while {tables:,} tables replaced "
+        "each other; every row from the table of its store"
+    )
+
+
+def _start_readers(path: Path, seed: int, size: Size, results: Any) -> list[Any]:
+    """Start the processes that look up, in the three ways."""
+    fork: Any = multiprocessing.get_context("fork")
+    spawn: Any = multiprocessing.get_context("spawn")
+    end = time.time() + size.seconds + 5  # Spawned processes take a while to come up.
+    handle = embstore.open(path)
+    ways: list[tuple[Any, Any]] = [(fork, handle), (spawn, pickle.dumps(handle)), (spawn, None)]
+    readers = []
+    with _busy(handle, seed):
+        for number in range(size.processes):
+            method, given = ways[number % 3]
+            arguments = (seed + number, given, path, size, end, results)
+            readers.append(method.Process(target=_read, args=arguments))
+            readers[-1].start()
+    return readers
+
+
+def _sum(results: Any, processes: list[Any]) -> tuple[int, ...]:
+    """Return lookups, rows, opened stores and tables, summed over what all processes report."""
+    counts, tables = np.zeros(3, np.int64), 0
+    for _ in processes:
+        if results.empty():
+            codes = [process.exitcode for process in processes]
+            raise AssertionError(f"a process died: exit statuses {codes}")
+        result = results.get()
+        if isinstance(result, str):
+            raise AssertionError(result)
+        if isinstance(result, int):
+            tables = result
+        else:
+            counts += result
+    return (*counts.tolist(), tables)
+
+
+def write_table(path: Path, generation: int, rows: int) -> None:
+    """Put the table of a generation at ``path``; each has another number of rows."""
+    rows -= generation % 7
+    with embstore.StoreWriter(
+        path,
+        row_shape=(COLUMNS,),
+        dtype="float32",
+        partitions=1 + generation % 4,
+        strategy="mod",
+        overwrite=True,
+        chunk_rows=256,
+        source={"generation": generation},
+    ) as writer:
+        words = [_word(generation, number) for number in range(rows)]
+        writer.write(table_rows(np.arange(rows), COLUMNS, generation), words)
+
+
+def _word(generation: int, number: int) -> str:
+    return f"{generation}-{number}"
+
+
+def _replace(path: Path, rows: int, seed: int, stop: Any, results: Any) -> None:
+    """Replace the store until told to stop; report how often, or what went wrong."""
+    generation = 0
+    try:
+        while not stop.is_set():
+            generation += 1
+            write_table(path, generation, rows)
+            time.sleep(random.Random(seed + generation).uniform(0, 0.2))
+        results.put(generation)
+    except BaseException:
+        results.put(f"the build of table {generation}: {traceback.format_exc()}")
+        raise
+
+
+@contextlib.contextmanager
+def _busy(store: embstore.EmbeddingStore, seed: int) -> Any:
+    """Look up on a few threads of this process, while it forks."""
+    done = threading.Event()
+    ids = np.random.default_rng(seed).integers(0, len(store), 20_000)
+
+    def work() -> None:
+        while not done.is_set():
+            store.lookup(ids)
+            store[int(ids[0])]
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        time.sleep(0.2)
+        yield
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+
+
+class _Shared:
+    """The store that the threads of a process look up in; any of them may open it anew."""
+
+    def __init__(self, path: Path, handle: embstore.EmbeddingStore | bytes | None) -> None:
+        self.path = path
+        self.opens = 0
+        if handle is None:
+            self.store = self.open(random.Random(0))
+        else:
+            self.store = pickle.loads(handle) if isinstance(handle, bytes) else handle
+
+    def open(self, random_numbers: random.Random) -> embstore.EmbeddingStore:
+        self.opens += 1
+        reader: Any = random_numbers.choice(("mapped", "mapped", "mapped", "chunked"))
+        return embstore.open(self.path, reader=reader, resident_limit=random_numbers.choice(LIMITS))
+
+
+def _read(
+    seed: int,
+    handle: embstore.EmbeddingStore | bytes | None,
+    path: Path,
+    size: Size,
+    end: float,
+    results: Any,
+) -> None:
+    """Look up on many threads until the end; report how much, or what went wrong."""
+    problems: list[str] = []
+    counts = np.zeros(3, np.int64)
+    try:
+        shared = _Shared(path, handle)
+        lock = threading.Lock()
+
+        def work(number: int) -> None:
+            try:
+                found = _look_up(shared, random.Random(seed * 1000 + number), end, problems)
+            except BaseException:
+                problems.append(traceback.format_exc())
+            else:
+                with lock:
+                    counts[:2] += found
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(size.threads)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        counts[2] = shared.opens
+    except BaseException:
+        problems.append(traceback.format_exc())
+    results.put("\n".join(problems) if problems else counts)
+
+
+def _look_up(
+    shared: _Shared, random_numbers: random.Random, end: float, problems: list[str]
+) -> tuple[int, int]:
+    lookups = rows = 0
+    while time.time() < end and not problems:
+        store = shared.store
+        if random_numbers.random() < 0.02:
+            fresh = shared.open(random_numbers)
+            if random_numbers.random() < 0.5:
+                store.close()  # Under whoever uses it.
+            shared.store = store = fresh
+        try:
+            rows += _check(store, random_numbers)
+            lookups += 1
+        except embstore.StoreClosedError:
+            continue
+        except embstore.StoreNotFoundError:
+            # Only a chunked store may lose its files, also one that was closed meanwhile.
+            if isinstance(store._reader, MappedReader):
+                raise
+            shared.store = shared.open(random_numbers)
+    return lookups, rows
+
+
+def _check(store: embstore.EmbeddingStore, random_numbers: random.Random) -> int:
+    """Look up rows and words; return how many rows, raise if one is of another table."""
+    generation = store.source["generation"]
+    count = random_numbers.choice((1, 7, 300, 4000))
+    ids = np.random.default_rng(random_numbers.randrange(2**32)).integers(0, len(store), count)
+    if random_numbers.random() < 0.2:
+        store.prefetch(ids)
+    _compare(store.lookup(ids), ids, generation)
+    some = ids[:20]
+    words = store.words(some)
+    if words != [_word(generation, number) for number in some.tolist()]:
+        raise AssertionError(f"words of another table than {generation}: {words}")
+    if not np.array_equal(store.ids(words), some):
+        raise AssertionError(f"ids of another table than {generation}")
+    _compare(store[int(ids[0])][np.newaxis], ids[:1], generation)
+    if store.stats().rows < count:
+        raise AssertionError("the statistics lost rows")
+    return count + 1
+
+
+def _compare(rows: Any, ids: Any, generation: int) -> None:
+    if not np.array_equal(rows, table_rows(ids, COLUMNS, generation)):
+        raise AssertionError(f"rows of another table than {generation}")

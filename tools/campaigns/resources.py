@@ -1,0 +1,186 @@
+"""Does embstore give back what it takes, and say what it cannot get?
+
+1. Opening, looking up and closing, again and again, leaves no descriptor, mapping or thread.
+2. A thousand stores are open at once, and each gives its rows.
+3. With 64 descriptors at the most, a store of more chunk files than that is written, opened, looked
+   up in and verified.
+4. A process that runs out of mappings (``vm.max_map_count``) is told so by a `StoreMappingError`,
+   its open stores go on giving rows, and closing some makes room again.
+
+The last two run in processes of their own, because limits are for a whole process.
+"""
+
+from __future__ import annotations
+
+import mmap
+import resource
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import embstore
+
+if TYPE_CHECKING:
+    from embstore.opening import ReaderName
+
+COLUMNS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How often to open and close, how many stores to open at once, chunk files of a large one.
+
+    ``ballast`` is how many mappings there are before the first store.
+    """
+
+    cycles: int
+    stores: int
+    chunks: int
+    ballast: int
+
+
+SMALL = Size(cycles=200, stores=100, chunks=200, ballast=63_000)
+FULL = Size(cycles=10_000, stores=1000, chunks=3000, ballast=0)
+
+
+def run(folder: Path, seed: int, size: Size) -> str:
+    """Do all of it; return what was done. Nothing here is random."""
+    path = folder / "t.embstore"
+    _write(path, rows=500, chunk_rows=32)
+    _cycles(path, size.cycles)
+    _many_at_once(path, size.stores)
+    large = folder / "large.embstore"
+    _write(large, rows=size.chunks, chunk_rows=1)
+    few = _in_a_process(_few_descriptors, folder / "few.embstore", 0)
+    maps = _in_a_process(_mappings_run_out, large, size.ballast)
+    return (
+        f"{size.cycles} cycles without a leak, {size.stores} stores open at once, {few}, {maps} "
+        f"(seed {seed} unused)"
+    )
+
+
+def _table(rows: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return np.arange(rows * COLUMNS, dtype=np.float32).reshape(rows, COLUMNS)
+
+
+def _write(path: Path, rows: int, chunk_rows: int) -> None:
+    with embstore.StoreWriter(
+        path, row_shape=(COLUMNS,), dtype="float32", partitions=3, chunk_rows=chunk_rows
+    ) as writer:
+        writer.write(_table(rows), [f"w{number}" for number in range(rows)])
+
+
+def _held() -> tuple[int, int, int]:
+    """Return how many descriptors, mappings and threads this process has."""
+    mappings = Path("/proc/self/maps").read_text().count(".embstore")
+    # The helpers of large lookups are started when needed, and stay.
+    threads = [t for t in threading.enumerate() if not t.name.startswith("embstore_")]
+    return len(list(Path("/proc/self/fd").iterdir())), mappings, len(threads)
+
+
+def _check_held(before: tuple[int, int, int]) -> None:
+    """Raise if more is held than before, also after prefetches under way had time to end."""
+    for _ in range(100):
+        if all(now <= then for now, then in zip(_held(), before, strict=True)):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"descriptors, mappings, threads: {before} grew to {_held()}")
+
+
+def _cycles(path: Path, count: int) -> None:
+    table = _table(500)
+    ids = np.arange(499, 0, -5)
+    before = _held()
+    for cycle in range(count):
+        with embstore.open(path, resident_limit="64MiB" if cycle % 3 == 0 else None) as store:
+            if not np.array_equal(store.lookup(ids), table[ids]) or store.ids("w7") != 7:
+                raise AssertionError("wrong rows")
+            store.prefetch(ids)
+        del store
+    _check_held(before)
+
+
+def _many_at_once(path: Path, count: int) -> None:
+    table = _table(500)
+    before = _held()
+    stores = [embstore.open(path) for _ in range(count)]
+    _check_held((before[0], _held()[1], before[2]))  # Mappings are what an open store has.
+    for number, store in enumerate(stores):
+        if not np.array_equal(store[number % 500], table[number % 500]):
+            raise AssertionError("wrong rows")
+    for store in stores:
+        store.close()
+    stores.clear()
+    del store
+    _check_held(before)
+
+
+def _few_descriptors(path: Path, _: int) -> str:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    _write(path, rows=400, chunk_rows=1)
+    readers: tuple[ReaderName, ...] = ("mapped", "chunked")
+    for reader in readers:
+        with embstore.open(path, reader=reader) as store:
+            if not np.array_equal(store[:200], _table(400)[:200]):
+                raise AssertionError("wrong rows")
+    if not embstore.verify(path).ok:
+        raise AssertionError("verify finds problems")
+    return "64 descriptors for 400 chunk files"
+
+
+def _mappings_run_out(path: Path, ballast: int) -> str:
+    limit = int(Path("/proc/sys/vm/max_map_count").read_text())
+    # Neighbours of different protection, or the kernel would make one of them.
+    held = [
+        mmap.mmap(-1, 4096, prot=mmap.PROT_READ | (mmap.PROT_WRITE if number % 2 else 0))
+        for number in range(ballast)
+    ]
+    stores: list[embstore.EmbeddingStore] = []
+    rows = len(embstore.open(path))
+    try:
+        while len(stores) * rows <= limit + rows:
+            stores.append(embstore.open(path))
+    except embstore.StoreMappingError as error:
+        message = str(error)
+    else:
+        raise AssertionError(f"{len(stores)} stores of {rows} chunk files were mapped")
+    if "max_map_count" not in message or 'reader="chunked"' not in message:
+        raise AssertionError(f"an error that does not help: {message}")
+    for store in stores:
+        if not np.array_equal(store[:5], _table(5)):
+            raise AssertionError("wrong rows")
+    count = len(stores)
+    stores.pop().close()
+    del store
+    with embstore.open(path) as again:
+        if not np.array_equal(again[:5], _table(5)):
+            raise AssertionError("wrong rows")
+    return (
+        f"a clear error after {count} stores of {rows} chunk files and {len(held)} mappings "
+        f"(the limit is {limit})"
+    )
+
+
+def _in_a_process(function: object, path: Path, number: int) -> str:
+    name = getattr(function, "__name__", "")
+    program = (
+        "import sys; from pathlib import Path; from tools.campaigns import resources; "
+        f"print(resources.{name}(Path(sys.argv[1]), int(sys.argv[2])))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path), str(number)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise AssertionError(f"{name}: exit {done.returncode}: {done.stderr[-2000:]}")
+    return done.stdout.strip()
