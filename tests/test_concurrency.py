@@ -18,7 +18,7 @@ import pathlib, sys
 from tools.campaigns import concurrency
 
 if __name__ == "__main__":
-    size = concurrency.Size(seconds=2, processes=3, threads=4, rows=2000)
+    size = concurrency.Size(seconds=1, processes=3, threads=4, rows=2000)
     print(concurrency.run(pathlib.Path(sys.argv[1]), 1, size))
 """
 
@@ -39,7 +39,7 @@ def look_up():
 threads = [threading.Thread(target=look_up) for _ in range(6)]
 for thread in threads:
     thread.start()
-for _ in range(60):
+for _ in range(25):
     child = os.fork()
     if child == 0:
         signal.alarm(20)  # A child that waits for a lock which nobody has dies of it.

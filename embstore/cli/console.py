@@ -29,11 +29,17 @@ def print_facts(facts: dict[str, Any], *, as_json: bool) -> None:
         return
     facts = dict(facts)
     source = facts.pop("source", {})
-    facts |= {f"source {name}": value for name, value in source.items()}
+    facts |= {_printable(f"source {name}"): value for name, value in source.items()}
     width = max(map(len, facts))
     for name, value in facts.items():
-        shown = f"{value:,}" if type(value) is int else "-" if value is None else value
+        shown = f"{value:,}" if type(value) is int else "-" if value is None else _printable(value)
         typer.echo(f"{name.replace('_', ' '):<{width}}  {shown}")
+
+
+def _printable(value: Any) -> str:
+    """Return a text that may be a stranger's, for a terminal: it must not be a command to it."""
+    text = str(value)
+    return text if text.isprintable() else repr(text)
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def run(folder: Path, seed: int, size: Size) -> str:
             raise AssertionError(f"{kind}: exit {process.exitcode}; the case is in {_kept(work)}")
         done.append(f"{queue.get()} {kind}")
         shutil.rmtree(work)
-    return "hostile inputs, each an error of the tree or harmless: " + ", ".join(done)
+    return f"{', '.join(done)}, {size.seconds:g} s each: each an error of the tree or harmless"
 
 
 def _kept(work: Path) -> Path:

@@ -1,0 +1,291 @@
+"""A store that a stranger made: an error of the tree, quickly, and nothing that it says is run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import embstore
+from embstore.errors import EmbstoreError, StoreCorruptError, StoreError
+from embstore.fields import parse_json
+from embstore.manifest import parse_manifest
+from embstore.seals import manifest_checksum
+from tools.campaigns import hostile, stores
+
+if TYPE_CHECKING:
+    from embstore.opening import ReaderName
+
+READERS: tuple[ReaderName, ...] = ("mapped", "chunked")
+FILES = ["partitions/1/c/1/0", "vocabulary/slots/c/0", "partitions/1/zarr.json", "zarr.json"]
+
+
+@pytest.fixture(scope="module")
+def whole_store(tmp_path_factory):
+    return stores.make_store(tmp_path_factory.mktemp("whole") / "t.embstore")
+
+
+@pytest.fixture
+def store(whole_store, tmp_path):
+    return shutil.copytree(whole_store, tmp_path / "t.embstore")
+
+
+@pytest.fixture(autouse=True)
+def _quickly():
+    begin = time.monotonic()
+    yield
+    assert time.monotonic() - begin < 20
+
+
+def refused(store: Path, error: type[EmbstoreError] = StoreCorruptError) -> str:
+    """Open with both readers, and verify; return what the first says."""
+    messages = []
+    for reader in READERS:
+        with pytest.raises(error) as found:
+            embstore.open(store, reader=reader)
+        messages.append(str(found.value))
+    with contextlib.suppress(error):
+        assert not embstore.verify(store).ok
+    assert len(messages[0]) < 2000
+    return messages[0]
+
+
+def test_the_campaign_at_a_small_size(tmp_path):
+    size = hostile.Size(seconds=1)
+    assert "each an error of the tree or harmless" in hostile.run(tmp_path, 1, size)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_link_instead_of_a_file(store, tmp_path, name):
+    """Also if what it leads to is just what belongs there: it could be the reader's own file."""
+    (store / name).rename(tmp_path / "elsewhere")
+    (store / name).symlink_to(tmp_path / "elsewhere")
+    assert f"{store / name} is a symbolic link" in refused(store)
+
+
+@pytest.mark.parametrize(
+    "name", ["partitions", "partitions/2", "partitions/0/c", "partitions/0/c/1", "vocabulary/bytes"]
+)
+def test_a_link_instead_of_a_directory(store, tmp_path, name):
+    (store / name).rename(tmp_path / "elsewhere")
+    (store / name).symlink_to(tmp_path / "elsewhere")
+    assert f"{store / name} is a symbolic link" in refused(store)
+
+
+def test_the_store_itself_may_be_a_link(store, tmp_path):
+    (tmp_path / "link").symlink_to(store)
+    with embstore.open(tmp_path / "link", verify="full") as linked:
+        assert np.array_equal(linked[:], stores.table())
+
+
+@pytest.mark.parametrize("name", FILES[:3])
+@pytest.mark.parametrize("kind", ["fifo", "socket", "device", "directory"])
+def test_something_else_than_a_file(store, tmp_path, monkeypatch, name, kind):
+    path = store / name
+    path.unlink()
+    match kind:
+        case "fifo":
+            os.mkfifo(path)
+        case "socket":
+            monkeypatch.chdir(path.parent)  # Its path may have some hundred bytes only.
+            with socket.socket(socket.AF_UNIX) as made:
+                made.bind(path.name)
+        case "device":
+            try:
+                os.mknod(path, 0o20666, os.makedev(1, 5))  # /dev/zero
+            except PermissionError:
+                pytest.skip("making a device needs root")
+        case _:
+            path.mkdir()
+    assert f"{path} is not a regular file" in refused(store)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"partition_count": 10**9},
+        {"partition_count": 2**16 + 1},
+        {"rows": 2**40 - 1},
+        {"rows": 2**40 - 1, "chunk_rows": 1},
+        {"row_shape": [2**31]},
+        {"row_shape": [2**20, 2**20, 2**20]},
+        {"row_shape": [2**10] * 32},
+        {"chunk_rows": 2**55},
+        {"rows": 1, "partition_count": 2**16, "chunk_rows": 2**40},
+        {"rows": 10**400},
+        {"unk": "x" * 10**6, "strategy": "y" * 10**6},
+    ],
+)
+def test_numbers_out_of_all_bounds(store, fields):
+    stores.edit(store / "zarr.json", lambda own: own.update(fields))
+    stores.reseal(store)
+    refused(store)
+
+
+def test_metadata_without_end(store):
+    with (store / "partitions/0/zarr.json").open("ab") as file:
+        file.truncate(1 << 40)  # Takes no disk.
+    assert "more than the 16777216 that it may have" in refused(store)
+
+
+def test_a_chunk_file_that_takes_no_disk(store):
+    """Sizes that the manifest and the files agree on, beyond what can be mapped."""
+    shutil.rmtree(store / "partitions")
+    rows, chunk_rows = 2**40 - 1, 2**40
+    shutil.rmtree(store / "vocabulary")
+    stores.edit(
+        store / "zarr.json",
+        lambda own: own.update(
+            rows=rows, chunk_rows=chunk_rows, partition_count=1, row_shape=[4], dtype="float32",
+            vocabulary=None, unk=None,
+        ),
+    )  # fmt: skip
+    stores.reseal(store)
+    refused(store)
+
+
+def test_codecs_and_dtypes_that_zarr_might_know(store):
+    for key, value in {
+        "codecs": [{"name": "numcodecs.pickle"}],
+        "data_type": "object",
+        "storage_transformers": [{"name": "x"}],
+        "fill_value": "AAAA",
+    }.items():
+        path = store / "partitions/1/zarr.json"
+        before = path.read_bytes()
+        document = json.loads(before)
+        document[key] = value
+        path.write_text(json.dumps(document))
+        stores.reseal(store)
+        assert f"{key} is {value!r}, expected" in refused(store)
+        path.write_bytes(before)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=100, deadline=2000, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_any_json_in_place_of_any_field(whole_store, data):
+    document = json.loads((whole_store / "zarr.json").read_bytes())
+    own: Any = document["attributes"]["embstore"]
+    holder = data.draw(st.sampled_from([own, own["vocabulary"], own["vocabulary"]["slots"]]))
+    for _ in range(data.draw(st.integers(1, 3))):
+        holder[data.draw(st.sampled_from(sorted(holder)))] = data.draw(JSON)
+    with contextlib.suppress(ValueError):  # Of a number that JSON does not have.
+        own["manifest_crc32c"] = manifest_checksum(own)
+    text = json.dumps(document).encode()
+    said = ""
+    try:
+        manifest = parse_manifest(parse_json(whole_store, text), whole_store)
+    except StoreError as error:
+        said = str(error)
+    else:
+        assert 1 <= manifest.partition_count <= 2**16
+    assert len(said) < 3000
+
+
+@settings(max_examples=100, deadline=2000)
+@given(JSON)
+def test_any_json_as_the_whole_document(document):
+    with pytest.raises(StoreError):
+        parse_manifest(document, Path("zarr.json"))
+
+
+def change_array(store: Path, part: str, change: Any) -> None:
+    kind = {"offsets": np.int64, "slots": np.uint64, "bytes": np.uint8}[part]
+    stores.rewrite_chunk(
+        store / "vocabulary" / part / "c" / "0", lambda data: change(np.frombuffer(data, kind))
+    )
+
+
+def test_a_hash_table_without_a_free_slot(store):
+    """Every slot may be the word's, and none is: the search must end."""
+
+    def fill(slots):
+        slots[:] = slots.max()
+
+    def search(own):
+        own["vocabulary"]["probe_count"] = 1024
+
+    change_array(store, "slots", fill)
+    stores.edit(store / "zarr.json", search)
+    stores.reseal(store)
+    with embstore.open(store) as opened:
+        begin = time.monotonic()
+        for word in ("no such word", *stores.WORDS):
+            try:
+                assert opened.words(int(opened.ids(word))) == word
+            except (embstore.MissingWordError, StoreCorruptError):
+                continue
+        assert time.monotonic() - begin < 5
+    stores.edit(store / "zarr.json", lambda own: own["vocabulary"].update(probe_count=2**40 - 1))
+    stores.reseal(store)
+    assert "probes" in refused(store)
+
+
+@pytest.mark.parametrize("offset", [-1, -(2**63), 2**63 - 1, 10**6])
+def test_offsets_out_of_range(store, offset):
+    def change(offsets):
+        offsets[8] = offset
+
+    change_array(store, "offsets", change)
+    with embstore.open(store) as opened:
+        for ids in ([7], [8], range(23)):
+            with pytest.raises(StoreCorruptError, match="offsets"):
+                opened.words(list(ids))
+        for word in ("w7", "w8"):
+            with pytest.raises((StoreCorruptError, embstore.MissingWordError)):
+                opened[word]
+    assert not embstore.verify(store).ok
+
+
+def test_descending_offsets(store):
+    def change(offsets):
+        offsets[:24] = offsets[:24][::-1].copy()
+
+    change_array(store, "offsets", change)
+    with embstore.open(store) as opened, pytest.raises(StoreCorruptError, match="offsets"):
+        opened.words(range(23))
+    assert not embstore.verify(store).ok
+
+
+def test_words_that_overlap_are_not_multiplied(store):
+    """Each word all of the bytes: a thousand words of a gigabyte would be a terabyte."""
+
+    def change(offsets):
+        offsets[0:24:2], offsets[1:24:2] = 0, offsets[23]
+
+    change_array(store, "offsets", change)
+    with embstore.open(store) as opened, pytest.raises(StoreCorruptError, match="overlap"):
+        opened.words(range(0, 23, 2))
+
+
+def test_text_from_a_store_does_not_command_the_terminal(store):
+    from typer.testing import CliRunner
+
+    from embstore.cli import app
+
+    def change(own):
+        own["source"] = {"file": "\x1b]0;title\x07\x1b[2J", "\x1b[31m": 1}
+
+    stores.edit(store / "zarr.json", change)
+    stores.reseal(store)
+    shown = CliRunner().invoke(app, ["info", str(store)])
+    assert shown.exit_code == 0
+    assert "\x1b" not in shown.output
+    assert "title" in shown.output
