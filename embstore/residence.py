@@ -27,13 +27,15 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from embstore import syscalls
-from embstore.locks import renew_in_child
 from embstore.mapping import PAGE_BYTES, AddressSpace, MappedFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 HUGE_PAGE_BYTES = 2 << 20
+# One for all limits; a child after a fork gets a new one, because the one that it inherits may be
+# held by a thread that it does not have.
+_lock = Lock()
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 
@@ -137,13 +139,11 @@ class ResidentLimit:
         self._space = space
         self._limit_bytes = limit_bytes
         self._others_bytes = resident_file_bytes()
-        self._lock = Lock()
-        renew_in_child(self)
         self._rows_left = 0
 
     def after(self, row_count: int) -> None:
         """Look at the resident size, if ``row_count`` more rows could have brought it near."""
-        with self._lock:
+        with _lock:
             self._rows_left -= row_count
             if self._rows_left > 0:
                 return
@@ -179,3 +179,12 @@ def parse_bytes(size: int | str) -> int:
     if found is None or found[2].lower() not in _UNITS:
         raise ValueError(f"{size!r} is not a size; write it as in 2GiB, 500MB or 4096")
     return int(float(found[1]) * _UNITS[found[2].lower()])
+
+
+def _forget() -> None:
+    global _lock  # noqa: PLW0603  # One lock for the process.
+    _lock = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

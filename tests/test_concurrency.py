@@ -61,9 +61,10 @@ print("same")
 LOCKED = """
 import os, signal, sys
 import embstore
+from embstore import residence, stats
 
 store = embstore.open(sys.argv[1], resident_limit="64MiB")
-with store._reader.stats._lock, store._reader._limit._lock:  # As another thread may hold them.
+with stats._lock, residence._lock:  # As another thread may hold them.
     child = os.fork()
     if child == 0:
         signal.alarm(20)

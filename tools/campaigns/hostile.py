@@ -161,7 +161,7 @@ def _mutated_json(text: bytes, random_numbers: random.Random) -> bytes:
     """Change one value, key or list somewhere in a JSON document."""
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _mutated_bytes(text, random_numbers)
     places: list[tuple[Any, Any]] = []
 
