@@ -19,7 +19,7 @@ def read_json(path: Path) -> Any:
     return parse_json(path, read_small(path, layout.MAX_METADATA_BYTES))
 
 
-def parse_json(path: Path, data: bytes) -> Any:
+def parse_json(path: Path | str, data: bytes) -> Any:
     """Return what the text of a JSON file holds."""
     try:
         return json.loads(data)
@@ -34,13 +34,13 @@ class Fields:
     ----------
     fields : anything
         What should be an object.
-    where : Path
+    where : Path or str
         The file it is from, for messages.
     name : str
         What to call it there.
     """
 
-    def __init__(self, fields: Any, where: Path, name: str) -> None:
+    def __init__(self, fields: Any, where: Path | str, name: str) -> None:
         self._fields, self._where, self._name = fields, where, name
         if not isinstance(fields, dict):
             raise StoreCorruptError(f"{where}: {name} is not an object; {REBUILD}")

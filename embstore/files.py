@@ -26,7 +26,7 @@ for _name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOFOLLOW", "O_BINARY"):
 REBUILD = "restore it or build the store again"
 
 
-def open_checked(path: Path, file_bytes: int) -> int:
+def open_checked(path: Path | str, file_bytes: int) -> int:
     """Open a regular file of exactly ``file_bytes`` for reading; return its descriptor.
 
     Raises
@@ -41,7 +41,7 @@ def open_checked(path: Path, file_bytes: int) -> int:
     raise StoreCorruptError(f"{path} has {size_bytes} bytes, expected {file_bytes}; {REBUILD}")
 
 
-def read_small(path: Path, max_bytes: int) -> bytes:
+def read_small(path: Path | str, max_bytes: int) -> bytes:
     """Return what a regular file of at most ``max_bytes`` holds.
 
     Raises
@@ -50,13 +50,14 @@ def read_small(path: Path, max_bytes: int) -> bytes:
         If there is no such file, or it is something else.
     """
     descriptor, size_bytes = _open_regular(path)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        data = file.read(max_bytes + 1) if size_bytes <= max_bytes else None
-    if data is None or len(data) > max_bytes:
-        raise StoreCorruptError(
-            f"{path} has {size_bytes} bytes, more than the {max_bytes} that it may have; {REBUILD}"
-        )
-    return data
+    try:
+        if size_bytes <= max_bytes:
+            return os.read(descriptor, size_bytes)
+    finally:
+        os.close(descriptor)
+    raise StoreCorruptError(
+        f"{path} has {size_bytes} bytes, more than the {max_bytes} that it may have; {REBUILD}"
+    )
 
 
 def check_directories(store: Path, names: Iterable[str]) -> None:
@@ -84,7 +85,7 @@ def check_directories(store: Path, names: Iterable[str]) -> None:
             raise StoreCorruptError(f"{store / name} is a symbolic link; {REBUILD}")
 
 
-def _open_regular(path: Path) -> tuple[int, int]:
+def _open_regular(path: Path | str) -> tuple[int, int]:
     """Open a regular file; return its descriptor and its size."""
     try:
         descriptor = os.open(path, _FLAGS)

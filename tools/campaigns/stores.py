@@ -87,5 +87,5 @@ def reseal(store: Path) -> None:
                 own["metadata_crc32c"][name] = google_crc32c.value(data)
         own["manifest_crc32c"] = manifest_checksum(own)
         where.write_text(json.dumps(document))
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError, OSError):
         return  # Too broken for a seal.
