@@ -45,7 +45,7 @@ def manifest(data: bytes) -> None:
     """Parse a root ``zarr.json``, sealed as a hostile author would."""
     with contextlib.suppress(EmbstoreError):
         document = parse_json("zarr.json", data)
-        with contextlib.suppress(TypeError, KeyError, ValueError, RecursionError):
+        with contextlib.suppress(AttributeError, KeyError, RecursionError, TypeError, ValueError):
             own = document["attributes"]["embstore"]
             own["manifest_crc32c"] = manifest_checksum(own)
         parse_manifest(document, Path("zarr.json"))

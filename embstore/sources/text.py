@@ -249,6 +249,8 @@ def _usual_dimension(lines: list[bytes]) -> int:
         numbers = sum(1 for _ in takewhile(is_number, reversed(fields)))
         by_numbers[min(numbers, len(fields) - 1)] += 1
         by_fields[len(fields) - 1] += 1
+    if not by_fields:
+        return 0  # Nothing but empty lines.
     # Where most lines end in something else than a number, it shall be called a bad number.
     return by_numbers.most_common(1)[0][0] or by_fields.most_common(1)[0][0]
 

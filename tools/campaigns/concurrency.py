@@ -50,7 +50,7 @@ class Size:
 
 
 SMALL = Size(seconds=3, processes=3, threads=4, rows=3000)
-FULL = Size(seconds=60, processes=4, threads=16, rows=60_000)
+FULL = Size(seconds=60, processes=4, threads=16, rows=8_000)
 
 
 def run(folder: Path, seed: int, size: Size) -> str:

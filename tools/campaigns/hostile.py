@@ -276,6 +276,7 @@ TEXTS = [
     "\ufeffk\u00e4se 1 2\nNew York 3 4\n\u4e16\u754c 5 6\n".encode(),
     b"a 1\nb 2\n",
     b"the 0.25 nan inf\r\nlike 1 2 -inf\r\n",
+    b"\n\n 1 2",
 ]
 
 
