@@ -289,3 +289,12 @@ def test_text_from_a_store_does_not_command_the_terminal(store):
     assert shown.exit_code == 0
     assert "\x1b" not in shown.output
     assert "title" in shown.output
+
+    def name(data):
+        data[:2] = list(b"\x1bc")
+
+    change_array(store, "bytes", name)
+    shown = CliRunner().invoke(app, ["get", str(store), "--ids", "0"])
+    assert shown.exit_code == 0
+    assert "\x1b" not in shown.output
+    assert r"\x1bc" in shown.output

@@ -1,6 +1,7 @@
 """What commands say, and how: notes, facts, progress."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
 
 def warn(text: str, kind: str = "note") -> None:
     """Print one line about something that a person should know."""
@@ -29,17 +32,20 @@ def print_facts(facts: dict[str, Any], *, as_json: bool) -> None:
         return
     facts = dict(facts)
     source = facts.pop("source", {})
-    facts |= {_printable(f"source {name}"): value for name, value in source.items()}
+    facts |= {printable(f"source {name}"): value for name, value in source.items()}
     width = max(map(len, facts))
     for name, value in facts.items():
-        shown = f"{value:,}" if type(value) is int else "-" if value is None else _printable(value)
+        shown = f"{value:,}" if type(value) is int else "-" if value is None else printable(value)
         typer.echo(f"{name.replace('_', ' '):<{width}}  {shown}")
 
 
-def _printable(value: Any) -> str:
-    """Return a text that may be a stranger's, for a terminal: it must not be a command to it."""
-    text = str(value)
-    return text if text.isprintable() else repr(text)
+def printable(value: object) -> str:
+    r"""Return a text that may be a stranger's, so that it is no command to the terminal.
+
+    >>> printable("\x1b[2J")
+    '\\x1b[2J'
+    """
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", str(value))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from embstore.cli.arguments import (
     ids_of_words,
     parse_ids,
 )
+from embstore.cli.console import printable
 
 VALUES_SHOWN = 5
 
@@ -74,7 +75,7 @@ def _print_rows(ids: NDArray[np.int64], words: list[str | None], rows: NDArray[A
         flat = row.ravel()
         values = " ".join(f"{value:>10.4g}" for value in flat[:VALUES_SHOWN])
         more = " ..." if flat.size > VALUES_SHOWN else ""
-        cells = [str(number) if number >= 0 else "-", *([] if word is None else [word])]
+        cells = [str(number) if number >= 0 else "-", *([] if word is None else [printable(word)])]
         table.add_row(*cells, values + more)
     # No markup: a word may look like it ("[UNK]" does).
     Console(markup=False, highlight=False, emoji=False).print(table)
