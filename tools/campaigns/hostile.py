@@ -49,25 +49,27 @@ FULL = Size(seconds=600)
 
 def run(folder: Path, seed: int, size: Size) -> str:
     """Try hostile inputs of each kind, in a process each; return what was done."""
-    done = []
-    for kind in KINDS:
-        queue = multiprocessing.get_context("spawn").SimpleQueue()
-        work = folder / kind
-        work.mkdir()
-        process = multiprocessing.get_context("spawn").Process(
-            target=_work, args=(kind, work, seed, size.seconds, queue)
-        )
-        process.start()
-        # A hang is only seen from outside.
-        process.join(size.seconds + 60 + 2 * CASE_SECONDS)
+    spawn = multiprocessing.get_context("spawn")
+    queues = {kind: spawn.SimpleQueue() for kind in KINDS}
+    processes = {}
+    for kind, queue in queues.items():
+        (folder / kind).mkdir()
+        arguments = (kind, folder / kind, seed, size.seconds, queue)
+        processes[kind] = spawn.Process(target=_work, args=arguments)
+        processes[kind].start()
+    # A hang is only seen from outside.
+    end = time.monotonic() + size.seconds + 60 + 2 * CASE_SECONDS
+    for process in processes.values():
+        process.join(max(0, end - time.monotonic()))
+    for kind, process in processes.items():
         if process.is_alive():
             process.kill()
-            raise AssertionError(f"{kind}: a case hangs; it is in {_kept(work)}")
+            raise AssertionError(f"{kind}: a case hangs; it is in {_kept(folder / kind)}")
         if process.exitcode != 0:
-            raise AssertionError(f"{kind}: exit {process.exitcode}; the case is in {_kept(work)}")
-        done.append(f"{queue.get()} {kind}")
-        shutil.rmtree(work)
-    return f"{', '.join(done)}, {size.seconds:g} s each: each an error of the tree or harmless"
+            where = _kept(folder / kind)
+            raise AssertionError(f"{kind}: exit {process.exitcode}; the case is in {where}")
+    counts = ", ".join(f"{queue.get():,} {kind}" for kind, queue in queues.items())
+    return f"{counts}, {size.seconds:g} s each: each an error of the tree or harmless"
 
 
 def _kept(work: Path) -> Path:
