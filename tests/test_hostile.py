@@ -298,3 +298,13 @@ def test_text_from_a_store_does_not_command_the_terminal(store):
     assert shown.exit_code == 0
     assert "\x1b" not in shown.output
     assert r"\x1bc" in shown.output
+
+
+@pytest.mark.parametrize("text", [b"the 1 2" + b"9" * 10**6 + b"x 3\n", b"\n 1b  a2"])
+def test_texts_that_fuzzing_found(tmp_path, text):
+    """Digits were matched in quadratic time; only empty lines were an IndexError."""
+    (tmp_path / "case.txt").write_bytes(text)
+    begin = time.monotonic()
+    with pytest.raises(embstore.SourceError):
+        embstore.build(tmp_path / "case.txt", tmp_path / "case.embstore")
+    assert time.monotonic() - begin < 10

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from embstore.sources.fields import Lines
     from embstore.words import PackedWords
 
-_NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+# Written so that no digit can be matched in two ways: that would take quadratic time.
+_NUMBER = re.compile(rb"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$")
 
 
 def is_number(field: bytes) -> bool:
