@@ -300,7 +300,7 @@ def test_text_from_a_store_does_not_command_the_terminal(store):
     assert r"\x1bc" in shown.output
 
 
-@pytest.mark.parametrize("text", [b"the 1 2" + b"9" * 10**6 + b"x 3\n", b"\n 1b  a2"])
+@pytest.mark.parametrize("text", [b"the " + b"9" * 10**5 + b"x\n" * 3, b"\n 1b  a2"])
 def test_texts_that_fuzzing_found(tmp_path, text):
     """Digits were matched in quadratic time; only empty lines were an IndexError."""
     (tmp_path / "case.txt").write_bytes(text)
