@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from xxhash import xxh3_128_hexdigest
 
-from embstore.manifest import check_array
+from embstore.checks import check_array
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +31,7 @@ def fingerprint(path: Path, manifest: Manifest) -> str:
     StoreCorruptError
         If the metadata of an array is missing or contradicts the manifest.
     """
+    checksums = {array.name: check_array(path, array, manifest) for array in manifest.arrays()}
     table = {
         "rows": manifest.rows,
         "row_shape": list(manifest.row_shape),
@@ -38,6 +39,6 @@ def fingerprint(path: Path, manifest: Manifest) -> str:
         "partition_count": manifest.partition_count,
         "strategy": manifest.strategy,
         "unk": manifest.unk,
-        "checksums": {array.name: check_array(path, array) for array in manifest.arrays()},
+        "checksums": checksums,
     }
     return xxh3_128_hexdigest(json.dumps(table, sort_keys=True).encode())
