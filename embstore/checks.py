@@ -13,9 +13,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from embstore import layout
+from embstore.checked_files import REBUILD, check_directories, open_checked, read_small
 from embstore.errors import StoreCorruptError
 from embstore.fields import Fields, parse_json
-from embstore.files import REBUILD, check_directories, open_checked, read_small
 from embstore.seals import checksum
 
 if TYPE_CHECKING:

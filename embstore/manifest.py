@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore import layout
+from embstore.checked_files import REBUILD
 from embstore.errors import StoreCorruptError, StoreError, StoreNotFoundError, StoreVersionError
 from embstore.fields import Fields, read_json
-from embstore.files import REBUILD
 from embstore.layout import RawArray, shown
 from embstore.partitions import STRATEGIES, Partitioning, Strategy
 from embstore.seals import check_seal

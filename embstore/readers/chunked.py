@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore import layout
+from embstore.checked_files import open_checked
 from embstore.errors import StoreCorruptError, StoreNotFoundError
-from embstore.files import open_checked
 from embstore.physical import physical_rows
 from embstore.pieces import pieces
 from embstore.plan import group_by_chunk
