@@ -1,51 +1,63 @@
-"""How does one array of the store get to disk? Chunk by chunk, through zarr.
+"""How does one array of the store get to disk? In pieces, written while the next are filled.
 
-`ArrayWriter` buffers rows until they fill a chunk, has zarr write it, and at the end notes the
-chunks' checksums beside the array. The array grows with its chunks, so its length need not be
-known. zarr is imported when something is written, not before.
+1. Rows are copied, one after the other, into a piece: a few MiB that end where a multiple of their
+   size, or a chunk, ends. (The page cache makes pages as large as what is written at once; whole
+   pieces give a reader large ones.)
+2. A piece that is full is handed to `embstore.background`. There its CRC-32C is added to that of
+   its chunk, and it is written into the chunk's file. After the last one of a chunk comes the
+   checksum, and the file is flushed.
+3. When all is written, zarr says what the array's metadata is; the list of checksums goes there.
 
-An interrupt (Ctrl-C) does not stop what zarr has under way on its own threads, which would then
-write into a directory that is being removed. So `ZarrThread` makes all its calls, and is closed, at
-the end of the call under way, before a build is discarded.
+The array grows with its rows, so its length need not be known. What is written is what zarr would
+write, byte for byte.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+import math
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+import google_crc32c
 import numpy as np
 
-from embstore import layout
+from embstore import files, layout
 from embstore.layout import RawArray
+from embstore.metadata import array_metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    import zarr
     from numpy.typing import NDArray
 
-T = TypeVar("T")
+    from embstore.background import Background
+
+_ZEROS = np.zeros(1 << 18, np.uint8)
 
 
-class ZarrThread:
-    """One thread that makes the calls to zarr, so that one can wait for their end."""
+class PiecePool:
+    """Pieces of memory that are used again, as fresh memory costs as much as the copying.
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="embstore-write")
-        # Starts the thread: an interrupt in a later `run` cannot be in the midst of that.
-        self.run(int)
+    Parameters
+    ----------
+    piece_bytes : int
+        Size of a piece, a power of two.
+    """
 
-    def run(self, call: Callable[[], T]) -> T:
-        """Return ``call()``."""
-        return self._pool.submit(call).result()
+    def __init__(self, piece_bytes: int) -> None:
+        self.piece_bytes = piece_bytes
+        self._free: list[NDArray[np.uint8]] = []
 
-    def close(self) -> None:
-        """Wait for the call under way, and end the thread."""
-        self._pool.shutdown()
+    def take(self) -> NDArray[np.uint8]:
+        """Return a piece, with anything in it."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return np.empty(self.piece_bytes, np.uint8)
+
+    def give_back(self, piece: NDArray[np.uint8]) -> None:
+        """Keep a piece that is not needed any more; any thread may call this."""
+        self._free.append(piece)
 
 
 class ArrayWriter:
@@ -63,8 +75,10 @@ class ArrayWriter:
         Dtype of the rows.
     chunk_rows : int
         Rows in a chunk.
-    thread : ZarrThread
-        What calls zarr.
+    pool : PiecePool
+        Where pieces come from.
+    background : Background
+        What writes them.
     """
 
     def __init__(
@@ -74,107 +88,130 @@ class ArrayWriter:
         row_shape: tuple[int, ...],
         dtype: np.dtype[Any],
         chunk_rows: int,
-        thread: ZarrThread,
+        pool: PiecePool,
+        background: Background,
     ) -> None:
         self._store = store
-        self._name = name
-        self._row_shape = row_shape
-        self._dtype = dtype
-        self._chunk_rows = chunk_rows
-        self._thread = thread
-        self._buffer: NDArray[Any] | None = None
-        self._buffered = 0
-        self._array: zarr.Array[Any] | None = None
+        self._raw = RawArray(name, (0, *row_shape), dtype, chunk_rows)
+        self._row_bytes = math.prod(row_shape) * dtype.itemsize
+        self._pool = pool
+        self._background = background
+        self._size_bytes = 0  # Of all rows so far.
+        self._piece: NDArray[np.uint8] | None = None
+        self._filled = 0  # Bytes in it.
+        # The writing thread's: the checksums of complete chunks, and of the one under way.
+        self._checksums: list[int] = []
+        self._checksum = 0
+        files.make_directory(store / name)
 
-    @property
-    def has_chunks(self) -> bool:
-        """Whether a chunk is written, so that the chunk size is settled."""
-        return self._array is not None
+    def append(self, rows: NDArray[Any], *, copy: bool = True) -> None:
+        """Append rows, shape (n, *row_shape); without ``copy``, they must not change any more."""
+        data = rows.reshape(-1).view(np.uint8) if rows.flags.c_contiguous else None
+        done, total = 0, len(rows) * self._row_bytes
+        while done < total:
+            room = self._room()
+            count = min(room, total - done)
+            if data is not None and not copy and count == room and not self._filled:
+                self._write(data[done : done + count])
+            else:
+                piece = self._piece = self._pool.take() if self._piece is None else self._piece
+                out = piece[self._filled : self._filled + count]
+                if data is not None:
+                    out[:] = data[done : done + count]
+                else:
+                    _gather(rows, done, out)
+                self._filled += count
+                if count == room:
+                    self._write_piece(piece)
+            done += count
 
-    def append(self, rows: NDArray[Any]) -> None:
-        """Append rows, shape (n, *row_shape)."""
-        while len(rows):
-            if self._buffer is None:
-                self._buffer = np.empty((self._chunk_rows, *self._row_shape), self._dtype)
-            count = min(len(rows), self._chunk_rows - self._buffered)
-            self._buffer[self._buffered : self._buffered + count] = rows[:count]
-            self._buffered += count
-            rows = rows[count:]
-            if self._buffered == self._chunk_rows:
-                self._write(self._buffer)
-                self._buffered = 0
+    def finish(self) -> None:
+        """Have what is left written."""
+        if self._piece is not None:
+            self._write_piece(self._piece)
+        if rest := self._size_bytes % self._raw.chunk_bytes:
+            work = partial(self._pad, self._size_bytes, self._raw.chunk_bytes - rest)
+            self._background.write(work, 0)
 
-    def finish(self, chunk_rows: int | None = None) -> None:
-        """Write what is buffered, and the checksums.
+    def metadata(self) -> tuple[Path, bytes]:
+        """Return where the array's metadata belongs, and what it is, once all is written."""
+        shape = (self._size_bytes // self._row_bytes, *self._raw.shape[1:])
+        array = RawArray(self._raw.name, shape, self._raw.dtype, self._raw.chunk_rows)
+        return self._store / array.metadata_name, array_metadata(array, self._checksums)
 
-        Parameters
-        ----------
-        chunk_rows : int, optional
-            Another chunk size, if no chunk is written yet.
-        """
-        if chunk_rows is not None and not self.has_chunks:
-            self._chunk_rows = chunk_rows
-        array = self._array = self._array or self._thread.run(self._create)
-        if self._buffer is not None and self._buffered:
-            self._write(self._buffer[: self._buffered])
-        self._buffer = None
-        raw = RawArray(self._name, array.shape, self._dtype, self._chunk_rows)
-        names = map(raw.chunk_name, range(raw.chunk_count))
-        checksums = [read_checksum(self._store / name) for name in names]
-        attribute = {layout.ATTRIBUTE: {layout.CHECKSUMS: checksums}}
-        self._thread.run(lambda: array.attrs.update(attribute))
+    def _room(self) -> int:
+        """Return how many bytes fit until the piece under way ends."""
+        piece_bytes, chunk_bytes = self._pool.piece_bytes, self._raw.chunk_bytes
+        within = (self._size_bytes + self._filled) % chunk_bytes
+        return min(piece_bytes - within % piece_bytes, chunk_bytes - within)
 
-    def _create(self) -> zarr.Array[Any]:
-        import zarr  # noqa: PLC0415
-        from zarr.codecs import BytesCodec, Crc32cCodec  # noqa: PLC0415
+    def _write_piece(self, piece: NDArray[np.uint8]) -> None:
+        filled = piece[: self._filled]
+        self._piece, self._filled = None, 0
+        self._write(filled, piece)
 
-        return zarr.create_array(
-            self._store / self._name,
-            shape=(0, *self._row_shape),
-            chunks=(self._chunk_rows, *self._row_shape),
-            dtype=self._dtype,
-            filters=None,
-            serializer=BytesCodec(endian="little" if self._dtype.itemsize > 1 else None),
-            compressors=[Crc32cCodec()],
-            fill_value=0,
-            zarr_format=3,
-            # A missing chunk must be a damage, not a chunk of zeros.
-            config={"write_empty_chunks": True},
-        )
+    def _write(self, data: NDArray[np.uint8], piece: NDArray[np.uint8] | None = None) -> None:
+        work = partial(self._store_piece, self._size_bytes, data, piece)
+        self._size_bytes += len(data)
+        self._background.write(work, len(data))
 
-    def _write(self, rows: NDArray[Any]) -> None:
-        array = self._array = self._array or self._thread.run(self._create)
-        start = array.shape[0]
+    # What follows is for the writing thread.
 
-        def write() -> None:
-            array.resize((start + len(rows), *self._row_shape))
-            array[start : start + len(rows)] = rows
+    def _store_piece(
+        self, begin: int, data: NDArray[np.uint8], piece: NDArray[np.uint8] | None
+    ) -> None:
+        """Write bytes ``begin`` to ``begin + len(data)`` of the array, all of one chunk."""
+        chunk, within = divmod(begin, self._raw.chunk_bytes)
+        path = self._chunk_path(chunk)
+        if not within:
+            self._checksum = 0
+            _make_parents(path)
+        self._checksum = google_crc32c.extend(self._checksum, data)
+        self._background.write_at(path, data.data, within)
+        if within + len(data) == self._raw.chunk_bytes:
+            self._end_chunk(path)
+        if piece is not None:
+            self._pool.give_back(piece)
 
-        try:
-            self._thread.run(write)
-        except OSError as error:
-            # A failed write, unlike a failed open, does not know its file.
-            if error.errno is None or error.filename is not None:
-                raise
-            where = str(self._store / self._name)
-            raise OSError(error.errno, _describe(error.errno), where) from error
+    def _pad(self, begin: int, count: int) -> None:
+        """Fill the last chunk up with zeros, which the file has without our writing them."""
+        while count:
+            zeros = _ZEROS[:count]
+            self._checksum = google_crc32c.extend(self._checksum, zeros)
+            count -= len(zeros)
+        self._end_chunk(self._chunk_path(begin // self._raw.chunk_bytes))
+
+    def _end_chunk(self, path: Path) -> None:
+        checksum = self._checksum.to_bytes(layout.CHECKSUM_BYTES, "little")
+        self._background.write_at(path, checksum, self._raw.chunk_bytes)
+        self._background.flush(path)
+        self._checksums.append(self._checksum)
+
+    def _chunk_path(self, chunk: int) -> Path:
+        return self._store / self._raw.chunk_name(chunk)
 
 
-def create_group(path: Path) -> zarr.Group:
-    """Create a Zarr group at ``path``."""
-    import zarr  # noqa: PLC0415
+def _gather(rows: NDArray[Any], begin: int, out: NDArray[np.uint8]) -> None:
+    """Copy bytes of rows that are not contiguous, from ``begin`` on, as many as ``out`` takes."""
+    row_bytes = rows[0].nbytes
+    row, skipped = divmod(begin, row_bytes)
+    if skipped:  # The rest of a row that the last piece did not take whole.
+        count = min(row_bytes - skipped, len(out))
+        out[:count] = _bytes(rows[row])[skipped : skipped + count]
+        out, row = out[count:], row + 1
+    whole, rest = divmod(len(out), row_bytes)
+    out[: whole * row_bytes].view(rows.dtype).reshape(whole, *rows.shape[1:])[...] = rows[
+        row : row + whole
+    ]
+    if rest:
+        out[-rest:] = _bytes(rows[row + whole])[:rest]
 
-    return zarr.create_group(path, zarr_format=3)
+
+def _bytes(row: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(row).reshape(-1).view(np.uint8)
 
 
-def read_checksum(path: Path) -> int:
-    """Return the CRC-32C at the end of a chunk file."""
-    with path.open("rb") as file:
-        file.seek(-layout.CHECKSUM_BYTES, 2)
-        return int.from_bytes(file.read(), "little")
-
-
-def _describe(number: int) -> str:
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        return f"{os.strerror(number)} while writing; free some, or choose a target on another disk"
-    return f"{os.strerror(number)} while writing"
+def _make_parents(path: Path) -> None:
+    if not path.parent.is_dir():
+        _make_parents(path.parent)
+        files.make_directory(path.parent)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.errors import RowError, SourceError
+from embstore.memory import DEFAULT_MEMORY_LIMIT
 from embstore.opening import open as open_store
 from embstore.staging import check_target
-from embstore.writer import DEFAULT_MEMORY_LIMIT, OnDuplicate, StoreWriter
+from embstore.writer import OnDuplicate, StoreWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,7 @@ def build(
     source: Any,
     path: str | Path,
     *,
-    partitions: int = 1,
+    partitions: int | None = None,
     strategy: Strategy = "mod",
     dtype: DTypeLike | None = None,
     on_duplicate: OnDuplicate = "first",
@@ -39,9 +40,8 @@ def build(
 ) -> EmbeddingStore:
     r"""Build a store from a file of vectors, or from an object that has them.
 
-    Memory for rows stays bounded whatever the size of the input; words take some 40 bytes each,
-    besides their text, until the store is written. An error leaves nothing behind, and what was at
-    ``path`` as it was.
+    Memory stays bounded whatever the number of rows and words. An error leaves nothing behind, and
+    what was at ``path`` as it was.
 
     Parameters
     ----------
@@ -53,8 +53,8 @@ def build(
         tensor, a list of partitions.
     path : str or Path
         Where the store will be.
-    partitions : int
-        Number of partitions.
+    partitions : int, optional
+        Number of partitions. By default the smallest power of two that keeps each below 16 GiB.
     strategy : {"mod", "div"}
         How ids are dealt out to partitions. ``div`` needs the number of rows first, so text
         without a header is read twice, and an iterator is refused.
@@ -68,7 +68,8 @@ def build(
     overwrite : bool
         Whether a store at ``path`` may be replaced.
     memory_limit : int
-        Bytes that the partitions' buffers may take.
+        Bytes that the build may take, besides Python and its libraries; `embstore.memory` says
+        what for. What does not fit is refused before anything is made.
     progress : callable, optional
         Told the bytes of input done, and all of them (0 if unknown).
     format : str, optional
@@ -169,7 +170,7 @@ def _copy(source: Source, writer: StoreWriter, progress: Callable[[int, int], No
     with writer:
         for batch in source.batches():
             try:
-                writer.write(batch.rows, batch.words)
+                writer.write(batch.rows, batch.words, copy=False)
             except RowError as error:
                 place = source.place(batch.first + error.position)
                 raise SourceError(f"{place}: {error.problem}") from error

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _ID_MASK = np.uint64((1 << SLOT_ID_BITS) - 1)
-_ONE = np.uint64(1)
 
 
 def slot_count_for(word_count: int) -> int:
@@ -50,22 +49,31 @@ def find(
     """
     ids = np.full(len(hashes), -1, np.int64)
     mask = np.uint64(len(slots) - 1)
-    pending = np.arange(len(hashes))
-    places = hashes & mask
+    positions: NDArray[np.int64] | None = None  # Of the words that are still looked for; all.
+    # As signed numbers, because NumPy would convert others before it takes by them.
+    places = (hashes & mask).view(np.int64)
     for _ in range(min(probe_count, len(slots))):
-        entries = slots[places]
-        alike = (entries ^ hashes[pending]) <= _ID_MASK
-        candidates = np.flatnonzero(alike & (entries != 0))
+        entries = slots.take(places)
         searching = entries != 0
+        alike = (entries ^ hashes) <= _ID_MASK
+        alike &= searching
+        candidates = np.flatnonzero(alike)
         if candidates.size:
-            found = ((entries[candidates] & _ID_MASK) - _ONE).astype(np.int64)
-            hit = confirm(pending[candidates], found)
-            ids[pending[candidates[hit]]] = found[hit]
-            searching[candidates[hit]] = False
-        pending = pending[searching]
-        if not pending.size:
+            found = (entries.take(candidates) & _ID_MASK).view(np.int64) - 1
+            asked = candidates if positions is None else positions.take(candidates)
+            hit = confirm(asked, found)
+            if hit.all():
+                ids[asked] = found
+                searching[candidates] = False
+            else:
+                ids[asked[hit]] = found[hit]
+                searching[candidates[hit]] = False
+        remaining = np.flatnonzero(searching)
+        if not remaining.size:
             break
-        places = (places[searching] + _ONE) & mask
+        positions = remaining if positions is None else positions.take(remaining)
+        hashes = hashes.take(remaining)
+        places = (places.take(remaining) + 1) & (len(slots) - 1)
     return ids
 
 
@@ -91,19 +99,18 @@ def insert(slots: NDArray[np.uint64], hashes: NDArray[np.uint64], first_id: int)
     ValueError
         If the table has no room for them.
     """
-    mask = np.uint64(len(slots) - 1)
     numbers = np.arange(first_id + 1, first_id + 1 + len(hashes), dtype=np.uint64)
     entries = (hashes & ~_ID_MASK) | numbers
-    places = hashes & mask
+    places = (hashes & np.uint64(len(slots) - 1)).view(np.int64)
     probe_count = 0
     while entries.size:
         if probe_count == len(slots):
             raise ValueError(f"the table of {len(slots)} slots is full")
-        free = slots[places] == 0
+        free = slots.take(places) == 0
         # Of several words that want one slot, the last written stays; the others see it and go on.
         slots[places[free]] = entries[free]
-        waiting = slots[places] != entries
-        entries = entries[waiting]
-        places = (places[waiting] + _ONE) & mask
+        waiting = np.flatnonzero(slots.take(places) != entries)
+        entries = entries.take(waiting)
+        places = (places.take(waiting) + 1) & (len(slots) - 1)
         probe_count += 1
     return probe_count

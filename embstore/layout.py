@@ -126,10 +126,26 @@ DTYPES: Final = (
 )
 
 # Chunks of 45 to 90 MiB: large enough that a table of terabytes is some ten thousand files, small
-# enough to be buffered, one for each partition, while a store is written.
+# enough to be read, checked or copied as one.
 MAX_CHUNK_BYTES: Final = 90 << 20
 # Below this size a chunk is not cut further to save the padding behind the last row.
 SMALL_CHUNK_BYTES: Final = 64 << 10
+# A partition is what one loads, copies or checks as one, so it should fit into memory.
+MAX_PARTITION_BYTES: Final = 16 << 30
+
+
+def choose_partition_count(table_bytes: int) -> int:
+    """Return the number of partitions that suits a table: as few as keep each below 16 GiB.
+
+    Lookups are as quick with one partition as with many. A power of two, because a remainder by
+    one is a single bit operation.
+
+    Examples
+    --------
+    >>> choose_partition_count(5 << 30), choose_partition_count(100 << 30)
+    (1, 8)
+    """
+    return 1 << max(-(-table_bytes // MAX_PARTITION_BYTES) - 1, 0).bit_length()
 
 
 def choose_chunk_rows(rows: int, row_bytes: int, max_chunk_bytes: int = MAX_CHUNK_BYTES) -> int:

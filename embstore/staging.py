@@ -3,9 +3,9 @@
 1. The staging directory is a hidden sibling of the target, ``.NAME.building``. Making it is how a
    build claims the target; a lock on it (``flock``, gone with its process) says that the build is
    alive. One without a living owner is left over from a crash, and cleared away.
-2. `Staging.publish` flushes every file and directory to disk, then renames the staging directory
-   to the target, or exchanges the two where a store is replaced, in one step: a reader that has
-   the old store open keeps reading it. Then the old store is removed.
+2. `Staging.publish` flushes every directory to disk (each file was, when it was complete), then
+   renames the staging directory to the target, or exchanges the two where a store is replaced, in
+   one step: a reader that has the old store open keeps reading it. Then the old store is removed.
 3. Where the system cannot exchange, the old store steps aside as ``.NAME.replaced`` first. If the
    process dies just there, `finish_replacement`, called by every open and every build, puts the
    old store back; if it dies just after, the next build removes it.
@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from embstore import layout, syscalls
+from embstore import files, layout
 from embstore.errors import (
     StoreBusyError,
     StoreCorruptError,
@@ -27,9 +25,6 @@ from embstore.errors import (
     StoreNotFoundError,
 )
 from embstore.fields import read_json
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 try:
     import fcntl
@@ -74,21 +69,21 @@ class Staging:
 
     def publish(self) -> None:
         """Put the staged store at the target, durably, and remove what it replaces."""
-        flush_tree(self.path)
+        flush_directories(self.path)
         check_target(self.target, overwrite=self._overwrite)
         if self.target.exists():
             replaced = self._replace()
-            flush_directory(self.target.parent)
+            files.flush_directory(self.target.parent)
             _remove(replaced)
         else:
-            self.path.rename(self.target)
-        flush_directory(self.target.parent)
+            files.rename(self.path, self.target)
+        files.flush_directory(self.target.parent)
         self._release()
 
     def discard(self) -> None:
         """Remove what was staged; the target stays as it was."""
         if fcntl is None or any(_is_at(lock, self.path) for lock in self._locks):
-            shutil.rmtree(self.path, ignore_errors=True)
+            files.remove_tree(self.path, ignore_errors=True)
         finish_replacement(self.target)
         self._release()
 
@@ -98,13 +93,13 @@ class Staging:
         # other build takes it for a leftover. If it is locked already, that is as good.
         with contextlib.suppress(BlockingIOError):
             self._locks += _lock(self.target)
-        if syscalls.exchange(self.path, self.target):
+        if files.exchange(self.path, self.target):
             return self.path
         aside = _aside(self.target)
         while True:
-            self.target.rename(aside)
+            files.rename(self.target, aside)
             try:
-                self.path.rename(self.target)
+                files.rename(self.path, self.target)
             except OSError:
                 # Was it an open between the two renames, which put the old store back?
                 if not self.target.exists():
@@ -116,7 +111,7 @@ class Staging:
         """Make the staging directory and lock it; clear away one that nobody holds."""
         while True:
             with contextlib.suppress(FileExistsError):
-                self.path.mkdir()
+                files.make_directory(self.path)
             try:
                 locks = _lock(self.path)
             except FileNotFoundError:
@@ -131,9 +126,9 @@ class Staging:
                 continue
             for leftover in self.path.iterdir():
                 if leftover.is_dir() and not leftover.is_symlink():
-                    shutil.rmtree(leftover)
+                    files.remove_tree(leftover)
                 else:
-                    leftover.unlink()
+                    files.remove_file(leftover)
             return locks
 
     def _release(self) -> None:
@@ -182,33 +177,13 @@ def finish_replacement(target: Path) -> None:
     """
     if not target.exists() and (aside := _aside(target)).is_dir():
         with contextlib.suppress(OSError):
-            aside.rename(target)
+            files.rename(aside, target)
 
 
-def flush_tree(path: Path) -> None:
-    """Flush every file and directory below ``path``, and ``path``, to disk."""
-    for directory, _, names in os.walk(path, topdown=False):
-        for name in names:
-            with _descriptor(Path(directory, name)) as file:
-                os.fsync(file)
-        flush_directory(Path(directory))
-
-
-def flush_directory(path: Path) -> None:
-    """Flush a directory's entries to disk, where the system can."""
-    if os.name == "nt":
-        return
-    with _descriptor(path) as directory:
-        os.fsync(directory)
-
-
-@contextlib.contextmanager
-def _descriptor(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def flush_directories(path: Path) -> None:
+    """Flush ``path``, and every directory below it, to disk."""
+    for directory, _, _ in os.walk(path, topdown=False):
+        files.flush_directory(Path(directory))
 
 
 def _lock(directory: Path) -> list[int]:
@@ -241,7 +216,7 @@ def _remove(directory: Path) -> None:
     """Remove a directory that another process may be removing, too."""
     while directory.is_dir():
         with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(directory)
+            files.remove_tree(directory)
 
 
 def _aside(target: Path) -> Path:

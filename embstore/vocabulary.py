@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from embstore import hashing, layout
 from embstore.errors import StoreCorruptError
 from embstore.mapping import AddressSpace, MappedFile
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from embstore.layout import RawArray
@@ -63,20 +62,17 @@ class Vocabulary:
         -------
         ids : ndarray of int64, shape (n,)
         """
-        return self._ids(encode(words, "surrogatepass"))
+        encoded = encode(words, "surrogatepass")
+        return self.ids_of_packed(pack_encoded(encoded), hash_words(encoded))
 
-    def ids_of_packed(self, words: PackedWords) -> NDArray[np.int64]:
+    def ids_of_packed(self, words: PackedWords, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the id of each packed word, -1 where there is no such word."""
-        return self._ids(words.encoded())
-
-    def _ids(self, encoded: list[bytes]) -> NDArray[np.int64]:
-        words = pack_encoded(encoded)
 
         def confirm(positions: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
             self._check(ids)
             return self._stored.equal(ids, words, positions)
 
-        return hashing.find(self._slots, hash_words(encoded), self._probe_count, confirm)
+        return hashing.find(self._slots, hashes, self._probe_count, confirm)
 
     def words(self, ids: NDArray[np.int64]) -> list[str]:
         """Return the word of each id.
@@ -108,102 +104,6 @@ class Vocabulary:
         begins, ends = self._stored.offsets[ids], self._stored.offsets[ids + 1]
         if begins.min() < 0 or (ends < begins).any() or ends.max() > len(self._stored.data):
             raise StoreCorruptError("the word offsets point outside of the stored words")
-
-
-class VocabularyBuilder:
-    """Collects words for a new store, in packed arrays, and finds repeats among them.
-
-    Examples
-    --------
-    >>> from embstore.words import pack
-    >>> builder = VocabularyBuilder()
-    >>> builder.add(pack(["the", "like", "the"])).tolist()
-    [0, 1, 0]
-    >>> len(builder)
-    2
-    """
-
-    def __init__(self) -> None:
-        self._data = np.empty(1 << 16, np.uint8)
-        self._offsets = np.zeros(1 << 12, np.int64)
-        self._hashes = np.empty(1 << 12, np.uint64)
-        self._slots = np.zeros(1 << 12, np.uint64)
-        self._probe_count = 0
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    @property
-    def probe_count(self) -> int:
-        """The most slots that finding a word takes."""
-        return self._probe_count
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays to store, by the format's names."""
-        stored = self._stored()
-        return {
-            layout.WORD_BYTES: stored.data,
-            layout.WORD_OFFSETS: stored.offsets,
-            layout.WORD_SLOTS: self._slots,
-        }
-
-    def ids(self, words: PackedWords) -> NDArray[np.int64]:
-        """Return the id of each word, -1 where it is new."""
-        return Vocabulary(self._stored(), self._slots, self._probe_count).ids_of_packed(words)
-
-    def add(self, words: PackedWords) -> NDArray[np.int64]:
-        """Give ids to new words, in order; return the id of every word.
-
-        Returns
-        -------
-        ids : ndarray of int64, shape (n,)
-            The ids so far end where ``len(self)`` stood before the call: a larger or equal id is
-            new, and counts up from there; a repeated one marks a repeat.
-        """
-        ids = self.ids(words)
-        new = ids < 0
-        if not new.any():
-            return ids
-        encoded = words.encoded()
-        # Repeats within the batch: each word's first place gives it its id.
-        fresh: dict[bytes, int] = {}
-        for place in np.flatnonzero(new).tolist():
-            ids[place] = fresh.setdefault(encoded[place], self._count + len(fresh))
-        self._append(list(fresh))
-        return ids
-
-    def _stored(self) -> PackedWords:
-        offsets = self._offsets[: self._count + 1]
-        return PackedWords(self._data[: int(offsets[-1])], offsets)
-
-    def _append(self, words: list[bytes]) -> None:
-        begin, end = self._count, self._count + len(words)
-        filled = int(self._offsets[begin])
-        data = b"".join(words)
-        self._data = _grown(self._data, filled + len(data))
-        self._offsets = _grown(self._offsets, end + 1)
-        self._hashes = _grown(self._hashes, end)
-        self._data[filled : filled + len(data)] = np.frombuffer(data, np.uint8)
-        lengths = np.fromiter(map(len, words), np.int64, len(words))
-        self._offsets[begin + 1 : end + 1] = filled + np.cumsum(lengths)
-        self._hashes[begin:end] = hash_words(words)
-        if 3 * end > 2 * len(self._slots):
-            self._slots = np.zeros(hashing.slot_count_for(end), np.uint64)
-            self._probe_count = 0
-            begin = 0
-        probes = hashing.insert(self._slots, self._hashes[begin:end], begin)
-        self._probe_count = max(self._probe_count, probes)
-        self._count = end
-
-
-def _grown(array: NDArray[Any], length: int) -> NDArray[Any]:
-    """Return ``array`` with room for ``length`` elements, doubled so that appending stays cheap."""
-    if length <= len(array):
-        return array
-    larger = np.zeros(max(length, 2 * len(array)), array.dtype)
-    larger[: len(array)] = array
-    return larger
 
 
 def open_vocabulary(path: Path, manifest: VocabularyManifest) -> Vocabulary:

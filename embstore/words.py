@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+# Longer words are compared one by one.
+LONG_WORD_BYTES = 256
+
+
 @dataclass(frozen=True, slots=True)
 class PackedWords:
     """Words as UTF-8, one after the other.
@@ -52,20 +56,42 @@ class PackedWords:
         self, indices: NDArray[np.int64], other: PackedWords, others: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
         """Say where ``self[indices[k]]`` and ``other[others[k]]`` are the same bytes."""
-        begin, begin_other = self.offsets[indices], other.offsets[others]
-        lengths = self.offsets[indices + 1] - begin
-        same: NDArray[np.bool_] = lengths == other.offsets[others + 1] - begin_other
+        begin, begin_other = self.offsets.take(indices), other.offsets.take(others)
+        lengths = self.offsets[1:].take(indices) - begin
+        same: NDArray[np.bool_] = lengths == other.offsets[1:].take(others) - begin_other
         lengths = np.where(same, lengths, 0)
-        # One flat index over the bytes of all pairs; `steps` counts from 0 within each pair.
-        ends = np.cumsum(lengths)
-        total = int(ends[-1]) if len(ends) else 0
-        steps = np.arange(total) - np.repeat(ends - lengths, lengths)
-        ours = self.data[np.repeat(begin, lengths) + steps]
-        theirs = other.data[np.repeat(begin_other, lengths) + steps]
-        differing = np.flatnonzero(ours != theirs)
-        if differing.size:
-            same[np.searchsorted(ends, differing, side="right")] = False
+        # Long words one by one; so too the last of all, which may end less than eight bytes
+        # before the data does.
+        one, another = _by_eight(self.data), _by_eight(other.data)
+        begin_last, begin_other_last = begin + (lengths - 1 & -8), begin_other + (lengths - 1 & -8)
+        alone = lengths > LONG_WORD_BYTES
+        alone |= (begin_last >= len(one)) | (begin_other_last >= len(another))
+        alone &= lengths > 0
+        for pair in np.flatnonzero(alone).tolist():
+            ours = self.data[begin[pair] : begin[pair] + lengths[pair]]
+            same[pair] = np.array_equal(ours, other.data[begin_other[pair] :][: len(ours)])
+        # The others eight bytes at a time, as long as they last and are equal.
+        pairs = np.flatnonzero((lengths > 0) & ~alone)
+        done = 0
+        while pairs.size:
+            left = lengths.take(pairs) - done
+            differing = one[begin.take(pairs) + done] ^ another[begin_other.take(pairs) + done]
+            # Of a word that ends within the eight, only the lower bytes count: little endian.
+            differing <<= _UNUSED_BITS.take(np.minimum(left, 8))
+            same[pairs[differing != 0]] = False
+            pairs = pairs[(differing == 0) & (left > 8)]
+            done += 8
         return same
+
+
+# By how much to shift eight bytes so that the first n of them remain.
+_UNUSED_BITS = np.array([0, *range(56, -8, -8)], np.uint64)
+
+
+def _by_eight(data: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Return, for each place, the eight bytes from there on as one number."""
+    count = max(len(data) - 7, 0)
+    return np.ndarray((count,), "<u8", data, strides=(1,))
 
 
 def encode(words: Iterable[str], errors: str = "strict") -> list[bytes]:

@@ -1,8 +1,10 @@
-"""How do rows become a store? They are dealt out to partitions, buffered by chunk, and published.
+"""How do rows become a store? They are dealt out to partitions, written by chunk, and published.
 
-1. Rows arrive in the order of their ids. `Partitioning.spread` says which go to which partition.
-2. Each partition is an `ArrayWriter`, which writes a chunk whenever one is full.
-3. At the end the last chunks, the vocabulary and, last of all, the manifest are written; then
+1. Rows arrive in the order of their ids. While neither their number nor the chunk size is known,
+   the first ones are held.
+2. `Partitioning.spread` says which rows go to which partition. Each is an `ArrayWriter`, which
+   writes in the background.
+3. At the end come the vocabulary, the metadata and, last of all, the manifest; then
    `embstore.staging` puts the store in its place in one step.
 
 An error anywhere leaves no trace; what was at the target stays.
@@ -11,35 +13,40 @@ An error anywhere leaves no trace; what was at the target stays.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from embstore import layout
-from embstore.arrays import ArrayWriter, ZarrThread, create_group
+from embstore import files, layout
+from embstore.arrays import ArrayWriter, PiecePool
+from embstore.background import Background
 from embstore.casting import cast_rows
 from embstore.errors import DuplicateWordError, SourceError
 from embstore.manifest import ArraySize, Manifest, VocabularyManifest
+from embstore.memory import DEFAULT_MEMORY_LIMIT, plan_memory
+from embstore.metadata import group_metadata
 from embstore.partitions import Partitioning, Strategy
 from embstore.seals import seal
 from embstore.staging import Staging
 from embstore.version import __version__
-from embstore.vocabulary import VocabularyBuilder
+from embstore.vocabulary_builder import VocabularyBuilder
 from embstore.words import PackedWords, pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
-    import zarr
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 OnDuplicate = Literal["error", "first"]
 
-DEFAULT_MEMORY_LIMIT = 1 << 30
 # What stands for unknown words in the files that people have; the first one found is taken.
 UNK_WORDS = ("<unk>", "[UNK]", "<UNK>", "UNK")
+# Rows of an iterator are put together to blocks of so many bytes.
+BLOCK_BYTES = 1 << 20
 
 
 class StoreWriter:
@@ -56,14 +63,16 @@ class StoreWriter:
         Shape of one row; ``()`` for scalars.
     dtype : dtype
         float16/32/64, or an integer type.
-    partitions : int
-        Number of partitions.
+    partitions : int, optional
+        Number of partitions. By default the smallest power of two that keeps each below 16 GiB,
+        so that one partition is something to load or to copy; 1 where the size is not known.
     strategy : {"mod", "div"}
         How ids are dealt out to partitions.
     rows : int, optional
         Number of rows to come, exactly. ``div`` needs it.
     estimated_rows : int, optional
-        About how many rows will come, if ``rows`` is not known; helps to choose the chunk size.
+        About how many rows will come, if ``rows`` is not known; helps to choose the chunk size and
+        the number of partitions.
     overwrite : bool
         Whether a store at ``path`` may be replaced.
     on_duplicate : {"error", "first"}
@@ -74,7 +83,8 @@ class StoreWriter:
     chunk_rows : int, optional
         Rows in a chunk, a power of two. By default chosen from the number of rows.
     memory_limit : int
-        Bytes that the buffers of the partitions may take: half of it is one chunk for each.
+        Bytes that writing may take, whatever the number of rows and words; `embstore.memory` says
+        what for. What does not fit is refused before anything is made.
     source : dict, optional
         Where the rows come from, for the manifest; JSON.
 
@@ -88,7 +98,7 @@ class StoreWriter:
     StoreExistsError, StoreBusyError, StoreNotFoundError
         If the target is taken, being written to, or in a directory that does not exist.
     ValueError
-        If the parameters contradict each other or the format.
+        If the parameters contradict each other or the format, or need a higher ``memory_limit``.
 
     Examples
     --------
@@ -108,7 +118,7 @@ class StoreWriter:
         *,
         row_shape: tuple[int, ...],
         dtype: DTypeLike,
-        partitions: int = 1,
+        partitions: int | None = None,
         strategy: Strategy = "mod",
         rows: int | None = None,
         estimated_rows: int | None = None,
@@ -128,33 +138,36 @@ class StoreWriter:
         self.duplicate_count = 0
         self._row_shape = tuple(row_shape)
         self._dtype = np.dtype(dtype).newbyteorder("<")
+        self._row_bytes = math.prod(self._row_shape) * self._dtype.itemsize
         self._announced = rows
+        self._estimated = rows if rows is not None else estimated_rows
         self._on_duplicate = on_duplicate
         self._unk = unk
-        self._vocabulary: VocabularyBuilder | None = None
+        if partitions is None:
+            partitions = layout.choose_partition_count((self._estimated or 0) * self._row_bytes)
         # `mod` deals out rows without knowing how many will come.
         known = layout.MAX_ROWS if rows is None else rows
         self._partitioning = Partitioning(known, partitions, strategy)
-        self._row_bytes = math.prod(self._row_shape) * self._dtype.itemsize
-        self._max_chunk_bytes = min(layout.MAX_CHUNK_BYTES, memory_limit // (2 * partitions))
-        self._settled = chunk_rows is not None or rows is not None
-        self._chunk_rows = chunk_rows or self._choose_chunk_rows(estimated_rows or known)
+        self._chunk_rows = chunk_rows or 1
         self._manifest(0)  # Checks the parameters before anything is made.
-        if self._row_bytes > max(self._max_chunk_bytes, layout.SMALL_CHUNK_BYTES):
-            raise ValueError(
-                f"{partitions} partitions with rows of {self._row_bytes} bytes need a memory_limit "
-                f"of {2 * partitions * self._row_bytes} bytes, not {memory_limit}"
-            )
-        self._thread = ZarrThread()
-        self._staging: Staging | None = Staging(Path(path), overwrite=overwrite)
-        self._path = self._staging.path
+        self._memory = plan_memory(memory_limit, partitions)
+        self._vocabulary: VocabularyBuilder | None = None
+        self._partitions: list[ArrayWriter] = []  # Made when the chunk size is settled.
+        self._held: list[NDArray[Any]] = []
+        self._groups = [""]
+        self._pool = PiecePool(self._memory.piece_bytes)
+        self._staging: Staging | None = None
+        self._background = Background(self._memory.queue_bytes)
         try:
-            self._root = self._create_group()
-            self._create_group(layout.PARTITIONS)
-            self._partitions = [
-                self._array_writer(layout.partition_name(number)) for number in range(partitions)
-            ]
+            self._staging = Staging(Path(path), overwrite=overwrite)
+            self._path = self._staging.path
+            self._make_group(layout.PARTITIONS)
+            if chunk_rows is not None:
+                self._settle(chunk_rows)
+            elif rows is not None:
+                self._settle(self._choose_chunk_rows(rows))
         except BaseException:
+            self._background.close()
             self.discard()
             raise
 
@@ -172,15 +185,24 @@ class StoreWriter:
         else:
             self.discard()
 
-    def write(self, rows: ArrayLike, words: Iterable[str] | PackedWords | None = None) -> None:
+    def write(
+        self,
+        rows: ArrayLike | Iterator[ArrayLike],
+        words: Iterable[str] | PackedWords | None = None,
+        *,
+        copy: bool = True,
+    ) -> None:
         """Append rows; their ids count up from the last one. An error discards the store.
 
         Parameters
         ----------
-        rows : array-like, shape (n, *row_shape)
-            Floats are rounded to the store's dtype; a number that does not fit is an error.
+        rows : array-like, shape (n, *row_shape), or iterator of arrays of shape row_shape
+            Floats are rounded to the store's dtype; a number that does not fit is an error. Of an
+            iterator, such as a generator, only a few rows are in memory at a time.
         words : iterable of str, or PackedWords, n of them, optional
             Their words; all rows of a store have one, or none has.
+        copy : bool
+            False promises that ``rows`` will not be changed after the call, which may save a copy.
 
         Raises
         ------
@@ -193,17 +215,10 @@ class StoreWriter:
         """
         self._check_open()
         try:
-            batch = np.asarray(rows)
-            if batch.ndim == 0 or batch.shape[1:] != self._row_shape:
-                expected = ", ".join(["n", *map(str, self._row_shape)])
-                raise ValueError(f"rows have shape {batch.shape}, expected ({expected})")
-            batch = self._enter_words(cast_rows(batch, self._dtype), words)
-            start, stop = self.rows_written, self.rows_written + len(batch)
-            if self._announced is not None and stop > self._announced:
-                raise SourceError(f"{stop} rows written, but {self._announced} were announced")
-            for partition, piece in self._partitioning.spread(start, stop):
-                self._partitions[partition].append(batch[piece])
-            self.rows_written = stop
+            if isinstance(rows, Iterator):
+                self._write_each(rows, words)
+            else:
+                self._write(np.asarray(rows), words, copy=copy)
         except BaseException:
             self.discard()
             raise
@@ -223,15 +238,21 @@ class StoreWriter:
                     f"{self.rows_written} rows written, but {self._announced} were announced"
                 )
             unk = self._find_unk()
-            if not self._settled and not any(p.has_chunks for p in self._partitions):
-                # Nothing is on disk yet: choose the chunk by the number of rows that came.
-                self._chunk_rows = self._choose_chunk_rows(self.rows_written)
-            while self._partitions:  # Each takes its buffer with it.
-                self._partitions.pop().finish(self._chunk_rows)
-            manifest = self._manifest(self.rows_written, unk, self._write_vocabulary())
+            if not self._partitions:
+                self._settle(self._choose_chunk_rows(self.rows_written))
+            arrays, vocabulary = self._write_vocabulary()
+            arrays = self._partitions + arrays
+            for array in arrays:
+                array.finish()
+            manifest = self._manifest(self.rows_written, unk, vocabulary)
+            self._background.finish()
+            files.write_files(array.metadata() for array in arrays)
+            group = group_metadata()
+            root, *others = (self._path / name / layout.METADATA for name in self._groups)
+            files.write_files((path, group) for path in others)
             attribute = {layout.ATTRIBUTE: seal(self._path, manifest)}
-            self._thread.run(lambda: self._root.attrs.update(attribute))
-            self._thread.close()
+            files.write_files([(root, group_metadata(attribute))])
+            self._close()
             staging.publish()
         except BaseException:
             self.discard()
@@ -246,26 +267,100 @@ class StoreWriter:
     def discard(self) -> None:
         """Drop everything; what was at the target stays as it was."""
         if self._staging is not None:
-            self._thread.close()
+            self._close()
             self._staging.discard()
             self._staging = None
+
+    def _close(self) -> None:
+        """End the threads; free memory and disk that only the build needed."""
+        self._background.close()
+        if self._vocabulary is not None:
+            self._vocabulary.close()
+        self._held.clear()
 
     def _check_open(self) -> Staging:
         if self._staging is None:
             raise ValueError("this StoreWriter has published or discarded its store already")
         return self._staging
 
+    def _write_each(
+        self, rows: Iterator[ArrayLike], words: Iterable[str] | PackedWords | None
+    ) -> None:
+        """Write rows that come one by one."""
+        count = max(BLOCK_BYTES // self._row_bytes, 1)
+        if isinstance(words, PackedWords):
+            words = (word.decode() for word in words.encoded())
+        left = None if words is None else iter(words)
+        while block := list(islice(rows, count)):
+            some = None if left is None else list(islice(left, len(block)))
+            self._write(np.asarray(block), some, copy=False)
+        if left is not None and any(True for _ in left):
+            raise ValueError("there are more words than rows")
+
+    def _write(
+        self, batch: NDArray[Any], words: Iterable[str] | PackedWords | None, *, copy: bool
+    ) -> None:
+        if batch.ndim == 0 or batch.shape[1:] != self._row_shape:
+            expected = ", ".join(["n", *map(str, self._row_shape)])
+            raise ValueError(f"rows have shape {batch.shape}, expected ({expected})")
+        kept = self._enter_words(cast_rows(batch, self._dtype), words)
+        copy = copy and np.may_share_memory(kept, batch)
+        start, stop = self.rows_written, self.rows_written + len(kept)
+        if self._announced is not None and stop > self._announced:
+            raise SourceError(f"{stop} rows written, but {self._announced} were announced")
+        self.rows_written = stop
+        if self._partitions:
+            self._spread(kept, start, copy=copy)
+            return
+        self._held.append(kept.copy() if copy else kept)
+        if stop * self._row_bytes > self._memory.held_bytes:
+            self._settle(self._choose_chunk_rows(max(stop, self._estimated or layout.MAX_ROWS)))
+
+    def _spread(self, rows: NDArray[Any], start: int, *, copy: bool) -> None:
+        for partition, piece in self._partitioning.spread(start, start + len(rows)):
+            self._partitions[partition].append(rows[piece], copy=copy)
+
+    def _settle(self, chunk_rows: int) -> None:
+        """Settle the chunk size, make the partitions, and write what was held."""
+        self._chunk_rows = chunk_rows
+        self._partitions = [
+            self._array_writer(layout.partition_name(number), self._row_shape, self._dtype)
+            for number in range(self._partitioning.partition_count)
+        ]
+        start = 0
+        for rows in self._held:
+            self._spread(rows, start, copy=False)
+            start += len(rows)
+        self._held.clear()
+
     def _choose_chunk_rows(self, rows: int) -> int:
         longest = -(-rows // self._partitioning.partition_count)
-        return layout.choose_chunk_rows(longest, self._row_bytes, self._max_chunk_bytes)
+        most = layout.MAX_CHUNK_BYTES
+        if rows == layout.MAX_ROWS:
+            # Nobody knows how many will come, and the last chunk of each partition is padded.
+            most //= self._partitioning.partition_count
+        return layout.choose_chunk_rows(longest, self._row_bytes, most)
 
-    def _array_writer(self, name: str) -> ArrayWriter:
+    def _array_writer(
+        self,
+        name: str,
+        row_shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        chunk_rows: int | None = None,
+    ) -> ArrayWriter:
         return ArrayWriter(
-            self._path, name, self._row_shape, self._dtype, self._chunk_rows, self._thread
+            self._path,
+            name,
+            row_shape,
+            dtype,
+            chunk_rows or self._chunk_rows,
+            self._pool,
+            self._background,
         )
 
-    def _create_group(self, name: str = "") -> zarr.Group:
-        return self._thread.run(lambda: create_group(self._path / name))
+    def _make_group(self, name: str) -> None:
+        files.make_directory(self._path / name)
+        self._groups.append(name)
 
     def _enter_words(
         self, batch: NDArray[Any], words: Iterable[str] | PackedWords | None
@@ -278,7 +373,8 @@ class StoreWriter:
         packed = words if isinstance(words, PackedWords) else pack(words)
         if len(packed) != len(batch):
             raise ValueError(f"{len(packed)} words for {len(batch)} rows")
-        self._vocabulary = self._vocabulary or VocabularyBuilder()
+        if self._vocabulary is None:
+            self._vocabulary = VocabularyBuilder(self._memory.vocabulary_bytes, self._path)
         before = len(self._vocabulary)
         ids = self._vocabulary.add(packed)
         # A word is new where its id is above all ids before it.
@@ -293,19 +389,20 @@ class StoreWriter:
         self.duplicate_count += int((~keep).sum())
         return batch[keep]
 
-    def _write_vocabulary(self) -> VocabularyManifest | None:
+    def _write_vocabulary(self) -> tuple[list[ArrayWriter], VocabularyManifest | None]:
         if self._vocabulary is None:
-            return None
-        self._create_group(layout.VOCABULARY)
-        sizes = {}
-        for part, data in self._vocabulary.arrays().items():
-            chunk_rows = layout.choose_chunk_rows(len(data), data.itemsize)
-            name = layout.vocabulary_name(part)
-            writer = ArrayWriter(self._path, name, (), data.dtype, chunk_rows, self._thread)
-            writer.append(data)
-            writer.finish()
-            sizes[part] = ArraySize(len(data), chunk_rows)
-        return VocabularyManifest(self._vocabulary.probe_count, sizes)
+            return [], None
+        self._make_group(layout.VOCABULARY)
+        writers, sizes = [], {}
+        for part, length in self._vocabulary.lengths().items():
+            dtype = np.dtype(layout.VOCABULARY_DTYPES[part])
+            chunk_rows = layout.choose_chunk_rows(length, dtype.itemsize)
+            writer = self._array_writer(layout.vocabulary_name(part), (), dtype, chunk_rows)
+            for piece in self._vocabulary.pieces(part):
+                writer.append(piece)
+            writers.append(writer)
+            sizes[part] = ArraySize(length, chunk_rows)
+        return writers, VocabularyManifest(self._vocabulary.probe_count, sizes)
 
     def _find_unk(self) -> str | None:
         if self._vocabulary is None:

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import embstore
-from embstore import layout, vocabulary
-from embstore.vocabulary import Vocabulary, VocabularyBuilder
+from embstore import layout, vocabulary, vocabulary_builder
+from embstore.vocabulary import Vocabulary
+from embstore.vocabulary_builder import VocabularyBuilder
 from embstore.words import PackedWords, pack
 
 WORD = st.text(alphabet="ab\u00e9\U0001f600\x00 ", max_size=3)
@@ -60,6 +61,7 @@ def test_it_stays_exact_when_hashes_collide(batches, queries, bits):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vocabulary, "hash_words", hash_words)
+        patch.setattr(vocabulary_builder, "hash_words", hash_words)
         check_against_dict(batches, queries)
 
 
@@ -133,11 +135,12 @@ def test_damaged_bytes_are_noticed():
 
 def test_a_later_word_that_is_found_at_once_does_not_shorten_the_search(monkeypatch):
     hashes = {b"a": 7, b"b": 7, b"c": 7, b"d": 100}
-    monkeypatch.setattr(
-        vocabulary,
-        "hash_words",
-        lambda words: np.array([hashes[word] for word in words], np.uint64),
-    )
+    for module in (vocabulary, vocabulary_builder):
+        monkeypatch.setattr(
+            module,
+            "hash_words",
+            lambda words: np.array([hashes[word] for word in words], np.uint64),
+        )
     builder = VocabularyBuilder()
     for word in "abcd":
         builder.add(pack([word]))

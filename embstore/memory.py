@@ -1,0 +1,82 @@
+"""How much memory may each part of a build take? Shares of one limit, or a refusal.
+
+=====  ==============================================================================
+share  what for
+=====  ==============================================================================
+1/8    pieces: rows of one partition, collected until they are worth a write
+1/8    pieces that are on their way to the disk
+1/8    rows that wait for the chunk size, while the number of rows is not known
+3/8    the vocabulary; beyond it, its arrays are files in the staging directory
+1/4    the rest: the batch that is being written, blocks that are being parsed
+=====  ==============================================================================
+
+The limit is on what a build adds to the process, not on Python and its libraries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DEFAULT_MEMORY_LIMIT = 1 << 30
+# A multiple of 2 MiB, so that the page cache can hold what was written in pages of that size.
+MAX_PIECE_BYTES = 4 << 20
+MIN_PIECE_BYTES = 4 << 10
+MAX_QUEUE_BYTES = 64 << 20
+# What a partition costs besides its piece: objects, names, metadata.
+PARTITION_BYTES = 4 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """The shares of a build's memory.
+
+    Attributes
+    ----------
+    piece_bytes : int
+        Size of a piece, a power of two.
+    queue_bytes : int
+        How many bytes of pieces may wait for the disk.
+    held_bytes : int
+        How many bytes of rows may wait for the chunk size.
+    vocabulary_bytes : int
+        How much of the vocabulary is kept in memory while it is built.
+    """
+
+    piece_bytes: int
+    queue_bytes: int
+    held_bytes: int
+    vocabulary_bytes: int
+
+
+def plan_memory(limit: int, partition_count: int) -> MemoryPlan:
+    """Share out the memory of a build.
+
+    Raises
+    ------
+    ValueError
+        If it is too little for the partitions; the message says how much they need.
+
+    Examples
+    --------
+    >>> plan_memory(1 << 30, 100).piece_bytes
+    1048576
+    >>> plan_memory(1 << 20, 100)
+    Traceback (most recent call last):
+      ...
+    ValueError: 100 partitions need a memory_limit of at least 6553600 bytes, not 1048576; give
+    more, or make fewer partitions
+    """
+    need = 8 * partition_count * (MIN_PIECE_BYTES + PARTITION_BYTES)
+    if need > limit:
+        noun = "partition needs" if partition_count == 1 else "partitions need"
+        raise ValueError(
+            f"{partition_count} {noun} a memory_limit of at least {need} bytes, not {limit}; "
+            "give more, or make fewer partitions"
+        )
+    piece_bytes = min(MAX_PIECE_BYTES, limit // 8 // partition_count - PARTITION_BYTES)
+    return MemoryPlan(
+        piece_bytes=1 << (piece_bytes.bit_length() - 1),
+        queue_bytes=min(MAX_QUEUE_BYTES, limit // 8),
+        held_bytes=min(MAX_QUEUE_BYTES, limit // 8),
+        vocabulary_bytes=limit // 8 * 3,
+    )
