@@ -77,8 +77,8 @@ def find(
     return ids
 
 
-def insert(slots: NDArray[np.uint64], hashes: NDArray[np.uint64], first_id: int) -> int:
-    """Put new words into the table, with ids ``first_id``, ``first_id + 1``, ...
+def insert(slots: NDArray[np.uint64], hashes: NDArray[np.uint64], ids: NDArray[np.int64]) -> int:
+    """Put new words into the table.
 
     Parameters
     ----------
@@ -86,8 +86,8 @@ def insert(slots: NDArray[np.uint64], hashes: NDArray[np.uint64], first_id: int)
         The table, changed in place; it must have room.
     hashes : ndarray of uint64, shape (n,)
         Hashes of words that are not in the table, and different from each other.
-    first_id : int
-        Id of the first one.
+    ids : ndarray of int64, shape (n,)
+        Their ids.
 
     Returns
     -------
@@ -99,8 +99,7 @@ def insert(slots: NDArray[np.uint64], hashes: NDArray[np.uint64], first_id: int)
     ValueError
         If the table has no room for them.
     """
-    numbers = np.arange(first_id + 1, first_id + 1 + len(hashes), dtype=np.uint64)
-    entries = (hashes & ~_ID_MASK) | numbers
+    entries = (hashes & ~_ID_MASK) | (ids + 1).view(np.uint64)
     places = (hashes & np.uint64(len(slots) - 1)).view(np.int64)
     probe_count = 0
     while entries.size:

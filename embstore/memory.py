@@ -21,7 +21,8 @@ DEFAULT_MEMORY_LIMIT = 1 << 30
 # A multiple of 2 MiB, so that the page cache can hold what was written in pages of that size.
 MAX_PIECE_BYTES = 4 << 20
 MIN_PIECE_BYTES = 4 << 10
-MAX_QUEUE_BYTES = 64 << 20
+MAX_QUEUE_BYTES = 32 << 20
+MAX_HELD_BYTES = 64 << 20
 # What a partition costs besides its piece: objects, names, metadata.
 PARTITION_BYTES = 4 << 10
 
@@ -77,6 +78,6 @@ def plan_memory(limit: int, partition_count: int) -> MemoryPlan:
     return MemoryPlan(
         piece_bytes=1 << (piece_bytes.bit_length() - 1),
         queue_bytes=min(MAX_QUEUE_BYTES, limit // 8),
-        held_bytes=min(MAX_QUEUE_BYTES, limit // 8),
+        held_bytes=min(MAX_HELD_BYTES, limit // 8),
         vocabulary_bytes=limit // 8 * 3,
     )

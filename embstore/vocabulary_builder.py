@@ -20,7 +20,6 @@ import numpy as np
 
 from embstore import hashing, layout
 from embstore.scratch import ScratchArray
-from embstore.vocabulary import Vocabulary
 from embstore.words import PackedWords, hash_words, pack_encoded
 
 if TYPE_CHECKING:
@@ -30,14 +29,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DEFAULT_MEMORY_BYTES = 384 << 20
-# Words looked up at once; few enough for the processor's cache.
+# Words looked up at once while all is in memory; few enough for the processor's cache.
 WORDS_AT_ONCE = 1 << 14
-# Elements copied at once.
+# Elements copied, or put into a new table, at once.
 PIECE_LENGTH = 1 << 18
-# A page fault maps up to so much around it. A word touches the table, and if it has come before,
-# its offsets and its bytes.
+# A page fault maps up to so much around the page. To compare a word costs two.
 FAULT_BYTES = 64 << 10
-FAULTS_PER_WORD = 3
+# What a word under way takes: its bytes as an object, its hash, places, ids.
+WORD_UNDER_WAY_BYTES = 256
 
 
 class VocabularyBuilder:
@@ -69,7 +68,7 @@ class VocabularyBuilder:
         self._offsets = ScratchArray(np.int64, memory_bytes // 12, directory)
         self._hashes = ScratchArray(np.uint64, memory_bytes // 12, directory)
         self._slots = ScratchArray(np.uint64, memory_bytes // 3, directory)
-        self._words_at_most = max(memory_bytes // 3 // (FAULT_BYTES * FAULTS_PER_WORD), 64)
+        self._mapped_bytes = memory_bytes // 3  # At most, before they are given back.
         self._offsets.resize(1)
         self._slots.resize(1 << 12)
         self._probe_count = 0
@@ -111,13 +110,12 @@ class VocabularyBuilder:
             new, and counts up from there; a repeated one marks a repeat.
         """
         ids = np.empty(len(words), np.int64)
-        begin = 0
-        while begin < len(words):
-            count = self._words_at_most if self._in_files() else WORDS_AT_ONCE
+        count = WORDS_AT_ONCE
+        if self._slots.in_file:  # More at once lie closer together in the table.
+            count = max(count, min(8 * count, self._mapped_bytes // WORD_UNDER_WAY_BYTES))
+        for begin in range(0, len(words), count):
             part = PackedWords(words.data, words.offsets[begin : begin + count + 1])
             ids[begin : begin + count] = self._add(part)
-            self._release()
-            begin += count
         return ids
 
     def close(self) -> None:
@@ -148,9 +146,33 @@ class VocabularyBuilder:
         return ids
 
     def _find(self, words: PackedWords, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+        ids = np.empty(len(words), np.int64)
+        for part in self._windows(hashes):
+
+            def confirm(
+                positions: NDArray[np.int64],
+                found: NDArray[np.int64],
+                part: NDArray[np.int64] = part,
+            ) -> NDArray[np.bool_]:
+                return self._equal(found, words, part[positions])
+
+            ids[part] = hashing.find(self._slots.array, hashes[part], self._probe_count, confirm)
+            self._slots.release()
+        return ids
+
+    def _equal(
+        self, ids: NDArray[np.int64], words: PackedWords, places: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Say where the word of an id is the word at a place."""
         stored = PackedWords(self._data.array, self._offsets.array)
-        vocabulary = Vocabulary(stored, self._slots.array, self._probe_count)
-        return vocabulary.ids_of_packed(words, hashes)
+        same = np.empty(len(ids), np.bool_)
+        step = max(self._mapped_bytes // (2 * FAULT_BYTES), 16)
+        for begin in range(0, len(ids), step):
+            part = slice(begin, begin + step)
+            same[part] = stored.equal(ids[part], words, places[part])
+            self._data.release()
+            self._offsets.release()
+        return same
 
     def _append(self, words: PackedWords, hashes: NDArray[np.uint64]) -> None:
         begin, end = len(self), len(self) + len(words)
@@ -169,14 +191,28 @@ class VocabularyBuilder:
         self._slots = ScratchArray(np.uint64, self._memory_bytes // 3, self._directory)
         self._slots.resize(slot_count)
         self._probe_count = 0
-        step = self._words_at_most if self._in_files() else PIECE_LENGTH
-        for begin in range(0, len(self), step):
-            self._insert(self._hashes.array[begin : begin + step], begin)
-            self._release()
+        for begin in range(0, len(self), PIECE_LENGTH):
+            self._insert(self._hashes.array[begin : begin + PIECE_LENGTH], begin)
+            self._hashes.release()
 
     def _insert(self, hashes: NDArray[np.uint64], first_id: int) -> None:
-        probes = hashing.insert(self._slots.array, hashes, first_id)
-        self._probe_count = max(self._probe_count, probes)
+        for part in self._windows(hashes):
+            probes = hashing.insert(self._slots.array, hashes[part], part + first_id)
+            self._probe_count = max(self._probe_count, probes)
+            self._slots.release()
+
+    def _windows(self, hashes: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
+        """Yield the words' positions, those together whose slots lie close together.
+
+        So not more than a window of the table is mapped at a time, and each page of it once.
+        """
+        if not self._slots.in_file:
+            yield np.arange(len(hashes))
+            return
+        places = hashes & np.uint64(len(self._slots) - 1)
+        order = np.argsort(places)
+        windows = places[order] // np.uint64(max(self._mapped_bytes // 8, 1))
+        yield from np.split(order, np.flatnonzero(np.diff(windows)) + 1)
 
     def _stored(self) -> dict[str, ScratchArray]:
         return {
@@ -184,10 +220,3 @@ class VocabularyBuilder:
             layout.WORD_OFFSETS: self._offsets,
             layout.WORD_SLOTS: self._slots,
         }
-
-    def _in_files(self) -> bool:
-        return self._slots.in_file or self._data.in_file or self._offsets.in_file
-
-    def _release(self) -> None:
-        for scratch in (self._data, self._offsets, self._hashes, self._slots):
-            scratch.release()

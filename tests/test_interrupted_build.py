@@ -237,3 +237,36 @@ def test_memory_is_bounded(tmp_path):
     out, err = python(program, cwd=tmp_path).communicate()
     table_bytes = 60_000 * 128 * 4
     assert int(out) < table_bytes / 2, err
+
+
+def test_memory_is_bounded_while_rows_and_words_are_written(tmp_path):
+    """The rows are ten times the limit; the words alone, with their index, are over it, too."""
+    program = """
+        import numpy as np
+        from embstore.words import pack_encoded
+
+        LIMIT = 32 << 20
+
+        def write(path, count, width):
+            rows = np.ones((500, width), np.float32)
+            settings = {"row_shape": (width,), "dtype": "float32", "memory_limit": LIMIT}
+            with embstore.StoreWriter(path, partitions=3, **settings) as writer:
+                for begin in range(0, count, 500):
+                    words = [b"word %09d" % i for i in range(begin, begin + 500)]
+                    writer.write(rows, pack_encoded(words))
+
+        def peak_bytes():
+            scale = 1 if sys.platform == "darwin" else 1024
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+        write("small", 500, 4)  # Brings the libraries in.
+        begin = peak_bytes()
+        write("large", 160_000, 512)
+        write("words", 500_000, 1)
+        print((peak_bytes() - begin) / LIMIT)
+    """
+    out, err = python(program, cwd=tmp_path).communicate()
+    assert out, err
+    assert float(out) < 1
+    with embstore.open(tmp_path / "words") as store:
+        assert store.ids(["word 000000000", "word 000499999"]).tolist() == [0, 499_999]

@@ -26,9 +26,12 @@ def from_builder(builder: VocabularyBuilder) -> Vocabulary:
     return Vocabulary(stored, arrays[layout.WORD_SLOTS], builder.probe_count)
 
 
-def check_against_dict(batches: list[list[str]], queries: list[str]) -> None:
+def check_against_dict(
+    batches: list[list[str]], queries: list[str], builder: VocabularyBuilder | None = None
+) -> None:
     """Add batches to a builder and to a dict, and compare all they say."""
-    builder, model = VocabularyBuilder(), dict[str, int]()
+    builder = VocabularyBuilder() if builder is None else builder
+    model = dict[str, int]()
     for batch in batches:
         expected = [model.setdefault(word, len(model)) for word in batch]
         assert builder.add(pack(batch)).tolist() == expected
@@ -69,6 +72,27 @@ def test_it_grows():
     words = [f"word {i}" for i in range(20_000)]
     batches = [words[i : i + 3000] for i in range(0, len(words), 3000)]
     check_against_dict([*batches, words[::7]], [*words[::3], "absent", "word -1"])
+
+
+@pytest.mark.parametrize("memory_bytes", [3000, 100_000])
+def test_beyond_its_memory_it_goes_on_in_files(tmp_path, memory_bytes):
+    words = [f"word {i}" * (i % 3) for i in range(20_000)]
+    batches = [words[i : i + 3000] for i in range(0, len(words), 2500)]
+    builder = VocabularyBuilder(memory_bytes, tmp_path)
+    check_against_dict([*batches, words[::7]], [*words[::3], "absent", "word -1"], builder)
+    assert all(scratch.in_file for scratch in (builder._slots, builder._data, builder._offsets))
+    for name, array in builder.arrays().items():
+        assert np.array_equal(np.concatenate(list(builder.pieces(name))), array)
+    assert list(tmp_path.iterdir()) == []  # They have no names.
+    builder.close()
+
+
+@given(batches=BATCHES, queries=st.lists(WORD, max_size=10))
+@settings(deadline=None, max_examples=20)
+def test_in_files_it_is_a_dict_too(tmp_path_factory, batches, queries):
+    builder = VocabularyBuilder(0, tmp_path_factory.getbasetemp())
+    check_against_dict(batches, queries, builder)
+    builder.close()
 
 
 def test_words_longer_than_the_first_buffer():

@@ -1,0 +1,246 @@
+"""What StoreWriter puts on disk, against zarr's own files and a table in RAM."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from zarr.codecs import BytesCodec, Crc32cCodec
+
+import embstore
+from embstore import files, layout
+from embstore.background import Background
+from embstore.manifest import read_manifest
+from embstore.memory import MIN_PIECE_BYTES, plan_memory
+
+# With so little memory for one partition, a piece is as small as it gets.
+LITTLE = 64 << 10
+
+
+def table(rows: int, row_shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any]:
+    count = rows * int(np.prod(row_shape))
+    return (np.arange(count) * 7 % 251).reshape(rows, *row_shape).astype(dtype)
+
+
+def files_of(path: Path) -> dict[str, bytes]:
+    return {
+        file.relative_to(path).as_posix(): file.read_bytes()
+        for file in path.rglob("*")
+        if file.is_file()
+    }
+
+
+@pytest.mark.parametrize("strategy", ["mod", "div"])
+@pytest.mark.parametrize(
+    ("rows", "row_shape", "dtype", "chunk_rows"),
+    [
+        (1000, (3,), "float32", 64),
+        (1000, (), "int8", 128),
+        (77, (2, 5), "float16", 8),
+        (300, (700,), "float64", 32),
+        (2, (3,), "uint8", 4),
+        (0, (3,), "int64", 4),
+    ],
+)
+def test_the_files_are_what_zarr_would_write(
+    tmp_path, strategy, rows, row_shape, dtype, chunk_rows
+):
+    path = tmp_path / "t.embstore"
+    data = table(rows, row_shape, dtype)
+    words = [f"word {i}" for i in range(rows)] if rows else None
+    with embstore.StoreWriter(
+        path,
+        row_shape=row_shape,
+        dtype=dtype,
+        rows=rows,
+        partitions=3,
+        strategy=strategy,
+        chunk_rows=chunk_rows,
+        memory_limit=3 * LITTLE,
+    ) as writer:
+        writer.write(data, words)
+    for array in read_manifest(path).arrays():
+        stored = zarr.open_array(path / array.name, mode="r")
+        again = zarr.create_array(
+            tmp_path / "again" / array.name,
+            shape=stored.shape,
+            chunks=stored.chunks,
+            dtype=stored.dtype,
+            filters=None,
+            serializer=BytesCodec(endian="little" if stored.dtype.itemsize > 1 else None),
+            compressors=[Crc32cCodec()],
+            fill_value=0,
+            zarr_format=3,
+            config={"write_empty_chunks": True},
+            attributes=stored.attrs.asdict(),
+        )
+        again[...] = stored[...]
+        ours, theirs = files_of(path / array.name), files_of(tmp_path / "again" / array.name)
+        assert json.loads(ours.pop("zarr.json")) == json.loads(theirs.pop("zarr.json"))
+        assert ours == theirs
+    assert embstore.verify(path).ok
+    for partition, part in zarr.open_group(path / layout.PARTITIONS, mode="r").arrays():
+        ids = read_manifest(path).partitioning.ids_of(int(partition))
+        assert np.array_equal(part[...], data[list(ids)])
+
+
+@given(
+    data=st.data(),
+    row_shape=st.sampled_from([(), (3,), (1000,), (1025,), (700, 5)]),
+    dtype=st.sampled_from(["int8", "float16", "float64"]),
+    partitions=st.integers(1, 4),
+    chunk_rows=st.sampled_from([None, 1, 4, 64]),
+    known=st.booleans(),
+)
+@settings(deadline=None, max_examples=40)
+def test_batches_of_any_size_arrive(
+    tmp_path_factory, data, row_shape, dtype, partitions, chunk_rows, known
+):
+    sizes = data.draw(st.lists(st.integers(0, 30), max_size=6))
+    rows = table(sum(sizes), row_shape, dtype)
+    path = tmp_path_factory.mktemp("batches") / "t.embstore"
+    with embstore.StoreWriter(
+        path,
+        row_shape=row_shape,
+        dtype=dtype,
+        partitions=partitions,
+        rows=len(rows) if known else None,
+        chunk_rows=chunk_rows,
+        memory_limit=partitions * LITTLE,
+    ) as writer:
+        begin = 0
+        for size in sizes:
+            batch = rows[begin : begin + size].copy()
+            if data.draw(st.booleans()):
+                batch = np.asfortranarray(batch)
+            copy = data.draw(st.booleans())
+            writer.write(batch, copy=copy)
+            if copy:
+                batch[...] = 0  # It is the caller's again.
+            begin += size
+    with embstore.open(path) as store:
+        assert np.array_equal(store[:], rows)
+    assert embstore.verify(path).ok
+
+
+def test_more_partitions_than_files_may_be_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MAX_OPEN_FILES", 2)
+    rows = table(500, (300,), "float64")
+    path = tmp_path / "t.embstore"
+    with embstore.StoreWriter(
+        path,
+        row_shape=(300,),
+        dtype="float64",
+        partitions=7,
+        chunk_rows=64,
+        memory_limit=7 * LITTLE,
+    ) as writer:
+        writer.write(rows)
+    assert np.array_equal(embstore.open(path)[:], rows)
+    assert embstore.verify(path).ok
+
+
+def test_rows_one_by_one(tmp_path):
+    rows = table(5000, (100,), "float32")
+    words = [f"w{i}" for i in range(len(rows))]
+    path = tmp_path / "t.embstore"
+    with embstore.StoreWriter(path, row_shape=(100,), dtype="float32") as writer:
+        writer.write((row for row in rows[:4000]), (word for word in words[:4000]))
+        writer.write(iter(rows[4000:].tolist()), words[4000:])
+    store = embstore.open(path)
+    assert np.array_equal(store[:], rows)
+    assert store.words(np.arange(5000)) == words
+
+
+@pytest.mark.parametrize("count", [9, 11])
+def test_rows_one_by_one_with_another_number_of_words(tmp_path, count):
+    with (
+        pytest.raises(ValueError, match=r"words"),
+        embstore.StoreWriter(tmp_path / "t.embstore", row_shape=(2,), dtype="int8") as writer,
+    ):
+        writer.write(iter(np.zeros((10, 2), int)), map(str, range(count)))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("partitions", [10**9, 10**6])
+def test_what_cannot_fit_is_refused_before_anything_is_made(tmp_path, partitions):
+    with pytest.raises(ValueError, match="need a memory_limit of at least") as error:
+        embstore.StoreWriter(
+            tmp_path / "t.embstore", row_shape=(300,), dtype="float32", partitions=partitions
+        )
+    assert list(tmp_path.iterdir()) == []
+    need = int(str(error.value).split("at least ")[1].split()[0])
+    assert plan_memory(need, partitions).piece_bytes == MIN_PIECE_BYTES
+
+
+def test_the_number_of_partitions_follows_from_the_size(tmp_path, monkeypatch):
+    def count(**options: Any) -> int:
+        path = tmp_path / "t.embstore"
+        with embstore.StoreWriter(
+            path, row_shape=(10,), dtype="int8", overwrite=True, **options
+        ) as writer:
+            writer.write(np.zeros((1000, 10), int))
+        return embstore.open(path).partition_count
+
+    assert count() == count(rows=1000) == 1
+    monkeypatch.setattr(layout, "MAX_PARTITION_BYTES", 3000)
+    assert count(rows=1000) == 4  # 10,000 bytes.
+    assert count(estimated_rows=700) == 4
+    assert count(rows=1000, partitions=3) == 3
+    assert count() == 1
+
+
+def write_five_batches(path: Path) -> None:
+    with embstore.StoreWriter(
+        path, row_shape=(300,), dtype="float32", partitions=2, memory_limit=2 * LITTLE
+    ) as writer:
+        for batch in range(5):
+            writer.write(np.ones((100, 300)), [f"{batch} {i}" for i in range(100)])
+
+
+STEPS = ["make_directory", "create", "write_at", "flush", "flush_directory"]
+
+
+@pytest.mark.parametrize(
+    ("step", "number"), [*((step, n) for step in STEPS for n in (1, 2, 5)), ("rename", 1)]
+)
+def test_a_step_that_fails_ends_the_build(tmp_path, monkeypatch, step, number):
+    """It is not tried again, either: of a failed flush, a second one would not know."""
+    whole = getattr(files, step)
+    calls = []
+
+    def failing(*arguments: Any) -> Any:
+        calls.append(str(arguments))
+        if len(calls) == number:
+            raise OSError(errno.EIO, "broken", "somewhere")
+        return whole(*arguments)
+
+    monkeypatch.setattr(files, step, failing)
+    with pytest.raises(OSError, match="broken"):
+        write_five_batches(tmp_path / "t.embstore")
+    assert list(tmp_path.iterdir()) == []
+    assert calls[number - 1] not in calls[number:]
+
+
+def test_the_background_ends_with_the_first_error():
+    done = []
+    background = Background(100)
+
+    def fail() -> None:
+        raise OSError(errno.EIO, "broken")
+
+    background.write(lambda: done.append(1), 50)
+    background.write(fail, 10)
+    with pytest.raises(OSError, match="broken"):  # Waits for room, or finds the error at once.
+        background.write(lambda: done.append(2), 90)
+    with pytest.raises(OSError, match="broken"):
+        background.finish()
+    background.close()
+    assert done == [1]
