@@ -26,7 +26,12 @@ def build(
         ),
     ],
     store: Annotated[Path, typer.Argument(help="Where the store will be.", show_default=False)],
-    partitions: Annotated[int, typer.Option(min=1, help="Number of partitions.")] = 1,
+    partitions: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Number of partitions; if not given, as few as keep each below 16 GiB."
+        ),
+    ] = None,
     strategy: Annotated[Strategy, typer.Option(help="How ids are dealt out.")] = "mod",
     dtype: Annotated[
         str | None,
