@@ -184,7 +184,7 @@ class ArrayWriter:
     def _end_chunk(self, path: Path) -> None:
         checksum = self._checksum.to_bytes(layout.CHECKSUM_BYTES, "little")
         self._background.write_at(path, checksum, self._raw.chunk_bytes)
-        self._background.flush(path)
+        self._background.flush(path, self._raw.file_bytes)
         self._checksums.append(self._checksum)
 
     def _chunk_path(self, chunk: int) -> Path:

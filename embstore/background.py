@@ -2,7 +2,8 @@
 
 1. `Background.write` takes work in order and returns; it waits only while too many bytes of work
    are under way already.
-2. A file that is complete is flushed by the second thread, while the first one goes on writing.
+2. Files that are complete are flushed by the second thread, some at a time, while the first goes
+   on writing.
 3. The first error ends everything: what comes after it is dropped, and the next call, or `finish`,
    raises it.
 
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+# When so many bytes, or files, are complete, they are flushed.
+FLUSH_BYTES = 64 << 20
+FLUSH_COUNT = 32
+
+
 class Background:
     """Two threads that write and flush the files of one store.
 
@@ -39,7 +45,10 @@ class Background:
         self._error: BaseException | None = None
         self._closed = False
         self._changed = Condition()
+        # The writing thread's: files being written, and complete ones that are not flushed.
         self._open: OrderedDict[Path, int] = OrderedDict()
+        self._complete: list[tuple[int, Path]] = []
+        self._complete_bytes = 0
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="embstore-write")
         self._flushing = ThreadPoolExecutor(1, thread_name_prefix="embstore-flush")
         # Starts the threads: an interrupt later cannot be in the midst of that.
@@ -65,7 +74,7 @@ class Background:
         OSError
             Whatever kept a file from being written or flushed.
         """
-        self._writing.submit(int).result()
+        self._writing.submit(self._flush_complete).result()
         self._flushing.submit(int).result()
         with self._changed:
             self._check()
@@ -75,8 +84,10 @@ class Background:
         self._closed = True
         self._writing.shutdown(cancel_futures=True)
         self._flushing.shutdown()
-        while self._open:
-            os.close(self._open.popitem()[1])
+        for descriptor in [*self._open.values(), *(file[0] for file in self._complete)]:
+            os.close(descriptor)
+        self._open.clear()
+        self._complete.clear()
 
     def write_at(self, path: Path, data: bytes | memoryview, offset: int) -> None:
         """Write into a file, which offset 0 creates; for work to call."""
@@ -88,9 +99,16 @@ class Background:
         self._open[path] = descriptor
         files.write_at(descriptor, data, offset, path)
 
-    def flush(self, path: Path) -> None:
+    def flush(self, path: Path, size_bytes: int) -> None:
         """Have a file that is complete flushed and closed; for work to call."""
-        self._flushing.submit(self._flush_and_close, self._open.pop(path), path)
+        self._complete.append((self._open.pop(path), path))
+        self._complete_bytes += size_bytes
+        if self._complete_bytes >= FLUSH_BYTES or len(self._complete) >= FLUSH_COUNT:
+            self._flush_complete()
+
+    def _flush_complete(self) -> None:
+        complete, self._complete, self._complete_bytes = self._complete, [], 0
+        self._flushing.submit(self._flush_and_close, complete)
 
     def _close_oldest(self) -> None:
         """Close the file that was not written to for the longest time, until it is needed again.
@@ -98,16 +116,17 @@ class Background:
         An error that the disk reports while nobody has the file open may be lost; so flush it.
         """
         path, descriptor = self._open.popitem(last=False)
-        self._flush_and_close(descriptor, path)
+        self._flush_and_close([(descriptor, path)])
 
-    def _flush_and_close(self, descriptor: int, path: Path) -> None:
+    def _flush_and_close(self, complete: list[tuple[int, Path]]) -> None:
         try:
             if self._error is None and not self._closed:
-                files.flush(descriptor, path)
+                files.flush_all(complete)
         except BaseException as error:  # Raised by the next call.
             self._fail(error)
         finally:
-            os.close(descriptor)
+            for descriptor, _ in complete:
+                os.close(descriptor)
 
     def _run(self, work: Callable[[], None], size_bytes: int) -> None:
         try:

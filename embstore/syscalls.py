@@ -81,7 +81,10 @@ def advise_many(addresses: NDArray[np.int64], sizes: NDArray[np.int64], advice: 
 
 
 def start_writing(descriptor: int, offset: int, size_bytes: int) -> None:
-    """Have the kernel begin to write a piece of a file to disk (Linux); it is free not to."""
+    """Have the kernel begin to write a piece of a file to disk (Linux); it is free not to.
+
+    A size of 0 stands for all that follows.
+    """
     _libc.sync_file_range(
         ctypes.c_int(descriptor),
         ctypes.c_int64(offset),
