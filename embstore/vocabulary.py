@@ -63,16 +63,13 @@ class Vocabulary:
         ids : ndarray of int64, shape (n,)
         """
         encoded = encode(words, "surrogatepass")
-        return self.ids_of_packed(pack_encoded(encoded), hash_words(encoded))
-
-    def ids_of_packed(self, words: PackedWords, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Return the id of each packed word, -1 where there is no such word."""
+        packed = pack_encoded(encoded)
 
         def confirm(positions: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
             self._check(ids)
-            return self._stored.equal(ids, words, positions)
+            return self._stored.equal(ids, packed, positions)
 
-        return hashing.find(self._slots, hashes, self._probe_count, confirm)
+        return hashing.find(self._slots, hash_words(encoded), self._probe_count, confirm)
 
     def words(self, ids: NDArray[np.int64]) -> list[str]:
         """Return the word of each id.

@@ -11,7 +11,8 @@ import pytest
 import embstore
 from embstore import spelling
 from embstore.spelling import edited, near_word, variants
-from embstore.vocabulary import Vocabulary, VocabularyBuilder
+from embstore.vocabulary import Vocabulary
+from embstore.vocabulary_builder import VocabularyBuilder
 from embstore.words import PackedWords, pack
 
 WORDS = [
