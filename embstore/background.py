@@ -22,12 +22,12 @@ from embstore import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
     from pathlib import Path
 
 
-# When so many bytes, or files, are complete, they are flushed.
+# When so many bytes are complete, or as many files as may be open, they are flushed.
 FLUSH_BYTES = 64 << 20
-FLUSH_COUNT = 32
 
 
 class Background:
@@ -49,6 +49,8 @@ class Background:
         self._open: OrderedDict[Path, int] = OrderedDict()
         self._complete: list[tuple[int, Path]] = []
         self._complete_bytes = 0
+        self._flushed: Future[None] | None = None  # The last ones that were handed over.
+        self._max_open = files.max_open_files()
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="embstore-write")
         self._flushing = ThreadPoolExecutor(1, thread_name_prefix="embstore-flush")
         # Starts the threads: an interrupt later cannot be in the midst of that.
@@ -93,7 +95,7 @@ class Background:
         """Write into a file, which offset 0 creates; for work to call."""
         descriptor = self._open.pop(path, None)
         if descriptor is None:
-            if len(self._open) >= files.MAX_OPEN_FILES:
+            if len(self._open) >= self._max_open:
                 self._close_oldest()
             descriptor = files.reopen(path) if offset else files.create(path)
         self._open[path] = descriptor
@@ -103,12 +105,14 @@ class Background:
         """Have a file that is complete flushed and closed; for work to call."""
         self._complete.append((self._open.pop(path), path))
         self._complete_bytes += size_bytes
-        if self._complete_bytes >= FLUSH_BYTES or len(self._complete) >= FLUSH_COUNT:
+        if self._complete_bytes >= FLUSH_BYTES or len(self._complete) >= self._max_open:
             self._flush_complete()
 
     def _flush_complete(self) -> None:
+        if self._flushed is not None:
+            self._flushed.result()  # Or ever more files would be open.
         complete, self._complete, self._complete_bytes = self._complete, [], 0
-        self._flushing.submit(self._flush_and_close, complete)
+        self._flushed = self._flushing.submit(self._flush_and_close, complete)
 
     def _close_oldest(self) -> None:
         """Close the file that was not written to for the longest time, until it is needed again.

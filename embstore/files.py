@@ -21,12 +21,17 @@ from typing import IO, TYPE_CHECKING
 
 from embstore import syscalls
 
+try:
+    import resource
+except ImportError:  # Windows has no such limits.
+    resource = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 
-# Many systems allow a process 1024 open files, or 256.
+# Many systems allow a process 1024 open files, or 256; this many are enough anywhere.
 MAX_OPEN_FILES = 128
 # Smaller writes are left to the kernel, which puts those of one file together.
 START_WRITING_BYTES = 1 << 20
@@ -94,10 +99,20 @@ def flush_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def max_open_files() -> int:
+    """Return how many files a build may keep open in one place; it has three such places."""
+    if resource is None:
+        return MAX_OPEN_FILES
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if allowed == resource.RLIM_INFINITY:
+        return MAX_OPEN_FILES
+    return max(min(allowed // 8, MAX_OPEN_FILES), 1)
+
+
 def write_files(contents: Iterable[tuple[Path, bytes]]) -> None:
     """Create small files, and flush them: all at once, as the first flush does most of the work."""
     contents = iter(contents)
-    while batch := list(islice(contents, MAX_OPEN_FILES)):
+    while batch := list(islice(contents, max_open_files())):
         with contextlib.ExitStack() as descriptors:
             written = []
             for path, data in batch:

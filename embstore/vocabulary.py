@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from embstore import hashing, layout
 from embstore.errors import StoreCorruptError
 from embstore.mapping import AddressSpace, MappedFile
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from embstore.layout import RawArray

@@ -227,3 +227,18 @@ def test_data_sets_of_hdf5(tmp_path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "t.h5", "w") as file:
         assert_same(read(file.create_dataset("rows", data=ROWS), words=WORDS)[1], ROWS)
+
+
+@pytest.mark.parametrize("in_pairs", [False, True])
+def test_a_generator_may_reuse_its_array(tmp_path, in_pairs):
+    count, size = (3000, 1) if in_pairs else (12, 40_000)
+
+    def produce() -> Any:
+        array = np.empty((size, 5), np.float32)
+        for number in range(count):
+            array[:] = number
+            yield (f"w{number}", array[0]) if in_pairs else array
+
+    with embstore.build(produce(), tmp_path / "new.embstore") as store:
+        expected = np.repeat(np.arange(count, dtype=np.float32), size)
+        np.testing.assert_array_equal(store[:], np.tile(expected[:, np.newaxis], 5))

@@ -169,7 +169,16 @@ def test_rows_one_by_one_with_another_number_of_words(tmp_path, count):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("partitions", [10**9, 10**6])
+@pytest.mark.parametrize("partitions", [10**9, layout.MAX_PARTITIONS + 1])
+def test_too_many_partitions_are_refused(tmp_path, partitions):
+    with pytest.raises(ValueError, match="partition count must be 1 to 65536"):
+        embstore.StoreWriter(
+            tmp_path / "t.embstore", row_shape=(300,), dtype="float32", partitions=partitions
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("partitions", [20_000, 65_536])
 def test_what_cannot_fit_is_refused_before_anything_is_made(tmp_path, partitions):
     with pytest.raises(ValueError, match="need a memory_limit of at least") as error:
         embstore.StoreWriter(

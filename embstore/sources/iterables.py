@@ -116,16 +116,23 @@ class IterableSource(Source):
         items = islice(self._items, self._limit)
         size = batch_rows(self.row_shape, self.dtype)
         done = 0
-        while group := list(islice(items, size)):
-            for position, item in enumerate(group, done):
+        while True:
+            words: list[str] = []
+            vectors: list[Any] = []
+            for item in islice(items, size):
                 if not _is_pair(item):
                     raise SourceError(
-                        f"{self.place(position)}: expected (word, vector), as the first item, "
-                        f"found {_kind(item)}"
+                        f"{self.place(done + len(words))}: expected (word, vector), as the first "
+                        f"item, found {_kind(item)}"
                     )
-            words = self._pack([word for word, _ in group], done)
-            yield self._stack([vector for _, vector in group], done), words
-            done += len(group)
+                word, vector = item
+                words.append(word)
+                # A generator may fill the same array again for the next vector.
+                vectors.append(np.array(vector) if self._once else vector)
+            if not words:
+                return
+            yield self._stack(vectors, done), self._pack(words, done)
+            done += len(words)
 
     def _stack(self, vectors: list[Any], first: int) -> NDArray[Any]:
         with suppress(ValueError):  # They differ in shape; below is said which.
@@ -166,7 +173,9 @@ class IterableSource(Source):
             for start in range(0, count, size):
                 stop = min(start + size, count)
                 packed = None if words is None else self._pack(words[start:stop], done + start)
-                yield rows[start:stop], packed
+                # A generator may fill the same array again for the next block.
+                block = rows[start:stop]
+                yield (block.copy() if self._once else block), packed
             done += count
             left = None if left is None else left - count
 
