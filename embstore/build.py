@@ -7,21 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embstore.dtypes import as_dtype, is_float
 from embstore.errors import RowError, SourceError
 from embstore.memory import DEFAULT_MEMORY_LIMIT
 from embstore.opening import open as open_store
+from embstore.progress import OnProgress, Progress
 from embstore.staging import check_target
+from embstore.store import EmbeddingStore
 from embstore.writer import OnDuplicate, StoreWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Unpack
 
     from numpy.typing import DTypeLike
 
+    from embstore.casting import OnOverflow
     from embstore.partitions import Strategy
     from embstore.sources import Source, SourceOptions
-    from embstore.store import EmbeddingStore
 
 
 def build(
@@ -33,9 +35,10 @@ def build(
     dtype: DTypeLike | None = None,
     on_duplicate: OnDuplicate = "first",
     unk: str | None = None,
+    on_overflow: OnOverflow = "error",
     overwrite: bool = False,
     memory_limit: int = DEFAULT_MEMORY_LIMIT,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnProgress | None = None,
     **options: Unpack[SourceOptions],
 ) -> EmbeddingStore:
     r"""Build a store from a file of vectors, or from an object that has them.
@@ -50,7 +53,8 @@ def build(
         ``.bz2``, ``.xz`` or ``.zip``; a ``.npy`` or a directory of them, an ``.npz``; safetensors;
         Parquet or Arrow files or a directory of them. Or an array, a ``{word: vector}`` mapping, an
         iterable of ``(word, vector)`` or of arrays of rows, a gensim ``KeyedVectors``, a torch
-        tensor, a list of partitions.
+        tensor, a list of partitions. Or an open store, whose rows are dealt out anew; it may be the
+        one that is replaced.
     path : str or Path
         Where the store will be.
     partitions : int, optional
@@ -59,19 +63,22 @@ def build(
         How ids are dealt out to partitions. ``div`` needs the number of rows first, so text
         without a header is read twice, and an iterator is refused.
     dtype : dtype, optional
-        What to store; by default what the source has, float32 for text.
+        What to store; may be ``"bfloat16"``. By default what the source has, float32 for text.
     on_duplicate : {"first", "error"}
         Keep a word's first row and count the others, or raise.
     unk : str, optional
         The word whose row stands for unknown words; by default the first that is there of
-        ``<unk>``, ``[UNK]``, ``<UNK>``, ``UNK``.
+        ``<unk>``, ``[UNK]``, ``<UNK>``, ``UNK``; or that of the store that is the source.
+    on_overflow : {"error", "inf"}
+        Whether a finite number that is too large for a float dtype is refused, or becomes infinite.
     overwrite : bool
         Whether a store at ``path`` may be replaced.
     memory_limit : int
         Bytes that the build may take, besides Python and its libraries; `embstore.memory` says
         what for. What does not fit is refused before anything is made.
     progress : callable, optional
-        Told the bytes of input done, and all of them (0 if unknown).
+        Called with a `embstore.Progress`: the bytes of input done, all of them (0 if unknown), and
+        the rows so far.
     format : str, optional
         What a file is: ``"glove"`` or ``"word2vec"`` (text without or with a header line ``rows
         dimension``), ``"word2vec-binary"``, ``"npy"``, ``"npz"``, ``"safetensors"``,
@@ -102,7 +109,9 @@ def build(
     EmbeddingStore
         The new store, open. Its ``source`` tells what was found: ``duplicate_count``,
         ``non_finite_row_count`` (rows with ``nan`` or ``inf``, which are kept), and
-        ``unterminated`` (the file's last line has no newline: it may have been cut).
+        ``unterminated`` (the file's last line has no newline: it may have been cut). Where numbers
+        changed because the dtype is narrower than theirs, ``largest_cast_error``, and
+        ``overflow_count`` (how many became infinite).
 
     Raises
     ------
@@ -132,15 +141,19 @@ def build(
 
     # Counting the lines of a large file takes a while: don't, if it is in vain.
     check_target(Path(path).absolute(), overwrite=overwrite)
-    opened = open_source(source, dtype=dtype, **options)
+    stored = None if dtype is None else as_dtype(dtype)
+    opened = open_source(source, dtype=stored, **options)
+    if isinstance(source, EmbeddingStore) and unk is None:
+        unk = source.unk
     settings: dict[str, Any] = {
         "row_shape": opened.row_shape,
-        "dtype": opened.dtype if dtype is None else dtype,
+        "dtype": opened.dtype if stored is None else stored,
         "partitions": partitions,
         "strategy": strategy,
         "overwrite": overwrite,
         "on_duplicate": on_duplicate,
         "unk": unk,
+        "on_overflow": on_overflow,
         "memory_limit": memory_limit,
     }
     if strategy == "div":
@@ -164,7 +177,7 @@ class _DuplicatesFoundError(Exception):
         self.count = count
 
 
-def _copy(source: Source, writer: StoreWriter, progress: Callable[[int, int], None] | None) -> None:
+def _copy(source: Source, writer: StoreWriter, progress: OnProgress | None) -> None:
     """Write all rows of a source, and publish the store."""
     non_finite = 0
     with writer:
@@ -174,11 +187,12 @@ def _copy(source: Source, writer: StoreWriter, progress: Callable[[int, int], No
             except RowError as error:
                 place = source.place(batch.first + error.position)
                 raise SourceError(f"{place}: {error.problem}") from error
-            if batch.rows.dtype.kind not in "iu":
-                finite = np.isfinite(batch.rows).reshape(len(batch.rows), -1)
+            if is_float(batch.rows.dtype):
+                with np.errstate(invalid="ignore"):  # A nan may be a signalling one.
+                    finite = np.isfinite(batch.rows).reshape(len(batch.rows), -1)
                 non_finite += len(finite) - int(finite.all(axis=1).sum())
             if progress is not None:
-                progress(batch.bytes_done, source.byte_count)
+                progress(Progress(batch.bytes_done, source.byte_count, writer.rows_written))
         if writer.short_of_rows and writer.duplicate_count:
             raise _DuplicatesFoundError(writer.duplicate_count)
         writer.source |= source.describe()

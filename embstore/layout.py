@@ -34,14 +34,19 @@ checksums as integers, chunk after chunk, so that two chunk files that were swap
 Row ``r`` of a partition is row ``r % chunk_rows`` of its chunk ``r // chunk_rows``. All partitions
 share one ``chunk_rows``, a power of two. A partition may be empty: it has no chunk then.
 
+**bfloat16.** Zarr's core has no such data type, and zarr-python knows none. So the partitions of a
+table of bfloat16 are Zarr arrays of ``uint16``: each number's bits, which are the upper half of the
+equal float32's. The manifest's ``dtype`` is ``"bfloat16"``, and its ``requires`` names it.
+
 **Manifest.** A JSON object; a reader refuses a ``format_version`` above its own, and any name in
 ``requires`` that it does not know. ::
 
     format_version    1
-    requires          []
+    requires          [], or ["bfloat16"]
     rows              number of ids
     row_shape         shape of one row, for example [300]; [] where a row is a scalar
-    dtype             "float16", "float32", "float64", "int8" ... "int64", "uint8" ... "uint64"
+    dtype             "float16", "bfloat16", "float32", "float64", "int8" ... "int64",
+                      "uint8" ... "uint64"
     partition_count   P
     strategy          "mod" or "div"
     layout            "raw"
@@ -84,6 +89,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from embstore.dtypes import BFLOAT16, storage_dtype
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -116,11 +123,13 @@ MAX_METADATA_BYTES: Final = 16 << 20
 # Words whose hashes are not made to collide need some 400, in a table of 2**40 words that is two
 # thirds full: the longest cluster has about ln(words) / (load - 1 - ln(load)) slots.
 MAX_PROBE_COUNT: Final = 1024
+# What a reader must know, besides this version, to read a store that names it.
+FEATURES: Final = (BFLOAT16,)
 
 SHOWN_LENGTH: Final = 200  # Of a value, in a message.
 
 DTYPES: Final = (
-    *("float16", "float32", "float64"),
+    *("float16", BFLOAT16, "float32", "float64"),
     *("int8", "int16", "int32", "int64"),
     *("uint8", "uint16", "uint32", "uint64"),
 )
@@ -182,7 +191,7 @@ class RawArray:
     shape : tuple of int
         Rows first.
     dtype : numpy.dtype
-        Little endian.
+        What the numbers are; little endian. The Zarr array's data type is `storage_dtype` of it.
     chunk_rows : int
         Rows in a chunk.
     """
@@ -245,7 +254,7 @@ class RawArray:
             "zarr_format": 3,
             "node_type": "array",
             "shape": list(self.shape),
-            "data_type": self.dtype.name,
+            "data_type": storage_dtype(self.dtype).name,
             "chunk_grid": chunks,
             "chunk_key_encoding": separator,
             "codecs": [numbers, {"name": "crc32c"}],

@@ -15,6 +15,7 @@ import numpy as np
 
 from embstore import layout
 from embstore.checked_files import REBUILD
+from embstore.dtypes import BFLOAT16, as_dtype
 from embstore.errors import StoreCorruptError, StoreError, StoreNotFoundError, StoreVersionError
 from embstore.fields import Fields, read_json
 from embstore.layout import RawArray, shown
@@ -157,7 +158,7 @@ class Manifest:
                 vocabulary[part] = {"length": size.length, "chunk_rows": size.chunk_rows}
         return {
             "format_version": layout.FORMAT_VERSION,
-            "requires": [],
+            "requires": [BFLOAT16] if self.dtype.name == BFLOAT16 else [],
             "rows": self.rows,
             "row_shape": list(self.row_shape),
             "dtype": self.dtype.name,
@@ -196,13 +197,13 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
     reader = Fields(fields, where, "manifest")
     metadata_checksums = check_seal(fields, reader)
     version = reader.integer("format_version", low=1)
-    required = reader.get("requires", list)
+    required = [name for name in reader.get("requires", list) if name not in layout.FEATURES]
     if version > layout.FORMAT_VERSION or required:
         newer = version > layout.FORMAT_VERSION
         need = f"format version {version}" if newer else shown(required)
         raise StoreVersionError(
             f"{where} needs {need}; this embstore reads format version {layout.FORMAT_VERSION} "
-            f"without extra features: {_UPGRADE}"
+            f"and knows {', '.join(layout.FEATURES)}: {_UPGRADE}"
         )
     if (raw := reader.get("layout", str)) != layout.RAW:
         raise StoreVersionError(
@@ -217,7 +218,7 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
         return Manifest(
             rows=reader.integer("rows"),
             row_shape=tuple(reader.integers("row_shape")),
-            dtype=np.dtype(dtype).newbyteorder("<"),
+            dtype=as_dtype(dtype).newbyteorder("<"),
             partition_count=reader.integer("partition_count", low=1),
             strategy=strategy,
             chunk_rows=reader.integer("chunk_rows", low=1),

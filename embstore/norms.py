@@ -2,7 +2,8 @@
 
 TensorFlow's ``clip_by_norm``: a row whose L2 norm, over all its axes, exceeds ``max_norm`` is
 multiplied by ``max_norm / norm``; every other row stays as it is, to the bit. Norms are summed in
-float64, so that squares of large float32 numbers do not overflow.
+float64, so that squares of large float32 numbers do not overflow; 16-bit floats are scaled as
+float32.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from embstore.dtypes import is_float, wide_dtype
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,13 +46,15 @@ def clip_norms(rows: NDArray[Any], max_norm: float, row_rank: int) -> None:
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm must be above 0, not {max_norm}")
-    if rows.dtype.kind != "f":
+    if not is_float(rows.dtype):
         raise TypeError(f"max_norm needs rows of floats; these are {rows.dtype}")
     if not rows.size:
         return
     count = int(np.prod(rows.shape[: rows.ndim - row_rank], dtype=np.int64))
     flat = rows.reshape(count, -1)
-    norms = np.sqrt(np.einsum("ij,ij->i", flat, flat, dtype=np.float64, casting="same_kind"))
-    over = np.flatnonzero(norms > max_norm)
     with np.errstate(invalid="ignore"):  # A row with inf in it becomes nan there, as TensorFlow's.
-        flat[over] = flat[over] * (max_norm / norms[over])[:, np.newaxis]
+        wide = flat.astype(wide_dtype(rows.dtype), copy=False)
+        norms = np.sqrt(np.einsum("ij,ij->i", wide, wide, dtype=np.float64, casting="same_kind"))
+        over = np.flatnonzero(norms > max_norm)
+        scaled = wide[over] * (max_norm / norms[over])[:, np.newaxis]
+        flat[over] = scaled.astype(wide.dtype, copy=False)

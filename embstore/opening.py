@@ -24,9 +24,9 @@ from embstore.vocabulary import open_vocabulary
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
 
     from embstore.manifest import Manifest
+    from embstore.progress import OnProgress
     from embstore.readers import Reader
 
 ReaderName = Literal["auto", "mapped", "chunked"]
@@ -40,7 +40,7 @@ def open(
     verify: Verify = "sizes",
     resident_limit: int | str | None = None,
     preload: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnProgress | None = None,
 ) -> EmbeddingStore:
     """Open a store.
 
@@ -62,7 +62,8 @@ def open(
     preload : bool
         Read everything into RAM first, and map it by huge pages where the system can.
     progress : callable, optional
-        Told the bytes verified, then the bytes preloaded, and all of them.
+        Called with a `embstore.Progress`: the bytes verified, then the bytes preloaded, and all of
+        them.
 
     Raises
     ------
@@ -108,16 +109,14 @@ def _reopen(path: str, options: dict[str, Any]) -> EmbeddingStore:
     return open(path, **options)
 
 
-def _verify(path: Path, progress: Callable[[int, int], None] | None) -> None:
+def _verify(path: Path, progress: OnProgress | None) -> None:
     problems = verify_store(path, progress=progress).problems
     if problems:
         more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
         raise StoreCorruptError(f"{problems[0]}{more}")
 
 
-def _open_once(
-    path: Path, options: dict[str, Any], progress: Callable[[int, int], None] | None
-) -> EmbeddingStore:
+def _open_once(path: Path, options: dict[str, Any], progress: OnProgress | None) -> EmbeddingStore:
     manifest = read_manifest(path)
     check_store(path, manifest)
     vocabulary = None
@@ -131,7 +130,7 @@ def _make_reader(
     path: Path,
     manifest: Manifest,
     options: dict[str, Any],
-    progress: Callable[[int, int], None] | None,
+    progress: OnProgress | None,
 ) -> Reader:
     if options["reader"] == "chunked" or (options["reader"] == "auto" and not can_map()):
         return ChunkReader(path, manifest)

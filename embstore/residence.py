@@ -24,13 +24,10 @@ import re
 import sys
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
 
 from embstore import syscalls
 from embstore.mapping import PAGE_BYTES, AddressSpace, MappedFile
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from embstore.progress import OnProgress, Progress
 
 HUGE_PAGE_BYTES = 2 << 20
 # One for all limits; a child after a fork gets a new one, because the one that it inherits may be
@@ -40,7 +37,7 @@ _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 
 
-def preload(space: AddressSpace, progress: Callable[[int, int], None] | None = None) -> None:
+def preload(space: AddressSpace, progress: OnProgress | None = None) -> None:
     """Read all files of an address space into RAM and map them, by huge pages where that goes.
 
     Parameters
@@ -48,7 +45,7 @@ def preload(space: AddressSpace, progress: Callable[[int, int], None] | None = N
     space : AddressSpace
         The mapping.
     progress : callable, optional
-        Told the bytes done, and all of them.
+        Called with a `embstore.Progress`: the bytes done, and all of them.
     """
     total = sum(file.map_bytes for file in space.files)
     done = 0
@@ -56,7 +53,7 @@ def preload(space: AddressSpace, progress: Callable[[int, int], None] | None = N
         _populate(space, file, huge=True)
         done += file.map_bytes
         if progress is not None:
-            progress(done, total)
+            progress(Progress(done, total))
     for file in _in_small_pages(space):
         space.map(file)  # Pages that are mapped are not dropped.
         drop_cache(file.path)

@@ -26,14 +26,16 @@ from embstore.checked_files import check_directories, open_checked
 from embstore.checks import check_array, read_metadata, wrong_chunk
 from embstore.errors import EmbstoreError, StoreCorruptError
 from embstore.manifest import read_manifest
+from embstore.progress import Progress
 from embstore.vocabulary import open_vocabulary
 from embstore.workers import processor_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from embstore.layout import RawArray
     from embstore.manifest import Manifest, VocabularyManifest
+    from embstore.progress import OnProgress
 
 # A piece that was just read is still in the processor's cache when its checksum is computed.
 PIECE_BYTES = 1 << 20
@@ -63,9 +65,7 @@ class VerifyReport:
         return not self.problems
 
 
-def verify(
-    path: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None
-) -> VerifyReport:
+def verify(path: str | os.PathLike[str], *, progress: OnProgress | None = None) -> VerifyReport:
     """Read a whole store and check all of it.
 
     Parameters
@@ -73,7 +73,7 @@ def verify(
     path : str or path-like
         The store.
     progress : callable, optional
-        Told the bytes done, and all of them, on the calling thread.
+        Called with a `embstore.Progress`: the bytes read, and all of them, on the calling thread.
 
     Returns
     -------
@@ -131,7 +131,7 @@ def _verify_chunks(
     path: Path,
     arrays: list[tuple[RawArray, list[int]]],
     report: VerifyReport,
-    progress: Callable[[int, int], None] | None,
+    progress: OnProgress | None,
 ) -> None:
     """Read all chunk files, in the order in which they are stored."""
     done = 0
@@ -149,7 +149,7 @@ def _verify_chunks(
                     report.file_count += 1
                     report.byte_count += array.file_bytes
                 if progress is not None:
-                    progress(done, total)
+                    progress(Progress(done, total))
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -23,7 +23,8 @@ import numpy as np
 from embstore import files, layout
 from embstore.arrays import ArrayWriter, PiecePool
 from embstore.background import Background
-from embstore.casting import cast_rows
+from embstore.casting import Caster, OnOverflow
+from embstore.dtypes import as_dtype, storage_dtype
 from embstore.errors import DuplicateWordError, SourceError
 from embstore.manifest import ArraySize, Manifest, VocabularyManifest
 from embstore.memory import DEFAULT_MEMORY_LIMIT, plan_memory
@@ -62,7 +63,7 @@ class StoreWriter:
     row_shape : tuple of int
         Shape of one row; ``()`` for scalars.
     dtype : dtype
-        float16/32/64, or an integer type.
+        float16/32/64, ``"bfloat16"``, or an integer type.
     partitions : int, optional
         Number of partitions. By default the smallest power of two that keeps each below 16 GiB,
         so that one partition is something to load or to copy; 1 where the size is not known.
@@ -80,6 +81,8 @@ class StoreWriter:
     unk : str, optional
         The word whose row stands for unknown words. By default the first that is there of
         ``<unk>``, ``[UNK]``, ``<UNK>``, ``UNK``; if none is, the store has no such row.
+    on_overflow : {"error", "inf"}
+        Whether a finite number that is too large for a float dtype is refused, or becomes infinite.
     chunk_rows : int, optional
         Rows in a chunk, a power of two. By default chosen from the number of rows.
     memory_limit : int
@@ -125,6 +128,7 @@ class StoreWriter:
         overwrite: bool = False,
         on_duplicate: OnDuplicate = "error",
         unk: str | None = None,
+        on_overflow: OnOverflow = "error",
         chunk_rows: int | None = None,
         memory_limit: int = DEFAULT_MEMORY_LIMIT,
         source: dict[str, Any] | None = None,
@@ -137,8 +141,9 @@ class StoreWriter:
         self.rows_written = 0
         self.duplicate_count = 0
         self._row_shape = tuple(row_shape)
-        self._dtype = np.dtype(dtype).newbyteorder("<")
+        self._dtype = as_dtype(dtype).newbyteorder("<")
         self._row_bytes = math.prod(self._row_shape) * self._dtype.itemsize
+        self._caster = Caster(self._dtype, on_overflow)
         self._announced = rows
         self._estimated = rows if rows is not None else estimated_rows
         self._on_duplicate = on_duplicate
@@ -238,6 +243,7 @@ class StoreWriter:
                     f"{self.rows_written} rows written, but {self._announced} were announced"
                 )
             unk = self._find_unk()
+            self.source |= self._caster.facts()
             if not self._partitions:
                 self._settle(self._choose_chunk_rows(self.rows_written))
             arrays, vocabulary = self._write_vocabulary()
@@ -303,8 +309,9 @@ class StoreWriter:
         if batch.ndim == 0 or batch.shape[1:] != self._row_shape:
             expected = ", ".join(["n", *map(str, self._row_shape)])
             raise ValueError(f"rows have shape {batch.shape}, expected ({expected})")
-        kept = self._enter_words(cast_rows(batch, self._dtype), words)
+        kept = self._enter_words(self._caster.cast(batch), words)
         copy = copy and np.may_share_memory(kept, batch)
+        kept = kept.view(storage_dtype(self._dtype))
         start, stop = self.rows_written, self.rows_written + len(kept)
         if self._announced is not None and stop > self._announced:
             raise SourceError(f"{stop} rows written, but {self._announced} were announced")
@@ -323,8 +330,9 @@ class StoreWriter:
     def _settle(self, chunk_rows: int) -> None:
         """Settle the chunk size, make the partitions, and write what was held."""
         self._chunk_rows = chunk_rows
+        dtype = storage_dtype(self._dtype)
         self._partitions = [
-            self._array_writer(layout.partition_name(number), self._row_shape, self._dtype)
+            self._array_writer(layout.partition_name(number), self._row_shape, dtype)
             for number in range(self._partitioning.partition_count)
         ]
         start = 0

@@ -52,11 +52,11 @@ def test_a_partition_of_another_build_is_refused_by_open(store, tmp_path):
 
 
 def test_full_verification_on_opening(store):
-    told = []
-    with embstore.open(store, verify="full", progress=lambda *done: told.append(done)) as whole:
+    told: list[embstore.Progress] = []
+    with embstore.open(store, verify="full", progress=told.append) as whole:
         assert np.array_equal(whole[:], stores.table())
     assert told
-    assert told[-1][0] == told[-1][1]
+    assert told[-1].done_bytes == told[-1].total_bytes
     for number in (0, 2):
         chunk = store / f"partitions/{number}/c/1/0"
         data = bytearray(chunk.read_bytes())

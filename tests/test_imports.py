@@ -13,7 +13,7 @@ import pytest
 
 import embstore
 
-HEAVY = ["zarr", "numcodecs", "pyarrow", "typer", "rich", "torch"]
+HEAVY = ["zarr", "numcodecs", "ml_dtypes", "pyarrow", "typer", "rich", "torch"]
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -103,8 +103,8 @@ def test_a_file_that_must_not_grow(table, tmp_path):
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, SystemExit])
 @pytest.mark.parametrize("when", ["begin", "end"])
 def test_the_progress_callback_raises(table, tmp_path, error, when):
-    def progress(done, total):
-        if when == "begin" or done == total:
+    def progress(at):
+        if when == "begin" or at.done_bytes == at.total_bytes:
             raise error
 
     with pytest.raises(error):
@@ -156,7 +156,7 @@ def test_ctrl_c_while_a_chunk_is_written(table, tmp_path, old):
 def test_a_build_that_is_killed_and_its_successor(table, tmp_path):
     """While it lives, its target is taken; when it is dead, what it left is cleared away."""
     program = """
-        def progress(done, total):
+        def progress(at):
             print("half", flush=True)
             time.sleep(100)
 

@@ -60,12 +60,12 @@ def device_reads_are_counted(path: Path) -> bool:
 
 
 def test_preload_gives_the_rows_and_reports_progress(big_store: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    with embstore.open(big_store, preload=True, progress=lambda *at: seen.append(at)) as store:
+    seen: list[embstore.Progress] = []
+    with embstore.open(big_store, preload=True, progress=seen.append) as store:
         ids = np.random.default_rng(0).integers(0, ROWS, 1000)
         np.testing.assert_array_equal(store.lookup(ids), expected_rows(ids))
         assert store.stats().bytes_read == 0
-    assert seen[-1][0] == seen[-1][1] >= ROWS * ROW_BYTES
+    assert seen[-1].done_bytes == seen[-1].total_bytes >= ROWS * ROW_BYTES
 
 
 def test_preload_maps_huge_pages(big_store: Path) -> None:

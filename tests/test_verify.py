@@ -50,14 +50,15 @@ def problem(store: Path) -> str:
 
 
 def test_a_whole_store(store):
-    seen = []
-    report = embstore.verify(str(store), progress=lambda done, total: seen.append((done, total)))
+    seen: list[embstore.Progress] = []
+    report = embstore.verify(str(store), progress=seen.append)
     assert report.ok
     assert report.problems == []
     assert report.file_count == len(chunk_files(store)) == 9
     assert report.byte_count == sum(path.stat().st_size for path in chunk_files(store))
-    assert seen[-1] == (report.byte_count, report.byte_count)
-    assert seen == sorted(seen)
+    assert seen[-1] == embstore.Progress(report.byte_count, report.byte_count)
+    done = [at.done_bytes for at in seen]
+    assert done == sorted(done)
 
 
 @pytest.mark.parametrize("number", range(9))

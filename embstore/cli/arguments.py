@@ -1,13 +1,14 @@
 """The arguments that several commands take, and what they mean."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
 import embstore
+from embstore.dtypes import as_dtype
 from embstore.word_queries import Missing
 
 StoreArgument = Annotated[Path, typer.Argument(help="The store's directory.", show_default=False)]
@@ -19,6 +20,14 @@ IdsOption = Annotated[
 ]
 MissingOption = Annotated[Missing, typer.Option(help="What a word that is not there gives.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def parse_dtype(name: str) -> np.dtype[Any]:
+    """Return the dtype of that name."""
+    try:
+        return as_dtype(name)
+    except TypeError as error:
+        raise typer.BadParameter(f"{name!r} is not a dtype", param_hint="--dtype") from error
 
 
 def ids_of_words(

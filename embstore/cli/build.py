@@ -4,11 +4,11 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 import embstore
-from embstore.cli.arguments import JsonOption
+from embstore.casting import OnOverflow
+from embstore.cli.arguments import JsonOption, parse_dtype
 from embstore.cli.console import print_facts, progress_bar, warn
 from embstore.cli.info import store_facts
 from embstore.partitions import Strategy
@@ -77,6 +77,9 @@ def build(
             "<unk>, [UNK], <UNK>, UNK."
         ),
     ] = None,
+    on_overflow: Annotated[
+        OnOverflow, typer.Option(help="Refuse a number that is too large, or store it as inf.")
+    ] = "error",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a store.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -88,10 +91,7 @@ def build(
       embstore build model.safetensors model.embstore --tensor embed.weight --words vocab.txt
       embstore build vectors.parquet vectors.embstore --column embedding --word-column title
     """
-    try:
-        stored = None if dtype is None else np.dtype(dtype)
-    except TypeError as error:
-        raise typer.BadParameter(f"{dtype!r} is not a dtype", param_hint="--dtype") from error
+    stored = None if dtype is None else parse_dtype(dtype)
     begin = time.perf_counter()
     with progress_bar("build") as progress:
         built = embstore.build(
@@ -111,20 +111,31 @@ def build(
             encoding_errors=encoding_errors,
             on_duplicate=on_duplicate,
             unk=unk,
+            on_overflow=on_overflow,
             overwrite=overwrite,
             progress=progress,
         )
-    seconds = time.perf_counter() - begin
-    facts = store_facts(built, store)
-    read_bytes = built.source["bytes"]
-    facts |= {
-        "seconds": round(seconds, 2),
-        "input_mb_per_second": round(read_bytes / seconds / 1e6),
-    }
-    print_facts(facts, as_json=as_json)
+    print_summary(built, store, time.perf_counter() - begin, as_json=as_json)
     if built.source.get("unterminated"):
         warn(f"the last line of {source} has no newline: make sure that the file was not cut")
-    if count := built.source["duplicate_count"]:
+
+
+def print_summary(
+    built: embstore.EmbeddingStore, path: Path, seconds: float, *, as_json: bool
+) -> None:
+    """Print what a build has made, and how fast; note what a person should know."""
+    source = built.source
+    facts = store_facts(built, path)
+    facts |= {
+        "seconds": round(seconds, 2),
+        "input_mb_per_second": round(source["bytes"] / seconds / 1e6),
+    }
+    print_facts(facts, as_json=as_json)
+    if count := source["duplicate_count"]:
         warn(f"rows dropped because their word came before: {count}")
-    if count := built.source["non_finite_row_count"]:
+    if count := source["non_finite_row_count"]:
         warn(f"rows with values that are nan or inf, which were kept: {count}")
+    if error := source.get("largest_cast_error"):
+        warn(f"numbers were rounded to {built.dtype}; the largest difference is {error:.3g}")
+    if count := source.get("overflow_count"):
+        warn(f"numbers too large for {built.dtype}, which became infinite: {count}")

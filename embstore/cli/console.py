@@ -2,20 +2,23 @@
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import rich.progress
 import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
-    Progress,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+
+from embstore.progress import OnProgress, Progress
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -32,7 +35,11 @@ def print_facts(facts: dict[str, Any], *, as_json: bool) -> None:
         return
     facts = dict(facts)
     source = facts.pop("source", {})
+    origins = source.pop("origins", [])
     facts |= {printable(f"source {name}"): value for name, value in source.items()}
+    # Where a store came from that was made from another one, the oldest first.
+    for number, origin in enumerate(origins, 1):
+        facts |= {printable(f"origin {number} {name}"): value for name, value in origin.items()}
     width = max(map(len, facts))
     for name, value in facts.items():
         shown = f"{value:,}" if type(value) is int else "-" if value is None else printable(value)
@@ -49,8 +56,11 @@ def printable(value: object) -> str:
 
 
 @contextmanager
-def progress_bar(task: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Yield a callback that draws a progress bar in bytes, where there is a terminal."""
+def progress_bar(task: str) -> Iterator[OnProgress | None]:
+    """Yield a callback that draws a progress bar, where there is a terminal.
+
+    It shows bytes done and in all, bytes and rows a second, and the time left.
+    """
     console = Console(stderr=True)
     if not console.is_terminal:
         yield None
@@ -60,11 +70,22 @@ def progress_bar(task: str) -> Iterator[Callable[[int, int], None] | None]:
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
+        TextColumn("{task.fields[rows_per_second]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
-        number = bar.add_task(task, total=None)
-        yield lambda done, total: bar.update(number, completed=done, total=total)
+    with rich.progress.Progress(*columns, console=console, transient=True) as bar:
+        number = bar.add_task(task, total=None, rows_per_second="")
+        time_begin = time.perf_counter()
+
+        def advance(at: Progress) -> None:
+            rate = ""
+            if at.rows is not None:
+                rate = f"{at.rows / (time.perf_counter() - time_begin):,.0f} rows/s"
+            # A total of 0 is an unknown one.
+            total = at.total_bytes or None
+            bar.update(number, completed=at.done_bytes, total=total, rows_per_second=rate)
+
+        yield advance
 
 
 @contextmanager

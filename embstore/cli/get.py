@@ -21,6 +21,7 @@ from embstore.cli.arguments import (
     parse_ids,
 )
 from embstore.cli.console import printable
+from embstore.dtypes import is_float, wide_dtype
 
 VALUES_SHOWN = 5
 
@@ -85,6 +86,6 @@ def _json_values(row: NDArray[Any]) -> Any:
     """Return a row as lists of the shortest digits that give it back; nan and inf as null."""
     if row.ndim:
         return [_json_values(part) for part in row]
-    if row.dtype.kind != "f":
+    if not is_float(row.dtype):
         return int(row)
-    return float(str(row[()])) if np.isfinite(row) else None
+    return float(str(row.astype(wide_dtype(row.dtype))[()])) if np.isfinite(row) else None

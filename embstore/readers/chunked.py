@@ -109,7 +109,8 @@ class ChunkReader:
             where = self._path / layout.partition_name(partition)
             raise StoreCorruptError(f"{where}: chunk {chunk}: {error}") from error
         check_identity(self._path, self._identity)
-        return np.asarray(rows)
+        # zarr has bfloat16 as uint16.
+        return np.asarray(rows).view(self._manifest.dtype)
 
     def _check_chunk(self, partition: int, chunk: int) -> None:
         """Raise unless the chunk's file is there: to zarr, a missing chunk is one of zeros."""

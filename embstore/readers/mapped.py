@@ -34,13 +34,14 @@ from embstore.residence import ResidentLimit, preload
 from embstore.stats import StatsCounter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
     from embstore.manifest import Manifest
+    from embstore.progress import OnProgress
     from embstore.readers import Visit
 
 # A warm slice is large enough that what it costs besides its gather does not count, and small
@@ -148,7 +149,7 @@ class MappedReader:
         """Show the rows of the ids ``start .. stop - 1``; see `embstore.EmbeddingStore.scan`."""
         MappedScan(self._space, self._rows, self.numbering, self._limit).run(start, stop, visit)
 
-    def preload(self, progress: Callable[[int, int], None] | None) -> None:
+    def preload(self, progress: OnProgress | None) -> None:
         """Read everything into RAM and map it; see `embstore.residence`."""
         preload(self._space, progress)
 

@@ -1,0 +1,56 @@
+"""Which numbers can a table hold? NumPy's integers and floats, and bfloat16.
+
+Neither NumPy nor zarr-python knows bfloat16. `ml_dtypes` gives NumPy the type; it is imported only
+where a table has it. On disk such an array is of ``uint16``, the numbers' bits, so that any Zarr
+reader opens it; `embstore.layout` specifies that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+BFLOAT16: Final = "bfloat16"
+
+
+def as_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """Return ``np.dtype(dtype)``, where ``"bfloat16"`` is known, too.
+
+    Raises
+    ------
+    TypeError
+        If there is no such dtype.
+
+    Examples
+    --------
+    >>> as_dtype("bfloat16").itemsize
+    2
+    """
+    if isinstance(dtype, str) and dtype == BFLOAT16:
+        import ml_dtypes  # noqa: PLC0415
+
+        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return bfloat16
+    return np.dtype(dtype)
+
+
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Say whether numbers of this dtype are floats; NumPy's ``kind`` of bfloat16 is not "f"."""
+    return dtype.kind == "f" or dtype.name == BFLOAT16
+
+
+def storage_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype of the Zarr array that holds numbers of ``dtype``, of the same size."""
+    return np.dtype(np.uint16).newbyteorder("<") if dtype.name == BFLOAT16 else dtype
+
+
+def wide_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return float32 for the 16-bit floats, all of which it holds exactly; else ``dtype``.
+
+    Numbers are parsed, printed and computed with as this.
+    """
+    return np.dtype(np.float32) if is_float(dtype) and dtype.itemsize == 2 else dtype

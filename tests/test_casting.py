@@ -1,0 +1,143 @@
+"""Casting batches to a store's dtype, and the account of what that changed."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import embstore
+from embstore.casting import PIECE_BYTES, Caster
+from embstore.dtypes import as_dtype
+
+BFLOAT16 = as_dtype("bfloat16")
+
+
+def nearest_bfloat16(value: float) -> int:
+    """Return the bits of the nearest bfloat16, ties to even, by exact arithmetic."""
+    largest = int(np.array(np.inf, np.float32).view(np.uint32)) >> 16
+    numbers = np.arange(largest, dtype=np.uint32) << np.uint32(16)
+    place = int(np.searchsorted(numbers.view(np.float32), abs(value)))
+    candidates = [bits for bits in (place - 1, place) if 0 <= bits < largest]
+    exact = Fraction(abs(value))
+
+    def distance(bits: int) -> tuple[Fraction, int]:
+        number = np.array(bits << 16, np.uint32).view(np.float32)
+        return abs(Fraction(float(number)) - exact), bits & 1
+
+    return min(candidates, key=distance) | (0x8000 if np.signbit(value) else 0)
+
+
+# Numbers near the middle between two bfloat16s, where rounding twice goes wrong, and any.
+MIDDLES = st.builds(
+    lambda bits, nudge: float(np.array((bits << 16) | 0x8000, np.uint32).view(np.float32)) + nudge,
+    st.integers(0x3000, 0x4FFF),
+    st.sampled_from([0.0, 1e-15, -1e-15, 1e-12, -1e-12]),
+)
+
+
+@given(st.lists(MIDDLES | st.floats(-3e38, 3e38), min_size=1, max_size=20))
+def test_bfloat16_is_the_nearest_number(values):
+    cast = Caster(BFLOAT16).cast(np.array(values))
+    assert cast.view(np.uint16).tolist() == [nearest_bfloat16(value) for value in values]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_the_largest_error_is_the_largest(dtype):
+    rows = np.random.default_rng(0).standard_normal((1000, 300))
+    caster = Caster(as_dtype(dtype))
+    cast = np.concatenate([caster.cast(rows[:300]), caster.cast(rows[300:])])
+    assert caster.largest_error == np.abs(cast.astype(np.float64) - rows).max() > 0
+    assert caster.facts() == {
+        "cast_from": "float64",
+        "largest_cast_error": caster.largest_error,
+        "overflow_count": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("origin", "dtype"),
+    [("float16", "float32"), ("bfloat16", "float32"), ("int16", "float32"), ("uint8", "int16")],
+)
+def test_what_is_always_exact_is_no_fact(origin, dtype):
+    rows = np.arange(12).reshape(3, 4).astype(as_dtype(origin))
+    caster = Caster(np.dtype(dtype))
+    np.testing.assert_array_equal(caster.cast(rows), np.arange(12).reshape(3, 4))
+    assert caster.facts() == {}
+
+
+def test_exact_numbers_are_no_fact_either():
+    caster = Caster(np.dtype(np.float16))
+    caster.cast(np.array([[0.5, np.nan, np.inf, -np.inf]]))
+    assert caster.facts() == {}
+
+
+def test_integers_that_a_float_cannot_hold():
+    caster = Caster(np.dtype(np.float64))
+    caster.cast(np.array([[2**53 + 1]]))
+    assert caster.facts()["largest_cast_error"] == 1.0
+    assert caster.facts()["cast_from"] == "int64"
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("float16", 7e4), ("bfloat16", 3.4e38)])
+def test_overflow(dtype, value):
+    rows = np.zeros((PIECE_BYTES // 8, 2), np.float32)  # More than a piece.
+    rows[-1] = [np.inf, value]
+    rows[0] = [np.nan, 1.0001]
+    with pytest.raises(embstore.RowError, match=r"out of the range.*on_overflow") as caught:
+        Caster(as_dtype(dtype)).cast(rows)
+    assert caught.value.position == len(rows) - 1
+    caster = Caster(as_dtype(dtype), "inf")
+    cast = caster.cast(rows)
+    assert np.isinf(cast[-1]).all()
+    assert np.isnan(cast[0, 0])
+    assert caster.overflow_count == 1
+    assert 0 < caster.largest_error < 0.01
+
+
+@pytest.mark.parametrize(
+    ("rows", "dtype", "error"),
+    [
+        ([[300]], "int8", embstore.RowError),
+        ([[-1]], "uint64", embstore.RowError),
+        ([[1.0]], "int8", TypeError),
+        ([[True]], "float32", TypeError),
+        ([[1j]], "float32", TypeError),
+    ],
+)
+def test_what_integers_and_tables_do_not_hold(rows, dtype, error):
+    with pytest.raises(error):
+        Caster(np.dtype(dtype), "inf").cast(np.array(rows))
+
+
+def test_bfloat16_goes_into_no_integers():
+    with pytest.raises(TypeError, match="bfloat16"):
+        Caster(np.dtype(np.int32)).cast(np.ones((1, 1), BFLOAT16))
+
+
+def test_another_policy():
+    with pytest.raises(ValueError, match="on_overflow"):
+        Caster(np.dtype(np.float16), "wrap")  # type: ignore[arg-type]
+
+
+def test_a_build_reports_casts(tmp_path):
+    text = tmp_path / "t.txt"
+    text.write_text("a 0.1 1\nb 2 70000\n")
+    with pytest.raises(embstore.SourceError, match=r"t\.txt:2: the value 70000"):
+        embstore.build(text, tmp_path / "s", dtype="float16")
+    store = embstore.build(text, tmp_path / "s", dtype="float16", on_overflow="inf")
+    assert store.source["overflow_count"] == 1
+    error = abs(float(np.float32(0.1)) - float(np.float16(0.1)))
+    assert store.source["largest_cast_error"] == pytest.approx(error)
+    assert store.source["cast_from"] == "float32"
+    assert store.source["non_finite_row_count"] == 0
+    assert np.isinf(store[1][1])
+
+
+def test_a_writer_reports_casts(tmp_path):
+    with embstore.StoreWriter(tmp_path / "s", row_shape=(1,), dtype="bfloat16") as writer:
+        writer.write([[1.001]])
+    assert embstore.open(tmp_path / "s").source["largest_cast_error"] == pytest.approx(0.001)
