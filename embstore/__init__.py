@@ -10,6 +10,7 @@ from embstore.build import build
 from embstore.errors import (
     DuplicateWordError,
     EmbstoreError,
+    ExportError,
     IdRangeError,
     IdTypeError,
     MissingWordError,
@@ -25,9 +26,11 @@ from embstore.errors import (
     StoreNotFoundError,
     StoreVersionError,
 )
+from embstore.export import ExportReport, export
 from embstore.opening import open
 from embstore.ops import embedding_lookup
 from embstore.plan import LookupPlan
+from embstore.progress import Progress
 from embstore.stats import LookupStats
 from embstore.store import EmbeddingStore
 from embstore.verify import verify
@@ -38,12 +41,15 @@ __all__ = [
     "DuplicateWordError",
     "EmbeddingStore",
     "EmbstoreError",
+    "ExportError",
+    "ExportReport",
     "IdRangeError",
     "IdTypeError",
     "LookupPlan",
     "LookupStats",
     "MissingWordError",
     "PartitionSizeError",
+    "Progress",
     "RowError",
     "SourceError",
     "StoreBusyError",
@@ -58,6 +64,7 @@ __all__ = [
     "__version__",
     "build",
     "embedding_lookup",
+    "export",
     "open",
     "verify",
 ]

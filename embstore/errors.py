@@ -10,6 +10,7 @@ Every error is also the builtin that a caller who never heard of embstore would 
     ├── SourceError            (ValueError)         the input of a build: file, line, what to do
     │   └── RowError                                a row that cannot be stored
     │       └── DuplicateWordError                  its word came before
+    ├── ExportError            (ValueError)         a word or dtype that a file format cannot hold
     └── StoreError                                  the store on disk
         ├── StoreNotFoundError (FileNotFoundError)  nothing there, or not a store
         ├── StoreExistsError   (FileExistsError)    the target of a build is taken
@@ -103,6 +104,10 @@ class DuplicateWordError(RowError):
             'first with on_duplicate="first" (--on-duplicate first on the command line)',
             position,
         )
+
+
+class ExportError(EmbstoreError, ValueError):
+    """A store, or one of its words, that a file format cannot hold."""
 
 
 class StoreError(EmbstoreError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from embstore.errors import MissingWordError, StoreClosedError
+from embstore.errors import IdRangeError, MissingWordError, StoreClosedError
 from embstore.fingerprint import fingerprint
 from embstore.ids import as_ids
 from embstore.norms import clip_norms
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import zarr
+    from gensim.models import KeyedVectors
     from numpy.typing import ArrayLike, NDArray
 
     from embstore.manifest import Manifest
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from embstore.readers import Reader, Visit
     from embstore.stats import LookupStats
     from embstore.vocabulary import Vocabulary
+    from embstore.words import PackedWords
 
 
 class EmbeddingStore:
@@ -203,6 +205,21 @@ class EmbeddingStore:
         queries = self._words()
         return queries.words(as_ids(ids, self._manifest.rows))
 
+    def packed_words(self, start: int, stop: int) -> PackedWords:
+        """Return the words of the ids ``start .. stop - 1`` as UTF-8 bytes and offsets.
+
+        What reads a whole table takes its words so, without an object for each.
+
+        Examples
+        --------
+        >>> store.packed_words(1, 4).encoded()
+        [b'like', b'between', b'did']
+        """
+        queries = self._words()
+        if not 0 <= start <= stop <= self._rows:
+            raise IdRangeError(f"there are no ids {start} to {stop}: they count up to {self._rows}")
+        return queries.packed(start, stop)
+
     def explain(self, ids: ArrayLike) -> LookupPlan:
         """Return what looking ``ids`` up would touch and read, without reading.
 
@@ -292,10 +309,40 @@ class EmbeddingStore:
         """
         return self._open_reader().stats.snapshot()
 
+    def to_numpy(self) -> NDArray[Any]:
+        """Return all rows in RAM, in the order of their ids, shape `shape`.
+
+        Examples
+        --------
+        >>> store.to_numpy().shape
+        (11, 8)
+        """
+        from embstore.row_blocks import all_rows  # noqa: PLC0415
+
+        return all_rows(self)
+
+    def to_gensim(self) -> KeyedVectors:
+        """Return all words and rows in RAM, as gensim's ``KeyedVectors``.
+
+        Rows of bfloat16 or integers become float32, what gensim computes with.
+
+        Raises
+        ------
+        ImportError
+            If gensim is not installed.
+        ExportError
+            If the store has no words, its rows are no vectors, or float32 cannot hold its numbers.
+        """
+        # Imported here because only this needs gensim.
+        from embstore.sinks.gensim import to_keyed_vectors  # noqa: PLC0415
+
+        return to_keyed_vectors(self)
+
     def partition(self, partition: int) -> zarr.Array[Any]:
         """Return one partition as a read-only ``zarr.Array``, shape (its rows, *row_shape).
 
         The array reads the files under `path` when it is indexed, also after this store is closed.
+        That of a bfloat16 store is of uint16, the numbers' bits, for zarr does not know bfloat16.
 
         Raises
         ------

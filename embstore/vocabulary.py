@@ -93,6 +93,13 @@ class Vocabulary:
         except UnicodeDecodeError as error:
             raise StoreCorruptError(f"a stored word is not UTF-8: {error}") from error
 
+    def packed(self, start: int, stop: int) -> PackedWords:
+        """Return the words of the ids ``start .. stop - 1``, which are in range."""
+        self._check(np.arange(start, stop))
+        offsets = np.array(self._stored.offsets[start : stop + 1])
+        data = np.array(self._stored.data[offsets[0] : offsets[-1]])
+        return PackedWords(data, offsets - offsets[0])
+
     def _check(self, ids: NDArray[np.int64]) -> None:
         """Refuse ids and offsets that point nowhere: they come from disk."""
         if not ids.size:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.vocabulary import Vocabulary
+    from embstore.words import PackedWords
 
 # What a missing word gives, where rows are asked for, and where ids are.
 Missing = Literal["error", "unk", "zeros"]
@@ -71,6 +72,10 @@ class WordQueries:
         found = np.empty(ids.size, object)
         found[:] = self._vocabulary.words(ids.ravel())
         return found.reshape(ids.shape).tolist()
+
+    def packed(self, start: int, stop: int) -> PackedWords:
+        """Return the words of the ids ``start .. stop - 1``, which are in range, packed."""
+        return self._vocabulary.packed(start, stop)
 
     def _unk_id(self) -> int:
         if self._unk is None:

@@ -30,7 +30,9 @@ def run(*arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]
 
 
 def test_every_command_is_known() -> None:
-    assert COMMANDS == ["bench", "build", "explain", "get", "info", "verify"]
+    assert [
+        *("bench", "build", "explain", "export", "get", "info", "repartition", "verify"),
+    ] == COMMANDS
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -218,9 +218,13 @@ def test_objects_that_nothing_reads(source):
         read(source)
 
 
-def test_a_store_does_not_lose_its_words(words_store):
-    with embstore.open(words_store) as store, pytest.raises(TypeError, match="a store already"):
-        read(store)
+def test_a_store_keeps_its_words(words_store):
+    with embstore.open(words_store) as store:
+        words, rows = read(store)
+        assert words == store.words(range(11))
+        assert rows.tobytes() == store.to_numpy().tobytes()
+        with pytest.raises(SourceError, match="neither words="):
+            read(store, words=["a"] * 11)
 
 
 def test_data_sets_of_hdf5(tmp_path):

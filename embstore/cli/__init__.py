@@ -11,8 +11,10 @@ from embstore.cli.bench import bench
 from embstore.cli.build import build
 from embstore.cli.console import warn
 from embstore.cli.explain import explain
+from embstore.cli.export import export
 from embstore.cli.get import get
 from embstore.cli.info import info
+from embstore.cli.repartition import repartition
 from embstore.cli.verify import verify
 from embstore.errors import EmbstoreError
 
@@ -24,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _command in (build, get, info, explain, verify, bench):
+for _command in (build, get, info, explain, verify, export, repartition, bench):
     app.command()(_command)
 
 

@@ -17,6 +17,8 @@ from embstore.errors import PartitionSizeError, SourceError
 from embstore.partitions import Partitioning, Strategy
 from embstore.sources.arrays import ArraySource
 from embstore.sources.iterables import IterableSource
+from embstore.sources.store import StoreSource
+from embstore.store import EmbeddingStore
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 
 ACCEPTED = (
     "a path, an array, a {word: vector} mapping, an iterable of (word, vector) or of arrays of "
-    "rows, a gensim KeyedVectors, a torch tensor, or a list of partitions with partition_strategy="
+    "rows, a gensim KeyedVectors, a torch tensor, an open store, or a list of partitions with "
+    "partition_strategy="
 )
 
 
@@ -44,8 +47,8 @@ def open_object(
     ----------
     source : object
         An array (NumPy's, or one with ``shape``, ``dtype`` and slices like NumPy's, such as
-        ``zarr.Array``), a torch tensor, a list of partitions, a gensim ``KeyedVectors``, a mapping,
-        or an iterable; see `embstore.sources.iterables`.
+        ``zarr.Array``), a torch tensor, an open store, a list of partitions, a gensim
+        ``KeyedVectors``, a mapping, or an iterable; see `embstore.sources.iterables`.
     words : str, Path, or iterable of str, optional
         The words of an array's rows.
     partition_strategy : {"mod", "div"}, optional
@@ -61,8 +64,10 @@ def open_object(
         If its rows are not such as a store can hold.
     """
     name = type(source).__name__
-    if hasattr(source, "lookup_words"):  # It slices like an array, but would lose its words.
-        raise TypeError(f"cannot build from {name}, which is a store already; expected {ACCEPTED}")
+    if isinstance(source, EmbeddingStore):
+        if words is not None or partition_strategy is not None:
+            raise SourceError("a store takes neither words= nor partition_strategy=")
+        return StoreSource(source)
     if partition_strategy is not None:
         parts = _DealtOut(source, partition_strategy)
         return ArraySource(name, [parts], words=words, origin={"format": f"partitions of {name}"})

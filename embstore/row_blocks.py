@@ -1,0 +1,83 @@
+"""How is a whole table read, one that need not fit in RAM? In blocks of consecutive ids."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from embstore.store import EmbeddingStore
+    from embstore.words import PackedWords
+
+BLOCK_BYTES = 4 << 20
+# Words take memory, too, and those of short rows may be longer than the rows.
+MAX_BLOCK_ROWS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class RowBlock:
+    """Some consecutive rows of a store.
+
+    Attributes
+    ----------
+    start : int
+        The id of the first.
+    rows : ndarray, shape (n, *row_shape)
+        The rows.
+    words : PackedWords or None
+        Their words, if the store has words.
+    """
+
+    start: int
+    rows: NDArray[Any]
+    words: PackedWords | None
+
+
+def row_blocks(store: EmbeddingStore, block_bytes: int = BLOCK_BYTES) -> Iterator[RowBlock]:
+    """Yield all rows of a store in the order of their ids.
+
+    Parameters
+    ----------
+    store : EmbeddingStore
+        An open store.
+    block_bytes : int
+        About how large the rows of a block are; a single row may be larger.
+
+    Examples
+    --------
+    >>> [(block.start, block.rows.shape) for block in row_blocks(store, 128)]
+    [(0, (4, 8)), (4, (4, 8)), (8, (3, 8))]
+    """
+    step = min(max(block_bytes // row_bytes(store), 1), MAX_BLOCK_ROWS)
+    for start in range(0, store.rows, step):
+        stop = min(start + step, store.rows)
+        words = store.packed_words(start, stop) if store.has_words else None
+        yield RowBlock(start, _rows(store, start, stop), words)
+
+
+def all_rows(store: EmbeddingStore) -> NDArray[Any]:
+    """Return all rows of a store as one array, shape (rows, *row_shape)."""
+    return _rows(store, 0, store.rows)
+
+
+def row_bytes(store: EmbeddingStore) -> int:
+    """Return the size of one row."""
+    return math.prod(store.row_shape) * store.dtype.itemsize
+
+
+def _rows(store: EmbeddingStore, start: int, stop: int) -> NDArray[Any]:
+    """Return the rows of the ids ``start .. stop - 1``."""
+    rows = np.empty((stop - start, *store.row_shape), store.dtype)
+
+    def put(ids: range, some: NDArray[Any]) -> None:
+        rows[ids.start - start : ids.stop - start : ids.step] = some
+
+    store.scan(put, start, stop)
+    return rows

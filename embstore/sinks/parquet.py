@@ -1,0 +1,66 @@
+"""Parquet: a column ``word``, where the store has words, and a column ``vector``.
+
+A vector is a list of fixed size; rows of higher rank are such lists in such lists, and scalars are
+plain numbers. Numbers are neither compressed nor put into a dictionary: vectors hardly repeat.
+"""
+
+from __future__ import annotations
+
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+
+from embstore.dtypes import BFLOAT16
+from embstore.errors import ExportError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from embstore.row_blocks import RowBlock
+    from embstore.sinks import TableFacts
+
+WORD = "word"
+VECTOR = "vector"
+# A block becomes a row group, which readers like larger than other formats like their blocks.
+BLOCK_BYTES = 32 << 20
+
+
+def write_parquet(file: IO[bytes], table: TableFacts, blocks: Iterator[RowBlock]) -> None:
+    """Write a row group for each block."""
+    if table.dtype.name == BFLOAT16:
+        raise ExportError(
+            'the table is bfloat16, which Parquet does not know; give dtype="float32" (--dtype '
+            "float32 on the command line), which holds the same numbers"
+        )
+    vector = pa.from_numpy_dtype(table.dtype)
+    for axis in reversed(table.row_shape):
+        vector = pa.list_(pa.field("item", vector, nullable=False), axis)
+    fields = [pa.field(WORD, pa.large_string(), nullable=False)] if table.has_words else []
+    schema = pa.schema([*fields, pa.field(VECTOR, vector, nullable=False)])
+    with parquet.ParquetWriter(
+        file, schema, compression="none", use_dictionary=False, write_statistics=False
+    ) as writer:
+        for block in blocks:
+            columns = [] if block.words is None else [_words(block)]
+            columns.append(_nested(block, vector))
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+
+
+def _words(block: RowBlock) -> Any:
+    assert block.words is not None
+    buffers = [None, pa.py_buffer(block.words.offsets), pa.py_buffer(block.words.data)]
+    return pa.Array.from_buffers(pa.large_string(), len(block.words), buffers)
+
+
+def _nested(block: RowBlock, kind: Any) -> Any:
+    """Return rows as an Arrow array of a (nested) list type."""
+    kinds = []
+    while pa.types.is_fixed_size_list(kind):
+        kinds.append(kind)
+        kind = kind.value_type
+    array = pa.array(np.ascontiguousarray(block.rows).reshape(-1), kind)
+    for outer in reversed(kinds):
+        array = pa.FixedSizeListArray.from_arrays(array, type=outer)
+    return array

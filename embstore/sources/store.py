@@ -1,0 +1,52 @@
+"""Rows of a store: to deal them out anew, or as another dtype."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from embstore.row_blocks import row_blocks, row_bytes
+from embstore.sources import Batch, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from embstore.store import EmbeddingStore
+
+
+class StoreSource(Source):
+    """All rows of an open store, and its words; a `embstore.sources.Source`.
+
+    Parameters
+    ----------
+    store : EmbeddingStore
+        The store. It stays open, and may be the one that the build replaces.
+    """
+
+    def __init__(self, store: EmbeddingStore) -> None:
+        self.name = str(store.path)
+        self.row_shape = store.row_shape
+        self.dtype = store.dtype
+        self.row_count: int | None = store.rows
+        self._row_bytes = row_bytes(store)
+        self.byte_count = store.rows * self._row_bytes
+        self._store = store
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the rows in the order of their ids."""
+        for block in row_blocks(self._store):
+            done = block.start + len(block.rows)
+            yield Batch(block.rows, block.words, block.start, done * self._row_bytes)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the store's name and size, and what it says itself about where it came from.
+
+        ``origins`` is a list of such facts, the oldest first.
+        """
+        facts = self._store.source
+        origins = facts.pop("origins", [])
+        return {
+            "file": self._store.path.name,
+            "format": "store",
+            "bytes": self.byte_count,
+            "origins": [*origins, facts] if facts else origins,
+        }

@@ -1,0 +1,381 @@
+"""From a store to a file, and back: the same words, the same bits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from pyarrow import parquet
+
+import embstore
+from embstore import row_blocks
+from embstore.dtypes import as_dtype
+from embstore.sinks import TableFacts
+from embstore.sinks.text import write_glove, write_word2vec
+from embstore.words import pack
+from tests.text_files import assert_same_bits, read
+
+# What a word may be: spaces are the one thing that formats differ about.
+SPACED = ["two words", " leading", "trailing ", "a  b", ". . .", "10 km"]
+AWKWARD = [
+    *(
+        "the",
+        "no\u00a0break",
+        "next\u0085line",
+        "line\u2028separator",
+        "\U0001f600",
+        "e\u0301\u0327",
+    ),
+    *("", "nan", "inf", '"quoted"', "#x", "a\ttab", "y" * 10_000, "\rreturn\r.", "5", "1e5", "-"),
+    *("\ufeffmark", "\x00", "\u3000", "\x0b\x0c\x1c"),
+]
+ROWS = np.random.default_rng(0).standard_normal((100, 5)).astype(np.float32)
+# The smallest, the largest, the least exact, the special.
+ROWS[:3] = [
+    [0.0, -0.0, 1e-45, -1.1754942e-38, 3.4028235e38],
+    [np.inf, -np.inf, np.nan, 16777217, 1e10],
+    [0.1, 1 / 3, 123456.79, 8.5899346e9, 1e-5],
+]
+
+
+def make_store(
+    path: Path, words: list[str] | None, rows: Any = None, dtype: Any = None
+) -> embstore.EmbeddingStore:
+    rows = ROWS[: len(words or ())] if rows is None else rows
+    with embstore.StoreWriter(
+        path, row_shape=rows.shape[1:], dtype=dtype or rows.dtype, partitions=3
+    ) as writer:
+        writer.write(rows, words)
+    return embstore.open(path)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Have even a small table come in many blocks."""
+    monkeypatch.setattr(row_blocks, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(row_blocks, "MAX_BLOCK_ROWS", 3)
+
+
+def assert_same(store: embstore.EmbeddingStore, expected: embstore.EmbeddingStore) -> None:
+    ids = np.arange(expected.rows)
+    assert store.rows == expected.rows
+    assert store.words(ids) == expected.words(ids)
+    assert store.lookup(ids).tobytes() == expected.lookup(ids).tobytes()
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize(("format", "words"), [("glove", AWKWARD + SPACED), ("word2vec", AWKWARD)])
+def test_text_there_and_back(tmp_path, format, words):
+    store = make_store(tmp_path / "s", words)
+    report = embstore.export(store, tmp_path / "t.txt", format=format)
+    assert report.byte_count == (tmp_path / "t.txt").stat().st_size
+    assert (report.rows, report.largest_cast_error) == (len(words), 0.0)
+    assert_same(embstore.build(tmp_path / "t.txt", tmp_path / "again"), store)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("binary", [False, True])
+def test_gensim_reads_word2vec(tmp_path, binary):
+    keyed = pytest.importorskip("gensim.models").KeyedVectors
+    store = make_store(tmp_path / "s", AWKWARD)
+    file = tmp_path / ("t.bin" if binary else "t.vec")
+    embstore.export(tmp_path / "s", file)
+    read = keyed.load_word2vec_format(str(file), binary=binary)
+    assert read.index_to_key == AWKWARD
+    assert read.vectors.tobytes() == store.to_numpy().tobytes()
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "int64", "uint16"])
+@pytest.mark.parametrize("row_shape", [(5,), (2, 3), ()])
+def test_npy_and_parquet(tmp_path, dtype, row_shape):
+    words = [*AWKWARD, *SPACED]
+    rows = np.random.default_rng(0).integers(0, 100, (len(words), *row_shape)).astype(dtype)
+    store = make_store(tmp_path / "s", words, rows)
+    embstore.export(store, tmp_path / "t.npy", words=tmp_path / "words.txt")
+    read = np.load(tmp_path / "t.npy")
+    assert (read.dtype, read.tobytes()) == (rows.dtype, rows.tobytes())
+    assert read.shape == rows.shape
+    assert (tmp_path / "words.txt").read_bytes().decode().split("\n") == [*words, ""]
+    embstore.export(store, tmp_path / "t.parquet")
+    table = parquet.read_table(tmp_path / "t.parquet")
+    assert table["word"].to_pylist() == words
+    assert np.array(table["vector"].to_pylist(), dtype).tobytes() == rows.tobytes()
+
+
+def test_parquet_holds_newlines(tmp_path):
+    store = make_store(tmp_path / "s", ["a\nb", "\n"])
+    embstore.export(store, tmp_path / "t.parquet")
+    assert parquet.read_table(tmp_path / "t.parquet")["word"].to_pylist() == ["a\nb", "\n"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64", "int8", "uint64"])
+def test_text_of_every_dtype(tmp_path, dtype):
+    rng = np.random.default_rng(0)
+    kind = as_dtype(dtype)
+    rows = rng.integers(0, 256, (500, 4 * kind.itemsize), np.uint8).view(kind)
+    if kind.kind not in "iu":
+        with np.errstate(invalid="ignore"):
+            rows[np.isnan(rows)] = 0  # Text does not hold which nan it is.
+    words = [f"w{number}" for number in range(500)]
+    store = make_store(tmp_path / "s", words, rows, dtype=dtype)
+    embstore.export(store, tmp_path / "t.vec")
+    assert_same(embstore.build(tmp_path / "t.vec", tmp_path / "again", dtype=dtype), store)
+    if kind.itemsize == 2:  # To whoever parses float32, the numbers are the same, too.
+        single = embstore.build(tmp_path / "t.vec", tmp_path / "single").to_numpy()
+        np.testing.assert_array_equal(single, rows.astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_digits_are_the_shortest(tmp_path, dtype):
+    rows = np.random.default_rng(0).standard_normal((50, 8)).astype(dtype)
+    embstore.export(
+        make_store(tmp_path / "s", [str(i) for i in range(50)], rows), tmp_path / "t.vec"
+    )
+    lines = (tmp_path / "t.vec").read_text().splitlines()[1:]
+    for line, row in zip(lines, rows, strict=True):
+        for text, number in zip(line.split()[1:], row, strict=True):
+            digits = str(abs(number)).split("e")[0].replace(".", "").strip("0")
+            assert text.strip("-").split("e")[0].replace(".", "").strip("0") == digits
+
+
+@pytest.mark.parametrize(
+    ("format", "words", "rule"),
+    [
+        ("word2vec", ["ok", "new york"], r"'new york' \(id 1\) contains a space"),
+        ("word2vec-binary", ["ok", "new york"], r"'new york' \(id 1\) contains a space"),
+        ("word2vec", ["ok", "a", "a\nb"], r"'a\\nb' \(id 2\) contains a newline"),
+        ("word2vec-binary", ["\nb"], r"'\\nb' \(id 0\) contains a newline"),
+        ("glove", ["ok", "a\nb"], r"\(id 1\) contains a newline"),
+        ("glove", ["ok", "area 51"], r"'area 51' \(id 1\) ends in a number"),
+        ("glove", ["ok", "not nan"], r"'not nan' \(id 1\) ends in a number"),
+        ("glove", ["\ufeffx", "ok"], r"\(id 0\) begins with a byte order mark"),
+    ],
+)
+def test_words_that_a_format_cannot_hold(tmp_path, format, words, rule):
+    store = make_store(tmp_path / "s", words)
+    with pytest.raises(embstore.ExportError, match=rule) as caught:
+        embstore.export(store, tmp_path / "t", format=format)
+    assert "export as" in str(caught.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["s"]
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        (["ok", "a\nb"], r"id 1\) contains a newline"),
+        (["ok", "a\r"], r"id 1\) ends in a carriage return"),
+        (["\ufeffa", "\ufeff"], r"id 0\) begins with a byte order mark"),
+    ],
+)
+def test_words_that_a_file_of_words_cannot_hold(tmp_path, words, rule):
+    store = make_store(tmp_path / "s", words)
+    with pytest.raises(embstore.ExportError, match=rule):
+        embstore.export(store, tmp_path / "t.npy", words=tmp_path / "words.txt")
+    assert [file.name for file in tmp_path.iterdir()] == ["s"]
+
+
+def test_a_glove_file_that_begins_like_a_header(tmp_path):
+    store = make_store(tmp_path / "s", ["3", "x"], np.array([[1.0], [2.0]], np.float32))
+    with pytest.raises(embstore.ExportError, match="whole numbers"):
+        embstore.export(store, tmp_path / "t.txt", format="glove")
+
+
+@pytest.mark.parametrize("format", ["glove", "word2vec", "word2vec-binary"])
+@pytest.mark.parametrize("row_shape", [(5,), (2, 3), ()])
+def test_formats_of_words_and_vectors(tmp_path, format, row_shape):
+    rows = np.zeros((4, *row_shape), np.float32)
+    words = None if row_shape == (5,) else ["a", "b", "c", "d"]
+    store = make_store(tmp_path / "s", words, rows)
+    with pytest.raises(embstore.ExportError, match="export as npy or parquet"):
+        embstore.export(store, tmp_path / "t", format=format)
+    embstore.export(store, tmp_path / "t.npy")
+    embstore.export(store, tmp_path / "t.parquet")
+    assert np.load(tmp_path / "t.npy").shape == rows.shape
+    assert parquet.read_table(tmp_path / "t.parquet").num_rows == 4
+
+
+@pytest.mark.parametrize(
+    ("dtype", "format"),
+    [
+        *(("float64", "word2vec-binary"), ("int32", "word2vec-binary")),
+        *(("bfloat16", "npy"), ("bfloat16", "parquet")),
+    ],
+)
+def test_dtypes_that_a_format_cannot_hold(tmp_path, dtype, format):
+    store = make_store(tmp_path / "s", ["a", "b"], np.ones((2, 5), np.int8), dtype=dtype)
+    with pytest.raises(embstore.ExportError, match="--dtype float32"):
+        embstore.export(store, tmp_path / "t", format=format)
+    embstore.export(store, tmp_path / "t", format=format, dtype="float32")
+    assert (tmp_path / "t").stat().st_size
+
+
+def test_a_cast_on_the_way(tmp_path):
+    store = make_store(tmp_path / "s", ["a"], np.array([[0.1, 1e6]]))
+    report = embstore.export(store, tmp_path / "t.npy", dtype="float32")
+    assert np.load(tmp_path / "t.npy").tolist() == np.array([[0.1, 1e6]], np.float32).tolist()
+    assert report.largest_cast_error == abs(float(np.float32(0.1)) - 0.1)
+    with pytest.raises(embstore.RowError, match=r"1000000\.0 is out of the range"):
+        embstore.export(store, tmp_path / "u.npy", dtype="float16")
+    assert not (tmp_path / "u.npy").exists()
+
+
+def test_tables_without_rows(tmp_path):
+    make_store(tmp_path / "s", None, np.empty((0, 3), np.float32))
+    embstore.export(tmp_path / "s", tmp_path / "t.npy")
+    assert np.load(tmp_path / "t.npy").shape == (0, 3)
+    embstore.export(tmp_path / "s", tmp_path / "t.parquet")
+    assert parquet.read_table(tmp_path / "t.parquet").num_rows == 0
+    assert embstore.open(tmp_path / "s").to_numpy().shape == (0, 3)
+
+
+WORDS = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\n"), max_size=5
+).filter(lambda word: not word.startswith("\ufeff"))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(WORDS, min_size=1, max_size=8, unique=True),
+    arrays.arrays(np.float32, (8, 3), elements=st.floats(width=32, allow_nan=False)),
+    st.sampled_from(["glove", "word2vec"]),
+)
+def test_any_words_and_numbers(tmp_path_factory, words, rows, format):
+    """Every table either comes back the same, or is refused."""
+    path = tmp_path_factory.mktemp("any") / "t.txt"
+    rows = rows[: len(words)]
+    table = TableFacts(len(words), (3,), rows.dtype, has_words=True)
+    write = write_glove if format == "glove" else write_word2vec
+    try:
+        with path.open("wb") as file:
+            write(file, table, iter([row_blocks.RowBlock(0, rows, pack(words))]))
+    except embstore.ExportError:
+        assert any(" " in word for word in words)
+        return
+    words_read, rows_read = read(path, format=format)
+    assert words_read == words
+    assert_same_bits(rows_read, rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("t.txt", {}, "does not say which format"),
+        ("t.vec.gz", {"format": "word2vec"}, "compress"),
+        ("t", {"format": "csv"}, "format must be one of"),
+        ("t.vec", {"words": "w.txt"}, "words= is for npy"),
+        ("t.npy", {"words": "t.npy"}, "cannot both"),
+    ],
+)
+def test_wrong_arguments(words_store, tmp_path, monkeypatch, name, options, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        embstore.export(words_store, name, **options)
+
+
+def test_the_target(words_store, tmp_path):
+    file = tmp_path / "t.vec"
+    file.write_text("mine")
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        embstore.export(words_store, file)
+    assert file.read_text() == "mine"
+    embstore.export(words_store, file, overwrite=True)
+    assert file.read_text().startswith("11 8\n")
+    with pytest.raises(FileExistsError, match="not a file"):
+        embstore.export(words_store, words_store, format="npy", overwrite=True)
+    with pytest.raises(FileNotFoundError, match="make it first"):
+        embstore.export(words_store, tmp_path / "no" / "t.vec")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("format", ["glove", "word2vec-binary", "npy", "parquet"])
+def test_an_interrupted_export_leaves_nothing(words_store, tmp_path, error, format, monkeypatch):
+    monkeypatch.setattr(row_blocks, "MAX_BLOCK_ROWS", 2)
+    target = tmp_path / "target"
+    target.write_text("old")
+    seen = []
+
+    def progress(at):
+        seen.append(at)
+        if at.rows == 4:
+            raise error
+
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(error):
+        embstore.export(words_store, target, format=format, overwrite=True, progress=progress)
+    assert sorted(tmp_path.iterdir()) == before
+    assert target.read_text() == "old"
+    names = [thread.name for thread in threading.enumerate()]
+    assert not any(name.startswith("embstore-format") for name in names)
+
+
+def test_progress(words_store, tmp_path):
+    seen: list[embstore.Progress] = []
+    embstore.export(words_store, tmp_path / "t.npy", progress=seen.append)
+    assert seen[-1] == embstore.Progress(11 * 32, 11 * 32, 11)
+
+
+PEAK = """
+import resource, sys
+import embstore
+from embstore.sinks import npy, parquet
+sys.modules["embstore.export"].RESIDENT_LIMIT = 64 << 20
+parquet.BLOCK_BYTES = 4 << 20
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+embstore.export(sys.argv[1], sys.argv[2])
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss counts other units elsewhere")
+def test_memory_stays_bounded(tmp_path):
+    block = np.random.default_rng(0).standard_normal((1000, 1024)).astype(np.float32)
+    with embstore.StoreWriter(tmp_path / "s", row_shape=(1024,), dtype="float32") as writer:
+        for _ in range(60):
+            writer.write(block)
+    for name in ("t.npy", "t.parquet"):
+        program = [sys.executable, "-c", PEAK, tmp_path / "s", tmp_path / name]
+        done = subprocess.run(program, capture_output=True, text=True, check=True)
+        assert int(done.stdout) < 130 << 20 < (tmp_path / name).stat().st_size, name
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16", "int16"])
+def test_to_gensim(tmp_path, dtype):
+    pytest.importorskip("gensim")
+    rows = np.random.default_rng(0).integers(-9, 9, (4, 5))
+    store = make_store(tmp_path / "s", ["a", "b c", "", "d"], rows, dtype=dtype)
+    vectors = store.to_gensim()
+    assert vectors.index_to_key == ["a", "b c", "", "d"]
+    assert vectors.get_index("d") == 3
+    assert len(vectors) == 4
+    np.testing.assert_array_equal(vectors["b c"], rows[1])
+    assert vectors.vectors.dtype == (np.float64 if dtype == "float64" else np.float32)
+    assert len(vectors.most_similar("a", topn=2)) == 2
+
+
+def test_what_gensim_cannot_hold(tmp_path, monkeypatch):
+    pytest.importorskip("gensim")
+    store = make_store(tmp_path / "s", ["a"], np.array([[2**24 + 1]]))
+    with pytest.raises(embstore.ExportError, match="float32 cannot hold"):
+        store.to_gensim()
+    with pytest.raises(embstore.ExportError, match="no words"):
+        make_store(tmp_path / "t", None, ROWS).to_gensim()
+    monkeypatch.setitem(sys.modules, "gensim.models", None)
+    with pytest.raises(ImportError, match="pip install gensim"):
+        store.to_gensim()
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("reader", ["mapped", "chunked"])
+def test_to_numpy(tmp_path, reader):
+    make_store(tmp_path / "s", AWKWARD)
+    found = embstore.open(tmp_path / "s", reader=reader).to_numpy()
+    assert found.tobytes() == ROWS[: len(AWKWARD)].tobytes()
