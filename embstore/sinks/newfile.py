@@ -11,7 +11,7 @@ import secrets
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
-from embstore.staging import flush_directory
+from embstore import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,7 @@ def new_file(path: Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
     except BaseException:
         hidden.unlink(missing_ok=True)
         raise
-    flush_directory(path.parent)
+    files.flush_directory(path.parent)
 
 
 def check_target(path: Path, *, overwrite: bool) -> None:
