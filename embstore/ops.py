@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore.errors import PartitionSizeError
 from embstore.ids import as_ids
 from embstore.norms import clip_norms
-from embstore.partitions import Partitioning, Strategy
 from embstore.store import EmbeddingStore
+from embstore.tables import as_table, check_strategy
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    from embstore.partitions import Strategy
 
 
 def embedding_lookup(
@@ -63,88 +64,13 @@ def embedding_lookup(
     ...                  [0, 3, 4, 1, 7]).tolist()
     [1, 2, 5, 4, 6]
     """
-    if partition_strategy not in (None, "mod", "div"):
-        raise ValueError(f'partition_strategy must be "mod" or "div", not {partition_strategy!r}')
     if isinstance(params, EmbeddingStore):
-        if partition_strategy not in (None, params.strategy) and params.partition_count > 1:
-            raise ValueError(
-                f"the store {params.path} is partitioned by {params.strategy!r}, not by "
-                f"{partition_strategy!r}; leave partition_strategy out"
-            )
+        check_strategy(params, partition_strategy)
         return params.lookup(ids, max_norm=max_norm)
-    partitions = _as_partitions(params)
-    _check_rows_alike(partitions)
-    rows = sum(partition.shape[0] for partition in partitions)
-    partitioning = Partitioning(rows, len(partitions), partition_strategy or "mod")
-    _check_sizes(partitions, partitioning)
-    wide = as_ids(ids, rows)
-    result = _gather(partitions, partitioning, wide)
+    table = as_table(params, partition_strategy)
+    wide = as_ids(ids, table.rows)
+    result = np.empty((wide.size, *table.row_shape), table.dtype)
+    table.read(wide.ravel(), result)
     if max_norm is not None:
-        clip_norms(result, max_norm, partitions[0].ndim - 1)
-    return result
-
-
-def _as_partitions(params: Any) -> list[Any]:
-    if not isinstance(params, list | tuple):
-        return [_as_array(params)]
-    arrays = [_as_array(part) for part in params]
-    if arrays and all(array.ndim == 0 for array in arrays):
-        return [np.asarray(params)]
-    if not arrays:
-        raise ValueError("params is an empty list; expected at least one partition")
-    return arrays
-
-
-def _as_array(part: Any) -> Any:
-    """Return a NumPy array, or what is array enough to be read piece by piece."""
-    return part if hasattr(part, "oindex") else np.asarray(part)
-
-
-def _check_rows_alike(partitions: list[Any]) -> None:
-    first = partitions[0]
-    for number, partition in enumerate(partitions):
-        if partition.ndim == 0:
-            name = "params" if len(partitions) == 1 else f"partition {number}"
-            raise ValueError(f"{name} is a single number; expected an array of rows")
-        if partition.shape[1:] != first.shape[1:]:
-            raise ValueError(
-                f"partition {number} has rows of shape {partition.shape[1:]}, partition 0 of "
-                f"{first.shape[1:]}"
-            )
-        if partition.dtype != first.dtype:
-            raise TypeError(
-                f"partition {number} is {partition.dtype}, partition 0 is {first.dtype}"
-            )
-
-
-def _check_sizes(partitions: list[Any], partitioning: Partitioning) -> None:
-    # Not len(): a zarr.Array has none.
-    found = tuple(partition.shape[0] for partition in partitions)
-    expected = partitioning.row_counts()
-    if found != expected:
-        raise PartitionSizeError(
-            f"partitions have {found} rows, but {partitioning.rows} rows partitioned by "
-            f"{partitioning.strategy!r} are {expected}: with other sizes, ids would lead to wrong "
-            "rows"
-        )
-
-
-def _gather(
-    partitions: list[Any], partitioning: Partitioning, ids: NDArray[np.int64]
-) -> NDArray[Any]:
-    row_shape, dtype = partitions[0].shape[1:], partitions[0].dtype
-    result = np.empty((ids.size, *row_shape), dtype)
-    numbers, rows = partitioning.locate(ids.ravel())
-    order = np.argsort(numbers, kind="stable")
-    bounds = np.searchsorted(numbers[order], np.arange(len(partitions) + 1))
-    for partition, start, stop in zip(partitions, bounds, bounds[1:], strict=False):
-        if start == stop:
-            continue
-        places = order[start:stop]
-        if hasattr(partition, "oindex"):
-            # Each row once, ascending: what chunked arrays read best.
-            distinct, inverse = np.unique(rows[places], return_inverse=True)
-            result[places] = partition.oindex[distinct][inverse]
-        else:
-            result[places] = partition[rows[places]]
-    return result.reshape(ids.shape + row_shape)
+        clip_norms(result, max_norm, len(table.row_shape))
+    return result.reshape(wide.shape + table.row_shape)

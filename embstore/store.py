@@ -430,6 +430,11 @@ class EmbeddingStore:
         return self._manifest.vocabulary is not None
 
     @property
+    def mapped(self) -> bool:
+        """Whether rows come out of a memory mapping; otherwise, out of whole chunks, decoded."""
+        return self._open_reader().page_bytes is not None
+
+    @property
     def chunk_rows(self) -> int:
         """Rows in a chunk."""
         return self._manifest.chunk_rows
