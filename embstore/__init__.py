@@ -6,6 +6,7 @@
 (3, 8)
 """
 
+from embstore.bags import RaggedIds, RaggedRows, SparseIds
 from embstore.build import build
 from embstore.errors import (
     DuplicateWordError,
@@ -28,7 +29,11 @@ from embstore.errors import (
 )
 from embstore.export import ExportReport, export
 from embstore.opening import open
-from embstore.ops import embedding_lookup
+from embstore.ops import (
+    embedding_lookup,
+    embedding_lookup_sparse,
+    safe_embedding_lookup_sparse,
+)
 from embstore.plan import LookupPlan
 from embstore.progress import Progress
 from embstore.stats import LookupStats
@@ -50,8 +55,11 @@ __all__ = [
     "MissingWordError",
     "PartitionSizeError",
     "Progress",
+    "RaggedIds",
+    "RaggedRows",
     "RowError",
     "SourceError",
+    "SparseIds",
     "StoreBusyError",
     "StoreClosedError",
     "StoreCorruptError",
@@ -64,7 +72,9 @@ __all__ = [
     "__version__",
     "build",
     "embedding_lookup",
+    "embedding_lookup_sparse",
     "export",
     "open",
+    "safe_embedding_lookup_sparse",
     "verify",
 ]

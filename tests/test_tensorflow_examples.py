@@ -212,7 +212,7 @@ def test_params_that_are_no_table(params, error, message):
 
 def test_another_strategy_is_refused():
     with pytest.raises(ValueError, match='must be "mod" or "div", not \'hash\''):
-        embedding_lookup([np.ones(2)], [0], "hash")  # type: ignore[arg-type]
+        embedding_lookup([np.ones(2)], [0], "hash")  # type: ignore[call-overload]
 
 
 def test_ids_are_checked_over_all_partitions():

@@ -1,0 +1,306 @@
+"""What are bags of ids? Runs of ids that are combined into one row each; two ways to write them.
+
+`SparseIds` is TensorFlow's ``SparseTensor`` (COO): each id with its place in a dense array that has
+gaps; the last axis is the bag. `RaggedIds` is its ``RaggedTensor``: all ids, one bag after the
+other, and where each bag begins. TensorFlow's own objects are taken, too. Weights come as the same
+kind, with the same places.
+
+`as_bags` checks both and makes `Bags` of them, which is what is computed with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import ArrayLike, NDArray
+
+
+class SparseIds:
+    """Ids, or their weights, and where each stands in a dense array (COO).
+
+    Parameters
+    ----------
+    indices : array-like of integers, shape (n, rank)
+        The place of each value; the rank is 2 or more. All but the last number of a place name its
+        bag; bags come in ascending order.
+    values : array-like, shape (n,)
+        Ids, or weights.
+    dense_shape : array-like of integers, shape (rank,)
+        The shape of the dense array. Bags without values count, trailing ones included.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If shapes do not fit each other, a place is outside of the dense array, or bags are not in
+        order.
+
+    Examples
+    --------
+    Two bags of three, the second one empty:
+
+    >>> ids = SparseIds([[0, 0], [0, 1], [2, 0]], [1, 3, 0], [3, 2])
+    >>> ids
+    <SparseIds 3 values, dense shape (3, 2)>
+    """
+
+    __slots__ = ("dense_shape", "indices", "row_splits", "values")
+
+    def __init__(self, indices: ArrayLike, values: ArrayLike, dense_shape: ArrayLike) -> None:
+        self.values = _one_axis("values of SparseIds", values)
+        shape = _integers("dense_shape", dense_shape)
+        if shape.ndim != 1 or len(shape) < 2 or (shape < 0).any():
+            raise ValueError(
+                f"dense_shape must have 2 or more axes, each 0 or longer; it is {shape.tolist()}"
+            )
+        self.dense_shape = tuple(shape.tolist())
+        indices = _integers("indices", indices)
+        if not indices.size and not len(self.values):
+            indices = indices.reshape(0, len(shape))
+        expected = (len(self.values), len(shape))
+        if indices.shape != expected:
+            raise ValueError(
+                f"indices have shape {indices.shape}, but {expected[0]} values in a dense array of "
+                f"{expected[1]} axes need {expected}"
+            )
+        self.indices = indices
+        self.row_splits = _row_splits(indices, self.dense_shape)
+
+    @property
+    def bags_shape(self) -> tuple[int, ...]:
+        """The bags' axes: all but the last one of the dense array."""
+        return self.dense_shape[:-1]
+
+    def __repr__(self) -> str:
+        return f"<SparseIds {len(self.values)} values, dense shape {self.dense_shape}>"
+
+
+class RaggedIds:
+    """Ids, or their weights, one bag after the other.
+
+    Parameters
+    ----------
+    values : array-like, shape (n,)
+        Ids, or weights.
+    row_splits : array-like of integers, shape (bags + 1,)
+        Bag ``b`` is ``values[row_splits[b] : row_splits[b + 1]]``; from 0 to n, never descending.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If splits do not fit the values.
+
+    Examples
+    --------
+    >>> RaggedIds([1, 3, 0], [0, 2, 2, 3])
+    <RaggedIds 3 values in 3 bags>
+    """
+
+    __slots__ = ("row_splits", "values")
+
+    def __init__(self, values: ArrayLike, row_splits: ArrayLike) -> None:
+        self.values = _one_axis("values of RaggedIds", values)
+        splits = _integers("row_splits", row_splits)
+        if splits.ndim != 1 or not len(splits):
+            raise ValueError(
+                f"row_splits must have one axis and begin with 0; their shape is {splits.shape}"
+            )
+        if splits[0] != 0 or splits[-1] != len(self.values):
+            raise ValueError(
+                f"row_splits must go from 0 to the number of values, {len(self.values)}; they go "
+                f"from {splits[0]} to {splits[-1]}"
+            )
+        descents = np.flatnonzero(splits[1:] < splits[:-1])
+        if len(descents):
+            at = int(descents[0])
+            raise ValueError(
+                f"row_splits must not descend, but {splits[at]} is followed by {splits[at + 1]} "
+                f"at position {at + 1}"
+            )
+        self.row_splits = splits
+
+    @property
+    def bags_shape(self) -> tuple[int, ...]:
+        """The bags' only axis."""
+        return (len(self.row_splits) - 1,)
+
+    def __repr__(self) -> str:
+        return f"<RaggedIds {len(self.values)} values in {self.bags_shape[0]} bags>"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RaggedRows:
+    """The rows of `RaggedIds`: what looking them up gives.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n, *row_shape)
+        The rows of all bags, one bag after the other.
+    row_splits : ndarray of int64, shape (bags + 1,)
+        As those of the ids.
+
+    Examples
+    --------
+    >>> rows = embstore.embedding_lookup(store, RaggedIds([1, 3, 0], [0, 2, 2, 3]))
+    >>> rows.values.shape, len(rows), rows[0].shape, rows[1].shape
+    ((3, 8), 3, (2, 8), (0, 8))
+    """
+
+    values: NDArray[Any]
+    row_splits: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.row_splits) - 1
+
+    def __getitem__(self, bag: int) -> NDArray[Any]:
+        """Return the rows of one bag, a view."""
+        number = range(len(self))[bag]
+        return self.values[self.row_splits[number] : self.row_splits[number + 1]]
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return map(self.__getitem__, range(len(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Bags:
+    """Bags of either kind, with their weights.
+
+    Parameters
+    ----------
+    ids : ndarray, shape (n,)
+        As they were given: neither their dtype nor their range is checked.
+    row_splits : ndarray of int64, shape (bags + 1,)
+    weights : ndarray of numbers, shape (n,), or None
+    shape : tuple of int
+        The axes that the bags have.
+    """
+
+    ids: NDArray[Any]
+    row_splits: NDArray[np.int64]
+    weights: NDArray[Any] | None
+    shape: tuple[int, ...]
+
+    def keep(self, kept: NDArray[np.bool_]) -> Bags:
+        """Return the same bags with some of their ids.
+
+        Parameters
+        ----------
+        kept : ndarray of bool, shape (n,)
+        """
+        before = np.concatenate([[0], np.cumsum(kept)])
+        weights = None if self.weights is None else self.weights[kept]
+        return Bags(self.ids[kept], before[self.row_splits], weights, self.shape)
+
+
+def as_bags(sp_ids: Any, sp_weights: Any = None) -> Bags:
+    """Return bags of ids and weights.
+
+    Parameters
+    ----------
+    sp_ids, sp_weights : SparseIds or RaggedIds, or what has their attributes
+        Both of one kind. Weights may be left out.
+
+    Raises
+    ------
+    TypeError
+        If they are of another kind, or of two, or weights are no numbers.
+    ValueError
+        If weights are not at the ids' places.
+    """
+    ids = _sparse_or_ragged("sp_ids", sp_ids)
+    if sp_weights is None:
+        return Bags(ids.values, ids.row_splits, None, ids.bags_shape)
+    weights = _sparse_or_ragged("sp_weights", sp_weights)
+    if type(weights) is not type(ids):
+        raise TypeError(
+            f"sp_weights must be {type(ids).__name__}, as sp_ids are, not {type(weights).__name__}"
+        )
+    if len(weights.values) != len(ids.values):
+        raise ValueError(
+            f"there are {len(weights.values)} weights for {len(ids.values)} ids; each id needs one"
+        )
+    if not _same_places(ids, weights):
+        raise ValueError("sp_weights are at other places than sp_ids, or of another shape")
+    if weights.values.dtype.kind not in "iuf" and weights.values.dtype.name != "bfloat16":
+        raise TypeError(f"weights must be real numbers, not {weights.values.dtype}")
+    return Bags(ids.values, ids.row_splits, weights.values, ids.bags_shape)
+
+
+def _same_places(ids: SparseIds | RaggedIds, weights: SparseIds | RaggedIds) -> bool:
+    if isinstance(ids, SparseIds) and isinstance(weights, SparseIds):
+        alike = ids.dense_shape == weights.dense_shape
+        return alike and np.array_equal(ids.indices, weights.indices)
+    return np.array_equal(ids.row_splits, weights.row_splits)
+
+
+def as_ragged(ids: Any) -> RaggedIds | None:
+    """Return `RaggedIds` of them, or of what has their attributes; None of anything else."""
+    if isinstance(ids, RaggedIds | SparseIds):
+        return ids if isinstance(ids, RaggedIds) else None
+    if hasattr(ids, "row_splits") and hasattr(ids, "values"):
+        return RaggedIds(ids.values, ids.row_splits)
+    return None
+
+
+def _sparse_or_ragged(name: str, given: Any) -> SparseIds | RaggedIds:
+    if isinstance(given, SparseIds):
+        return given
+    if hasattr(given, "dense_shape") and hasattr(given, "indices") and hasattr(given, "values"):
+        return SparseIds(given.indices, given.values, given.dense_shape)
+    ragged = as_ragged(given)
+    if ragged is not None:
+        return ragged
+    raise TypeError(
+        f"{name} must be SparseIds or RaggedIds, not {type(given).__name__}; for a plain array of "
+        "ids there is embedding_lookup"
+    )
+
+
+def _row_splits(indices: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return where each bag begins among values that are in the order of their bags."""
+    outside = ((indices < 0) | (indices >= np.array(shape, np.int64))).any(axis=1)
+    if outside.any():
+        at = int(np.flatnonzero(outside)[0])
+        raise ValueError(
+            f"index {indices[at].tolist()} of value {at} is outside of the dense shape {shape}"
+        )
+    bags = np.zeros(len(indices), np.int64)
+    for axis, length in enumerate(shape[:-1]):
+        bags = bags * length + indices[:, axis]
+    descents = np.flatnonzero(bags[1:] < bags[:-1])
+    if len(descents):
+        at = int(descents[0]) + 1
+        raise ValueError(
+            f"indices must be in the order of their bags, but {indices[at].tolist()} of value {at} "
+            f"comes after {indices[at - 1].tolist()}; np.lexsort(indices.T[::-1]) sorts them"
+        )
+    bag_count = int(np.prod(shape[:-1], dtype=np.int64))
+    return np.searchsorted(bags, np.arange(bag_count + 1))
+
+
+def _one_axis(name: str, values: ArrayLike) -> NDArray[Any]:
+    array = _array(name, values)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must have one axis; their shape is {array.shape}")
+    if not array.size and isinstance(values, list | tuple):
+        return array.astype(np.int64)  # NumPy calls an empty list float64; it holds no float.
+    return array
+
+
+def _integers(name: str, numbers: ArrayLike) -> NDArray[np.int64]:
+    array = _array(name, numbers)
+    if array.size and array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, not {array.dtype}")
+    return array.astype(np.int64, copy=False)
+
+
+def _array(name: str, given: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.asarray(given)
+    except ValueError as error:  # Lists of several lengths.
+        raise ValueError(f"{name} must be an array: {error}") from error
