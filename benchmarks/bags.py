@@ -1,0 +1,184 @@
+"""How fast are the rows of bags combined? Against torch's embedding_bag on an array in RAM.
+
+Run as ``python -m benchmarks.bags``. All take turns in one process, with bags that are drawn anew
+each time, and must answer the same. The store is preloaded, or only in the page cache (``warm``);
+NumPy gathers all rows and then sums them with ``np.add.reduceat``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import embstore
+from benchmarks.table import GeneratedTable
+from embstore import RaggedIds, embedding_lookup_sparse
+from embstore.bench.peers import load_matrix
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+Times = dict[str, list[float]]
+
+OURS = "embstore, preloaded"
+TORCH = "torch embedding_bag"
+FLOOR = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bags:
+    """What all are asked."""
+
+    ids: NDArray[np.int64]
+    splits: NDArray[np.int64]
+    weights: NDArray[np.float32] | None
+
+    @classmethod
+    def draw(cls, work: str, bags: int, bag_ids: int, rows: int, seed: int) -> Bags:
+        """Draw bags for one of `WORKS`."""
+        random = np.random.default_rng(seed)
+        if work == "bags of any length":
+            lengths = random.integers(1, 2 * bag_ids, bags)
+        else:
+            lengths = np.full(bags, bag_ids)
+        splits = np.concatenate([[0], np.cumsum(lengths)])
+        weighted = work == "weighted bags"
+        weights = random.random(splits[-1], np.float32) if weighted else None
+        return cls(random.integers(0, rows, splits[-1]), splits, weights)
+
+
+WORKS = ("bags", "weighted bags", "bags of any length")
+
+
+def with_embstore(params: Any) -> Callable[[Bags], NDArray[Any]]:
+    """Return what sums bags of a store, or of an array, by embstore."""
+
+    def call(bags: Bags) -> NDArray[Any]:
+        weights = None if bags.weights is None else RaggedIds(bags.weights, bags.splits)
+        ids = RaggedIds(bags.ids, bags.splits)
+        return embedding_lookup_sparse(params, ids, weights, combiner="sum")
+
+    return call
+
+
+def with_numpy(matrix: NDArray[Any]) -> Callable[[Bags], NDArray[Any]]:
+    """Return what sums bags, none of them empty, as one would by hand."""
+
+    def call(bags: Bags) -> NDArray[Any]:
+        rows = matrix[bags.ids]
+        if bags.weights is not None:
+            rows *= bags.weights[:, np.newaxis]
+        return np.add.reduceat(rows, bags.splits[:-1], axis=0)
+
+    return call
+
+
+def with_torch(matrix: NDArray[Any]) -> Callable[[Bags], NDArray[Any]]:
+    """Return what sums bags by torch, on as many threads as it likes."""
+    import torch  # noqa: PLC0415  # Only where it is measured.
+
+    table = torch.from_numpy(matrix)
+
+    def call(bags: Bags) -> NDArray[Any]:
+        weights = None if bags.weights is None else torch.from_numpy(bags.weights)
+        with torch.inference_mode():
+            rows = torch.nn.functional.embedding_bag(
+                torch.from_numpy(bags.ids),
+                table,
+                torch.from_numpy(bags.splits),
+                mode="sum",
+                per_sample_weights=weights,
+                include_last_offset=True,
+            )
+        return np.asarray(rows.numpy())
+
+    return call
+
+
+def measure(
+    table: GeneratedTable,
+    bags: int,
+    bag_ids: int,
+    rounds: int,
+    progress: Callable[[str], None],
+) -> Times:
+    """Return the seconds of every call, by ``work: peer``."""
+    progress("loading the rows into RAM")
+    matrix = load_matrix(table)
+    found: Times = {}
+    with embstore.open(table.path) as warm, embstore.open(table.path, preload=True) as preloaded:
+        peers = {OURS: with_embstore(preloaded), "embstore, warm": with_embstore(warm)}
+        if importlib.util.find_spec("torch") is not None:
+            peers[TORCH] = with_torch(matrix)
+        peers["embstore, array in RAM"] = with_embstore(matrix)
+        peers["matrix[ids], reduceat"] = with_numpy(matrix)
+        for turn in range(rounds + 1):
+            progress(f"turn {turn} of {rounds}")
+            for work in WORKS:
+                drawn = Bags.draw(work, bags, bag_ids, table.rows, turn)
+                answers = []
+                for name, peer in peers.items():
+                    begin = time.perf_counter()
+                    answers.append(peer(drawn))
+                    seconds = time.perf_counter() - begin
+                    if turn:  # The first time, pages are mapped and threads started.
+                        found.setdefault(f"{work}: {name}", []).append(seconds)
+                for name, answer in zip(peers, answers, strict=True):
+                    if not np.allclose(answer, answers[0], rtol=1e-4, atol=1e-4):
+                        raise ValueError(f"{name} has other sums than {OURS}")
+    return found
+
+
+def text(found: Times) -> str:
+    """Return a table of what was measured."""
+    lines = [f"{'milliseconds':<46}{'median':>8}{'fastest':>9}"]
+    for name, seconds in found.items():
+        median, fastest = statistics.median(seconds) * 1e3, min(seconds) * 1e3
+        lines.append(f"{name:<46}{median:>8.2f}{fastest:>9.2f}")
+    lines.append("")
+    for work in WORKS:
+        ours, theirs = (found.get(f"{work}: {name}") for name in (OURS, TORCH))
+        if ours and theirs:
+            ratio = statistics.median(theirs) / statistics.median(ours)
+            enough = "yes" if ratio >= FLOOR else "NO"
+            lines.append(f"{work}, against {TORCH}".ljust(46) + f"{ratio:>8.2f}x  {enough}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Read the arguments, measure, print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bags", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--dimension", type=int, default=300)
+    parser.add_argument("--bags", type=int, default=4096, help="bags in a call")
+    parser.add_argument("--bag-ids", type=int, default=20, help="ids in a bag")
+    parser.add_argument("--rounds", type=int, default=15, help="turns of each")
+    parser.add_argument("--directory", type=Path, default=Path("data"), help="where files go")
+    given = parser.parse_args()
+    given.directory.mkdir(parents=True, exist_ok=True)
+
+    def progress(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    with tempfile.TemporaryDirectory(dir=given.directory, prefix="embstore-bags-") as scratch:
+        progress("making the table")
+        path = Path(scratch).absolute() / "table.embstore"
+        table = GeneratedTable.make(path, given.rows, given.dimension)
+        found = measure(table, given.bags, given.bag_ids, given.rounds, progress)
+    print(text(found))
+
+
+if __name__ == "__main__":
+    main()
