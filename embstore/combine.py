@@ -109,7 +109,7 @@ def combine_bags(
 
 def _wide_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype that rows are summed in."""
-    if dtype.name in ("float32", "float64"):
+    if dtype.kind == "f" and dtype.itemsize in (4, 8):
         return dtype.newbyteorder("=")
     if dtype.name in ("float16", "bfloat16"):
         return np.dtype(np.float32)

@@ -1,8 +1,9 @@
 """Who helps with a large lookup? A few threads that all stores of the process share.
 
-They are started when first needed, and again in a child after a fork, which has none of them. A
-helper never waits for another one, so they cannot block each other; whoever asks for help works
-itself too, and does not wait for helpers that have not begun.
+They are started when first needed, and again in a child after a fork, which has none of them.
+Whoever asks for help works itself too, and does not wait for helpers that have not begun. A helper
+may ask for help in turn, as the sums of bags do when they look rows up; those that look rows up ask
+for none, so helpers cannot block each other.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ what TensorFlow does there in `test_tensorflow_family`.
 from __future__ import annotations
 
 import math
+import tracemalloc
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -294,3 +295,16 @@ def test_a_compressed_table_is_read_once_in_each_chunk(tmp_path, monkeypatch):
     rows = embedding_lookup_sparse(array, ids, combiner="sum")
     assert np.allclose(rows, [table[9] * 2, table[1] * 2 + table[63]])
     assert [call.tolist() for call in calls] == [[1, 9, 63]]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_array_whose_rows_are_apart_is_not_copied(order):
+    table = np.ones((50_000, 64), np.float32, order)[:, :32]  # 6.4 MB of it are rows.
+    tracemalloc.start()
+    rows = embedding_lookup(table, [7, 0])
+    sums = embedding_lookup_sparse(table, RaggedIds([7, 0], [0, 2]), combiner="sum")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert rows.tolist() == [[1] * 32] * 2
+    assert sums.tolist() == [[2] * 32]
+    assert peak < 1 << 20
