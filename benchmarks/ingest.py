@@ -122,9 +122,14 @@ def _text_lines(digits: NDArray[np.int64]) -> list[bytes]:
 def _build(place: Path, name: str) -> float:
     import embstore  # noqa: PLC0415  # Importing is not what is timed.
 
+    # What is imported only when it is needed is not timed, either: as for the others.
+    embstore.build({"a": [0.0]}, place / "small.embstore").close()
+    shutil.rmtree(place / "small.embstore")
     begin = time.perf_counter()
-    embstore.build(place / name, place / "built.embstore", overwrite=True).close()
-    return time.perf_counter() - begin
+    embstore.build(place / name, place / "built.embstore").close()
+    seconds = time.perf_counter() - begin
+    shutil.rmtree(place / "built.embstore")
+    return seconds
 
 
 def _gensim(place: Path) -> float:

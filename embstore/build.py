@@ -19,7 +19,7 @@ from embstore.writer import OnDuplicate, StoreWriter
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from numpy.typing import DTypeLike
+    from numpy.typing import DTypeLike, NDArray
 
     from embstore.casting import OnOverflow
     from embstore.partitions import Strategy
@@ -188,9 +188,7 @@ def _copy(source: Source, writer: StoreWriter, progress: OnProgress | None) -> N
                 place = source.place(batch.first + error.position)
                 raise SourceError(f"{place}: {error.problem}") from error
             if is_float(batch.rows.dtype):
-                with np.errstate(invalid="ignore"):  # A nan may be a signalling one.
-                    finite = np.isfinite(batch.rows).reshape(len(batch.rows), -1)
-                non_finite += len(finite) - int(finite.all(axis=1).sum())
+                non_finite += _count_non_finite(batch.rows)
             if progress is not None:
                 progress(Progress(batch.bytes_done, source.byte_count, writer.rows_written))
         if writer.short_of_rows and writer.duplicate_count:
@@ -198,3 +196,13 @@ def _copy(source: Source, writer: StoreWriter, progress: OnProgress | None) -> N
         writer.source |= source.describe()
         writer.source["duplicate_count"] = writer.duplicate_count
         writer.source["non_finite_row_count"] = non_finite
+
+
+def _count_non_finite(rows: NDArray[Any]) -> int:
+    """Return how many rows have a value that is nan or infinite."""
+    with np.errstate(invalid="ignore", over="ignore"):  # A nan may be a signalling one.
+        # A sum is finite only if all values are, and takes half the time of looking at each.
+        if rows.dtype.itemsize >= 4 and np.isfinite(rows.sum()):
+            return 0
+        finite = np.isfinite(rows).reshape(len(rows), -1)
+    return len(finite) - int(finite.all(axis=1).sum())

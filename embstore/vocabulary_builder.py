@@ -131,7 +131,8 @@ class VocabularyBuilder:
         if not places.size:
             return ids
         first = len(self)
-        if len(np.unique(hashes[places])) == len(places):
+        ordered = np.sort(hashes[places])
+        if (ordered[1:] != ordered[:-1]).all():
             ids[places] = np.arange(first, first + len(places))
         else:
             # Repeats within the batch: each word's first place gives it its id.
@@ -180,7 +181,8 @@ class VocabularyBuilder:
         self._offsets.append(words.offsets[1:] + (len(self._data) - first))
         self._data.append(words.data[first : int(words.offsets[-1])])
         self._hashes.append(hashes)
-        if 3 * end > 2 * len(self._slots):
+        # In a table that is fuller, a few words have to look at very many slots.
+        if 2 * end > len(self._slots):
             self._rebuild(hashing.slot_count_for(end))
         else:
             self._insert(hashes, begin)

@@ -21,11 +21,12 @@ import pyarrow as pa
 from embstore import layout
 from embstore.errors import SourceError
 from embstore.sources import Batch, EncodingErrors, Source
+from embstore.sources.ahead import ahead
 from embstore.sources.files import InputFile
 from embstore.sources.packing import packed_binary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from numpy.typing import NDArray
 
@@ -101,6 +102,9 @@ class Word2VecBinarySource(Source):
         SourceError
             If the file ends before, or a word does not end or is not UTF-8.
         """
+        return ahead(self._batches())
+
+    def _batches(self) -> Generator[Batch]:
         done = 0
         rest = b""
         with self._file.open() as stream:
@@ -110,7 +114,7 @@ class Word2VecBinarySource(Source):
                 piece = stream.read(max(READ_BYTES, len(rest)))
                 data = rest + piece
                 starts, ends = self._find_words(data, self.row_count - done)
-                if not ends:
+                if not ends.size:
                     self._check_progress(data, done, at_end=not piece)
                     rest = data
                     continue
@@ -121,47 +125,54 @@ class Word2VecBinarySource(Source):
                     stream.done,
                 )
                 done += len(ends)
-                rest = data[ends[-1] + 1 + self._vector_bytes :]
+                rest = data[int(ends[-1]) + 1 + self._vector_bytes :]
             if rest.strip(b"\n") or stream.read(READ_BYTES).strip(b"\n"):
                 raise SourceError(
                     f"{self.name}: the header promises {self.row_count} rows, but there is more "
                     "behind them; correct the header"
                 )
 
-    def _find_words(self, data: bytes, count: int) -> tuple[list[int], list[int]]:
+    def _find_words(self, data: bytes, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return where the words of up to ``count`` whole rows begin and end."""
-        starts: list[int] = []
         ends: list[int] = []
         find = data.find
         step = self._vector_bytes + 1
         last = len(data) - step
         start = 0
-        newline = b"\n"[0]
         for _ in range(count):
             end = find(b" ", start)
             if not 0 <= end <= last:
                 break
-            while data[start] == newline:
-                start += 1
-            starts.append(start)
             ends.append(end)
             start = end + step
-        return starts, ends
+        stops = np.array(ends, np.int64)
+        starts = np.concatenate([[0], stops[:-1] + step])[: len(stops)]
+        # Some programs end a row with a newline; an empty word ends where it begins.
+        values = np.frombuffer(data, np.uint8)
+        while (at_newline := values[starts] == ord("\n")).any():
+            starts += at_newline
+        return starts, stops
 
-    def _gather(self, data: bytes, ends: list[int]) -> NDArray[Any]:
+    def _gather(self, data: bytes, ends: NDArray[np.int64]) -> NDArray[Any]:
         """Return the vectors behind the words; they are not aligned."""
         size = self._vector_bytes
         windows = np.ndarray((len(data) - size + 1,), f"V{size}", data, strides=(1,))
-        rows: NDArray[Any] = windows[np.array(ends) + 1].view("<f4")
+        rows: NDArray[Any] = windows[ends + 1].view("<f4")
         return rows.reshape(len(ends), *self.row_shape).astype(self.dtype, copy=False)
 
-    def _words(self, data: bytes, starts: list[int], ends: list[int], first: int) -> PackedWords:
-        words = [data[start:end] for start, end in zip(starts, ends, strict=True)]
-        return packed_binary(
-            pa.array(words, pa.binary()),
-            self._encoding_errors,
-            lambda row: self.place(first + row),
+    def _words(
+        self, data: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64], first: int
+    ) -> PackedWords:
+        offsets = np.concatenate([[0], np.cumsum(ends - starts)])
+        # Byte k of the packed words is as far behind its word's begin as it is in the file.
+        places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], ends - starts)
+        packed = np.frombuffer(data, np.uint8)[places]
+        column = pa.Array.from_buffers(
+            pa.binary(),
+            len(ends),
+            [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(packed)],
         )
+        return packed_binary(column, self._encoding_errors, lambda row: self.place(first + row))
 
     def _check_progress(self, data: bytes, row: int, *, at_end: bool) -> None:
         """Refuse a file that ends, or a word that does not end."""
