@@ -6,7 +6,6 @@
 (3, 8)
 """
 
-from embstore.bags import RaggedIds, RaggedRows, SparseIds
 from embstore.build import build
 from embstore.errors import (
     DuplicateWordError,
@@ -28,6 +27,7 @@ from embstore.errors import (
     StoreVersionError,
 )
 from embstore.export import ExportReport, export
+from embstore.functional.bags import RaggedIds, RaggedRows, SparseIds
 from embstore.opening import open
 from embstore.ops import (
     embedding_lookup,
@@ -36,7 +36,7 @@ from embstore.ops import (
 )
 from embstore.plan import LookupPlan
 from embstore.progress import Progress
-from embstore.stats import LookupStats
+from embstore.readers.stats import LookupStats
 from embstore.store import EmbeddingStore
 from embstore.verify import verify
 from embstore.version import __version__

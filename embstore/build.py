@@ -9,12 +9,12 @@ import numpy as np
 
 from embstore.dtypes import as_dtype, is_float
 from embstore.errors import RowError, SourceError
-from embstore.memory import DEFAULT_MEMORY_LIMIT
 from embstore.opening import open as open_store
 from embstore.progress import OnProgress, Progress
-from embstore.staging import check_target
 from embstore.store import EmbeddingStore
 from embstore.writer import OnDuplicate, StoreWriter
+from embstore.writing.memory import DEFAULT_MEMORY_LIMIT
+from embstore.writing.staging import check_target
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -74,8 +74,9 @@ def build(
     overwrite : bool
         Whether a store at ``path`` may be replaced.
     memory_limit : int
-        Bytes that the build may take, besides Python and its libraries; `embstore.memory` says
-        what for. What does not fit is refused before anything is made.
+        Bytes that the build may take, besides Python and its libraries;
+        `embstore.writing.memory` says what for. What does not fit is refused before anything is
+        made.
     progress : callable, optional
         Called with a `embstore.Progress`: the bytes of input done, all of them (0 if unknown), and
         the rows so far.

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore import layout
-from embstore.checked_files import REBUILD
 from embstore.dtypes import BFLOAT16, as_dtype
 from embstore.errors import StoreCorruptError, StoreError, StoreNotFoundError, StoreVersionError
-from embstore.fields import Fields, read_json
+from embstore.integrity.checked_files import REBUILD
+from embstore.integrity.fields import Fields, read_json
+from embstore.integrity.seals import check_seal
 from embstore.layout import RawArray, shown
 from embstore.partitions import STRATEGIES, Partitioning, Strategy
-from embstore.seals import check_seal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

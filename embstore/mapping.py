@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embstore import syscalls
-from embstore.checked_files import open_checked
 from embstore.errors import StoreMappingError
+from embstore.integrity.checked_files import open_checked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

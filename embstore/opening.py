@@ -1,7 +1,7 @@
 """How does a path become a store? Everything that can be seen without reading rows is checked.
 
-1. The manifest is read, and `embstore.checks` looks at everything but the rows: metadata, and the
-   chunk files' sizes and last four bytes.
+1. The manifest is read, and `embstore.integrity.checks` looks at everything but the rows: metadata,
+   and the chunk files' sizes and last four bytes.
 2. Where it is asked for, `embstore.verify` reads the rows and words, too.
 3. The reader maps the chunk files, or gets ready to fetch chunks.
 4. If the store was replaced meanwhile, this could be a mix of two: then it begins again.
@@ -12,15 +12,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from embstore.checks import check_store
 from embstore.errors import StoreCorruptError, StoreError
+from embstore.integrity.checks import check_store
 from embstore.manifest import read_manifest
 from embstore.mapping import can_map
 from embstore.readers.chunked import ChunkReader, identity
-from embstore.staging import finish_replacement
 from embstore.store import EmbeddingStore
 from embstore.verify import verify as verify_store
 from embstore.vocabulary import open_vocabulary
+from embstore.writing.staging import finish_replacement
 
 if TYPE_CHECKING:
     import os
@@ -136,7 +136,7 @@ def _make_reader(
         return ChunkReader(path, manifest)
     # Imported here because they need modules that not every system has.
     from embstore.readers.mapped import MappedReader  # noqa: PLC0415
-    from embstore.residence import parse_bytes  # noqa: PLC0415
+    from embstore.readers.residence import parse_bytes  # noqa: PLC0415
 
     limit = options["resident_limit"]
     reader = MappedReader(

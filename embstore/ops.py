@@ -33,19 +33,19 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import numpy as np
 
-from embstore.bags import RaggedIds, RaggedRows, SparseIds, as_bags, as_ragged
-from embstore.combine import combine_bags
+from embstore.functional.bags import RaggedIds, RaggedRows, SparseIds, as_bags, as_ragged
+from embstore.functional.combine import combine_bags
+from embstore.functional.tables import as_table, check_strategy
 from embstore.ids import as_ids
 from embstore.norms import clip_norms
 from embstore.store import EmbeddingStore
-from embstore.tables import as_table, check_strategy
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from embstore.bags import Bags
+    from embstore.functional.bags import Bags
+    from embstore.functional.tables import Table
     from embstore.partitions import Strategy
-    from embstore.tables import Table
 
 Combiner = Literal["sum", "mean", "sqrtn"]
 

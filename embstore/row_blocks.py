@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.store import EmbeddingStore
-    from embstore.words import PackedWords
+    from embstore.vocabulary.words import PackedWords
 
 BLOCK_BYTES = 4 << 20
 # Words take memory, too, and those of short rows may be longer than the rows.

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from embstore.errors import IdRangeError, MissingWordError, StoreClosedError
-from embstore.fingerprint import fingerprint
 from embstore.ids import as_ids
+from embstore.integrity.fingerprint import fingerprint
 from embstore.norms import clip_norms
 from embstore.plan import LookupPlan, plan_lookup
 from embstore.readers.chunked import check_identity, identity, open_partition
-from embstore.word_queries import Missing, MissingId, WordQueries, are_words
+from embstore.vocabulary.word_queries import Missing, MissingId, WordQueries, are_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from embstore.manifest import Manifest
     from embstore.partitions import Strategy
     from embstore.readers import Reader, Visit
-    from embstore.stats import LookupStats
+    from embstore.readers.stats import LookupStats
     from embstore.vocabulary import Vocabulary
-    from embstore.words import PackedWords
+    from embstore.vocabulary.words import PackedWords
 
 
 class EmbeddingStore:

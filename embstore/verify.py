@@ -22,9 +22,9 @@ import google_crc32c
 import numpy as np
 
 from embstore import layout
-from embstore.checked_files import check_directories, open_checked
-from embstore.checks import check_array, read_metadata, wrong_chunk
 from embstore.errors import EmbstoreError, StoreCorruptError
+from embstore.integrity.checked_files import check_directories, open_checked
+from embstore.integrity.checks import check_array, read_metadata, wrong_chunk
 from embstore.manifest import read_manifest
 from embstore.progress import Progress
 from embstore.vocabulary import open_vocabulary

@@ -5,7 +5,7 @@
 2. `Partitioning.spread` says which rows go to which partition. Each is an `ArrayWriter`, which
    writes in the background.
 3. At the end come the vocabulary, the metadata and, last of all, the manifest; then
-   `embstore.staging` puts the store in its place in one step.
+   `embstore.writing.staging` puts the store in its place in one step.
 
 An error anywhere leaves no trace; what was at the target stays.
 """
@@ -20,21 +20,22 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from embstore import files, layout
-from embstore.arrays import ArrayWriter, PiecePool
-from embstore.background import Background
+from embstore import layout
 from embstore.casting import Caster, OnOverflow
 from embstore.dtypes import as_dtype, storage_dtype
 from embstore.errors import DuplicateWordError, SourceError
+from embstore.integrity.seals import seal
 from embstore.manifest import ArraySize, Manifest, VocabularyManifest
-from embstore.memory import DEFAULT_MEMORY_LIMIT, plan_memory
-from embstore.metadata import group_metadata
 from embstore.partitions import Partitioning, Strategy
-from embstore.seals import seal
-from embstore.staging import Staging
 from embstore.version import __version__
-from embstore.vocabulary_builder import VocabularyBuilder
-from embstore.words import PackedWords, pack
+from embstore.vocabulary.words import PackedWords, pack
+from embstore.writing import files
+from embstore.writing.arrays import ArrayWriter, PiecePool
+from embstore.writing.background import Background
+from embstore.writing.memory import DEFAULT_MEMORY_LIMIT, plan_memory
+from embstore.writing.metadata import group_metadata
+from embstore.writing.staging import Staging
+from embstore.writing.vocabulary_builder import VocabularyBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,8 +87,9 @@ class StoreWriter:
     chunk_rows : int, optional
         Rows in a chunk, a power of two. By default chosen from the number of rows.
     memory_limit : int
-        Bytes that writing may take, whatever the number of rows and words; `embstore.memory` says
-        what for. What does not fit is refused before anything is made.
+        Bytes that writing may take, whatever the number of rows and words;
+        `embstore.writing.memory` says what for. What does not fit is refused before anything is
+        made.
     source : dict, optional
         Where the rows come from, for the manifest; JSON.
 
@@ -256,7 +258,8 @@ class StoreWriter:
             group = group_metadata()
             root, *others = (self._path / name / layout.METADATA for name in self._groups)
             files.write_files((path, group) for path in others)
-            attribute = {layout.ATTRIBUTE: seal(self._path, manifest)}
+            sealed = seal(self._path, manifest.to_json(), manifest.metadata_names())
+            attribute = {layout.ATTRIBUTE: sealed}
             files.write_files([(root, group_metadata(attribute))])
             self._close()
             staging.publish()

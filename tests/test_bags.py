@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from embstore import RaggedIds, RaggedRows, SparseIds
-from embstore.bags import as_bags
+from embstore.functional.bags import as_bags
 
 
 def test_sparse_ids_are_bags_of_all_axes_but_the_last():

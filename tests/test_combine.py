@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embstore import combine, slices, workers
-from embstore.combine import combine_bags
-from embstore.slices import Pieces
-from embstore.tables import as_table
+from embstore import workers
+from embstore.functional import combine, slices
+from embstore.functional.combine import combine_bags
+from embstore.functional.slices import Pieces
+from embstore.functional.tables import as_table
 from tests.bags_model import combined, tolerance
 
 ROWS = 40

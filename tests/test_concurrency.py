@@ -61,7 +61,8 @@ print("same")
 LOCKED = """
 import os, signal, sys
 import embstore
-from embstore import residence, stats
+from embstore.readers import residence
+from embstore.readers import stats
 
 store = embstore.open(sys.argv[1], resident_limit="64MiB")
 with stats._lock, residence._lock:  # As another thread may hold them.

@@ -20,7 +20,7 @@ from embstore import row_blocks
 from embstore.dtypes import as_dtype
 from embstore.sinks import TableFacts
 from embstore.sinks.text import write_glove, write_word2vec
-from embstore.words import pack
+from embstore.vocabulary.words import pack
 from tests.text_files import assert_same_bits, read
 
 # What a word may be: spaces are the one thing that formats differ about.

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embstore import hashing
 from embstore.layout import SLOT_ID_BITS
+from embstore.vocabulary import hashing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -113,7 +113,7 @@ def test_the_progress_callback_raises(table, tmp_path, error, when):
 
 
 SLOW_DISK = """
-    from embstore import files
+    from embstore.writing import files
     quick = files.write_at
 
     def slow(descriptor, data, offset, path):
@@ -243,7 +243,7 @@ def test_memory_is_bounded_while_rows_and_words_are_written(tmp_path):
     """The rows are ten times the limit; the words alone, with their index, are over it, too."""
     program = """
         import numpy as np
-        from embstore.words import pack_encoded
+        from embstore.vocabulary.words import pack_encoded
 
         LIMIT = 32 << 20
 

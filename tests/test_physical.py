@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 
 from embstore.manifest import Manifest
 from embstore.partitions import Partitioning
-from embstore.physical import HUGE_PAGE_BYTES, MAX_ADDRESS_FACTOR, PhysicalRows, physical_rows
+from embstore.readers.physical import (
+    HUGE_PAGE_BYTES,
+    MAX_ADDRESS_FACTOR,
+    PhysicalRows,
+    physical_rows,
+)
 
 
 @st.composite

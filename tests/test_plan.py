@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import embstore
 from embstore.partitions import Partitioning
-from embstore.physical import PhysicalRows
 from embstore.plan import group_by_chunk, page_runs, plan_lookup
+from embstore.readers.physical import PhysicalRows
 
 PHYSICAL = st.lists(st.integers(0, 400), max_size=40)
 

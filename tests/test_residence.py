@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import embstore
-from embstore.residence import (
+from embstore.readers.residence import (
     HUGE_PAGE_BYTES,
     drop_cache,
     huge_mapped_bytes,
@@ -71,7 +71,7 @@ def test_preload_gives_the_rows_and_reports_progress(big_store: Path) -> None:
 def test_preload_maps_huge_pages(big_store: Path) -> None:
     script = f"""
     import embstore
-    from embstore.residence import huge_mapped_bytes
+    from embstore.readers.residence import huge_mapped_bytes
     store = embstore.open({str(big_store)!r}, preload=True)
     print(sum(huge_mapped_bytes(store._reader._space).values()))
     """

@@ -16,10 +16,10 @@ import embstore
 from embstore import workers
 from embstore.cosine import Best, CosineSearch, Query
 from embstore.partitions import Partitioning
-from embstore.physical import PhysicalRows
-from embstore.pieces import pieces
 from embstore.readers import scanning
-from embstore.residence import drop_cache
+from embstore.readers.physical import PhysicalRows
+from embstore.readers.pieces import pieces
+from embstore.readers.residence import drop_cache
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,7 +150,7 @@ def test_a_cold_table_is_announced(tmp_path, monkeypatch):
 
 
 def test_a_resident_limit_holds(tmp_path):
-    from embstore.residence import resident_file_bytes
+    from embstore.readers.residence import resident_file_bytes
 
     rows = np.zeros((1 << 15, 1024), np.float32)
     rows[:, 0] = np.arange(len(rows))

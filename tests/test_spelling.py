@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 import embstore
-from embstore import spelling
-from embstore.spelling import edited, near_word, variants
-from embstore.vocabulary import Vocabulary
-from embstore.vocabulary_builder import VocabularyBuilder
-from embstore.words import PackedWords, pack
+from embstore.vocabulary import Vocabulary, spelling
+from embstore.vocabulary.spelling import edited, near_word, variants
+from embstore.vocabulary.words import PackedWords, pack
+from embstore.writing.vocabulary_builder import VocabularyBuilder
 
 WORDS = [
     "the",

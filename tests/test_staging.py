@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import embstore
-from embstore import staging, syscalls
+from embstore import syscalls
 from embstore.errors import StoreBusyError, StoreExistsError, StoreNotFoundError
-from embstore.staging import Staging
+from embstore.writing import staging
+from embstore.writing.staging import Staging
 
 ROWS = 100
 

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import embstore
-from embstore import layout, vocabulary, vocabulary_builder
+from embstore import layout, vocabulary
 from embstore.vocabulary import Vocabulary
-from embstore.vocabulary_builder import VocabularyBuilder
-from embstore.words import PackedWords, pack
+from embstore.vocabulary.words import PackedWords, pack
+from embstore.writing import vocabulary_builder
+from embstore.writing.vocabulary_builder import VocabularyBuilder
 
 WORD = st.text(alphabet="ab\u00e9\U0001f600\x00 ", max_size=3)
 BATCHES = st.lists(st.lists(WORD, max_size=8), max_size=6)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xxhash import xxh3_64
 
-from embstore.words import PackedWords, hash_words, pack, pack_encoded
+from embstore.vocabulary.words import PackedWords, hash_words, pack, pack_encoded
 
 # Few letters, so that words are often equal, or equal up to their last byte.
 WORD = st.text(alphabet="ab\u00e9\u4e16\U0001f600\x00\n ", max_size=4)

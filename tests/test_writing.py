@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from zarr.codecs import BytesCodec, Crc32cCodec
 
 import embstore
-from embstore import files, layout
-from embstore.background import Background
+from embstore import layout
 from embstore.manifest import read_manifest
-from embstore.memory import MIN_PIECE_BYTES, plan_memory
+from embstore.writing import files
+from embstore.writing.background import Background
+from embstore.writing.memory import MIN_PIECE_BYTES, plan_memory
 
 # With so little memory for one partition, a piece is as small as it gets.
 LITTLE = 64 << 10

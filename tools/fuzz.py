@@ -25,11 +25,11 @@ import numpy as np
 with atheris.instrument_imports(include=["embstore"]):
     import embstore.sources.text
     from embstore.errors import EmbstoreError
-    from embstore.fields import parse_json
+    from embstore.integrity.fields import parse_json
+    from embstore.integrity.seals import manifest_checksum
     from embstore.manifest import parse_manifest
-    from embstore.seals import manifest_checksum
     from embstore.vocabulary import Vocabulary
-    from embstore.words import PackedWords
+    from embstore.vocabulary.words import PackedWords
 
 from tools.campaigns import hostile, stores
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 import embstore
 from embstore.dtypes import as_dtype
-from embstore.word_queries import Missing
+from embstore.vocabulary.word_queries import Missing
 
 StoreArgument = Annotated[Path, typer.Argument(help="The store's directory.", show_default=False)]
 WordsArgument = Annotated[

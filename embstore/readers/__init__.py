@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embstore.physical import PhysicalRows
-    from embstore.stats import StatsCounter
+    from embstore.readers.physical import PhysicalRows
+    from embstore.readers.stats import StatsCounter
 
     # Gets the ids of consecutive rows of a partition, and these rows, which it must not change.
     Visit = Callable[[range, NDArray[Any]], None]

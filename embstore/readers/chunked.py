@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore import layout
-from embstore.checked_files import open_checked
 from embstore.errors import StoreCorruptError, StoreNotFoundError
-from embstore.physical import physical_rows
-from embstore.pieces import pieces
+from embstore.integrity.checked_files import open_checked
 from embstore.plan import group_by_chunk
-from embstore.stats import StatsCounter
+from embstore.readers.physical import physical_rows
+from embstore.readers.pieces import pieces
+from embstore.readers.stats import StatsCounter
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING, Any
 
 from embstore import workers
 from embstore.mapping import PAGE_BYTES, AddressSpace, MappedFile
-from embstore.physical import physical_rows
 from embstore.plan import page_runs
+from embstore.readers.physical import physical_rows
+from embstore.readers.residence import ResidentLimit, preload
 from embstore.readers.scanning import MappedScan
-from embstore.residence import ResidentLimit, preload
-from embstore.stats import StatsCounter
+from embstore.readers.stats import StatsCounter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,7 +150,7 @@ class MappedReader:
         MappedScan(self._space, self._rows, self.numbering, self._limit).run(start, stop, visit)
 
     def preload(self, progress: OnProgress | None) -> None:
-        """Read everything into RAM and map it; see `embstore.residence`."""
+        """Read everything into RAM and map it; see `embstore.readers.residence`."""
         preload(self._space, progress)
 
     def _announce_all(self, physical: NDArray[np.int64]) -> None:

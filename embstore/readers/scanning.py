@@ -20,8 +20,8 @@ import numpy as np
 
 from embstore import workers
 from embstore.mapping import PAGE_BYTES
-from embstore.pieces import pieces
-from embstore.residence import HUGE_PAGE_BYTES
+from embstore.readers.pieces import pieces
+from embstore.readers.residence import HUGE_PAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.mapping import AddressSpace
-    from embstore.physical import PhysicalRows
-    from embstore.pieces import Piece
     from embstore.readers import Visit
-    from embstore.residence import ResidentLimit
+    from embstore.readers.physical import PhysicalRows
+    from embstore.readers.pieces import Piece
+    from embstore.readers.residence import ResidentLimit
 
 # What a block costs besides its arithmetic is tens of microseconds, in which a thread sees some
 # hundred KiB.

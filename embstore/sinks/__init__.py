@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from embstore.row_blocks import RowBlock
-    from embstore.words import PackedWords
+    from embstore.vocabulary.words import PackedWords
 
 ExportFormat = Literal["glove", "word2vec", "word2vec-binary", "npy", "parquet"]
 

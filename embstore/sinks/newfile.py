@@ -11,7 +11,7 @@ import secrets
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
-from embstore import files
+from embstore.writing import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.partitions import Strategy
-    from embstore.words import PackedWords
+    from embstore.vocabulary.words import PackedWords
 
 TextFormat = Literal["auto", "glove", "word2vec"]
 Format = Literal[

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embstore.words import PackedWords
+    from embstore.vocabulary.words import PackedWords
 
 WORD_COLUMN = "word"
 PARQUET_MAGIC = b"PAR1"

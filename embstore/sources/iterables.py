@@ -18,7 +18,7 @@ from embstore import layout
 from embstore.errors import SourceError
 from embstore.sources import Batch, Source, batch_rows
 from embstore.sources.arrays import check_dtype
-from embstore.words import PackedWords, pack
+from embstore.vocabulary.words import PackedWords, pack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

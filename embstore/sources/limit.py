@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from embstore.sources import Source
-from embstore.words import PackedWords
+from embstore.vocabulary.words import PackedWords
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

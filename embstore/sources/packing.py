@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from embstore.errors import SourceError
-from embstore.words import PackedWords, pack_encoded
+from embstore.vocabulary.words import PackedWords, pack_encoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from embstore.sources.blocks import Block
-    from embstore.words import PackedWords
+    from embstore.vocabulary.words import PackedWords
 
 _HEADER = re.compile(rb"(\d{1,18})[ \t]+(\d{1,18})[ \t]*$")
 SNIFFED_LINES = 100

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from embstore.sources.blocks import Block
     from embstore.sources.fields import Lines
-    from embstore.words import PackedWords
+    from embstore.vocabulary.words import PackedWords
 
 # Written so that no digit can be matched in two ways: that would take quadratic time.
 _NUMBER = re.compile(rb"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embstore.words import PackedWords
+    from embstore.vocabulary.words import PackedWords
 
 READ_BYTES = 2 << 20  # What is read and taken apart stays in the processor's cache.
 MAX_WORD_BYTES = 1 << 20

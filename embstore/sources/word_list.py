@@ -15,12 +15,12 @@ import pyarrow as pa
 from embstore.errors import SourceError
 from embstore.sources.blocks import TextFile
 from embstore.sources.packing import packed_binary
-from embstore.words import encode, pack_encoded
+from embstore.vocabulary.words import encode, pack_encoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from embstore.words import PackedWords
+    from embstore.vocabulary.words import PackedWords
 
 Words = str | Path | Iterable[str]
 

@@ -13,10 +13,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from embstore import layout
-from embstore.checked_files import REBUILD, check_directories, open_checked, read_small
 from embstore.errors import StoreCorruptError
-from embstore.fields import Fields, parse_json
-from embstore.seals import checksum
+from embstore.integrity.checked_files import REBUILD, check_directories, open_checked, read_small
+from embstore.integrity.fields import Fields, parse_json
+from embstore.integrity.seals import checksum
 
 if TYPE_CHECKING:
     from pathlib import Path

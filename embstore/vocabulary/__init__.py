@@ -4,7 +4,7 @@ The words' bytes, their offsets and a hash table over them are three arrays of t
 like its rows. Opening costs the same for ten words as for a hundred million.
 
 1. Words are packed and hashed.
-2. `embstore.hashing.find` looks all of them up in the table at once.
+2. `embstore.vocabulary.hashing.find` looks all of them up in the table at once.
 3. Each candidate is compared with the stored bytes, because a hash is not a word.
 """
 
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore import hashing, layout
+from embstore import layout
 from embstore.errors import StoreCorruptError
 from embstore.mapping import AddressSpace, MappedFile
-from embstore.words import PackedWords, encode, hash_words, pack_encoded
+from embstore.vocabulary import hashing
+from embstore.vocabulary.words import PackedWords, encode, hash_words, pack_encoded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore import files, syscalls
+from embstore import syscalls
+from embstore.writing import files
 
 if TYPE_CHECKING:
     from pathlib import Path

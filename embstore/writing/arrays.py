@@ -3,9 +3,9 @@
 1. Rows are copied, one after the other, into a piece: a few MiB that end where a multiple of their
    size, or a chunk, ends. (The page cache makes pages as large as what is written at once; whole
    pieces give a reader large ones.)
-2. A piece that is full is handed to `embstore.background`. There its CRC-32C is added to that of
-   its chunk, and it is written into the chunk's file. After the last one of a chunk comes the
-   checksum, and the file is flushed.
+2. A piece that is full is handed to `embstore.writing.background`. There its CRC-32C is added to
+   that of its chunk, and it is written into the chunk's file. After the last one of a chunk comes
+   the checksum, and the file is flushed.
 3. When all is written, zarr says what the array's metadata is; the list of checksums goes there.
 
 The array grows with its rows, so its length need not be known. What is written is what zarr would
@@ -21,16 +21,17 @@ from typing import TYPE_CHECKING, Any
 import google_crc32c
 import numpy as np
 
-from embstore import files, layout
+from embstore import layout
 from embstore.layout import RawArray
-from embstore.metadata import array_metadata
+from embstore.writing import files
+from embstore.writing.metadata import array_metadata
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from embstore.background import Background
+    from embstore.writing.background import Background
 
 _ZEROS = np.zeros(1 << 18, np.uint8)
 

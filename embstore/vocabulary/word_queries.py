@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from embstore.errors import MissingWordError, StoreCorruptError
-from embstore.spelling import near_word
+from embstore.vocabulary.spelling import near_word
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.vocabulary import Vocabulary
-    from embstore.words import PackedWords
+    from embstore.vocabulary.words import PackedWords
 
 # What a missing word gives, where rows are asked for, and where ids are.
 Missing = Literal["error", "unk", "zeros"]

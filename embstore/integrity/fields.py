@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from embstore import layout
-from embstore.checked_files import REBUILD, read_small
 from embstore.errors import StoreCorruptError
+from embstore.integrity.checked_files import REBUILD, read_small
 from embstore.layout import shown
 
 if TYPE_CHECKING:

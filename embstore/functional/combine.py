@@ -12,8 +12,8 @@ multiplied by their weights, and combined:
 
 A weight is 1 where there are none; a quotient whose denominator is 0, and a bag without ids, is 0.
 
-How a block of bags is summed, `embstore.slices` says; it takes 16-bit floats to float32, and here
-the result is narrowed again.
+How a block of bags is summed, `embstore.functional.slices` says; it takes 16-bit floats to float32,
+and here the result is narrowed again.
 
 A row that several bags ask for is gathered for each: it is in the processor's cache or in the page
 cache by then, and finding out which rows are distinct would cost as much as gathering them. Where
@@ -28,13 +28,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from embstore.slices import PIECE_IDS, sum_bags
+from embstore.functional.slices import PIECE_IDS, sum_bags
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from embstore.slices import Read
-    from embstore.tables import Table
+    from embstore.functional.slices import Read
+    from embstore.functional.tables import Table
 
 Combiner = Literal["sum", "mean", "sqrtn", "max"]
 
@@ -56,7 +56,7 @@ def combine_bags(
     Parameters
     ----------
     table : Table
-        Where rows come from; `embstore.tables.as_table` makes one.
+        Where rows come from; `embstore.functional.tables.as_table` makes one.
     ids : ndarray of int64, shape (n,)
         The ids of all bags, one bag after the other; in range.
     row_splits : ndarray of int64, shape (bags + 1,)
@@ -81,7 +81,7 @@ def combine_bags(
 
     Examples
     --------
-    >>> from embstore.tables import as_table
+    >>> from embstore.functional.tables import as_table
     >>> table = as_table(np.array([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]]))
     >>> combine_bags(table, np.array([0, 2, 1]), np.array([0, 2, 2, 3]), combiner="mean").tolist()
     [[2.0, 20.0], [0.0, 0.0], [2.0, 20.0]]

@@ -7,9 +7,9 @@
    doubles when two thirds of it are full; it is filled again from the hashes then.
 
 No object is kept for a word. Each of the four arrays has its share of the memory, and is a file
-beyond it (`embstore.scratch`): 100 million words are 5 GB of disk, and no more memory than ten
-million. The table, which is touched all over, has a third; the other three have a third together;
-the last third is for what is mapped of files.
+beyond it (`embstore.writing.scratch`): 100 million words are 5 GB of disk, and no more memory than
+ten million. The table, which is touched all over, has a third; the other three have a third
+together; the last third is for what is mapped of files.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore import hashing, layout
-from embstore.scratch import ScratchArray
-from embstore.words import PackedWords, hash_words, pack_encoded
+from embstore import layout
+from embstore.vocabulary import hashing
+from embstore.vocabulary.words import PackedWords, hash_words, pack_encoded
+from embstore.writing.scratch import ScratchArray
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +52,7 @@ class VocabularyBuilder:
 
     Examples
     --------
-    >>> from embstore.words import pack
+    >>> from embstore.vocabulary.words import pack
     >>> builder = VocabularyBuilder()
     >>> builder.add(pack(["the", "like", "the"])).tolist()
     [0, 1, 0]

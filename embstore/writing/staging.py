@@ -17,14 +17,15 @@ import contextlib
 import os
 from pathlib import Path
 
-from embstore import files, layout
+from embstore import layout
 from embstore.errors import (
     StoreBusyError,
     StoreCorruptError,
     StoreExistsError,
     StoreNotFoundError,
 )
-from embstore.fields import read_json
+from embstore.integrity.fields import read_json
+from embstore.writing import files
 
 try:
     import fcntl

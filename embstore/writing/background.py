@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Condition
 from typing import TYPE_CHECKING
 
-from embstore import files
+from embstore.writing import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable

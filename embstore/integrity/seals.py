@@ -14,29 +14,31 @@ import google_crc32c
 from embstore import layout
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from embstore.fields import Fields
-    from embstore.manifest import Manifest
+    from embstore.integrity.fields import Fields
 
 
-def seal(store: Path, manifest: Manifest) -> dict[str, Any]:
+def seal(store: Path, manifest: dict[str, Any], metadata_names: Iterable[str]) -> dict[str, Any]:
     """Return the manifest to be written, with its own checksum and those of all other metadata.
 
     Parameters
     ----------
     store : Path
         The store, complete but for its manifest.
-    manifest : Manifest
-        Its manifest.
+    manifest : dict
+        Its manifest, as JSON has it.
+    metadata_names : iterable of str
+        The paths of all other metadata inside the store.
 
     Raises
     ------
     ValueError
         If its ``source`` is not JSON, or too much of it.
     """
-    checksums = {name: checksum((store / name).read_bytes()) for name in manifest.metadata_names()}
-    text = json.dumps(manifest.to_json() | {layout.METADATA_CHECKSUMS: checksums}, allow_nan=False)
+    checksums = {name: checksum((store / name).read_bytes()) for name in metadata_names}
+    text = json.dumps(manifest | {layout.METADATA_CHECKSUMS: checksums}, allow_nan=False)
     # Half of what a reader takes: Zarr indents what it writes.
     if len(text) > layout.MAX_METADATA_BYTES // 2:
         raise ValueError(f"the manifest has {len(text)} bytes; keep its source short")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from xxhash import xxh3_128_hexdigest
 
-from embstore.checks import check_array
+from embstore.integrity.checks import check_array
 
 if TYPE_CHECKING:
     from pathlib import Path

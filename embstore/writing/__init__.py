@@ -1,0 +1,1 @@
+"""From rows to files on disk: what `embstore.writer` is made of."""
