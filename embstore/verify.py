@@ -27,6 +27,7 @@ from embstore.integrity.checked_files import check_directories, open_checked
 from embstore.integrity.checks import check_array, read_metadata, wrong_chunk
 from embstore.manifest import read_manifest
 from embstore.progress import Progress
+from embstore.writing.staging import finish_replacement
 from embstore.vocabulary import open_vocabulary
 from embstore.workers import processor_count
 
@@ -93,6 +94,7 @@ def verify(path: str | os.PathLike[str], *, progress: OnProgress | None = None) 
     """
     where = Path(path).absolute()
     report = VerifyReport()
+    finish_replacement(where)
     try:
         manifest = read_manifest(where)
     except StoreCorruptError as error:

@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import embstore
-from tools.campaigns import concurrency, corruption, hostile, resources
+from tools.campaigns import concurrency, corruption, crash, failures, hostile, resources
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 # Each has `run(folder, seed, size)`, `SMALL` and `FULL`.
 CAMPAIGNS: dict[str, ModuleType] = {
+    "crash": crash,
+    "failures": failures,
     "corruption": corruption,
     "concurrency": concurrency,
     "hostile": hostile,

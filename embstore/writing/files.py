@@ -63,7 +63,10 @@ def write_at(descriptor: int, data: bytes | memoryview, offset: int, path: Path)
     done = 0
     with _naming(path):
         while done < len(view):
-            done += _write_some(descriptor, view[done:], offset + done)
+            count = _write_some(descriptor, view[done:], offset + done)
+            if not count:
+                raise OSError(errno.EIO, "nothing was written")  # And would not be, for ever.
+            done += count
     if sys.platform == "linux" and done >= START_WRITING_BYTES:
         syscalls.start_writing(descriptor, offset, done)
 

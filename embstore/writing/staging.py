@@ -2,10 +2,12 @@
 
 1. The staging directory is a hidden sibling of the target, ``.NAME.building``. Making it is how a
    build claims the target; a lock on it (``flock``, gone with its process) says that the build is
-   alive. One without a living owner is left over from a crash, and cleared away.
+   alive, and `embstore.writing.owner` whose it is. One without a living owner is left over from a crash,
+   and cleared away.
 2. `Staging.publish` flushes every directory to disk (each file was, when it was complete), then
    renames the staging directory to the target, or exchanges the two where a store is replaced, in
-   one step: a reader that has the old store open keeps reading it. Then the old store is removed.
+   one step: a reader that has the old store open keeps reading it. When that step is on disk, the
+   old store is removed. An error after it cannot take it back, and says so.
 3. Where the system cannot exchange, the old store steps aside as ``.NAME.replaced`` first. If the
    process dies just there, `finish_replacement`, called by every open and every build, puts the
    old store back; if it dies just after, the next build removes it.
@@ -16,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from embstore import layout
 from embstore.errors import (
@@ -25,12 +28,15 @@ from embstore.errors import (
     StoreNotFoundError,
 )
 from embstore.integrity.fields import read_json
-from embstore.writing import files
+from embstore.writing import files, owner
 
 try:
     import fcntl
 except ImportError:  # Windows: no lock, builds must not share a target.
     fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Staging:
@@ -65,21 +71,35 @@ class Staging:
         check_target(self.target, overwrite=overwrite)
         self.path = self.target.with_name(f".{self.target.name}.building")
         self._locks = self._claim()
-        if self.target.exists():
-            _remove(_aside(self.target))  # What replaced it came, and then its build died.
+        try:
+            self._clear()
+        except BaseException:
+            self._release()  # What could not be cleared away stays for the next build.
+            raise
+        try:
+            owner.write_note(self.path)
+        except BaseException:
+            self.discard()
+            raise
 
     def publish(self) -> None:
-        """Put the staged store at the target, durably, and remove what it replaces."""
+        """Put the staged store at the target, durably, and remove what it replaces.
+
+        Raises
+        ------
+        OSError
+            If that fails. Once the store is in place it stays there, and the error says so.
+        """
+        owner.remove_note(self.path)
         flush_directories(self.path)
         check_target(self.target, overwrite=self._overwrite)
-        if self.target.exists():
-            replaced = self._replace()
-            files.flush_directory(self.target.parent)
-            _remove(replaced)
-        else:
+        replaced = self._replace() if self.target.exists() else None
+        if replaced is None:
             files.rename(self.path, self.target)
-        files.flush_directory(self.target.parent)
-        self._release()
+        try:
+            self._finish(replaced)
+        finally:
+            self._release()  # `discard` takes nothing away that is not locked.
 
     def discard(self) -> None:
         """Remove what was staged; the target stays as it was."""
@@ -87,6 +107,18 @@ class Staging:
             files.remove_tree(self.path, ignore_errors=True)
         finish_replacement(self.target)
         self._release()
+
+    def _finish(self, replaced: Path | None) -> None:
+        """Get what was renamed to disk, and only then remove what was replaced."""
+        instead = "there may be no store"
+        if replaced is not None:
+            instead = f"it may be the old one again, which the next build removes from {replaced}"
+        with _in_place(self.target, f"after a loss of power, {instead}"):
+            files.flush_directory(self.target.parent)
+        if replaced is not None:
+            with _in_place(self.target, f"some of the old one is left in {replaced}"):
+                _remove(replaced)
+                files.flush_directory(self.target.parent)
 
     def _replace(self) -> Path:
         """Give the staged store the target's name; return the old store's new name."""
@@ -109,7 +141,7 @@ class Staging:
                 return aside
 
     def _claim(self) -> list[int]:
-        """Make the staging directory and lock it; clear away one that nobody holds."""
+        """Make the staging directory, or take one that nobody holds, and lock it."""
         while True:
             with contextlib.suppress(FileExistsError):
                 files.make_directory(self.path)
@@ -118,19 +150,32 @@ class Staging:
             except FileNotFoundError:
                 continue  # Its owner has just published or discarded it.
             except BlockingIOError:
+                by = owner.read_note(self.path) or f"see {self.path}"
                 raise StoreBusyError(
-                    f"another build is writing {self.target} (in {self.path}); wait for it, "
-                    "or choose another target"
+                    f"another build is writing {self.target} ({by}); wait for it, or choose "
+                    "another target"
                 ) from None
             if not all(_is_at(lock, self.path) for lock in locks):
                 _unlock(locks)
                 continue
-            for leftover in self.path.iterdir():
-                if leftover.is_dir() and not leftover.is_symlink():
-                    files.remove_tree(leftover)
-                else:
-                    files.remove_file(leftover)
             return locks
+
+    def _clear(self) -> None:
+        """Remove what a dead build left, in the staging directory and beside it."""
+        leftovers = list(self.path.iterdir())
+        aside = _aside(self.target)
+        if not leftovers and not aside.is_dir():
+            return
+        # It may be an old store that died while it was being replaced; on disk, the target's name
+        # could be its still, and must not be when its files go.
+        files.flush_directory(self.target.parent)
+        for leftover in leftovers:
+            if leftover.is_dir() and not leftover.is_symlink():
+                files.remove_tree(leftover)
+            else:
+                files.remove_file(leftover)
+        if self.target.exists():
+            _remove(aside)  # What replaced it came, and then its build died.
 
     def _release(self) -> None:
         _unlock(self._locks)
@@ -218,6 +263,16 @@ def _remove(directory: Path) -> None:
     while directory.is_dir():
         with contextlib.suppress(FileNotFoundError):
             files.remove_tree(directory)
+
+
+@contextlib.contextmanager
+def _in_place(target: Path, what_else: str) -> Iterator[None]:
+    """Say of an error that the new store is in place nevertheless."""
+    try:
+        yield
+    except OSError as error:
+        problem = f"{error.strerror}; the new store is in place at {target}, but {what_else}"
+        raise OSError(error.errno, problem, error.filename) from error
 
 
 def _aside(target: Path) -> Path:

@@ -1,0 +1,184 @@
+"""What is on the disk after the power was cut? A model of what a file system promises, and no more.
+
+1. A file's bytes are on disk when the file was flushed; of what was written since, some first part
+   may be, or its length with zeros for bytes.
+2. A directory's entries are on disk when the directory was flushed. Of what was made, renamed,
+   exchanged and removed in it since, anything may be, whatever happened in other directories; but a
+   rename or exchange is there as a whole or not at all, and what follows from something that is not
+   there isn't either.
+
+So more may be lost here than any one file system loses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import random
+    from pathlib import Path
+
+    from tools.campaigns.faults import Step
+
+# What a directory's entries are in a tree: bytes of a file, or another tree.
+Tree = dict[str, "bytes | Tree"]
+
+
+@dataclass(slots=True)
+class File:
+    """A file: bytes that are on disk, and writes that may not be."""
+
+    durable: bytes = b""
+    pending: list[tuple[int, bytes]] = field(default_factory=list)
+
+    def flush(self) -> None:
+        """Put everything on disk."""
+        self.durable = self.bytes_after(len(self.pending))
+        self.pending.clear()
+
+    def bytes_after(self, count: int, kept: int | None = None, *, zeros: bool = False) -> bytes:
+        """Return the bytes after ``count`` pending writes, of the last of them ``kept`` bytes."""
+        data = bytearray(self.durable)
+        for number, (offset, written) in enumerate(self.pending[:count], 1):
+            some = written[:kept] if number == count else written
+            data.extend(bytes(max(offset + len(some) - len(data), 0)))
+            data[offset : offset + len(some)] = bytes(len(some)) if zeros else some
+        return bytes(data)
+
+    def cut(self, random_numbers: random.Random) -> bytes:
+        """Return what may be left after a power cut."""
+        count = random_numbers.randint(0, len(self.pending))
+        last = len(self.pending[count - 1][1]) if count else 0
+        kept = random_numbers.choice((last, random_numbers.randint(0, last)))
+        return self.bytes_after(count, kept, zeros=random_numbers.random() < 0.2)
+
+
+@dataclass(slots=True)
+class Directory:
+    """A directory: entries that are on disk, and changes that may not be, of a name or two each."""
+
+    durable: dict[str, Node] = field(default_factory=dict)
+    pending: list[dict[str, Node | None]] = field(default_factory=list)
+
+    def entries(self) -> dict[str, Node]:
+        """Return the entries as a process sees them."""
+        return _applied(self.durable, self.pending)
+
+    def flush(self) -> None:
+        """Put everything on disk."""
+        self.durable = self.entries()
+        self.pending.clear()
+
+    def cut(self, random_numbers: random.Random) -> Tree:
+        """Return what may be left after a power cut."""
+        chance = random_numbers.choice((0.1, 0.5, 0.9))
+        lost: set[str] = set()
+        kept = []
+        for change in self.pending:
+            if lost & change.keys() or random_numbers.random() < chance:
+                lost |= change.keys()
+            else:
+                kept.append(change)
+        entries = _applied(self.durable, kept)
+        return {name: node.cut(random_numbers) for name, node in entries.items()}
+
+    def least(self) -> Tree:
+        """Return what is left if everything that was not flushed is lost."""
+        return {
+            name: node.durable if isinstance(node, File) else node.least()
+            for name, node in self.durable.items()
+        }
+
+    def most(self) -> Tree:
+        """Return what is left if nothing is lost: what a killed process leaves."""
+        return {
+            name: node.bytes_after(len(node.pending)) if isinstance(node, File) else node.most()
+            for name, node in self.entries().items()
+        }
+
+
+Node = File | Directory
+
+
+class Disk:
+    """A folder as it is on disk, step after step.
+
+    Parameters
+    ----------
+    folder : Path
+        What it begins as, all of it flushed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.root = _load(folder)
+
+    def do(self, step: Step) -> None:
+        """Do a step of a log whose paths are relative to the folder."""
+        parent, name = self._directory(step.path.parent), step.path.name
+        match step.kind:
+            case "mkdir":
+                parent.pending.append({name: Directory()})
+            case "create":
+                parent.pending.append({name: File()})
+            case "write":
+                self._file(step.path).pending.append((step.offset, step.data))
+            case "flush":
+                self._node(step.path).flush()
+            case "unlink" | "rmdir":
+                parent.pending.append({name: None})
+            case "rename" | "exchange":
+                to = step.to
+                if to is None or to.parent != step.path.parent:
+                    raise ValueError(f"{step.kind} from one directory to another: {step}")
+                entries = parent.entries()
+                other = entries[to.name] if step.kind == "exchange" else None
+                parent.pending.append({to.name: entries[name], name: other})
+            case _:
+                raise ValueError(f"what is the step {step}?")
+
+    def _node(self, path: Path) -> Node:
+        node: Node = self.root
+        for name in path.parts:
+            if isinstance(node, File):
+                raise NotADirectoryError(path)
+            node = node.entries()[name]
+        return node
+
+    def _directory(self, path: Path) -> Directory:
+        node = self._node(path)
+        if isinstance(node, File):
+            raise NotADirectoryError(path)
+        return node
+
+    def _file(self, path: Path) -> File:
+        node = self._node(path)
+        if isinstance(node, Directory):
+            raise IsADirectoryError(path)
+        return node
+
+
+def write_tree(tree: Tree, folder: Path) -> None:
+    """Make a folder that holds a tree."""
+    folder.mkdir()
+    for name, content in tree.items():
+        if isinstance(content, bytes):
+            (folder / name).write_bytes(content)
+        else:
+            write_tree(content, folder / name)
+
+
+def _load(folder: Path) -> Directory:
+    return Directory(
+        {
+            path.name: _load(path) if path.is_dir() else File(path.read_bytes())
+            for path in folder.iterdir()
+        }
+    )
+
+
+def _applied(durable: dict[str, Node], changes: list[dict[str, Node | None]]) -> dict[str, Node]:
+    entries: dict[str, Node | None] = dict(durable)
+    for change in changes:
+        entries |= change
+    return {name: node for name, node in entries.items() if node is not None}
