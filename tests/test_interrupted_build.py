@@ -51,22 +51,6 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 1 MiB."""
-    path = tmp_path / "small"
-    path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)]
-    if (
-        sys.platform != "linux"
-        or os.geteuid() != 0
-        or subprocess.run(mount, check=False).returncode
-    ):
-        pytest.skip("needs the right to mount a file system")
-    yield path
-    subprocess.run(["umount", str(path)], check=True)
-
-
 @pytest.mark.parametrize("old", [False, True], ids=["new", "replacing"])
 @pytest.mark.parametrize("partitions", [1, 16])
 def test_full_disk(table, small_disk, partitions, old):
@@ -174,6 +158,7 @@ def test_a_build_that_is_killed_and_its_successor(table, tmp_path):
         with pytest.raises(StoreBusyError, match="another build is writing") as error:
             embstore.build(table, target)
         assert isinstance(error.value, BlockingIOError)
+        assert f"(process {process.pid} on " in str(error.value)
         assert str(target) in str(error.value)
         assert list(hidden.glob("partitions/0/c/*/0"))
     finally:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import platform
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import pytest
 import embstore
 from embstore import syscalls
 from embstore.errors import StoreBusyError, StoreExistsError, StoreNotFoundError
-from embstore.writing import staging
+from embstore.writing import owner, staging
 from embstore.writing.staging import Staging
 
 ROWS = 100
@@ -85,13 +88,61 @@ def test_one_owner_at_a_time(target):
     Staging(target, overwrite=False).discard()
 
 
+def test_a_busy_target_names_its_builder(target):
+    first = Staging(target, overwrite=False)
+    host = re.escape(platform.node())
+    by = rf"process {os.getpid()} on {host} since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
+    with pytest.raises(StoreBusyError, match=rf"another build is writing .*t\.embstore \({by}\)"):
+        Staging(target, overwrite=False)
+    first.discard()
+
+
+NOTE: dict[str, Any] = {"pid": os.getpid(), "host": "mars", "since": "2026-01-02T03:04:05+01:00"}
+PIDS: list[Any] = ["x", None, [], float("nan"), 1e400]
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        *("", "[]", "7", "{}", '"x"', "[" * 900, "\0\xff", json.dumps(NOTE)[:-9]),
+        *(json.dumps(NOTE | {"pid": pid}) for pid in PIDS),
+        *(json.dumps(NOTE | {"host": host}) for host in ("\33[2J", "a\nb", "a" * 2000)),
+        *(json.dumps(NOTE | {"since": since}) for since in (7, "then", "0001-01-01T00:00+23:00")),
+        # Of processes that are gone, or never were; one process has the largest number at most.
+        *(
+            json.dumps(NOTE | {"host": platform.node(), "pid": pid})
+            for pid in (2**22 + 1, -1, 0, 2**80)
+        ),
+    ],
+)
+def test_a_note_of_the_builder_that_says_nothing(target, note):
+    first = Staging(target, overwrite=False)
+    (first.path / owner.NOTE).write_text(note, errors="surrogateescape")
+    with pytest.raises(StoreBusyError, match=r"another build is writing .* \(see .*\.building\)"):
+        Staging(target, overwrite=False)
+    first.publish()
+    assert names(target) == []
+
+
+def test_a_builder_on_another_machine(target):
+    first = Staging(target, overwrite=False)
+    (first.path / owner.NOTE).write_text(json.dumps(NOTE | {"pid": 2**22 + 1}))
+    by = r"process 4194305 on mars since 2026-01-02 02:04:05 UTC"
+    with pytest.raises(StoreBusyError, match=by):
+        Staging(target, overwrite=False)
+    (first.path / owner.NOTE).unlink()
+    with pytest.raises(StoreBusyError, match="see"):
+        Staging(target, overwrite=False)
+    first.discard()
+
+
 def test_what_a_dead_build_left_is_cleared_away(target, tmp_path):
     hidden = tmp_path / ".t.embstore.building"
     (hidden / "partitions" / "0").mkdir(parents=True)
     (hidden / "zarr.json").write_text("{}")
     (hidden / "link").symlink_to(tmp_path)
     staged = Staging(target, overwrite=False)
-    assert names(staged.path) == []
+    assert names(staged.path) == [owner.NOTE]
     staged.discard()
     assert names(tmp_path) == []
 
@@ -167,16 +218,16 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, number: int) -> type[BaseException
     return Died
 
 
-@pytest.mark.parametrize("healed_by", ["open", "build", "verify after open"])
+@pytest.mark.parametrize("healed_by", ["open", "build", "verify"])
 def test_a_crash_between_the_two_renames(target, tmp_path, monkeypatch, healed_by):
     write_store(target, 1)
     with monkeypatch.context() as patch, pytest.raises(crash_at(patch, 2)):
         write_store(target, 2, overwrite=True)
     assert names(tmp_path) == [".t.embstore.building", ".t.embstore.replaced"]
     if healed_by != "build":
+        assert healed_by == "open" or embstore.verify(target).ok
         assert value_of(target) == 1
         assert names(tmp_path) == [".t.embstore.building", "t.embstore"]
-        assert embstore.verify(target).ok
         return
     with pytest.raises(StoreExistsError):
         write_store(target, 3)

@@ -39,7 +39,7 @@ def new_file(path: Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
     check_target(path, overwrite=overwrite)
     hidden = path.with_name(f".{path.name}.exporting-{secrets.token_hex(4)}")
     try:
-        with hidden.open("xb") as file:
+        with files.naming(path), hidden.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

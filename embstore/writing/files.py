@@ -61,7 +61,7 @@ def write_at(descriptor: int, data: bytes | memoryview, offset: int, path: Path)
     """
     view = memoryview(data)
     done = 0
-    with _naming(path):
+    with naming(path):
         while done < len(view):
             count = _write_some(descriptor, view[done:], offset + done)
             if not count:
@@ -73,7 +73,7 @@ def write_at(descriptor: int, data: bytes | memoryview, offset: int, path: Path)
 
 def flush(descriptor: int, path: Path) -> None:
     """Wait until a file is on disk."""
-    with _naming(path):
+    with naming(path):
         os.fsync(descriptor)
 
 
@@ -156,7 +156,7 @@ def extend_scratch(descriptor: int, size_bytes: int, directory: Path) -> None:
 
     Touching a mapped page for which the disk has no room would kill the process.
     """
-    with _naming(directory):
+    with naming(directory):
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(descriptor, 0, size_bytes)
             return
@@ -173,12 +173,14 @@ def _write_some(descriptor: int, data: memoryview, offset: int) -> int:
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Say which file an error is about: a failed write, unlike a failed open, does not know."""
     try:
         yield
     except OSError as error:
-        problem = f"{os.strerror(error.errno or errno.EIO)} while writing"
+        if error.errno is None or error.filename is not None:
+            raise
+        problem = f"{os.strerror(error.errno)} while writing"
         if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
             problem += "; free some, or choose a target on another disk"
         raise OSError(error.errno, problem, str(path)) from error

@@ -50,7 +50,7 @@ def read_note(directory: Path) -> str | None:
             note = json.loads(file.read(MAX_NOTE_BYTES))
         pid, host = int(note["pid"]), str(note["host"])
         since = datetime.fromisoformat(note["since"]).astimezone(UTC)
-    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+    except (OSError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError):
         return None
     if not host.isprintable() or (host == platform.node() and not _lives(pid)):
         return None

@@ -1,0 +1,172 @@
+"""A build that the disk fails ends with that error, publishes nothing, and leaves nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import embstore
+from embstore import files, syscalls
+from tests.test_staging import names, value_of, write_store
+from tools.campaigns import failures
+
+ROWS = np.random.default_rng(0).standard_normal((4000, 64), np.float32)  # A megabyte.
+
+
+@pytest.mark.skipif(not hasattr(os, "pwrite"), reason="does a part of a pwrite")
+def test_the_campaign_at_a_small_size(tmp_path):
+    assert "each with its error" in failures.run(tmp_path, 0, failures.SMALL)
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "t.embstore"
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, name: str, when: Callable[..., bool]) -> None:
+    """Let a function of `embstore.files` fail once, at the first call that ``when`` picks."""
+    whole = getattr(files, name)
+    failed: list[object] = []
+
+    def step(*arguments: Any, **options: Any) -> Any:
+        if not failed and when(*arguments):
+            failed.append(arguments)
+            raise OSError(errno.EIO, "broken", str(arguments[-1]))
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(files, name, step)
+
+
+@pytest.mark.parametrize("way", ["exchange", "two renames"])
+@pytest.mark.parametrize("old", [False, True])
+def test_the_last_flush_fails(target, tmp_path, monkeypatch, old, way):
+    """The store has its name already, and a reader may have it open."""
+    if way == "two renames":
+        monkeypatch.setattr(syscalls, "exchange", lambda one, other: False)
+    if old:
+        write_store(target, 1)
+
+    def published(directory):
+        return directory == tmp_path and target.exists() and value_of(target) == 2
+
+    failing(monkeypatch, "flush_directory", published)
+    instead = "may be the old one again" if old else "there may be no store"
+    with pytest.raises(OSError, match=rf"broken; the new store is in place.*{instead}") as error:
+        write_store(target, 2, overwrite=True)
+    assert error.value.errno == errno.EIO
+    assert error.value.filename == str(tmp_path)
+    assert value_of(target) == 2
+    if old:
+        # It may be what the disk has under the target's name, so nothing of it may be removed.
+        (kept,) = set(tmp_path.iterdir()) - {target}
+        assert value_of(kept) == 1
+        assert str(kept) in str(error.value)
+        assert embstore.verify(kept).ok
+    write_store(target, 3, overwrite=True)
+    assert names(tmp_path) == ["t.embstore"]
+
+
+def test_the_old_store_cannot_be_removed(target, tmp_path, monkeypatch):
+    write_store(target, 1)
+    failing(monkeypatch, "remove_tree", lambda path: path.name == ".t.embstore.building")
+    message = r"the new store is in place.*some of the old one is left in .*\.t\.embstore\.building"
+    with pytest.raises(OSError, match=message):
+        write_store(target, 2, overwrite=True)
+    assert value_of(target) == 2
+    write_store(target, 3, overwrite=True)
+    assert names(tmp_path) == ["t.embstore"]
+
+
+def test_leftovers_that_cannot_be_removed_hold_no_lock(target, tmp_path, monkeypatch):
+    (tmp_path / ".t.embstore.building" / "partitions").mkdir(parents=True)
+    failing(monkeypatch, "remove_tree", lambda path: path.name == "partitions")
+    with pytest.raises(OSError, match="broken"):
+        write_store(target, 1)
+    write_store(target, 2)
+    assert names(tmp_path) == ["t.embstore"]
+
+
+def test_leftovers_stay_until_the_names_are_on_disk(target, tmp_path, monkeypatch):
+    """They may be an old store that is the target still, on disk."""
+    write_store(target, 1)
+    left = target.rename(tmp_path / ".t.embstore.building")
+    failing(monkeypatch, "flush_directory", lambda path: path == tmp_path)
+    with pytest.raises(OSError, match="broken"):
+        write_store(target, 2)
+    assert value_of(left) == 1
+    write_store(target, 3)
+    assert names(tmp_path) == ["t.embstore"]
+
+
+def test_a_write_of_nothing_is_an_error(target, tmp_path, monkeypatch):
+    """And not tried for ever."""
+    monkeypatch.setattr(files, "_write_some", lambda descriptor, data, offset: 0)
+    with pytest.raises(OSError, match="Input/output error while writing") as error:
+        write_store(target, 1)
+    assert error.value.errno == errno.EIO
+    assert names(tmp_path) == []
+
+
+# A disk that is full, really.
+
+
+def build_text(folder, target):
+    lines = [f"w{number} {' '.join(map(str, row))}\n" for number, row in enumerate(ROWS.tolist())]
+    (folder / "table.txt").write_text("".join(lines))
+    embstore.build(folder / "table.txt", target, partitions=3, memory_limit=4 << 20, overwrite=True)
+
+
+def build_npy(folder, target):
+    np.save(folder / "table.npy", ROWS)
+    embstore.build(folder / "table.npy", target, partitions=3, overwrite=True)
+
+
+def write_words(folder, target):
+    """Write so many words that they go to scratch files."""
+    with embstore.StoreWriter(
+        target, row_shape=(), dtype="int8", memory_limit=1 << 20, overwrite=True
+    ) as writer:
+        for begin in range(0, 60_000, 5000):
+            words = [f"a longer word {number}" for number in range(begin, begin + 5000)]
+            writer.write(np.zeros(5000, np.int8), words)
+
+
+@pytest.mark.parametrize("build", [build_text, build_npy, write_words])
+@pytest.mark.parametrize("old", [False, True], ids=["new", "replacing"])
+def test_a_full_disk(tmp_path, small_disk, build, old):
+    """Files of another build take some of it, so that it is full at another step each time."""
+    target = small_disk / "t.embstore"
+    if old:
+        write_store(target, 1)
+    for taken in (0, 200_000, 450_000, 700_000):
+        (small_disk / "other").write_bytes(bytes(taken))
+        with pytest.raises(OSError, match=r"No space left on device.*another disk") as error:
+            build(tmp_path, target)
+        assert error.value.errno == errno.ENOSPC
+        assert error.value.filename.startswith(str(small_disk))
+        assert names(small_disk) == ["other", "t.embstore"][: 1 + old]
+        if old:
+            assert value_of(target) == 1
+            assert embstore.verify(target).ok
+    (small_disk / "other").unlink()
+    write_store(target, 2, overwrite=True)
+    assert value_of(target) == 2
+
+
+@pytest.mark.parametrize("name", ["t.vec", "t.bin", "t.npy", "t.parquet"])
+def test_an_export_to_a_full_disk(tmp_path, small_disk, name):
+    with embstore.StoreWriter(tmp_path / "t", row_shape=(64,), dtype="float32") as writer:
+        writer.write(ROWS, [f"w{number}" for number in range(len(ROWS))])
+    (small_disk / name).write_bytes(b"old")
+    (small_disk / "other").write_bytes(bytes(500_000))
+    with pytest.raises(OSError, match="No space left on device") as error:
+        embstore.export(tmp_path / "t", small_disk / name, overwrite=True)
+    assert error.value.errno == errno.ENOSPC
+    assert error.value.filename.startswith(str(small_disk))
+    assert names(small_disk) == ["other", name]
+    assert (small_disk / name).read_bytes() == b"old"
