@@ -7,7 +7,8 @@
 3. At the end come the vocabulary, the metadata and, last of all, the manifest; then
    `embstore.writing.staging` puts the store in its place in one step.
 
-An error anywhere leaves no trace; what was at the target stays.
+An error anywhere leaves no trace; what was at the target stays. Only what fails after the store has
+got its name cannot take it back, and says so.
 """
 
 from __future__ import annotations
@@ -237,6 +238,9 @@ class StoreWriter:
         ------
         SourceError
             If fewer rows came than were announced, or the unk word is not among the words.
+        OSError
+            If the disk fails. Where the store had been put in its place before, it stays there, and
+            the error says so, and what may be there after a loss of power.
         """
         staging = self._check_open()
         try:

@@ -99,22 +99,20 @@ def test_a_busy_target_names_its_builder(target):
 
 NOTE: dict[str, Any] = {"pid": os.getpid(), "host": "mars", "since": "2026-01-02T03:04:05+01:00"}
 PIDS: list[Any] = ["x", None, [], float("nan"), 1e400]
+NOTES = [
+    *("", "[]", "7", "{}", '"x"', "[" * 900, "\0\xff", json.dumps(NOTE)[:-9]),
+    *(json.dumps(NOTE | {"pid": pid}) for pid in PIDS),
+    *(json.dumps(NOTE | {"host": host}) for host in ("\33[2J", "a\nb", "a" * 2000)),
+    *(json.dumps(NOTE | {"since": since}) for since in (7, "then", "0001-01-01T00:00+23:00")),
+    # Of processes that are gone, or never were; no process has such a number.
+    *(
+        json.dumps(NOTE | {"host": platform.node(), "pid": pid})
+        for pid in (2**22 + 1, -1, 0, 2**80)
+    ),
+]
 
 
-@pytest.mark.parametrize(
-    "note",
-    [
-        *("", "[]", "7", "{}", '"x"', "[" * 900, "\0\xff", json.dumps(NOTE)[:-9]),
-        *(json.dumps(NOTE | {"pid": pid}) for pid in PIDS),
-        *(json.dumps(NOTE | {"host": host}) for host in ("\33[2J", "a\nb", "a" * 2000)),
-        *(json.dumps(NOTE | {"since": since}) for since in (7, "then", "0001-01-01T00:00+23:00")),
-        # Of processes that are gone, or never were; one process has the largest number at most.
-        *(
-            json.dumps(NOTE | {"host": platform.node(), "pid": pid})
-            for pid in (2**22 + 1, -1, 0, 2**80)
-        ),
-    ],
-)
+@pytest.mark.parametrize("note", NOTES, ids=map(str, range(len(NOTES))))
 def test_a_note_of_the_builder_that_says_nothing(target, note):
     first = Staging(target, overwrite=False)
     (first.path / owner.NOTE).write_text(note, errors="surrogateescape")

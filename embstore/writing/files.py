@@ -1,8 +1,8 @@
 """What does a build change on disk? Nothing but through the functions of this module.
 
 Each of them is one step: make a directory, write bytes, flush, rename, exchange, remove. A test
-that wants a disk that is full, fails or loses power replaces them. They are called as
-``files.write_at`` and so on, never imported by name.
+that wants a disk that is full, fails or loses power replaces them, as ``tools/campaigns/faults.py``
+does. They are called as ``files.write_at`` and so on, never imported by name.
 
 A failed flush is final: the kernel may have dropped what it could not write, and a second flush
 would not know. So nothing here tries again.
