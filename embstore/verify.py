@@ -27,9 +27,9 @@ from embstore.integrity.checked_files import check_directories, open_checked
 from embstore.integrity.checks import check_array, read_metadata, wrong_chunk
 from embstore.manifest import read_manifest
 from embstore.progress import Progress
-from embstore.writing.staging import finish_replacement
 from embstore.vocabulary import open_vocabulary
 from embstore.workers import processor_count
+from embstore.writing.staging import finish_replacement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

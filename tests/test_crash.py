@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from embstore import files, owner, staging
-from embstore.staging import Staging
+from embstore.writing import files, owner, staging
+from embstore.writing.staging import Staging
 from tools.campaigns import crash
 from tools.campaigns.disks import Disk
 from tools.campaigns.faults import Step

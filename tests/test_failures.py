@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import embstore
-from embstore import files, syscalls
+from embstore import syscalls
+from embstore.writing import files
 from tests.test_staging import names, value_of, write_store
 from tools.campaigns import failures
 
@@ -29,7 +30,7 @@ def target(tmp_path):
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, name: str, when: Callable[..., bool]) -> None:
-    """Let a function of `embstore.files` fail once, at the first call that ``when`` picks."""
+    """Let a step of `embstore.writing.files` fail once, at the first call that ``when`` picks."""
     whole = getattr(files, name)
     failed: list[object] = []
 

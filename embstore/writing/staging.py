@@ -2,8 +2,8 @@
 
 1. The staging directory is a hidden sibling of the target, ``.NAME.building``. Making it is how a
    build claims the target; a lock on it (``flock``, gone with its process) says that the build is
-   alive, and `embstore.writing.owner` whose it is. One without a living owner is left over from a crash,
-   and cleared away.
+   alive, and `embstore.writing.owner` whose it is. One without a living owner is left over from a
+   crash, and cleared away.
 2. `Staging.publish` flushes every directory to disk (each file was, when it was complete), then
    renames the staging directory to the target, or exchanges the two where a store is replaced, in
    one step: a reader that has the old store open keeps reading it. When that step is on disk, the

@@ -1,7 +1,7 @@
 """How does a build's way to the disk go wrong? Every change of it is a step, told to a hook.
 
-1. `steps` puts stand-ins into `embstore.files`, through which alone a build changes the disk. A
-   tree is removed entry by entry.
+1. `steps` puts stand-ins into `embstore.writing.files`, through which alone a build changes the
+   disk. A tree is removed entry by entry.
 2. Each calls the hook with the step and the function that does it. `Recorder` does and notes it,
    `Killer` ends the process at one, `Failer` raises at one.
 
