@@ -40,7 +40,8 @@ def write_note(directory: Path) -> None:
 
 def remove_note(directory: Path) -> None:
     """Take the note away."""
-    files.remove_file(directory / NOTE)
+    with suppress(FileNotFoundError):
+        files.remove_file(directory / NOTE)
 
 
 def read_note(directory: Path) -> str | None:

@@ -112,7 +112,7 @@ class Staging:
         """Get what was renamed to disk, and only then remove what was replaced."""
         instead = "there may be no store"
         if replaced is not None:
-            instead = f"it may be the old one again, which the next build removes from {replaced}"
+            instead = f"the old one, kept as {replaced} until the next build, may be there again"
         with _in_place(self.target, f"after a loss of power, {instead}"):
             files.flush_directory(self.target.parent)
         if replaced is not None:
@@ -166,8 +166,8 @@ class Staging:
         aside = _aside(self.target)
         if not leftovers and not aside.is_dir():
             return
-        # It may be an old store that died while it was being replaced; on disk, the target's name
-        # could be its still, and must not be when its files go.
+        # A build that died may have left the old store here, with the exchange not on disk: there,
+        # the old store would have the target's name still. It must not, when its files go.
         files.flush_directory(self.target.parent)
         for leftover in leftovers:
             if leftover.is_dir() and not leftover.is_symlink():
