@@ -16,6 +16,7 @@ from embstore.integrity.fingerprint import fingerprint
 from embstore.norms import clip_norms
 from embstore.plan import LookupPlan, plan_lookup
 from embstore.readers.chunked import check_identity, identity, open_partition
+from embstore.results import ResultPool
 from embstore.vocabulary.word_queries import Missing, MissingId, WordQueries, are_words
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class EmbeddingStore:
         self._row_shape = manifest.row_shape
         self._dtype = manifest.dtype.newbyteorder("=")
         self._reader: Reader | None = reader
+        self._results = ResultPool()
         self._recipe = recipe  # What opens the store again, for pickle.
         self._queries: WordQueries | None = None
         if vocabulary is not None:
@@ -93,7 +95,8 @@ class EmbeddingStore:
         Returns
         -------
         rows : ndarray, shape ``ids.shape + row_shape``
-            ``out`` if it was given.
+            ``out`` if it was given. The memory of up to two large results that are no more is kept
+            for the next ones, until the store is closed.
 
         Raises
         ------
@@ -113,7 +116,7 @@ class EmbeddingStore:
         wide = as_ids(ids, self._manifest.rows)
         shape = wide.shape + self._row_shape
         if out is None:
-            out = np.empty(shape, self._dtype)
+            out = self._results.empty(shape, self._dtype)
         else:
             _check_out(out, shape, self._dtype)
         reader.read(reader.numbering.number(wide), out)

@@ -1,0 +1,116 @@
+"""Memory of a result is used again when nobody refers to it, and never before."""
+
+from __future__ import annotations
+
+import gc
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import embstore
+from embstore.results import KEPT_COUNT, MAX_POOLED_BYTES, POOLED_BYTES, ResultPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+SHAPE = (1024, 512)
+FLOAT = np.dtype(np.float32)
+
+
+def address(array: NDArray[Any]) -> int:
+    return int(array.ctypes.data)
+
+
+def test_memory_is_used_again():
+    pool = ResultPool()
+    array = pool.empty((2000, 512), FLOAT)
+    assert (array.shape, array.dtype) == ((2000, 512), FLOAT)
+    assert array.flags.c_contiguous
+    assert array.flags.writeable
+    first = address(array)
+    del array
+    smaller = pool.empty((1500, 512), FLOAT)
+    assert address(smaller) == first
+    del smaller
+    # Not for one that would waste most of it.
+    assert address(pool.empty((POOLED_BYTES,), np.dtype(np.uint8))) != first
+    assert address(pool.empty((2000, 512), FLOAT)) == first
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        lambda array: array[5:7],
+        lambda array: array[3],
+        lambda array: array.reshape(-1)[10:20],
+        lambda array: array.view(np.uint8)[:9],
+        lambda array: array.T,
+        memoryview,
+        lambda array: np.asarray(memoryview(array))[2:4],
+        lambda array: np.lib.stride_tricks.as_strided(array[1:3]),
+        iter,
+    ],
+)
+def test_memory_that_a_view_needs_is_left_alone(keep: Callable[[NDArray[Any]], object]):
+    pool = ResultPool()
+    array = pool.empty(SHAPE, FLOAT)
+    first = address(array)
+    kept = keep(array)
+    del array
+    gc.collect()
+    others = [pool.empty(SHAPE, FLOAT) for _ in range(3)]
+    assert first not in map(address, others)
+    del kept, others
+    gc.collect()
+
+
+def test_two_results_at_a_time_have_memory_of_their_own():
+    pool = ResultPool()
+    arrays = [pool.empty(SHAPE, FLOAT) for _ in range(5)]
+    assert len(set(map(address, arrays))) == 5
+    del arrays
+    assert len(pool._free) == KEPT_COUNT
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8", "float64", ml_dtypes.bfloat16])
+def test_other_dtypes(dtype: Any):
+    pool = ResultPool()
+    for _ in range(2):
+        array = pool.empty((1000, 2048), np.dtype(dtype))
+        assert (array.dtype, array.shape) == (np.dtype(dtype), (1000, 2048))
+        array[...] = 1
+        del array
+
+
+@pytest.mark.parametrize("size", [0, POOLED_BYTES - 1, MAX_POOLED_BYTES + 1])
+def test_other_sizes_are_numpys(size: int):
+    array = ResultPool().empty((size,), np.dtype(np.uint8))
+    assert array.base is None
+
+
+def test_lookups_from_many_threads_keep_their_rows(tmp_path: Path):
+    table = np.random.default_rng(0).random((5000, 300), np.float32)
+    path = tmp_path / "t.embstore"
+    with embstore.StoreWriter(path, row_shape=(300,), dtype="float32") as writer:
+        writer.write(table)
+
+    def look_up(seed: int) -> bool:
+        random = np.random.default_rng(seed)
+        held: list[tuple[NDArray[np.int64], NDArray[Any]]] = []
+        for _ in range(30):
+            ids = random.integers(0, 5000, int(random.integers(900, 4000)))
+            rows = store.lookup(ids)
+            held.append((ids[-100:], rows[-100:]))
+            del held[: -int(random.integers(1, 5))]
+            if not all(np.array_equal(some, table[which]) for which, some in held):
+                return False
+        return True
+
+    with embstore.open(path) as store, ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(look_up, range(16)))
