@@ -13,7 +13,7 @@ rows. The page table does the grouping, and rows land in request order without a
 4. Announcing costs more than gathering a warm row, so it must stop when rows are warm. The kernel
    counts the blocks that a thread caused to be read (``ru_inblock``), by touching and by announcing
    alike: a slice that moved the counter was cold. The next slice is taken for what the last one
-   was, also from call to call; a large lookup that expects warm rows probes a few first.
+   was, also from call to call; a thread that expects warm rows begins with a few.
 """
 
 from __future__ import annotations
@@ -191,24 +191,26 @@ class MappedReader:
         Each thread begins with a share of neighbours, so that two do not fault in the same pages of
         a fresh ``out``, and then takes what is left of the others'.
         """
-        length = COLD_SLICE_ROWS if self._cold else self._warm_slice_rows
+        cold = self._cold  # Other lookups may change it at any time.
+        length = COLD_SLICE_ROWS if cold else self._warm_slice_rows
         slices = [
             (start, min(start + length, stop))
             for first, stop in pieces
             for start in range(first, stop, length)
         ]
-        if self._cold:
+        if cold:
             thread_count = workers.THREAD_COUNT
         else:
             helped_bytes = len(slices) * length * self._row_bytes // HELPED_BYTES
             thread_count = max(min(workers.processor_count(), helped_bytes), 1)
         size = -(-len(slices) // thread_count)
         shares = [deque(slices[first : first + size]) for first in range(0, len(slices), size)]
-        if not self._cold:
+        if not cold:
             for share in shares:
-                start, stop = share.popleft()
-                middle = min(start + PROBE_ROWS, stop)
-                share.extendleft([(middle, stop), (start, middle)])
+                start, stop = share[0]
+                if stop - start > PROBE_ROWS:
+                    share[0] = (start + PROBE_ROWS, stop)
+                    share.appendleft((start, start + PROBE_ROWS))
         return shares
 
     def _gather(
