@@ -76,7 +76,8 @@ def build(
     memory_limit : int
         Bytes that the build may take, besides Python and its libraries;
         `embstore.writing.memory` says what for. What does not fit is refused before anything is
-        made.
+        made. The blocks that a source is read in, some of 4 to 8 MiB at a time, are no smaller
+        under a low limit, and come on top of it then.
     progress : callable, optional
         Called with a `embstore.Progress`: the bytes of input done, all of them (0 if unknown), and
         the rows so far.

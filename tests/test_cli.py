@@ -58,6 +58,17 @@ def test_build_prints_a_summary(words_path: Path, tmp_path: Path) -> None:
         assert (store.rows, store.partition_count) == (11, 3)
 
 
+def test_build_keeps_to_a_memory_limit(tmp_path: Path) -> None:
+    text = tmp_path / "t.txt"
+    text.write_bytes(b"the 1 2\nlike 3 4\n")
+    run("build", text, tmp_path / "s", "--memory-limit", "64MiB")
+    refused = run("build", text, tmp_path / "t", "--memory-limit", "1KiB", status=1)
+    assert "1 partition needs a memory_limit of at least 65536 bytes" in refused.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s", "t.txt"]
+    refused = run("build", text, tmp_path / "t", "--memory-limit", "much", status=1)
+    assert "'much' is not a size" in refused.stderr
+
+
 def test_build_options_and_json(tmp_path: Path) -> None:
     text = tmp_path / "t.txt"
     text.write_bytes(b"2 2\n<unk> 1 2\nb\xff 3 nan")

@@ -8,6 +8,7 @@ import typer
 from numpy.typing import NDArray
 
 import embstore
+from embstore.casting import OnOverflow
 from embstore.dtypes import as_dtype
 from embstore.vocabulary.word_queries import Missing
 
@@ -19,6 +20,10 @@ IdsOption = Annotated[
     str | None, typer.Option("--ids", help="Ids instead of words, as in 0,5,17 or 2:10.")
 ]
 MissingOption = Annotated[Missing, typer.Option(help="What a word that is not there gives.")]
+OnOverflowOption = Annotated[
+    OnOverflow, typer.Option(help="Refuse a number that is too large, or store it as inf.")
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 

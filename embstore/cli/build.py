@@ -2,85 +2,53 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 import embstore
-from embstore.casting import OnOverflow
-from embstore.cli.arguments import JsonOption, parse_dtype
+from embstore.cli.arguments import JsonOption, OnOverflowOption, OverwriteOption, parse_dtype
+from embstore.cli.build_options import (
+    ColumnOption,
+    DimensionOption,
+    DtypeOption,
+    EncodingErrorsOption,
+    FormatOption,
+    LimitOption,
+    MemberOption,
+    MemoryLimitOption,
+    OnDuplicateOption,
+    PartitionsOption,
+    SourceArgument,
+    StrategyOption,
+    TargetArgument,
+    TensorOption,
+    UnkOption,
+    WordColumnOption,
+    WordsFileOption,
+)
 from embstore.cli.console import print_facts, progress_bar, warn
 from embstore.cli.info import store_facts
-from embstore.partitions import Strategy
-from embstore.sources import EncodingErrors, Format
-from embstore.writer import OnDuplicate
+from embstore.readers.residence import parse_bytes
 
 
 def build(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            help="GloVe, word2vec or fastText text, or word2vec binary, also .gz, .bz2, .xz, .zip; "
-            ".npy, .npz, .safetensors, Parquet, Arrow; or a directory of one of these, but .npz.",
-            show_default=False,
-        ),
-    ],
-    store: Annotated[Path, typer.Argument(help="Where the store will be.", show_default=False)],
-    partitions: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Number of partitions; if not given, as few as keep each below 16 GiB."
-        ),
-    ] = None,
-    strategy: Annotated[Strategy, typer.Option(help="How ids are dealt out.")] = "mod",
-    dtype: Annotated[
-        str | None,
-        typer.Option(help="What to store; by default what the source has, float32 for text."),
-    ] = None,
-    format: Annotated[
-        Format,
-        typer.Option(help="What the source is; glove is text without a header, word2vec with."),
-    ] = "auto",
-    limit: Annotated[int | None, typer.Option(min=1, help="Take only the first rows.")] = None,
-    words: Annotated[
-        Path | None, typer.Option(help="The words of an array's rows: a text file, one a line.")
-    ] = None,
-    member: Annotated[
-        str | None, typer.Option(help="The member of a .zip or .npz that has several.")
-    ] = None,
-    tensor: Annotated[
-        str | None, typer.Option(help="The tensor of a safetensors file that has several.")
-    ] = None,
-    column: Annotated[
-        str | None, typer.Option(help="The column with the rows; by default the only one of lists.")
-    ] = None,
-    word_column: Annotated[
-        str | None, typer.Option(help="The column with the words; by default 'word', if there.")
-    ] = None,
-    dimension: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Numbers in a line; allows words that end in a number, as 'route 66'."
-        ),
-    ] = None,
-    encoding_errors: Annotated[
-        EncodingErrors | None,
-        typer.Option(help="What to do with words that are not UTF-8; strict if not given."),
-    ] = None,
-    on_duplicate: Annotated[
-        OnDuplicate, typer.Option(help="Keep a word's first row, or stop.")
-    ] = "first",
-    unk: Annotated[
-        str | None,
-        typer.Option(
-            help="The word that stands for unknown ones; if not given, the first that is there of "
-            "<unk>, [UNK], <UNK>, UNK."
-        ),
-    ] = None,
-    on_overflow: Annotated[
-        OnOverflow, typer.Option(help="Refuse a number that is too large, or store it as inf.")
-    ] = "error",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a store.")] = False,
+    source: SourceArgument,
+    store: TargetArgument,
+    partitions: PartitionsOption = None,
+    strategy: StrategyOption = "mod",
+    dtype: DtypeOption = None,
+    format: FormatOption = "auto",
+    limit: LimitOption = None,
+    words: WordsFileOption = None,
+    member: MemberOption = None,
+    tensor: TensorOption = None,
+    column: ColumnOption = None,
+    word_column: WordColumnOption = None,
+    dimension: DimensionOption = None,
+    encoding_errors: EncodingErrorsOption = None,
+    on_duplicate: OnDuplicateOption = "first",
+    unk: UnkOption = None,
+    on_overflow: OnOverflowOption = "error",
+    memory_limit: MemoryLimitOption = "1GiB",
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build a store from a file of vectors.
@@ -112,6 +80,7 @@ def build(
             on_duplicate=on_duplicate,
             unk=unk,
             on_overflow=on_overflow,
+            memory_limit=parse_bytes(memory_limit),
             overwrite=overwrite,
             progress=progress,
         )

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 import embstore
-from embstore.cli.arguments import JsonOption, StoreArgument, parse_dtype
+from embstore.cli.arguments import JsonOption, OverwriteOption, StoreArgument, parse_dtype
 from embstore.cli.console import print_facts, progress_bar, warn
 from embstore.sinks import ExportFormat
 
@@ -24,7 +24,7 @@ def export(
         Path | None,
         typer.Option(help="For npy: the file of the words, one a line.", show_default=False),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file.")] = False,
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a store to a file that other programs read.

@@ -7,8 +7,13 @@ from typing import Annotated
 import typer
 
 import embstore
-from embstore.casting import OnOverflow
-from embstore.cli.arguments import JsonOption, StoreArgument, parse_dtype
+from embstore.cli.arguments import (
+    JsonOption,
+    OnOverflowOption,
+    OverwriteOption,
+    StoreArgument,
+    parse_dtype,
+)
 from embstore.cli.build import print_summary
 from embstore.cli.console import progress_bar
 from embstore.export import RESIDENT_LIMIT
@@ -32,10 +37,8 @@ def repartition(
     dtype: Annotated[
         str | None, typer.Option(help="What to store; if not given, it stays.")
     ] = None,
-    on_overflow: Annotated[
-        OnOverflow, typer.Option(help="Refuse a number that is too large, or store it as inf.")
-    ] = "error",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a store.")] = False,
+    on_overflow: OnOverflowOption = "error",
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Deal the rows of a store out anew, or store them as another dtype.
