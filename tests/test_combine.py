@@ -146,9 +146,23 @@ def test_rows_that_are_decoded_are_read_once():
     assert len(table.calls) == 1
 
 
+class Shared(Table):
+    """A table that keeps its first reader waiting until another thread reads too."""
+
+    def __init__(self, array: Any, by_row: bool) -> None:
+        super().__init__(array, by_row)
+        self.shared = threading.Event()
+
+    def read(self, ids: Any, out: Any) -> None:
+        super().read(ids, out)
+        if len({name for _, name in self.calls}) == 2:
+            self.shared.set()
+        assert self.shared.wait(60), "no helper came"
+
+
 def test_large_calls_are_shared_by_threads(monkeypatch):
     monkeypatch.setattr(workers, "processor_count", lambda: 2)
-    table = Table(table_of((256,), rows=1000), by_row=True)
+    table = Shared(table_of((256,), rows=1000), by_row=True)
     ids = np.random.default_rng(0).integers(0, 1000, 20_000)
     rows = combine_bags(table, ids, np.arange(0, 20_001, 20))
     assert np.allclose(rows, table.array[ids].reshape(1000, 20, 256).sum(axis=1), atol=1e-4)

@@ -4,7 +4,7 @@
    reader does. What is found has come before.
 2. What is left is new, but for repeats within the batch.
 3. New words go to the end of the words, the offsets and the hashes, and into the table. The table
-   doubles when two thirds of it are full; it is filled again from the hashes then.
+   doubles when half of it is full; it is filled again from the hashes then.
 
 No object is kept for a word. Each of the four arrays has its share of the memory, and is a file
 beyond it (`embstore.writing.scratch`): 100 million words are 5 GB of disk, and no more memory than
