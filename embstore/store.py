@@ -119,7 +119,7 @@ class EmbeddingStore:
             out = self._results.empty(shape, self._dtype)
         else:
             _check_out(out, shape, self._dtype)
-        reader.read(reader.numbering.number(wide), out)
+        reader.read(wide, out)
         if max_norm is not None:
             clip_norms(out, max_norm, len(self._row_shape))
         return out
@@ -264,7 +264,7 @@ class EmbeddingStore:
         >>> store.prefetch([0, 5, 7])
         """
         reader = self._open_reader()
-        reader.prefetch(reader.numbering.number(as_ids(ids, self._manifest.rows).ravel()))
+        reader.prefetch(as_ids(ids, self._manifest.rows).ravel())
 
     def scan(self, visit: Visit, start: int = 0, stop: int | None = None) -> None:
         """Show all rows, or those of consecutive ids, to a function, block by block.
@@ -454,7 +454,7 @@ class EmbeddingStore:
     def __getitem__(self, key: Any) -> NDArray[Any]:
         # One row has a path of its own: arrays for a single number would take most of its time.
         if type(key) is int and (reader := self._reader) is not None and 0 <= key < self._rows:
-            return reader.read_one(reader.numbering.number_one(key))
+            return reader.read_one(key)
         if isinstance(key, tuple):
             raise TypeError("a store takes one index; for several rows write store[[0, 5, 17]]")
         if isinstance(key, slice):

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 class Reader(Protocol):
-    """Rows by physical row.
+    """Rows by id.
 
     Attributes
     ----------
     numbering : PhysicalRows
-        The numbering of rows that `read` takes.
+        How it numbers rows.
     page_bytes : int or None
         The least that it reads: a page of this size, or None for whole chunks.
     stats : StatsCounter
@@ -39,24 +39,24 @@ class Reader(Protocol):
     page_bytes: int | None
     stats: StatsCounter
 
-    def read(self, physical: NDArray[np.int64], out: NDArray[Any]) -> None:
+    def read(self, ids: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Fill ``out`` with rows.
 
         Parameters
         ----------
-        physical : ndarray of int64, any shape
-            Physical rows, in request order; in range.
-        out : ndarray, shape ``physical.shape + row_shape``, C-contiguous
+        ids : ndarray of int64, any shape
+            Ids, in request order; in range.
+        out : ndarray, shape ``ids.shape + row_shape``, C-contiguous
             Where the rows go.
         """
         ...
 
-    def read_one(self, physical: int) -> NDArray[Any]:
-        """Return one row, shape ``row_shape``."""
+    def read_one(self, number: int) -> NDArray[Any]:
+        """Return the row of one id, shape ``row_shape``."""
         ...
 
-    def prefetch(self, physical: NDArray[np.int64]) -> None:
-        """Start reading rows, shape (n,), and return; a reader need not do anything."""
+    def prefetch(self, ids: NDArray[np.int64]) -> None:
+        """Start reading the rows of ids, shape (n,), and return; a reader need not do anything."""
         ...
 
     def scan(self, start: int, stop: int, visit: Visit) -> None:

@@ -64,25 +64,25 @@ class ChunkReader:
             for chunk in range(manifest.partition(partition).chunk_count):
                 self._check_chunk(partition, chunk)
 
-    def read(self, physical: NDArray[np.int64], out: NDArray[Any]) -> None:
+    def read(self, ids: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Fill ``out`` with rows; see `embstore.readers.Reader`."""
         time_begin = time.perf_counter()
         rows = out.reshape(-1, *self._row_shape)
-        groups = group_by_chunk(physical.reshape(-1), self.numbering)
+        groups = group_by_chunk(self.numbering.number(ids.reshape(-1)), self.numbering)
         for group in groups:
             chunk = self._chunk(group.partition, group.chunk)
             rows[group.positions] = chunk[group.rows]
         bytes_read = len(groups) * self._manifest.partition(0).file_bytes
         seconds = time.perf_counter() - time_begin
-        self.stats.add(physical.size, bytes_read, len(groups), 0, seconds)
+        self.stats.add(ids.size, bytes_read, len(groups), 0, seconds)
 
-    def read_one(self, physical: int) -> NDArray[Any]:
-        """Return one row, shape ``row_shape``."""
+    def read_one(self, number: int) -> NDArray[Any]:
+        """Return the row of one id, shape ``row_shape``."""
         out = np.empty(self._row_shape, self._manifest.dtype)
-        self.read(np.array(physical), out)
+        self.read(np.array(number), out)
         return out[()]
 
-    def prefetch(self, physical: NDArray[np.int64]) -> None:
+    def prefetch(self, ids: NDArray[np.int64]) -> None:
         """Do nothing: a chunk is read when it is needed."""
 
     def scan(self, start: int, stop: int, visit: Visit) -> None:

@@ -111,9 +111,10 @@ class MappedReader:
         self._cold = False
         self._limit = ResidentLimit(self._space, resident_limit) if resident_limit else None
 
-    def read(self, physical: NDArray[np.int64], out: NDArray[Any]) -> None:
+    def read(self, ids: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Fill ``out`` with rows; see `embstore.readers.Reader`."""
         begin = time.perf_counter()
+        physical = self.numbering.number(ids)
         if physical.ndim != 1:
             physical = physical.reshape(-1)
             out = out.reshape(-1, *self._rows.shape[1:])
@@ -128,11 +129,11 @@ class MappedReader:
         seconds = time.perf_counter() - begin
         self.stats.add(len(physical), blocks * BLOCK_BYTES, cold, warm, seconds)
 
-    def read_one(self, physical: int) -> NDArray[Any]:
-        """Return one row, a copy."""
+    def read_one(self, number: int) -> NDArray[Any]:
+        """Return the row of one id, a copy."""
         begin = time.perf_counter()
         before = getrusage(_WHO).ru_inblock
-        row: NDArray[Any] = self._rows[physical].copy()
+        row: NDArray[Any] = self._rows[self.numbering.number_one(number)].copy()
         blocks = getrusage(_WHO).ru_inblock - before
         if self._limit is not None:
             self._limit.after(1)
@@ -140,8 +141,9 @@ class MappedReader:
         self.stats.add(1, blocks * BLOCK_BYTES, cold, not cold, time.perf_counter() - begin)
         return row
 
-    def prefetch(self, physical: NDArray[np.int64]) -> None:
+    def prefetch(self, ids: NDArray[np.int64]) -> None:
         """Start reading rows, shape (n,), that are not in the page cache; do not wait for them."""
+        physical = self.numbering.number(ids)
         for first in range(min(PREFETCHING_THREADS, len(physical))):
             workers.submit(partial(self._announce_all, physical[first::PREFETCHING_THREADS]))
 
