@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from embstore.bench import report as reports
 from embstore.bench import work
-from embstore.bench.orders import percentiles
+from embstore.bench.orders import percentiles, share_of_limit
 from embstore.bench.state import COLD, LIMITED, PRELOADED, WARM
 from embstore.bench.work import Case
 
@@ -54,11 +54,8 @@ class Goal:
             return None
         if self.most_us is not None:
             return percentiles([turn for c in chosen for turn in c.entries[0].turns])["p50"]
-        if report.disk_limit is None:
-            return None
         turns = [turn for c in chosen for turn in c.entries[0].turns]
-        reads = sum(turn.device_reads or 0 for turn in turns)
-        return reads / sum(turn.seconds for turn in turns) / report.disk_limit.best
+        return share_of_limit(turns, report.disk_best)
 
     def line(self, report: Report) -> str:
         """Return one line: what, how much, and whether it is enough."""

@@ -129,7 +129,7 @@ def _by_id(
                 continue
             own = EmbstoreInto(table) if kind is Take else Embstore(table)
             for part in _plans(peer, plan):
-                report.comparisons += suite.compare(own, [peer], part, report.skipped, progress)
+                report.comparisons += suite.compare(own, [peer], part, report, progress)
 
 
 def _by_word(

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,19 +37,28 @@ class DiskLimit:
         What measured it.
     reads_per_second : dict
         Queue depth to direct random reads of 4 KiB per second.
+    files : tuple of Path
+        What was read.
     """
 
     tool: str
     reads_per_second: dict[int, float]
+    files: tuple[Path, ...] = ()
 
     @property
     def best(self) -> float:
         """The highest of them."""
         return max(self.reads_per_second.values(), default=0.0)
 
+    def again(self, seconds: float = 1.0) -> float:
+        """Return the reads per second that the disk does now, at the queue depth that was best."""
+        depth = max(self.reads_per_second, key=lambda depth: self.reads_per_second[depth])
+        return _tools()[self.tool](self.files, depth, seconds)
+
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON."""
-        return asdict(self) | {"best": self.best}
+        rates = self.reads_per_second
+        return {"tool": self.tool, "reads_per_second": rates, "best": self.best}
 
 
 def block_device(path: Path) -> Path | None:
@@ -110,9 +119,7 @@ def measure_limit(
     largest = [file for file in largest if file.stat().st_size >= READ_BYTES * max(QUEUE_DEPTHS)]
     if not largest:
         return None
-    tools = {"fio": _fio} if shutil.which("fio") else {}
-    tools["preadv on threads"] = _threads
-    for tool, measure in tools.items():
+    for tool, measure in _tools().items():
         rates = {}
         try:
             for depth in QUEUE_DEPTHS:
@@ -121,8 +128,16 @@ def measure_limit(
         except (OSError, subprocess.CalledProcessError) as error:
             progress(f"the disk's own limit: {tool} failed: {error}")
         else:
-            return DiskLimit(tool, rates)
+            return DiskLimit(tool, rates, tuple(largest))
     return None
+
+
+def _tools() -> dict[str, Callable[[Sequence[Path], int, float], float]]:
+    """Return what can measure reads per second in files, at a queue depth, for some seconds."""
+    tools: dict[str, Callable[[Sequence[Path], int, float], float]] = {}
+    if shutil.which("fio"):
+        tools["fio"] = _fio
+    return tools | {"preadv on threads": _threads}
 
 
 def _fio(files: Sequence[Path], depth: int, seconds: float) -> float:

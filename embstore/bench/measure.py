@@ -1,7 +1,8 @@
 """How do several peers compare? They take turns, over several rounds, because machines are noisy.
 
 * Warm, preloaded: every peer's process lives through all cases; in each round each has its turn.
-* Cold: each turn has a new process, and the files leave the page cache before it.
+* Cold: each turn has a new process, and the files leave the page cache before it. After each of
+  embstore's, the disk's own limit is measured again, because a disk is faster now and then.
 * Limited: as cold, in a memory cgroup; one turn fills the group, the next ones count.
 
 A peer that fails or is killed is said to have been, with the reason; the others go on.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from embstore.bench import work
@@ -21,6 +22,7 @@ from embstore.bench.state import COLD, LIMITED, PRELOADED, evict, memory_group, 
 from embstore.bench.work import Case
 
 if TYPE_CHECKING:
+    from embstore.bench.device import DiskLimit
     from embstore.bench.peers import Peer
 
 Progress = Callable[[str], None]
@@ -30,6 +32,10 @@ Progress = Callable[[str], None]
 STREAM_ROWS = 1 << 18
 SLOW_STREAM_ROWS = 1 << 14
 STREAM_BYTES = 384 << 20
+# Rows of calls that are timed one after the other, before they are compared.
+ROWS_TOGETHER = 4096
+SLOW_ROWS_TOGETHER = 256
+COLD_ROWS_TOGETHER = 1 << 16
 # A cold turn ends when so much of the table has been read: the rest is still cold.
 COLD_SHARE = 16
 
@@ -153,9 +159,16 @@ def compare_warm(
 
 
 def compare_cold(
-    peers: Sequence[Peer], cases: Iterable[Case], settings: Settings, progress: Progress
+    peers: Sequence[Peer],
+    cases: Iterable[Case],
+    settings: Settings,
+    progress: Progress,
+    disk_limit: DiskLimit | None = None,
 ) -> Iterator[Comparison]:
-    """Yield a comparison for each case, no row being in RAM."""
+    """Yield a comparison for each case, no row being in RAM.
+
+    What the disk can do is measured again after each turn of the first peer, if it was before.
+    """
     for case in cases:
         progress(f"{', '.join(peer.name for peer in peers)}: {_shown(case, COLD)}")
         entries = [Entry.of(peer) for peer in peers]
@@ -166,7 +179,10 @@ def compare_cold(
                 evict(peer.files())
                 order = _order(peer, case, settings, COLD, number)
                 with _noting(entry), Process(peer) as process:
-                    entry.turns.append(process.turn(order))
+                    turn = process.turn(order)
+                    if disk_limit is not None and peer is peers[0]:
+                        turn = replace(turn, disk_reads_per_second=disk_limit.again())
+                    entry.turns.append(turn)
         yield Comparison(case, COLD, entries)
 
 
@@ -228,6 +244,7 @@ def prepare(peer: Peer, progress: Progress) -> Entry:
 
 
 def _order(peer: Peer, case: Case, settings: Settings, state: str, number: int = 0) -> Order:
+    together = COLD_ROWS_TOGETHER if state == COLD else ROWS_TOGETHER
     limit = min(STREAM_BYTES // max(peer.table.row_bytes, 1), 4 * peer.rows)
     return Order(
         case=case,
@@ -236,6 +253,7 @@ def _order(peer: Peer, case: Case, settings: Settings, state: str, number: int =
         again=state not in (COLD, LIMITED),
         stream_rows=max(min(SLOW_STREAM_ROWS if peer.slow else STREAM_ROWS, limit), 1),
         bytes_read=peer.table.total_bytes // COLD_SHARE if state == COLD else 1 << 62,
+        rows_together=SLOW_ROWS_TOGETHER if peer.slow else together,
     )
 
 

@@ -63,6 +63,8 @@ class Order:
         How many ids come before they come again.
     bytes_read : int
         The turn ends when the device has delivered so much. Rows of a cold table become warm.
+    rows_together : int
+        Calls are timed one after the other until they have so many rows; then these are compared.
     max_calls : int
         The turn ends after so many calls.
     """
@@ -73,6 +75,7 @@ class Order:
     again: bool
     stream_rows: int
     bytes_read: int
+    rows_together: int = 4096
     max_calls: int = 4096
 
 
@@ -90,6 +93,8 @@ class Turn:
         Bytes that the device delivered during the calls, as the kernel counts them for the process.
     device_reads : int, optional
         Reads that the device completed during the calls, whoever asked for them.
+    disk_reads_per_second : float, optional
+        Direct reads that the disk did right after the turn, as many at once as suit it best.
     """
 
     nanoseconds: list[int] = field(default_factory=list)
@@ -97,6 +102,7 @@ class Turn:
     checked_rows: int = 0
     bytes_read: int = 0
     device_reads: int | None = None
+    disk_reads_per_second: float | None = None
 
     @property
     def seconds(self) -> float:
@@ -115,6 +121,7 @@ class Turn:
             "checked_rows": self.checked_rows,
             "bytes_read": self.bytes_read,
             "device_reads": self.device_reads,
+            "disk_reads_per_second": self.disk_reads_per_second,
             "nanoseconds": self.nanoseconds,
         }
 
@@ -137,3 +144,28 @@ def percentiles(turns: list[Turn]) -> dict[str, float]:
 def median_rate(turns: list[Turn]) -> float:
     """Return the median over turns of the rows in a second of calls."""
     return statistics.median(turn.rows_per_second for turn in turns)
+
+
+def share_of_limit(turns: list[Turn], best: float | None) -> float | None:
+    """Return the device's reads per second as a share of what the disk can do.
+
+    Parameters
+    ----------
+    turns : list of Turn
+        Of one peer. Where the disk was measured after them, it is the median over the turns.
+    best : float, optional
+        What the disk can do, measured at another time.
+
+    Returns
+    -------
+    float or None
+        None if the device's reads, or its limit, are not known.
+    """
+    if any(turn.device_reads is None for turn in turns):
+        return None
+    rates = [(turn.device_reads or 0) / turn.seconds for turn in turns]
+    beside = [turn.disk_reads_per_second for turn in turns]
+    shares = [rate / limit for rate, limit in zip(rates, beside, strict=True) if limit]
+    if shares:
+        return statistics.median(shares)
+    return statistics.median(rates) / best if best else None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from embstore.bench import device, machine, work
-from embstore.bench.orders import Turn, median_rate, percentiles
+from embstore.bench.orders import Turn, median_rate, percentiles, share_of_limit
 from embstore.bench.state import STATES
 
 if TYPE_CHECKING:
@@ -44,6 +44,11 @@ class Report:
             "bytes": table.total_bytes,
         }
         return cls(about, machine.describe(), device.describe(table.path))
+
+    @property
+    def disk_best(self) -> float | None:
+        """The most direct reads per second that the disk did, if that was measured."""
+        return None if self.disk_limit is None else self.disk_limit.best
 
     @property
     def caption(self) -> str:
@@ -126,11 +131,9 @@ class Report:
         reads = [turn.device_reads for turn in turns]
         if None in reads:
             return line
-        per_second = sum(read or 0 for read in reads) / seconds
-        line += f"{_count(per_second):>10}"
-        if self.disk_limit is not None and self.disk_limit.best:
-            line += f"{per_second / self.disk_limit.best:>10.0%}"
-        return line
+        line += f"{_count(sum(read or 0 for read in reads) / seconds):>10}"
+        share = share_of_limit(turns, self.disk_best)
+        return line if share is None else f"{line}{share:>10.0%}"
 
 
 def rows(comparisons: list[Comparison]) -> list[tuple[Entry, float | None]]:

@@ -116,7 +116,7 @@ def bench_store(
         report.disk_limit = device.measure_limit(
             files, seconds=plan.disk_seconds, progress=progress
         )
-    report.comparisons += compare(own, [matrix, memmap], plan, report.skipped, progress)
+    report.comparisons += compare(own, [matrix, memmap], plan, report, progress)
     if work.WORDS in plan.works and table.has_words:
         cases = work.cases((work.WORDS,), ())
         for name in {state.WARM, state.PRELOADED} & set(plan.states):
@@ -134,7 +134,7 @@ def compare(
     own: Embstore,
     peers: Sequence[Peer],
     plan: Plan,
-    skipped: list[str],
+    report: Report,
     progress: Callable[[str], None],
 ) -> Iterator[Comparison]:
     """Yield the comparisons of embstore with some peers that a plan asks for.
@@ -147,8 +147,9 @@ def compare(
         They take turns with it, all together.
     plan : Plan
         What to measure.
-    skipped : list of str
-        Gets a line for what could not be measured.
+    report : Report
+        Gets a line for what could not be measured; its disk limit is measured again, if there is
+        one.
     progress : callable
         Gets a line before each measurement.
     """
@@ -164,17 +165,17 @@ def compare(
                 [loaded, *peers], plan.cases, state.PRELOADED, plan.settings, progress
             )
         else:
-            skipped.append("preloaded: this version of embstore has no open(preload=True)")
+            report.skipped.append("preloaded: this version of embstore has no open(preload=True)")
     if state.WARM in plan.states and plan.cases:
         yield from compare_warm([own, *peers], plan.cases, state.WARM, plan.settings, progress)
     if state.COLD in plan.states and disk:
         # One cold row takes as long as the disk does, whichever way it is asked for.
         cold = [case for case in plan.cases if case.work != work.ONE]
-        yield from compare_cold([own, *disk], cold, plan.settings, progress)
+        yield from compare_cold([own, *disk], cold, plan.settings, progress, report.disk_limit)
     if state.LIMITED in plan.states and disk and work.HOT in plan.works:
         size = own.table.total_bytes // LIMITED_SHARE
         limited = [Case(work.HOT, work.HOT_BATCH)]
         try:
             yield from compare_limited([own, *disk], limited, size, plan.settings, progress)
         except state.NoMemoryGroupError as error:
-            skipped.append(f"limited: {error}")
+            report.skipped.append(f"limited: {error}")

@@ -7,7 +7,8 @@ Run as ``python -m embstore.bench.worker``; it reads and writes the values of
 2. It opens the peer, and answers how long that took.
 3. For each order it draws the ids, times calls, and compares what they returned. A few calls are
    timed one after the other before their rows are compared, so that small lookups are measured as
-   they are, and not as they are after the processor's caches have been emptied.
+   they are, and not as they are after the processor's caches have been emptied; and many cold ones,
+   so that the disk is measured at work, and not after a rest.
 """
 
 from __future__ import annotations
@@ -37,9 +38,7 @@ if TYPE_CHECKING:
 
     from embstore.bench.peers import Peer
 
-# Calls are timed together until they have this many rows.
 GROUP_ROWS = 4096
-SLOW_GROUP_ROWS = 256
 MAX_GROUP = 256
 WARM_UP_CALLS = 8
 BLOCK_BYTES = 512  # The unit of ru_inblock.
@@ -77,8 +76,7 @@ class Worker:
                 self._peer.lookup(np.zeros(1, np.int64))
         samples: list[int] = []
         rows = bytes_read = device_reads = 0
-        rows_together = SLOW_GROUP_ROWS if self._peer.slow else GROUP_ROWS
-        group = max(min(rows_together // order.case.batch, MAX_GROUP), 1)
+        group = max(min(order.rows_together // order.case.batch, MAX_GROUP), 1)
         if self._peer.reuse:
             group = 1  # The next call overwrites the rows.
         end = time.perf_counter() + order.seconds
@@ -96,9 +94,14 @@ class Worker:
                 answer = call()
                 samples.append(time.perf_counter_ns() - begin)
                 answers.append(answer)
+                if not order.again and (
+                    time.perf_counter() > end
+                    or bytes_read + (_blocks() - blocks_before) * BLOCK_BYTES > order.bytes_read
+                ):
+                    break
             bytes_read += (_blocks() - blocks_before) * BLOCK_BYTES
             device_reads += device.reads_completed(self._device) - reads_before
-            for batch, answer in zip(todo, answers, strict=True):
+            for batch, answer in zip(todo, answers, strict=False):
                 self._check(batch, answer)
                 rows += len(batch.ids)
         return Turn(samples, rows, rows, bytes_read, device_reads if self._device else None)
