@@ -160,7 +160,7 @@ def _plans(peer: Peer, plan: Plan) -> Iterator[Plan]:
     warm = {state.WARM, state.PRELOADED} if peer.in_ram else {state.WARM}
     others = {state.COLD, state.LIMITED} if isinstance(peer, Memmap) else {state.COLD}
     # Into one array or not, a single row is the same call.
-    works = tuple(name for name in plan.works if name != work.ONE or not peer.reuse)
+    works = tuple(name for name in plan.works if name not in work.WARM_ONLY or not peer.reuse)
     rounds = plan.settings.rounds
     batches = plan.batches
     if peer.slow:

@@ -15,8 +15,9 @@ from benchmarks.peers import ALL, BY_ID, BY_WORD
 from benchmarks.run import Comparing, run
 from benchmarks.table import GeneratedTable
 from embstore.bench import device, plots, state, work
-from embstore.bench.measure import Entry, Settings, compare_limited, compare_warm
-from embstore.bench.orders import Turn
+from embstore.bench.device import DiskLimit
+from embstore.bench.measure import Entry, Settings, compare_cold, compare_limited, compare_warm
+from embstore.bench.orders import Turn, share_of_limit
 from embstore.bench.peers import Embstore, Matrix, MemmapChunks
 from embstore.bench.process import Process
 from embstore.bench.report import Report, ratio
@@ -108,7 +109,8 @@ def test_every_peer_returns_the_rows(kind, table, tmp_path):
     assert peer.in_ram or peer.files()
     cases = []
     if kind in BY_ID:
-        cases += [Case(work.RANDOM, 1), Case(work.RANDOM, 500), Case(work.ONE, 1)]
+        cases += [Case(work.RANDOM, 1), Case(work.RANDOM, 500)]
+        cases += work.cases((work.ONE, work.SAME), ())
     if kind in BY_WORD:
         cases.append(Case(work.WORDS, 100))
     for comparison in compare_warm([Embstore(table), peer], cases, state.WARM, SMALL, quiet):
@@ -175,6 +177,29 @@ def test_cold_lookups_read_from_the_device(table):
     if device.block_device(table.path) is None:
         pytest.skip("these files are not on a block device")
     assert own.turns[0].bytes_read > 0
+
+
+def test_cold_turns_are_measured_beside_the_disk(table, monkeypatch):
+    limit = DiskLimit("preadv on threads", {1: 10.0, 8: 40.0})
+    monkeypatch.setattr(device, "_threads", lambda files, depth, seconds: depth * 100.0)
+    peers = [Embstore(table), MemmapChunks(table)]
+    (comparison,) = compare_cold(peers, [RANDOM], SMALL, quiet, limit)
+    own, other = ([turn.disk_reads_per_second for turn in e.turns] for e in comparison.entries)
+    assert own == [800.0] * SMALL.rounds
+    assert other == [None] * SMALL.rounds
+
+
+def test_share_of_what_the_disk_can_do():
+    second = [10**9]
+    beside = [
+        Turn(second, 1, 1, 0, reads, limit)
+        for reads, limit in ((50, 100.0), (80, 100.0), (90, 100.0))
+    ]
+    assert share_of_limit(beside, best=1000) == 0.8
+    alone = [Turn(second, 1, 1, 0, reads) for reads in (50, 80, 90)]
+    assert share_of_limit(alone, best=1000) == 0.08
+    assert share_of_limit(alone, best=None) is None
+    assert share_of_limit([*beside, Turn(second, 1, 1)], best=1000) is None
 
 
 def test_limited_memory(table):

@@ -246,12 +246,13 @@ def prepare(peer: Peer, progress: Progress) -> Entry:
 def _order(peer: Peer, case: Case, settings: Settings, state: str, number: int = 0) -> Order:
     together = COLD_ROWS_TOGETHER if state == COLD else ROWS_TOGETHER
     limit = min(STREAM_BYTES // max(peer.table.row_bytes, 1), 4 * peer.rows)
+    stream_rows = max(min(SLOW_STREAM_ROWS if peer.slow else STREAM_ROWS, limit), 1)
     return Order(
         case=case,
         seconds=settings.seconds * {COLD: 5, LIMITED: 10}.get(state, 1),
         seed=settings.seed + number,
         again=state not in (COLD, LIMITED),
-        stream_rows=max(min(SLOW_STREAM_ROWS if peer.slow else STREAM_ROWS, limit), 1),
+        stream_rows=case.batch if case.work == work.SAME else stream_rows,
         bytes_read=peer.table.total_bytes // COLD_SHARE if state == COLD else 1 << 62,
         rows_together=SLOW_ROWS_TOGETHER if peer.slow else together,
     )

@@ -43,7 +43,7 @@ class Plan:
         How long each queue depth of the disk's own limit is measured; 0 for not at all.
     """
 
-    works: tuple[str, ...] = (work.OPEN, work.RANDOM, work.HOT, work.ONE, work.WORDS)
+    works: tuple[str, ...] = tuple(name for name in work.WORKS if name != work.BUILD)
     states: tuple[str, ...] = state.STATES
     batches: tuple[int, ...] = BATCHES
     settings: Settings = field(default_factory=Settings)
@@ -169,8 +169,7 @@ def compare(
     if state.WARM in plan.states and plan.cases:
         yield from compare_warm([own, *peers], plan.cases, state.WARM, plan.settings, progress)
     if state.COLD in plan.states and disk:
-        # One cold row takes as long as the disk does, whichever way it is asked for.
-        cold = [case for case in plan.cases if case.work != work.ONE]
+        cold = [case for case in plan.cases if case.work not in work.WARM_ONLY]
         yield from compare_cold([own, *disk], cold, plan.settings, progress, report.disk_limit)
     if state.LIMITED in plan.states and disk and work.HOT in plan.works:
         size = own.table.total_bytes // LIMITED_SHARE

@@ -5,6 +5,8 @@ open       nothing yet: from the import being done to the store being ready
 read_random uniform ids
 read_hot   Zipf ids, exponent 1.1: some rows are asked for again and again, scattered over the table
 read_one   one uniform id, the way the peer likes best (``store[5]``)
+read_same  the same 1 or 32 ids in every call, so that their rows are in the processor's caches:
+           what a call costs besides waiting for memory
 read_words words instead of ids, uniform
 build      the peer's own files, written from the rows of the store
 ========== =================================================================================
@@ -25,12 +27,15 @@ if TYPE_CHECKING:
 BATCHES = (1, 32, 256, 4096, 65536)
 HOT_BATCH = 4096
 WORDS_BATCH = 10_000
+SAME_BATCHES = (1, 32)
 ZIPF_EXPONENT = 1.1
 
-OPEN, RANDOM, HOT, ONE, WORDS, BUILD = WORKS = (
+OPEN, RANDOM, HOT, ONE, SAME, WORDS, BUILD = WORKS = (
     *("open", "read_random", "read_hot"),
-    *("read_one", "read_words", "build"),
+    *("read_one", "read_same", "read_words", "build"),
 )
+# One cold row takes as long as the disk does, whichever way it is asked for; and is warm then.
+WARM_ONLY = (ONE, SAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,8 @@ def cases(works: tuple[str, ...], batches: tuple[int, ...]) -> list[Case]:
     for work in works:
         if work == ONE:
             found.append(Case(work, 1))
+        elif work == SAME:
+            found += [Case(work, batch) for batch in SAME_BATCHES]
         elif work == WORDS:
             found.append(Case(work, WORDS_BATCH))
         elif work == HOT:

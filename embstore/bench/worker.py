@@ -109,7 +109,7 @@ class Worker:
     def _call(self, batch: Batch, order: Order) -> Callable[[], NDArray[Any]]:
         if batch.words is not None:
             return partial(self._peer.lookup_words, batch.words)
-        if order.case.work == work.ONE:
+        if order.case.batch == 1 and order.case.work in work.WARM_ONLY:
             return partial(self._peer.one, int(batch.ids[0]))
         return partial(self._peer.lookup, batch.ids)
 

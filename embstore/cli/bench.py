@@ -14,7 +14,9 @@ def bench(
     store: StoreArgument,
     work: Annotated[
         list[str] | None,
-        typer.Option(help="open, read_random, read_hot, read_one or read_words; by default all."),
+        typer.Option(
+            help="open, read_random, read_hot, read_one, read_same or read_words; by default all."
+        ),
     ] = None,
     batch: Annotated[
         list[int] | None,
