@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import statistics
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,8 @@ import numpy as np
 
 import embstore
 from benchmarks.table import GeneratedTable
+from benchmarks.times import Times, against, timed
+from benchmarks.times import table as table_of
 from embstore import RaggedIds, embedding_lookup_sparse
 from embstore.bench.peers import load_matrix
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
-
-Times = dict[str, list[float]]
 
 OURS = "embstore, preloaded"
 TORCH = "torch embedding_bag"
@@ -129,9 +128,8 @@ def measure(
                 drawn = Bags.draw(work, bags, bag_ids, table.rows, turn)
                 answers = []
                 for name, peer in peers.items():
-                    begin = time.perf_counter()
-                    answers.append(peer(drawn))
-                    seconds = time.perf_counter() - begin
+                    answer, seconds = timed(partial(peer, drawn))
+                    answers.append(answer)
                     if turn:  # The first time, pages are mapped and threads started.
                         found.setdefault(f"{work}: {name}", []).append(seconds)
                 for name, answer in zip(peers, answers, strict=True):
@@ -142,17 +140,10 @@ def measure(
 
 def text(found: Times) -> str:
     """Return a table of what was measured."""
-    lines = [f"{'milliseconds':<46}{'median':>8}{'fastest':>9}"]
-    for name, seconds in found.items():
-        median, fastest = statistics.median(seconds) * 1e3, min(seconds) * 1e3
-        lines.append(f"{name:<46}{median:>8.2f}{fastest:>9.2f}")
-    lines.append("")
+    lines = [*table_of(found), ""]
     for work in WORKS:
-        ours, theirs = (found.get(f"{work}: {name}") for name in (OURS, TORCH))
-        if ours and theirs:
-            ratio = statistics.median(theirs) / statistics.median(ours)
-            enough = "yes" if ratio >= FLOOR else "NO"
-            lines.append(f"{work}, against {TORCH}".ljust(46) + f"{ratio:>8.2f}x  {enough}")
+        ours, theirs = (f"{work}: {name}" for name in (OURS, TORCH))
+        lines += against(found, f"{work}, against {TORCH}", ours, theirs, FLOOR)
     return "\n".join(lines)
 
 

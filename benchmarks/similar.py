@@ -8,10 +8,9 @@ the store takes turns with a program that only reads these files from begin to e
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +19,16 @@ import numpy as np
 import embstore
 from benchmarks.peers.words import Gensim
 from benchmarks.table import GeneratedTable
+from benchmarks.times import Times, against, timed
+from benchmarks.times import table as table_of
 from embstore.bench.peers import load_matrix
-from embstore.bench.state import flush
+from embstore.bench.state import flush, read_through
 from embstore.bench.table import files_under
 from embstore.interop.keyedvectors import KeyedVectors
 from embstore.readers.residence import drop_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-Times = dict[str, list[float]]
 
 # What is asked of both; words are drawn anew each time.
 CALLS: dict[str, Callable[[Any, list[str]], Any]] = {
@@ -65,9 +64,8 @@ def measure_warm(table: GeneratedTable, rounds: int, progress: Callable[[str], N
             for name, call in CALLS.items():
                 answers = []
                 for peer, vectors in peers.items():
-                    begin = time.perf_counter()
-                    answers.append(call(vectors, words))
-                    seconds = time.perf_counter() - begin
+                    answer, seconds = timed(partial(call, vectors, words))
+                    answers.append(answer)
                     # The first time, norms are computed.
                     if turn:
                         found.setdefault(f"{name}, {peer}", []).append(seconds)
@@ -85,21 +83,17 @@ def measure_cold(table: GeneratedTable, rounds: int, progress: Callable[[str], N
         progress(f"cold, turn {turn + 1} of {rounds}")
         for file in files:
             drop_cache(file)
-        begin = time.perf_counter()
-        with embstore.open(table.path) as store:
-            KeyedVectors(store).most_similar(word)
-        found[COLD].append(time.perf_counter() - begin)
-        del store  # Pages that are mapped are not dropped.
+        found[COLD].append(timed(partial(_search_once, table.path, word))[1])
         for file in files:
             drop_cache(file)
-        buffer = bytearray(1 << 20)
-        begin = time.perf_counter()
-        for path in files:
-            with path.open("rb", buffering=0) as file_read:
-                while file_read.readinto(buffer):
-                    pass
-        found[READING].append(time.perf_counter() - begin)
+        found[READING].append(timed(partial(read_through, files))[1])
     return found
+
+
+def _search_once(path: Path, word: str) -> None:
+    # Closed, or its pages would stay mapped, and not be dropped.
+    with embstore.open(path) as store:
+        KeyedVectors(store).most_similar(word)
 
 
 def _check(ours: Any, theirs: Any) -> None:
@@ -113,20 +107,11 @@ def _check(ours: Any, theirs: Any) -> None:
 
 def text(found: Times) -> str:
     """Return a table of what was measured."""
-    lines = [f"{'milliseconds':<46}{'median':>8}{'fastest':>9}"]
-    for name, seconds in found.items():
-        median, fastest = statistics.median(seconds) * 1e3, min(seconds) * 1e3
-        lines.append(f"{name:<46}{median:>8.1f}{fastest:>9.1f}")
-    lines.append("")
+    lines = [*table_of(found), ""]
     for name in CALLS:
-        ours, theirs = (found.get(f"{name}, {peer}") for peer in (OURS, THEIRS))
-        if ours and theirs:
-            ratio = statistics.median(theirs) / statistics.median(ours)
-            enough = "yes" if ratio >= FLOOR else "NO"
-            lines.append(f"{name}, against gensim".ljust(46) + f"{ratio:>8.2f}x  {enough}")
-    if found.get(COLD):
-        share = statistics.median(found[READING]) / statistics.median(found[COLD])
-        lines.append(f"{COLD}, against only reading".ljust(46) + f"{share:>8.2f}x")
+        ours, theirs = (f"{name}, {peer}" for peer in (OURS, THEIRS))
+        lines += against(found, f"{name}, against {THEIRS}", ours, theirs, FLOOR)
+    lines += against(found, f"{COLD}, against only reading", COLD, READING)
     return "\n".join(lines)
 
 

@@ -1,0 +1,51 @@
+"""What did calls take? They are timed after a rest, and told as a table.
+
+The libraries below NumPy, torch and gensim let their threads spin for a while when a call is done.
+They would take the processor from whoever is timed next.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Result = TypeVar("Result")
+# Seconds of every call, by what was done.
+Times = dict[str, list[float]]
+
+REST_SECONDS = 0.1
+
+
+def timed(call: Callable[[], Result]) -> tuple[Result, float]:
+    """Return what a call returns, and the seconds it took."""
+    time.sleep(REST_SECONDS)
+    begin = time.perf_counter()
+    answer = call()
+    return answer, time.perf_counter() - begin
+
+
+def table(found: Times) -> list[str]:
+    """Return the lines of a table of all times."""
+    lines = [f"{'milliseconds':<46}{'median':>8}{'fastest':>9}"]
+    for name, seconds in found.items():
+        median, fastest = statistics.median(seconds) * 1e3, min(seconds) * 1e3
+        lines.append(f"{name:<46}{median:>8.2f}{fastest:>9.2f}")
+    return lines
+
+
+def against(
+    found: Times, what: str, ours: str, theirs: str, least: float | None = None
+) -> list[str]:
+    """Return a line that says how many times as fast one is as another, if both were timed.
+
+    With ``least``, it also says whether that is enough.
+    """
+    if not (found.get(ours) and found.get(theirs)):
+        return []
+    ratio = statistics.median(found[theirs]) / statistics.median(found[ours])
+    enough = "" if least is None else "  yes" if ratio >= least else "  NO"
+    return [what.ljust(46) + f"{ratio:>8.2f}x{enough}"]
