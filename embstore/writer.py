@@ -1,7 +1,7 @@
 """How do rows become a store? They are dealt out to partitions, written by chunk, and published.
 
 1. Rows arrive in the order of their ids. While neither their number nor the chunk size is known,
-   the first ones are held.
+   nor that there will be many, the first ones are held.
 2. `Partitioning.spread` says which rows go to which partition. Each is an `ArrayWriter`, which
    writes in the background.
 3. At the end come the vocabulary, the metadata and, last of all, the manifest; then
@@ -172,8 +172,8 @@ class StoreWriter:
             self._make_group(layout.PARTITIONS)
             if chunk_rows is not None:
                 self._settle(chunk_rows)
-            elif rows is not None:
-                self._settle(self._choose_chunk_rows(rows))
+            elif rows is not None or self._is_large(estimated_rows):
+                self._settle(self._choose_chunk_rows(self._estimated or 0))
         except BaseException:
             self._background.close()
             self.discard()
@@ -327,7 +327,7 @@ class StoreWriter:
             self._spread(kept, start, copy=copy)
             return
         self._held.append(kept.copy() if copy else kept)
-        if stop * self._row_bytes > self._memory.held_bytes:
+        if self._is_large(stop):
             self._settle(self._choose_chunk_rows(max(stop, self._estimated or layout.MAX_ROWS)))
 
     def _spread(self, rows: NDArray[Any], start: int, *, copy: bool) -> None:
@@ -347,6 +347,10 @@ class StoreWriter:
             self._spread(rows, start, copy=False)
             start += len(rows)
         self._held.clear()
+
+    def _is_large(self, rows: int | None) -> bool:
+        """Say whether so many rows are more than may be held; an estimate is good enough then."""
+        return (rows or 0) * self._row_bytes > self._memory.held_bytes
 
     def _choose_chunk_rows(self, rows: int) -> int:
         longest = -(-rows // self._partitioning.partition_count)

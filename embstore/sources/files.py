@@ -16,6 +16,7 @@ from embstore.errors import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from io import BufferedIOBase
     from pathlib import Path
 
 
@@ -119,13 +120,13 @@ class Stream:
     ----------
     file : InputFile
         Which file, for messages.
-    raw, stream : file object
+    raw, stream : binary file
         Its bytes on disk, and what they decompress to.
     """
 
     file: InputFile
     raw: IO[bytes]
-    stream: IO[bytes]
+    stream: BufferedIOBase
 
     @property
     def done(self) -> int:
@@ -140,8 +141,29 @@ class Stream:
         SourceError
             If the file cannot be decompressed.
         """
-        try:
+        with self._saying_what_is_wrong():
             return self.stream.read(size)
+
+    def read_into(self, room: memoryview) -> int:
+        """Fill ``room`` with the next bytes; return how many, fewer than fit at the end only.
+
+        Memory that is used again saves the pages that each new ``bytes`` would have to be given.
+
+        Raises
+        ------
+        SourceError
+            If the file cannot be decompressed.
+        """
+        done = 0
+        with self._saying_what_is_wrong():
+            while count := self.stream.readinto(room[done:]):
+                done += count
+        return done
+
+    @contextmanager
+    def _saying_what_is_wrong(self) -> Iterator[None]:
+        try:
+            yield
         except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # The disk's own failure.

@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from embstore.sources import Source
-from embstore.vocabulary.words import PackedWords
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from embstore.sources import Batch
+    from embstore.vocabulary.words import PackedWords
 
 
 class Limited(Source):
@@ -54,4 +54,4 @@ class Limited(Source):
 
 
 def _first(words: PackedWords | None, count: int) -> PackedWords | None:
-    return words and PackedWords(words.data, words.offsets[: count + 1])
+    return words and words.part(0, count)

@@ -48,6 +48,19 @@ def packed_binary(
     return PackedWords(data[begin:end], offsets.astype(np.int64) - begin)
 
 
+def packed_list(
+    words: list[bytes],
+    encoding_errors: str,
+    place: Callable[[int], str],
+) -> PackedWords:
+    """Pack a list of bytes; see `packed_binary` for the parameters and errors."""
+    try:
+        pa.array(words, pa.binary()).cast(pa.string())
+    except pa.ArrowInvalid:
+        words = _decoded(words, encoding_errors, place)
+    return pack_encoded(words)
+
+
 def _decoded(
     words: list[bytes],
     encoding_errors: str,

@@ -6,7 +6,7 @@ comparison serves them all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -33,19 +33,29 @@ class PackedWords:
         The bytes of all words.
     offsets : ndarray of int64, shape (n + 1,)
         Word ``i`` is ``data[offsets[i] : offsets[i + 1]]``.
+    listed : list of bytes, optional
+        The same words, where they were a list before; it is not to be changed.
     """
 
     data: NDArray[np.uint8]
     offsets: NDArray[np.int64]
+    listed: list[bytes] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def encoded(self) -> list[bytes]:
-        """Return the words as a list of bytes."""
+        """Return the words as a list of bytes, which is not to be changed."""
+        if self.listed is not None:
+            return self.listed
         base = int(self.offsets[0])
         data = self.data[base : int(self.offsets[-1])].tobytes()
         return [data[begin - base : end - base] for begin, end in pairwise(self.offsets.tolist())]
+
+    def part(self, begin: int, end: int) -> PackedWords:
+        """Return the words from ``begin`` up to ``end``, which may lie behind the last."""
+        listed = None if self.listed is None else self.listed[begin:end]
+        return PackedWords(self.data, self.offsets[begin : end + 1], listed)
 
     def select(self, indices: NDArray[Any]) -> PackedWords:
         """Return the words at ``indices`` (or where a mask is true)."""
@@ -128,11 +138,11 @@ def pack(words: Iterable[str], errors: str = "strict") -> PackedWords:
     return pack_encoded(encode(words, errors))
 
 
-def pack_encoded(words: Sequence[bytes]) -> PackedWords:
-    """Pack words that are bytes already."""
+def pack_encoded(words: list[bytes]) -> PackedWords:
+    """Pack words that are bytes already; the list is kept, and not to be changed any more."""
     offsets = np.zeros(len(words) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, words), np.int64, len(words)), out=offsets[1:])
-    return PackedWords(np.frombuffer(b"".join(words), np.uint8), offsets)
+    return PackedWords(np.frombuffer(b"".join(words), np.uint8), offsets, words)
 
 
 def hash_words(words: Sequence[bytes]) -> NDArray[np.uint64]:

@@ -115,7 +115,7 @@ class VocabularyBuilder:
         if self._slots.in_file:  # More at once lie closer together in the table.
             count = max(count, min(8 * count, self._mapped_bytes // WORD_UNDER_WAY_BYTES))
         for begin in range(0, len(words), count):
-            part = PackedWords(words.data, words.offsets[begin : begin + count + 1])
+            part = words.part(begin, begin + count)
             ids[begin : begin + count] = self._add(part)
         return ids
 
