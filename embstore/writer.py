@@ -393,7 +393,9 @@ class StoreWriter:
         if len(packed) != len(batch):
             raise ValueError(f"{len(packed)} words for {len(batch)} rows")
         if self._vocabulary is None:
-            self._vocabulary = VocabularyBuilder(self._memory.vocabulary_bytes, self._path)
+            self._vocabulary = VocabularyBuilder(
+                self._memory.vocabulary_bytes, self._path, estimated_words=self._estimated or 0
+            )
         before = len(self._vocabulary)
         ids = self._vocabulary.add(packed)
         # A word is new where its id is above all ids before it.
@@ -411,6 +413,7 @@ class StoreWriter:
     def _write_vocabulary(self) -> tuple[list[ArrayWriter], VocabularyManifest | None]:
         if self._vocabulary is None:
             return [], None
+        self._vocabulary.finish()
         self._make_group(layout.VOCABULARY)
         writers, sizes = [], {}
         for part, length in self._vocabulary.lengths().items():

@@ -124,6 +124,27 @@ def test_probe_count_suffices_for_every_word():
     assert (Vocabulary(stored, slots, count - 1).ids(words) < 0).any()
 
 
+@pytest.mark.parametrize("estimated", [0, 20_000, 1 << 60])
+def test_an_estimate_saves_work_and_changes_nothing(monkeypatch, estimated):
+    filled = []
+    rebuild = VocabularyBuilder._rebuild
+
+    def counting(builder: VocabularyBuilder, slot_count: int) -> None:
+        filled.append(slot_count)
+        rebuild(builder, slot_count)
+
+    monkeypatch.setattr(VocabularyBuilder, "_rebuild", counting)
+    builder = VocabularyBuilder(3 << 20, estimated_words=estimated)
+    words = [f"word {i}" for i in range(20_000)]
+    for begin in range(0, len(words), 3000):
+        builder.add(pack(words[begin:][:3000]))
+    assert not filled or not estimated
+    builder.finish()
+    assert len(filled) == {0: 4, 20_000: 0, 1 << 60: 1}[estimated]
+    assert len(builder.arrays()[layout.WORD_SLOTS]) == 1 << 16
+    assert from_builder(builder).ids(words).tolist() == list(range(20_000))
+
+
 def damaged(**changes: Any) -> Vocabulary:
     """Return a vocabulary of three words, of which an array is changed."""
     builder = VocabularyBuilder()

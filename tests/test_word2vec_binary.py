@@ -95,6 +95,14 @@ def test_a_file_that_was_cut(tmp_path, newline, limit):
             read(tmp_path / "t.bin", limit=limit, format="word2vec-binary")
 
 
+def test_what_has_no_end_is_searched_once(tmp_path):
+    # Were the search begun anew at each byte, these would take minutes.
+    for word in (b"x" * (1 << 20), b"\n" * (1 << 20), b"x" * (9 << 20)):
+        (tmp_path / "t.bin").write_bytes(b"2 1\n" + word + b" abcd" + word)
+        with pytest.raises(SourceError, match=r"no space, which ends|the file ends in this row"):
+            read(tmp_path / "t.bin", format="word2vec-binary")
+
+
 def test_more_rows_than_promised(tmp_path):
     data = encoded("ab", np.ones((2, 2), np.float32), b"\n")
     (tmp_path / "t.bin").write_bytes(data + b"\n\n")

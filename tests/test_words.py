@@ -29,8 +29,11 @@ def test_packing_keeps_the_words(words):
 @settings(deadline=None)
 def test_words_may_begin_in_the_middle_of_the_data(words, begin, length):
     whole = pack(words)
-    part = PackedWords(whole.data, whole.offsets[min(begin, len(words)) :][: length + 1])
-    assert part.encoded() == [w.encode() for w in words[begin:][:length]]
+    begin = min(begin, len(words))
+    for packed in (whole, PackedWords(whole.data, whole.offsets)):  # With the list, and without.
+        part = packed.part(begin, begin + length)
+        assert len(part) == len(part.encoded())
+        assert part.encoded() == [w.encode() for w in words[begin:][:length]]
 
 
 @given(words=WORDS, data=st.data())

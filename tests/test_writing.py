@@ -207,6 +207,25 @@ def test_the_number_of_partitions_follows_from_the_size(tmp_path, monkeypatch):
     assert count() == 1
 
 
+def test_rows_are_held_until_their_number_does_not_matter(tmp_path):
+    # An eighth of the limit is 640 rows of 100 bytes; more are not held, and need not be awaited.
+    def begins_after(rows: int, estimated: int | None) -> bool:
+        with embstore.StoreWriter(
+            tmp_path / f"{rows} {estimated}",
+            row_shape=(100,),
+            dtype="int8",
+            estimated_rows=estimated,
+            memory_limit=512_000,
+        ) as writer:
+            writer.write(np.ones((rows, 100), np.int8))
+            return bool(writer._partitions)
+
+    assert not begins_after(640, None)
+    assert begins_after(641, None)
+    assert not begins_after(1, 640)
+    assert begins_after(1, 641)
+
+
 def write_five_batches(path: Path) -> None:
     with embstore.StoreWriter(
         path, row_shape=(300,), dtype="float32", partitions=2, memory_limit=2 * LITTLE

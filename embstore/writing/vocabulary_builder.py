@@ -4,7 +4,8 @@
    reader does. What is found has come before.
 2. What is left is new, but for repeats within the batch.
 3. New words go to the end of the words, the offsets and the hashes, and into the table. The table
-   doubles when half of it is full; it is filled again from the hashes then.
+   doubles when half of it is full; it is filled again from the hashes then. Where an estimate of
+   the number of words is given, it begins with the size that they need.
 
 No object is kept for a word. Each of the four arrays has its share of the memory, and is a file
 beyond it (`embstore.writing.scratch`): 100 million words are 5 GB of disk, and no more memory than
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DEFAULT_MEMORY_BYTES = 384 << 20
+LEAST_SLOTS = 1 << 12
 # Words looked up at once while all is in memory; few enough for the processor's cache.
 WORDS_AT_ONCE = 1 << 14
 # Elements copied, or put into a new table, at once.
@@ -49,6 +51,9 @@ class VocabularyBuilder:
         How much of it may be in memory.
     directory : Path, optional
         Where the rest goes; without one, everything is in memory.
+    estimated_words : int
+        About how many words will come, 0 if nobody knows: a table that is large enough for them
+        need not be filled again and again.
 
     Examples
     --------
@@ -61,7 +66,11 @@ class VocabularyBuilder:
     """
 
     def __init__(
-        self, memory_bytes: int = DEFAULT_MEMORY_BYTES, directory: Path | None = None
+        self,
+        memory_bytes: int = DEFAULT_MEMORY_BYTES,
+        directory: Path | None = None,
+        *,
+        estimated_words: int = 0,
     ) -> None:
         self._memory_bytes = memory_bytes
         self._directory = directory
@@ -71,7 +80,10 @@ class VocabularyBuilder:
         self._slots = ScratchArray(np.uint64, memory_bytes // 3, directory)
         self._mapped_bytes = memory_bytes // 3  # At most, before they are given back.
         self._offsets.resize(1)
-        self._slots.resize(1 << 12)
+        # An estimate may be wrong: it takes no more than may be in memory.
+        most = 1 << max((memory_bytes // 3 // 8).bit_length() - 1, 0)
+        slot_count = min(hashing.slot_count_for(estimated_words), most)
+        self._slots.resize(max(slot_count, LEAST_SLOTS))
         self._probe_count = 0
 
     def __len__(self) -> int:
@@ -81,6 +93,12 @@ class VocabularyBuilder:
     def probe_count(self) -> int:
         """The most slots that finding a word takes."""
         return self._probe_count
+
+    def finish(self) -> None:
+        """Make a table that an estimate made too large smaller; no words come any more."""
+        slot_count = max(hashing.slot_count_for(len(self)), LEAST_SLOTS)
+        if slot_count < len(self._slots):
+            self._rebuild(slot_count)
 
     def lengths(self) -> dict[str, int]:
         """Return the lengths of the arrays to store, by the format's names."""
