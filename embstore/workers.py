@@ -5,6 +5,9 @@ Whoever asks for help works itself too, and does not wait for helpers that have 
 may ask for help in turn, as the sums of bags do when they look rows up; those that look rows up ask
 for none, so helpers cannot block each other.
 
+An error in one ends all: nobody works on when a call has raised. Its arguments may be other things
+by then.
+
 Handing work over is part of what a lookup costs, so the threads wait at a `queue.SimpleQueue`,
 which takes two thirds of the time of a ``ThreadPoolExecutor``.
 """
@@ -12,6 +15,7 @@ which takes two thirds of the time of a ``ThreadPoolExecutor``.
 from __future__ import annotations
 
 import os
+from functools import partial
 from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -26,15 +30,22 @@ THREAD_COUNT = 8
 
 
 class Help(Generic[Result]):
-    """Work that was handed over; made by `submit`."""
+    """Work that was handed over; made by `submit`.
 
-    __slots__ = ("_claim", "_done", "_error", "_result", "_work")
+    Attributes
+    ----------
+    ended : bool
+        Whether it was begun, and has ended.
+    """
+
+    __slots__ = ("_claim", "_done", "_error", "_result", "_work", "ended")
 
     def __init__(self, work: Callable[[], Result]) -> None:
-        self._work = work
+        self._work: Callable[[], Result] | None = work
         self._claim = Lock()  # Whoever gets it does the work, or calls it off.
         self._done = Lock()
         self._done.acquire()
+        self.ended = False
         self._error: BaseException | None = None
         self._result: Result
 
@@ -42,22 +53,33 @@ class Help(Generic[Result]):
         """Do the work, unless it was called off."""
         if not self._claim.acquire(blocking=False):
             return
+        work, self._work = self._work, None
+        assert work is not None  # Only whoever has the claim takes it.
         try:
-            self._result = self._work()
+            self._result = work()
         except BaseException as error:  # Raised where the result is asked for.
             self._error = error
+        self.ended = True
         self._done.release()
 
     def call_off(self) -> bool:
         """Say that the work is not needed; return whether it had not begun."""
-        return self._claim.acquire(blocking=False)
+        if not self._claim.acquire(blocking=False):
+            return False
+        self._work = None  # It may wait in the queue for long, and must not keep a result alive.
+        return True
+
+    def wait(self) -> None:
+        """Wait for the end of the work, which has begun."""
+        # A signal's handler may raise, also between getting the lock and noting that.
+        while not self.ended:
+            self._done.acquire()
 
     def result(self) -> Result:
-        """Wait for the work that has begun; return its result, or raise its error."""
-        with self._done:
-            if self._error is not None:
-                raise self._error
-            return self._result
+        """Return the result of the work, which has ended, or raise its error."""
+        if self._error is not None:
+            raise self._error
+        return self._result
 
 
 _lock = Lock()
@@ -79,10 +101,52 @@ def submit(work: Callable[[], Result]) -> Help[Result]:
     return help
 
 
-def finish(helpers: Sequence[Help[Result]]) -> list[Result]:
-    """Call off the helpers that have not begun; return what the others returned, or raise it."""
+def together(works: Sequence[Callable[[], Result]], stop: Callable[[], None]) -> list[Result]:
+    """Do the first work here, and others where a helper is free; return what those done returned.
+
+    Parameters
+    ----------
+    works : sequence of callables
+        Each goes on until nothing is left to do, so it does not matter which of them are done.
+    stop : callable
+        Leaves nothing to do. It is called when one has failed, or a signal's handler has raised;
+        the error is raised when nobody works any more.
+    """
+
+    def guarded(work: Callable[[], Result]) -> Result:
+        try:
+            return work()
+        except BaseException:
+            stop()
+            raise
+
+    helpers: list[Help[Result]] = []
+    try:
+        for work in works[1:]:
+            helpers.append(submit(partial(guarded, work)))  # noqa: PERF401  # Those before an error.
+        own = guarded(works[0])
+    except BaseException:
+        stop()
+        raise
+    finally:
+        begun = _finish(helpers, stop)
+    return [own, *(helper.result() for helper in begun)]
+
+
+def _finish(helpers: list[Help[Result]], stop: Callable[[], None]) -> list[Help[Result]]:
+    """Call off the helpers that have not begun, wait for the others, and return these."""
     begun = [helper for helper in helpers if not helper.call_off()]
-    return [helper.result() for helper in begun]
+    interrupt: BaseException | None = None
+    for helper in begun:
+        while not helper.ended:
+            try:
+                helper.wait()
+            except BaseException as error:  # A signal's handler has raised, as for Ctrl-C.
+                stop()
+                interrupt = error
+    if interrupt is not None:
+        raise interrupt
+    return begun
 
 
 def _start() -> SimpleQueue[Help[Any]]:

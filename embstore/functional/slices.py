@@ -218,12 +218,7 @@ class _Summing:
         helped_bytes = len(self.ids) * row_bytes // HELPED_BYTES
         thread_count = min(workers.processor_count(), helped_bytes, len(slices))
         work = partial(self._work, slices)
-        helpers = [workers.submit(work) for _ in range(1, thread_count)]
-        try:
-            work()
-        finally:
-            slices.clear()  # There are some only if this thread has failed.
-            workers.finish(helpers)
+        workers.together([work] * max(thread_count, 1), slices.clear)
 
     def _work(self, slices: deque[Rectangle]) -> None:
         """Sum slices until none is left."""

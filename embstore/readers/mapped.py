@@ -172,16 +172,11 @@ class MappedReader:
         done: list[tuple[int, int, int]] = []
         while left:
             shares = self._shares(left)
-            work = partial(self._gather, physical, out)
-            helpers = [
-                workers.submit(partial(work, shares[own:] + shares[:own]))
-                for own in range(1, len(shares))
+            works = [
+                partial(self._gather, physical, out, shares[own:] + shares[:own])
+                for own in range(len(shares))
             ]
-            try:
-                own_part = work(shares)
-            finally:
-                others = workers.finish(helpers)
-            done += [own_part, *others]
+            done += workers.together(works, partial(_clear, shares))
             # What threads left when they met cold rows is cut and shared out anew.
             left = [piece for share in shares for piece in share]
         blocks, cold, warm = map(sum, zip(*done, strict=True))
@@ -249,6 +244,11 @@ class MappedReader:
         self._rows.take(physical, 0, out, "clip")
         if self._limit is not None:
             self._limit.after(len(physical))
+
+
+def _clear(shares: list[deque[tuple[int, int]]]) -> None:
+    for share in shares:
+        share.clear()
 
 
 def _taken(shares: list[deque[tuple[int, int]]]) -> Iterator[tuple[int, int]]:

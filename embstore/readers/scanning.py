@@ -83,12 +83,7 @@ class MappedScan:
         length = min(RUN_BLOCKS, -(-len(todo) // thread_count))
         runs = deque(todo[first : first + length] for first in range(0, len(todo), length))
         work = partial(self._show_runs, runs, visit)
-        helpers = [workers.submit(work) for _ in range(thread_count - 1)]
-        try:
-            work()
-        finally:
-            runs.clear()  # An error in one thread ends the others.
-            workers.finish(helpers)
+        workers.together([work] * thread_count, runs.clear)
 
     def _show_runs(self, runs: deque[list[Piece]], visit: Visit) -> None:
         cold = True  # It is not known; announcing a block that is in RAM costs little.

@@ -1,0 +1,106 @@
+"""Errors and interrupts in the midst of work that threads share; helpers that have no time."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import embstore
+from embstore import workers
+from embstore.readers.mapped import MappedReader
+
+ROWS = np.arange(20_000 * 64, dtype=np.float32).reshape(20_000, 64)
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store that two threads look up, however many processors there are."""
+    monkeypatch.setattr(workers, "processor_count", lambda: 2)
+    path = tmp_path / "s.embstore"
+    embstore.build(ROWS, path).close()
+    return path
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers")
+def test_nobody_writes_into_out_after_an_interrupt(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Ctrl-C while the calling thread waits for a helper."""
+    begun = threading.Event()
+    gather_slice = MappedReader._gather_slice
+
+    def gather(self: Any, physical: Any, out: Any, *, cold: bool) -> None:
+        if threading.current_thread() is threading.main_thread():
+            assert begun.wait(10)
+        elif not begun.is_set():
+            begun.set()
+            time.sleep(0.3)
+        gather_slice(self, physical, out, cold=cold)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    ids = np.arange(len(ROWS))
+    out = np.empty_like(ROWS)
+    with embstore.open(path) as store:
+        store.lookup(ids, out=out)
+        monkeypatch.setattr(MappedReader, "_gather_slice", gather)
+        before = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.15)
+            with pytest.raises(KeyboardInterrupt):
+                store.lookup(ids, out=out)
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        out[:] = -1
+        time.sleep(0.4)
+        assert (out == -1).all()
+
+
+def test_an_error_of_one_thread_ends_the_others(path: Path, monkeypatch: pytest.MonkeyPatch):
+    begun = threading.Event()
+    slices = []
+
+    def gather(_: Any, physical: Any, __: Any, *, cold: bool) -> None:
+        slices.append(physical)
+        if threading.current_thread() is threading.main_thread():
+            begun.wait(10)
+            time.sleep(0.01)
+        else:
+            begun.set()
+            raise MemoryError("a helper's")
+
+    ids = np.arange(len(ROWS)).repeat(4)
+    with embstore.open(path) as store:
+        store.lookup(ids)
+        monkeypatch.setattr(MappedReader, "_gather_slice", gather)
+        with pytest.raises(MemoryError, match="a helper's"):
+            store.lookup(ids)
+    assert len(slices) < 6
+
+
+def test_helpers_that_have_no_time_keep_no_results_alive(path: Path):
+    free = threading.Event()
+    for _ in range(workers.THREAD_COUNT):
+        workers.submit(lambda: free.wait(20))
+    try:
+        with embstore.open(path) as store:
+            store.lookup(np.arange(len(ROWS)))
+            before = resident_bytes()
+            for _ in range(40):
+                store.lookup(np.random.default_rng(0).permutation(len(ROWS)))
+            assert resident_bytes() - before < 10 * ROWS.nbytes
+    finally:
+        free.set()
+
+
+def resident_bytes() -> int:
+    status = Path("/proc/self/status")
+    if not status.exists():
+        pytest.skip("this system does not say how much memory a process has")
+    line = next(line for line in status.read_text().splitlines() if line.startswith("RssAnon"))
+    return int(line.split()[1]) << 10
