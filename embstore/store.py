@@ -381,6 +381,7 @@ class EmbeddingStore:
         """Let go of the files. Rows that were looked up stay; a further lookup is an error."""
         self._reader = None
         self._queries = None
+        self._results = ResultPool()  # Without the memory that the old one kept.
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,18 @@ def test_memory_that_a_view_needs_is_left_alone(keep: Callable[[NDArray[Any]], o
     assert first not in map(address, others)
     del kept, others
     gc.collect()
+
+
+def test_a_closed_store_keeps_no_memory(words_store: Path):
+    store = embstore.open(words_store)
+    rows = store.lookup(np.zeros(POOLED_BYTES // 8, np.int64))
+    owner: Any = rows.base
+    assert owner is not None
+    memory = weakref.ref(owner.base.obj)
+    del rows, owner
+    assert memory() is not None
+    store.close()
+    assert memory() is None
 
 
 def test_two_results_at_a_time_have_memory_of_their_own():
