@@ -14,6 +14,7 @@ import pytest
 import embstore
 from embstore.readers.residence import (
     HUGE_PAGE_BYTES,
+    ResidentLimit,
     drop_cache,
     huge_mapped_bytes,
     parse_bytes,
@@ -117,7 +118,50 @@ def test_resident_limit_is_kept(big_store: Path) -> None:
         assert 0 < highest <= limit
 
 
+def test_resident_limit_is_kept_in_the_midst_of_a_lookup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of short rows, a thread gathers thousands before it looks up; each may map 64 KiB."""
+    rows = np.random.default_rng(0).integers(0, 255, (1 << 20, 128), np.uint8)
+    path = tmp_path / "short.embstore"
+    embstore.build(rows, path).close()
+    before = resident_file_bytes()
+    highest = 0
+    whole = ResidentLimit.after
+
+    def after(self: ResidentLimit, row_count: int) -> None:
+        nonlocal highest
+        highest = max(highest, resident_file_bytes() - before)
+        whole(self, row_count)
+
+    monkeypatch.setattr(ResidentLimit, "after", after)
+    ids = np.random.default_rng(1).integers(0, len(rows), 20_000)
+    with embstore.open(path, resident_limit="64MiB") as store:
+        np.testing.assert_array_equal(store.lookup(ids), rows[ids])
+    assert 0 < highest <= 64 << 20
+
+
+def test_resident_limit_is_kept_when_another_store_is_closed(big_store: Path) -> None:
+    before = resident_file_bytes()
+    other = embstore.open(big_store, preload=True)
+    with embstore.open(big_store, resident_limit="64MiB") as store:
+        other.close()
+        highest = 0
+        for start in range(0, ROWS, 500):
+            store.lookup(np.arange(start, start + 500))
+            highest = max(highest, resident_file_bytes() - before)
+    assert 0 < highest <= 64 << 20
+
+
+def test_resident_limit_holds_after_a_preload(big_store: Path) -> None:
+    before = resident_file_bytes()
+    with embstore.open(big_store, resident_limit="64MiB", preload=True):
+        assert resident_file_bytes() - before <= 64 << 20
+
+
 def test_resident_limit_too_low(big_store: Path) -> None:
+    with pytest.raises(ValueError, match="at least 64 MiB"):
+        embstore.open(big_store, resident_limit=0)
     with pytest.raises(ValueError, match="at least 64 MiB"):
         embstore.open(big_store, resident_limit=HUGE_PAGE_BYTES)
     with pytest.raises(ValueError, match="2GiB"):

@@ -109,7 +109,9 @@ class MappedReader:
         long_rows = manifest.row_bytes > 2 * CACHE_LINE_BYTES
         self._row_items = manifest.row_bytes // manifest.dtype.itemsize if long_rows else 0
         self._cold = False
-        self._limit = ResidentLimit(self._space, resident_limit) if resident_limit else None
+        self._limit: ResidentLimit | None = None
+        if resident_limit is not None:
+            self._limit = ResidentLimit(self._space, resident_limit)
 
     def read(self, ids: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Fill ``out`` with rows; see `embstore.readers.Reader`."""
@@ -154,6 +156,8 @@ class MappedReader:
     def preload(self, progress: OnProgress | None) -> None:
         """Read everything into RAM and map it; see `embstore.readers.residence`."""
         preload(self._space, progress)
+        if self._limit is not None:
+            self._limit.after(1)  # What is over the limit stays in the page cache only.
 
     def _announce_all(self, physical: NDArray[np.int64]) -> None:
         for start in range(0, len(physical), MAX_SLICE_ROWS):
@@ -237,13 +241,21 @@ class MappedReader:
         """Gather rows, shape (n,), that are announced first if they are expected to be cold."""
         if cold:
             self._announce(physical)
-        elif self._row_items and len(physical) >= TOUCHED_ROWS:
+        if self._limit is None:
+            self._take(physical, out, touch=not cold)
+            return
+        step = self._limit.step_rows
+        for start in range(0, len(physical), step):
+            some = physical[start : start + step]
+            self._take(some, out[start : start + step], touch=not cold)
+            self._limit.after(len(some))
+
+    def _take(self, physical: NDArray[np.int64], out: NDArray[Any], *, touch: bool) -> None:
+        if touch and self._row_items and len(physical) >= TOUCHED_ROWS:
             # Touching all rows' begins first has the processor wait for many of them at a
             # time; `take` then finds their TLB entries and first cache lines: 15-20 % faster.
             self._items.take(physical * self._row_items)
         self._rows.take(physical, 0, out, "clip")
-        if self._limit is not None:
-            self._limit.after(len(physical))
 
 
 def _clear(shares: list[deque[tuple[int, int]]]) -> None:

@@ -124,6 +124,11 @@ class ResidentLimit:
     limit_bytes : int
         The limit; at least 64 MiB, some faults' worth.
 
+    Attributes
+    ----------
+    step_rows : int
+        How many rows to touch before `after` is called, at the most.
+
     Raises
     ------
     ValueError
@@ -137,6 +142,8 @@ class ResidentLimit:
         self._limit_bytes = limit_bytes
         self._others_bytes = resident_file_bytes()
         self._rows_left = 0
+        # So few rows at a time that several threads' do not matter, though each maps a huge page.
+        self.step_rows = limit_bytes // (8 * HUGE_PAGE_BYTES)
 
     def after(self, row_count: int) -> None:
         """Look at the resident size, if ``row_count`` more rows could have brought it near."""
@@ -144,7 +151,10 @@ class ResidentLimit:
             self._rows_left -= row_count
             if self._rows_left > 0:
                 return
-            resident = resident_file_bytes() - self._others_bytes
+            mapped = resident_file_bytes()
+            # Others may have become fewer, as when a store is closed, but not less than nothing.
+            self._others_bytes = min(self._others_bytes, mapped)
+            resident = mapped - self._others_bytes
             if resident > self._limit_bytes // 2:
                 self._space.advise(0, len(self._space.data), syscalls.MADV_DONTNEED)
                 # What is left is others', mapped files that are not this store's.
