@@ -156,7 +156,7 @@ class StoreWriter:
         # `mod` deals out rows without knowing how many will come.
         known = layout.MAX_ROWS if rows is None else rows
         self._partitioning = Partitioning(known, partitions, strategy)
-        self._chunk_rows = chunk_rows or 1
+        self._chunk_rows = 1 if chunk_rows is None else chunk_rows
         self._manifest(0)  # Checks the parameters before anything is made.
         self._memory = plan_memory(memory_limit, partitions)
         self._vocabulary: VocabularyBuilder | None = None

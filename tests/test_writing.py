@@ -170,6 +170,15 @@ def test_rows_one_by_one_with_another_number_of_words(tmp_path, count):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("chunk_rows", [0, -1, 3])
+def test_chunk_rows_that_are_no_power_of_two(tmp_path, chunk_rows):
+    with pytest.raises(ValueError, match="chunk_rows must be a power of two"):
+        embstore.StoreWriter(
+            tmp_path / "t.embstore", row_shape=(2,), dtype="float32", chunk_rows=chunk_rows
+        )
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("partitions", [10**9, layout.MAX_PARTITIONS + 1])
 def test_too_many_partitions_are_refused(tmp_path, partitions):
     with pytest.raises(ValueError, match="partition count must be 1 to 65536"):
