@@ -190,6 +190,26 @@ def test_similarities_of_some(both):
         ours.n_similarity([], [a])
 
 
+@pytest.mark.parametrize("as_words", [False, True])
+def test_an_array_of_keys(both, as_words):
+    ours, theirs = both
+    keys = np.array(ours.index_to_key[:2] if as_words else [1, 0])
+    np.testing.assert_array_equal(ours[keys], theirs[keys])
+    np.testing.assert_allclose(ours.distances(0, keys), theirs.distances(0, [*keys]), atol=1e-6)
+
+
+def test_what_is_no_key(both):
+    ours, theirs = both
+    for vectors in both:
+        with pytest.raises(TypeError):
+            vectors[None]
+        with pytest.raises(TypeError):
+            vectors.most_similar(b"\x05\x02")
+    with pytest.raises(TypeError, match="not bytes"):
+        ours[b"\x05\x02"]  # To gensim, these are the keys 5 and 2.
+    assert theirs[b"\x05\x02"].shape == (2, theirs.vector_size)
+
+
 def test_means(both):
     ours, theirs = both
     words = [*some_words(theirs, 3, seed=3), 4]

@@ -109,7 +109,11 @@ class KeyedVectors:
     def __getitem__(self, key_or_keys: Key | Sequence[Key]) -> NDArray[Any]:
         if isinstance(key_or_keys, str | Integral):
             return self.get_vector(key_or_keys)
-        return self.store.lookup(self._keys.ids(as_list(key_or_keys)))
+        if key_or_keys is None or isinstance(key_or_keys, bytes):
+            raise TypeError(f"a key is a word or an int, not {type(key_or_keys).__name__}")
+        # Not as_list: an array is one of keys here, and not a vector.
+        keys = list(key_or_keys)  # type: ignore[arg-type]  # An int is an Integral.
+        return self.store.lookup(self._keys.ids(keys))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.store,)

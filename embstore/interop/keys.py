@@ -131,6 +131,8 @@ def as_list(keys: Keys) -> list[Any]:
     """
     if keys is None:
         return []
+    if isinstance(keys, bytes):  # A sequence of ints, which would be ids.
+        raise TypeError("a word is a str, not bytes; .decode() makes one")
     if isinstance(keys, str | Integral) or (isinstance(keys, np.ndarray) and keys.ndim == 1):
         return [keys]
     return list(keys)  # type: ignore[arg-type]  # An int is an Integral.
