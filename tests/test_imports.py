@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -22,7 +23,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         env=os.environ | {"PYTHONPATH": str(Path(embstore.__file__).parents[1])},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=True,
     )
 
@@ -58,16 +59,21 @@ def test_looking_up_loads_nothing_heavy(words_store):
 
 
 @pytest.mark.parametrize("with_words", [False, True])
-def test_opening_64_partitions_takes_less_than_20_ms(tmp_path, with_words):
+def test_opening_64_partitions_takes_little_more_than_reading_their_json(tmp_path, with_words):
+    """Through zarr it would take three to ten times as long."""
     path = tmp_path / "t.embstore"
     words = [f"w{i}" for i in range(10_000)] if with_words else None
     with embstore.StoreWriter(path, row_shape=(8,), dtype="float32", partitions=64) as writer:
         writer.write(np.zeros((10_000, 8), np.float32), words)
-    seconds = []
+    opening, reading = [], []
     for _ in range(20):
-        begin = time.perf_counter()
+        begin = time.process_time()  # Whatever else the machine does.
         store = embstore.open(path)
-        seconds.append(time.perf_counter() - begin)
+        opening.append(time.process_time() - begin)
         assert store.partition_count == 64
         store.close()
-    assert min(seconds) < 0.020
+        begin = time.process_time()
+        for file in path.rglob("zarr.json"):
+            json.loads(file.read_bytes())
+        reading.append(time.process_time() - begin)
+    assert min(opening) < 3 * min(reading)
