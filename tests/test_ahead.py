@@ -24,7 +24,7 @@ def test_items_come_in_order_and_one_ahead():
     taken = []
     for number in ahead(produce()):
         if number + 1 < len(made):
-            assert made[number + 1].wait(10)
+            assert made[number + 1].wait(60)
         taken.append(number)
     assert taken == [0, 1, 2, 3]
 
@@ -49,9 +49,9 @@ def test_who_stops_early_closes_the_generator():
         finally:
             closed.append(True)
 
-    threads = threading.active_count()
     for number in ahead(produce()):
         if number == 3:
             break
     assert closed == [True]
-    assert threading.active_count() == threads
+    # Threads of other tests may end meanwhile; of this one, none may be left.
+    assert not [t for t in threading.enumerate() if t.name.startswith("embstore-read")]

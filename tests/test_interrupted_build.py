@@ -97,11 +97,21 @@ def test_the_progress_callback_raises(table, tmp_path, error, when):
 
 
 SLOW_DISK = """
+    import signal, threading
     from embstore.writing import files
     quick = files.write_at
+    interrupted = threading.Event()
+
+    def interrupt(number, frame):
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    # A test run that was started in the background has its children ignore Ctrl-C.
+    signal.signal(signal.SIGINT, interrupt)
 
     def slow(descriptor, data, offset, path):
         print("writing", flush=True)
+        interrupted.wait(300)
         time.sleep(0.2)
         quick(descriptor, data, offset, path)
 
@@ -118,9 +128,6 @@ def test_ctrl_c_while_a_chunk_is_written(table, tmp_path, old):
     program = (
         SLOW_DISK
         + """
-    import signal
-    # A test run that was started in the background has its children ignore Ctrl-C.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         embstore.build(*sys.argv[1:3], memory_limit=1 << 20, overwrite=True)
     except KeyboardInterrupt:
@@ -142,7 +149,7 @@ def test_a_build_that_is_killed_and_its_successor(table, tmp_path):
     program = """
         def progress(at):
             print("half", flush=True)
-            time.sleep(100)
+            time.sleep(1000)
 
         embstore.build(*sys.argv[1:3], memory_limit=1 << 20, progress=progress)
     """
@@ -151,7 +158,7 @@ def test_a_build_that_is_killed_and_its_successor(table, tmp_path):
     try:
         assert first_line(process) == "half\n"
         hidden = tmp_path / ".table.embstore.building"
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 300
         while not list(hidden.glob("partitions/0/c/*/0")):  # Written in the background.
             assert time.monotonic() < deadline
             time.sleep(0.01)
