@@ -206,6 +206,7 @@ def test_memory_is_bounded(tmp_path):
     """The table is twice the growth that is allowed, its text five times."""
     program = """
         from embstore.sources.blocks import TextFile
+        from tools.peak import peak_bytes
 
         # As many blocks as there are processors are held at once; small ones here.
         TextFile.blocks.__defaults__ = (256 << 10,)
@@ -216,15 +217,14 @@ def test_memory_is_bounded(tmp_path):
                 for i in range(rows):
                     file.write(f"w{i} {line}\\n")
 
-        def peak_bytes(path):
+        def peak_after(path):
             embstore.build(path, path + ".embstore", partitions=4, memory_limit=4 << 20).close()
-            scale = 1 if sys.platform == "darwin" else 1024
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+            return peak_bytes()
 
         write("small", 8_000)
         write("large", 60_000)
-        small = peak_bytes("small")
-        print(peak_bytes("large") - small)
+        small = peak_after("small")
+        print(peak_after("large") - small)
     """
     out, err = python(program, cwd=tmp_path).communicate()
     table_bytes = 60_000 * 128 * 4
@@ -236,6 +236,7 @@ def test_memory_is_bounded_while_rows_and_words_are_written(tmp_path):
     program = """
         import numpy as np
         from embstore.vocabulary.words import pack_encoded
+        from tools.peak import peak_bytes
 
         LIMIT = 32 << 20
 
@@ -246,10 +247,6 @@ def test_memory_is_bounded_while_rows_and_words_are_written(tmp_path):
                 for begin in range(0, count, 500):
                     words = [b"word %09d" % i for i in range(begin, begin + 500)]
                     writer.write(rows, pack_encoded(words))
-
-        def peak_bytes():
-            scale = 1 if sys.platform == "darwin" else 1024
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
         write("small", 500, 4)  # Brings the libraries in.
         begin = peak_bytes()

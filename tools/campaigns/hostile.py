@@ -17,7 +17,6 @@ import json
 import math
 import multiprocessing
 import random
-import resource
 import shutil
 import time
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ import embstore
 from embstore.errors import EmbstoreError
 from embstore.sources.text import TextSource
 from tools.campaigns import stores
+from tools.peak import peak_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +87,7 @@ def _work(kind: str, folder: Path, seed: int, size: Size, queue: Any) -> None:
     """Try cases of a kind until these or the time are up; put their number into the queue."""
     random_numbers = random.Random(seed)
     case = KINDS[kind](folder)
-    memory = _peak_bytes()
+    memory = peak_bytes()
     end = time.monotonic() + size.seconds
     count = 0
     while count < size.cases and time.monotonic() < end:
@@ -97,13 +97,9 @@ def _work(kind: str, folder: Path, seed: int, size: Size, queue: Any) -> None:
         took = time.process_time() - begin
         if took > CASE_SECONDS:
             raise AssertionError(f"case {count} of seed {seed} took {took:.1f} s")
-        if _peak_bytes() - memory > MEMORY_BYTES:
+        if peak_bytes() - memory > MEMORY_BYTES:
             raise AssertionError(f"case {count} of seed {seed} took too much memory")
     queue.put(count)
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 def exercise(store: Path, reader: str = "mapped") -> None:

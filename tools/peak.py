@@ -1,0 +1,24 @@
+"""How much memory has this process had at the most? For tests and campaigns that bound it.
+
+``ru_maxrss`` does not tell: on Linux, a program begins with what the process had that started it,
+so a large parent hides what its child takes.
+"""
+
+from __future__ import annotations
+
+import re
+import resource
+import sys
+from pathlib import Path
+
+
+def peak_bytes() -> int:
+    """Return the highest resident size of this process since its program began."""
+    try:
+        found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.M)
+    except FileNotFoundError:
+        found = None
+    if found is not None:
+        return int(found[1]) << 10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak << 10
