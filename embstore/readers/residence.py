@@ -145,6 +145,11 @@ class ResidentLimit:
         # So few rows at a time that several threads' do not matter, though each maps a huge page.
         self.step_rows = limit_bytes // (8 * HUGE_PAGE_BYTES)
 
+    def blocks_at_once(self, block_bytes: int) -> int:
+        """Return how many threads may touch a block each between two calls of `after`."""
+        # Three quarters are reached before it looks again; a block begins and ends in huge pages.
+        return max(self._limit_bytes // (4 * (block_bytes + 2 * HUGE_PAGE_BYTES)), 1)
+
     def after(self, row_count: int) -> None:
         """Look at the resident size, if ``row_count`` more rows could have brought it near."""
         with _lock:

@@ -80,6 +80,8 @@ class MappedScan:
         most_rows = max(BLOCK_BYTES // self._rows[:1].nbytes, 1)
         todo = list(pieces(self._numbering, start, stop, most_rows))
         thread_count = min(workers.processor_count(), len(todo))
+        if self._limit is not None:
+            thread_count = min(thread_count, self._limit.blocks_at_once(BLOCK_BYTES))
         length = min(RUN_BLOCKS, -(-len(todo) // thread_count))
         runs = deque(todo[first : first + length] for first in range(0, len(todo), length))
         work = partial(self._show_runs, runs, visit)
