@@ -109,7 +109,7 @@ def look_up_cold(store: Path, small: Path, ids, folder: Path):
         input=json.dumps(ids),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr

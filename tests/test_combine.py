@@ -157,7 +157,7 @@ class Shared(Table):
         super().read(ids, out)
         if len({name for _, name in self.calls}) == 2:
             self.shared.set()
-        assert self.shared.wait(60), "no helper came"
+        assert self.shared.wait(300), "no helper came"
 
 
 def test_large_calls_are_shared_by_threads(monkeypatch):

@@ -42,7 +42,7 @@ for thread in threads:
 for _ in range(25):
     child = os.fork()
     if child == 0:
-        signal.alarm(20)  # A child that waits for a lock which nobody has dies of it.
+        signal.alarm(300)  # A child that waits for a lock which nobody has dies of it.
         store[3]
         store.prefetch(ids)
         same = np.array_equal(store.lookup(ids), expected[ids]) and store.ids("like") == 1
@@ -68,7 +68,7 @@ store = embstore.open(sys.argv[1], resident_limit="64MiB")
 with stats._lock, residence._lock:  # As another thread may hold them.
     child = os.fork()
     if child == 0:
-        signal.alarm(20)
+        signal.alarm(300)
         store.lookup([1, 2])
         store.stats()
         os._exit(0)
@@ -83,7 +83,7 @@ def run(tmp_path: Path, program: str, argument: Path) -> str:
         env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=1500,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -49,7 +49,7 @@ def run(program: str, *arguments: object) -> str:
         env=os.environ | {"PYTHONPATH": str(root)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -64,7 +64,7 @@ def test_sixteen_threads(path, reader):
 
     def look_up(seed):
         random = np.random.default_rng(seed)
-        barrier.wait(timeout=30)
+        barrier.wait(timeout=300)
         for size in random.integers(0, 3000, count):
             ids = random.integers(0, 500, size)
             assert np.array_equal(store.lookup(ids), table[ids])
@@ -84,7 +84,7 @@ def test_closing_under_a_lookup_is_an_error_and_not_a_crash(path, reader):
     running = threading.Barrier(5)
 
     def look_up():
-        running.wait(timeout=30)
+        running.wait(timeout=300)
         while True:
             try:
                 rows = store.lookup(ids)
@@ -96,9 +96,9 @@ def test_closing_under_a_lookup_is_an_error_and_not_a_crash(path, reader):
 
     with ThreadPoolExecutor(4) as pool:
         futures = [pool.submit(look_up) for _ in range(4)]
-        running.wait(timeout=30)
+        running.wait(timeout=300)
         store.close()
-        assert all(future.result(timeout=60) for future in futures)
+        assert all(future.result(timeout=300) for future in futures)
 
 
 FORK = """

@@ -587,7 +587,7 @@ if __name__ == "__main__":
         store = embstore.open(sys.argv[1], reader=reader)
         table = torch.tensor(store[:])  # Also starts the threads that a large lookup has.
         targets = torch.arange(len(store))
-        options = {"num_workers": 2, "multiprocessing_context": method, "timeout": 100}
+        options = {"num_workers": 2, "multiprocessing_context": method, "timeout": 600}
         batches = list(DataLoader(StoreDataset(store, targets=targets), 64, **options))
         assert torch.equal(torch.cat([rows for rows, _ in batches]), table), (reader, method)
         assert torch.equal(torch.cat([numbers for _, numbers in batches]), targets)
@@ -601,16 +601,18 @@ if __name__ == "__main__":
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_workers_of_a_data_loader(store, tmp_path):
     (tmp_path / "program.py").write_text(WORKERS)
-    # From 3.12 on, Python warns of any fork in a process with threads, torch's own among them.
+    # From 3.12 on, Python warns of any fork in a process with threads, torch's own among them; and
+    # torch of more workers than there are processors.
     done = subprocess.run(
         [
             *(sys.executable, "-W", "error", "-W", "ignore:This process"),
+            *("-W", "ignore:This DataLoader will create"),
             *(tmp_path / "program.py", store.path),
         ],
         env=os.environ | {"PYTHONPATH": str(Path(embstore.__file__).parents[1])},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=900,
         check=False,
     )
     assert done.stdout == "same\n", done.stderr

@@ -65,13 +65,13 @@ def run(folder: Path, seed: int, size: Size) -> str:
     readers = _start_readers(path, seed, size, results)
     try:
         for reader in readers:
-            reader.join(size.seconds + 90)
+            reader.join(size.seconds + 300)
     finally:
         stop.set()
         hanging = [reader for reader in readers if reader.is_alive()]
         for reader in hanging:
             reader.kill()
-        replacer.join(60)
+        replacer.join(300)
     if hanging:
         raise AssertionError(f"{len(hanging)} processes hang")
     lookups, rows, opens, tables = _sum(results, [*readers, replacer])

@@ -86,7 +86,7 @@ def _held() -> tuple[int, int, int]:
 
 def _check_held(before: tuple[int, int, int]) -> None:
     """Raise if more is held than before, also after prefetches under way had time to end."""
-    for _ in range(100):
+    for _ in range(2000):
         if all(now <= then for now, then in zip(_held(), before, strict=True)):
             return
         time.sleep(0.05)
@@ -178,7 +178,7 @@ def _in_a_process(function: object, path: Path, number: int) -> str:
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
         check=False,
     )
     if done.returncode != 0:
