@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -57,10 +58,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if (
         sys.platform != "linux"
         or os.geteuid() != 0
+        or shutil.which("mount") is None
         or subprocess.run(mount, check=False).returncode
     ):
         pytest.skip("needs the right to mount a file system")
     yield path
+    gc.collect()  # What a traceback refers to may have files open, and make it busy.
     subprocess.run(["umount", str(path)], check=True)
 
 

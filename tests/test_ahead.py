@@ -24,7 +24,7 @@ def test_items_come_in_order_and_one_ahead():
     taken = []
     for number in ahead(produce()):
         if number + 1 < len(made):
-            assert made[number + 1].wait(60)
+            assert made[number + 1].wait(300)
         taken.append(number)
     assert taken == [0, 1, 2, 3]
 

@@ -16,7 +16,7 @@ from tools.campaigns import resources
 def test_the_campaign_at_a_small_size(tmp_path):
     done = resources.run(tmp_path, 0, resources.SMALL)
     assert "200 cycles without a leak" in done
-    assert "a clear error" in done
+    assert "a clear error" in done or "no end of mappings" in done
 
 
 @pytest.mark.parametrize("size_bytes", [1 << 60, 1 << 70])
