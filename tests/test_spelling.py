@@ -132,7 +132,7 @@ def test_nobody_pays_for_what_nobody_reads(store, monkeypatch):
 
 def test_it_is_bounded():
     vocabulary = vocabulary_of([f"{chr(0x4E00 + i)}{i}" for i in range(3000)])
-    begin = time.perf_counter()
+    begin = time.process_time()
     for _ in range(10):
         near_word("Abcdefghijklmnopqrstuvwxyz", vocabulary)
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5

@@ -164,7 +164,7 @@ def _threads(files: Sequence[Path], depth: int, seconds: float) -> float:
         # A direct read wants an aligned buffer; anonymous memory begins on a page.
         with mmap.mmap(-1, READ_BYTES) as buffer:
             done = 0
-            while time.perf_counter() < end:
+            while not done or time.perf_counter() < end:
                 number = int(pick() * len(descriptors))
                 offset = int(pick() * places[number]) * READ_BYTES
                 os.preadv(descriptors[number], [buffer], offset)
