@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 
 import embstore
+from embstore.mapping import PAGE_BYTES
+from embstore.readers.mapped import MappedReader
 from embstore.readers.residence import (
     HUGE_PAGE_BYTES,
     ResidentLimit,
@@ -48,6 +51,30 @@ def chill(path: Path) -> None:
         drop_cache(file)
 
 
+def cached_share(store: embstore.EmbeddingStore, ids: np.ndarray) -> float:
+    """Return how many of the pages that rows begin in are in the page cache, 0 to 1."""
+    reader = store._reader
+    assert isinstance(reader, MappedReader)
+    space, found = reader._space, ctypes.c_ubyte()
+    libc = ctypes.CDLL(None)
+    libc.mincore.argtypes = [ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p]
+    cached = 0
+    for row in reader.numbering.number(ids).tolist():
+        page = space.address + row * ROW_BYTES // PAGE_BYTES * PAGE_BYTES
+        assert libc.mincore(page, PAGE_BYTES, ctypes.byref(found)) == 0
+        cached += found.value & 1
+    return cached / len(ids)
+
+
+def free_huge_pages_bytes() -> int:
+    """Return how much memory is free in pieces of 2 MiB or more."""
+    free = 0
+    for line in Path("/proc/buddyinfo").read_text().splitlines():
+        counts = map(int, line.split()[4:])
+        free += sum(PAGE_BYTES * n << order for order, n in enumerate(counts) if order >= 9)
+    return free
+
+
 def device_reads_are_counted(path: Path) -> bool:
     """Say whether reading a cold row moves the kernel's counter (it does not on tmpfs)."""
     for _ in range(10):  # Reads of an earlier test may still be under way.
@@ -76,12 +103,16 @@ def test_preload_maps_huge_pages(big_store: Path) -> None:
     store = embstore.open({str(big_store)!r}, preload=True)
     print(sum(huge_mapped_bytes(store._reader._space).values()))
     """
+    size = ROWS * ROW_BYTES
+    scarce = Path("/proc/buddyinfo").exists() and free_huge_pages_bytes() < 4 * size
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True
     )
     if int(done.stdout) == 0:
         pytest.skip("this kernel and file system do not map files by huge pages")
-    assert int(done.stdout) > 0.9 * ROWS * ROW_BYTES
+    if int(done.stdout) <= 0.9 * size and scarce:
+        pytest.skip("the free memory of this machine is in small pieces")
+    assert int(done.stdout) > 0.9 * size
 
 
 def test_nothing_stays_advised_to_huge_pages(big_store: Path) -> None:
@@ -99,6 +130,8 @@ def test_nothing_stays_advised_to_huge_pages(big_store: Path) -> None:
 
 def test_without_a_limit_the_mapping_grows(big_store: Path) -> None:
     """What the next test limits does happen without the limit."""
+    for file in big_store.rglob("c/*/*"):
+        file.read_bytes()  # From a slow disk, it takes so long that the first pages may go again.
     with embstore.open(big_store) as store:
         before = resident_file_bytes()
         store.lookup(np.arange(ROWS))
@@ -175,7 +208,10 @@ def test_prefetched_rows_are_not_read_again(big_store: Path) -> None:
     ids = np.random.default_rng(2).integers(0, ROWS, 2000)
     with embstore.open(big_store) as store:
         store.prefetch(ids)
-        time.sleep(2)
+        for _ in range(3000):
+            if cached_share(store, ids) > 0.95:
+                break
+            time.sleep(0.02)
         np.testing.assert_array_equal(store.lookup(ids), expected_rows(ids))
         # Some kernels soon take pages back that nobody has mapped yet (DAMON's reclaim).
         stats = store.stats()
@@ -226,7 +262,8 @@ def test_stats_count_what_the_device_read(big_store: Path) -> None:
         cold = store.stats()
         assert cold.bytes_read >= len(ids) * ROW_BYTES
         store.lookup(ids)
-        assert store.stats().bytes_read == cold.bytes_read
+        # The kernel may have taken some pages back.
+        assert store.stats().bytes_read - cold.bytes_read < cold.bytes_read / 10
         assert store.stats().warm_slices > cold.warm_slices
 
 
