@@ -24,6 +24,14 @@ settings.register_profile("search", _PATIENT)
 settings.register_profile("same", _PATIENT, derandomize=True, database=None)
 settings.load_profile("same")
 
+# The terminal of whoever runs the tests must not change what the command line prints; some of these
+# are read when typer is imported.
+for _name in (
+    *("COLUMNS", "LINES", "TERMINAL_WIDTH", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
+    *("FORCE_COLOR", "NO_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TYPER_USE_RICH"),
+):
+    os.environ.pop(_name, None)
+
 WORDS = Path(__file__).parent / "data" / "words.txt"
 TORCH = Path(embstore.__file__).parent / "interop" / "torch"
 
