@@ -276,8 +276,9 @@ def test_the_background_ends_with_the_first_error():
 
     background.write(lambda: done.append(1), 50)
     background.write(fail, 10)
-    with pytest.raises(OSError, match="broken"):  # Waits for room, or finds the error at once.
-        background.write(lambda: done.append(2), 90)
+    # Beside the failing one it has no room, so it waits, or finds the error at once.
+    with pytest.raises(OSError, match="broken"):
+        background.write(lambda: done.append(2), 91)
     with pytest.raises(OSError, match="broken"):
         background.finish()
     background.close()
