@@ -21,6 +21,7 @@ from __future__ import annotations
 import resource
 import time
 from collections import deque
+from contextlib import nullcontext
 from functools import partial
 from resource import getrusage
 from typing import TYPE_CHECKING, Any
@@ -135,10 +136,14 @@ class MappedReader:
         """Return the row of one id, a copy."""
         begin = time.perf_counter()
         before = getrusage(_WHO).ru_inblock
-        row: NDArray[Any] = self._rows[self.numbering.number_one(number)].copy()
+        place = self.numbering.number_one(number)
+        row: NDArray[Any]
+        if self._limit is None:
+            row = self._rows[place].copy()
+        else:
+            with self._limit.touching(1):
+                row = self._rows[place].copy()
         blocks = getrusage(_WHO).ru_inblock - before
-        if self._limit is not None:
-            self._limit.after(1)
         cold = blocks > 0
         self.stats.add(1, blocks * BLOCK_BYTES, cold, not cold, time.perf_counter() - begin)
         return row
@@ -155,9 +160,9 @@ class MappedReader:
 
     def preload(self, progress: OnProgress | None) -> None:
         """Read everything into RAM and map it; see `embstore.readers.residence`."""
-        preload(self._space, progress)
-        if self._limit is not None:
-            self._limit.after(1)  # What is over the limit stays in the page cache only.
+        # What is over the limit stays in the page cache only.
+        with nullcontext() if self._limit is None else self._limit.touching(1):
+            preload(self._space, progress)
 
     def _announce_all(self, physical: NDArray[np.int64]) -> None:
         for start in range(0, len(physical), MAX_SLICE_ROWS):
@@ -247,8 +252,8 @@ class MappedReader:
         step = self._limit.step_rows
         for start in range(0, len(physical), step):
             some = physical[start : start + step]
-            self._take(some, out[start : start + step], touch=not cold)
-            self._limit.after(len(some))
+            with self._limit.touching(len(some)):
+                self._take(some, out[start : start + step], touch=not cold)
 
     def _take(self, physical: NDArray[np.int64], out: NDArray[Any], *, touch: bool) -> None:
         if touch and self._row_items and len(physical) >= TOUCHED_ROWS:

@@ -22,12 +22,17 @@ import errno
 import os
 import re
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from embstore import syscalls
 from embstore.mapping import PAGE_BYTES, AddressSpace, MappedFile
 from embstore.progress import OnProgress, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HUGE_PAGE_BYTES = 2 << 20
 # One for all limits; a child after a fork gets a new one, because the one that it inherits may be
@@ -127,7 +132,7 @@ class ResidentLimit:
     Attributes
     ----------
     step_rows : int
-        How many rows to touch before `after` is called, at the most.
+        How many rows to touch at a time, at the most.
 
     Raises
     ------
@@ -142,30 +147,43 @@ class ResidentLimit:
         self._limit_bytes = limit_bytes
         self._others_bytes = resident_file_bytes()
         self._rows_left = 0
+        self._touching = 0  # How many threads may be mapping pages.
         # So few rows at a time that several threads' do not matter, though each maps a huge page.
-        self.step_rows = limit_bytes // (8 * HUGE_PAGE_BYTES)
+        self.step_rows = limit_bytes // (16 * HUGE_PAGE_BYTES)
 
     def blocks_at_once(self, block_bytes: int) -> int:
-        """Return how many threads may touch a block each between two calls of `after`."""
+        """Return how many threads may touch a block each at a time."""
         # Three quarters are reached before it looks again; a block begins and ends in huge pages.
         return max(self._limit_bytes // (4 * (block_bytes + 2 * HUGE_PAGE_BYTES)), 1)
 
-    def after(self, row_count: int) -> None:
-        """Look at the resident size, if ``row_count`` more rows could have brought it near."""
+    @contextmanager
+    def touching(self, row_count: int) -> Iterator[None]:
+        """Note that rows are touched inside; then see to it that the limit is kept."""
         with _lock:
-            self._rows_left -= row_count
-            if self._rows_left > 0:
-                return
-            mapped = resident_file_bytes()
-            # Others may have become fewer, as when a store is closed, but not less than nothing.
-            self._others_bytes = min(self._others_bytes, mapped)
-            resident = mapped - self._others_bytes
-            if resident > self._limit_bytes // 2:
-                self._space.advise(0, len(self._space.data), syscalls.MADV_DONTNEED)
-                # What is left is others', mapped files that are not this store's.
+            self._touching += 1
+        try:
+            yield
+        finally:
+            with _lock:
+                self._touching -= 1
+                self._rows_left -= row_count
+                if self._rows_left <= 0:
+                    self._look()
+
+    def _look(self) -> None:
+        """Look at the resident size, and unmap everything before the limit is reached."""
+        mapped = resident_file_bytes()
+        # Others may have become fewer, as when a store is closed, but not less than nothing.
+        self._others_bytes = min(self._others_bytes, mapped)
+        resident = mapped - self._others_bytes
+        if resident > self._limit_bytes // 2:
+            self._space.advise(0, len(self._space.data), syscalls.MADV_DONTNEED)
+            # What is left is others', mapped files that are not this store's; but not while another
+            # thread maps pages of it.
+            if not self._touching:
                 self._others_bytes = resident_file_bytes()
-                resident = 0
-            self._rows_left = (self._limit_bytes - resident) // (2 * HUGE_PAGE_BYTES)
+            resident = 0
+        self._rows_left = (self._limit_bytes - resident) // (2 * HUGE_PAGE_BYTES)
 
 
 def resident_file_bytes() -> int:

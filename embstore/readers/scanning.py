@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import resource
 from collections import deque
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,7 @@ class MappedScan:
     ) -> None:
         self._space = space
         self._rows = rows
+        self._row_bytes = rows[:1].nbytes
         self._numbering = numbering
         self._limit = limit
 
@@ -77,7 +79,7 @@ class MappedScan:
         """Show the rows of the ids ``start .. stop - 1``; see `embstore.EmbeddingStore.scan`."""
         if start == stop:
             return
-        most_rows = max(BLOCK_BYTES // self._rows[:1].nbytes, 1)
+        most_rows = max(BLOCK_BYTES // self._row_bytes, 1)
         todo = list(pieces(self._numbering, start, stop, most_rows))
         thread_count = min(workers.processor_count(), len(todo))
         if self._limit is not None:
@@ -96,17 +98,16 @@ class MappedScan:
                 return
             announced = 0
             for at, piece in enumerate(run):
-                before = _blocks_read()
-                if cold or self._is_cold(piece, before):
-                    ahead = at + 1 + BLOCKS_AHEAD
-                    self._announce(run[max(announced, at) : ahead])
-                    announced = ahead
-                rows = self._rows[piece.physical : piece.physical + len(piece.ids)]
-                visit(piece.ids, rows)
-                cold = _blocks_read() != before
-                if self._limit is not None:
-                    # It counts in faults, of which each may map a huge page.
-                    self._limit.after(rows.nbytes // HUGE_PAGE_BYTES + 2)
+                # The limit counts in faults, of which each may map a huge page.
+                count = len(piece.ids) * self._row_bytes // HUGE_PAGE_BYTES + 2
+                with nullcontext() if self._limit is None else self._limit.touching(count):
+                    before = _blocks_read()
+                    if cold or self._is_cold(piece, before):
+                        ahead = at + 1 + BLOCKS_AHEAD
+                        self._announce(run[max(announced, at) : ahead])
+                        announced = ahead
+                    visit(piece.ids, self._rows[piece.physical : piece.physical + len(piece.ids)])
+                    cold = _blocks_read() != before
 
     def _is_cold(self, piece: Piece, blocks_before: int) -> bool:
         begin, end = self._extent(piece)
@@ -121,8 +122,8 @@ class MappedScan:
             self._space.announce(offsets, np.minimum(end - offsets, ANNOUNCED_BYTES))
 
     def _extent(self, piece: Piece) -> tuple[int, int]:
-        row_bytes = self._rows[:1].nbytes
-        return piece.physical * row_bytes, (piece.physical + len(piece.ids)) * row_bytes
+        last = piece.physical + len(piece.ids)
+        return piece.physical * self._row_bytes, last * self._row_bytes
 
 
 def _blocks_read() -> int:
