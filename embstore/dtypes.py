@@ -43,6 +43,14 @@ def is_float(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "f" or dtype.name == BFLOAT16
 
 
+def has_masked(array: Any) -> bool:
+    """Say whether this is one of NumPy's masked arrays, with a mask that hides a number of it.
+
+    As a plain array, it would show what is hidden.
+    """
+    return isinstance(array, np.ma.MaskedArray) and bool(np.ma.is_masked(array))
+
+
 def storage_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype of the Zarr array that holds numbers of ``dtype``, of the same size."""
     return np.dtype(np.uint16).newbyteorder("<") if dtype.name == BFLOAT16 else dtype

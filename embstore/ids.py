@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embstore.dtypes import has_masked
 from embstore.errors import IdRangeError, IdTypeError
 
 if TYPE_CHECKING:
@@ -72,6 +73,10 @@ def as_ids(ids: Any, rows: int) -> NDArray[np.int64]:
 
 def _as_integers(ids: Any) -> NDArray[Any]:
     """Return an array of integers, of an integer dtype or as objects."""
+    if has_masked(ids):
+        raise IdTypeError(
+            "ids must be integers, but some are masked; give ids.compressed(), or ids.filled(id)"
+        )
     if hasattr(ids, "__dlpack__") and not hasattr(ids, "__array__"):
         array = np.from_dlpack(ids)
     else:

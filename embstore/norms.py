@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+def check_max_norm(max_norm: float, dtype: np.dtype[Any]) -> None:
+    """Raise as `clip_norms` for a norm that is not above 0, or rows of integers."""
+    if not max_norm > 0:
+        raise ValueError(f"max_norm must be above 0, not {max_norm}")
+    if not is_float(dtype):
+        raise TypeError(f"max_norm needs rows of floats; these are {dtype}")
+
+
 def clip_norms(rows: NDArray[Any], max_norm: float, row_rank: int) -> None:
     """Scale rows down to ``max_norm``, in place.
 
@@ -44,10 +52,7 @@ def clip_norms(rows: NDArray[Any], max_norm: float, row_rank: int) -> None:
     >>> rows.tolist()
     [[1.5, 2.0], [0.3, 0.4]]
     """
-    if not max_norm > 0:
-        raise ValueError(f"max_norm must be above 0, not {max_norm}")
-    if not is_float(rows.dtype):
-        raise TypeError(f"max_norm needs rows of floats; these are {rows.dtype}")
+    check_max_norm(max_norm, rows.dtype)
     if not rows.size:
         return
     count = int(np.prod(rows.shape[: rows.ndim - row_rank], dtype=np.int64))

@@ -4,6 +4,10 @@ Fresh memory has to be zeroed by the kernel, page by page, when it is first writ
 are in RAM, that takes longer than gathering them. So the memory of a large result is kept when
 nobody refers to it any more, and the next result of about its size gets it.
 
+Smaller results come from malloc. glibc's gives such memory back to the system as well, and faults
+it in anew, until it has seen that the program frees large arrays (``M_MMAP_THRESHOLD`` in
+mallopt(3)). The pool hides them from it, so it is shown one that nothing was written to.
+
 An array knows what its memory belongs to, and so does every view of it, so it is the last of them
 that gives the memory back.
 """
@@ -20,8 +24,9 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Smaller arrays come from memory that malloc keeps by itself.
 POOLED_BYTES = 1 << 20
+# The largest array that glibc's malloc learns from: 32 MiB, with its own bookkeeping.
+SHOWN_BYTES = 31 << 20
 MAX_POOLED_BYTES = 256 << 20
 KEPT_COUNT = 2
 
@@ -33,6 +38,7 @@ class ResultPool:
     """
 
     def __init__(self) -> None:
+        np.empty(SHOWN_BYTES, np.uint8)  # And freed, which is what it is for.
         # Its methods are atomic, and take no lock that a garbage collection could meet held.
         self._free: deque[NDArray[np.uint8]] = deque(maxlen=KEPT_COUNT)
 

@@ -13,7 +13,7 @@ import numpy as np
 from embstore.errors import IdRangeError, MissingWordError, StoreClosedError
 from embstore.ids import as_ids
 from embstore.integrity.fingerprint import fingerprint
-from embstore.norms import clip_norms
+from embstore.norms import check_max_norm, clip_norms
 from embstore.plan import LookupPlan, plan_lookup
 from embstore.readers.chunked import check_identity, identity, open_partition
 from embstore.results import ResultPool
@@ -105,7 +105,8 @@ class EmbeddingStore:
         IdRangeError
             If an id is negative, or not below the row count; it names the first one.
         ValueError, TypeError
-            If ``out`` has another shape, dtype or memory order.
+            If ``out`` has another shape, dtype or memory order; if ``max_norm`` is not above 0, or
+            rows are no floats.
 
         Examples
         --------
@@ -119,6 +120,8 @@ class EmbeddingStore:
             out = self._results.empty(shape, self._dtype)
         else:
             _check_out(out, shape, self._dtype)
+        if max_norm is not None:
+            check_max_norm(max_norm, self._dtype)  # Before anything is in ``out``.
         reader.read(wide, out)
         if max_norm is not None:
             clip_norms(out, max_norm, len(self._row_shape))

@@ -23,7 +23,7 @@ import numpy as np
 
 from embstore import layout
 from embstore.casting import Caster, OnOverflow
-from embstore.dtypes import as_dtype, storage_dtype
+from embstore.dtypes import as_dtype, has_masked, storage_dtype
 from embstore.errors import DuplicateWordError, SourceError
 from embstore.integrity.seals import seal
 from embstore.manifest import ArraySize, Manifest, VocabularyManifest
@@ -223,6 +223,8 @@ class StoreWriter:
         """
         self._check_open()
         try:
+            if has_masked(rows):
+                raise TypeError("rows have masked numbers; say with .filled() what they are")
             if isinstance(rows, Iterator):
                 self._write_each(rows, words)
             else:

@@ -255,3 +255,12 @@ def test_what_a_store_says_of_itself(tmp_path, table):
             store.partition(-1)
         with pytest.raises(ValueError, match="read"):
             store.partition(0)[0] = 0
+
+
+@pytest.mark.parametrize("max_norm", [0, -1.0, float("nan")])
+def test_a_max_norm_that_is_refused_leaves_out_as_it_is(words_store, max_norm):
+    with embstore.open(words_store) as store:
+        out = np.full((2, *store.row_shape), 7, store.dtype)
+        with pytest.raises(ValueError, match="max_norm must be above 0"):
+            store.lookup([0, 1], out=out, max_norm=max_norm)
+    assert (out == 7).all()

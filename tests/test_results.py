@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import gc
+import platform
+import subprocess
+import sys
+import textwrap
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -127,3 +131,28 @@ def test_lookups_from_many_threads_keep_their_rows(tmp_path: Path):
 
     with embstore.open(path) as store, ThreadPoolExecutor(8) as threads:
         assert all(threads.map(look_up, range(16)))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another malloc, other habits")
+def test_small_results_are_not_faulted_in_each_time(tmp_path):
+    """Without what the pool does about it, each of these lookups takes some 75 page faults."""
+    embstore.build(np.zeros((256, 300), np.float32), tmp_path / "s.embstore").close()
+    code = """
+        import resource, sys
+        import embstore
+
+        def faults():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+        with embstore.open(sys.argv[1]) as store:
+            kept = [store.lookup(range(256)) for _ in range(16)]
+            del kept
+            before = faults()
+            for _ in range(20):
+                kept = [store.lookup(range(256)) for _ in range(8)]
+                del kept
+            print(faults() - before)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "s.embstore")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    assert int(done.stdout) < 1600

@@ -8,6 +8,9 @@ of errors ends it, with the input in a file ``crash-...`` of the current directo
     python -m tools.fuzz manifest -max_total_time=600
     python -m tools.fuzz vocabulary -max_total_time=600
     python -m tools.fuzz text -max_total_time=600
+
+atheris itself keeps some 30 KB of each case on vocabularies; ``-rss_limit_mb=0`` lets it, and a
+folder of cases as an argument lets several shorter runs go on where the last one ended.
 """
 
 from __future__ import annotations

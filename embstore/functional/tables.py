@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from embstore.dtypes import has_masked
 from embstore.errors import PartitionSizeError
 from embstore.partitions import STRATEGIES, Partitioning, Strategy
 from embstore.store import EmbeddingStore
@@ -226,6 +227,8 @@ def _as_array(part: Any) -> Any:
         raise TypeError(
             "a list of partitions cannot hold a store, which has its own; give the store itself"
         )
+    if has_masked(part):
+        raise TypeError("params have masked numbers; say with .filled() what they are")
     if _is_chunked(part):
         return part
     torch = sys.modules.get("torch")

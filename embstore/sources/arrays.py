@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from embstore import layout
+from embstore.dtypes import has_masked
 from embstore.errors import SourceError
 from embstore.sources import Batch, Source, batch_rows
 from embstore.sources.word_list import WordList
@@ -79,6 +80,10 @@ class ArraySource(Source):
         self._dtype = np.dtype(parts[0].dtype)
         self.dtype = check_dtype(names[0], self._dtype)
         for part, part_name in zip(parts, names, strict=True):
+            if has_masked(part):
+                raise SourceError(
+                    f"{part_name} has masked numbers; say with .filled() what they are"
+                )
             if not part.shape:
                 raise SourceError(f"{part_name} has shape (); expected (rows, ...)")
             if (*part.shape[1:], part.dtype) != (*parts[0].shape[1:], self._dtype):
