@@ -1,0 +1,56 @@
+"""Golden stores of format version 1: written once by the first code of the format, read for ever.
+
+``tests/golden`` is never regenerated. A later feature of the format adds a store, written by the
+code that first had the feature.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import embstore
+from embstore.dtypes import as_dtype
+
+GOLDEN = Path(__file__).parent / "golden"
+STORES = {
+    "v1-words-mod": ((37, 5), "float32", 4, "mod", "11b4ad8b483efae082ad0fc59aa46e3e"),
+    "v1-div": ((23, 2, 3), "int16", 3, "div", "192e6d6a812e0842aee4cd8f330f83e1"),
+    "v1-bfloat16": ((19, 6), "bfloat16", 2, "mod", "895232b2fe540c7812cdb83ee646e935"),
+    "v1-scalars": ((9,), "uint64", 1, "mod", "e04cb821463b94c3eff5ffd693efb9b3"),
+}
+WORDS = ["the", "<unk>", "naïve", "語", "a b", "x" * 70, "Straße", "🙂"]
+
+
+def rows_of(name):
+    shape, dtype = STORES[name][0], as_dtype(STORES[name][1])
+    if name == "v1-scalars":
+        return np.arange(9, dtype=np.uint64) * 2**60
+    numbers = (np.arange(np.prod(shape)) * 37 % 255 - 127).reshape(shape).astype(dtype)
+    return numbers / np.float32(8) if name == "v1-words-mod" else numbers
+
+
+@pytest.mark.parametrize("reader", ["mapped", "chunked"])
+@pytest.mark.parametrize("name", STORES)
+def test_golden_stores_give_their_rows(name, reader):
+    shape, dtype, partitions, strategy, fingerprint = STORES[name]
+    expected = rows_of(name)
+    with embstore.open(GOLDEN / f"{name}.embstore", reader=reader, verify="full") as store:
+        assert store.shape == shape
+        assert store.dtype == as_dtype(dtype)
+        assert (store.partition_count, store.strategy) == (partitions, strategy)
+        assert store.fingerprint() == fingerprint
+        ids = np.arange(len(store))[::-1]
+        assert store.lookup(ids).tobytes() == expected[::-1].tobytes()
+        assert store.to_numpy().tobytes() == expected.tobytes()
+        assert all(store[i].tobytes() == expected[i].tobytes() for i in ids.tolist())
+
+
+@pytest.mark.parametrize("name", ["v1-words-mod", "v1-bfloat16"])
+def test_golden_stores_find_their_words(name):
+    with embstore.open(GOLDEN / f"{name}.embstore") as store:
+        words = (WORDS + [f"word{i}" for i in range(len(store))])[: len(store)]
+        assert store.words(np.arange(len(store))) == words
+        assert store.ids(words).tolist() == list(range(len(store)))
+        assert store.unk == "<unk>"
+        assert "missing" not in store
