@@ -12,7 +12,7 @@ from embstore.errors import RowError, SourceError
 from embstore.opening import open as open_store
 from embstore.progress import OnProgress, Progress
 from embstore.store import EmbeddingStore
-from embstore.writer import OnDuplicate, StoreWriter
+from embstore.writer import StoreWriter
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT
 from embstore.writing.staging import check_target
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from embstore.casting import OnOverflow
     from embstore.partitions import Strategy
     from embstore.sources import Source, SourceOptions
+    from embstore.writing.new_words import OnDuplicate
 
 
 def build(

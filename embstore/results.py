@@ -54,6 +54,11 @@ class ResultPool:
         weakref.finalize(owner, self._free.append, memory).atexit = False
         return owner[:size_bytes].view(dtype).reshape(shape)
 
+    def forget(self) -> None:
+        """Keep no memory, nor that of results that still are."""
+        # Those give theirs back to the queue that was here when they were made.
+        self._free = deque(maxlen=KEPT_COUNT)
+
     def _take(self, size_bytes: int) -> NDArray[np.uint8]:
         for _ in range(KEPT_COUNT):
             try:
@@ -64,3 +69,15 @@ class ResultPool:
                 return memory
             self._free.appendleft(memory)
         return np.empty(size_bytes, np.uint8)
+
+
+def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raise TypeError or ValueError unless rows can go into ``out``, which somebody has given."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be an ndarray, not {type(out).__name__}")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}, expected {shape}")
+    if out.dtype != dtype:
+        raise TypeError(f"out has dtype {out.dtype}, expected {dtype}")
+    if not (out.flags.c_contiguous and out.flags.writeable):
+        raise ValueError("out must be C-contiguous and writeable")

@@ -16,7 +16,7 @@ from embstore.integrity.fingerprint import fingerprint
 from embstore.norms import check_max_norm, clip_norms
 from embstore.plan import LookupPlan, plan_lookup
 from embstore.readers.chunked import check_identity, identity, open_partition
-from embstore.results import ResultPool
+from embstore.results import ResultPool, check_out
 from embstore.vocabulary.word_queries import Missing, MissingId, WordQueries, are_words
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class EmbeddingStore:
         if out is None:
             out = self._results.empty(shape, self._dtype)
         else:
-            _check_out(out, shape, self._dtype)
+            check_out(out, shape, self._dtype)
         if max_norm is not None:
             check_max_norm(max_norm, self._dtype)  # Before anything is in ``out``.
         reader.read(wide, out)
@@ -384,7 +384,7 @@ class EmbeddingStore:
         """Let go of the files. Rows that were looked up stay; a further lookup is an error."""
         self._reader = None
         self._queries = None
-        self._results = ResultPool()  # Without the memory that the old one kept.
+        self._results.forget()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -499,14 +499,3 @@ class EmbeddingStore:
         if queries is None:
             raise MissingWordError(f"the store {self._path} has no words; look its rows up by id")
         return queries
-
-
-def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be an ndarray, not {type(out).__name__}")
-    if out.shape != shape:
-        raise ValueError(f"out has shape {out.shape}, expected {shape}")
-    if out.dtype != dtype:
-        raise TypeError(f"out has dtype {out.dtype}, expected {dtype}")
-    if not (out.flags.c_contiguous and out.flags.writeable):
-        raise ValueError("out must be C-contiguous and writeable")

@@ -1,9 +1,9 @@
 """How do rows become a store? They are dealt out to partitions, written by chunk, and published.
 
-1. Rows arrive in the order of their ids. While neither their number nor the chunk size is known,
-   nor that there will be many, the first ones are held.
-2. `Partitioning.spread` says which rows go to which partition. Each is an `ArrayWriter`, which
-   writes in the background.
+1. Rows arrive in the order of their ids. Those whose word has come before are dropped
+   (`embstore.writing.new_words`).
+2. The others are dealt out to the partitions (`embstore.writing.dealt_rows`). Each is an
+   `ArrayWriter`, which writes in the background.
 3. At the end come the vocabulary, the metadata and, last of all, the manifest; then
    `embstore.writing.staging` puts the store in its place in one step.
 
@@ -17,24 +17,26 @@ import math
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from embstore import layout
 from embstore.casting import Caster, OnOverflow
 from embstore.dtypes import as_dtype, has_masked, storage_dtype
-from embstore.errors import DuplicateWordError, SourceError
+from embstore.errors import SourceError
 from embstore.integrity.seals import seal
-from embstore.manifest import ArraySize, Manifest, VocabularyManifest
+from embstore.manifest import Manifest
 from embstore.partitions import Partitioning, Strategy
 from embstore.version import __version__
 from embstore.vocabulary.words import PackedWords, pack
 from embstore.writing import files
 from embstore.writing.arrays import ArrayWriter, PiecePool
 from embstore.writing.background import Background
+from embstore.writing.dealt_rows import DealtRows
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT, plan_memory
 from embstore.writing.metadata import group_metadata
+from embstore.writing.new_words import NewWords, OnDuplicate
 from embstore.writing.staging import Staging
 from embstore.writing.vocabulary_builder import VocabularyBuilder
 
@@ -44,10 +46,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-OnDuplicate = Literal["error", "first"]
+    from embstore.manifest import VocabularyManifest
 
-# What stands for unknown words in the files that people have; the first one found is taken.
-UNK_WORDS = ("<unk>", "[UNK]", "<UNK>", "UNK")
 # Rows of an iterator are put together to blocks of so many bytes.
 BLOCK_BYTES = 1 << 20
 
@@ -156,12 +156,18 @@ class StoreWriter:
         # `mod` deals out rows without knowing how many will come.
         known = layout.MAX_ROWS if rows is None else rows
         self._partitioning = Partitioning(known, partitions, strategy)
-        self._chunk_rows = 1 if chunk_rows is None else chunk_rows
-        self._manifest(0)  # Checks the parameters before anything is made.
+        # Checks the parameters before anything is made.
+        self._manifest(0, chunk_rows=1 if chunk_rows is None else chunk_rows)
         self._memory = plan_memory(memory_limit, partitions)
-        self._vocabulary: VocabularyBuilder | None = None
-        self._partitions: list[ArrayWriter] = []  # Made when the chunk size is settled.
-        self._held: list[NDArray[Any]] = []
+        self._rows = DealtRows(
+            self._partitioning,
+            self._row_shape,
+            storage_dtype(self._dtype),
+            self._array_writer,
+            held_bytes=self._memory.held_bytes,
+            estimated_rows=self._estimated,
+        )
+        self._words: NewWords | None = None  # Made when the first words come.
         self._groups = [""]
         self._pool = PiecePool(self._memory.piece_bytes)
         self._staging: Staging | None = None
@@ -170,10 +176,7 @@ class StoreWriter:
             self._staging = Staging(Path(path), overwrite=overwrite)
             self._path = self._staging.path
             self._make_group(layout.PARTITIONS)
-            if chunk_rows is not None:
-                self._settle(chunk_rows)
-            elif rows is not None or self._is_large(estimated_rows):
-                self._settle(self._choose_chunk_rows(self._estimated or 0))
+            self._rows.begin(chunk_rows, exact=rows is not None)
         except BaseException:
             self._background.close()
             self.discard()
@@ -252,13 +255,14 @@ class StoreWriter:
                 )
             unk = self._find_unk()
             self.source |= self._caster.facts()
-            if not self._partitions:
-                self._settle(self._choose_chunk_rows(self.rows_written))
+            partitions = self._rows.finish(self.rows_written)
             arrays, vocabulary = self._write_vocabulary()
-            arrays = self._partitions + arrays
+            arrays = partitions + arrays
             for array in arrays:
                 array.finish()
-            manifest = self._manifest(self.rows_written, unk, vocabulary)
+            manifest = self._manifest(
+                self.rows_written, self._rows.chunk_rows, unk=unk, vocabulary=vocabulary
+            )
             self._background.finish()
             files.write_files(array.metadata() for array in arrays)
             group = group_metadata()
@@ -289,9 +293,9 @@ class StoreWriter:
     def _close(self) -> None:
         """End the threads; free memory and disk that only the build needed."""
         self._background.close()
-        if self._vocabulary is not None:
-            self._vocabulary.close()
-        self._held.clear()
+        self._rows.close()
+        if self._words is not None:
+            self._words.close()
 
     def _check_open(self) -> Staging:
         if self._staging is None:
@@ -325,58 +329,17 @@ class StoreWriter:
         if self._announced is not None and stop > self._announced:
             raise SourceError(f"{stop} rows written, but {self._announced} were announced")
         self.rows_written = stop
-        if self._partitions:
-            self._spread(kept, start, copy=copy)
-            return
-        self._held.append(kept.copy() if copy else kept)
-        if self._is_large(stop):
-            self._settle(self._choose_chunk_rows(max(stop, self._estimated or layout.MAX_ROWS)))
-
-    def _spread(self, rows: NDArray[Any], start: int, *, copy: bool) -> None:
-        for partition, piece in self._partitioning.spread(start, start + len(rows)):
-            self._partitions[partition].append(rows[piece], copy=copy)
-
-    def _settle(self, chunk_rows: int) -> None:
-        """Settle the chunk size, make the partitions, and write what was held."""
-        self._chunk_rows = chunk_rows
-        dtype = storage_dtype(self._dtype)
-        self._partitions = [
-            self._array_writer(layout.partition_name(number), self._row_shape, dtype)
-            for number in range(self._partitioning.partition_count)
-        ]
-        start = 0
-        for rows in self._held:
-            self._spread(rows, start, copy=False)
-            start += len(rows)
-        self._held.clear()
-
-    def _is_large(self, rows: int | None) -> bool:
-        """Say whether so many rows are more than may be held; an estimate is good enough then."""
-        return (rows or 0) * self._row_bytes > self._memory.held_bytes
-
-    def _choose_chunk_rows(self, rows: int) -> int:
-        longest = -(-rows // self._partitioning.partition_count)
-        most = layout.MAX_CHUNK_BYTES
-        if rows == layout.MAX_ROWS:
-            # Nobody knows how many will come, and the last chunk of each partition is padded.
-            most //= self._partitioning.partition_count
-        return layout.choose_chunk_rows(longest, self._row_bytes, most)
+        self._rows.append(kept, start, copy=copy)
 
     def _array_writer(
         self,
         name: str,
         row_shape: tuple[int, ...],
         dtype: np.dtype[Any],
-        chunk_rows: int | None = None,
+        chunk_rows: int,
     ) -> ArrayWriter:
         return ArrayWriter(
-            self._path,
-            name,
-            row_shape,
-            dtype,
-            chunk_rows or self._chunk_rows,
-            self._pool,
-            self._background,
+            self._path, name, row_shape, dtype, chunk_rows, self._pool, self._background
         )
 
     def _make_group(self, name: str) -> None:
@@ -387,66 +350,44 @@ class StoreWriter:
         self, batch: NDArray[Any], words: Iterable[str] | PackedWords | None
     ) -> NDArray[Any]:
         """Give the batch's words their ids; return the rows that stay."""
-        if self.rows_written and (words is None) != (self._vocabulary is None):
+        if self.rows_written and (words is None) != (self._words is None):
             raise ValueError("all rows of a store have words, or none has")
         if words is None:
             return batch
         packed = words if isinstance(words, PackedWords) else pack(words)
         if len(packed) != len(batch):
             raise ValueError(f"{len(packed)} words for {len(batch)} rows")
-        if self._vocabulary is None:
-            self._vocabulary = VocabularyBuilder(
+        if self._words is None:
+            builder = VocabularyBuilder(
                 self._memory.vocabulary_bytes, self._path, estimated_words=self._estimated or 0
             )
-        before = len(self._vocabulary)
-        ids = self._vocabulary.add(packed)
-        # A word is new where its id is above all ids before it.
-        highest = np.maximum.accumulate(np.concatenate([[before - 1], ids[:-1]]))
-        keep = ids > highest[: len(ids)]
-        if keep.all():
+            self._words = NewWords(builder, self._on_duplicate)
+        new = self._words.enter(packed)
+        if new.all():
             return batch
-        if self._on_duplicate == "error":
-            position = int(np.flatnonzero(~keep)[0])
-            word = packed.encoded()[position].decode()
-            raise DuplicateWordError(word, position, int(ids[position]))
-        self.duplicate_count += int((~keep).sum())
-        return batch[keep]
-
-    def _write_vocabulary(self) -> tuple[list[ArrayWriter], VocabularyManifest | None]:
-        if self._vocabulary is None:
-            return [], None
-        self._vocabulary.finish()
-        self._make_group(layout.VOCABULARY)
-        writers, sizes = [], {}
-        for part, length in self._vocabulary.lengths().items():
-            dtype = np.dtype(layout.VOCABULARY_DTYPES[part])
-            chunk_rows = layout.choose_chunk_rows(length, dtype.itemsize)
-            writer = self._array_writer(layout.vocabulary_name(part), (), dtype, chunk_rows)
-            for piece in self._vocabulary.pieces(part):
-                writer.append(piece)
-            writers.append(writer)
-            sizes[part] = ArraySize(length, chunk_rows)
-        return writers, VocabularyManifest(self._vocabulary.probe_count, sizes)
+        self.duplicate_count += int((~new).sum())
+        return batch[new]
 
     def _find_unk(self) -> str | None:
-        if self._vocabulary is None:
-            if self._unk is not None:
-                raise SourceError(f"unk is {self._unk!r}, but the rows have no words")
-            return None
-        candidates = UNK_WORDS if self._unk is None else (self._unk,)
-        found = self._vocabulary.ids(pack(candidates, "surrogatepass"))
-        for word, known in zip(candidates, found.tolist(), strict=True):
-            if known >= 0:
-                return word
+        if self._words is not None:
+            return self._words.find_unk(self._unk)
         if self._unk is not None:
-            raise SourceError(
-                f"the unk word {self._unk!r} is not among the {len(self._vocabulary)} words; "
-                "name another, or leave it out to look for the usual ones"
-            )
+            raise SourceError(f"unk is {self._unk!r}, but the rows have no words")
         return None
 
+    def _write_vocabulary(self) -> tuple[list[ArrayWriter], VocabularyManifest | None]:
+        if self._words is None:
+            return [], None
+        self._make_group(layout.VOCABULARY)
+        return self._words.write(self._array_writer)
+
     def _manifest(
-        self, rows: int, unk: str | None = None, vocabulary: VocabularyManifest | None = None
+        self,
+        rows: int,
+        chunk_rows: int,
+        *,
+        unk: str | None = None,
+        vocabulary: VocabularyManifest | None = None,
     ) -> Manifest:
         return Manifest(
             rows=rows,
@@ -454,7 +395,7 @@ class StoreWriter:
             dtype=self._dtype,
             partition_count=self._partitioning.partition_count,
             strategy=self._partitioning.strategy,
-            chunk_rows=self._chunk_rows,
+            chunk_rows=chunk_rows,
             unk=unk,
             vocabulary=vocabulary,
             source=self.source,

@@ -227,7 +227,7 @@ def test_rows_are_held_until_their_number_does_not_matter(tmp_path):
             memory_limit=512_000,
         ) as writer:
             writer.write(np.ones((rows, 100), np.int8))
-            return bool(writer._partitions)
+            return bool(writer._rows.writers)
 
     assert not begins_after(640, None)
     assert begins_after(641, None)

@@ -7,7 +7,7 @@ import typer
 
 from embstore.partitions import Strategy
 from embstore.sources import EncodingErrors, Format
-from embstore.writer import OnDuplicate
+from embstore.writing.new_words import OnDuplicate
 
 SourceArgument = Annotated[
     Path,

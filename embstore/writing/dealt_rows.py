@@ -1,0 +1,132 @@
+"""How do rows get to their partitions? Dealt out as they come, once the chunk size is known.
+
+1. While neither the number of rows nor the chunk size is known, nor that there will be many, the
+   first rows are held.
+2. Then the chunk size is settled for good, each partition gets an `ArrayWriter`, and rows go on to
+   these.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from embstore import layout
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from embstore.partitions import Partitioning
+    from embstore.writing.arrays import ArrayWriter
+    from embstore.writing.new_words import MakeArray
+
+
+class DealtRows:
+    """The rows of a store that is written.
+
+    Parameters
+    ----------
+    partitioning : Partitioning
+        How they are dealt out; its row count may be the most that there can be.
+    row_shape : tuple of int
+        Shape of a row.
+    dtype : numpy.dtype
+        Dtype of the Zarr arrays.
+    make_array : callable
+        Makes the writer of a partition.
+    held_bytes : int
+        How much may be held.
+    estimated_rows : int, optional
+        How many will come, or about how many.
+
+    Attributes
+    ----------
+    chunk_rows : int
+        Rows in a chunk; 1 until it is settled.
+    writers : list of ArrayWriter
+        Of each partition; none until the chunk size is settled.
+    """
+
+    def __init__(
+        self,
+        partitioning: Partitioning,
+        row_shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        make_array: MakeArray,
+        *,
+        held_bytes: int,
+        estimated_rows: int | None,
+    ) -> None:
+        self.chunk_rows = 1
+        self.writers: list[ArrayWriter] = []
+        self._partitioning = partitioning
+        self._row_shape = row_shape
+        self._dtype = dtype
+        self._row_bytes = math.prod(row_shape) * dtype.itemsize
+        self._make_array = make_array
+        self._held_bytes = held_bytes
+        self._estimated = estimated_rows
+        self._held: list[NDArray[Any]] = []
+
+    def begin(self, chunk_rows: int | None, *, exact: bool) -> None:
+        """Settle the chunk size, if it is chosen already, or can be.
+
+        ``exact`` says that the number of rows is no estimate.
+        """
+        if chunk_rows is not None:
+            self._settle(chunk_rows)
+        elif self._estimated is not None and (exact or self._is_many(self._estimated)):
+            self._settle(self._choose_chunk_rows(self._estimated))
+
+    def append(self, rows: NDArray[Any], start: int, *, copy: bool) -> None:
+        """Take in rows, shape (n, *row_shape), of the ids from ``start`` on.
+
+        ``copy`` says whether they may change after the call.
+        """
+        if self.writers:
+            self._spread(rows, start, copy=copy)
+            return
+        self._held.append(rows.copy() if copy else rows)
+        stop = start + len(rows)
+        if self._is_many(stop):
+            self._settle(self._choose_chunk_rows(max(stop, self._estimated or layout.MAX_ROWS)))
+
+    def finish(self, rows: int) -> list[ArrayWriter]:
+        """Say that these were all rows; return the writers, which hold them."""
+        if not self.writers:
+            self._settle(self._choose_chunk_rows(rows))
+        return self.writers
+
+    def close(self) -> None:
+        """Drop what is held."""
+        self._held.clear()
+
+    def _spread(self, rows: NDArray[Any], start: int, *, copy: bool) -> None:
+        for partition, piece in self._partitioning.spread(start, start + len(rows)):
+            self.writers[partition].append(rows[piece], copy=copy)
+
+    def _settle(self, chunk_rows: int) -> None:
+        """Settle the chunk size, make the partitions, and write what was held."""
+        self.chunk_rows = chunk_rows
+        self.writers = [
+            self._make_array(layout.partition_name(p), self._row_shape, self._dtype, chunk_rows)
+            for p in range(self._partitioning.partition_count)
+        ]
+        start = 0
+        for rows in self._held:
+            self._spread(rows, start, copy=False)
+            start += len(rows)
+        self._held.clear()
+
+    def _is_many(self, rows: int) -> bool:
+        """Say whether so many rows are more than may be held; an estimate is good enough then."""
+        return rows * self._row_bytes > self._held_bytes
+
+    def _choose_chunk_rows(self, rows: int) -> int:
+        longest = -(-rows // self._partitioning.partition_count)
+        most = layout.MAX_CHUNK_BYTES
+        if rows == layout.MAX_ROWS:
+            # Nobody knows how many will come, and the last chunk of each partition is padded.
+            most //= self._partitioning.partition_count
+        return layout.choose_chunk_rows(longest, self._row_bytes, most)
