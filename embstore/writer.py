@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from embstore.manifest import VocabularyManifest
+    from embstore.writing.new_words import MakeArray
 
 # Rows of an iterator are put together to blocks of so many bytes.
 BLOCK_BYTES = 1 << 20
@@ -159,14 +161,6 @@ class StoreWriter:
         # Checks the parameters before anything is made.
         self._manifest(0, chunk_rows=1 if chunk_rows is None else chunk_rows)
         self._memory = plan_memory(memory_limit, partitions)
-        self._rows = DealtRows(
-            self._partitioning,
-            self._row_shape,
-            storage_dtype(self._dtype),
-            self._array_writer,
-            held_bytes=self._memory.held_bytes,
-            estimated_rows=self._estimated,
-        )
         self._words: NewWords | None = None  # Made when the first words come.
         self._groups = [""]
         self._pool = PiecePool(self._memory.piece_bytes)
@@ -176,10 +170,23 @@ class StoreWriter:
             self._staging = Staging(Path(path), overwrite=overwrite)
             self._path = self._staging.path
             self._make_group(layout.PARTITIONS)
+            # Not a method of this object: it would keep it, and its memory, in a circle.
+            self._make_array: MakeArray = partial(
+                ArrayWriter, self._path, pool=self._pool, background=self._background
+            )
+            self._rows = DealtRows(
+                self._partitioning,
+                self._row_shape,
+                storage_dtype(self._dtype),
+                self._make_array,
+                held_bytes=self._memory.held_bytes,
+                estimated_rows=self._estimated,
+            )
             self._rows.begin(chunk_rows, exact=rows is not None)
         except BaseException:
             self._background.close()
-            self.discard()
+            if self._staging is not None:
+                self._staging.discard()
             raise
 
     def __enter__(self) -> Self:
@@ -331,17 +338,6 @@ class StoreWriter:
         self.rows_written = stop
         self._rows.append(kept, start, copy=copy)
 
-    def _array_writer(
-        self,
-        name: str,
-        row_shape: tuple[int, ...],
-        dtype: np.dtype[Any],
-        chunk_rows: int,
-    ) -> ArrayWriter:
-        return ArrayWriter(
-            self._path, name, row_shape, dtype, chunk_rows, self._pool, self._background
-        )
-
     def _make_group(self, name: str) -> None:
         files.make_directory(self._path / name)
         self._groups.append(name)
@@ -379,7 +375,7 @@ class StoreWriter:
         if self._words is None:
             return [], None
         self._make_group(layout.VOCABULARY)
-        return self._words.write(self._array_writer)
+        return self._words.write(self._make_array)
 
     def _manifest(
         self,
