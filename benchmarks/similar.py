@@ -25,7 +25,7 @@ from embstore.bench.peers import load_matrix
 from embstore.bench.state import flush, read_through
 from embstore.bench.table import files_under
 from embstore.interop.keyedvectors import KeyedVectors
-from embstore.readers.residence import drop_cache
+from embstore.reading.residence import drop_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,19 +28,19 @@ from embstore.errors import (
 )
 from embstore.export import ExportReport, export
 from embstore.functional.bags import RaggedIds, RaggedRows, SparseIds
-from embstore.opening import open
-from embstore.ops import (
+from embstore.functional.lookup import (
     embedding_lookup,
     embedding_lookup_sparse,
     safe_embedding_lookup_sparse,
 )
-from embstore.plan import LookupPlan
+from embstore.opening import open
 from embstore.progress import Progress
-from embstore.readers.stats import LookupStats
+from embstore.reading.stats import LookupStats
 from embstore.store import EmbeddingStore
+from embstore.table.plan import LookupPlan
 from embstore.verify import verify
 from embstore.version import __version__
-from embstore.writer import StoreWriter
+from embstore.writing.writer import StoreWriter
 
 __all__ = [
     "DuplicateWordError",

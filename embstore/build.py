@@ -12,18 +12,18 @@ from embstore.errors import RowError, SourceError
 from embstore.opening import open as open_store
 from embstore.progress import OnProgress, Progress
 from embstore.store import EmbeddingStore
-from embstore.writer import StoreWriter
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT
 from embstore.writing.staging import check_target
+from embstore.writing.writer import StoreWriter
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from numpy.typing import DTypeLike, NDArray
 
-    from embstore.casting import OnOverflow
-    from embstore.partitions import Strategy
+    from embstore.encodings.casting import OnOverflow
     from embstore.sources import Source, SourceOptions
+    from embstore.table.partitioning import Strategy
     from embstore.writing.new_words import OnDuplicate
 
 

@@ -2,7 +2,7 @@
 
 Neither NumPy nor zarr-python knows bfloat16. `ml_dtypes` gives NumPy the type; it is imported only
 where a table has it. On disk such an array is of ``uint16``, the numbers' bits, so that any Zarr
-reader opens it; `embstore.layout` specifies that.
+reader opens it; `embstore.formats.own.spec` specifies that.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, get_args
 
 from embstore import row_blocks
-from embstore.casting import Caster
 from embstore.dtypes import as_dtype
+from embstore.encodings.casting import Caster
 from embstore.errors import ExportError
 from embstore.opening import open as open_store
 from embstore.progress import OnProgress, Progress

@@ -1,6 +1,6 @@
 """How does a path become a store? Everything that can be seen without reading rows is checked.
 
-1. The manifest is read, and `embstore.integrity.checks` looks at everything but the rows: metadata,
+1. The manifest is read, and `embstore.formats.own.checks` looks at all but the rows: metadata,
    and the chunk files' sizes and last four bytes.
 2. Where it is asked for, `embstore.verify` reads the rows and words, too.
 3. The reader maps the chunk files, or gets ready to fetch chunks.
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from embstore.errors import StoreCorruptError, StoreError
-from embstore.integrity.checks import check_store
-from embstore.manifest import read_manifest
-from embstore.mapping import can_map
-from embstore.readers.chunked import ChunkReader, identity
+from embstore.formats.own.checks import check_store
+from embstore.formats.own.manifest import read_manifest
+from embstore.reading.chunked import ChunkReader, identity
+from embstore.reading.mapping import can_map
 from embstore.store import EmbeddingStore
 from embstore.verify import verify as verify_store
 from embstore.vocabulary import open_vocabulary
@@ -25,9 +25,9 @@ from embstore.writing.staging import finish_replacement
 if TYPE_CHECKING:
     import os
 
-    from embstore.manifest import Manifest
+    from embstore.formats.own.manifest import Manifest
     from embstore.progress import OnProgress
-    from embstore.readers import Reader
+    from embstore.reading import Reader
 
 ReaderName = Literal["auto", "mapped", "chunked"]
 Verify = Literal["sizes", "full"]
@@ -135,8 +135,8 @@ def _make_reader(
     if options["reader"] == "chunked" or (options["reader"] == "auto" and not can_map()):
         return ChunkReader(path, manifest)
     # Imported here because they need modules that not every system has.
-    from embstore.readers.mapped import MappedReader  # noqa: PLC0415
-    from embstore.readers.residence import parse_bytes  # noqa: PLC0415
+    from embstore.reading.mapped import MappedReader  # noqa: PLC0415
+    from embstore.reading.residence import parse_bytes  # noqa: PLC0415
 
     limit = options["resident_limit"]
     reader = MappedReader(

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from embstore.errors import IdRangeError, MissingWordError, StoreClosedError
-from embstore.ids import as_ids
-from embstore.integrity.fingerprint import fingerprint
+from embstore.formats.own.fingerprint import fingerprint
 from embstore.norms import check_max_norm, clip_norms
-from embstore.plan import LookupPlan, plan_lookup
-from embstore.readers.chunked import check_identity, identity, open_partition
-from embstore.results import ResultPool, check_out
+from embstore.reading.chunked import check_identity, identity, open_partition
+from embstore.reading.results import ResultPool, check_out
+from embstore.table.ids import as_ids
+from embstore.table.plan import LookupPlan, plan_lookup
 from embstore.vocabulary.word_queries import Missing, MissingId, WordQueries, are_words
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from gensim.models import KeyedVectors
     from numpy.typing import ArrayLike, NDArray
 
-    from embstore.manifest import Manifest
-    from embstore.partitions import Strategy
-    from embstore.readers import Reader, Visit
-    from embstore.readers.stats import LookupStats
+    from embstore.formats.own.manifest import Manifest
+    from embstore.reading import Reader, Visit
+    from embstore.reading.stats import LookupStats
+    from embstore.table.partitioning import Strategy
     from embstore.vocabulary import Vocabulary
     from embstore.vocabulary.words import PackedWords
 

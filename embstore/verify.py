@@ -21,21 +21,21 @@ from typing import TYPE_CHECKING
 import google_crc32c
 import numpy as np
 
-from embstore import layout
 from embstore.errors import EmbstoreError, StoreCorruptError
-from embstore.integrity.checked_files import check_directories, open_checked
-from embstore.integrity.checks import check_array, read_metadata, wrong_chunk
-from embstore.manifest import read_manifest
+from embstore.formats.own import spec
+from embstore.formats.own.checked_files import check_directories, open_checked
+from embstore.formats.own.checks import check_array, read_metadata, wrong_chunk
+from embstore.formats.own.manifest import read_manifest
 from embstore.progress import Progress
+from embstore.reading.workers import processor_count
 from embstore.vocabulary import open_vocabulary
-from embstore.workers import processor_count
 from embstore.writing.staging import finish_replacement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from embstore.layout import RawArray
-    from embstore.manifest import Manifest, VocabularyManifest
+    from embstore.formats.own.manifest import Manifest, VocabularyManifest
+    from embstore.formats.own.spec import RawArray
     from embstore.progress import OnProgress
 
 # A piece that was just read is still in the processor's cache when its checksum is computed.
@@ -115,7 +115,7 @@ def _verify_metadata(
     for name in manifest.group_names():
         try:
             check_directories(path, [name])
-            read_metadata(path, f"{name}/{layout.METADATA}", manifest)
+            read_metadata(path, f"{name}/{spec.METADATA}", manifest)
         except EmbstoreError as error:
             report.problems.append(str(error))
     for array in manifest.arrays():
@@ -180,7 +180,7 @@ def _checksums(path: Path, array: RawArray) -> tuple[int, int]:
             if len(piece) < size_bytes:
                 raise StoreCorruptError(f"{path} became shorter while it was read")
             computed = google_crc32c.extend(computed, piece)
-        stated = int.from_bytes(file.read(layout.CHECKSUM_BYTES), "little")
+        stated = int.from_bytes(file.read(spec.CHECKSUM_BYTES), "little")
     return stated, computed
 
 
@@ -201,10 +201,10 @@ def _verify_words(
             if wrong.size:
                 first = int(ids[wrong[0]])
                 report.problems.append(
-                    f"{path / layout.VOCABULARY}: {wrong.size} words do not lead to their own id, "
+                    f"{path / spec.VOCABULARY}: {wrong.size} words do not lead to their own id, "
                     f"the first is that of id {first}"
                 )
         if manifest.unk is not None and vocabulary.ids([manifest.unk])[0] < 0:
             report.problems.append(f"{path}: the unk word {manifest.unk!r} is not a word of it")
     except EmbstoreError as error:
-        report.problems.append(f"{path / layout.VOCABULARY}: {error}")
+        report.problems.append(f"{path / spec.VOCABULARY}: {error}")

@@ -10,9 +10,8 @@ import pytest
 import zarr
 
 import embstore
-from embstore import layout
 from embstore.dtypes import as_dtype
-from embstore.manifest import read_manifest
+from embstore.formats.own.manifest import read_manifest
 
 BFLOAT16 = as_dtype("bfloat16")
 ROWS = np.random.default_rng(0).standard_normal((100, 6)).astype(BFLOAT16)
@@ -94,7 +93,7 @@ def test_what_is_on_disk(path):
 
 
 def test_a_reader_that_does_not_know_it(path, monkeypatch):
-    monkeypatch.setattr(layout, "FEATURES", ())
+    monkeypatch.setattr(spec, "FEATURES", ())
     with pytest.raises(embstore.StoreVersionError, match="bfloat16"):
         embstore.open(path)
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import embstore
-from embstore.casting import PIECE_BYTES, Caster
 from embstore.dtypes import as_dtype
+from embstore.encodings.casting import PIECE_BYTES, Caster
 
 BFLOAT16 = as_dtype("bfloat16")
 

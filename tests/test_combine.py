@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embstore import workers
 from embstore.functional import combine, slices
 from embstore.functional.combine import combine_bags
 from embstore.functional.slices import Pieces
 from embstore.functional.tables import as_table
+from embstore.reading import workers
 from tests.bags_model import combined, tolerance
 
 ROWS = 40

@@ -61,8 +61,8 @@ print("same")
 LOCKED = """
 import os, signal, sys
 import embstore
-from embstore.readers import residence
-from embstore.readers import stats
+from embstore.reading import residence
+from embstore.reading import stats
 
 store = embstore.open(sys.argv[1], resident_limit="64MiB")
 with stats._lock, residence._lock:  # As another thread may hold them.

@@ -5,6 +5,7 @@ code that first had the feature.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ STORES = {
 WORDS = ["the", "<unk>", "naïve", "語", "a b", "x" * 70, "Straße", "🙂"]
 
 
-def rows_of(name):
+def rows_of(name: str) -> Any:
     shape, dtype = STORES[name][0], as_dtype(STORES[name][1])
     if name == "v1-scalars":
         return np.arange(9, dtype=np.uint64) * 2**60

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embstore.layout import SLOT_ID_BITS
+from embstore.formats.own.spec import SLOT_ID_BITS
 from embstore.vocabulary import hashing
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 import embstore
 from embstore.errors import EmbstoreError, StoreCorruptError, StoreError
-from embstore.integrity.fields import parse_json
-from embstore.integrity.seals import manifest_checksum
-from embstore.manifest import parse_manifest
+from embstore.formats.own.fields import parse_json
+from embstore.formats.own.manifest import parse_manifest
+from embstore.formats.own.seals import manifest_checksum
 from tools.campaigns import hostile, stores
 
 if TYPE_CHECKING:

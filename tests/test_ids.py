@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import embstore
-from embstore.ids import as_ids
+from embstore.table.ids import as_ids
 
 INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 

@@ -1,7 +1,7 @@
 """The rest of TensorFlow's family, by its formulas; it is compared with TensorFlow elsewhere.
 
-Each difference in the table of `embstore.ops` has a test here or in `test_tensorflow_examples`, and
-what TensorFlow does there in `test_tensorflow_family`.
+Each difference in the table of `embstore.functional.lookup` has a test here or in
+`test_tensorflow_examples`, and what TensorFlow does there in `test_tensorflow_family`.
 """
 
 from __future__ import annotations

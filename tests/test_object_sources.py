@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import embstore
 from embstore import sources
 from embstore.errors import PartitionSizeError, SourceError
-from embstore.partitions import Partitioning
+from embstore.table.partitioning import Partitioning
 from tests.sources import AWKWARD, any_word, assert_same, read
 
 ROWS = np.random.default_rng(0).standard_normal((20, 3), np.float32)

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embstore.manifest import Manifest
-from embstore.partitions import Partitioning
-from embstore.readers.physical import (
+from embstore.formats.own.manifest import Manifest
+from embstore.table.numbering import (
     HUGE_PAGE_BYTES,
     MAX_ADDRESS_FACTOR,
     PhysicalRows,
     physical_rows,
 )
+from embstore.table.partitioning import Partitioning
 
 
 @st.composite

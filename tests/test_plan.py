@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import embstore
-from embstore.partitions import Partitioning
-from embstore.plan import group_by_chunk, page_runs, plan_lookup
-from embstore.readers.physical import PhysicalRows
+from embstore.table.numbering import PhysicalRows
+from embstore.table.partitioning import Partitioning
+from embstore.table.plan import group_by_chunk, page_runs, plan_lookup
 
 PHYSICAL = st.lists(st.integers(0, 400), max_size=40)
 

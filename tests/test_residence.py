@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 import embstore
-from embstore.mapping import PAGE_BYTES
-from embstore.readers import residence
-from embstore.readers.mapped import MappedReader
-from embstore.readers.residence import (
+from embstore.reading import residence
+from embstore.reading.mapped import MappedReader
+from embstore.reading.mapping import PAGE_BYTES
+from embstore.reading.residence import (
     HUGE_PAGE_BYTES,
     drop_cache,
     huge_mapped_bytes,
@@ -102,7 +102,7 @@ def test_preload_gives_the_rows_and_reports_progress(big_store: Path) -> None:
 def test_preload_maps_huge_pages(big_store: Path) -> None:
     script = f"""
     import embstore
-    from embstore.readers.residence import huge_mapped_bytes
+    from embstore.reading.residence import huge_mapped_bytes
     store = embstore.open({str(big_store)!r}, preload=True)
     print(sum(huge_mapped_bytes(store._reader._space).values()))
     """

@@ -8,7 +8,7 @@ import pytest
 
 import embstore
 from embstore.errors import StoreMappingError
-from embstore.mapping import AddressSpace
+from embstore.reading.mapping import AddressSpace
 from tools.campaigns import resources
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import embstore
-from embstore.results import KEPT_COUNT, MAX_POOLED_BYTES, POOLED_BYTES, ResultPool
+from embstore.reading.results import KEPT_COUNT, MAX_POOLED_BYTES, POOLED_BYTES, ResultPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable

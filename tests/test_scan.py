@@ -13,13 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import embstore
-from embstore import workers
-from embstore.cosine import Best, CosineSearch, Query
-from embstore.partitions import Partitioning
-from embstore.readers import scanning
-from embstore.readers.physical import PhysicalRows
-from embstore.readers.pieces import pieces
-from embstore.readers.residence import drop_cache
+from embstore.reading import scanning, workers
+from embstore.reading.residence import drop_cache
+from embstore.search import Best, CosineSearch, Query
+from embstore.table.numbering import PhysicalRows
+from embstore.table.partitioning import Partitioning
+from embstore.table.pieces import pieces
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,7 +153,7 @@ def test_a_cold_table_is_announced(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("processors", [1, 2, 64])
 def test_a_resident_limit_holds(tmp_path, processors, monkeypatch):
-    from embstore.readers.residence import resident_file_bytes
+    from embstore.reading.residence import resident_file_bytes
 
     monkeypatch.setattr(workers, "processor_count", lambda: processors)
     rows = np.zeros((1 << 15, 1024), np.float32)

@@ -193,7 +193,7 @@ def test_safe_embedding_lookup_sparse(tf):
 
 
 def test_what_tensorflow_does_where_embstore_differs(tf):
-    """The middle column of the table in `embstore.ops`."""
+    """The middle column of the table in `embstore.functional.lookup`."""
     nn = tf.compat.v1.nn
     failure = tf.errors.InvalidArgumentError
     table = tf.constant([[1.0], [2.0], [3.0], [4.0]])

@@ -178,8 +178,6 @@ def test_padding_idx_changes_no_row(store, table):
 
 
 def test_bfloat16_stores(tmp_path):
-    if "bfloat16" not in embstore.layout.DTYPES:
-        pytest.skip("stores of bfloat16 are not there yet")
     ml_dtypes = pytest.importorskip("ml_dtypes")
     table = random_table().astype(ml_dtypes.bfloat16)
     store = write_store(tmp_path / "t", table)

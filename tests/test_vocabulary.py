@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import embstore
-from embstore import layout, vocabulary
+from embstore import vocabulary
+from embstore.formats.own import spec
 from embstore.vocabulary import Vocabulary
 from embstore.vocabulary.words import PackedWords, pack
 from embstore.writing import vocabulary_builder
@@ -23,8 +24,8 @@ BATCHES = st.lists(st.lists(WORD, max_size=8), max_size=6)
 def from_builder(builder: VocabularyBuilder) -> Vocabulary:
     """Return the vocabulary that a store would have."""
     arrays = builder.arrays()
-    stored = PackedWords(arrays[layout.WORD_BYTES], arrays[layout.WORD_OFFSETS])
-    return Vocabulary(stored, arrays[layout.WORD_SLOTS], builder.probe_count)
+    stored = PackedWords(arrays[spec.WORD_BYTES], arrays[spec.WORD_OFFSETS])
+    return Vocabulary(stored, arrays[spec.WORD_SLOTS], builder.probe_count)
 
 
 def check_against_dict(
@@ -116,9 +117,9 @@ def test_probe_count_suffices_for_every_word():
     words = [str(i) for i in range(2040)]  # Nearly half of the first table.
     builder.add(pack(words))
     arrays = builder.arrays()
-    assert len(arrays[layout.WORD_SLOTS]) == 4096
-    stored = PackedWords(arrays[layout.WORD_BYTES], arrays[layout.WORD_OFFSETS])
-    slots, count = arrays[layout.WORD_SLOTS], builder.probe_count
+    assert len(arrays[spec.WORD_SLOTS]) == 4096
+    stored = PackedWords(arrays[spec.WORD_BYTES], arrays[spec.WORD_OFFSETS])
+    slots, count = arrays[spec.WORD_SLOTS], builder.probe_count
     assert Vocabulary(stored, slots, count).ids(words).tolist() == list(range(2040))
     # And it is not larger than it must be: with one probe less, some word is not found.
     assert (Vocabulary(stored, slots, count - 1).ids(words) < 0).any()
@@ -141,7 +142,7 @@ def test_an_estimate_saves_work_and_changes_nothing(monkeypatch, estimated):
     assert not filled or not estimated
     builder.finish()
     assert len(filled) == {0: 4, 20_000: 0, 1 << 60: 1}[estimated]
-    assert len(builder.arrays()[layout.WORD_SLOTS]) == 1 << 16
+    assert len(builder.arrays()[spec.WORD_SLOTS]) == 1 << 16
     assert from_builder(builder).ids(words).tolist() == list(range(20_000))
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import embstore
-from embstore import workers
-from embstore.readers.mapped import MappedReader
+from embstore.reading import workers
+from embstore.reading.mapped import MappedReader
 
 ROWS = np.arange(20_000 * 64, dtype=np.float32).reshape(20_000, 64)
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from zarr.codecs import BytesCodec, Crc32cCodec
 
 import embstore
-from embstore import layout
-from embstore.manifest import read_manifest
+from embstore.formats.own import spec
+from embstore.formats.own.manifest import read_manifest
 from embstore.writing import files
 from embstore.writing.background import Background
 from embstore.writing.memory import MIN_PIECE_BYTES, plan_memory
@@ -87,7 +87,7 @@ def test_the_files_are_what_zarr_would_write(
         assert json.loads(ours.pop("zarr.json")) == json.loads(theirs.pop("zarr.json"))
         assert ours == theirs
     assert embstore.verify(path).ok
-    for partition, part in zarr.open_group(path / layout.PARTITIONS, mode="r").arrays():
+    for partition, part in zarr.open_group(path / spec.PARTITIONS, mode="r").arrays():
         ids = read_manifest(path).partitioning.ids_of(int(partition))
         assert np.array_equal(part[...], data[list(ids)])
 
@@ -179,7 +179,7 @@ def test_chunk_rows_that_are_no_power_of_two(tmp_path, chunk_rows):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("partitions", [10**9, layout.MAX_PARTITIONS + 1])
+@pytest.mark.parametrize("partitions", [10**9, spec.MAX_PARTITIONS + 1])
 def test_too_many_partitions_are_refused(tmp_path, partitions):
     with pytest.raises(ValueError, match="partition count must be 1 to 65536"):
         embstore.StoreWriter(
@@ -209,7 +209,7 @@ def test_the_number_of_partitions_follows_from_the_size(tmp_path, monkeypatch):
         return embstore.open(path).partition_count
 
     assert count() == count(rows=1000) == 1
-    monkeypatch.setattr(layout, "MAX_PARTITION_BYTES", 3000)
+    monkeypatch.setattr(spec, "MAX_PARTITION_BYTES", 3000)
     assert count(rows=1000) == 4  # 10,000 bytes.
     assert count(estimated_rows=700) == 4
     assert count(rows=1000, partitions=3) == 3

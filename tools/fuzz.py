@@ -28,9 +28,9 @@ import numpy as np
 with atheris.instrument_imports(include=["embstore"]):
     import embstore.sources.text
     from embstore.errors import EmbstoreError
-    from embstore.integrity.fields import parse_json
-    from embstore.integrity.seals import manifest_checksum
-    from embstore.manifest import parse_manifest
+    from embstore.formats.own.fields import parse_json
+    from embstore.formats.own.manifest import parse_manifest
+    from embstore.formats.own.seals import manifest_checksum
     from embstore.vocabulary import Vocabulary
     from embstore.vocabulary.words import PackedWords
 

@@ -17,7 +17,7 @@ import numpy as np
 
 import embstore
 from embstore.bench.table import Table, files_under
-from embstore.manifest import read_manifest
+from embstore.formats.own.manifest import read_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path

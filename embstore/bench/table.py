@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import embstore
-from embstore.manifest import read_manifest
+from embstore.formats.own.manifest import read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,8 @@ import typer
 from numpy.typing import NDArray
 
 import embstore
-from embstore.casting import OnOverflow
 from embstore.dtypes import as_dtype
+from embstore.encodings.casting import OnOverflow
 from embstore.vocabulary.word_queries import Missing
 
 StoreArgument = Annotated[Path, typer.Argument(help="The store's directory.", show_default=False)]

@@ -26,7 +26,7 @@ from embstore.cli.build_options import (
 )
 from embstore.cli.console import print_facts, progress_bar, warn
 from embstore.cli.info import store_facts
-from embstore.readers.residence import parse_bytes
+from embstore.reading.residence import parse_bytes
 
 
 def build(

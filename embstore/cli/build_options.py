@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from embstore.partitions import Strategy
 from embstore.sources import EncodingErrors, Format
+from embstore.table.partitioning import Strategy
 from embstore.writing.new_words import OnDuplicate
 
 SourceArgument = Annotated[

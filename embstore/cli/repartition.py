@@ -17,7 +17,7 @@ from embstore.cli.arguments import (
 from embstore.cli.build import print_summary
 from embstore.cli.console import progress_bar
 from embstore.export import RESIDENT_LIMIT
-from embstore.partitions import Strategy
+from embstore.table.partitioning import Strategy
 
 
 def repartition(

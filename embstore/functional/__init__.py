@@ -1,1 +1,1 @@
-"""Bags of ids and tables of rows: what `embstore.ops` is made of."""
+"""Bags of ids and tables of rows: what `embstore.functional.lookup` is made of."""

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embstore import workers
 from embstore.norms import clip_norms
+from embstore.reading import workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,8 +15,8 @@ import numpy as np
 
 from embstore.dtypes import has_masked
 from embstore.errors import PartitionSizeError
-from embstore.partitions import STRATEGIES, Partitioning, Strategy
 from embstore.store import EmbeddingStore
+from embstore.table.partitioning import STRATEGIES, Partitioning, Strategy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

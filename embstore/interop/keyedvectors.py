@@ -4,7 +4,7 @@ Names, arguments and results are those of gensim 4 (``gensim.models.KeyedVectors
 It differs on purpose where gensim
 
 * holds everything in RAM: ``vectors`` is not there, ``key_to_index`` and ``index_to_key`` ask the
-  store, and what compares with all vectors streams over them (`embstore.cosine`);
+  store, and what compares with all vectors streams over them (`embstore.search`);
 * leaves the order of equal similarities open: here the lower id comes first;
 * makes a vector of zeros nan when it scales it to length 1: here it stays zeros, so it is similar
   to nothing; as a neighbour, it has the similarity nan, and comes last, as there;
@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore.cosine import CosineSearch, Query
 from embstore.errors import MissingWordError
 from embstore.interop.keys import KeyLookup, as_list, unit, weighted, without_vectors
 from embstore.interop.views import IndexToKey, KeyToIndex
+from embstore.search import CosineSearch, Query
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

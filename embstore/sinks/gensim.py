@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embstore.casting import Caster
 from embstore.dtypes import is_float, wide_dtype
+from embstore.encodings.casting import Caster
 from embstore.errors import ExportError
 from embstore.row_blocks import row_blocks
 from embstore.sinks import TableFacts, words_of

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embstore.partitions import Strategy
+    from embstore.table.partitioning import Strategy
     from embstore.vocabulary.words import PackedWords
 
 TextFormat = Literal["auto", "glove", "word2vec"]

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from embstore import layout
 from embstore.dtypes import has_masked
 from embstore.errors import SourceError
+from embstore.formats.own import spec
 from embstore.sources import Batch, Source, batch_rows
 from embstore.sources.word_list import WordList
 
@@ -94,10 +94,10 @@ class ArraySource(Source):
         self.row_shape = tuple(map(int, parts[0].shape[1:]))
         self.row_count: int = sum(int(part.shape[0]) for part in parts)
         self._row_bytes = math.prod(self.row_shape) * self.dtype.itemsize
-        if self._row_bytes > layout.MAX_ROW_BYTES:
+        if self._row_bytes > spec.MAX_ROW_BYTES:
             raise SourceError(
                 f"{names[0]} has shape {tuple(parts[0].shape)}: a row takes {self._row_bytes} "
-                f"bytes, more than the {layout.MAX_ROW_BYTES} that a store can hold"
+                f"bytes, more than the {spec.MAX_ROW_BYTES} that a store can hold"
             )
         self.byte_count = self.row_count * self._row_bytes
         self._words = None if words is None else WordList(words)
@@ -129,8 +129,8 @@ class ArraySource(Source):
 def check_dtype(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return a dtype in native byte order, or raise if no store can hold it."""
     # bfloat16 of ml_dtypes is a void to NumPy.
-    if dtype.newbyteorder("=").name not in {*layout.DTYPES, "bfloat16"}:
+    if dtype.newbyteorder("=").name not in {*spec.DTYPES, "bfloat16"}:
         raise SourceError(
-            f"{name} has dtype {dtype}; a store can hold {', '.join(layout.DTYPES)}: convert it"
+            f"{name} has dtype {dtype}; a store can hold {', '.join(spec.DTYPES)}: convert it"
         )
     return dtype.newbyteorder("=")

@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import ipc, parquet
 
-from embstore import layout
 from embstore.errors import SourceError
+from embstore.formats.own import spec
 from embstore.sources import Batch, Source, batch_rows
 from embstore.sources.arrays import check_dtype
 from embstore.sources.files import natural_order
@@ -95,10 +95,10 @@ class ArrowSource(Source):
         self.dtype = check_dtype(f"{self.name}: column {self._column!r}", _element_dtype(list_type))
         self.row_shape = self._find_shape(list_type)
         row_bytes = math.prod(self.row_shape) * self.dtype.itemsize
-        if row_bytes > layout.MAX_ROW_BYTES:
+        if row_bytes > spec.MAX_ROW_BYTES:
             raise SourceError(
                 f"{self.name}: column {self._column!r} has rows of {row_bytes} bytes, more than "
-                f"the {layout.MAX_ROW_BYTES} that a store can hold"
+                f"the {spec.MAX_ROW_BYTES} that a store can hold"
             )
         self.row_count = self._count()
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore import layout
 from embstore.errors import SourceError
+from embstore.formats.own import spec
 from embstore.sources import Batch, Source, batch_rows
 from embstore.sources.arrays import check_dtype
 from embstore.vocabulary.words import PackedWords, pack
@@ -67,10 +67,10 @@ class IterableSource(Source):
         self.dtype = check_dtype(self.place(0), row.dtype)
         self.row_shape = row.shape
         self._row_bytes = math.prod(row.shape) * row.dtype.itemsize
-        if self._row_bytes > layout.MAX_ROW_BYTES:
+        if self._row_bytes > spec.MAX_ROW_BYTES:
             raise SourceError(
                 f"{self.place(0)}: a row takes {self._row_bytes} bytes, more than the "
-                f"{layout.MAX_ROW_BYTES} that a store can hold"
+                f"{spec.MAX_ROW_BYTES} that a store can hold"
             )
         self.row_count = self._count(items)
         self.byte_count = (self.row_count or 0) * self._row_bytes

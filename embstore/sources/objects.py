@@ -14,11 +14,11 @@ import ml_dtypes
 import numpy as np
 
 from embstore.errors import PartitionSizeError, SourceError
-from embstore.partitions import Partitioning, Strategy
 from embstore.sources.arrays import ArraySource
 from embstore.sources.iterables import IterableSource
 from embstore.sources.store import StoreSource
 from embstore.store import EmbeddingStore
+from embstore.table.partitioning import Partitioning, Strategy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore import layout
 from embstore.errors import SourceError
+from embstore.formats.own import spec
 from embstore.sources import Batch, EncodingErrors, Source, TextFormat
 from embstore.sources.blocks import TextFile, first_lines
 from embstore.sources.vectors import VectorParser, is_number
@@ -96,7 +96,7 @@ class TextSource(Source):
                 "its vector"
             )
         self._promised, found = self._sniff(lines, format, dimension)
-        if not 1 <= found <= layout.MAX_ROW_BYTES // self.dtype.itemsize:
+        if not 1 <= found <= spec.MAX_ROW_BYTES // self.dtype.itemsize:
             raise SourceError(
                 f"{self.name}:1: expected a word and its vector, with single spaces between them, "
                 f"found {_shown(lines[0])}; is this really the text format?"

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore import layout
 from embstore.errors import SourceError
+from embstore.formats.own import spec
 from embstore.sources import Batch, EncodingErrors, Source
 from embstore.sources.ahead import ahead
 from embstore.sources.files import InputFile
@@ -82,7 +82,7 @@ class Word2VecBinarySource(Source):
         self.row_count: int = int(header[1])
         self.row_shape = (int(header[2]),)
         self._vector_bytes = int(header[2]) * self.dtype.itemsize
-        if not 1 <= self._vector_bytes <= layout.MAX_ROW_BYTES:
+        if not 1 <= self._vector_bytes <= spec.MAX_ROW_BYTES:
             raise SourceError(
                 f"{self.name}: the header says that vectors have {self.row_shape[0]} numbers; is "
                 "this really word2vec's binary format?"

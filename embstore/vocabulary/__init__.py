@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore import layout
 from embstore.errors import StoreCorruptError
-from embstore.mapping import AddressSpace, MappedFile
+from embstore.formats.own import spec
+from embstore.reading.mapping import AddressSpace, MappedFile
 from embstore.vocabulary import hashing
 from embstore.vocabulary.words import PackedWords, encode, hash_words, pack_encoded
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embstore.layout import RawArray
-    from embstore.manifest import VocabularyManifest
+    from embstore.formats.own.manifest import VocabularyManifest
+    from embstore.formats.own.spec import RawArray
 
 READ_AHEAD_BYTES = 64 << 20
 
@@ -116,7 +116,7 @@ def open_vocabulary(path: Path, manifest: VocabularyManifest) -> Vocabulary:
     """Map the vocabulary of the store at ``path``."""
     data, offsets, slots = (
         _map_array(path, manifest.array(part))
-        for part in (layout.WORD_BYTES, layout.WORD_OFFSETS, layout.WORD_SLOTS)
+        for part in (spec.WORD_BYTES, spec.WORD_OFFSETS, spec.WORD_SLOTS)
     )
     return Vocabulary(PackedWords(data, offsets), slots, manifest.probe_count)
 

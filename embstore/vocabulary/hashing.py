@@ -1,8 +1,8 @@
 """At which id is a word? An open-addressing hash table in one array of uint64.
 
 A slot holds the upper 24 bits of a word's hash above the word's id plus one, or 0 if it is empty;
-`embstore.layout` specifies it. Probing is linear and vectorised: a whole batch takes one step at a
-time, and words that are done drop out. Most are done after the first step.
+`embstore.formats.own.spec` specifies it. Probing is linear and vectorised: a batch takes one step
+at a time, and words that are done drop out. Most are done after the first step.
 
 A slot whose 24 bits agree is a candidate, not a hit: the caller compares the words themselves.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embstore.layout import SLOT_ID_BITS
+from embstore.formats.own.spec import SLOT_ID_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,1 +1,1 @@
-"""From rows to files on disk: what `embstore.writer` is made of."""
+"""From rows to files on disk: what `embstore.writing.writer` is made of."""

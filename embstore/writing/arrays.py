@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import google_crc32c
 import numpy as np
 
-from embstore import layout
-from embstore.layout import RawArray
+from embstore.formats.own import spec
+from embstore.formats.own.spec import RawArray
 from embstore.writing import files
 from embstore.writing.metadata import array_metadata
 
@@ -183,7 +183,7 @@ class ArrayWriter:
         self._end_chunk(self._chunk_path(begin // self._raw.chunk_bytes))
 
     def _end_chunk(self, path: Path) -> None:
-        checksum = self._checksum.to_bytes(layout.CHECKSUM_BYTES, "little")
+        checksum = self._checksum.to_bytes(spec.CHECKSUM_BYTES, "little")
         self._background.write_at(path, checksum, self._raw.chunk_bytes)
         self._background.flush(path, self._raw.file_bytes)
         self._checksums.append(self._checksum)

@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from embstore import layout
+from embstore.formats.own import spec
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embstore.partitions import Partitioning
+    from embstore.table.partitioning import Partitioning
     from embstore.writing.arrays import ArrayWriter
     from embstore.writing.new_words import MakeArray
 
@@ -90,7 +90,7 @@ class DealtRows:
         self._held.append(rows.copy() if copy else rows)
         stop = start + len(rows)
         if self._is_many(stop):
-            self._settle(self._choose_chunk_rows(max(stop, self._estimated or layout.MAX_ROWS)))
+            self._settle(self._choose_chunk_rows(max(stop, self._estimated or spec.MAX_ROWS)))
 
     def finish(self, rows: int) -> list[ArrayWriter]:
         """Say that these were all rows; return the writers, which hold them."""
@@ -110,7 +110,7 @@ class DealtRows:
         """Settle the chunk size, make the partitions, and write what was held."""
         self.chunk_rows = chunk_rows
         self.writers = [
-            self._make_array(layout.partition_name(p), self._row_shape, self._dtype, chunk_rows)
+            self._make_array(spec.partition_name(p), self._row_shape, self._dtype, chunk_rows)
             for p in range(self._partitioning.partition_count)
         ]
         start = 0
@@ -125,8 +125,8 @@ class DealtRows:
 
     def _choose_chunk_rows(self, rows: int) -> int:
         longest = -(-rows // self._partitioning.partition_count)
-        most = layout.MAX_CHUNK_BYTES
-        if rows == layout.MAX_ROWS:
+        most = spec.MAX_CHUNK_BYTES
+        if rows == spec.MAX_ROWS:
             # Nobody knows how many will come, and the last chunk of each partition is padded.
             most //= self._partitioning.partition_count
-        return layout.choose_chunk_rows(longest, self._row_bytes, most)
+        return spec.choose_chunk_rows(longest, self._row_bytes, most)

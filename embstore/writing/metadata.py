@@ -10,16 +10,16 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from embstore import layout
+from embstore.formats.own import spec
 
 if TYPE_CHECKING:
-    from embstore.layout import RawArray
+    from embstore.formats.own.spec import RawArray
 
 
 def array_metadata(array: RawArray, checksums: list[int]) -> bytes:
     """Return the ``zarr.json`` of an array whose chunks have these checksums."""
     metadata = json.loads(_array_metadata(array.shape, array.dtype.str, array.chunk_rows))
-    metadata["attributes"] = {layout.ATTRIBUTE: {layout.CHECKSUMS: checksums}}
+    metadata["attributes"] = {spec.ATTRIBUTE: {spec.CHECKSUMS: checksums}}
     return json.dumps(metadata, indent=2).encode()
 
 
@@ -29,7 +29,7 @@ def group_metadata(attributes: dict[str, Any] | None = None) -> bytes:
 
     files: dict[str, Any] = {}
     zarr.create_group(files, zarr_format=3, attributes=attributes)
-    return bytes(files[layout.METADATA].to_bytes())
+    return bytes(files[spec.METADATA].to_bytes())
 
 
 @lru_cache(maxsize=8)  # The partitions of a store have one of two lengths.
@@ -49,4 +49,4 @@ def _array_metadata(shape: tuple[int, ...], dtype: str, chunk_rows: int) -> byte
         fill_value=0,
         zarr_format=3,
     )
-    return bytes(files[layout.METADATA].to_bytes())
+    return bytes(files[spec.METADATA].to_bytes())

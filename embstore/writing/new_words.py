@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from embstore import layout
 from embstore.errors import DuplicateWordError, SourceError
-from embstore.manifest import ArraySize, VocabularyManifest
+from embstore.formats.own import spec
+from embstore.formats.own.manifest import ArraySize, VocabularyManifest
 from embstore.vocabulary.words import pack
 
 if TYPE_CHECKING:
@@ -95,9 +95,9 @@ class NewWords:
         self._builder.finish()
         writers, sizes = [], {}
         for part, length in self._builder.lengths().items():
-            dtype = np.dtype(layout.VOCABULARY_DTYPES[part])
-            chunk_rows = layout.choose_chunk_rows(length, dtype.itemsize)
-            writer = make_array(layout.vocabulary_name(part), (), dtype, chunk_rows)
+            dtype = np.dtype(spec.VOCABULARY_DTYPES[part])
+            chunk_rows = spec.choose_chunk_rows(length, dtype.itemsize)
+            writer = make_array(spec.vocabulary_name(part), (), dtype, chunk_rows)
             for piece in self._builder.pieces(part):
                 writer.append(piece)
             writers.append(writer)

@@ -20,14 +20,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embstore import layout
 from embstore.errors import (
     StoreBusyError,
     StoreCorruptError,
     StoreExistsError,
     StoreNotFoundError,
 )
-from embstore.integrity.fields import read_json
+from embstore.formats.own import spec
+from embstore.formats.own.fields import read_json
 from embstore.writing import files, owner
 
 try:
@@ -207,11 +207,11 @@ def _why_no_store(target: Path) -> str | None:
     if not target.is_dir():
         return "is a file, not a store"
     try:
-        metadata = read_json(target / layout.METADATA)
+        metadata = read_json(target / spec.METADATA)
     except StoreCorruptError:
-        return f"is not a store: it has no readable {layout.METADATA}"
+        return f"is not a store: it has no readable {spec.METADATA}"
     attributes = metadata.get("attributes") if isinstance(metadata, dict) else None
-    if isinstance(attributes, dict) and layout.ATTRIBUTE in attributes:
+    if isinstance(attributes, dict) and spec.ATTRIBUTE in attributes:
         return None
     return "is not a store, but something else in Zarr's format"
 

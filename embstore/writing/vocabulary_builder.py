@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore import layout
+from embstore.formats.own import spec
 from embstore.vocabulary import hashing
 from embstore.vocabulary.words import PackedWords, hash_words, pack_encoded
 from embstore.writing.scratch import ScratchArray
@@ -237,7 +237,7 @@ class VocabularyBuilder:
 
     def _stored(self) -> dict[str, ScratchArray]:
         return {
-            layout.WORD_BYTES: self._data,
-            layout.WORD_OFFSETS: self._offsets,
-            layout.WORD_SLOTS: self._slots,
+            spec.WORD_BYTES: self._data,
+            spec.WORD_OFFSETS: self._offsets,
+            spec.WORD_SLOTS: self._slots,
         }

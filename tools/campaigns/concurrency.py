@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import embstore
-from embstore.readers.mapped import MappedReader
+from embstore.reading.mapped import MappedReader
 from tools.make_table import table_rows
 
 if TYPE_CHECKING:

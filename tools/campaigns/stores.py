@@ -9,7 +9,7 @@ import google_crc32c
 import numpy as np
 
 import embstore
-from embstore.integrity.seals import manifest_checksum
+from embstore.formats.own.seals import manifest_checksum
 
 if TYPE_CHECKING:
     from collections.abc import Callable

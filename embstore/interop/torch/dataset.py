@@ -9,8 +9,8 @@ import torch
 from torch.utils.data import Dataset
 
 from embstore.errors import IdRangeError
-from embstore.ids import as_ids
 from embstore.interop.torch.tensors import gather
+from embstore.table.ids import as_ids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from xxhash import xxh3_128_hexdigest
 
-from embstore.integrity.checks import check_array
+from embstore.formats.own.checks import check_array
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from embstore.manifest import Manifest
+    from embstore.formats.own.manifest import Manifest
 
 
 def fingerprint(path: Path, manifest: Manifest) -> str:

@@ -36,16 +36,16 @@ import numpy as np
 from embstore.functional.bags import RaggedIds, RaggedRows, SparseIds, as_bags, as_ragged
 from embstore.functional.combine import combine_bags
 from embstore.functional.tables import as_table, check_strategy
-from embstore.ids import as_ids
 from embstore.norms import clip_norms
 from embstore.store import EmbeddingStore
+from embstore.table.ids import as_ids
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from embstore.functional.bags import Bags
     from embstore.functional.tables import Table
-    from embstore.partitions import Strategy
+    from embstore.table.partitioning import Strategy
 
 Combiner = Literal["sum", "mean", "sqrtn"]
 

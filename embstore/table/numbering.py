@@ -19,14 +19,14 @@ import math
 import mmap
 from typing import TYPE_CHECKING
 
-from embstore.partitions import scalar
+from embstore.table.partitioning import scalar
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embstore.manifest import Manifest
-    from embstore.partitions import Partitioning
+    from embstore.formats.own.manifest import Manifest
+    from embstore.table.partitioning import Partitioning
 
 HUGE_PAGE_BYTES = 2 << 20
 # The alignments to try: huge pages if the address space they cost is within bounds, else less.
@@ -63,7 +63,7 @@ class PhysicalRows:
     Ten ids, ``mod`` over two partitions, chunks of 4 rows at distances of 8:
 
     >>> import numpy as np
-    >>> from embstore.partitions import Partitioning
+    >>> from embstore.table.partitioning import Partitioning
     >>> numbering = PhysicalRows(Partitioning(10, 2, "mod"), chunk_rows=4, stride_rows=8)
     >>> numbering.number(np.arange(10)).tolist()
     [0, 16, 1, 17, 2, 18, 3, 19, 8, 24]

@@ -22,7 +22,7 @@ import numpy as np
 
 from embstore import syscalls
 from embstore.errors import StoreMappingError
-from embstore.integrity.checked_files import open_checked
+from embstore.formats.own.checked_files import open_checked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore import layout
 from embstore.errors import StoreCorruptError, StoreNotFoundError
-from embstore.integrity.checked_files import open_checked
-from embstore.plan import group_by_chunk
-from embstore.readers.physical import physical_rows
-from embstore.readers.pieces import pieces
-from embstore.readers.stats import StatsCounter
+from embstore.formats.own import spec
+from embstore.formats.own.checked_files import open_checked
+from embstore.reading.stats import StatsCounter
+from embstore.table.numbering import physical_rows
+from embstore.table.pieces import pieces
+from embstore.table.plan import group_by_chunk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
 
-    from embstore.manifest import Manifest
-    from embstore.readers import Visit
+    from embstore.formats.own.manifest import Manifest
+    from embstore.reading import Visit
 
 
 class ChunkReader:
@@ -65,7 +65,7 @@ class ChunkReader:
                 self._check_chunk(partition, chunk)
 
     def read(self, ids: NDArray[np.int64], out: NDArray[Any]) -> None:
-        """Fill ``out`` with rows; see `embstore.readers.Reader`."""
+        """Fill ``out`` with rows; see `embstore.reading.Reader`."""
         time_begin = time.perf_counter()
         rows = out.reshape(-1, *self._row_shape)
         groups = group_by_chunk(self.numbering.number(ids.reshape(-1)), self.numbering)
@@ -106,7 +106,7 @@ class ChunkReader:
             check_identity(self._path, self._identity)
             if isinstance(error, StoreCorruptError):
                 raise
-            where = self._path / layout.partition_name(partition)
+            where = self._path / spec.partition_name(partition)
             raise StoreCorruptError(f"{where}: chunk {chunk}: {error}") from error
         check_identity(self._path, self._identity)
         # zarr has bfloat16 as uint16.
@@ -121,7 +121,7 @@ class ChunkReader:
 def identity(path: Path) -> tuple[int, int, int] | None:
     """Return what tells the store at ``path`` from one that replaces it; None if there is none."""
     try:
-        status = (path / layout.METADATA).stat()
+        status = (path / spec.METADATA).stat()
     except OSError:
         return None
     # The time too, because a file system gives the inodes of removed files to new ones.
@@ -141,4 +141,4 @@ def open_partition(path: Path, partition: int) -> zarr.Array[Any]:
     # Imported here because opening a store and mapped lookups must not wait for zarr (0.4 s).
     import zarr  # noqa: PLC0415
 
-    return zarr.open_array(path / layout.partition_name(partition), mode="r")
+    return zarr.open_array(path / spec.partition_name(partition), mode="r")

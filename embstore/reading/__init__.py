@@ -1,7 +1,7 @@
 """How do rows get from disk into an array? Two readers behind one protocol.
 
-`embstore.readers.mapped` takes them out of one address space over all chunk files; it is the fast
-one. `embstore.readers.chunked` fetches chunk after chunk through zarr; it works wherever zarr does.
+`embstore.reading.mapped` takes them out of one address space over all chunk files; it is the fast
+one. `embstore.reading.chunked` fetches chunk after chunk through zarr; it works wherever zarr does.
 Both give the same rows, to the bit.
 """
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embstore.readers.physical import PhysicalRows
-    from embstore.readers.stats import StatsCounter
+    from embstore.reading.stats import StatsCounter
+    from embstore.table.numbering import PhysicalRows
 
     # Gets the ids of consecutive rows of a partition, and these rows, which it must not change.
     Visit = Callable[[range, NDArray[Any]], None]

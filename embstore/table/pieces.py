@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from embstore.readers.physical import PhysicalRows
+    from embstore.table.numbering import PhysicalRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ def pieces(numbering: PhysicalRows, start: int, stop: int, most_rows: int) -> It
 
     Examples
     --------
-    >>> from embstore.partitions import Partitioning
-    >>> from embstore.readers.physical import PhysicalRows
+    >>> from embstore.table.partitioning import Partitioning
+    >>> from embstore.table.numbering import PhysicalRows
     >>> numbering = PhysicalRows(Partitioning(10, 2, "mod"), chunk_rows=4, stride_rows=8)
     >>> [list(piece.ids) for piece in pieces(numbering, 1, 10, most_rows=3)]
     [[2, 4, 6], [8], [1, 3, 5], [7], [9]]

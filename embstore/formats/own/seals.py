@@ -1,6 +1,6 @@
 """Is the metadata what its build wrote? Checksums of it stand in the manifest, and one of that.
 
-`embstore.layout` specifies them. A build seals the manifest when everything else is written; a
+`embstore.formats.own.spec` specifies them. A build seals the manifest when all else is written; a
 reader checks the seal before it believes a field.
 """
 
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 
-from embstore import layout
+from embstore.formats.own import spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from embstore.integrity.fields import Fields
+    from embstore.formats.own.fields import Fields
 
 
 def seal(store: Path, manifest: dict[str, Any], metadata_names: Iterable[str]) -> dict[str, Any]:
@@ -38,12 +38,12 @@ def seal(store: Path, manifest: dict[str, Any], metadata_names: Iterable[str]) -
         If its ``source`` is not JSON, or too much of it.
     """
     checksums = {name: checksum((store / name).read_bytes()) for name in metadata_names}
-    text = json.dumps(manifest | {layout.METADATA_CHECKSUMS: checksums}, allow_nan=False)
+    text = json.dumps(manifest | {spec.METADATA_CHECKSUMS: checksums}, allow_nan=False)
     # Half of what a reader takes: Zarr indents what it writes.
-    if len(text) > layout.MAX_METADATA_BYTES // 2:
+    if len(text) > spec.MAX_METADATA_BYTES // 2:
         raise ValueError(f"the manifest has {len(text)} bytes; keep its source short")
     fields: dict[str, Any] = json.loads(text)
-    return fields | {layout.MANIFEST_CHECKSUM: manifest_checksum(fields)}
+    return fields | {spec.MANIFEST_CHECKSUM: manifest_checksum(fields)}
 
 
 def manifest_checksum(fields: dict[str, Any]) -> int:
@@ -54,7 +54,7 @@ def manifest_checksum(fields: dict[str, Any]) -> int:
     >>> manifest_checksum({"rows": 3}) == manifest_checksum({"rows": 3, "manifest_crc32c": 7})
     True
     """
-    covered = {key: value for key, value in fields.items() if key != layout.MANIFEST_CHECKSUM}
+    covered = {key: value for key, value in fields.items() if key != spec.MANIFEST_CHECKSUM}
     text = json.dumps(covered, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return checksum(text.encode("ascii"))
 
@@ -69,17 +69,17 @@ def check_seal(fields: dict[str, Any], reader: Fields) -> dict[str, int] | None:
 
     None for a store from before there were any.
     """
-    if not {layout.MANIFEST_CHECKSUM, layout.METADATA_CHECKSUMS} & fields.keys():
+    if not {spec.MANIFEST_CHECKSUM, spec.METADATA_CHECKSUMS} & fields.keys():
         return None
-    stated = reader.integer(layout.MANIFEST_CHECKSUM)
+    stated = reader.integer(spec.MANIFEST_CHECKSUM)
     try:
         computed = manifest_checksum(fields)
     except (ValueError, RecursionError) as error:
-        raise reader.error(layout.MANIFEST_CHECKSUM, f"cannot be computed: {error}") from error
+        raise reader.error(spec.MANIFEST_CHECKSUM, f"cannot be computed: {error}") from error
     if stated != computed:
         problem = f"is {stated:08x}, but its fields have {computed:08x}: it is damaged"
-        raise reader.error(layout.MANIFEST_CHECKSUM, problem)
-    checksums: dict[str, int] = reader.get(layout.METADATA_CHECKSUMS, dict)
+        raise reader.error(spec.MANIFEST_CHECKSUM, problem)
+    checksums: dict[str, int] = reader.get(spec.METADATA_CHECKSUMS, dict)
     if any(type(number) is not int for number in checksums.values()):
-        raise reader.error(layout.METADATA_CHECKSUMS, "is not an object of numbers")
+        raise reader.error(spec.METADATA_CHECKSUMS, "is not an object of numbers")
     return checksums

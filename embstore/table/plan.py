@@ -17,7 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from embstore.readers.physical import PhysicalRows
+    from embstore.table.numbering import PhysicalRows
 
 
 @dataclass(frozen=True, slots=True)

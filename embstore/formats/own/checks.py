@@ -12,17 +12,17 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from embstore import layout
 from embstore.errors import StoreCorruptError
-from embstore.integrity.checked_files import REBUILD, check_directories, open_checked, read_small
-from embstore.integrity.fields import Fields, parse_json
-from embstore.integrity.seals import checksum
+from embstore.formats.own import spec
+from embstore.formats.own.checked_files import REBUILD, check_directories, open_checked, read_small
+from embstore.formats.own.fields import Fields, parse_json
+from embstore.formats.own.seals import checksum
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from embstore.layout import RawArray
-    from embstore.manifest import Manifest
+    from embstore.formats.own.manifest import Manifest
+    from embstore.formats.own.spec import RawArray
 
 
 def check_store(store: Path, manifest: Manifest) -> None:
@@ -43,7 +43,7 @@ def check_groups(store: Path, manifest: Manifest) -> None:
     for name in manifest.group_names():
         check_directories(store, [name])
         if manifest.metadata_checksums is not None:
-            read_metadata(store, f"{name}/{layout.METADATA}", manifest)
+            read_metadata(store, f"{name}/{spec.METADATA}", manifest)
 
 
 def check_chunks(store: Path, array: RawArray, checksums: list[int]) -> None:
@@ -61,7 +61,7 @@ def check_chunks(store: Path, array: RawArray, checksums: list[int]) -> None:
         descriptor = open_checked(where, file_bytes)
         try:
             os.lseek(descriptor, chunk_bytes, os.SEEK_SET)
-            tail = os.read(descriptor, layout.CHECKSUM_BYTES)
+            tail = os.read(descriptor, spec.CHECKSUM_BYTES)
         finally:
             os.close(descriptor)
         found = int.from_bytes(tail, "little")
@@ -95,8 +95,8 @@ def check_array(store: Path, array: RawArray, manifest: Manifest) -> list[int]:
             f"{where} is not the manifest's array: {'; '.join(differences)}; {REBUILD}"
         )
     attributes = metadata.get("attributes")
-    own = attributes.get(layout.ATTRIBUTE) if isinstance(attributes, dict) else None
-    checksums = Fields(own, where, layout.ATTRIBUTE).integers(layout.CHECKSUMS)
+    own = attributes.get(spec.ATTRIBUTE) if isinstance(attributes, dict) else None
+    checksums = Fields(own, where, spec.ATTRIBUTE).integers(spec.CHECKSUMS)
     if len(checksums) != array.chunk_count:
         raise StoreCorruptError(
             f"{where} lists {len(checksums)} checksums for {array.chunk_count} chunks; {REBUILD}"
@@ -114,7 +114,7 @@ def read_metadata(store: Path, name: str, manifest: Manifest) -> Any:
     """
     # Not a Path: with many partitions, making those would take a third of the time of an open.
     where = f"{store}/{name}"
-    data = read_small(where, layout.MAX_METADATA_BYTES)
+    data = read_small(where, spec.MAX_METADATA_BYTES)
     expected = manifest.metadata_checksums
     if expected is not None and checksum(data) != expected.get(name):
         listed = f"{expected[name]:08x}" if name in expected else "nothing of it"

@@ -19,21 +19,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore import workers
-from embstore.mapping import PAGE_BYTES
-from embstore.readers.pieces import pieces
-from embstore.readers.residence import HUGE_PAGE_BYTES
+from embstore.reading import workers
+from embstore.reading.mapping import PAGE_BYTES
+from embstore.reading.residence import HUGE_PAGE_BYTES
+from embstore.table.pieces import pieces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from embstore.mapping import AddressSpace
-    from embstore.readers import Visit
-    from embstore.readers.physical import PhysicalRows
-    from embstore.readers.pieces import Piece
-    from embstore.readers.residence import ResidentLimit
+    from embstore.reading import Visit
+    from embstore.reading.mapping import AddressSpace
+    from embstore.reading.residence import ResidentLimit
+    from embstore.table.numbering import PhysicalRows
+    from embstore.table.pieces import Piece
 
 # What a block costs besides its arithmetic is tens of microseconds, in which a thread sees some
 # hundred KiB.

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from embstore import layout
-from embstore.casting import Caster, OnOverflow
 from embstore.dtypes import as_dtype, has_masked, storage_dtype
+from embstore.encodings.casting import Caster, OnOverflow
 from embstore.errors import SourceError
-from embstore.integrity.seals import seal
-from embstore.manifest import Manifest
-from embstore.partitions import Partitioning, Strategy
+from embstore.formats.own import spec
+from embstore.formats.own.manifest import Manifest
+from embstore.formats.own.seals import seal
+from embstore.table.partitioning import Partitioning, Strategy
 from embstore.version import __version__
 from embstore.vocabulary.words import PackedWords, pack
 from embstore.writing import files
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-    from embstore.manifest import VocabularyManifest
+    from embstore.formats.own.manifest import VocabularyManifest
     from embstore.writing.new_words import MakeArray
 
 # Rows of an iterator are put together to blocks of so many bytes.
@@ -154,9 +154,9 @@ class StoreWriter:
         self._on_duplicate = on_duplicate
         self._unk = unk
         if partitions is None:
-            partitions = layout.choose_partition_count((self._estimated or 0) * self._row_bytes)
+            partitions = spec.choose_partition_count((self._estimated or 0) * self._row_bytes)
         # `mod` deals out rows without knowing how many will come.
-        known = layout.MAX_ROWS if rows is None else rows
+        known = spec.MAX_ROWS if rows is None else rows
         self._partitioning = Partitioning(known, partitions, strategy)
         # Checks the parameters before anything is made.
         self._manifest(0, chunk_rows=1 if chunk_rows is None else chunk_rows)
@@ -169,7 +169,7 @@ class StoreWriter:
         try:
             self._staging = Staging(Path(path), overwrite=overwrite)
             self._path = self._staging.path
-            self._make_group(layout.PARTITIONS)
+            self._make_group(spec.PARTITIONS)
             # Not a method of this object: it would keep it, and its memory, in a circle.
             self._make_array: MakeArray = partial(
                 ArrayWriter, self._path, pool=self._pool, background=self._background
@@ -273,10 +273,10 @@ class StoreWriter:
             self._background.finish()
             files.write_files(array.metadata() for array in arrays)
             group = group_metadata()
-            root, *others = (self._path / name / layout.METADATA for name in self._groups)
+            root, *others = (self._path / name / spec.METADATA for name in self._groups)
             files.write_files((path, group) for path in others)
             sealed = seal(self._path, manifest.to_json(), manifest.metadata_names())
-            attribute = {layout.ATTRIBUTE: sealed}
+            attribute = {spec.ATTRIBUTE: sealed}
             files.write_files([(root, group_metadata(attribute))])
             self._close()
             staging.publish()
@@ -374,7 +374,7 @@ class StoreWriter:
     def _write_vocabulary(self) -> tuple[list[ArrayWriter], VocabularyManifest | None]:
         if self._words is None:
             return [], None
-        self._make_group(layout.VOCABULARY)
+        self._make_group(spec.VOCABULARY)
         return self._words.write(self._make_array)
 
     def _manifest(

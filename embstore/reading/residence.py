@@ -28,8 +28,8 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from embstore import syscalls
-from embstore.mapping import PAGE_BYTES, AddressSpace, MappedFile
 from embstore.progress import OnProgress, Progress
+from embstore.reading.mapping import PAGE_BYTES, AddressSpace, MappedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

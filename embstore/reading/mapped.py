@@ -26,13 +26,13 @@ from functools import partial
 from resource import getrusage
 from typing import TYPE_CHECKING, Any
 
-from embstore import workers
-from embstore.mapping import PAGE_BYTES, AddressSpace, MappedFile
-from embstore.plan import page_runs
-from embstore.readers.physical import physical_rows
-from embstore.readers.residence import ResidentLimit, preload
-from embstore.readers.scanning import MappedScan
-from embstore.readers.stats import StatsCounter
+from embstore.reading import workers
+from embstore.reading.mapping import PAGE_BYTES, AddressSpace, MappedFile
+from embstore.reading.residence import ResidentLimit, preload
+from embstore.reading.scanning import MappedScan
+from embstore.reading.stats import StatsCounter
+from embstore.table.numbering import physical_rows
+from embstore.table.plan import page_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embstore.manifest import Manifest
+    from embstore.formats.own.manifest import Manifest
     from embstore.progress import OnProgress
-    from embstore.readers import Visit
+    from embstore.reading import Visit
 
 # A warm slice is large enough that what it costs besides its gather does not count, and small
 # enough that one with cold rows in it is noticed soon.
@@ -115,7 +115,7 @@ class MappedReader:
             self._limit = ResidentLimit(self._space, resident_limit)
 
     def read(self, ids: NDArray[np.int64], out: NDArray[Any]) -> None:
-        """Fill ``out`` with rows; see `embstore.readers.Reader`."""
+        """Fill ``out`` with rows; see `embstore.reading.Reader`."""
         begin = time.perf_counter()
         physical = self.numbering.number(ids)
         if physical.ndim != 1:
@@ -159,7 +159,7 @@ class MappedReader:
         MappedScan(self._space, self._rows, self.numbering, self._limit).run(start, stop, visit)
 
     def preload(self, progress: OnProgress | None) -> None:
-        """Read everything into RAM and map it; see `embstore.readers.residence`."""
+        """Read everything into RAM and map it; see `embstore.reading.residence`."""
         # What is over the limit stays in the page cache only.
         with nullcontext() if self._limit is None else self._limit.touching(1):
             preload(self._space, progress)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from embstore import layout
 from embstore.errors import StoreCorruptError
-from embstore.integrity.checked_files import REBUILD, read_small
-from embstore.layout import shown
+from embstore.formats.own import spec
+from embstore.formats.own.checked_files import REBUILD, read_small
+from embstore.formats.own.spec import shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def read_json(path: Path) -> Any:
     """Return what a JSON file of the store holds."""
-    return parse_json(path, read_small(path, layout.MAX_METADATA_BYTES))
+    return parse_json(path, read_small(path, spec.MAX_METADATA_BYTES))
 
 
 def parse_json(path: Path | str, data: bytes) -> Any:
@@ -59,7 +59,7 @@ class Fields:
             raise self.error(key, f"is a {type(value).__name__}, expected {names}")
         return value
 
-    def integer(self, key: str, *, low: int = 0, high: int = layout.MAX_BYTES) -> int:
+    def integer(self, key: str, *, low: int = 0, high: int = spec.MAX_BYTES) -> int:
         """Return a field that is a number within bounds."""
         value = self.get(key, int)
         if not low <= value <= high:
@@ -69,6 +69,6 @@ class Fields:
     def integers(self, key: str) -> list[int]:
         """Return a field that is a list of counts."""
         values = self.get(key, list)
-        if any(type(value) is not int or not 0 <= value <= layout.MAX_BYTES for value in values):
+        if any(type(value) is not int or not 0 <= value <= spec.MAX_BYTES for value in values):
             raise self.error(key, "is not a list of counts")
         return list(values)

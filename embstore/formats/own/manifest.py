@@ -1,6 +1,7 @@
 """What does a store say about itself?
 
-The manifest stands in the attributes of the store's root group; `embstore.layout` specifies it.
+The manifest stands in the attributes of the store's root group; `embstore.formats.own.spec`
+specifies it.
 Reading one takes nothing on trust: every field is there, of its type and within its bounds, or the
 store is refused before a byte of its rows is touched.
 """
@@ -13,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore import layout
 from embstore.dtypes import BFLOAT16, as_dtype
 from embstore.errors import StoreCorruptError, StoreError, StoreNotFoundError, StoreVersionError
-from embstore.integrity.checked_files import REBUILD
-from embstore.integrity.fields import Fields, read_json
-from embstore.integrity.seals import check_seal
-from embstore.layout import RawArray, shown
-from embstore.partitions import STRATEGIES, Partitioning, Strategy
+from embstore.formats.own import spec
+from embstore.formats.own.checked_files import REBUILD
+from embstore.formats.own.fields import Fields, read_json
+from embstore.formats.own.seals import check_seal
+from embstore.formats.own.spec import RawArray, shown
+from embstore.table.partitioning import STRATEGIES, Partitioning, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,21 +46,21 @@ class VocabularyManifest:
     sizes: dict[str, ArraySize]
 
     def __post_init__(self) -> None:
-        if self.probe_count > layout.MAX_PROBE_COUNT:
+        if self.probe_count > spec.MAX_PROBE_COUNT:
             raise ValueError(
-                f"a word takes {self.probe_count} probes, {layout.MAX_PROBE_COUNT} at most are "
+                f"a word takes {self.probe_count} probes, {spec.MAX_PROBE_COUNT} at most are "
                 "allowed: the words' hashes collide"
             )
         for array in map(self.array, self.sizes):
             # Chunks of an array are mapped next to each other, so they must end on a page.
-            if array.chunk_count > 1 and array.chunk_bytes % layout.SMALL_CHUNK_BYTES:
+            if array.chunk_count > 1 and array.chunk_bytes % spec.SMALL_CHUNK_BYTES:
                 raise ValueError(f"{array.name} has chunks of {array.chunk_bytes} bytes")
 
     def array(self, part: str) -> RawArray:
         """Return the array ``part``: ``bytes``, ``offsets`` or ``slots``."""
         size = self.sizes[part]
-        dtype = np.dtype(layout.VOCABULARY_DTYPES[part])
-        return RawArray(layout.vocabulary_name(part), (size.length,), dtype, size.chunk_rows)
+        dtype = np.dtype(spec.VOCABULARY_DTYPES[part])
+        return RawArray(spec.vocabulary_name(part), (size.length,), dtype, size.chunk_rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,22 +86,22 @@ class Manifest:
     metadata_checksums: dict[str, int] | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rows <= layout.MAX_ROWS:
-            raise ValueError(f"rows must be 0 to {layout.MAX_ROWS}, not {self.rows}")
-        if not 1 <= self.partition_count <= layout.MAX_PARTITIONS:
+        if not 0 <= self.rows <= spec.MAX_ROWS:
+            raise ValueError(f"rows must be 0 to {spec.MAX_ROWS}, not {self.rows}")
+        if not 1 <= self.partition_count <= spec.MAX_PARTITIONS:
             raise ValueError(
-                f"partition count must be 1 to {layout.MAX_PARTITIONS}, not {self.partition_count}"
+                f"partition count must be 1 to {spec.MAX_PARTITIONS}, not {self.partition_count}"
             )
-        if self.dtype.name not in layout.DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(layout.DTYPES)}, not {self.dtype}")
+        if self.dtype.name not in spec.DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(spec.DTYPES)}, not {self.dtype}")
         if len(self.row_shape) > 32 or any(axis < 1 for axis in self.row_shape):
             raise ValueError(f"row shape must have positive axes, 32 at most: {self.row_shape}")
         if self.chunk_rows < 1 or self.chunk_rows & (self.chunk_rows - 1):
             raise ValueError(f"chunk_rows must be a power of two, not {self.chunk_rows}")
-        if self.row_bytes > layout.MAX_ROW_BYTES:
-            raise ValueError(f"a row may have {layout.MAX_ROW_BYTES} bytes, not {self.row_bytes}")
+        if self.row_bytes > spec.MAX_ROW_BYTES:
+            raise ValueError(f"a row may have {spec.MAX_ROW_BYTES} bytes, not {self.row_bytes}")
         chunk_count = self.partition(0).chunk_count * self.partition_count
-        if max(chunk_count, 1) * self.chunk_rows * self.row_bytes > layout.MAX_BYTES:
+        if max(chunk_count, 1) * self.chunk_rows * self.row_bytes > spec.MAX_BYTES:
             raise ValueError(
                 f"{self.rows} rows of {self.row_bytes} bytes, in chunks of {self.chunk_rows}, are "
                 "out of bounds"
@@ -109,8 +110,8 @@ class Manifest:
             if self.unk is not None:
                 raise ValueError(f"unk is {self.unk!r}, but the store has no words")
             return
-        offsets = self.vocabulary.sizes[layout.WORD_OFFSETS].length
-        slots = self.vocabulary.sizes[layout.WORD_SLOTS].length
+        offsets = self.vocabulary.sizes[spec.WORD_OFFSETS].length
+        slots = self.vocabulary.sizes[spec.WORD_SLOTS].length
         if offsets != self.rows + 1:
             raise ValueError(f"{offsets} word offsets, expected {self.rows + 1}")
         if slots & (slots - 1) or slots <= self.rows:
@@ -129,42 +130,42 @@ class Manifest:
     def partition(self, partition: int) -> RawArray:
         """Return the array of one partition."""
         shape = (self.partitioning.row_count(partition), *self.row_shape)
-        return RawArray(layout.partition_name(partition), shape, self.dtype, self.chunk_rows)
+        return RawArray(spec.partition_name(partition), shape, self.dtype, self.chunk_rows)
 
     def arrays(self) -> Iterator[RawArray]:
         """Yield every array of the store: the partitions, then the vocabulary's."""
         for partition in range(self.partition_count):
             yield self.partition(partition)
         if self.vocabulary is not None:
-            yield from map(self.vocabulary.array, layout.VOCABULARY_DTYPES)
+            yield from map(self.vocabulary.array, spec.VOCABULARY_DTYPES)
 
     def group_names(self) -> Iterator[str]:
         """Yield the path of each group of arrays."""
-        yield layout.PARTITIONS
+        yield spec.PARTITIONS
         if self.vocabulary is not None:
-            yield layout.VOCABULARY
+            yield spec.VOCABULARY
 
     def metadata_names(self) -> Iterator[str]:
         """Yield the path of each metadata file inside the store, but for the manifest's own."""
-        yield from (f"{group}/{layout.METADATA}" for group in self.group_names())
+        yield from (f"{group}/{spec.METADATA}" for group in self.group_names())
         yield from (array.metadata_name for array in self.arrays())
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as it stands in the root group's attributes."""
         vocabulary: dict[str, Any] | None = None
         if self.vocabulary is not None:
-            vocabulary = {"hash": layout.WORD_HASH, "probe_count": self.vocabulary.probe_count}
+            vocabulary = {"hash": spec.WORD_HASH, "probe_count": self.vocabulary.probe_count}
             for part, size in self.vocabulary.sizes.items():
                 vocabulary[part] = {"length": size.length, "chunk_rows": size.chunk_rows}
         return {
-            "format_version": layout.FORMAT_VERSION,
+            "format_version": spec.FORMAT_VERSION,
             "requires": [BFLOAT16] if self.dtype.name == BFLOAT16 else [],
             "rows": self.rows,
             "row_shape": list(self.row_shape),
             "dtype": self.dtype.name,
             "partition_count": self.partition_count,
             "strategy": self.strategy,
-            "layout": layout.RAW,
+            "layout": spec.RAW,
             "chunk_rows": self.chunk_rows,
             "unk": self.unk,
             "vocabulary": vocabulary,
@@ -186,7 +187,7 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
         If a field is missing, of another type or out of its bounds.
     """
     attributes = document.get("attributes") if isinstance(document, dict) else None
-    fields = attributes.get(layout.ATTRIBUTE) if isinstance(attributes, dict) else None
+    fields = attributes.get(spec.ATTRIBUTE) if isinstance(attributes, dict) else None
     if fields is None:
         raise StoreNotFoundError(
             f"{where} has no embstore manifest: a Zarr group, but not a store, or one whose build "
@@ -197,22 +198,22 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
     reader = Fields(fields, where, "manifest")
     metadata_checksums = check_seal(fields, reader)
     version = reader.integer("format_version", low=1)
-    required = [name for name in reader.get("requires", list) if name not in layout.FEATURES]
-    if version > layout.FORMAT_VERSION or required:
-        newer = version > layout.FORMAT_VERSION
+    required = [name for name in reader.get("requires", list) if name not in spec.FEATURES]
+    if version > spec.FORMAT_VERSION or required:
+        newer = version > spec.FORMAT_VERSION
         need = f"format version {version}" if newer else shown(required)
         raise StoreVersionError(
-            f"{where} needs {need}; this embstore reads format version {layout.FORMAT_VERSION} "
-            f"and knows {', '.join(layout.FEATURES)}: {_UPGRADE}"
+            f"{where} needs {need}; this embstore reads format version {spec.FORMAT_VERSION} "
+            f"and knows {', '.join(spec.FEATURES)}: {_UPGRADE}"
         )
-    if (raw := reader.get("layout", str)) != layout.RAW:
+    if (raw := reader.get("layout", str)) != spec.RAW:
         raise StoreVersionError(
-            f"{where} has the layout {shown(raw)}; this embstore reads {layout.RAW!r}: {_UPGRADE}"
+            f"{where} has the layout {shown(raw)}; this embstore reads {spec.RAW!r}: {_UPGRADE}"
         )
     if (strategy := reader.get("strategy", str)) not in STRATEGIES:
         raise reader.error("strategy", f"is {shown(strategy)}, expected 'mod' or 'div'")
-    if (dtype := reader.get("dtype", str)) not in layout.DTYPES:
-        expected = ", ".join(layout.DTYPES)
+    if (dtype := reader.get("dtype", str)) not in spec.DTYPES:
+        expected = ", ".join(spec.DTYPES)
         raise reader.error("dtype", f"is {shown(dtype)}, expected one of {expected}")
     try:
         return Manifest(
@@ -238,11 +239,11 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
 
 def read_manifest(path: Path) -> Manifest:
     """Read the manifest of the store at ``path``; errors as `parse_manifest`."""
-    where = path / layout.METADATA
+    where = path / spec.METADATA
     if not path.is_dir():
         raise StoreNotFoundError(f"no store at {path}: {_kind(path)}")
     if not where.is_file():
-        raise StoreNotFoundError(f"{path} is not a store: it has no {layout.METADATA}")
+        raise StoreNotFoundError(f"{path} is not a store: it has no {spec.METADATA}")
     return parse_manifest(read_json(where), where)
 
 
@@ -250,20 +251,20 @@ def _parse_vocabulary(fields: Any, where: Path) -> VocabularyManifest | None:
     if fields is None:
         return None
     reader = Fields(fields, where, "vocabulary")
-    if (name := reader.get("hash", str)) != layout.WORD_HASH:
+    if (name := reader.get("hash", str)) != spec.WORD_HASH:
         raise StoreVersionError(
             f"{where} has words by the hash {shown(name)}; this embstore reads "
-            f"{layout.WORD_HASH!r}: {_UPGRADE}"
+            f"{spec.WORD_HASH!r}: {_UPGRADE}"
         )
     sizes = {}
-    for part in layout.VOCABULARY_DTYPES:
+    for part in spec.VOCABULARY_DTYPES:
         size = Fields(reader.get(part, dict), where, f"vocabulary.{part}")
         sizes[part] = ArraySize(
-            length=size.integer("length", high=layout.MAX_BYTES // 8),
-            chunk_rows=size.integer("chunk_rows", low=1, high=layout.MAX_BYTES // 8),
+            length=size.integer("length", high=spec.MAX_BYTES // 8),
+            chunk_rows=size.integer("chunk_rows", low=1, high=spec.MAX_BYTES // 8),
         )
     # A ValueError of this is the caller's to translate, like the manifest's own.
-    return VocabularyManifest(reader.integer("probe_count", high=layout.MAX_ROWS), sizes)
+    return VocabularyManifest(reader.integer("probe_count", high=spec.MAX_ROWS), sizes)
 
 
 def _kind(path: Path) -> str:

@@ -1,0 +1,1 @@
+"""Encodings: how the records of a row become numbers."""
