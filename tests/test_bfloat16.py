@@ -11,6 +11,7 @@ import zarr
 
 import embstore
 from embstore.dtypes import as_dtype
+from embstore.formats.own import spec
 from embstore.formats.own.manifest import read_manifest
 
 BFLOAT16 = as_dtype("bfloat16")
