@@ -18,6 +18,7 @@ Every error is also the builtin that a caller who never heard of embstore would 
         ├── StoreClosedError   (ValueError)         used after ``close()``
         ├── StoreMappingError  (OSError)            the system will not map that much
         ├── StoreVersionError  (ValueError)         needs a newer embstore
+        ├── FormatError        (ValueError)         a file that cannot be opened in place
         └── StoreCorruptError  (ValueError)         damaged: restore it or build it again
 
 A full or failing disk stays the ``OSError`` that the system raised.
@@ -136,6 +137,10 @@ class StoreMappingError(StoreError, OSError):
 
 class StoreVersionError(StoreError, ValueError):
     """The store needs a newer embstore than this one."""
+
+
+class FormatError(StoreError, ValueError):
+    """A file whose rows cannot be addressed in place."""
 
 
 class StoreCorruptError(StoreError, ValueError):

@@ -26,7 +26,7 @@ from embstore.cli.build_options import (
 )
 from embstore.cli.console import print_facts, progress_bar, warn
 from embstore.cli.info import store_facts
-from embstore.reading.residence import parse_bytes
+from embstore.settle import as_size
 
 
 def build(
@@ -80,7 +80,7 @@ def build(
             on_duplicate=on_duplicate,
             unk=unk,
             on_overflow=on_overflow,
-            memory_limit=parse_bytes(memory_limit),
+            memory_limit=as_size(memory_limit, "memory_limit"),
             overwrite=overwrite,
             progress=progress,
         )
