@@ -68,11 +68,6 @@ def test_options_of_objects(file):
         read({"a": [1]}, format="npy")
     with pytest.raises(SourceError, match="words= goes with arrays, not with dict"):
         read({"a": [1]}, words=["a"])
-    with pytest.raises(ValueError, match="format must be one of auto, glove, "):
-        read(file("t.txt", TEXT), format="csv")
-    for limit in (0, -1):
-        with pytest.raises(ValueError, match="limit must be 1 or more"):
-            read(file("t.txt", TEXT), limit=limit)
 
 
 @pytest.mark.parametrize(
