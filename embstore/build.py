@@ -62,8 +62,8 @@ def build(
 ) -> EmbeddingStore:
     r"""Build a store from a file of vectors, or from an object that holds them.
 
-    Memory stays bounded, whatever the number of rows and words. A build that fails leaves nothing
-    behind, and does not change what is at ``path``.
+    Memory stays bounded, whatever the number of rows and words (`embstore.writing.memory` lists its
+    uses). A build that fails leaves nothing behind, and does not change what is at ``path``.
 
     Parameters
     ----------
@@ -113,20 +113,20 @@ def build(
         How ids are distributed over ``source``, a list of arrays, as in
         `embstore.embedding_lookup`. By default the arrays follow each other.
     on_duplicate : {"error", "first"}
-        What to do when a word comes again: raise, or keep the first row and count the others.
+        What to do when a word comes again: stop with an error, or keep its first row and count the
+        others.
     unk : str, optional
         The word whose row stands for unknown words. By default that of the source if it is a store,
         else the first of ``<unk>``, ``[UNK]``, ``<UNK>`` and ``UNK`` that is in the vocabulary.
     on_overflow : {"error", "inf"}
-        What to do with a finite number that is too large for a float dtype: raise, or store
-        infinity.
+        What to do with a finite number that is too large for a float dtype: stop with an error, or
+        store infinity.
     memory_limit : int or str
         Memory that the build may use, in bytes or as in ``2GiB``, besides Python and its libraries.
         A build that needs more is refused before anything is written. Blocks of the source, a few
         of 4 to 8 MiB at a time, do not shrink under a low limit, and then come on top of it.
-        `embstore.writing.memory` lists what the memory is for.
     overwrite : bool
-        Replace the store at ``path``, if there is one.
+        Replace the store that exists at the target, if any.
     progress : callable, optional
         Called with an `embstore.Progress`: bytes of input done, all of them (0 if unknown), and
         rows done.
