@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from embstore.errors import SourceError
-from embstore.sources.blocks import BLOCK_BYTES
+from embstore.sources.blocks import TEXT_BLOCK_BYTES
 from embstore.sources.text import TextSource
 from tests.text_files import (
     GLOVE,
@@ -42,7 +42,7 @@ def compressed(tmp_path: Path, suffix: str, data: bytes) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zip", ".GZ"])
-@pytest.mark.parametrize("block_bytes", [5, BLOCK_BYTES])
+@pytest.mark.parametrize("block_bytes", [5, TEXT_BLOCK_BYTES])
 def test_compressed(tmp_path, monkeypatch, suffix, block_bytes):
     blocks_of(monkeypatch, block_bytes)
     path = compressed(tmp_path, suffix.lower(), WORD2VEC).rename(tmp_path / f"t{suffix}")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import embstore
 from embstore.errors import SourceError
-from embstore.sources.blocks import BLOCK_BYTES
+from embstore.sources.blocks import TEXT_BLOCK_BYTES
 from embstore.sources.text import TextSource
 from tests.text_files import (
     GLOVE,
@@ -66,7 +66,7 @@ ODD_WORDS = {
         (WORD2VEC.replace(b"3 3\n", b"3\t3 \n"), "word2vec"),
     ],
 )
-@pytest.mark.parametrize("block_bytes", [1, 7, 64, BLOCK_BYTES])
+@pytest.mark.parametrize("block_bytes", [1, 7, 64, TEXT_BLOCK_BYTES])
 def test_the_format_is_told_from_the_first_lines(tmp_path, monkeypatch, data, format, block_bytes):
     if block_bytes > 3 or not data.startswith(b"\xef\xbb\xbf"):
         blocks_of(monkeypatch, block_bytes)
@@ -109,7 +109,7 @@ def test_a_wrong_format_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("header", [b"", b"23 2\n"], ids=["glove", "word2vec"])
 @pytest.mark.parametrize("end", [b"\n", b" \n", b"\r\n"])
-@pytest.mark.parametrize("block_bytes", [1, 50, BLOCK_BYTES])
+@pytest.mark.parametrize("block_bytes", [1, 50, TEXT_BLOCK_BYTES])
 def test_odd_words(tmp_path, monkeypatch, header, end, block_bytes):
     blocks_of(monkeypatch, block_bytes)
     words = ["first", *ODD_WORDS.values(), "last", "the end"]
@@ -213,7 +213,7 @@ write_value = st.sampled_from([str, lambda value: f"{value:.9g}", lambda value: 
     dimension=st.integers(1, 5),
     format=st.sampled_from(["glove", "word2vec"]),
     end=st.sampled_from(["\n", " \n", "\r\n"]),
-    block_bytes=st.sampled_from([1, 16, BLOCK_BYTES]),
+    block_bytes=st.sampled_from([1, 16, TEXT_BLOCK_BYTES]),
     data=st.data(),
 )
 def test_what_was_written_is_read(

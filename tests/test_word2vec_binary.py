@@ -91,7 +91,7 @@ def test_a_file_that_was_cut(tmp_path, newline, limit):
         if limit is not None and row >= limit:
             assert read(tmp_path / "t.bin", limit=limit)[0] == ["a", "b", "c"]
             continue
-        with pytest.raises(SourceError, match=rf"t\.bin: row {row}: the file ends in this row, of"):
+        with pytest.raises(SourceError, match=rf"t\.bin: row {row}: the file ends in this row"):
             read(tmp_path / "t.bin", limit=limit, format="word2vec-binary")
 
 
@@ -99,7 +99,7 @@ def test_what_has_no_end_is_searched_once(tmp_path):
     # Were the search begun anew at each byte, these would take minutes.
     for word in (b"x" * (1 << 20), b"\n" * (1 << 20), b"x" * (9 << 20)):
         (tmp_path / "t.bin").write_bytes(b"2 1\n" + word + b" abcd" + word)
-        with pytest.raises(SourceError, match=r"no space, which ends|the file ends in this row"):
+        with pytest.raises(SourceError, match=r"found no space within|the file ends in this row"):
             read(tmp_path / "t.bin", format="word2vec-binary")
 
 
@@ -108,7 +108,7 @@ def test_more_rows_than_promised(tmp_path):
     (tmp_path / "t.bin").write_bytes(data + b"\n\n")
     assert read(tmp_path / "t.bin")[0] == ["a", "b"]
     (tmp_path / "t.bin").write_bytes(data + b"c 1234")
-    with pytest.raises(SourceError, match="promises 2 rows, but there is more"):
+    with pytest.raises(SourceError, match="promises 2 rows, but more data"):
         read(tmp_path / "t.bin")
 
 
@@ -119,8 +119,14 @@ def test_more_rows_than_promised(tmp_path):
         (b"3\nabc", r"expected the header 'rows dimension' .* found b'3\\nabc'"),
         (b"3 0\nabc", "vectors have 0 numbers"),
         (b"3 999999999999\nabc", "vectors have 999999999999 numbers; is this really"),
-        (b"99999999999 300\nabc ", "row 0: the file ends in this row, of the 99999999999"),
-        (b"3 1\n" + b"x" * (5 << 20), "row 0: no space, which ends a word, within 1 MiB"),
+        (
+            b"99999999999 300\nabc ",
+            "row 0: the file ends in this row, .* 99999999999 rows",
+        ),
+        (
+            b"3 1\n" + b"x" * (5 << 20),
+            "row 0: expected a word and .*, found no space within 1 MiB",
+        ),
         (b"1 1\ncaf\xe9 abcd", r"row 0: the word is not UTF-8.*b'caf\\xe9'.*encoding_errors"),
     ],
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore.sources.blocks import BLOCK_BYTES, TextFile
+from embstore.sources.blocks import TEXT_BLOCK_BYTES, TextFile
 from embstore.sources.text import TextSource
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ def blocks_of(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """Make every pass over a file go in blocks of ``size`` bytes."""
     whole = TextFile.blocks
 
-    def blocks(self, block_bytes=BLOCK_BYTES, **options):
-        return whole(self, size if block_bytes == BLOCK_BYTES else block_bytes, **options)
+    def blocks(self, block_bytes=TEXT_BLOCK_BYTES, **options):
+        return whole(self, size if block_bytes == TEXT_BLOCK_BYTES else block_bytes, **options)
 
     monkeypatch.setattr(TextFile, "blocks", blocks)
 
