@@ -187,7 +187,7 @@ def test_columns_have_to_be_named_where_there_are_several(tmp_path, suffix):
 
 def test_tables_without_rows_or_lists(tmp_path, suffix):
     path = write(tmp_path / f"t{suffix}", pa.table({"v": pa.array([], pa.list_(pa.float32()))}))
-    with pytest.raises(SourceError, match="has no rows, so nobody knows how long one is"):
+    with pytest.raises(SourceError, match="has no rows, so the row length is unknown"):
         read(path)
     path = write(tmp_path / f"t{suffix}", pa.table({"v": pa.array([], pa.list_(pa.float32(), 4))}))
     assert read(path)[1].shape == (0, 4)

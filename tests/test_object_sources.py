@@ -136,7 +136,7 @@ def test_an_iterator_is_read_no_further_than_needed():
 
 
 def test_an_iterator_under_div(tmp_path):
-    with pytest.raises(SourceError, match=r'cannot be counted .*strategy="div" .*pass a list, or'):
+    with pytest.raises(SourceError, match=r'strategy="div" needs .* only once; pass a list, or'):
         embstore.build(iter([("a", [1])]), tmp_path / "s", strategy="div")
     pairs = [("a", [1]), ("b", [2]), ("a", [3]), ("c", [4])]
     for source in (pairs, [(["a", "b"], [[1], [2]]), (["a", "c"], np.array([[3], [4]]))]):
@@ -196,10 +196,10 @@ def test_partitions_that_are_refused():
         ({"a": [1], "b": ["x"]}, "dict: row 1 has dtype <U1"),
         ({"a": "x"}, "dict: row 0 has dtype <U1"),
         ({"a": True}, "dtype bool"),
-        ([("a", [1]), ([2], "b")], r"list: row 1: expected \(word, vector\), as the first item"),
+        ([("a", [1]), ([2], "b")], r"list: row 1: expected \(word, vector\), like the first item"),
         ({"a": [1], 2: [1]}, r"row 1: expected \(word, vector\)"),
         ([("a", [1]), ("\ud800", [1])], "row 1: the word '.ud800'"),
-        ([(["a"], np.ones((2, 2)))], "a block has 1 words, but 2 rows"),
+        ([(["a"], np.ones((2, 2)))], "a block has 1 words but 2 rows"),
         ([np.ones((2, 2)), np.ones((2, 3))], r"row 2: expected an array of shape \(n, 2\)"),
         ([np.ones((2, 2)), np.ones(2)], r"row 2: expected an array of shape \(n, 2\)"),
         (np.ones((2, 2), complex), "dtype complex128"),
