@@ -1,4 +1,4 @@
-"""Text files of vectors, and what a source reads from them; for several tests."""
+"""Helpers for tests of text files: small tables, and reading them through a source."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROWS = np.array([[0.25, -1.5, 3], [1e-3, 0.5, -0.0], [7, 8, 9]], np.float32)
 
 
 def blocks_of(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    """Make every pass over a file go in blocks of ``size`` bytes."""
+    """Read files in blocks of ``size`` bytes instead of the default."""
     whole = TextFile.blocks
 
     def blocks(self, block_bytes=TEXT_BLOCK_BYTES, **options):
