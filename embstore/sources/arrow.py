@@ -90,9 +90,9 @@ class ArrowSource(Source):
         self._path = path
         self._files = files
         self.byte_count = sum(file.stat().st_size for file in files)
-        with _open(files[0]) as table:
-            self.format = table.format
-            schema = table.schema
+        table = _open(files[0])
+        self.format = table.format
+        schema = table.schema
         self._column = self._choose_column(schema, column)
         self._word_column = self._choose_words(schema, word_column)
         list_type = schema.field(self._column).type
@@ -124,9 +124,11 @@ class ArrowSource(Source):
         SourceError
             If a row is null, or its length differs from the first row's; the error names the row.
         """
-        done = bytes_done = 0
+        done = bytes_before = 0
         size = batch_rows(self.row_shape, self.dtype)
+        row_bytes = math.prod(self.row_shape) * self.dtype.itemsize
         for file in self._files:
+            file_bytes = file.stat().st_size
             rows_before = done
             for batch in self._read(file, size):
                 rows = self._rows(batch.column(self._column), done)
@@ -135,33 +137,27 @@ class ArrowSource(Source):
                     words = self._words(batch.column(self._word_column), done)
                 first = done
                 done += len(rows)
-                guess = (done - rows_before) * math.prod(self.row_shape) * self.dtype.itemsize
-                now = bytes_done + min(guess, file.stat().st_size)
-                yield Batch(rows, words, first, now)
-            bytes_done += file.stat().st_size
+                # Arrow does not tell how much of the file is read; the rows give an estimate.
+                estimate = min((done - rows_before) * row_bytes, file_bytes)
+                yield Batch(rows, words, first, bytes_before + estimate)
+            bytes_before += file_bytes
 
     def _read(self, file: Path, size: int) -> Iterator[pa.RecordBatch]:
         """Yield the two columns of a file in batches of at most ``size`` rows."""
         columns = [self._column]
         if self._word_column is not None:
             columns.append(self._word_column)
-        with _open(file) as table:
-            missing = [name for name in columns if name not in table.schema.names]
-            if missing:
-                raise SourceError(
-                    f"{file} has no column {missing[0]!r}, which {self._files[0]} has; it has: "
-                    f"{', '.join(table.schema.names)}"
-                )
-            try:
-                for batch in table.batches(size, columns):
-                    for start in range(0, batch.num_rows, size):
-                        yield batch.slice(start, size)
-            except (pa.ArrowInvalid, OSError) as error:
-                if isinstance(error, OSError) and error.errno is not None:
-                    raise
-                raise SourceError(
-                    f"{file} cannot be read as {table.format}: {error}; is the download complete?"
-                ) from error
+        table = _open(file)
+        missing = [name for name in columns if name not in table.schema.names]
+        if missing:
+            raise SourceError(
+                f"{file} has no column {missing[0]!r}, which {self._files[0]} has; it has: "
+                f"{', '.join(table.schema.names)}"
+            )
+        with _read_errors(file, table.format):
+            for batch in table.batches(size, columns):
+                for start in range(0, batch.num_rows, size):
+                    yield batch.slice(start, size)
 
     def _rows(self, column: pa.Array, first: int) -> NDArray[Any]:
         """Return a column of lists as rows; ``first`` is the number of its first row."""
@@ -256,10 +252,7 @@ class ArrowSource(Source):
         raise SourceError(f"{self.name} has no rows, so the row length is unknown")
 
     def _count(self) -> int | None:
-        counts = []
-        for file in self._files:
-            with _open(file) as table:
-                counts.append(table.row_count)
+        counts = [_open(file).row_count for file in self._files]
         known = [count for count in counts if count is not None]
         return sum(known) if len(known) == len(counts) else None
 
@@ -301,23 +294,27 @@ class _Ipc:
             yield selected
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[_Parquet | _Ipc]:
+def _open(path: Path) -> _Parquet | _Ipc:
     """Open a file in the format that its first bytes tell."""
     with path.open("rb") as file:
         magic = file.read(6)
-    try:
+    with _read_errors(path, "Parquet or Arrow"):
         if magic.startswith(PARQUET_MAGIC):
-            table: _Parquet | _Ipc = _Parquet(path)
-        else:
-            table = _Ipc(path, is_stream=magic != IPC_MAGIC)
+            return _Parquet(path)
+        return _Ipc(path, is_stream=magic != IPC_MAGIC)
+
+
+@contextmanager
+def _read_errors(path: Path, format: str) -> Iterator[None]:
+    """Turn Arrow's errors about a file's contents into a SourceError that names the file."""
+    try:
+        yield
     except (pa.ArrowInvalid, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise
+            raise  # The disk failed; the contents may be fine.
         raise SourceError(
-            f"{path} cannot be read as Parquet or Arrow: {error}; is the download complete?"
+            f"{path} cannot be read as {format}: {error}; is the download complete?"
         ) from error
-    yield table
 
 
 def _element_dtype(list_type: pa.DataType) -> Any:
