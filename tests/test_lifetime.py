@@ -157,7 +157,7 @@ def test_pickling_is_by_path(path, reader):
         assert len(pickled) < 1000
         with pickle.loads(pickled) as copy:
             assert copy.path == store.path
-            assert type(copy._reader) is type(store._reader)
+            assert type(copy._records) is type(store._records)
             assert np.array_equal(copy[[3, 499]], table_of(0)[[3, 499]])
             store.close()
             assert np.array_equal(copy[[3, 499]], table_of(0)[[3, 499]])
@@ -251,6 +251,8 @@ def test_the_chunked_reader_checks_checksums(path):
     data[17] ^= 1
     chunk.write_bytes(data)
     with embstore.open(path, reader="chunked") as store:
-        with pytest.raises(embstore.StoreCorruptError, match=r"partitions/1: chunk 2: .*checksum"):
+        with pytest.raises(
+            embstore.StoreCorruptError, match=r"1/c/2/0: its rows have the checksum"
+        ):
             store.lookup(np.arange(500))
         assert np.array_equal(store[0], table_of(0)[0])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
 import embstore
 from embstore.errors import StoreMappingError
+from embstore.reading.files import StoreFiles
 from embstore.reading.mapping import AddressSpace
 from tools.campaigns import resources
 
@@ -22,6 +24,6 @@ def test_the_campaign_at_a_small_size(tmp_path):
 @pytest.mark.parametrize("size_bytes", [1 << 60, 1 << 70])
 def test_more_addresses_than_there_are(size_bytes):
     with pytest.raises(StoreMappingError, match=r'bytes of addresses.*reader="chunked"') as found:
-        AddressSpace(size_bytes, [])
+        AddressSpace(size_bytes, [], StoreFiles(Path()))
     assert isinstance(found.value, OSError)
     assert isinstance(found.value, embstore.StoreError)

@@ -88,7 +88,7 @@ def test_the_files_are_what_zarr_would_write(
         assert ours == theirs
     assert embstore.verify(path).ok
     for partition, part in zarr.open_group(path / spec.PARTITIONS, mode="r").arrays():
-        ids = read_manifest(path).partitioning.ids_of(int(partition))
+        ids = read_manifest(path).numbering.ids_of(int(partition))
         assert np.array_equal(part[...], data[list(ids)])
 
 

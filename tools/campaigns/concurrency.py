@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import embstore
-from embstore.reading.mapped import MappedReader
+from embstore.reading.mapped import MappedRecords
 from tools.make_table import table_rows
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def _look_up(
             continue
         except embstore.StoreNotFoundError:
             # Only a chunked store may lose its files, also one that was closed meanwhile.
-            if isinstance(store._reader, MappedReader):
+            if isinstance(store._records, MappedRecords):
                 raise
             shared.store = shared.open(random_numbers)
     return lookups, rows
