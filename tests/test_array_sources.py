@@ -150,7 +150,7 @@ def test_words_that_cannot_be(tmp_path):
     (tmp_path / "w.txt").write_bytes(b"a\ncaf\xe9\n")
     with pytest.raises(SourceError, match=r"w\.txt:2: the word is not UTF-8"):
         read(path, words=tmp_path / "w.txt")
-    with pytest.raises(SourceError, match="has no UTF-8"):
+    with pytest.raises(SourceError, match="cannot be encoded as UTF-8"):
         read(path, words=["a", "\ud800"])
     with pytest.raises(TypeError, match="words must be str, not int"):
         read(path, words=["a", 1])
