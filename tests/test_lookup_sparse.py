@@ -245,7 +245,7 @@ def test_strategies(tmp_path):
         ({"sp_weights": RaggedIds([1], [0, 1])}, TypeError, "must be SparseIds, as sp_ids are"),
         ({"combiner": "max"}, ValueError, '"sum", "mean" or "sqrtn", not \'max\''),
         ({"max_norm": 0.0}, ValueError, "max_norm must be above 0"),
-        ({"params": TABLE.astype(int)}, TypeError, "can be combined; these are int64"),
+        ({"params": TABLE.astype(int)}, TypeError, "cannot combine rows of int64"),
         ({"params": [TABLE, TABLE[:1]]}, embstore.PartitionSizeError, "other sizes"),
         ({"params": []}, ValueError, "empty list"),
     ],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from embstore.dtypes import BFLOAT16, is_float
+from embstore.dtypes import is_extension, is_float
 from embstore.errors import RowError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _always_exact(origin: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
 
 def _round(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Cast, rounding once."""
-    if dtype.name != BFLOAT16 or rows.dtype.itemsize < 4 or rows.dtype == np.float32:
+    if not is_extension(dtype) or rows.dtype.itemsize < 4 or rows.dtype == np.float32:
         return rows.astype(dtype)
     # ml_dtypes rounds these to float32 first, and that to bfloat16, which may end up a number too
     # far. Rounding to odd in the first step makes the second see which side of the middle it is on.

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embstore.dtypes import is_float
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -226,7 +228,7 @@ def as_bags(sp_ids: Any, sp_weights: Any = None) -> Bags:
         )
     if not _same_places(ids, weights):
         raise ValueError("sp_weights are at other places than sp_ids, or of another shape")
-    if weights.values.dtype.kind not in "iuf" and weights.values.dtype.name != "bfloat16":
+    if weights.values.dtype.kind not in "iu" and not is_float(weights.values.dtype):
         raise TypeError(f"weights must be real numbers, not {weights.values.dtype}")
     return Bags(ids.values, ids.row_splits, weights.values, ids.bags_shape)
 

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from embstore.dtypes import DTYPES, find_dtype
 from embstore.functional.slices import PIECE_IDS, sum_bags
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def combine_bags(
         raise ValueError('the combiner "max" takes no weights')
     if max_norm is not None and not max_norm > 0:
         raise ValueError(f"max_norm must be above 0, not {max_norm}")
-    wide = _wide_dtype(table.dtype)
+    wide = _sum_dtype(table.dtype)
     if weights is not None:
         weights = weights.astype(wide, copy=False)
     width = int(np.prod(table.row_shape, dtype=np.int64))
@@ -107,15 +108,13 @@ def combine_bags(
     return narrow.reshape(len(sums), *table.row_shape)
 
 
-def _wide_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def _sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype that rows are summed in."""
-    if dtype.kind == "f" and dtype.itemsize in (4, 8):
-        return dtype.newbyteorder("=")
-    if dtype.name in ("float16", "bfloat16"):
-        return np.dtype(np.float32)
-    raise TypeError(
-        f"only rows of float16, bfloat16, float32 or float64 can be combined; these are {dtype}"
-    )
+    row = find_dtype(dtype)
+    if row is None or row.kind != "f":
+        floats = [row.name for row in DTYPES.values() if row.kind == "f"]
+        raise TypeError(f"cannot combine rows of {dtype}; expected one of {', '.join(floats)}")
+    return np.dtype(row.wide)
 
 
 def _divide(

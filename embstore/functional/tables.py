@@ -7,13 +7,12 @@ itself is never imported here.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from embstore.dtypes import has_masked
+from embstore.dtypes import has_masked, is_tensor, tensor_array
 from embstore.errors import PartitionSizeError
 from embstore.store import EmbeddingStore
 from embstore.table.partitioning import STRATEGIES, Partitioning, Strategy
@@ -231,29 +230,19 @@ def _as_array(part: Any) -> Any:
         raise TypeError("params have masked numbers; say with .filled() what they are")
     if _is_chunked(part):
         return part
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(part, torch.Tensor):
-        return _from_torch(part, torch)
+    if is_tensor(part):
+        return _from_torch(part)
     return np.asarray(part)
 
 
-def _from_torch(tensor: Any, torch: Any) -> NDArray[Any]:
+def _from_torch(tensor: Any) -> NDArray[Any]:
     """Return a tensor's numbers where they are."""
-    if tensor.device.type != "cpu" or tensor.layout is not torch.strided:
+    if tensor.device.type != "cpu" or str(tensor.layout) != "torch.strided":
         raise TypeError(
             f"params must be dense tensors on the CPU; this one is {tensor.layout} on "
             f"{tensor.device}"
         )
-    tensor = tensor.detach()
-    if tensor.dtype is not torch.bfloat16:
-        return np.asarray(tensor.numpy())
-    try:
-        from ml_dtypes import bfloat16  # noqa: PLC0415  # Only for these tensors.
-    except ImportError:
-        raise TypeError(
-            "NumPy has no bfloat16 of its own: install ml_dtypes, or give tensor.float()"
-        ) from None
-    return np.asarray(tensor.view(torch.int16).numpy().view(bfloat16))
+    return tensor_array(tensor)
 
 
 def _is_chunked(array: Any) -> bool:

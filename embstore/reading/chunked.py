@@ -109,7 +109,7 @@ class ChunkReader:
             where = self._path / spec.partition_name(partition)
             raise StoreCorruptError(f"{where}: chunk {chunk}: {error}") from error
         check_identity(self._path, self._identity)
-        # zarr has bfloat16 as uint16.
+        # zarr gives the dtype that is stored: uint16 for bfloat16.
         return np.asarray(rows).view(self._manifest.dtype)
 
     def _check_chunk(self, partition: int, chunk: int) -> None:

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ml_dtypes
 import numpy as np
 
+from embstore.dtypes import DTYPES
 from embstore.errors import SourceError
 from embstore.sources.arrays import ArraySource
 from embstore.sources.mapped_file import MappedArray
@@ -30,17 +30,7 @@ if TYPE_CHECKING:
 
 INDEX_NAME = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000  # The safetensors library's own limit.
-_DTYPES = {
-    "F64": np.dtype("<f8"),
-    "F32": np.dtype("<f4"),
-    "F16": np.dtype("<f2"),
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-    **{
-        f"{kind.upper()}{8 * size}": np.dtype(f"<{kind}{size}")
-        for kind in "iu"
-        for size in (1, 2, 4, 8)
-    },
-}
+_DTYPES = {row.safetensors: row for row in DTYPES.values()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +79,10 @@ def open_safetensors(
             f"{file}: the tensor {name!r} has dtype {found.dtype}; expected one of "
             f"{', '.join(_DTYPES)}"
         )
+    dtype = _DTYPES[found.dtype].numpy.newbyteorder("<")
     return ArraySource(
         f"{file}[{name}]",
-        [MappedArray(found.path, found.offset, found.shape, _DTYPES[found.dtype])],
+        [MappedArray(found.path, found.offset, found.shape, dtype)],
         words=words,
         origin={"file": f"{file.name}[{name}]", "format": "safetensors"},
         part_names=[f"{file}[{name}]"],
@@ -149,6 +140,8 @@ def _tensor(path: Path, entry: dict[str, Any], start: int) -> _Tensor:
     if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
         raise ValueError(f"shape {shape} and offsets {begin}, {end} are not whole numbers")
     dtype = str(entry["dtype"])
-    if dtype in _DTYPES and end - begin != math.prod(shape) * _DTYPES[dtype].itemsize:
-        raise ValueError(f"{dtype} of shape {shape} does not take {end - begin} bytes")
+    if dtype in _DTYPES:
+        item_bytes = np.dtype(_DTYPES[dtype].stored).itemsize
+        if end - begin != math.prod(shape) * item_bytes:
+            raise ValueError(f"{dtype} of shape {shape} does not take {end - begin} bytes")
     return _Tensor(path, dtype, shape, start + begin)

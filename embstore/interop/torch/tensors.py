@@ -12,10 +12,12 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
+from embstore.dtypes import DTYPES, is_extension, storage_dtype, tensor_array
+
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from embstore.store import EmbeddingStore
@@ -30,9 +32,7 @@ def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
     >>> torch_dtype(np.dtype("float32"))
     torch.float32
     """
-    if dtype.name == "bfloat16":  # Of ml_dtypes: NumPy has none of its own to convert from.
-        return torch.bfloat16
-    return torch.from_numpy(np.empty(0, dtype)).dtype
+    return getattr(torch, DTYPES[dtype.name].torch)
 
 
 def check_ids(ids: Any, name: str = "ids") -> None:
@@ -48,8 +48,7 @@ def check_ids(ids: Any, name: str = "ids") -> None:
 
 def as_array(ids: torch.Tensor) -> NDArray[Any]:
     """Return ids as an ndarray; a view, where they are on the CPU already."""
-    array: NDArray[Any] = ids.detach().cpu().numpy()
-    return array
+    return tensor_array(ids.cpu())
 
 
 def wants_pinned(device: torch.device) -> bool:
@@ -78,21 +77,13 @@ def gather(store: EmbeddingStore, ids: NDArray[Any], device: torch.device) -> to
         device="cpu",  # Even where torch.set_default_device says something else.
         pin_memory=True,
     )
-    store.lookup(ids, out=_array_over(rows, store.dtype))
+    store.lookup(ids, out=tensor_array(rows))
     # Pinned memory goes back to its allocator, which waits for the copy before it reuses it.
     return rows.to(device, non_blocking=True)
 
 
 def _as_tensor(rows: NDArray[Any]) -> torch.Tensor:
     """Return a tensor over the memory of ``rows``."""
-    if torch_dtype(rows.dtype) == torch.bfloat16:
-        return torch.from_numpy(rows.view(np.uint16)).view(torch.bfloat16)
+    if is_extension(rows.dtype):
+        return torch.from_numpy(rows.view(storage_dtype(rows.dtype))).view(torch_dtype(rows.dtype))
     return torch.from_numpy(rows)
-
-
-def _array_over(rows: torch.Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return an ndarray of ``dtype`` over the memory of ``rows``."""
-    if rows.dtype == torch.bfloat16:
-        rows = rows.view(torch.uint16)
-    array: NDArray[Any] = rows.numpy().view(dtype)
-    return array
