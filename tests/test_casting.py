@@ -14,19 +14,18 @@ from embstore.dtypes import as_dtype
 from embstore.encodings.casting import CAST_BYTES, Caster
 
 BFLOAT16 = as_dtype("bfloat16")
+# The finite bfloat16s from 0 on, as float32, in the order of their bits.
+FINITE = (np.arange(0x7F80, dtype=np.uint32) << np.uint32(16)).view(np.float32)
 
 
 def nearest_bfloat16(value: float | np.integer) -> int:
     """Return the bits of the nearest bfloat16, ties to even, by exact arithmetic."""
-    largest = int(np.array(np.inf, np.float32).view(np.uint32)) >> 16
-    numbers = np.arange(largest, dtype=np.uint32) << np.uint32(16)
     exact = abs(Fraction(value if isinstance(value, float) else int(value)))
-    place = int(np.searchsorted(numbers.view(np.float32), float(exact)))
-    candidates = [bits for bits in (place - 1, place, place + 1) if 0 <= bits < largest]
+    place = int(np.searchsorted(FINITE, float(exact)))
+    candidates = [bits for bits in (place - 1, place, place + 1) if 0 <= bits < len(FINITE)]
 
     def distance(bits: int) -> tuple[Fraction, int]:
-        number = np.array(bits << 16, np.uint32).view(np.float32)
-        return abs(Fraction(float(number)) - exact), bits & 1
+        return abs(Fraction(float(FINITE[bits])) - exact), bits & 1
 
     return min(candidates, key=distance) | (0x8000 if np.signbit(value) else 0)
 
