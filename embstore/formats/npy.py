@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore.dtypes import is_storable
+from embstore.dtypes import find_dtype
 from embstore.encodings.plain import Plain
 from embstore.errors import FormatError, StoreCorruptError
 from embstore.formats.own import spec
@@ -161,6 +161,6 @@ def read_header(file: IO[bytes], name: str) -> Header:
         raise StoreCorruptError(f"{name} holds Python objects (a pickle), which are never loaded")
     if min(header.shape, default=0) < 0 or math.prod(header.shape) >= 1 << 62:
         raise StoreCorruptError(f"{name} is not a readable .npy: its shape is {header.shape}")
-    if not is_storable(header.dtype):
+    if find_dtype(header.dtype) is None:
         raise StoreCorruptError(f"{name} has dtype {header.dtype}, which a table cannot hold")
     return header

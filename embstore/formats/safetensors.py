@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embstore.dtypes import as_dtype
+import numpy as np
+
+from embstore.dtypes import DTYPES
 from embstore.encodings.plain import Plain
 from embstore.errors import FormatError, StoreCorruptError
 from embstore.formats.npy import plain_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    import numpy as np
 
     from embstore.table.protocols import Files
     from embstore.table.tables import Table
@@ -32,12 +32,7 @@ INDEX_NAME = "model.safetensors.index.json"
 INDEX_SUFFIX = ".index.json"
 MAX_HEADER_BYTES = 100_000_000  # The safetensors library's own limit.
 _SIZE_BYTES = 8
-_DTYPES = {
-    **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"},
-    **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
-    **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
-}
-_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+_DTYPES = {row.safetensors: row for row in DTYPES.values()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +101,8 @@ def describe(files: Files, name: str, *, tensor: str | None = None) -> Table:
         raise FormatError(f"{where} has dtype {found.dtype}; expected one of {', '.join(_DTYPES)}")
     if not found.shape:
         raise FormatError(f"{where} has shape (); a table needs rows, so shape (rows, ...)")
-    dtype: np.dtype[Any] = as_dtype(_DTYPES[found.dtype])
-    return plain_table(files, name, found.offset, found.shape[0], Plain(dtype, found.shape[1:]))
+    encoding = Plain(_DTYPES[found.dtype].numpy, found.shape[1:])
+    return plain_table(files, name, found.offset, found.shape[0], encoding)
 
 
 def locate(files: Files, name: str, tensor: str | None) -> tuple[str, str, Tensor]:
@@ -208,8 +203,7 @@ def _tensor(entry: dict[str, Any], start: int) -> Tensor:
     if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
         raise ValueError(f"shape {shape} and offsets {begin}, {end} are not whole numbers")
     dtype = str(entry["dtype"])
-    if dtype in _DTYPES:
-        item_bytes = _BYTES.get(dtype) or int(dtype[1:]) // 8
-        if end - begin != math.prod(shape) * item_bytes:
-            raise ValueError(f"{dtype} of shape {shape} does not take {end - begin} bytes")
+    known = _DTYPES.get(dtype)
+    if known and end - begin != math.prod(shape) * np.dtype(known.stored).itemsize:
+        raise ValueError(f"{dtype} of shape {shape} does not take {end - begin} bytes")
     return Tensor(dtype, shape, start + begin, end - begin)

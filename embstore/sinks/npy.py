@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from embstore.dtypes import BFLOAT16
+from embstore.dtypes import is_extension
 from embstore.errors import ExportError
 from embstore.sinks import refuse_bytes, word_error, words_of
 
@@ -26,10 +26,10 @@ _MARK = "starts with a byte order mark, which would be read as that of the file;
 
 def write_npy(file: IO[bytes], table: TableFacts, blocks: Iterator[RowBlock]) -> None:
     """Write the header, and the rows."""
-    if table.dtype.name == BFLOAT16:
+    if is_extension(table.dtype):
         raise ExportError(
-            'the table is bfloat16, which .npy does not support; pass dtype="float32" (--dtype '
-            "float32 on the command line), which holds the same numbers"
+            f'the table is {table.dtype}, which .npy does not support; pass dtype="float32" '
+            "(--dtype float32 on the command line), which holds the same numbers"
         )
     little = table.dtype.newbyteorder("<")
     header = {

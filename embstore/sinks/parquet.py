@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from embstore.dtypes import BFLOAT16
+from embstore.dtypes import is_extension
 from embstore.errors import ExportError
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ VECTOR = "vector"
 
 def write_parquet(file: IO[bytes], table: TableFacts, blocks: Iterator[RowBlock]) -> None:
     """Write a row group for each block."""
-    if table.dtype.name == BFLOAT16:
+    if is_extension(table.dtype):
         raise ExportError(
-            'the table is bfloat16, which Parquet does not support; pass dtype="float32" (--dtype '
-            "float32 on the command line), which holds the same numbers"
+            f'the table is {table.dtype}, which Parquet does not support; pass dtype="float32" '
+            "(--dtype float32 on the command line), which holds the same numbers"
         )
     vector = pa.from_numpy_dtype(table.dtype)
     for axis in reversed(table.row_shape):

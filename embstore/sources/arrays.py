@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from embstore.dtypes import has_masked
+from embstore.dtypes import DTYPES, find_dtype, has_masked
 from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.sources import Batch, Source, batch_rows
@@ -122,9 +122,8 @@ class ArraySource(Source):
 
 def check_dtype(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return a dtype in native byte order, or raise if no store can hold it."""
-    # bfloat16 of ml_dtypes is a void to NumPy.
-    if dtype.newbyteorder("=").name not in {*spec.DTYPES, "bfloat16"}:
+    if find_dtype(dtype) is None:
         raise SourceError(
-            f"{name} has dtype {dtype}; a store can hold {', '.join(spec.DTYPES)}: convert it"
+            f"{name} has dtype {dtype}; a store can hold {', '.join(DTYPES)}: convert it"
         )
     return dtype.newbyteorder("=")
