@@ -13,15 +13,6 @@ import embstore
 
 ROOT = Path(embstore.__file__).parents[1]
 
-CAMPAIGN = """
-import pathlib, sys
-from tools.campaigns import concurrency
-
-if __name__ == "__main__":
-    size = concurrency.Size(seconds=1, processes=3, threads=4, rows=2000)
-    print(concurrency.run(pathlib.Path(sys.argv[1]), 1, size))
-"""
-
 FORK = """
 import os, signal, sys, threading, time
 import numpy as np
@@ -88,10 +79,6 @@ def run(tmp_path: Path, program: str, argument: Path) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def test_the_campaign_at_a_small_size(tmp_path):
-    assert "every row from the table of its store" in run(tmp_path, CAMPAIGN, tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

@@ -10,19 +10,12 @@ import pytest
 
 import embstore
 from embstore.errors import StoreCorruptError
-from tools.campaigns import corruption, stores
-
-SIZE = corruption.Size(flips=3, cuts=1)
+from tests.campaigns import stores
 
 
 @pytest.fixture
 def store(tmp_path):
     return stores.make_store(tmp_path / "t.embstore")
-
-
-@pytest.mark.parametrize("seed", [1])
-def test_the_campaign_at_a_small_size(tmp_path, seed):
-    assert "each named by verify" in corruption.run(tmp_path, seed, SIZE)
 
 
 @pytest.mark.parametrize("reader", ["mapped", "chunked"])

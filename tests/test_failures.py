@@ -13,8 +13,8 @@ import pytest
 import embstore
 from embstore import syscalls
 from embstore.writing import files
+from tests.campaigns import failures
 from tests.test_staging import names, value_of, write_store
-from tools.campaigns import failures
 
 ROWS = np.random.default_rng(0).standard_normal((4000, 64), np.float32)  # A megabyte.
 

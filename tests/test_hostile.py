@@ -21,7 +21,7 @@ from embstore.errors import EmbstoreError, StoreCorruptError, StoreError
 from embstore.formats.own.fields import parse_json
 from embstore.formats.own.manifest import parse_manifest
 from embstore.formats.own.seals import manifest_checksum
-from tools.campaigns import hostile, stores
+from tests.campaigns import stores
 
 if TYPE_CHECKING:
     from embstore.opening import ReaderName
@@ -67,11 +67,6 @@ def refused(store: Path, error: type[EmbstoreError] = StoreCorruptError) -> str:
         assert not embstore.verify(store).ok
     assert len(messages[0]) < 2000
     return messages[0]
-
-
-def test_the_campaign_at_a_small_size(tmp_path):
-    size = hostile.Size(seconds=60, cases=100)
-    assert "each an error of the tree or harmless" in hostile.run(tmp_path, 1, size)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import embstore
+from embstore.reading.mapping import AddressSpace
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -254,3 +255,13 @@ def test_the_chunked_reader_checks_checksums(path):
         with pytest.raises(embstore.StoreCorruptError, match=r"partitions/1: chunk 2: .*checksum"):
             store.lookup(np.arange(500))
         assert np.array_equal(store[0], table_of(0)[0])
+
+
+@pytest.mark.parametrize("size_bytes", [1 << 60, 1 << 70])
+def test_too_large_address_space_is_an_error(size_bytes):
+    with pytest.raises(
+        embstore.StoreMappingError, match=r'bytes of addresses.*reader="chunked"'
+    ) as found:
+        AddressSpace(size_bytes, [])
+    assert isinstance(found.value, OSError)
+    assert isinstance(found.value, embstore.StoreError)

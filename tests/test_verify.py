@@ -11,7 +11,7 @@ import pytest
 
 import embstore
 from embstore.errors import StoreNotFoundError
-from tools.campaigns.stores import edit, reseal, rewrite_chunk
+from tests.campaigns.stores import edit, reseal, rewrite_chunk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
