@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-import embstore
 from tests.campaigns import power
 from tests.campaigns.disks import Disk
 from tests.campaigns.faults import Step
 from tests.campaigns.runs import CAMPAIGNS
 from tests.campaigns.tables import STORE
+from tests.helpers.programs import run_python
 from tools import torture
 
-ROOT = Path(embstore.__file__).parents[1]
 OUTCOMES = {
     "crash": ["disks after a power cut", "2 at random times", "each with its error"],
     "concurrency": ["every row is from the table of its store"],
@@ -29,28 +26,18 @@ OUTCOMES = {
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run ``python -m tests.campaigns``."""
-    return subprocess.run(
-        [sys.executable, "-m", "tests.campaigns", *map(str, arguments)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONWARNINGS": "ignore"},
-        capture_output=True,
-        text=True,
-        timeout=1500,
-        check=False,
-    )
+    return run_python("-W", "ignore", "-m", "tests.campaigns", *arguments)
 
 
 @pytest.mark.parametrize("name", CAMPAIGNS)
 def test_small_campaign(tmp_path, name):
     done = command(name, "--seed", 1, "--folder", tmp_path)
-    assert done.returncode == 0, done.stderr + done.stdout
     for part in OUTCOMES[name]:
         assert part in done.stdout
 
 
 def test_help_lists_all_campaigns():
     done = command("--help")
-    assert done.returncode == 0
     for name in CAMPAIGNS:
         assert f"\n    {name}" in done.stdout
 
@@ -63,10 +50,7 @@ def test_failed_campaign_exits_with_1_and_its_seed(tmp_path):
         "sys.argv[1:] = ['resources', '--seed', '7']\n"
         "__main__.main()"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
+    done = run_python("-c", program, status=1)
     assert done.stderr == "resources: seed 7: FAILED: lost a row\n"
 
 

@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-import pytest
-
-import embstore
-
-ROOT = Path(embstore.__file__).parents[1]
+from tests.helpers.programs import run_python
 
 FORK = """
 import os, signal, sys, threading, time
@@ -67,25 +58,9 @@ sys.exit(os.waitpid(child, 0)[1])
 """
 
 
-def run(tmp_path: Path, program: str, argument: Path) -> str:
-    (tmp_path / "program.py").write_text(program)
-    done = subprocess.run(
-        [sys.executable, tmp_path / "program.py", argument],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
-        capture_output=True,
-        text=True,
-        timeout=1500,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def test_forks_in_the_midst_of_lookups_on_other_threads(words_store):
+    assert run_python("-W", "ignore", "-c", FORK, words_store).stdout == "same\n"
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_forks_in_the_midst_of_lookups_on_other_threads(tmp_path, words_store):
-    assert run(tmp_path, FORK, words_store) == "same\n"
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_child_does_not_wait_for_locks_that_were_held_at_the_fork(tmp_path, words_store):
-    run(tmp_path, LOCKED, words_store)
+def test_a_child_does_not_wait_for_locks_that_were_held_at_the_fork(words_store):
+    run_python("-W", "ignore", "-c", LOCKED, words_store)

@@ -11,6 +11,7 @@ import pytest
 import embstore
 from embstore.errors import StoreCorruptError
 from tests.campaigns import stores
+from tests.helpers.stores import flip
 
 
 @pytest.fixture
@@ -52,9 +53,7 @@ def test_full_verification_on_opening(store):
     assert told[-1].done_bytes == told[-1].total_bytes
     for number in (0, 2):
         chunk = store / f"partitions/{number}/c/1/0"
-        data = bytearray(chunk.read_bytes())
-        data[5] ^= 4
-        chunk.write_bytes(data)
+        flip(chunk, 5, 4)
     # A flipped bit among the rows is what only reading all of them shows.
     embstore.open(store).close()
     with pytest.raises(StoreCorruptError, match=r"partitions/0/c/1/0: .* \(and 1 more problems\)"):

@@ -21,7 +21,7 @@ from embstore.dtypes import as_dtype
 from embstore.sinks import TableFacts
 from embstore.sinks.text import write_glove, write_word2vec
 from embstore.vocabulary.words import pack
-from tests.text_files import assert_same_bits, read
+from tests.helpers.text_files import assert_same_bits, read
 
 # What a word may be: spaces are the one thing that formats differ about.
 SPACED = ["two words", " leading", "trailing ", "a  b", ". . .", "10 km"]
@@ -327,7 +327,7 @@ PEAK = """
 import sys
 import embstore
 from embstore.sinks import npy, parquet
-from tools.peak import peak_bytes
+from tests.helpers.memory import peak_bytes
 sys.modules["embstore.export"].RESIDENT_LIMIT = 64 << 20
 parquet.BLOCK_BYTES = 4 << 20
 before = peak_bytes()

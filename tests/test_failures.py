@@ -14,7 +14,7 @@ import embstore
 from embstore import syscalls
 from embstore.writing import files
 from tests.campaigns import failures
-from tests.test_staging import names, value_of, write_store
+from tests.helpers.stores import names, value_of, write_store
 
 ROWS = np.random.default_rng(0).standard_normal((4000, 64), np.float32)  # A megabyte.
 

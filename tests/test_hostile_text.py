@@ -11,7 +11,7 @@ import pytest
 
 from embstore.errors import SourceError
 from embstore.sources.text import TextSource
-from tests.sources import read
+from tests.helpers.sources import read
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_a_bomb(file, filling, says):
     path = file(bomb(START, filling, 100), "t.txt.gz")
     program = (
         "import sys; from embstore.sources.choose import open_source\n"
-        "from tools.peak import peak_bytes\n"
+        "from tests.helpers.memory import peak_bytes\n"
         "before = peak_bytes()\n"
         "try: list(open_source(sys.argv[1]).batches())\n"
         "except ValueError as error: print(error)\n"

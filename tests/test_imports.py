@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import embstore
+from tests.helpers.programs import run_python as run
 
 HEAVY = ["zarr", "numcodecs", "ml_dtypes", "pyarrow", "typer", "rich", "torch"]
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": str(Path(embstore.__file__).parents[1])},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=True,
-    )
 
 
 def test_importing_loads_nothing_heavy():
@@ -38,6 +24,7 @@ def test_importing_loads_nothing_heavy():
 PROGRAM = """
 import sys
 import embstore
+from tests.helpers.programs import run_python as run
 
 with embstore.open(sys.argv[1]) as store:
     store[0], store[[1, 2]], store["like"], store.words([0, 1]), store.explain([0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,8 @@ import pytest
 
 import embstore
 from embstore.errors import StoreBusyError, StoreExistsError
+from tests.helpers.programs import environment
+from tests.helpers.stores import names
 
 LINE = " ".join(["0.125"] * 64)
 TABLE = "".join(f"w{i} {LINE}\n" for i in range(8000))  # 2 MB as float32.
@@ -31,10 +32,9 @@ def table(tmp_path):
 def python(program: str, *arguments: object, cwd: Path | None = None) -> subprocess.Popen[str]:
     """Start a program in a Python of its own; it sees ``embstore``, ``sys``, ``os``, ``time``."""
     text = "import embstore, os, resource, sys, time\n" + textwrap.dedent(program)
-    root = Path(embstore.__file__).parents[1]
     return subprocess.Popen(
         [sys.executable, "-c", text, *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": str(root)},
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -45,10 +45,6 @@ def python(program: str, *arguments: object, cwd: Path | None = None) -> subproc
 def first_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline()
-
-
-def names(directory: Path) -> list[str]:
-    return sorted(path.name for path in directory.iterdir())
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["new", "replacing"])
@@ -206,7 +202,7 @@ def test_memory_is_bounded(tmp_path):
     """The table is twice the growth that is allowed, its text five times."""
     program = """
         from embstore.sources.blocks import TextFile
-        from tools.peak import peak_bytes
+        from tests.helpers.memory import peak_bytes
 
         # As many blocks as there are processors are held at once; small ones here.
         TextFile.blocks.__defaults__ = (256 << 10,)
@@ -236,7 +232,7 @@ def test_memory_is_bounded_while_rows_and_words_are_written(tmp_path):
     program = """
         import numpy as np
         from embstore.vocabulary.words import pack_encoded
-        from tools.peak import peak_bytes
+        from tests.helpers.memory import peak_bytes
 
         LIMIT = 32 << 20
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import gc
-import os
 import pickle
 import shutil
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +15,8 @@ import pytest
 
 import embstore
 from embstore.reading.mapping import AddressSpace
+from tests.helpers.programs import run_python
+from tests.helpers.stores import flip
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,21 +39,6 @@ def write_store(path: Path, number: int = 0, rows: int = 500, **settings: Any) -
 @pytest.fixture
 def path(tmp_path):
     return write_store(tmp_path / "t.embstore")
-
-
-def run(program: str, *arguments: object) -> str:
-    """Run a program in a Python of its own; return what it prints."""
-    root = Path(embstore.__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, program, *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @READERS
@@ -143,12 +127,12 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("program", [FORK, PROCESSES], ids=["fork", "multiprocessing"])
 @READERS
 def test_other_processes(tmp_path, path, reader, program):
     (tmp_path / "program.py").write_text(program)
-    assert run(str(tmp_path / "program.py"), path, reader) == "same\n"
+    done = run_python(tmp_path / "program.py", path, reader)
+    assert done.stdout == "same\n"
 
 
 @READERS
@@ -248,9 +232,7 @@ def test_a_chunk_that_goes_missing_is_not_read_as_zeros(path):
 
 def test_the_chunked_reader_checks_checksums(path):
     chunk = path / "partitions/1/c/2/0"
-    data = bytearray(chunk.read_bytes())
-    data[17] ^= 1
-    chunk.write_bytes(data)
+    flip(chunk, 17)
     with embstore.open(path, reader="chunked") as store:
         with pytest.raises(embstore.StoreCorruptError, match=r"partitions/1: chunk 2: .*checksum"):
             store.lookup(np.arange(500))

@@ -10,7 +10,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import embstore
@@ -18,26 +17,7 @@ from embstore import syscalls
 from embstore.errors import StoreBusyError, StoreExistsError, StoreNotFoundError
 from embstore.writing import owner, staging
 from embstore.writing.staging import Staging
-
-ROWS = 100
-
-
-def write_store(path: Path, value: int, **options: Any) -> None:
-    """Write a store in which every number is ``value``."""
-    with embstore.StoreWriter(
-        path, row_shape=(4,), dtype="float32", partitions=3, chunk_rows=4, **options
-    ) as writer:
-        writer.write(np.full((ROWS, 4), value), [f"{value}-{i}" for i in range(ROWS)])
-
-
-def names(directory: Path) -> list[str]:
-    return sorted(path.name for path in directory.iterdir())
-
-
-def value_of(path: Path) -> float:
-    """Return the one value of all rows at ``path``."""
-    (value,) = np.unique(embstore.open(path)[:])
-    return float(value)
+from tests.helpers.stores import names, value_of, write_store
 
 
 @pytest.fixture

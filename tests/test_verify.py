@@ -12,6 +12,7 @@ import pytest
 import embstore
 from embstore.errors import StoreNotFoundError
 from tests.campaigns.stores import edit, reseal, rewrite_chunk
+from tests.helpers.stores import flip
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,9 +67,7 @@ def test_a_whole_store(store):
 @pytest.mark.parametrize("bit", [1, 0x80])
 def test_a_flipped_bit(store, number, place, bit):
     path = chunk_files(store)[number]
-    data = bytearray(path.read_bytes())
-    data[place] ^= bit
-    path.write_bytes(data)
+    flip(path, place, bit)
     found = problem(store)
     assert found.startswith(f"{path}: ")
     assert "it is damaged" in found

@@ -28,7 +28,7 @@ from embstore.errors import EmbstoreError
 from embstore.sources.text import TextSource
 from tests.campaigns import damage, stores
 from tests.campaigns.mutations import mutated_bytes, mutated_json
-from tools.peak import peak_bytes
+from tests.helpers.memory import peak_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
