@@ -101,17 +101,17 @@ def test_power_cuts_reveal_a_missing_step(tmp_path, change):
         power.cut_power(tmp_path, random.Random(0), size, change)
 
 
-def test_record_replaces_the_last_outcome(tmp_path, monkeypatch):
-    monkeypatch.setattr(torture, "RESULTS", tmp_path / "results.md")
-    torture.RESULTS.write_text("| hostile (damage) | 2026-11-22 | 1 | 2.0 | then | old |\n")
-    torture.record("hostile", 7, 1.5, "first")
-    torture.record("crash", 8, 2, "other")
-    torture.record("hostile", 9, 3, "second")
-    lines = torture.RESULTS.read_text().splitlines()[-2:]
+def test_record_replaces_the_last_outcome(tmp_path):
+    results = tmp_path / "results.md"
+    results.write_text("| hostile (damage) | 2026-11-22 | 1 | 2.0 | then | old |\n")
+    torture.record("hostile", 7, 1.5, "first", results)
+    torture.record("crash", 8, 2, "other", results)
+    torture.record("hostile", 9, 3, "second", results)
+    lines = results.read_text().splitlines()[-2:]
     assert [line.split(" | ")[0] for line in lines] == ["| crash", "| hostile"]
     assert "second" in lines[1]
-    assert "first" not in torture.RESULTS.read_text()
-    assert "old" not in torture.RESULTS.read_text()
+    assert "first" not in results.read_text()
+    assert "old" not in results.read_text()
 
 
 def disk_after(folder: Path, *log: Step) -> Disk:

@@ -41,13 +41,19 @@ print("same")
 """
 
 LOCKED = """
-import os, signal, sys
+import os, signal, sys, threading
+from contextlib import ExitStack
 import embstore
-from embstore.reading import residence
-from embstore.reading import stats
 
 store = embstore.open(sys.argv[1], resident_limit="64MiB")
-with stats._lock, residence._lock:  # As another thread may hold them.
+store.lookup([1, 2])
+names = [name for name in sys.modules if name.partition(".")[0] == "embstore"]
+held = {type(threading.Lock()), type(threading.RLock())}
+locks = [x for name in names for x in vars(sys.modules[name]).values() if type(x) in held]
+assert locks
+with ExitStack() as stack:  # Hold every lock of a module, as another thread may do.
+    for lock in {id(lock): lock for lock in locks}.values():
+        stack.enter_context(lock)
     child = os.fork()
     if child == 0:
         signal.alarm(300)

@@ -28,11 +28,11 @@ Each line is the last full run of one campaign; `tools/torture --record` writes 
 """
 
 
-def record(name: str, seed: int, minutes: float, outcome: str) -> None:
+def record(name: str, seed: int, minutes: float, outcome: str, results: Path = RESULTS) -> None:
     """Replace a campaign's lines in the file of results by its latest outcome."""
     rows: dict[str, list[str]] = {name: [] for name in CAMPAIGNS}
-    if RESULTS.exists():
-        for line in RESULTS.read_text().splitlines():
+    if results.exists():
+        for line in results.read_text().splitlines():
             # The first word of a line is its campaign; a remark may follow.
             words = line.removeprefix("| ").split()
             if line.startswith("| ") and words[0] in CAMPAIGNS:
@@ -41,7 +41,7 @@ def record(name: str, seed: int, minutes: float, outcome: str) -> None:
     today = datetime.now(UTC).date().isoformat()
     rows[name] = [f"| {name} | {today} | {seed} | {minutes:.1f} | {versions} | {outcome} |"]
     lines = [line for campaign in rows.values() for line in campaign]
-    RESULTS.write_text(_HEAD + "\n".join(lines) + "\n")
+    results.write_text(_HEAD + "\n".join(lines) + "\n")
 
 
 def main() -> None:
