@@ -64,9 +64,9 @@ sys.exit(os.waitpid(child, 0)[1])
 """
 
 
-def test_forks_in_the_midst_of_lookups_on_other_threads(words_store):
+def test_fork_during_lookups_on_other_threads(words_store):
     assert run_python("-W", "ignore", "-c", FORK, words_store).stdout == "same\n"
 
 
-def test_a_child_does_not_wait_for_locks_that_were_held_at_the_fork(words_store):
+def test_child_does_not_wait_for_locks_held_at_the_fork(words_store):
     run_python("-W", "ignore", "-c", LOCKED, words_store)

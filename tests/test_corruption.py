@@ -37,7 +37,7 @@ def test_swapped_files_are_refused_by_open(store, one, two, reader):
         embstore.open(store, reader=reader)
 
 
-def test_a_partition_of_another_build_is_refused_by_open(store, tmp_path):
+def test_partition_of_another_build_is_refused_by_open(store, tmp_path):
     other = stores.make_store(tmp_path / "other.embstore", scale=2)
     shutil.rmtree(store / "partitions/1")
     shutil.copytree(other / "partitions/1", store / "partitions/1")
@@ -45,7 +45,7 @@ def test_a_partition_of_another_build_is_refused_by_open(store, tmp_path):
         embstore.open(store)
 
 
-def test_full_verification_on_opening(store):
+def test_open_with_full_verification(store):
     told: list[embstore.Progress] = []
     with embstore.open(store, verify="full", progress=told.append) as whole:
         assert np.array_equal(whole[:], stores.table())
@@ -62,7 +62,7 @@ def test_full_verification_on_opening(store):
         embstore.open(store, verify="all")  # type: ignore[arg-type]
 
 
-def test_attributes_of_ones_own_are_no_damage(store):
+def test_added_attributes_are_not_damage(store):
     import zarr
 
     zarr.open_group(store).attrs["license"] = "PDDL-1.0"
@@ -70,7 +70,7 @@ def test_attributes_of_ones_own_are_no_damage(store):
     assert embstore.open(store)["w7"].tolist() == stores.table()[7].tolist()
 
 
-def test_a_store_from_before_there_were_checksums_of_metadata(store):
+def test_store_without_checksums_of_metadata(store):
     def forget(own):
         del own["metadata_crc32c"], own["manifest_crc32c"]
 
@@ -80,13 +80,13 @@ def test_a_store_from_before_there_were_checksums_of_metadata(store):
 
 
 @pytest.mark.parametrize("one", ["metadata_crc32c", "manifest_crc32c"])
-def test_one_kind_of_checksum_without_the_other(store, one):
+def test_missing_kind_of_checksum_is_refused(store, one):
     stores.edit(store / "zarr.json", lambda own: own.pop(one))
     with pytest.raises(StoreCorruptError, match="_crc32c"):
         embstore.open(store)
 
 
-def test_what_a_source_says_survives_the_checksum(tmp_path):
+def test_source_facts_survive_the_checksum(tmp_path):
     """Floats, texts beyond ASCII and keys that are no texts: what JSON makes of them counts."""
     path = tmp_path / "t.embstore"
     source: dict[Any, Any] = {

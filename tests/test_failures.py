@@ -33,7 +33,7 @@ def failing(when: When) -> contextlib.AbstractContextManager[None]:
 
 @pytest.mark.parametrize("way", ["exchange", "two renames"])
 @pytest.mark.parametrize("old", [False, True])
-def test_the_last_flush_fails(target, tmp_path, way, old):
+def test_last_flush_fails(target, tmp_path, way, old):
     """The store has its name already, and a reader may have it open."""
     if old:
         write_store(target, 1)
@@ -63,7 +63,7 @@ def test_the_last_flush_fails(target, tmp_path, way, old):
     assert names(tmp_path) == ["t.embstore"]
 
 
-def test_the_old_store_cannot_be_removed(target, tmp_path):
+def test_old_store_cannot_be_removed(target, tmp_path):
     write_store(target, 1)
     message = r"the new store is in place.*some of the old one is left in .*\.t\.embstore\.building"
     with failing(lambda step: step.kind == "rmdir"), pytest.raises(OSError, match=message):
@@ -73,7 +73,7 @@ def test_the_old_store_cannot_be_removed(target, tmp_path):
     assert names(tmp_path) == ["t.embstore"]
 
 
-def test_leftovers_that_cannot_be_removed_hold_no_lock(target, tmp_path):
+def test_failed_removal_of_leftovers_releases_the_lock(target, tmp_path):
     (tmp_path / ".t.embstore.building" / "partitions").mkdir(parents=True)
     with failing(lambda step: step.kind == "rmdir"), pytest.raises(OSError, match="Input/output"):
         write_store(target, 1)
@@ -81,7 +81,7 @@ def test_leftovers_that_cannot_be_removed_hold_no_lock(target, tmp_path):
     assert names(tmp_path) == ["t.embstore"]
 
 
-def test_leftovers_stay_until_the_names_are_on_disk(target, tmp_path):
+def test_leftovers_are_kept_until_names_are_flushed(target, tmp_path):
     """They may be an old store that is the target still, on disk."""
     write_store(target, 1)
     left = target.rename(tmp_path / ".t.embstore.building")
@@ -95,7 +95,7 @@ def test_leftovers_stay_until_the_names_are_on_disk(target, tmp_path):
     assert names(tmp_path) == ["t.embstore"]
 
 
-def test_a_write_of_nothing_is_an_error(target, tmp_path):
+def test_write_of_no_bytes_is_an_error(target, tmp_path):
     """It is not tried again for ever."""
     with (
         short_writes(random.Random(0), empty=1),
@@ -132,7 +132,7 @@ def write_words(folder, target):
 
 @pytest.mark.parametrize("build", [build_text, build_npy, write_words])
 @pytest.mark.parametrize("old", [False, True], ids=["new", "replacing"])
-def test_a_full_disk(tmp_path, small_disk, build, old):
+def test_full_disk(tmp_path, small_disk, build, old):
     """Files of another build take some of it, so that it is full at another step each time."""
     target = small_disk / "t.embstore"
     if old:
@@ -153,7 +153,7 @@ def test_a_full_disk(tmp_path, small_disk, build, old):
 
 
 @pytest.mark.parametrize("name", ["t.vec", "t.bin", "t.npy", "t.parquet"])
-def test_an_export_to_a_full_disk(tmp_path, small_disk, name):
+def test_export_to_a_full_disk(tmp_path, small_disk, name):
     with embstore.StoreWriter(tmp_path / "t", row_shape=(64,), dtype="float32") as writer:
         writer.write(ROWS, [f"w{number}" for number in range(len(ROWS))])
     (small_disk / name).write_bytes(b"old")

@@ -14,7 +14,7 @@ from tests.helpers.programs import run_python as run
 HEAVY = ["zarr", "numcodecs", "ml_dtypes", "pyarrow", "typer", "rich", "torch"]
 
 
-def test_importing_loads_nothing_heavy():
+def test_import_loads_no_heavy_library():
     lines = run("-X", "importtime", "-c", "import embstore").stderr.splitlines()
     loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
     assert {"embstore", "numpy"} <= loaded
@@ -24,7 +24,6 @@ def test_importing_loads_nothing_heavy():
 PROGRAM = """
 import sys
 import embstore
-from tests.helpers.programs import run_python as run
 
 with embstore.open(sys.argv[1]) as store:
     store[0], store[[1, 2]], store["like"], store.words([0, 1]), store.explain([0])
@@ -39,14 +38,14 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
 
 
-def test_looking_up_loads_nothing_heavy(words_store):
+def test_lookup_loads_no_heavy_library(words_store):
     loaded = run("-c", PROGRAM, words_store).stdout.split()
     assert "embstore" in loaded
     assert not set(loaded) & set(HEAVY)
 
 
 @pytest.mark.parametrize("with_words", [False, True])
-def test_opening_64_partitions_takes_little_more_than_reading_their_json(tmp_path, with_words):
+def test_open_of_64_partitions_costs_little_more_than_their_json(tmp_path, with_words):
     """Through zarr it would take three to ten times as long."""
     path = tmp_path / "t.embstore"
     words = [f"w{i}" for i in range(10_000)] if with_words else None

@@ -62,7 +62,7 @@ def test_sixteen_threads(path, reader):
 
 
 @READERS
-def test_closing_under_a_lookup_is_an_error_and_not_a_crash(path, reader):
+def test_close_during_a_lookup_is_an_error_and_not_a_crash(path, reader):
     table = table_of(0)
     store = embstore.open(path, reader=reader)
     ids = np.random.default_rng(0).integers(0, 500, 2000)
@@ -136,7 +136,7 @@ def test_other_processes(tmp_path, path, reader, program):
 
 
 @READERS
-def test_pickling_is_by_path(path, reader):
+def test_pickle_holds_the_path(path, reader):
     with embstore.open(path, reader=reader) as store:
         pickled = pickle.dumps(store)
         assert len(pickled) < 1000
@@ -154,7 +154,7 @@ def test_pickling_is_by_path(path, reader):
 
 
 @READERS
-def test_a_closed_store_says_so(path, reader):
+def test_closed_store_raises(path, reader):
     with embstore.open(path, reader=reader) as store:
         pass
     store.close()  # Twice is once.
@@ -185,7 +185,7 @@ def test_rows_outlive_their_store(path, reader):
     assert np.array_equal(many, table_of(0)[[1, 2, 3]])
 
 
-def test_a_mapped_store_stays_what_it_was_when_it_is_replaced(path):
+def test_mapped_store_keeps_its_table_when_replaced(path):
     stores = [embstore.open(path)]
     for number in range(1, 5):
         write_store(path, number, overwrite=True)
@@ -199,7 +199,7 @@ def test_a_mapped_store_stays_what_it_was_when_it_is_replaced(path):
 
 
 @pytest.mark.parametrize("read_before", [False, True])
-def test_a_chunked_store_never_reads_rows_of_another(path, read_before):
+def test_chunked_store_never_reads_rows_of_another(path, read_before):
     # It opens files when it needs them, so it may lose the store; it must not mix two.
     store = embstore.open(path, reader="chunked")
     if read_before:
@@ -222,7 +222,7 @@ def test_partitions_of_a_replaced_store(path):
             store.partition(0)
 
 
-def test_a_chunk_that_goes_missing_is_not_read_as_zeros(path):
+def test_missing_chunk_is_not_read_as_zeros(path):
     with embstore.open(path, reader="chunked") as store:
         (path / "partitions/1/c/2/0").unlink()
         with pytest.raises(embstore.StoreCorruptError, match=r"partitions/1/c/2/0 is missing"):
@@ -230,7 +230,7 @@ def test_a_chunk_that_goes_missing_is_not_read_as_zeros(path):
         assert np.array_equal(store[[0, 3]], table_of(0)[[0, 3]])
 
 
-def test_the_chunked_reader_checks_checksums(path):
+def test_chunked_reader_checks_checksums(path):
     chunk = path / "partitions/1/c/2/0"
     flip(chunk, 17)
     with embstore.open(path, reader="chunked") as store:

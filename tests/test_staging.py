@@ -61,7 +61,7 @@ def test_discard(target, tmp_path):
     assert names(tmp_path) == []
 
 
-def test_a_relative_target(target, tmp_path, monkeypatch):
+def test_relative_target(target, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     staged = Staging(Path("t.embstore"), overwrite=False)
     monkeypatch.chdir("/")
@@ -77,7 +77,7 @@ def test_one_owner_at_a_time(target):
     Staging(target, overwrite=False).discard()
 
 
-def test_a_busy_target_names_its_builder(target):
+def test_busy_target_names_its_builder(target):
     first = Staging(target, overwrite=False)
     host = re.escape(platform.node())
     by = rf"process {os.getpid()} on {host} since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
@@ -102,7 +102,7 @@ NOTES = [
 
 
 @pytest.mark.parametrize("note", NOTES, ids=map(str, range(len(NOTES))))
-def test_a_note_of_the_builder_that_says_nothing(target, note):
+def test_invalid_owner_note_is_ignored(target, note):
     first = Staging(target, overwrite=False)
     (first.path / NOTE_NAME).write_text(note, errors="surrogateescape")
     with pytest.raises(StoreBusyError, match=r"another build is writing .* \(see .*\.building\)"):
@@ -111,7 +111,7 @@ def test_a_note_of_the_builder_that_says_nothing(target, note):
     assert names(target) == []
 
 
-def test_a_builder_on_another_machine(target):
+def test_builder_on_another_machine(target):
     first = Staging(target, overwrite=False)
     (first.path / NOTE_NAME).write_text(json.dumps(NOTE | {"pid": 2**22 + 1}))
     by = r"process 4194305 on mars since 2026-01-02 02:04:05 UTC"
@@ -123,7 +123,7 @@ def test_a_builder_on_another_machine(target):
     first.discard()
 
 
-def test_what_a_dead_build_left_is_cleared_away(target, tmp_path):
+def test_leftovers_of_a_dead_build_are_removed(target, tmp_path):
     hidden = tmp_path / ".t.embstore.building"
     (hidden / "partitions" / "0").mkdir(parents=True)
     (hidden / "zarr.json").write_text("{}")
@@ -134,7 +134,7 @@ def test_what_a_dead_build_left_is_cleared_away(target, tmp_path):
     assert names(tmp_path) == []
 
 
-def test_a_discard_leaves_what_is_not_its_own(target, tmp_path):
+def test_discard_keeps_the_directory_of_another_build(target, tmp_path):
     """As when its directory was renamed away, and another build began."""
     first = Staging(target, overwrite=False)
     first.path.rename(tmp_path / "elsewhere")
@@ -158,7 +158,7 @@ def test_lock_ends_with_the_build_even_if_a_child_lives(target):
         os.close(other)
 
 
-def test_overwrite_while_another_store_object_has_the_old_one_open(target, tmp_path, way):
+def test_overwrite_while_the_old_store_is_open(target, tmp_path, way):
     write_store(target, 1)
     mapped, chunked = embstore.open(target), embstore.open(target, reader="chunked")
     write_store(target, 2, overwrite=True)
@@ -172,14 +172,14 @@ def test_overwrite_while_another_store_object_has_the_old_one_open(target, tmp_p
         chunked[:]
 
 
-def test_overwrite_again_and_again(target, tmp_path, way):
+def test_repeated_overwrite(target, tmp_path, way):
     for value in range(4):
         write_store(target, value, overwrite=True)
         assert value_of(target) == value
         assert names(tmp_path) == ["t.embstore"]
 
 
-def test_without_overwrite_nothing_is_replaced(target, tmp_path, way):
+def test_existing_store_is_kept_without_overwrite(target, tmp_path, way):
     write_store(target, 1)
     with pytest.raises(StoreExistsError):
         write_store(target, 2)
@@ -198,7 +198,7 @@ def replace_and_die(target: Path) -> bool:
 
 
 @pytest.mark.parametrize("healed_by", ["open", "build", "verify"])
-def test_a_crash_between_the_two_renames(target, tmp_path, healed_by):
+def test_crash_between_the_two_renames(target, tmp_path, healed_by):
     write_store(target, 1)
     assert in_spawned(replace_and_die, target)
     assert names(tmp_path) == [".t.embstore.building", ".t.embstore.replaced"]
@@ -215,7 +215,7 @@ def test_a_crash_between_the_two_renames(target, tmp_path, healed_by):
     assert names(tmp_path) == ["t.embstore"]
 
 
-def test_a_crash_after_the_two_renames(target, tmp_path, way):
+def test_crash_after_the_two_renames(target, tmp_path, way):
     """The old store is still there under another name; the next build removes it."""
     write_store(target, 1)
     shutil.copytree(target, tmp_path / "old")
@@ -229,7 +229,7 @@ def test_a_crash_after_the_two_renames(target, tmp_path, way):
 
 
 @pytest.mark.parametrize("name", ["t.embstore", ".t.embstore.building"])
-def test_a_rename_that_fails_leaves_the_old_store(target, tmp_path, name):
+def test_failed_rename_leaves_the_old_store(target, tmp_path, name):
     write_store(target, 1)
     failer = Failer(lambda step: step.kind == "rename" and step.path.name == name, errno.EACCES)
     with in_two_steps(), steps(failer), pytest.raises(PermissionError):
@@ -238,7 +238,7 @@ def test_a_rename_that_fails_leaves_the_old_store(target, tmp_path, name):
     assert value_of(target) == 1
 
 
-def test_an_open_between_the_two_renames(target, tmp_path):
+def test_open_between_the_two_renames(target, tmp_path):
     """It puts the old store back and reads it; the build then renames once more."""
     write_store(target, 1)
     opened: list[float] = []
@@ -256,7 +256,7 @@ def test_an_open_between_the_two_renames(target, tmp_path):
     assert names(tmp_path) == ["t.embstore"]
 
 
-def test_no_other_build_begins_in_the_old_store_while_it_is_removed(target, tmp_path):
+def test_old_store_is_locked_while_it_is_removed(target, tmp_path):
     write_store(target, 1)
     found = []
 
@@ -289,6 +289,6 @@ def test_everything_is_flushed_before_it_is_published(target, monkeypatch):
     assert flushed[-1] == target.parent.stat().st_ino
 
 
-def test_a_parent_that_went_away(target, tmp_path):
+def test_missing_parent_directory(target, tmp_path):
     with pytest.raises(StoreNotFoundError, match="does not exist; make it first"):
         Staging(tmp_path / "no" / "t.embstore", overwrite=False)
