@@ -1,10 +1,17 @@
-"""Embedding tables that do not fit in RAM, looked up like those that do.
+"""Embedding tables that do not fit in RAM: stored on disk, looked up as if in memory.
 
 >>> import embstore
 >>> store = embstore.build("words.txt", "new.embstore")
 >>> store[["like", "the", "country"]].shape
 (3, 8)
 """
+
+import sys
+
+if sys.platform == "win32":
+    raise ImportError(
+        "embstore does not support Windows; it runs on Linux and other POSIX systems, WSL included"
+    )
 
 from embstore.build import build
 from embstore.errors import (
@@ -78,3 +85,8 @@ __all__ = [
     "safe_embedding_lookup_sparse",
     "verify",
 ]
+
+
+def __dir__() -> list[str]:
+    """Return the public names only, not the modules that happen to be imported."""
+    return __all__

@@ -1,130 +1,156 @@
-"""From a source to a store: duplicates, the unk row, progress, a report."""
+"""Building of stores: rows of any source become a store, and the build is summarized.
+
+1. The arguments and the target are checked before any input is read.
+2. `embstore.sources` reads the input in batches, `embstore.StoreWriter` stores them.
+3. What was found (duplicate words, non-finite rows, rounding) goes into the store's ``source``.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from embstore.dtypes import as_dtype, is_float
+from embstore.encodings.casting import OnOverflow
 from embstore.errors import RowError, SourceError
+from embstore.formats.own import spec
 from embstore.opening import open as open_store
 from embstore.progress import OnProgress, Progress
+from embstore.settle import as_choice, as_count, as_path, as_size
+from embstore.sources import EncodingErrors, Format
 from embstore.store import EmbeddingStore
+from embstore.table.partitioning import Strategy
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT
+from embstore.writing.new_words import OnDuplicate
 from embstore.writing.staging import check_target
 from embstore.writing.writer import StoreWriter
 
 if TYPE_CHECKING:
-    from typing import Unpack
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import DTypeLike, NDArray
 
-    from embstore.encodings.casting import OnOverflow
-    from embstore.sources import Source, SourceOptions
-    from embstore.table.partitioning import Strategy
-    from embstore.writing.new_words import OnDuplicate
+    from embstore.sources import Source
 
 
 def build(
     source: Any,
-    path: str | Path,
+    path: str | os.PathLike[str],
     *,
     partitions: int | None = None,
     strategy: Strategy = "mod",
     dtype: DTypeLike | None = None,
+    format: Format = "auto",
+    limit: int | None = None,
+    words: str | os.PathLike[str] | Iterable[str] | None = None,
+    member: str | None = None,
+    tensor: str | None = None,
+    column: str | None = None,
+    word_column: str | None = None,
+    dimension: int | None = None,
+    encoding_errors: EncodingErrors | None = None,
+    partition_strategy: Strategy | None = None,
     on_duplicate: OnDuplicate = "first",
     unk: str | None = None,
     on_overflow: OnOverflow = "error",
+    memory_limit: int | str = DEFAULT_MEMORY_LIMIT,
     overwrite: bool = False,
-    memory_limit: int = DEFAULT_MEMORY_LIMIT,
     progress: OnProgress | None = None,
-    **options: Unpack[SourceOptions],
 ) -> EmbeddingStore:
-    r"""Build a store from a file of vectors, or from an object that has them.
+    r"""Build a store from a file of vectors, or from an object that holds them.
 
-    Memory stays bounded whatever the number of rows and words. An error leaves nothing behind, and
-    what was at ``path`` as it was.
+    Memory stays bounded, whatever the number of rows and words (`embstore.writing.memory` lists its
+    uses). A build that fails leaves nothing behind, and does not change what is at ``path``.
 
     Parameters
     ----------
-    source : str, path, or object
-        GloVe, word2vec or fastText text, or word2vec's binary format, each also as ``.gz``,
-        ``.bz2``, ``.xz`` or ``.zip``; a ``.npy`` or a directory of them, an ``.npz``; safetensors;
-        Parquet or Arrow files or a directory of them. Or an array, a ``{word: vector}`` mapping, an
-        iterable of ``(word, vector)`` or of arrays of rows, a gensim ``KeyedVectors``, a torch
-        tensor, a list of partitions. Or an open store, whose rows are dealt out anew; it may be the
+    source : str, path-like, or object
+        A file: GloVe, word2vec or fastText text, or word2vec's binary format, each also as ``.gz``,
+        ``.bz2``, ``.xz`` or ``.zip``; a ``.npy`` or ``.npz``; safetensors, Parquet or Arrow. A
+        directory of ``.npy``, safetensors, Parquet or Arrow files. An object: an array, a
+        ``{word: vector}`` mapping, an iterable of ``(word, vector)`` or of arrays of rows, a gensim
+        ``KeyedVectors``, a torch tensor, a list of partitions, or an open store, which may be the
         one that is replaced.
-    path : str or Path
+    path : str or path-like
         Where the store will be.
     partitions : int, optional
         Number of partitions. By default the smallest power of two that keeps each below 16 GiB.
     strategy : {"mod", "div"}
-        How ids are dealt out to partitions. ``div`` needs the number of rows first, so text
-        without a header is read twice, and an iterator is refused.
+        How ids are distributed over partitions: in turn (``mod``), or in contiguous ranges
+        (``div``). ``div`` needs the number of rows first: text without a header is read twice, and
+        an iterator is refused.
     dtype : dtype, optional
-        What to store; may be ``"bfloat16"``. By default what the source has, float32 for text.
-    on_duplicate : {"first", "error"}
-        Keep a word's first row and count the others, or raise.
-    unk : str, optional
-        The word whose row stands for unknown words; by default the first that is there of
-        ``<unk>``, ``[UNK]``, ``<UNK>``, ``UNK``; or that of the store that is the source.
-    on_overflow : {"error", "inf"}
-        Whether a finite number that is too large for a float dtype is refused, or becomes infinite.
-    overwrite : bool
-        Whether a store at ``path`` may be replaced.
-    memory_limit : int
-        Bytes that the build may take, besides Python and its libraries;
-        `embstore.writing.memory` says what for. What does not fit is refused before anything is
-        made. The blocks that a source is read in, some of 4 to 8 MiB at a time, are no smaller
-        under a low limit, and come on top of it then.
-    progress : callable, optional
-        Called with a `embstore.Progress`: the bytes of input done, all of them (0 if unknown), and
-        the rows so far.
-    format : str, optional
-        What a file is: ``"glove"`` or ``"word2vec"`` (text without or with a header line ``rows
-        dimension``), ``"word2vec-binary"``, ``"npy"``, ``"npz"``, ``"safetensors"``,
-        ``"parquet"``, ``"arrow"``; ``"auto"``, the default, looks into the file.
+        Dtype of the stored numbers; may be ``bfloat16``. By default that of the source, float32 for
+        text.
+    format : str
+        Format of a file: ``glove`` (text without a header line), ``word2vec`` (text with a header
+        line ``rows dimension``), ``word2vec-binary``, ``npy``, ``npz``, ``safetensors``,
+        ``parquet`` or ``arrow``; ``auto`` looks into the file.
     limit : int, optional
-        Take only the first so many rows, and do not read the others.
-    words : str, path, or iterable of str, optional
-        The words of the rows of an array: a text file of one word a line, or the words.
+        Take only this number of rows, the first ones, and do not read the others.
+    words : str, path-like, or iterable of str, optional
+        The words of an array's rows: a text file of one word a line, or the words themselves.
     member : str, optional
-        The member of a ``.zip`` or ``.npz`` that has several.
+        The member to read of a ``.zip`` or ``.npz`` that has several.
     tensor : str, optional
-        The tensor of a safetensors file that has several.
-    column, word_column : str, optional
-        The columns of a Parquet or Arrow file with the rows and with their words. By default the
-        only one of lists of numbers, and the one called ``word``, if there is one; ``""`` for no
-        words.
+        The tensor to read of a safetensors file that has several.
+    column : str, optional
+        The column of a Parquet or Arrow file with the rows. By default the only one of lists of
+        numbers.
+    word_column : str, optional
+        The column of a Parquet or Arrow file with the words; an empty name for no words. By default
+        the one called ``word``, if there is one.
     dimension : int, optional
-        Numbers in a vector of a text file. Where it is not given, a word that ends in a number
-        behind a space (``route 66``) is refused, because its line looks like a longer vector.
+        Number of values in each line of text. Give it where words end in a number after a space
+        (``route 66``): without it they are refused, because their lines look like longer vectors.
     encoding_errors : {"strict", "replace", "ignore"}, optional
-        What to do with words of text or of word2vec's binary format that are not UTF-8.
+        What to do with words of text or of word2vec's binary format that are not UTF-8. By default
+        they are refused.
     partition_strategy : {"mod", "div"}, optional
-        How the ids of ``source``, a list of arrays, were dealt out to them, as
-        `embstore.embedding_lookup` takes it. Without it, the arrays follow each other.
+        How ids are distributed over ``source``, a list of arrays, as in
+        `embstore.embedding_lookup`. By default the arrays follow each other.
+    on_duplicate : {"error", "first"}
+        What to do when a word comes again: stop with an error, or keep its first row and count the
+        others.
+    unk : str, optional
+        The word whose row stands for unknown words. By default that of the source if it is a store,
+        else the first of ``<unk>``, ``[UNK]``, ``<UNK>`` and ``UNK`` that is in the vocabulary.
+    on_overflow : {"error", "inf"}
+        What to do with a finite number that is too large for a float dtype: stop with an error, or
+        store infinity.
+    memory_limit : int or str
+        Memory that the build may use, in bytes or as in ``2GiB``, besides Python and its libraries.
+        A build that needs more is refused before anything is written. Blocks of the source, a few
+        of 4 to 8 MiB at a time, do not shrink under a low limit, and then come on top of it.
+    overwrite : bool
+        Replace the store that exists at the target, if any.
+    progress : callable, optional
+        Called with an `embstore.Progress`: bytes of input done, all of them (0 if unknown), and
+        rows done.
 
     Returns
     -------
     EmbeddingStore
-        The new store, open. Its ``source`` tells what was found: ``duplicate_count``,
+        The new store, open. Its ``source`` says what was found: ``duplicate_count``,
         ``non_finite_row_count`` (rows with ``nan`` or ``inf``, which are kept), and
-        ``unterminated`` (the file's last line has no newline: it may have been cut). Where numbers
-        changed because the dtype is narrower than theirs, ``largest_cast_error``, and
-        ``overflow_count`` (how many became infinite).
+        ``unterminated`` (the file's last line has no newline, so it may have been cut). Where
+        numbers were changed because the dtype is narrower than theirs, also
+        ``largest_cast_error``, and ``overflow_count`` (how many became infinite).
 
     Raises
     ------
     SourceError
-        For input that cannot be stored, with file and line or row; for an option that does not go
-        with it.
+        For input that cannot be stored, with its file and line or row; for an option that the
+        source does not take.
     TypeError
-        If the source is an object that no rows can be got from.
+        If rows cannot be read from an object of this type, or an argument has a wrong type.
+    ValueError
+        If an argument is out of range or not one of its choices.
     StoreExistsError, StoreBusyError, StoreNotFoundError
-        If the target is taken, being written to, or in a directory that does not exist.
+        If the target exists, another build is writing to it, or its directory does not exist.
 
     Examples
     --------
@@ -142,38 +168,82 @@ def build(
     # Imported here because looking rows up must not wait for pyarrow.
     from embstore.sources.choose import open_source  # noqa: PLC0415
 
-    # Counting the lines of a large file takes a while: don't, if it is in vain.
-    check_target(Path(path).absolute(), overwrite=overwrite)
+    source = _as_path_if_any(source, "source")
+    target = as_path(path, "path")
+    partitions = _as_count_if_any(partitions, "partitions", high=spec.MAX_PARTITIONS)
+    strategy = as_choice(strategy, "strategy", get_args(Strategy))
     stored = None if dtype is None else as_dtype(dtype)
-    opened = open_source(source, dtype=stored, **options)
-    if isinstance(source, EmbeddingStore) and unk is None:
-        unk = source.unk
-    settings: dict[str, Any] = {
-        "row_shape": opened.row_shape,
-        "dtype": opened.dtype if stored is None else stored,
-        "partitions": partitions,
-        "strategy": strategy,
-        "overwrite": overwrite,
-        "on_duplicate": on_duplicate,
-        "unk": unk,
-        "on_overflow": on_overflow,
-        "memory_limit": memory_limit,
-    }
-    if strategy == "div":
-        settings["rows"] = opened.count_rows()
-        try:
-            _copy(opened, StoreWriter(path, **settings), progress)
-        except _DuplicatesFoundError as found:
-            # The boundaries of `div` follow from the number of distinct words, known only now.
-            settings["rows"] -= found.count
-            _copy(opened, StoreWriter(path, **settings), progress)
+    format = as_choice(format, "format", get_args(Format))
+    limit = _as_count_if_any(limit, "limit")
+    words = _as_path_if_any(words, "words")
+    dimension = _as_count_if_any(dimension, "dimension")
+    if encoding_errors is not None:
+        encoding_errors = as_choice(encoding_errors, "encoding_errors", get_args(EncodingErrors))
+    if partition_strategy is not None:
+        partition_strategy = as_choice(partition_strategy, "partition_strategy", get_args(Strategy))
+    on_duplicate = as_choice(on_duplicate, "on_duplicate", get_args(OnDuplicate))
+    on_overflow = as_choice(on_overflow, "on_overflow", get_args(OnOverflow))
+    memory_bytes = as_size(memory_limit, "memory_limit")
+    # The target is checked before the source is opened: counting the lines of a large file is slow.
+    check_target(target.absolute(), overwrite=overwrite)
+
+    rows = open_source(
+        source,
+        dtype=stored,
+        format=format,
+        limit=limit,
+        words=words,
+        member=member,
+        tensor=tensor,
+        column=column,
+        word_column=word_column,
+        dimension=dimension,
+        encoding_errors=encoding_errors,
+        partition_strategy=partition_strategy,
+    )
+    make_writer = partial(
+        StoreWriter,
+        target,
+        row_shape=rows.row_shape,
+        dtype=rows.dtype if stored is None else stored,
+        partitions=partitions,
+        strategy=strategy,
+        overwrite=overwrite,
+        on_duplicate=on_duplicate,
+        unk=source.unk if unk is None and isinstance(source, EmbeddingStore) else unk,
+        on_overflow=on_overflow,
+        memory_limit=memory_bytes,
+    )
+    if strategy == "mod":
+        _copy(rows, make_writer(estimated_rows=rows.row_estimate), progress)
     else:
-        _copy(opened, StoreWriter(path, estimated_rows=opened.row_estimate, **settings), progress)
-    return open_store(path)
+        _copy_counted(rows, make_writer, progress)
+    return open_store(target)
+
+
+def _as_count_if_any(value: Any, name: str, *, high: int | None = None) -> int | None:
+    return None if value is None else as_count(value, name, low=1, high=high)
+
+
+def _as_path_if_any(value: Any, name: str) -> Any:
+    """Return the path, if it is one; objects pass through."""
+    return as_path(value, name) if isinstance(value, str | os.PathLike) else value
+
+
+def _copy_counted(
+    source: Source, make_writer: Callable[..., StoreWriter], progress: OnProgress | None
+) -> None:
+    """Write all rows of a source to a store that must know their number first."""
+    row_count = source.count_rows()
+    try:
+        _copy(source, make_writer(rows=row_count), progress)
+    except _DuplicatesFoundError as found:
+        # The boundaries of `div` follow from the number of distinct words, known only now.
+        _copy(source, make_writer(rows=row_count - found.count), progress)
 
 
 class _DuplicatesFoundError(Exception):
-    """A table for ``div`` has fewer rows than lines."""
+    """Duplicate words left a table for ``div`` with fewer rows than were announced."""
 
     def __init__(self, count: int) -> None:
         super().__init__(count)
@@ -181,7 +251,7 @@ class _DuplicatesFoundError(Exception):
 
 
 def _copy(source: Source, writer: StoreWriter, progress: OnProgress | None) -> None:
-    """Write all rows of a source, and publish the store."""
+    """Write all rows of a source and publish the store."""
     non_finite = 0
     with writer:
         for batch in source.batches():
@@ -202,9 +272,9 @@ def _copy(source: Source, writer: StoreWriter, progress: OnProgress | None) -> N
 
 
 def _count_non_finite(rows: NDArray[Any]) -> int:
-    """Return how many rows have a value that is nan or infinite."""
-    with np.errstate(invalid="ignore", over="ignore"):  # A nan may be a signalling one.
-        # A sum is finite only if all values are, and takes half the time of looking at each.
+    """Return the number of rows with a value that is nan or infinite."""
+    with np.errstate(invalid="ignore", over="ignore"):  # A nan may be signalling.
+        # A sum is finite only if all values are; it takes half the time of looking at each.
         if rows.dtype.itemsize >= 4 and np.isfinite(rows.sum()):
             return 0
         finite = np.isfinite(rows).reshape(len(rows), -1)

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 BFLOAT16: Final = "bfloat16"
+STORABLE: Final = (
+    *("float16", BFLOAT16, "float32", "float64"),
+    *("int8", "int16", "int32", "int64"),
+    *("uint8", "uint16", "uint32", "uint64"),
+)
 
 
 def as_dtype(dtype: DTypeLike) -> np.dtype[Any]:
@@ -62,3 +67,8 @@ def wide_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     Numbers are parsed, printed and computed with as this.
     """
     return np.dtype(np.float32) if is_float(dtype) and dtype.itemsize == 2 else dtype
+
+
+def is_storable(dtype: np.dtype[Any]) -> bool:
+    """Return whether a table can hold numbers of this dtype, in either byte order."""
+    return dtype.newbyteorder("=").name in STORABLE

@@ -1,26 +1,27 @@
-"""What can go wrong, as a tree whose branches are what a handler would do.
+"""Errors, as a tree with a branch for each way to handle them.
 
-Every error is also the builtin that a caller who never heard of embstore would catch::
+Every error is also the builtin in brackets, for callers that do not import embstore's errors::
 
     EmbstoreError
     ├── IdTypeError            (TypeError)          ids that are not integers
-    ├── IdRangeError           (IndexError)         an id that the table does not have
-    ├── MissingWordError       (KeyError)           a word that the table does not have
-    ├── PartitionSizeError     (ValueError)         partitions of other sizes than the strategy's
-    ├── SourceError            (ValueError)         the input of a build: file, line, what to do
+    ├── IdRangeError           (IndexError)         an id outside of the table
+    ├── MissingWordError       (KeyError)           a word outside of the vocabulary
+    ├── PartitionSizeError     (ValueError)         sizes that the strategy does not give
+    ├── SourceError            (ValueError)         input of a build: file, line, what to do
     │   └── RowError                                a row that cannot be stored
     │       └── DuplicateWordError                  its word came before
     ├── ExportError            (ValueError)         a word or dtype that a file format cannot hold
     └── StoreError                                  the store on disk
-        ├── StoreNotFoundError (FileNotFoundError)  nothing there, or not a store
-        ├── StoreExistsError   (FileExistsError)    the target of a build is taken
-        ├── StoreBusyError     (BlockingIOError)    another build writes to the same target
+        ├── StoreNotFoundError (FileNotFoundError)  missing, or not a store
+        ├── StoreExistsError   (FileExistsError)    the target of a build exists
+        ├── StoreBusyError     (BlockingIOError)    another build is writing there
         ├── StoreClosedError   (ValueError)         used after ``close()``
-        ├── StoreMappingError  (OSError)            the system will not map that much
+        ├── StoreMappingError  (OSError)            the system refuses to map it
         ├── StoreVersionError  (ValueError)         needs a newer embstore
+        ├── FormatError        (ValueError)         a file that cannot be opened in place
         └── StoreCorruptError  (ValueError)         damaged: restore it or build it again
 
-A full or failing disk stays the ``OSError`` that the system raised.
+Errors of the system, such as a full disk, stay the ``OSError`` that was raised.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class MissingWordError(EmbstoreError, KeyError):
     Attributes
     ----------
     words : tuple of str
-        The words that are missing, all of them, in the order in which they were asked for.
+        All missing words, in request order.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class MissingWordError(EmbstoreError, KeyError):
     ) -> None:
         super().__init__(message)
         self.words = tuple(words)
-        self._hint = hint  # Finds more to say, if somebody reads the message.
+        self._hint = hint  # Computes the spelling hint when the message is shown.
 
     def __str__(self) -> str:
         # KeyError shows the repr of its argument, which would quote a whole sentence.
@@ -71,11 +72,11 @@ class MissingWordError(EmbstoreError, KeyError):
 
 
 class PartitionSizeError(EmbstoreError, ValueError):
-    """Partitions whose sizes are not those that their strategy gives."""
+    """Partitions whose sizes do not fit their strategy."""
 
 
 class SourceError(EmbstoreError, ValueError):
-    """Input that a build cannot take."""
+    """Input that cannot be stored."""
 
 
 class RowError(SourceError):
@@ -84,9 +85,9 @@ class RowError(SourceError):
     Attributes
     ----------
     position : int
-        Where it stands among the rows of the ``write`` that was refused, from 0.
+        Its position among the rows of the refused ``write``, from 0.
     problem : str
-        What is wrong with it.
+        What is wrong with the row.
     """
 
     def __init__(self, problem: str, position: int) -> None:
@@ -107,15 +108,15 @@ class DuplicateWordError(RowError):
 
 
 class ExportError(EmbstoreError, ValueError):
-    """A store, or one of its words, that a file format cannot hold."""
+    """A store or a word that a file format cannot hold."""
 
 
 class StoreError(EmbstoreError):
-    """Something about the store on disk."""
+    """The root of errors about stores on disk."""
 
 
 class StoreNotFoundError(StoreError, FileNotFoundError):
-    """There is no store at this path."""
+    """The path does not exist, or is not a store."""
 
 
 class StoreExistsError(StoreError, FileExistsError):
@@ -138,5 +139,9 @@ class StoreVersionError(StoreError, ValueError):
     """The store needs a newer embstore than this one."""
 
 
+class FormatError(StoreError, ValueError):
+    """A file whose rows cannot be addressed in place."""
+
+
 class StoreCorruptError(StoreError, ValueError):
-    """What is on disk contradicts itself."""
+    """The store is damaged: its files contradict each other."""

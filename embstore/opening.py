@@ -1,22 +1,28 @@
-"""How does a path become a store? Everything that can be seen without reading rows is checked.
+"""Opening: from a path to a store, everything checked that can be seen without reading rows.
 
-1. The manifest is read, and `embstore.formats.own.checks` looks at all but the rows: metadata,
-   and the chunk files' sizes and last four bytes.
-2. Where it is asked for, `embstore.verify` reads the rows and words, too.
-3. The reader maps the chunk files, or gets ready to fetch chunks.
-4. If the store was replaced meanwhile, this could be a mix of two: then it begins again.
+1. `embstore.formats.FORMATS` tells what the path holds.
+2. Of a store, `embstore.formats.own.checks` looks at all but the rows: metadata, and the chunk
+   files' sizes and last four bytes. ``verify="full"`` has `embstore.verify` read the rows and words
+   too. Of a foreign file, the header and the size are checked.
+3. The records are mapped, or made ready to be read range by range.
+4. If the store was replaced meanwhile, this could mix two stores: then it starts over.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from embstore.errors import StoreCorruptError, StoreError
+from embstore.errors import FormatError, StoreCorruptError, StoreError, StoreNotFoundError
+from embstore.formats import FORMATS, STORE, Format, find_format
 from embstore.formats.own.checks import check_store
+from embstore.formats.own.describe import table_of
 from embstore.formats.own.manifest import read_manifest
-from embstore.reading.chunked import ChunkReader, identity
+from embstore.reading.files import ForeignFiles, StoreFiles
 from embstore.reading.mapping import can_map
+from embstore.reading.ranged import RangedRecords
+from embstore.settle import as_size
 from embstore.store import EmbeddingStore
 from embstore.verify import verify as verify_store
 from embstore.vocabulary import open_vocabulary
@@ -25,88 +31,142 @@ from embstore.writing.staging import finish_replacement
 if TYPE_CHECKING:
     import os
 
-    from embstore.formats.own.manifest import Manifest
     from embstore.progress import OnProgress
-    from embstore.reading import Reader
+    from embstore.reading.mapped import MappedRecords
+    from embstore.table.tables import Table
 
 ReaderName = Literal["auto", "mapped", "chunked"]
 Verify = Literal["sizes", "full"]
 
 
+@dataclass(frozen=True, slots=True)
+class OpenOptions:
+    """The options of `open` that a copy of the store takes too, as unpickling makes one."""
+
+    reader: ReaderName
+    resident_limit: int | None
+    preload: bool
+    tensor: str | None
+
+
 def open(
     path: str | os.PathLike[str],
     *,
+    tensor: str | None = None,
     reader: ReaderName = "auto",
     verify: Verify = "sizes",
     resident_limit: int | str | None = None,
     preload: bool = False,
     progress: OnProgress | None = None,
 ) -> EmbeddingStore:
-    """Open a store.
+    """Open a store, or a foreign file whose rows can be read in place.
 
     Parameters
     ----------
     path : str or path-like
-        The directory of the store.
+        The directory of a store; a ``.npy`` file; a ``.safetensors`` file, its ``*.index.json``, or
+        the directory that holds them. Nothing is copied or written.
+    tensor : str, optional
+        The tensor of a safetensors file that has several.
     reader : {"auto", "mapped", "chunked"}
-        ``"mapped"`` takes rows out of memory-mapped files, ``"chunked"`` reads whole chunks
-        through zarr; ``"auto"`` is mapped where the system can.
+        ``"mapped"`` takes rows out of memory-mapped files, ``"chunked"`` reads files when rows are
+        needed: a store's chunks whole, with their checksums; ``"auto"`` is mapped where the system
+        can.
     verify : {"sizes", "full"}
-        How much to check first. ``"sizes"``: all metadata by its checksums, and of each chunk file
-        that it is there, has its size, and is the one that belongs there. ``"full"`` also reads
-        everything and computes the checksums of rows and words, as `embstore.verify` does; a copy
-        that is unpickled is not verified again.
+        How much of a store to check first. ``"sizes"``: all metadata by its checksums, and for each
+        chunk file that it exists, has its size, and belongs there. ``"full"`` also reads everything
+        and computes the checksums of rows and words, as `embstore.verify` does; an unpickled copy
+        is not verified again. A foreign file has no checksums.
     resident_limit : int or str, optional
         How much of the mapping may count as this process's memory, in bytes or as in ``"2GiB"``;
-        at least 64 MiB. What is unmapped stays in the page cache.
+        at least 64 MiB. Unmapped pages stay in the page cache.
     preload : bool
         Read everything into RAM first, and map it by huge pages where the system can.
     progress : callable, optional
-        Called with a `embstore.Progress`: the bytes verified, then the bytes preloaded, and all of
-        them.
+        Called with an `embstore.Progress`: the bytes verified, then the bytes preloaded, and their
+        total.
+
+    Returns
+    -------
+    EmbeddingStore
+        Of a foreign file, without words, with one partition.
 
     Raises
     ------
     StoreNotFoundError
-        If there is no store.
+        If there is no store, and no file that can be opened.
     StoreVersionError
-        If it needs a newer embstore.
+        If the store needs a newer embstore.
     StoreCorruptError
-        If a file is missing, of another size, another build's, or contradicts the manifest; under
-        ``"full"``, if anything at all is damaged.
+        If a file is missing, of another size, from another build, or contradicts the manifest;
+        under ``"full"``, if anything at all is damaged. If the header of a foreign file is wrong,
+        or the file is cut short.
+    FormatError
+        If the rows of a foreign file cannot be read in place; it says if `embstore.build` can.
     StoreMappingError
-        If the system will not map so many files.
+        If the system does not map as many files.
 
     Examples
     --------
     >>> with embstore.open("words.embstore") as store:
     ...     store.shape
     (11, 8)
+    >>> np.save("rows.npy", np.arange(12.0).reshape(4, 3))
+    >>> with embstore.open("rows.npy") as store:
+    ...     store[[3, 0]]
+    array([[ 9., 10., 11.],
+           [ 0.,  1.,  2.]])
     """
     if reader not in ("auto", "mapped", "chunked"):
         raise ValueError(f"reader must be auto, mapped or chunked, not {reader!r}")
     if verify not in ("sizes", "full"):
         raise ValueError(f"verify must be sizes or full, not {verify!r}")
-    options = {"reader": reader, "resident_limit": resident_limit, "preload": preload}
+    limit = None if resident_limit is None else as_size(resident_limit, "resident_limit")
+    options = OpenOptions(reader, limit, preload, tensor)
     where = Path(path).absolute()
+    finish_replacement(where)
+    found = find_format(where)
+    if found is None:
+        raise StoreNotFoundError(_missing(where))
+    format, main = found
+    if tensor is not None and "tensor" not in format.options:
+        raise FormatError(f"tensor= names a tensor of a safetensors file, but {where} is not one")
+    if format is not STORE:
+        if verify == "full":
+            raise ValueError(
+                f'verify="full" needs checksums, but {where} is not a store: build one'
+            )
+        return _open_foreign(where, format, main, options, progress)
     while True:
         finish_replacement(where)
-        before = identity(where)
+        before = StoreFiles(where).identity
         try:
             if verify == "full":
                 _verify(where, progress)
-            store = _open_once(where, options, progress)
+            store = _open_own(where, options, progress)
         except (StoreError, FileNotFoundError):
-            if identity(where) == before:
+            if StoreFiles(where).identity == before:
                 raise
         else:
-            if identity(where) == before:
+            if StoreFiles(where).identity == before:
                 return store
 
 
-def _reopen(path: str, options: dict[str, Any]) -> EmbeddingStore:
+def _reopen(path: str, options: OpenOptions, identity: object) -> EmbeddingStore:
     """Open a store again, as unpickling does."""
-    return open(path, **options)
+    store = open(
+        path,
+        tensor=options.tensor,
+        reader=options.reader,
+        resident_limit=options.resident_limit,
+        preload=options.preload,
+    )
+    if identity is not None and store.files.identity != identity:
+        store.close()
+        raise StoreNotFoundError(
+            f"{path} is not the file that was pickled: another size or time; open it again"
+        )
+    return store
 
 
 def _verify(path: Path, progress: OnProgress | None) -> None:
@@ -116,32 +176,81 @@ def _verify(path: Path, progress: OnProgress | None) -> None:
         raise StoreCorruptError(f"{problems[0]}{more}")
 
 
-def _open_once(path: Path, options: dict[str, Any], progress: OnProgress | None) -> EmbeddingStore:
+def _open_own(path: Path, options: OpenOptions, progress: OnProgress | None) -> EmbeddingStore:
     manifest = read_manifest(path)
     check_store(path, manifest)
     vocabulary = None
     if manifest.vocabulary is not None:
         vocabulary = open_vocabulary(path, manifest.vocabulary)
-    reader = _make_reader(path, manifest, options, progress)
-    return EmbeddingStore(path, manifest, reader, vocabulary, (_reopen, (str(path), options)))
-
-
-def _make_reader(
-    path: Path,
-    manifest: Manifest,
-    options: dict[str, Any],
-    progress: OnProgress | None,
-) -> Reader:
-    if options["reader"] == "chunked" or (options["reader"] == "auto" and not can_map()):
-        return ChunkReader(path, manifest)
-    # Imported here because they need modules that not every system has.
-    from embstore.reading.mapped import MappedReader  # noqa: PLC0415
-    from embstore.reading.residence import parse_bytes  # noqa: PLC0415
-
-    limit = options["resident_limit"]
-    reader = MappedReader(
-        path, manifest, resident_limit=None if limit is None else parse_bytes(limit)
+    files, table = StoreFiles(path), table_of(manifest)
+    return EmbeddingStore(
+        path,
+        table,
+        files,
+        _read(table, files, options, progress),
+        (_reopen, (str(path), options, None)),
+        manifest=manifest,
+        vocabulary=vocabulary,
     )
-    if options["preload"]:
-        reader.preload(progress)
-    return reader
+
+
+def _open_foreign(
+    path: Path,
+    format: Format,
+    main: Path,
+    options: OpenOptions,
+    progress: OnProgress | None,
+) -> EmbeddingStore:
+    given = {name: getattr(options, name) for name in format.options}
+    table = format.describe(ForeignFiles(main.parent), main.name, **given)
+    names = {extent.file for column in table.columns for extent in column.extents}
+    files = ForeignFiles(main.parent, tuple(sorted(names | {main.name})))
+    identity = files.identity
+    records = _read(table, files, options, progress)
+    files.check_identity(identity)
+    return EmbeddingStore(
+        path,
+        table,
+        files,
+        records,
+        (_reopen, (str(path), options, identity)),
+        source={"file": path.name, "format": format.name},
+    )
+
+
+def _read(
+    table: Table,
+    files: StoreFiles | ForeignFiles,
+    options: OpenOptions,
+    progress: OnProgress | None,
+) -> MappedRecords | RangedRecords:
+    (column,) = table.columns
+    encoding = table.encoding
+    if options.reader == "chunked" or (options.reader == "auto" and not can_map()):
+        return RangedRecords(column, files, encoding.dtype, encoding.row_shape)
+    # Imported here because it needs modules that not every system has.
+    from embstore.reading.mapped import MappedRecords  # noqa: PLC0415
+
+    records = MappedRecords(
+        column,
+        files,
+        encoding.dtype,
+        encoding.row_shape,
+        resident_limit=options.resident_limit,
+    )
+    if options.preload:
+        records.preload(progress)
+    return records
+
+
+def _missing(path: Path) -> str:
+    """Return why there is nothing to open at a path."""
+    names = ", ".join(format.name for format in FORMATS if format is not STORE)
+    if path.is_dir():
+        return f"{path} is not a store: it has no zarr.json"
+    if path.exists():
+        return (
+            f"no store at {path}: it is a file, and not one that opens in place ({names}); to make "
+            "a store from it, use embstore.build"
+        )
+    return f"no store at {path}: no such directory"

@@ -1,4 +1,4 @@
-"""How far is a long piece of work? What its ``progress`` callback is told."""
+"""Progress of long work, as ``progress`` callbacks receive it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a long piece of work is.
+    """Progress of a long piece of work.
 
     Attributes
     ----------
     done_bytes, total_bytes : int
-        Bytes of input done, and all of them; 0 where nobody knows.
+        Bytes of input done, and all of them; 0 if unknown.
     rows : int or None
-        Rows done, where the work counts rows.
+        Rows done, if the work counts rows.
 
     Examples
     --------

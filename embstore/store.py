@@ -1,7 +1,7 @@
-"""A table on disk that is looked up like one in RAM.
+"""The open table: what a person holds.
 
-A lookup goes: ids, checked; their physical rows; the reader, which fills the result in request
-order. A lookup by word finds the ids in the vocabulary first.
+A lookup goes: ids, checked; their rows in the columns; the records, which fill the result in
+request order. A lookup by word finds the ids in the vocabulary first.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from embstore.errors import IdRangeError, MissingWordError, StoreClosedError
-from embstore.formats.own.fingerprint import fingerprint
+from embstore import fingerprint
+from embstore.encodings.plain import Plain
+from embstore.errors import FormatError, IdRangeError, MissingWordError, StoreClosedError
+from embstore.formats.own.spec import partition_name
 from embstore.norms import check_max_norm, clip_norms
-from embstore.reading.chunked import check_identity, identity, open_partition
-from embstore.reading.results import ResultPool, check_out
+from embstore.reading.results import POOL, POOLED_BYTES, check_out
 from embstore.table.ids import as_ids
 from embstore.table.plan import LookupPlan, plan_lookup
 from embstore.vocabulary.word_queries import Missing, MissingId, WordQueries, are_words
@@ -28,11 +29,19 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from embstore.formats.own.manifest import Manifest
-    from embstore.reading import Reader, Visit
+    from embstore.reading.files import ForeignFiles, StoreFiles
+    from embstore.reading.mapped import MappedRecords
+    from embstore.reading.ranged import RangedRecords
     from embstore.reading.stats import LookupStats
-    from embstore.table.partitioning import Strategy
+    from embstore.table.numbering import Strategy
+    from embstore.table.protocols import Visit
+    from embstore.table.tables import Table
     from embstore.vocabulary import Vocabulary
     from embstore.vocabulary.words import PackedWords
+
+_INT64, _UINT64 = np.dtype(np.int64), np.dtype(np.uint64)
+# Up to this many rows, the steps around the gather are a good part of a lookup.
+FEW_ROWS = 512
 
 
 class EmbeddingStore:
@@ -56,23 +65,33 @@ class EmbeddingStore:
     def __init__(
         self,
         path: Path,
-        manifest: Manifest,
-        reader: Reader,
-        vocabulary: Vocabulary | None,
+        table: Table,
+        files: StoreFiles | ForeignFiles,
+        records: MappedRecords | RangedRecords,
         recipe: tuple[Callable[..., EmbeddingStore], tuple[Any, ...]],
+        *,
+        manifest: Manifest | None = None,
+        vocabulary: Vocabulary | None = None,
+        source: dict[str, Any] | None = None,
     ) -> None:
         self._path = path
-        self._manifest = manifest
-        self._rows = manifest.rows
-        self._row_shape = manifest.row_shape
-        self._dtype = manifest.dtype.newbyteorder("=")
-        self._reader: Reader | None = reader
-        self._results = ResultPool()
-        self._recipe = recipe  # What opens the store again, for pickle.
+        self._table = table
+        self._numbering = table.numbering
+        self._encoding = table.encoding
+        self._rows = table.numbering.rows
+        self._row_shape = table.encoding.row_shape
+        self._dtype = table.encoding.dtype
+        self._few = min(FEW_ROWS, (POOLED_BYTES - 1) // table.columns[0].record_bytes)
+        self._records: MappedRecords | RangedRecords | None = records
+        self._leave_pool = POOL.join(self)
+        self._recipe = recipe  # Opens the store again, for pickle.
+        self._manifest = manifest  # None of a foreign table.
+        self._source = dict(manifest.source if manifest is not None else source or {})
         self._queries: WordQueries | None = None
-        if vocabulary is not None:
+        if manifest is not None and vocabulary is not None:
             self._queries = WordQueries(path, vocabulary, manifest.unk)
-        self._identity = identity(path)
+        self._files = files
+        self._identity = files.identity
 
     def lookup(
         self,
@@ -95,8 +114,8 @@ class EmbeddingStore:
         Returns
         -------
         rows : ndarray, shape ``ids.shape + row_shape``
-            ``out`` if it was given. The memory of up to two large results that are no more is kept
-            for the next ones, until the store is closed.
+            ``out`` if it was given. Buffers of the last two large results of the process, 256 MiB
+            at most, are reused once freed, until the last store is closed.
 
         Raises
         ------
@@ -113,18 +132,41 @@ class EmbeddingStore:
         >>> store.lookup([[1, 0], [7, 1]]).shape
         (2, 2, 8)
         """
-        reader = self._open_reader()
-        wide = as_ids(ids, self._manifest.rows)
+        if (
+            out is None
+            and max_norm is None
+            and type(ids) is np.ndarray
+            and ids.dtype is _INT64
+            and ids.ndim == 1
+            and 0 < len(ids) <= self._few
+        ):
+            return self._lookup_few(ids)
+        records = self._open_records()
+        wide = as_ids(ids, self._rows)
         shape = wide.shape + self._row_shape
         if out is None:
-            out = self._results.empty(shape, self._dtype)
+            out = POOL.empty(shape, self._dtype)
         else:
             check_out(out, shape, self._dtype)
         if max_norm is not None:
-            check_max_norm(max_norm, self._dtype)  # Before anything is in ``out``.
-        reader.read(wide, out)
+            check_max_norm(max_norm, self._dtype)  # Before ``out`` is written to.
+        if wide.size:
+            rows = self._numbering.rows_of(wide.reshape(-1))
+            records.take(rows, out.reshape(-1, *self._row_shape))
+        else:
+            records.take(wide.reshape(-1), out.reshape(0, *self._row_shape))
         if max_norm is not None:
             clip_norms(out, max_norm, len(self._row_shape))
+        return out
+
+    def _lookup_few(self, ids: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the rows of a few ids, shape (n,), n above 0: the path of most calls."""
+        # Seen as unsigned, a negative id is a huge one; argmax takes a quarter of the time of max.
+        records, unsigned = self._open_records(), ids.view(_UINT64)
+        if unsigned.item(unsigned.argmax()) >= self._rows:
+            as_ids(ids, self._rows)  # Raises.
+        out = np.empty((len(ids), *self._row_shape), self._dtype)
+        records.take(self._numbering.rows_of(ids), out)
         return out
 
     def lookup_words(self, words: Any, *, missing: Missing = "error") -> NDArray[Any]:
@@ -209,7 +251,7 @@ class EmbeddingStore:
         ['like', 'the', 'country']
         """
         queries = self._words()
-        return queries.words(as_ids(ids, self._manifest.rows))
+        return queries.words(as_ids(ids, self._rows))
 
     def packed_words(self, start: int, stop: int) -> PackedWords:
         """Return the words of the ids ``start .. stop - 1`` as UTF-8 bytes and offsets.
@@ -238,13 +280,14 @@ class EmbeddingStore:
         LookupPlan
             Printing it gives a table.
         """
-        reader = self._open_reader()
-        wide = as_ids(ids, self._manifest.rows)
+        records = self._open_records()
+        wide = as_ids(ids, self._rows)
         return plan_lookup(
-            reader.numbering.number(wide),
-            reader.numbering,
-            row_bytes=self._manifest.row_bytes,
-            page_bytes=reader.page_bytes,
+            self._numbering.rows_of(wide),
+            self._numbering,
+            records.addresses,
+            unit=records.unit_bytes,
+            max_gap=records.max_gap,
         )
 
     def prefetch(self, ids: ArrayLike) -> None:
@@ -266,8 +309,8 @@ class EmbeddingStore:
         --------
         >>> store.prefetch([0, 5, 7])
         """
-        reader = self._open_reader()
-        reader.prefetch(as_ids(ids, self._manifest.rows).ravel())
+        records = self._open_records()
+        records.announce(self._numbering.rows_of(as_ids(ids, self._rows).ravel()))
 
     def scan(self, visit: Visit, start: int = 0, stop: int | None = None) -> None:
         """Show all rows, or those of consecutive ids, to a function, block by block.
@@ -297,11 +340,18 @@ class EmbeddingStore:
         >>> store.words(norms.argmax())
         'national'
         """
-        reader = self._open_reader()
+        records = self._open_records()
         stop = self._rows if stop is None else stop
         if not 0 <= start <= stop <= self._rows:
             raise IndexError(f"ids {start} to {stop} are not within the {self._rows} of the store")
-        reader.scan(start, stop, visit)
+        numbering = self._numbering
+
+        def show(rows: range, some: NDArray[np.uint8]) -> None:
+            block = self._decode(some)
+            block.flags.writeable = False
+            visit(numbering.ids_at(rows), block)
+
+        records.scan_ranges(numbering.row_ranges(start, stop), show)
 
     def stats(self) -> LookupStats:
         """Return what was looked up and read since the store was opened.
@@ -313,7 +363,7 @@ class EmbeddingStore:
         ...     fresh.stats().rows
         3
         """
-        return self._open_reader().stats.snapshot()
+        return self._open_records().stats.snapshot()
 
     def to_numpy(self) -> NDArray[Any]:
         """Return all rows in RAM, in the order of their ids, shape `shape`.
@@ -323,9 +373,13 @@ class EmbeddingStore:
         >>> store.to_numpy().shape
         (11, 8)
         """
-        from embstore.row_blocks import all_rows  # noqa: PLC0415
+        rows = np.empty(self.shape, self._dtype)
 
-        return all_rows(self)
+        def put(ids: range, block: NDArray[Any]) -> None:
+            rows[ids.start : ids.stop : ids.step] = block
+
+        self.scan(put)
+        return rows
 
     def to_gensim(self) -> KeyedVectors:
         """Return all words and rows in RAM, as gensim's ``KeyedVectors``.
@@ -348,48 +402,73 @@ class EmbeddingStore:
         """Return one partition as a read-only ``zarr.Array``, shape (its rows, *row_shape).
 
         The array reads the files under `path` when it is indexed, also after this store is closed.
-        That of a bfloat16 store is of uint16, the numbers' bits, for zarr does not know bfloat16.
+        That of a bfloat16 store is of uint16, the bits of the numbers: zarr does not know bfloat16.
 
         Raises
         ------
         IndexError
-            If there is no such partition.
+            If ``partition`` is not in ``0 .. partition_count - 1``.
+        FormatError
+            If this is a foreign file, which is not a Zarr array.
         StoreNotFoundError
             If the store on disk was replaced or removed since this one was opened.
         """
-        self._open_reader()
+        # Imported here because opening a store and lookups must not wait for zarr (0.4 s).
+        import zarr  # noqa: PLC0415
+
+        self._open_records()
         if not 0 <= partition < self.partition_count:
             last = self.partition_count - 1
-            raise IndexError(f"there is no partition {partition}: they count from 0 to {last}")
-        check_identity(self._path, self._identity)
-        return open_partition(self._path, partition)
+            raise IndexError(f"partition {partition} is out of range 0 to {last}")
+        self._own("partitions that are Zarr arrays")
+        self._files.check_identity(self._identity)
+        return zarr.open_array(self._path / partition_name(partition), mode="r")
 
-    def fingerprint(self) -> str:
-        """Return what tells this table from another one, wherever it lies: 32 hexadecimal digits.
+    def fingerprint(self, *, full: bool = False) -> str:
+        """Return what tells this table from another one, wherever it lies.
 
-        It is a hash of the store's shape and of its chunks' checksums; no rows are read for it.
+        Parameters
+        ----------
+        full : bool
+            Whether to read all rows. A store's chunks are then checked against their checksums.
+            Of a foreign file, the result is the fingerprint of the store that `embstore.build`
+            would make of it by default.
+
+        Returns
+        -------
+        str
+            32 hexadecimal digits, a hash of the store's shape and of its chunks' checksums. Of a
+            foreign file, ``"f"`` and 32 digits: a hash of its size, start, dtype and shape, and of
+            4,096 rows at fixed places; a change of other rows does not show.
 
         Raises
         ------
         StoreNotFoundError
             If the store on disk was replaced or removed since this one was opened.
+        StoreCorruptError
+            If ``full`` finds damage.
         """
-        self._open_reader()
-        check_identity(self._path, self._identity)
-        found = fingerprint(self._path, self._manifest)
-        check_identity(self._path, self._identity)
+        self._open_records()
+        self._files.check_identity(self._identity)
+        if self._manifest is not None:
+            found = fingerprint.of_store(self._path, self._manifest, full=full)
+        elif full:
+            found = fingerprint.of_rows(self)
+        else:
+            found = fingerprint.of_file(self, self._table.columns[0], self._files)
+        self._files.check_identity(self._identity)
         return found
 
     def close(self) -> None:
-        """Let go of the files. Rows that were looked up stay; a further lookup is an error."""
-        self._reader = None
+        """Release the files. Rows that were looked up stay valid; a further lookup is an error."""
+        self._records = None
         self._queries = None
-        self._results.forget()
+        self._leave_pool()
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the whole table: ``(rows, *row_shape)``."""
-        return (self._manifest.rows, *self._row_shape)
+        return (self._rows, *self._row_shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -399,7 +478,7 @@ class EmbeddingStore:
     @property
     def rows(self) -> int:
         """Number of rows."""
-        return self._manifest.rows
+        return self._rows
 
     @property
     def row_shape(self) -> tuple[int, ...]:
@@ -408,57 +487,68 @@ class EmbeddingStore:
 
     @property
     def partition_count(self) -> int:
-        """Number of partitions."""
-        return self._manifest.partition_count
+        """Number of partitions; 1 for a foreign file."""
+        return self._numbering.partition_count
 
     @property
     def strategy(self) -> Strategy:
-        """How ids are dealt out to partitions: ``"mod"`` or ``"div"``."""
-        return self._manifest.strategy
+        """Which ids a partition has: ``"mod"`` or ``"div"``."""
+        return self._numbering.strategy
+
+    @property
+    def files(self) -> StoreFiles | ForeignFiles:
+        """The files that the rows are in."""
+        return self._files
 
     @property
     def path(self) -> Path:
-        """Where the store is, absolute."""
+        """Path of the store or file, absolute."""
         return self._path
 
     @property
     def unk(self) -> str | None:
-        """The word whose row stands for unknown words, if there is one."""
-        return self._manifest.unk
+        """The word whose row stands for unknown words, if the store has one."""
+        return None if self._manifest is None else self._manifest.unk
 
     @property
     def source(self) -> dict[str, Any]:
         """Where the rows came from, and what its build found."""
-        return dict(self._manifest.source)
+        return dict(self._source)
 
     @property
     def has_words(self) -> bool:
         """Whether rows have words."""
-        return self._manifest.vocabulary is not None
+        return self._manifest is not None and self._manifest.vocabulary is not None
 
     @property
     def mapped(self) -> bool:
-        """Whether rows come out of a memory mapping; otherwise, out of whole chunks, decoded."""
-        return self._open_reader().page_bytes is not None
+        """Whether rows come out of a memory mapping; otherwise, files are read when needed."""
+        return self._open_records().mapped
 
     @property
     def chunk_rows(self) -> int:
-        """Rows in a chunk."""
-        return self._manifest.chunk_rows
+        """Rows in a chunk.
+
+        Raises
+        ------
+        FormatError
+            If this is a foreign file, which has no chunks.
+        """
+        return self._own("chunks").chunk_rows
 
     def __len__(self) -> int:
-        return self._manifest.rows
+        return self._rows
 
     def __contains__(self, word: object) -> bool:
         if not isinstance(word, str):
             raise TypeError(f"'in' asks for a word, a str, not {type(word).__name__}")
-        self._open_reader()
+        self._open_records()
         return self.has_words and bool(self._words().find(word) >= 0)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         # One row has a path of its own: arrays for a single number would take most of its time.
-        if type(key) is int and (reader := self._reader) is not None and 0 <= key < self._rows:
-            return reader.read_one(key)
+        if type(key) is int and (records := self._records) is not None and 0 <= key < self._rows:
+            return records.take_one(self._numbering.row_of(key))
         if isinstance(key, tuple):
             raise TypeError("a store takes one index; for several rows write store[[0, 5, 17]]")
         if isinstance(key, slice):
@@ -475,27 +565,45 @@ class EmbeddingStore:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        self._open_reader()
+        self._open_records()
         return self._recipe
 
     def __repr__(self) -> str:
         words = f", {self.rows} words" if self.has_words else ""
-        closed = ", closed" if self._reader is None else ""
+        closed = ", closed" if self._records is None else ""
+        parts = f"{self.partition_count} {self.strategy} partitions"
+        if self._manifest is None:
+            parts = f"in {self._path.name}"
         return (
             f"<EmbeddingStore {self.rows} rows of {self._row_shape} {self._dtype}, "
-            f"{self.partition_count} {self.strategy} partitions{words}{closed}>"
+            f"{parts}{words}{closed}>"
         )
 
-    def _open_reader(self) -> Reader:
-        reader = self._reader
-        if reader is None:
+    def _open_records(self) -> MappedRecords | RangedRecords:
+        records = self._records
+        if records is None:
             raise StoreClosedError(f"the store {self._path} is closed; open it again")
-        return reader
+        return records
+
+    def _decode(self, records: NDArray[np.uint8]) -> NDArray[Any]:
+        """Return records, shape (n, record_bytes), as rows; plain ones without a copy."""
+        if isinstance(self._encoding, Plain):
+            return self._encoding.view(records)
+        rows = np.empty((len(records), *self._row_shape), self._dtype)
+        self._encoding.decode((records,), rows)
+        return rows
+
+    def _own(self, what: str) -> Manifest:
+        if self._manifest is None:
+            raise FormatError(
+                f"{self._path} is not a store, so it has no {what}; build one with embstore.build"
+            )
+        return self._manifest
 
     def _words(self) -> WordQueries:
         # In this order: another thread may close the store in between.
         queries = self._queries
-        self._open_reader()
+        self._open_records()
         if queries is None:
             raise MissingWordError(f"the store {self._path} has no words; look its rows up by id")
         return queries

@@ -48,9 +48,11 @@ if sys.platform != "win32":
     _libc.syscall.restype = ctypes.c_long
 
 
-def map_file(address: int, size_bytes: int, descriptor: int, flags: int, protection: int) -> None:
-    """Map a file at exactly ``address``, over what was mapped there."""
-    got = _libc.mmap(address, size_bytes, protection, flags | MAP_FIXED, descriptor, 0)
+def map_file(
+    address: int, size_bytes: int, descriptor: int, offset: int, flags: int, protection: int
+) -> None:
+    """Map a file from byte ``offset`` on at exactly ``address``, over what was mapped there."""
+    got = _libc.mmap(address, size_bytes, protection, flags | MAP_FIXED, descriptor, offset)
     if got != address:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

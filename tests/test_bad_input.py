@@ -172,7 +172,7 @@ def test_words_that_are_not_utf_8(build, encoding_errors, words):
 
 
 def test_encoding_errors_is_checked(build):
-    with pytest.raises(ValueError, match="encoding_errors must be strict, replace or ignore"):
+    with pytest.raises(ValueError, match="encoding_errors must be "):
         build(TABLE, encoding_errors="surrogateescape")
 
 

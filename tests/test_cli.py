@@ -1,4 +1,4 @@
-"""The command line, run as a user runs it: in a process of its own."""
+"""The command line, run as a user runs it, in a process of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ README = Path(__file__).parent.parent / "README.md"
 
 
 def run(*arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run embstore; its exit status must be ``status``."""
+    """Run embstore and check its exit status."""
     done = subprocess.run(
         [sys.executable, "-m", "embstore.cli", *map(str, arguments)],
         capture_output=True,
@@ -36,7 +36,7 @@ def test_every_command_is_known() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_shows_an_example_and_the_readme_the_command(command: str) -> None:
+def test_commands_are_in_their_help_and_in_the_readme(command: str) -> None:
     text = run(command, "--help").stdout
     assert "Example" in text
     assert f"  embstore {command} " in text
@@ -66,7 +66,7 @@ def test_build_keeps_to_a_memory_limit(tmp_path: Path) -> None:
     assert "1 partition needs a memory_limit of at least 65536 bytes" in refused.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s", "t.txt"]
     refused = run("build", text, tmp_path / "t", "--memory-limit", "much", status=1)
-    assert "'much' is not a size" in refused.stderr
+    assert "memory_limit must be a size such as 2GiB, 500MB or 4096, not 'much'" in refused.stderr
 
 
 def test_build_options_and_json(tmp_path: Path) -> None:
@@ -140,6 +140,38 @@ def test_get_missing_words(words_store: Path) -> None:
     assert entries == [{"id": None, "word": "zyzzyva", "row": [0.0] * 8}]
 
 
+def test_get_with_a_max_norm(words_store: Path) -> None:
+    arguments = ["get", words_store, "like", "zyzzyva", "--missing", "zeros", "--max-norm", "0.5"]
+    entries = json.loads(run(*arguments, "--json").stdout)
+    with embstore.open(words_store) as store:
+        expected = store.lookup(store.ids(["like"]), max_norm=0.5)[0]
+        assert np.linalg.norm(store["like"]) > 0.5
+    np.testing.assert_array_equal(np.array(entries[0]["row"], np.float32), expected)
+    assert entries[1] == {"id": None, "word": "zyzzyva", "row": [0.0] * 8}
+    assert "max_norm" in run(*arguments[:-1], "-1", status=1).stderr
+
+
+@pytest.mark.parametrize("command", ["get", "explain"])
+def test_ids_out_of_range_are_refused(words_store: Path, command: str) -> None:
+    for ids in ("-1,0", "11"):
+        done = run(command, words_store, f"--ids={ids}", "--missing", "zeros", status=1)
+        assert ids.partition(",")[0] in done.stderr
+
+
+def test_repartition_keeps_what_is_not_given(words_store: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.embstore"
+    run("repartition", words_store, new, "--strategy", "div")
+    facts = json.loads(run("info", new, "--json").stdout)
+    assert (facts["partitions"], facts["strategy"], facts["rows"]) == (2, "div", 11)
+    options = ["--partitions", 3, "--limit", 5, "--unk", "the", "--memory-limit", "64MiB"]
+    run("repartition", new, new, *options, "--overwrite")
+    facts = json.loads(run("info", new, "--json").stdout)
+    assert (facts["partitions"], facts["strategy"], facts["rows"]) == (3, "div", 5)
+    assert (facts["unk"], facts["unk_id"]) == ("the", 0)
+    done = run("repartition", new, tmp_path / "t", "--partitions", 0, status=1)
+    assert "partitions must be from 1 to 65536, not 0" in done.stderr
+
+
 def test_info_and_explain(words_store: Path) -> None:
     facts = json.loads(run("info", words_store, "--json").stdout)
     assert (facts["rows"], facts["row_shape"], facts["partitions"]) == (11, [8], 2)
@@ -170,7 +202,7 @@ def test_verify_finds_damage(words_store: Path) -> None:
         ["verify", "."],
     ],
 )
-def test_a_mistake_is_one_line(arguments: list[str], tmp_path: Path) -> None:
+def test_errors_are_one_line(arguments: list[str], tmp_path: Path) -> None:
     done = run(*arguments, status=1)
     assert done.stdout == ""
     assert done.stderr.startswith("embstore: error: ")
@@ -180,7 +212,7 @@ def test_a_mistake_is_one_line(arguments: list[str], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments", [["get", ".", "--ids", "x"], ["get", "."], ["build", "a", "b", "--dtype", "no"]]
 )
-def test_wrong_arguments_are_said(arguments: list[str], words_store: Path) -> None:
+def test_wrong_arguments_show_the_usage(arguments: list[str], words_store: Path) -> None:
     arguments = [str(words_store) if argument == "." else argument for argument in arguments]
     done = run(*arguments, status=2)
     assert "Usage: " in done.stderr

@@ -1,4 +1,4 @@
-"""Importing, opening and looking up are quick: they load none of the heavy libraries."""
+"""Importing, opening and looking up are quick: they load no heavy libraries."""
 
 from __future__ import annotations
 
@@ -42,6 +42,27 @@ def test_lookup_loads_no_heavy_library(words_store):
     loaded = run("-c", PROGRAM, words_store).stdout.split()
     assert "embstore" in loaded
     assert not set(loaded) & set(HEAVY)
+
+
+def test_dir_shows_the_public_names_only():
+    assert dir(embstore) == sorted(embstore.__all__)
+    assert all(hasattr(embstore, name) for name in embstore.__all__)
+
+
+def test_windows_is_refused():
+    program = """
+import sys
+
+sys.platform = "win32"
+try:
+    import embstore
+except ImportError as error:
+    print(error)
+print(*(name for name in sys.modules if name == "numpy" or name.startswith("embstore")))
+"""
+    message, loaded = run("-c", program).stdout.splitlines()
+    assert message.startswith("embstore does not support Windows; it runs on Linux")
+    assert loaded == ""
 
 
 @pytest.mark.parametrize("with_words", [False, True])

@@ -2,101 +2,119 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import embstore
-from embstore.table.numbering import PhysicalRows
-from embstore.table.partitioning import Partitioning
-from embstore.table.plan import group_by_chunk, page_runs, plan_lookup
+from embstore.table.addresses import lay_out
+from embstore.table.extents import Column, Extent
+from embstore.table.numbering import Numbering
+from embstore.table.plan import group_by_extent, plan_lookup, runs
 
-PHYSICAL = st.lists(st.integers(0, 400), max_size=40)
+ROWS = st.lists(st.integers(0, 400), max_size=40)
 
 
 @st.composite
 def requests(draw):
-    """Draw a numbering, and ids of its table."""
+    """Draw a table of one chunk size, and ids of it."""
     rows = draw(st.integers(1, 60))
-    partitioning = Partitioning(
-        rows, draw(st.integers(1, 8)), draw(st.sampled_from(["mod", "div"]))
-    )
-    chunk_rows = 1 << draw(st.integers(0, 4))
-    numbering = PhysicalRows(partitioning, chunk_rows, chunk_rows << draw(st.integers(0, 2)))
+    count, chunk_rows = draw(st.integers(1, 8)), draw(st.integers(1, 20))
+    numbering = Numbering(rows, count, draw(st.sampled_from(["mod", "div"])))
+    chunks = -(-numbering.row_count(0) // chunk_rows)
+    numbering = Numbering(rows, count, numbering.strategy, chunks * chunk_rows)
+    extents = []
+    for partition in range(count):
+        own = -(-numbering.row_count(partition) // chunk_rows)
+        extents += [Extent(f"{partition}/{chunk}", 0, chunk_rows) for chunk in range(own)]
+        extents += [Extent("", 0, chunk_rows)] * (chunks - own)
+    column = Column(tuple(extents), draw(st.sampled_from([1, 6, 8, 40])))
     ids = draw(st.lists(st.integers(0, rows - 1), max_size=40))
-    return numbering, np.array(ids, np.int64)
+    return numbering, column, np.array(ids, np.int64)
 
 
-def pages_of(physical: list[int], row_bytes: int, page_bytes: int) -> set[int]:
-    """Return the pages on which a byte of the rows lies, byte by byte."""
-    return {
-        byte // page_bytes
-        for row in physical
-        for byte in range(row * row_bytes, (row + 1) * row_bytes)
-    }
+def units_of(offsets: list[int], count: int, unit: int) -> set[int]:
+    """Return the units on which a byte of the records lies, byte by byte."""
+    return {(offset + i) // unit for offset in offsets for i in range(count)}
 
 
 @given(request=requests())
 @settings(deadline=None)
 def test_groups_cover_each_position_once(request):
-    numbering, ids = request
-    groups = group_by_chunk(numbering.number(ids), numbering)
+    numbering, column, ids = request
+    rows, first_rows = numbering.rows_of(ids), np.array(column.first_rows())
+    groups = group_by_extent(rows, first_rows)
     positions = np.concatenate([group.positions for group in groups] or [np.empty(0, np.int64)])
     assert sorted(positions.tolist()) == list(range(len(ids)))
-    assert [(g.partition, g.chunk) for g in groups] == sorted(
-        {(g.partition, g.chunk) for g in groups}
-    )
+    extents = [group.extent for group in groups]
+    assert extents == sorted(set(extents))
     for group in groups:
-        partition, row = numbering.partitioning.locate(ids[group.positions])
-        assert set(partition.tolist()) == {group.partition}
-        assert (row // numbering.chunk_rows == group.chunk).all()
-        assert (row % numbering.chunk_rows == group.rows).all()
+        assert column.extents[group.extent].file
+        assert (rows[group.positions] == first_rows[group.extent] + group.rows).all()
+        assert (group.rows < column.extents[group.extent].rows).all()
         assert (np.diff(group.rows) >= 0).all()
 
 
 @given(
-    physical=PHYSICAL,
-    row_bytes=st.sampled_from([1, 3, 4, 7, 8, 16, 20, 33]),
-    page_bytes=st.sampled_from([4, 8, 16]),
+    rows=ROWS,
+    count=st.sampled_from([1, 3, 4, 7, 8, 16, 20, 33]),
+    unit=st.sampled_from([1, 4, 8, 16]),
+    max_gap=st.integers(0, 5),
+    max_run=st.one_of(st.none(), st.integers(1, 9)),
 )
 @settings(deadline=None)
-def test_runs_cover_exactly_the_touched_pages(physical, row_bytes, page_bytes):
-    runs = page_runs(np.array(physical, np.int64), row_bytes, page_bytes)
-    begins, counts = runs.first_pages.tolist(), runs.page_counts.tolist()
-    pages = [page for b, count in zip(begins, counts, strict=True) for page in range(b, b + count)]
-    assert pages == sorted(pages_of(physical, row_bytes, page_bytes))  # Ascending, none twice.
-    assert len(runs) == len(begins)
-    ends = [b + count for b, count in zip(begins, counts, strict=True)]
-    # Between two runs there is at least one page: else they would be one.
-    assert all(begin > end for begin, end in zip(begins[1:], ends, strict=False))
+def test_runs_cover_the_touched_units_and_small_gaps(rows, count, unit, max_gap, max_run):
+    offsets = [row * count for row in rows]
+    found = runs(np.array(offsets, np.int64), count, unit=unit, max_gap=max_gap, max_run=max_run)
+    firsts, counts = found.firsts.tolist(), found.counts.tolist()
+    assert len(found) == len(firsts) == len(counts)
+    units = [u for first, n in zip(firsts, counts, strict=True) for u in range(first, first + n)]
+    assert units == sorted(set(units))  # Ascending, none twice.
+    needed = sorted(units_of(offsets, count, unit))
+    expected = set(needed)
+    for one, other in pairwise(needed):
+        if other - one - 1 <= max_gap:
+            expected.update(range(one, other))
+    assert set(units) == expected
+    if max_run is None:
+        ends = [first + n for first, n in zip(firsts, counts, strict=True)]
+        assert all(b > end + max_gap for b, end in zip(firsts[1:], ends, strict=False))
+    else:
+        assert all(1 <= n <= max_run for n in counts)
 
 
-@given(request=requests(), row_bytes=st.sampled_from([1, 6, 8, 40]))
+@given(request=requests())
 @settings(deadline=None)
-def test_a_plan_adds_up(request, row_bytes):
-    numbering, ids = request
-    physical = numbering.number(ids)
-    plan = plan_lookup(physical, numbering, row_bytes=row_bytes, page_bytes=16)
-    partition, row = numbering.partitioning.locate(ids)
-    chunks = set(zip(partition.tolist(), (row // numbering.chunk_rows).tolist(), strict=True))
+def test_a_plan_adds_up(request):
+    numbering, column, ids = request
+    addresses, rows = lay_out(column), numbering.rows_of(ids)
+    plan = plan_lookup(rows, numbering, addresses, unit=16)
+    partition, row = numbering.locate(ids)
+    chunk_rows = column.extents[0].rows
+    chunks = set(zip(partition.tolist(), (row // chunk_rows).tolist(), strict=True))
     assert plan.row_count == len(ids)
     assert plan.distinct_row_count == len(set(ids.tolist()))
     assert plan.partition_count == len(set(partition.tolist()))
     assert plan.chunk_count == len(chunks) == len(plan.groups)
-    assert plan.bytes_needed == len(set(ids.tolist())) * row_bytes
-    assert plan.bytes_read == 16 * len(pages_of(physical.tolist(), row_bytes, 16))
-    whole = plan_lookup(physical, numbering, row_bytes=row_bytes, page_bytes=None)
+    assert {(group.partition, group.chunk) for group in plan.groups} == chunks
+    assert plan.bytes_needed == len(set(ids.tolist())) * column.record_bytes
+    touched = units_of(addresses.of(rows).tolist(), column.record_bytes, 16)
+    assert plan.bytes_read == 16 * len(touched)
+    whole = plan_lookup(rows, numbering, addresses, unit=None)
     assert whole.run_count == len(chunks)
-    assert whole.bytes_read == len(chunks) * numbering.chunk_rows * row_bytes
+    assert whole.bytes_read == len(chunks) * chunk_rows * column.record_bytes
     if len(ids):
         assert plan.read_amplification == plan.bytes_read / plan.bytes_needed >= 1
 
 
-@pytest.mark.parametrize("page_bytes", [4096, None])
-def test_an_empty_lookup_reads_nothing(page_bytes):
-    numbering = PhysicalRows(Partitioning(0, 3, "mod"), 4, 8)
-    plan = plan_lookup(np.empty((2, 0), np.int64), numbering, row_bytes=8, page_bytes=page_bytes)
+@pytest.mark.parametrize("unit", [4096, None])
+def test_an_empty_lookup_reads_nothing(unit):
+    plan = plan_lookup(
+        np.empty((2, 0), np.int64), Numbering(0, 3, "mod"), lay_out(Column((), 8)), unit=unit
+    )
     assert set(plan.summary().values()) == {0}
     assert plan.groups == ()
 
@@ -120,8 +138,8 @@ def test_a_plan_prints_as_a_table(words_store):
 
 
 def test_a_long_plan_prints_its_first_chunks():
-    numbering = PhysicalRows(Partitioning(40, 1, "mod"), 1, 1)
-    plan = plan_lookup(np.arange(40), numbering, row_bytes=8, page_bytes=None)
+    addresses = lay_out(Column(tuple(Extent(f"{i}", 0, 1) for i in range(40)), 8))
+    plan = plan_lookup(np.arange(40), Numbering(40), addresses, unit=None)
     assert str(plan).endswith("... and 30 more chunks")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import subprocess
 import sys
@@ -17,15 +18,9 @@ import pytest
 
 import embstore
 from embstore.reading import residence
-from embstore.reading.mapped import MappedReader
-from embstore.reading.mapping import PAGE_BYTES
-from embstore.reading.residence import (
-    HUGE_PAGE_BYTES,
-    drop_cache,
-    huge_mapped_bytes,
-    parse_bytes,
-    resident_file_bytes,
-)
+from embstore.reading.mapped import MappedRecords
+from embstore.reading.residence import huge_mapped_bytes, resident_file_bytes
+from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES
 
 ROWS, DIMENSION = 200_000, 256
 ROW_BYTES = DIMENSION * 4
@@ -51,19 +46,21 @@ def big_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def chill(path: Path) -> None:
     """Drop the chunk files of a store from the page cache."""
     for file in path.rglob("c/*/*"):
-        drop_cache(file)
+        descriptor = os.open(file, os.O_RDONLY)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
 
 
 def cached_share(store: embstore.EmbeddingStore, ids: np.ndarray) -> float:
     """Return how many of the pages that rows begin in are in the page cache, 0 to 1."""
-    reader = store._reader
-    assert isinstance(reader, MappedReader)
-    space, found = reader._space, ctypes.c_ubyte()
+    records = store._records
+    assert isinstance(records, MappedRecords)
+    space, found = records._space, ctypes.c_ubyte()
     libc = ctypes.CDLL(None)
     libc.mincore.argtypes = [ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p]
     cached = 0
-    for row in reader.numbering.number(ids).tolist():
-        page = space.address + row * ROW_BYTES // PAGE_BYTES * PAGE_BYTES
+    for address in records.addresses.of(store._numbering.rows_of(ids)).tolist():
+        page = space.address + address // PAGE_BYTES * PAGE_BYTES
         assert libc.mincore(page, PAGE_BYTES, ctypes.byref(found)) == 0
         cached += found.value & 1
     return cached / len(ids)
@@ -104,7 +101,7 @@ def test_preload_maps_huge_pages(big_store: Path) -> None:
     import embstore
     from embstore.reading.residence import huge_mapped_bytes
     store = embstore.open({str(big_store)!r}, preload=True)
-    print(sum(huge_mapped_bytes(store._reader._space).values()))
+    print(sum(huge_mapped_bytes(store._records._space).values()))
     """
     size = ROWS * ROW_BYTES
     scarce = Path("/proc/buddyinfo").exists() and free_huge_pages_bytes() < 4 * size
@@ -123,7 +120,7 @@ def test_nothing_stays_advised_to_huge_pages(big_store: Path) -> None:
     if not device_reads_are_counted(big_store):
         pytest.skip("this file system does not count reads")
     with embstore.open(big_store, preload=True) as store:
-        space = store._reader._space  # type: ignore[union-attr]
+        space = store._records._space  # type: ignore[union-attr]
         space.advise(0, len(space.data), 4)  # MADV_DONTNEED
         chill(big_store)
         before = store.stats().bytes_read
@@ -143,7 +140,7 @@ def test_without_a_limit_the_mapping_grows(big_store: Path) -> None:
 
 def resident_bytes(store: embstore.EmbeddingStore) -> int:
     """Return how much of a store's mapping is resident, whatever else the process has mapped."""
-    space = store._reader._space  # type: ignore[union-attr]
+    space = store._records._space  # type: ignore[union-attr]
     begin, end = space.address, space.address + len(space.data)
     size, inside = 0, False
     for line in Path("/proc/self/smaps").read_text().splitlines():
@@ -178,16 +175,16 @@ def test_resident_limit_is_kept_in_the_midst_of_a_lookup(
     path = tmp_path / "short.embstore"
     embstore.build(rows, path).close()
     calls, seen = count(), [0]
-    whole = MappedReader._take
+    whole = MappedRecords._take
 
-    def take(self: MappedReader, *some: Any, **options: Any) -> None:
+    def take(self: MappedRecords, *some: Any, **options: Any) -> None:
         whole(self, *some, **options)
         if next(calls) % 16 == 0:
             seen.append(resident_bytes(store))
 
     ids = np.random.default_rng(1).integers(0, len(rows), 4000)
     with embstore.open(path, resident_limit="64MiB") as store:
-        monkeypatch.setattr(MappedReader, "_take", take)
+        monkeypatch.setattr(MappedRecords, "_take", take)
         np.testing.assert_array_equal(store.lookup(ids), rows[ids])
     assert 0 < max(seen) <= 64 << 20
 
@@ -214,7 +211,7 @@ def test_what_another_thread_maps_is_not_taken_for_others(
     big_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with embstore.open(big_store, resident_limit="64MiB") as store:
-        limit = store._reader._limit  # type: ignore[union-attr]
+        limit = store._records._limit  # type: ignore[union-attr]
         assert limit is not None
         others = limit._others_bytes
         monkeypatch.setattr(residence, "resident_file_bytes", lambda: others + (100 << 20))
@@ -303,15 +300,7 @@ def test_stats_count_what_the_device_read(big_store: Path) -> None:
 
 def test_huge_mapped_bytes_knows_every_file(big_store: Path) -> None:
     with embstore.open(big_store) as store:
-        space = store._reader._space  # type: ignore[union-attr]
+        space = store._records._space  # type: ignore[union-attr]
         if not Path("/proc/self/smaps").exists():
             pytest.skip("this system does not list its mappings")
         assert set(huge_mapped_bytes(space)) == set(space.files)
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("2GiB", 2 << 30), ("1.5 kB", 1500), ("64mib", 64 << 20), ("7", 7), (7, 7)],
-)
-def test_parse_bytes(text: int | str, size: int) -> None:
-    assert parse_bytes(text) == size

@@ -14,11 +14,8 @@ from hypothesis import strategies as st
 
 import embstore
 from embstore.reading import scanning, workers
-from embstore.reading.residence import drop_cache
+from embstore.reading.scanning import blocks
 from embstore.search import Best, CosineSearch, Query
-from embstore.table.numbering import PhysicalRows
-from embstore.table.partitioning import Partitioning
-from embstore.table.pieces import pieces
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,27 +25,19 @@ if TYPE_CHECKING:
 READERS = ["mapped", "chunked"]
 
 
-@given(data=st.data(), rows=st.integers(0, 80), partitions=st.integers(1, 9))
-def test_pieces_are_the_ids_once_each(data, rows, partitions):
-    strategy = data.draw(st.sampled_from(["mod", "div"]))
-    partitioning = Partitioning(rows, partitions, strategy)
-    chunk_rows = 1 << data.draw(st.integers(0, 4))
-    numbering = PhysicalRows(partitioning, chunk_rows, 2 * chunk_rows)
-    start = data.draw(st.integers(0, rows))
-    stop = data.draw(st.integers(start, rows))
+@given(data=st.data(), sizes=st.lists(st.integers(0, 20), max_size=9))
+def test_blocks_are_the_rows_once_each(data, sizes):
+    first_rows = np.cumsum([0, *sizes])
+    rows = int(first_rows[-1])
+    cuts = sorted(data.draw(st.lists(st.integers(0, rows), min_size=2, max_size=6)))
+    ranges = [range(*pair) for pair in zip(cuts[::2], cuts[1::2], strict=False)]
     most_rows = data.draw(st.integers(1, 20))
-    found = list(pieces(numbering, start, stop, most_rows))
-    assert sorted(number for piece in found for number in piece.ids) == list(range(start, stop))
-    for piece in found:
-        assert 1 <= len(piece.ids) <= most_rows
-        where, row = partitioning.locate(np.array(piece.ids))
-        assert set(np.broadcast_to(where, row.shape)) == {piece.partition}
-        assert row.tolist() == list(range(piece.row, piece.row + len(piece.ids)))
-        assert len(set(row // chunk_rows)) == 1
-        physical = numbering.number(np.array(piece.ids))
-        assert physical.tolist() == list(range(piece.physical, piece.physical + len(piece.ids)))
-    order = [piece.physical for piece in found]
-    assert order == sorted(order)
+    found = list(blocks(ranges, first_rows, most_rows))
+    assert [row for block in found for row in block.rows] == [r for some in ranges for r in some]
+    for block in found:
+        assert 1 <= len(block.rows) <= most_rows
+        assert block.rows.start == first_rows[block.extent] + block.first
+        assert block.rows.stop <= first_rows[block.extent + 1]
 
 
 def write(path: Path, rows: NDArray[Any], **settings: Any) -> Path:
@@ -62,7 +51,7 @@ def write(path: Path, rows: NDArray[Any], **settings: Any) -> Path:
 @pytest.fixture
 def table(tmp_path, monkeypatch):
     """A table of many small blocks, with ties and rows of zeros."""
-    monkeypatch.setattr(scanning, "BLOCK_BYTES", 64 * 5 * 4)
+    monkeypatch.setattr(scanning, "SCANNED_BYTES", 64 * 5 * 4)
     rows = np.random.default_rng(1).integers(-2, 3, (5000, 5)).astype(np.float32)
     rows[::97] = 0
     return write(tmp_path / "t.embstore", rows, partitions=3), rows
@@ -128,9 +117,9 @@ def test_a_cold_table_is_announced(tmp_path, monkeypatch):
     path = write(tmp_path / "t.embstore", rows, partitions=2)
     announced = []
     with embstore.open(path) as store:
-        space = store._reader._space  # type: ignore[union-attr]
+        space = store._records._space  # type: ignore[union-attr]
         for file in space.files:
-            drop_cache(file.path)
+            space.drop_cache(file)
         announce = space.announce
 
         def note(offsets, sizes):

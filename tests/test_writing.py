@@ -87,7 +87,7 @@ def test_files_equal_those_of_zarr(tmp_path, strategy, rows, row_shape, dtype, c
         assert ours == theirs
     assert embstore.verify(path).ok
     for partition, part in zarr.open_group(path / spec.PARTITIONS, mode="r").arrays():
-        ids = read_manifest(path).partitioning.ids_of(int(partition))
+        ids = read_manifest(path).numbering.ids_of(int(partition))
         assert np.array_equal(part[...], data[list(ids)])
 
 

@@ -272,7 +272,7 @@ class MemmapChunks(Peer):
 
     def lookup(self, ids: NDArray[np.int64]) -> NDArray[Any]:
         """Return the rows of ids, gathered chunk by chunk."""
-        partitions, rows = self._manifest.partitioning.locate(ids)
+        partitions, rows = self._manifest.numbering.locate(ids)
         partitions = np.broadcast_to(partitions, ids.shape)
         chunks, places = np.divmod(np.asarray(rows), self._manifest.chunk_rows)
         out = np.empty((len(ids), *self.table.row_shape), self._manifest.dtype)

@@ -70,7 +70,7 @@ class Table:
     def expected(self, ids: NDArray[np.int64]) -> NDArray[Any]:
         """Return what a lookup of ``ids``, shape (n,), must give, read from the chunk files."""
         manifest = read_manifest(self.path)
-        partitions, rows = manifest.partitioning.locate(ids)
+        partitions, rows = manifest.numbering.locate(ids)
         chunks, places = np.divmod(np.asarray(rows), manifest.chunk_rows)
         out = np.empty((len(ids), *self.row_shape), manifest.dtype)
         flat = out.reshape(len(ids), -1).view(np.uint8)

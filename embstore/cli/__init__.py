@@ -1,4 +1,4 @@
-"""The command line: thin, it reads arguments and prints what the library returns."""
+"""The command line: commands read arguments, call the library and print what it returns."""
 
 import os
 import sys
@@ -8,14 +8,9 @@ import typer
 
 import embstore
 from embstore.cli.bench import bench
-from embstore.cli.build import build
 from embstore.cli.console import warn
-from embstore.cli.explain import explain
-from embstore.cli.export import export
-from embstore.cli.get import get
-from embstore.cli.info import info
-from embstore.cli.repartition import repartition
-from embstore.cli.verify import verify
+from embstore.cli.rows import explain, export, get
+from embstore.cli.stores import build, info, repartition, verify
 from embstore.errors import EmbstoreError
 
 app = typer.Typer(
@@ -45,7 +40,7 @@ def main() -> None:
         app()
     except (EmbstoreError, OSError, ValueError, TypeError) as error:
         if isinstance(error, BrokenPipeError):
-            # Whoever read the output has seen enough; let Python not complain at its exit.
+            # The reader has closed the pipe; keep Python from complaining about it at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(1) from None
         warn(str(error), kind="error")

@@ -1,4 +1,4 @@
-"""``python -m embstore.cli``."""
+"""Entry point of ``python -m embstore.cli``."""
 
 from embstore.cli import main
 

@@ -1,4 +1,4 @@
-"""What commands say, and how: notes, facts, progress."""
+"""Output of commands: notes, facts, progress bars."""
 
 import json
 import re
@@ -24,7 +24,7 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def warn(text: str, kind: str = "note") -> None:
-    """Print one line about something that a person should know."""
+    """Print a note or an error as one line on standard error."""
     typer.echo(f"embstore: {kind}: {text}", err=True)
 
 
@@ -37,7 +37,7 @@ def print_facts(facts: dict[str, Any], *, as_json: bool) -> None:
     source = facts.pop("source", {})
     origins = source.pop("origins", [])
     facts |= {printable(f"source {name}"): value for name, value in source.items()}
-    # Where a store came from that was made from another one, the oldest first.
+    # The sources of the stores that this one was built from, the oldest first.
     for number, origin in enumerate(origins, 1):
         facts |= {printable(f"origin {number} {name}"): value for name, value in origin.items()}
     width = max(map(len, facts))
@@ -47,7 +47,7 @@ def print_facts(facts: dict[str, Any], *, as_json: bool) -> None:
 
 
 def printable(value: object) -> str:
-    r"""Return a text that may be a stranger's, so that it is no command to the terminal.
+    r"""Escape control characters in untrusted text.
 
     >>> printable("\x1b[2J")
     '\\x1b[2J'
@@ -57,9 +57,9 @@ def printable(value: object) -> str:
 
 @contextmanager
 def progress_bar(task: str) -> Iterator[OnProgress | None]:
-    """Yield a callback that draws a progress bar, where there is a terminal.
+    """Yield a callback that draws a progress bar, or None without a terminal.
 
-    It shows bytes done and in all, bytes and rows a second, and the time left.
+    The bar shows bytes done, all bytes, bytes and rows per second, and the time left.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -75,14 +75,13 @@ def progress_bar(task: str) -> Iterator[OnProgress | None]:
     )
     with rich.progress.Progress(*columns, console=console, transient=True) as bar:
         number = bar.add_task(task, total=None, rows_per_second="")
-        time_begin = time.perf_counter()
+        started = time.perf_counter()
 
         def advance(at: Progress) -> None:
             rate = ""
             if at.rows is not None:
-                rate = f"{at.rows / (time.perf_counter() - time_begin):,.0f} rows/s"
-            # A total of 0 is an unknown one.
-            total = at.total_bytes or None
+                rate = f"{at.rows / (time.perf_counter() - started):,.0f} rows/s"
+            total = at.total_bytes or None  # 0 means unknown.
             bar.update(number, completed=at.done_bytes, total=total, rows_per_second=rate)
 
         yield advance
@@ -90,7 +89,7 @@ def progress_bar(task: str) -> Iterator[OnProgress | None]:
 
 @contextmanager
 def status() -> Iterator[Callable[[str], None]]:
-    """Yield a callback that shows what is going on, where there is a terminal."""
+    """Yield a callback that shows the current step; without a terminal, it does nothing."""
     console = Console(stderr=True, highlight=False, markup=False)
     if not console.is_terminal:
         yield lambda text: None

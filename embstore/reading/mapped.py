@@ -1,19 +1,20 @@
-"""Rows out of one address space: a lookup is a ``take``, warm or cold.
+"""Records out of one address space: a lookup is a gather, warm or cold.
 
-All chunk files of the store are mapped side by side, so the store is one NumPy array of physical
-rows. The page table does the grouping, and rows land in request order without a second copy.
+All extents of a column are mapped side by side. The page table does the grouping, and records land
+in request order without a second copy.
 
-1. A lookup is cut into slices. A small one is a single slice on the calling thread. Those of a
-   large one are shared with as many threads as there are processors; ``take`` gives up the GIL.
-2. Rows that are not in the page cache would be read one after the other, each when ``take`` touches
-   it. So a cold slice is announced first: its pages, sorted and joined into runs, are all given to
-   the kernel, which puts their reads in flight at once. Here more threads than processors help.
-3. Warm rows' begins are touched together before the slice is gathered, so that the processor waits
-   for many of them at a time.
+1. A lookup is cut into slices. A small one is a single slice on the calling thread. The slices of a
+   large one are shared with as many threads as there are processors; the gather gives up the GIL.
+2. Rows that are not in the page cache would be read one after the other, each when the gather
+   touches it. So a cold slice is announced first: its pages, sorted and joined into runs, are all
+   given to the kernel, which puts their reads in flight at once. Here more threads than processors
+   help.
+3. The first bytes of warm rows are touched together before the slice is gathered, so that the cache
+   misses overlap.
 4. Announcing costs more than gathering a warm row, so it must stop when rows are warm. The kernel
    counts the blocks that a thread caused to be read (``ru_inblock``), by touching and by announcing
-   alike: a slice that moved the counter was cold. The next slice is taken for what the last one
-   was, also from call to call; a thread that expects warm rows begins with a few.
+   alike: a slice that moved the counter was cold. The next slice is expected to be like the last
+   one, also from call to call; a thread that expects warm rows starts with a few.
 """
 
 from __future__ import annotations
@@ -26,167 +27,192 @@ from functools import partial
 from resource import getrusage
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from embstore.reading import workers
-from embstore.reading.mapping import PAGE_BYTES, AddressSpace, MappedFile
+from embstore.reading.gather import AddressGather, GridGather
+from embstore.reading.mapping import map_column
 from embstore.reading.residence import ResidentLimit, preload
 from embstore.reading.scanning import MappedScan
 from embstore.reading.stats import StatsCounter
-from embstore.table.numbering import physical_rows
-from embstore.table.plan import page_runs
+from embstore.table.addresses import PAGE_BYTES, lay_out
+from embstore.table.plan import runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
-    from embstore.formats.own.manifest import Manifest
     from embstore.progress import OnProgress
-    from embstore.reading import Visit
+    from embstore.reading.files import LocalFiles
+    from embstore.table.extents import Column
+    from embstore.table.protocols import VisitRecords
 
-# A warm slice is large enough that what it costs besides its gather does not count, and small
-# enough that one with cold rows in it is noticed soon.
+# A warm slice is large enough that its overhead does not count beside its gather, and small enough
+# that cold rows in it are noticed soon.
 WARM_SLICE_BYTES = 512 << 10
 MAX_SLICE_ROWS = 4096
 # The reads of a cold slice are in flight together, and the slices of several threads beside it.
 COLD_SLICE_ROWS = 128
 # Up to this many rows are one slice.
 SMALL_ROWS = 64
-# From this many rows on, touching their begins first pays.
+# From this many rows on, touching their first bytes before the gather pays, unless a row is only a
+# cache line or two.
 TOUCHED_ROWS = 16
-# Where rows are expected to be warm, a thread's first slice is this small.
+CACHE_LINE_BYTES = 64
+# Where rows are expected to be warm, the first slice of a thread is this small.
 PROBE_ROWS = 16
 # Handing work over costs 30 to 50 us, in which a thread gathers some hundred KiB.
 HELPED_BYTES = 1 << 20
 
-# Announcing waits when the disk's queue is full; more threads would not fill it further.
+# Announcing waits when the queue of the disk is full; more threads would not fill it further.
 PREFETCHING_THREADS = 2
 
-CACHE_LINE_BYTES = 64
-BLOCK_BYTES = 512  # The unit of ru_inblock.
+DEVICE_BLOCK_BYTES = 512  # The unit of ru_inblock.
 
 
-class MappedReader:
-    """Reads the raw layout of a local store through one mapping.
+class MappedRecords:
+    """Records of a column, through one mapping of its files.
 
     Parameters
     ----------
-    path : Path
-        The store.
-    manifest : Manifest
-        Its manifest.
+    column : Column
+        Where the records lie.
+    files : LocalFiles
+        The files of its extents.
+    dtype, row_shape : numpy.dtype, tuple of int
+        How `take_one` returns a record.
     resident_limit : int, optional
-        How many bytes of the mapping may be resident.
+        Most bytes of the mapping that may be resident.
+
+    Attributes
+    ----------
+    addresses : Addresses
+        The layout of the mapping.
+    stats : StatsCounter
+        Counts of what was read.
 
     Raises
     ------
     StoreCorruptError
-        If a chunk file is missing or of another size.
+        If a file is missing or too short.
+    StoreMappingError
+        If the system refuses the mapping.
     """
 
-    page_bytes: int | None = PAGE_BYTES
+    unit_bytes = PAGE_BYTES
+    mapped = True
+    max_gap = 0
 
     def __init__(
-        self, path: Path, manifest: Manifest, *, resident_limit: int | None = None
+        self,
+        column: Column,
+        files: LocalFiles,
+        dtype: np.dtype[Any],
+        row_shape: tuple[int, ...],
+        *,
+        resident_limit: int | None = None,
     ) -> None:
-        self.numbering = physical_rows(manifest)
-        self.stats = StatsCounter(manifest.row_bytes)
-        self._row_bytes = manifest.row_bytes
-        self._warm_slice_rows = min(max(WARM_SLICE_BYTES // manifest.row_bytes, 1), MAX_SLICE_ROWS)
-        stride_bytes = self.numbering.stride_rows * manifest.row_bytes
-        files = []
-        for number in range(manifest.partition_count):
-            array = manifest.partition(number)
-            for chunk in range(array.chunk_count):
-                offset_bytes = self.numbering.chunk_place(number, chunk) * stride_bytes
-                where = path / array.chunk_name(chunk)
-                files.append(MappedFile(where, offset_bytes, array.chunk_bytes, array.file_bytes))
-        self._space = AddressSpace(self.numbering.chunk_count * stride_bytes, files)
-        shape = (self.numbering.chunk_count * self.numbering.stride_rows, *manifest.row_shape)
-        self._rows = self._space.data.view(manifest.dtype).reshape(shape)
-        self._items = self._space.data.view(manifest.dtype)
-        # A row of one cache line or two has no begin to be touched before the rest.
-        long_rows = manifest.row_bytes > 2 * CACHE_LINE_BYTES
-        self._row_items = manifest.row_bytes // manifest.dtype.itemsize if long_rows else 0
+        self.addresses = lay_out(column)
+        self.stats = StatsCounter(column.record_bytes)
+        self._column = column
+        self._dtype, self._row_shape = dtype, row_shape
+        self._record_bytes = record_bytes = column.record_bytes
+        self._warm_slice_rows = min(max(WARM_SLICE_BYTES // record_bytes, 1), MAX_SLICE_ROWS)
+        self._space = map_column(column, self.addresses, files)
+        grid = self.addresses.grid
+        self._gather: GridGather | AddressGather
+        if grid is not None:
+            self._gather = GridGather(self._space.data, grid, record_bytes)
+        else:
+            self._gather = AddressGather(self._space.data, self.addresses)
+        self._table = self._gather.table(dtype, row_shape)
+        self._touches = record_bytes > 2 * CACHE_LINE_BYTES
         self._cold = False
         self._limit: ResidentLimit | None = None
         if resident_limit is not None:
             self._limit = ResidentLimit(self._space, resident_limit)
 
-    def read(self, ids: NDArray[np.int64], out: NDArray[Any]) -> None:
-        """Fill ``out`` with rows; see `embstore.reading.Reader`."""
+    def take_one(self, row: int) -> NDArray[Any]:
+        """Return a copy of the record of one row, shape ``row_shape``."""
+        # Alone, because arrays for a single number would take most of its time.
+        table, grid = self._table, self.addresses.grid
+        if table is None or grid is None:
+            out = np.empty((1, *self._row_shape), self._dtype)
+            self.take(np.array([row]), out)
+            record: NDArray[Any] = out[0]
+            return record
         begin = time.perf_counter()
-        physical = self.numbering.number(ids)
-        if physical.ndim != 1:
-            physical = physical.reshape(-1)
-            out = out.reshape(-1, *self._rows.shape[1:])
-        if len(physical) <= SMALL_ROWS:
+        before = getrusage(_WHO).ru_inblock
+        place = grid.place(row)
+        if self._limit is None:
+            record = table[place].copy()
+        else:
+            with self._limit.touching(1):
+                record = table[place].copy()
+        blocks = getrusage(_WHO).ru_inblock - before
+        cold = blocks > 0
+        seconds = time.perf_counter() - begin
+        self.stats.add(1, blocks * DEVICE_BLOCK_BYTES, cold, not cold, seconds)
+        return record
+
+    def take(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Fill ``out`` with records; see `embstore.table.protocols.Records`."""
+        begin = time.perf_counter()
+        if len(rows) == 0:
+            blocks, cold, warm = 0, 0, 1
+        elif len(rows) <= SMALL_ROWS:
             before = getrusage(_WHO).ru_inblock
-            self._gather_slice(physical, out, cold=self._cold)
+            self._gather_slice(self._gather.spots(rows), out, cold=self._cold)
             blocks = getrusage(_WHO).ru_inblock - before
             self._cold = blocks > 0
             cold, warm = int(blocks > 0), int(blocks == 0)
         else:
-            blocks, cold, warm = self._gather_together(physical, out)
+            blocks, cold, warm = self._gather_together(self._gather.spots(rows), out)
         seconds = time.perf_counter() - begin
-        self.stats.add(len(physical), blocks * BLOCK_BYTES, cold, warm, seconds)
+        self.stats.add(len(rows), blocks * DEVICE_BLOCK_BYTES, cold, warm, seconds)
 
-    def read_one(self, number: int) -> NDArray[Any]:
-        """Return the row of one id, a copy."""
-        begin = time.perf_counter()
-        before = getrusage(_WHO).ru_inblock
-        place = self.numbering.number_one(number)
-        row: NDArray[Any]
-        if self._limit is None:
-            row = self._rows[place].copy()
-        else:
-            with self._limit.touching(1):
-                row = self._rows[place].copy()
-        blocks = getrusage(_WHO).ru_inblock - before
-        cold = blocks > 0
-        self.stats.add(1, blocks * BLOCK_BYTES, cold, not cold, time.perf_counter() - begin)
-        return row
+    def announce(self, rows: NDArray[np.int64]) -> None:
+        """Start reading records that are not in the page cache, and return."""
+        spots = self._gather.spots(rows)
+        for first in range(min(PREFETCHING_THREADS, len(spots))):
+            workers.submit(partial(self._announce_all, spots[first::PREFETCHING_THREADS]))
 
-    def prefetch(self, ids: NDArray[np.int64]) -> None:
-        """Start reading rows, shape (n,), that are not in the page cache; do not wait for them."""
-        physical = self.numbering.number(ids)
-        for first in range(min(PREFETCHING_THREADS, len(physical))):
-            workers.submit(partial(self._announce_all, physical[first::PREFETCHING_THREADS]))
+    def scan(self, first: int, stop: int, visit: VisitRecords) -> None:
+        """Show the records of ``first .. stop - 1``; see `embstore.table.protocols.Records`."""
+        self.scan_ranges([range(first, stop)], visit)
 
-    def scan(self, start: int, stop: int, visit: Visit) -> None:
-        """Show the rows of the ids ``start .. stop - 1``; see `embstore.EmbeddingStore.scan`."""
-        MappedScan(self._space, self._rows, self.numbering, self._limit).run(start, stop, visit)
+    def scan_ranges(self, ranges: Sequence[range], visit: VisitRecords) -> None:
+        """Show the records of several ranges of rows, as `scan` those of one."""
+        MappedScan(self._space, self.addresses, self._limit).run(ranges, visit)
 
     def preload(self, progress: OnProgress | None) -> None:
         """Read everything into RAM and map it; see `embstore.reading.residence`."""
-        # What is over the limit stays in the page cache only.
+        # Pages over the limit are unmapped again; they stay in the page cache.
         with nullcontext() if self._limit is None else self._limit.touching(1):
             preload(self._space, progress)
 
-    def _announce_all(self, physical: NDArray[np.int64]) -> None:
-        for start in range(0, len(physical), MAX_SLICE_ROWS):
-            self._announce(physical[start : start + MAX_SLICE_ROWS])
+    def _announce_all(self, spots: NDArray[np.int64]) -> None:
+        for start in range(0, len(spots), MAX_SLICE_ROWS):
+            self._announce(spots[start : start + MAX_SLICE_ROWS])
 
-    def _announce(self, physical: NDArray[np.int64]) -> None:
-        """Have the kernel start reading the pages of rows, shape (n,), that it does not have."""
-        runs = page_runs(physical, self._row_bytes, PAGE_BYTES)
-        self._space.announce(runs.first_pages * PAGE_BYTES, runs.page_counts * PAGE_BYTES)
+    def _announce(self, spots: NDArray[np.int64]) -> None:
+        """Have the kernel start reading the pages of records, shape (n,), that it does not have."""
+        found = runs(self._gather.offsets(spots), self._record_bytes, unit=PAGE_BYTES)
+        self._space.announce(found.firsts * PAGE_BYTES, found.counts * PAGE_BYTES)
 
-    def _gather_together(
-        self, physical: NDArray[np.int64], out: NDArray[Any]
-    ) -> tuple[int, int, int]:
+    def _gather_together(self, spots: NDArray[np.int64], out: NDArray[Any]) -> tuple[int, int, int]:
         """Gather on as many threads as help; return blocks read, cold slices, warm slices."""
-        left = [(0, len(physical))]
+        left = [(0, len(spots))]
         done: list[tuple[int, int, int]] = []
         while left:
             shares = self._shares(left)
             works = [
-                partial(self._gather, physical, out, shares[own:] + shares[:own])
+                partial(self._gather_shares, spots, out, shares[own:] + shares[:own])
                 for own in range(len(shares))
             ]
             done += workers.together(works, partial(_clear, shares))
-            # What threads left when they met cold rows is cut and shared out anew.
+            # Threads that meet cold rows stop; what they leave is cut and shared again.
             left = [piece for share in shares for piece in share]
         blocks, cold, warm = map(sum, zip(*done, strict=True))
         return blocks, cold, warm
@@ -194,8 +220,8 @@ class MappedReader:
     def _shares(self, pieces: list[tuple[int, int]]) -> list[deque[tuple[int, int]]]:
         """Cut pieces of a lookup into slices, a share for each thread that helps.
 
-        Each thread begins with a share of neighbours, so that two do not fault in the same pages of
-        a fresh ``out``, and then takes what is left of the others'.
+        Each thread starts with a share of neighbours, so that two threads do not fault in the same
+        pages of a fresh ``out``, and then takes slices from the shares of others.
         """
         cold = self._cold  # Other lookups may change it at any time.
         length = COLD_SLICE_ROWS if cold else self._warm_slice_rows
@@ -207,7 +233,7 @@ class MappedReader:
         if cold:
             thread_count = workers.THREAD_COUNT
         else:
-            helped_bytes = len(slices) * length * self._row_bytes // HELPED_BYTES
+            helped_bytes = len(slices) * length * self._record_bytes // HELPED_BYTES
             thread_count = max(min(workers.processor_count(), helped_bytes), 1)
         size = -(-len(slices) // thread_count)
         shares = [deque(slices[first : first + size]) for first in range(0, len(slices), size)]
@@ -219,21 +245,21 @@ class MappedReader:
                     share.appendleft((start, start + PROBE_ROWS))
         return shares
 
-    def _gather(
+    def _gather_shares(
         self,
-        physical: NDArray[np.int64],
+        spots: NDArray[np.int64],
         out: NDArray[Any],
         shares: list[deque[tuple[int, int]]],
     ) -> tuple[int, int, int]:
         """Gather slices; return blocks read, cold slices and warm slices.
 
-        Goes on until none is left, but for a thread that finds rows cold and expected warm ones.
+        It goes on until no slice is left, or until it finds cold rows where it expected warm ones.
         """
         first = blocks = getrusage(_WHO).ru_inblock
         expected_cold = cold = self._cold
         slices = [0, 0]
         for start, stop in _taken(shares):
-            self._gather_slice(physical[start:stop], out[start:stop], cold=cold)
+            self._gather_slice(spots[start:stop], out[start:stop], cold=cold)
             now = getrusage(_WHO).ru_inblock
             self._cold = cold = now != blocks
             blocks = now
@@ -242,25 +268,24 @@ class MappedReader:
                 break
         return blocks - first, slices[True], slices[False]
 
-    def _gather_slice(self, physical: NDArray[np.int64], out: NDArray[Any], *, cold: bool) -> None:
-        """Gather rows, shape (n,), that are announced first if they are expected to be cold."""
+    def _gather_slice(self, spots: NDArray[np.int64], out: NDArray[Any], *, cold: bool) -> None:
+        """Gather records, shape (n,); announce them first if they are expected to be cold."""
         if cold:
-            self._announce(physical)
+            self._announce(spots)
         if self._limit is None:
-            self._take(physical, out, touch=not cold)
+            self._take(spots, out, touch=not cold)
             return
         step = self._limit.step_rows
-        for start in range(0, len(physical), step):
-            some = physical[start : start + step]
+        for start in range(0, len(spots), step):
+            some = spots[start : start + step]
             with self._limit.touching(len(some)):
                 self._take(some, out[start : start + step], touch=not cold)
 
-    def _take(self, physical: NDArray[np.int64], out: NDArray[Any], *, touch: bool) -> None:
-        if touch and self._row_items and len(physical) >= TOUCHED_ROWS:
-            # Touching all rows' begins first has the processor wait for many of them at a
-            # time; `take` then finds their TLB entries and first cache lines: 15-20 % faster.
-            self._items.take(physical * self._row_items)
-        self._rows.take(physical, 0, out, "clip")
+    def _take(self, spots: NDArray[np.int64], out: NDArray[Any], *, touch: bool) -> None:
+        if touch and self._touches and len(spots) >= TOUCHED_ROWS:
+            # The gather then finds their TLB entries and first cache lines: 15-20 % faster.
+            self._gather.touch(spots)
+        self._gather.take(spots, out)
 
 
 def _clear(shares: list[deque[tuple[int, int]]]) -> None:
@@ -269,7 +294,7 @@ def _clear(shares: list[deque[tuple[int, int]]]) -> None:
 
 
 def _taken(shares: list[deque[tuple[int, int]]]) -> Iterator[tuple[int, int]]:
-    """Yield what is taken from the shares, one after the other; threads take from the same ones."""
+    """Yield slices from the shares, one after the other; threads take from the same shares."""
     for share in shares:
         while share:
             try:

@@ -1,15 +1,18 @@
-"""Where do large results go? Into memory that an earlier result has left.
+"""Memory for large results, reused once an earlier result is freed.
 
-Fresh memory has to be zeroed by the kernel, page by page, when it is first written: for rows that
-are in RAM, that takes longer than gathering them. So the memory of a large result is kept when
-nobody refers to it any more, and the next result of about its size gets it.
+The kernel has to zero fresh memory, page by page, when it is first written: for rows that are in
+RAM, that takes longer than gathering them. So the memory of a large result is kept when its last
+reference is gone, and the next result of about its size gets it.
 
-Smaller results come from malloc. glibc's gives such memory back to the system as well, and faults
-it in anew, until it has seen that the program frees large arrays (``M_MMAP_THRESHOLD`` in
-mallopt(3)). The pool hides them from it, so it is shown one that nothing was written to.
+There is one pool for the process. It keeps at most two buffers, of 256 MiB together, outside of any
+store's ``resident_limit``, and frees them when the last open store is closed.
 
-An array knows what its memory belongs to, and so does every view of it, so it is the last of them
-that gives the memory back.
+Smaller results come from malloc. glibc's malloc also gives their memory back to the system, and
+faults it in again, until it has seen the program free a large array (``M_MMAP_THRESHOLD`` in
+mallopt(3)). The pool hides large arrays from it, so it is shown one that nothing was written to.
+
+An array knows what its memory belongs to, and so does every view of it, so the last of them gives
+the memory back.
 """
 
 from __future__ import annotations
@@ -34,13 +37,16 @@ KEPT_COUNT = 2
 class ResultPool:
     """Makes arrays for results; may be used from many threads.
 
-    Holds the memory of at most `KEPT_COUNT` results that are no more.
+    It keeps the memory of at most `KEPT_COUNT` freed results, `MAX_POOLED_BYTES` together, while it
+    has users.
     """
 
+    # Its methods are atomic steps, and take no lock: a garbage collection may run any of them.
+
     def __init__(self) -> None:
-        np.empty(SHOWN_BYTES, np.uint8)  # And freed, which is what it is for.
-        # Its methods are atomic, and take no lock that a garbage collection could meet held.
+        np.empty(SHOWN_BYTES, np.uint8)  # And freed, which is its purpose.
         self._free: deque[NDArray[np.uint8]] = deque(maxlen=KEPT_COUNT)
+        self._users: deque[None] = deque()
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """Return an array with anything in it, as ``numpy.empty`` does."""
@@ -49,15 +55,29 @@ class ResultPool:
             return np.empty(shape, dtype)
         memory = self._take(size_bytes)
         # A view of `memory` itself would keep only `memory`; all views of `owner` keep `owner`,
-        # because its own base is no array.
+        # because its own base is not an array.
         owner = np.frombuffer(memory.data, np.uint8)
-        weakref.finalize(owner, self._free.append, memory).atexit = False
+        weakref.finalize(owner, self._give_back, memory).atexit = False
         return owner[:size_bytes].view(dtype).reshape(shape)
 
-    def forget(self) -> None:
-        """Keep no memory, nor that of results that still are."""
-        # Those give theirs back to the queue that was here when they were made.
-        self._free = deque(maxlen=KEPT_COUNT)
+    def join(self, user: object) -> weakref.finalize[..., object]:
+        """Count a user; call the result when it is done, or let it be collected."""
+        self._users.append(None)
+        leave = weakref.finalize(user, self._leave)
+        leave.atexit = False
+        return leave
+
+    def _leave(self) -> None:
+        self._users.pop()
+        if not self._users:
+            self._free.clear()
+
+    def _give_back(self, memory: NDArray[np.uint8]) -> None:
+        if not self._users:
+            return
+        self._free.append(memory)
+        while sum(map(len, tuple(self._free))) > MAX_POOLED_BYTES:
+            self._free.popleft()
 
     def _take(self, size_bytes: int) -> NDArray[np.uint8]:
         for _ in range(KEPT_COUNT):
@@ -71,8 +91,11 @@ class ResultPool:
         return np.empty(size_bytes, np.uint8)
 
 
+POOL = ResultPool()
+
+
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Raise TypeError or ValueError unless rows can go into ``out``, which somebody has given."""
+    """Raise TypeError or ValueError unless rows can go into the caller's ``out``."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be an ndarray, not {type(out).__name__}")
     if out.shape != shape:

@@ -1,12 +1,12 @@
-"""How is a whole mapped table read? In blocks, where they are, ahead of their use if they are cold.
+"""Scans of a mapped column: blocks of rows where they lie, read ahead of their use if cold.
 
-1. The rows of consecutive ids are cut into pieces, and runs of neighbouring pieces are shared by
-   threads. A block is a view of the mapping, so nothing is copied.
+1. Ranges of rows are cut into blocks, and runs of neighbouring blocks are shared by threads. A
+   block is a view of the mapping, so nothing is copied.
 2. Before a block that is expected in RAM is shown, a few of its bytes are touched: the kernel's
    count of blocks read tells whether it was there.
-3. A cold block is announced together with those that follow it, in ranges as large as the kernel
-   reads at once: the mapping is advised for random access, so that touching it would bring in page
-   after page.
+3. A cold block is announced together with those that follow it, in runs as large as the kernel
+   reads at once: the mapping is advised for random access, so touching it would bring in page after
+   page.
 """
 
 from __future__ import annotations
@@ -14,118 +14,159 @@ from __future__ import annotations
 import resource
 from collections import deque
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from embstore.reading import workers
-from embstore.reading.mapping import PAGE_BYTES
-from embstore.reading.residence import HUGE_PAGE_BYTES
-from embstore.table.pieces import pieces
+from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES
+from embstore.table.plan import runs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from embstore.reading import Visit
     from embstore.reading.mapping import AddressSpace
     from embstore.reading.residence import ResidentLimit
-    from embstore.table.numbering import PhysicalRows
-    from embstore.table.pieces import Piece
+    from embstore.table.addresses import Addresses
+    from embstore.table.protocols import VisitRecords
 
-# What a block costs besides its arithmetic is tens of microseconds, in which a thread sees some
-# hundred KiB.
-BLOCK_BYTES = 8 << 20
+# Besides its arithmetic, a block costs tens of microseconds, in which a thread sees some 100 KiB.
+SCANNED_BYTES = 8 << 20
 RUN_BLOCKS = 8
 BLOCKS_AHEAD = 2
 # Of an announced range, the kernel reads no more than the device's read-ahead.
-ANNOUNCED_BYTES = 128 << 10
+ANNOUNCED_PAGES = (128 << 10) // PAGE_BYTES
 PROBED_BYTES = 512 << 10
 
 _WHO: int = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive rows of one extent.
+
+    Attributes
+    ----------
+    rows : range
+        The rows; never empty.
+    extent, first : int
+        The extent, and the first row counted from the first of the extent.
+    """
+
+    rows: range
+    extent: int
+    first: int
+
+
+def blocks(
+    ranges: Sequence[range], first_rows: NDArray[np.int64], most_rows: int
+) -> Iterator[Block]:
+    """Cut ranges of rows into blocks that end with their extent.
+
+    Parameters
+    ----------
+    ranges : sequence of range
+        Rows in range; this is not checked here.
+    first_rows : ndarray of int64, shape (extents + 1,)
+        The first row of each extent, and the number of rows.
+    most_rows : int
+        Most rows of a block.
+
+    Examples
+    --------
+    >>> [block.rows for block in blocks([range(1, 6)], np.array([0, 4, 8]), most_rows=2)]
+    [range(1, 3), range(3, 4), range(4, 6)]
+    """
+    for rows in ranges:
+        start = rows.start
+        extent = int(np.searchsorted(first_rows, start, side="right")) - 1
+        while start < rows.stop:
+            begin, end = int(first_rows[extent]), int(first_rows[extent + 1])
+            while start < min(end, rows.stop):
+                stop = min(start + most_rows, end, rows.stop)
+                yield Block(range(start, stop), extent, start - begin)
+                start = stop
+            extent += 1
+
+
 class MappedScan:
-    """Shows rows of a mapping to a function.
+    """Shows the records of a mapping to a function.
 
     Parameters
     ----------
     space : AddressSpace
         The mapping.
-    rows : ndarray, shape (physical rows, *row_shape)
-        The mapping as rows.
-    numbering : PhysicalRows
-        The numbering of these rows.
+    addresses : Addresses
+        Its layout.
     limit : ResidentLimit, optional
-        What must be told of bytes that are touched.
+        Counts bytes that are touched.
     """
 
     def __init__(
-        self,
-        space: AddressSpace,
-        rows: NDArray[Any],
-        numbering: PhysicalRows,
-        limit: ResidentLimit | None,
+        self, space: AddressSpace, addresses: Addresses, limit: ResidentLimit | None
     ) -> None:
         self._space = space
-        self._rows = rows
-        self._row_bytes = rows[:1].nbytes
-        self._numbering = numbering
+        self._addresses = addresses
+        self._record_bytes = addresses.record_bytes
         self._limit = limit
 
-    def run(self, start: int, stop: int, visit: Visit) -> None:
-        """Show the rows of the ids ``start .. stop - 1``; see `embstore.EmbeddingStore.scan`."""
-        if start == stop:
+    def run(self, ranges: Sequence[range], visit: VisitRecords) -> None:
+        """Show the records of ranges of rows, block by block, in any order."""
+        most_rows = max(SCANNED_BYTES // self._record_bytes, 1)
+        todo = list(blocks(ranges, self._addresses.first_rows, most_rows))
+        if not todo:
             return
-        most_rows = max(BLOCK_BYTES // self._row_bytes, 1)
-        todo = list(pieces(self._numbering, start, stop, most_rows))
         thread_count = min(workers.processor_count(), len(todo))
         if self._limit is not None:
-            thread_count = min(thread_count, self._limit.blocks_at_once(BLOCK_BYTES))
+            thread_count = min(thread_count, self._limit.blocks_at_once(SCANNED_BYTES))
         length = min(RUN_BLOCKS, -(-len(todo) // thread_count))
-        runs = deque(todo[first : first + length] for first in range(0, len(todo), length))
-        work = partial(self._show_runs, runs, visit)
-        workers.together([work] * thread_count, runs.clear)
+        queue = deque(todo[first : first + length] for first in range(0, len(todo), length))
+        work = partial(self._show_runs, queue, visit)
+        workers.together([work] * thread_count, queue.clear)
 
-    def _show_runs(self, runs: deque[list[Piece]], visit: Visit) -> None:
-        cold = True  # It is not known; announcing a block that is in RAM costs little.
-        while runs:
+    def _show_runs(self, queue: deque[list[Block]], visit: VisitRecords) -> None:
+        cold = True  # Unknown; announcing a block that is in RAM costs little.
+        while queue:
             try:
-                run = runs.popleft()
+                run = queue.popleft()
             except IndexError:  # Another thread took the last one.
                 return
             announced = 0
-            for at, piece in enumerate(run):
+            for at, block in enumerate(run):
+                begin, end = self._span(block)
                 # The limit counts in faults, of which each may map a huge page.
-                count = len(piece.ids) * self._row_bytes // HUGE_PAGE_BYTES + 2
+                count = (end - begin) // HUGE_PAGE_BYTES + 2
                 with nullcontext() if self._limit is None else self._limit.touching(count):
                     before = _blocks_read()
-                    if cold or self._is_cold(piece, before):
+                    if cold or self._is_cold(begin, end, before):
                         ahead = at + 1 + BLOCKS_AHEAD
                         self._announce(run[max(announced, at) : ahead])
                         announced = ahead
-                    visit(piece.ids, self._rows[piece.physical : piece.physical + len(piece.ids)])
+                    data = self._space.data[begin:end]
+                    visit(block.rows, data.reshape(len(block.rows), self._record_bytes))
                     cold = _blocks_read() != before
 
-    def _is_cold(self, piece: Piece, blocks_before: int) -> bool:
-        begin, end = self._extent(piece)
+    def _is_cold(self, begin: int, end: int, blocks_before: int) -> bool:
         self._space.data[begin:end:PROBED_BYTES].max()
         return _blocks_read() != blocks_before
 
-    def _announce(self, some: Sequence[Piece]) -> None:
-        """Have the kernel start reading pieces that it does not have."""
-        for piece in some:
-            begin, end = self._extent(piece)
-            offsets = np.arange(begin // PAGE_BYTES * PAGE_BYTES, end, ANNOUNCED_BYTES)
-            self._space.announce(offsets, np.minimum(end - offsets, ANNOUNCED_BYTES))
+    def _announce(self, some: Sequence[Block]) -> None:
+        """Have the kernel start reading blocks that it does not have."""
+        for block in some:
+            begin, end = self._span(block)
+            found = runs(np.array([begin]), end - begin, unit=PAGE_BYTES, max_run=ANNOUNCED_PAGES)
+            self._space.announce(found.firsts * PAGE_BYTES, found.counts * PAGE_BYTES)
 
-    def _extent(self, piece: Piece) -> tuple[int, int]:
-        last = piece.physical + len(piece.ids)
-        return piece.physical * self._row_bytes, last * self._row_bytes
+    def _span(self, block: Block) -> tuple[int, int]:
+        """Return the first address of a block, and the one behind its last."""
+        start = int(self._addresses.starts[block.extent]) + block.first * self._record_bytes
+        return start, start + len(block.rows) * self._record_bytes
 
 
 def _blocks_read() -> int:
-    """Return how many blocks this thread (where the system counts threads) caused to be read."""
+    """Return the number of blocks that this thread (if counted by thread) caused to be read."""
     return resource.getrusage(_WHO).ru_inblock

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Iterator
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from embstore.table.partitioning import Strategy
     from embstore.vocabulary.words import PackedWords
 
 TextFormat = Literal["auto", "glove", "word2vec"]
@@ -25,44 +23,6 @@ Format = Literal[
     "auto", "glove", "word2vec", "word2vec-binary", "npy", "npz", "safetensors", "parquet", "arrow"
 ]
 EncodingErrors = Literal["strict", "replace", "ignore"]
-
-
-class SourceOptions(TypedDict, total=False):
-    """What a source may be told; `embstore.sources.choose` knows which takes what.
-
-    Attributes
-    ----------
-    format : str
-        What a file is; "auto" looks into it.
-    limit : int or None
-        Take only the first so many rows.
-    words : path, iterable of str, or None
-        The words of the rows of an array.
-    member : str or None
-        The member of a ``.zip`` or ``.npz``.
-    tensor : str or None
-        The tensor of a safetensors file.
-    column, word_column : str or None
-        The columns of a Parquet or Arrow file with the rows, and with their words.
-    dimension : int or None
-        Numbers in a vector of a text file.
-    encoding_errors : {"strict", "replace", "ignore"}
-        What to do with words that are not UTF-8.
-    partition_strategy : {"mod", "div"} or None
-        How ids were dealt out among a list of partitions.
-    """
-
-    format: Format
-    limit: int | None
-    words: str | Path | Iterable[str] | None
-    member: str | None
-    tensor: str | None
-    column: str | None
-    word_column: str | None
-    dimension: int | None
-    encoding_errors: EncodingErrors | None
-    partition_strategy: Strategy | None
-
 
 # About how much a source yields at once.
 BATCH_BYTES = 4 << 20

@@ -16,10 +16,9 @@ import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from embstore.errors import SourceError
-from embstore.sources import Format, SourceOptions
 from embstore.sources.arrow import IPC_MAGIC, PARQUET_MAGIC, open_arrow
 from embstore.sources.files import COMPRESSED_SUFFIXES, InputFile
 from embstore.sources.limit import Limited
@@ -31,12 +30,12 @@ from embstore.sources.vectors import is_number
 from embstore.sources.word2vec_binary import Word2VecBinarySource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Unpack
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import DTypeLike
 
-    from embstore.sources import Source
+    from embstore.sources import EncodingErrors, Format, Source
+    from embstore.table.partitioning import Strategy
 
 _LOOKED_AT_BYTES = 64 << 10
 _BINARY_HEADER = re.compile(rb"\d{1,18}[ \t]+(\d{1,9})[ \t\r]*\n")
@@ -93,35 +92,43 @@ _IN_DIRECTORIES = {
 
 
 def open_source(
-    source: Any, *, dtype: DTypeLike | None = None, **options: Unpack[SourceOptions]
+    source: Any,
+    *,
+    dtype: DTypeLike | None = None,
+    format: Format = "auto",
+    limit: int | None = None,
+    words: str | os.PathLike[str] | Iterable[str] | None = None,
+    member: str | None = None,
+    tensor: str | None = None,
+    column: str | None = None,
+    word_column: str | None = None,
+    dimension: int | None = None,
+    encoding_errors: EncodingErrors | None = None,
+    partition_strategy: Strategy | None = None,
 ) -> Source:
     """Return the source that reads a path or an object.
 
-    Parameters
-    ----------
-    source : str, path, or object
-        What `embstore.build` takes.
-    dtype : dtype, optional
-        What will be stored; the numbers of text are parsed as this.
-    **options
-        See `embstore.sources.SourceOptions`; None stands for not given.
+    The parameters are those of `embstore.build`, which checks them; None means not given. ``dtype``
+    is that of the store: the numbers of text are parsed as this.
 
     Raises
     ------
     SourceError
-        If there is no such file, nothing reads it, or it does not take an option.
+        If the file does not exist, its format is not known, or it does not take an option.
     TypeError
-        If nothing reads an object of this type.
-    ValueError
-        If an option is none that exists.
+        If objects of this type cannot be read.
     """
+    options = {
+        "words": words,
+        "member": member,
+        "tensor": tensor,
+        "column": column,
+        "word_column": word_column,
+        "dimension": dimension,
+        "encoding_errors": encoding_errors,
+        "partition_strategy": partition_strategy,
+    }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    format = given.pop("format", "auto")
-    limit = given.pop("limit", None)
-    if format not in get_args(Format):
-        raise ValueError(f"format must be one of {', '.join(get_args(Format))}, not {format!r}")
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be 1 or more, not {limit}")
     if not isinstance(source, str | os.PathLike):
         if format != "auto":
             raise SourceError(f"format={format!r} goes with a path, not {type(source).__name__}")

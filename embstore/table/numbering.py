@@ -1,138 +1,248 @@
-"""Where in one address space is a row? The chunk-major numbering of the whole store.
+"""The numbering of a table: which partition and row an id is, and which row of the columns.
 
-A reader lays all chunks out at equal distances in one address space, partition after partition.
-Numbering rows by their place there turns "partition, chunk, row of the chunk" into one integer,
-the physical row, which carries the whole planner: sorting physical rows sorts by partition, chunk
-and row at once, ``physical // stride_rows`` is the chunk, and the store is one array with one
-stride.
+The arithmetic of TensorFlow's ``partition_strategy``, made total: any row count, any partition
+count, more partitions than rows included. With ``base, extra = divmod(rows, partition_count)``,
+partition ``p`` has ``base + (p < extra)`` rows under both strategies, and
 
-The distance, ``stride_rows``, is the smallest number of rows that covers a chunk and whose bytes
-are a multiple of the alignment: 2 MiB, so that a chunk can be mapped by 2 MiB pages. Both are
-powers of two times the row, so it is a power of two too. What lies between the end of a chunk and
-the next stride is address space, not memory, and is never addressed. Physical rows belong to a
-reader, not to the format.
+* ``mod`` takes ids in turn: ``partition = id % P``, ``row = id // P``;
+* ``div`` cuts contiguous pieces, the first ``extra`` of them one row longer.
+
+Thirteen ids over five partitions:
+
+>>> [list(Numbering(13, 5, "mod").ids_of(p)) for p in range(5)]
+[[0, 5, 10], [1, 6, 11], [2, 7, 12], [3, 8], [4, 9]]
+>>> [list(Numbering(13, 5, "div").ids_of(p)) for p in range(5)]
+[[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10], [11, 12]]
+
+Source of both: the documentation of ``tf.compat.v1.nn.embedding_lookup``.
+
+In the columns, partition ``p`` starts at row ``p * partition_rows``. One partition is the identity:
+ids are rows, without arithmetic.
 """
 
 from __future__ import annotations
 
-import math
-import mmap
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal, get_args
 
-from embstore.table.partitioning import scalar
+import numpy as np
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
-    from embstore.formats.own.manifest import Manifest
-    from embstore.table.partitioning import Partitioning
-
-HUGE_PAGE_BYTES = 2 << 20
-# The alignments to try: huge pages if the address space they cost is within bounds, else less.
-ALIGNMENTS = (HUGE_PAGE_BYTES, 64 << 10, mmap.PAGESIZE)
-# Address space is plentiful (128 TiB), but many stores may be open at once.
-FREE_ADDRESS_BYTES = 64 << 30
-MAX_ADDRESS_FACTOR = 8
+Strategy = Literal["mod", "div"]
+STRATEGIES: tuple[str, ...] = get_args(Strategy)
 
 
-class PhysicalRows:
-    """The numbering of a store's rows by their place in the address space.
+@dataclass(frozen=True, slots=True)
+class Numbering:
+    """A table of ``rows`` ids, cut into ``partition_count`` partitions.
 
     Parameters
     ----------
-    partitioning : Partitioning
-        How ids are dealt out.
-    chunk_rows, stride_rows : int
-        Rows in a chunk, and from the begin of one chunk to that of the next. Powers of two.
-
-    Attributes
-    ----------
-    chunks_per_partition : int
-        Chunk places of each partition; the last one of a shorter partition may be empty.
-    chunk_count : int
-        Chunk places in the address space.
+    rows : int
+        Number of ids, 0 or more.
+    partition_count : int
+        Number of partitions, 1 or more; it may exceed ``rows``, some are empty then.
+    strategy : {"mod", "div"}
+        Which ids a partition has; see the module's text.
+    partition_rows : int, optional
+        Distance between the first rows of two partitions in the columns; by default the row count
+        of the longest partition.
 
     Raises
     ------
     ValueError
-        If a number is not a power of two, or the stride does not cover a chunk.
-
-    Examples
-    --------
-    Ten ids, ``mod`` over two partitions, chunks of 4 rows at distances of 8:
-
-    >>> import numpy as np
-    >>> from embstore.table.partitioning import Partitioning
-    >>> numbering = PhysicalRows(Partitioning(10, 2, "mod"), chunk_rows=4, stride_rows=8)
-    >>> numbering.number(np.arange(10)).tolist()
-    [0, 16, 1, 17, 2, 18, 3, 19, 8, 24]
+        For a negative row count, fewer than one partition, another strategy, or partitions that
+        would overlap.
     """
 
-    def __init__(self, partitioning: Partitioning, chunk_rows: int, stride_rows: int) -> None:
-        for count in (chunk_rows, stride_rows):
-            if count < 1 or count & (count - 1):
-                raise ValueError(f"{count} rows, which is not a power of two")
-        if stride_rows < chunk_rows:
-            raise ValueError(f"a stride of {stride_rows} rows for {chunk_rows} in a chunk")
-        self.partitioning = partitioning
-        self.chunk_rows = chunk_rows
-        self.stride_rows = stride_rows
-        self.chunks_per_partition = -(-partitioning.row_count(0) // chunk_rows)
-        self.chunk_count = self.chunks_per_partition * partitioning.partition_count
-        self._partition_rows = self.chunks_per_partition * stride_rows
-        self._chunk_shift = chunk_rows.bit_length() - 1
-        # Where partitions have one chunk, no row lies behind a gap.
-        self._gap_rows = stride_rows - chunk_rows if self.chunks_per_partition > 1 else 0
-        self._partition_scalar = scalar(self._partition_rows)
-        self._shift_scalar = scalar(self._chunk_shift)
-        self._gap_scalar = scalar(self._gap_rows)
+    rows: int
+    partition_count: int = 1
+    strategy: Strategy = "mod"
+    partition_rows: int | None = None
 
-    def number(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the physical row of each id.
+    def __post_init__(self) -> None:
+        if self.rows < 0:
+            raise ValueError(f"rows must be 0 or more, not {self.rows}")
+        if self.partition_count < 1:
+            raise ValueError(f"partition count must be 1 or more, not {self.partition_count}")
+        if self.strategy not in STRATEGIES:
+            raise ValueError(f'strategy must be "mod" or "div", not {self.strategy!r}')
+        if self.partition_rows is not None and self.partition_rows < self.row_count(0):
+            raise ValueError(
+                f"partitions of {self.row_count(0)} rows overlap at a distance of "
+                f"{self.partition_rows} rows"
+            )
+
+    @property
+    def distance(self) -> int:
+        """Rows from the first row of a partition to that of the next, in the columns."""
+        return self.row_count(0) if self.partition_rows is None else self.partition_rows
+
+    @property
+    def column_rows(self) -> int:
+        """Rows that a column must have for all ids."""
+        filled = min(self.partition_count, self.rows)  # Partitions that have rows.
+        return (filled - 1) * self.distance + self.row_count(filled - 1) if filled else 0
+
+    def row_count(self, partition: int) -> int:
+        """Return the number of rows in ``partition``."""
+        base, extra = divmod(self.rows, self.partition_count)
+        return base + (partition < extra)
+
+    def row_counts(self) -> tuple[int, ...]:
+        """Return the number of rows in each partition."""
+        return tuple(self.row_count(partition) for partition in range(self.partition_count))
+
+    def ids_of(self, partition: int) -> range:
+        """Return the ids of ``partition``, in the order of its rows."""
+        if self.strategy == "mod":
+            return range(partition, self.rows, self.partition_count)
+        base, extra = divmod(self.rows, self.partition_count)
+        start = partition * base + min(partition, extra)
+        return range(start, start + base + (partition < extra))
+
+    def rows_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the row of each id in the columns.
 
         Parameters
         ----------
         ids : ndarray of int64, any shape
-            In range; this is not checked here.
+            Ids in ``0 .. rows - 1``; this is not checked here.
 
         Returns
         -------
-        physical : ndarray of int64, the shape of ``ids``
+        rows : ndarray of int64, the shape of ``ids``
+            ``ids`` itself where there is one partition, else a new array.
+
+        Examples
+        --------
+        >>> Numbering(10, 2, "mod", partition_rows=8).rows_of(np.arange(5)).tolist()
+        [0, 8, 1, 9, 2]
         """
-        # In place, because for a small lookup each new array is a good part of the time.
-        physical, row = self.partitioning.locate(ids)
-        physical *= self._partition_scalar
-        physical += row
-        if self._gap_rows:
-            row >>= self._shift_scalar
-            row *= self._gap_scalar
-            physical += row
-        return physical
+        if self.partition_count == 1:
+            return ids
+        # In place: for a small lookup, each new array is a good part of the time.
+        partition, row = self.locate(ids)
+        partition *= scalar(self.distance)
+        partition += row
+        return partition
 
-    def number_one(self, number: int) -> int:
-        """Return the physical row of one id."""
-        partition, row = self.partitioning.locate_one(number)
-        return partition * self._partition_rows + row + (row >> self._chunk_shift) * self._gap_rows
+    def row_of(self, number: int) -> int:
+        """Return the row of one id in the columns."""
+        if self.partition_count == 1:
+            return number
+        partition, row = self.locate_one(number)
+        return partition * self.distance + row
 
-    def chunk_place(self, partition: int, chunk: int) -> int:
-        """Return the place of a partition's chunk in the address space, counted in strides."""
-        return partition * self.chunks_per_partition + chunk
+    def ids_at(self, rows: range) -> range:
+        """Return the ids of consecutive rows of the columns, all in one partition.
 
-    def chunk_at(self, place: int) -> tuple[int, int]:
-        """Return the partition and the chunk at a place in the address space."""
-        return divmod(place, self.chunks_per_partition)
+        Examples
+        --------
+        >>> list(Numbering(10, 2, "mod", partition_rows=8).ids_at(range(9, 12)))
+        [3, 5, 7]
+        """
+        partition, first = (
+            divmod(rows.start, self.distance) if self.partition_count > 1 else (0, rows.start)
+        )
+        return self.ids_of(partition)[first : first + len(rows)]
+
+    def row_ranges(self, start: int, stop: int) -> list[range]:
+        """Return the rows of the ids ``start .. stop - 1`` in the columns, a range a partition.
+
+        Consecutive ids are consecutive rows of each partition, under both strategies.
+
+        Examples
+        --------
+        >>> Numbering(10, 2, "mod", partition_rows=8).row_ranges(1, 6)
+        [range(1, 3), range(8, 11)]
+        """
+        found = []
+        for _, piece in self.spread(start, stop):
+            first = self.row_of(start + piece.start)
+            count = len(range(*piece.indices(stop - start)))
+            found.append(range(first, first + count))
+        return sorted(found, key=lambda rows: rows.start)
+
+    def locate(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the partition and the row in it of each id.
+
+        Parameters
+        ----------
+        ids : ndarray of int64, any shape
+            Ids in ``0 .. rows - 1``; this is not checked here.
+
+        Returns
+        -------
+        partition, row : ndarray of int64, the shape of ``ids``
+            New arrays.
+
+        Examples
+        --------
+        >>> partition, row = Numbering(13, 5, "mod").locate(np.array([7, 12]))
+        >>> partition.tolist(), row.tolist()
+        ([2, 2], [1, 2])
+        """
+        count = self.partition_count
+        if self.strategy == "mod":
+            if count & (count - 1) == 0:
+                return ids & scalar(count - 1), ids >> scalar(count.bit_length() - 1)
+            row = ids // scalar(count)
+            return ids - row * scalar(count), row
+        base, extra = divmod(self.rows, count)
+        # TensorFlow's formula. Where base is 0, every id is below `extra` and the second
+        # quotient is negative, so the divisor only has to be non-zero.
+        partition = np.maximum(ids // (base + 1), (ids - extra) // max(base, 1))
+        return partition, ids - (partition * base + np.minimum(partition, extra))
+
+    def locate_one(self, number: int) -> tuple[int, int]:
+        """Return the partition and the row in it of one id; see `locate`."""
+        if self.strategy == "mod":
+            row, partition = divmod(number, self.partition_count)
+            return partition, row
+        base, extra = divmod(self.rows, self.partition_count)
+        partition = max(number // (base + 1), (number - extra) // max(base, 1))
+        return partition, number - (partition * base + min(partition, extra))
+
+    def spread(self, start: int, stop: int) -> Iterator[tuple[int, slice]]:
+        """Yield where the consecutive ids ``start .. stop - 1`` go.
+
+        Yields
+        ------
+        partition : int
+        piece : slice
+            The elements of the sequence ``start .. stop - 1`` that belong to ``partition``; they
+            are consecutive rows of it.
+
+        Examples
+        --------
+        >>> list(Numbering(13, 5, "div").spread(4, 7))
+        [(1, slice(0, 2, 1)), (2, slice(2, 3, 1))]
+        """
+        length = stop - start
+        if self.strategy == "mod":
+            for offset in range(min(self.partition_count, length)):
+                partition = (start + offset) % self.partition_count
+                yield partition, slice(offset, length, self.partition_count)
+            return
+        done = 0
+        while done < length:
+            partition, _ = self.locate_one(start + done)
+            end = min(self.ids_of(partition).stop - start, length)
+            yield partition, slice(done, end, 1)
+            done = end
 
 
-def physical_rows(manifest: Manifest) -> PhysicalRows:
-    """Return the numbering for a store, with the best alignment that its address space allows."""
-    row_bytes = manifest.row_bytes
-    longest = manifest.partition(0)
-    place_count = longest.chunk_count * manifest.partition_count
-    limit = max(FREE_ADDRESS_BYTES, MAX_ADDRESS_FACTOR * place_count * longest.chunk_bytes)
-    stride_rows = manifest.chunk_rows
-    for alignment in ALIGNMENTS:
-        stride_rows = max(manifest.chunk_rows, alignment // math.gcd(row_bytes, alignment))
-        if place_count * stride_rows * row_bytes <= limit:
-            break
-    return PhysicalRows(manifest.partitioning, manifest.chunk_rows, stride_rows)
+@lru_cache(maxsize=256)
+def scalar(number: int) -> NDArray[np.int64]:
+    """Return a number as an array of rank 0.
+
+    NumPy computes with one in half the time that it takes with an int, which is a good part of a
+    small lookup.
+    """
+    return np.array(number, np.int64)

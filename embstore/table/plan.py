@@ -1,10 +1,10 @@
-"""What would a lookup read? Pure: numbers in, numbers out, nothing is opened.
+"""Plans: what a lookup touches and reads, known before anything is read.
 
-1. `group_by_chunk` sorts the physical rows and cuts them where the chunk changes. A group knows
-   which elements of the request it serves, so its rows can be scattered back into request order.
-2. `page_runs` turns the same rows into the pages they lie on, without repeats, and joins
-   neighbours into runs: one run is one read.
-3. `plan_lookup` puts both into a `LookupPlan`, which says what they amount to.
+1. `group_by_extent` sorts rows and cuts them where the extent changes. A group knows which elements
+   of the request it serves, so its records can be scattered back into request order.
+2. `runs` turns the same records into the pages or bytes they lie on, without repeats, and joins
+   neighbours: one run is one read.
+3. `plan_lookup` puts both into a `LookupPlan`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,27 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from embstore.table.numbering import PhysicalRows
+    from embstore.table.addresses import Addresses
+    from embstore.table.numbering import Numbering
+
+
+@dataclass(frozen=True, slots=True)
+class ExtentGroup:
+    """The part of a lookup that one extent serves.
+
+    Attributes
+    ----------
+    extent : int
+        The extent's place in its column.
+    positions : ndarray of intp, shape (n,)
+        The elements of the flattened request that it serves.
+    rows : ndarray of int64, shape (n,)
+        Their rows, counted from the first of the extent; ascending, repeats included.
+    """
+
+    extent: int
+    positions: NDArray[np.intp]
+    rows: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +51,7 @@ class ChunkGroup:
     positions : ndarray of intp, shape (n,)
         The elements of the flattened request that it serves.
     rows : ndarray of int64, shape (n,)
-        Their rows, counted from the begin of the chunk; ascending, repeats included.
+        Their rows, counted from the first of the chunk; ascending, repeats included.
     """
 
     partition: int
@@ -41,25 +61,25 @@ class ChunkGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class PageRuns:
-    """Runs of neighbouring pages, ascending and apart from each other.
+class Runs:
+    """Runs of consecutive units (pages, or bytes), ascending and apart from each other.
 
     Attributes
     ----------
-    first_pages, page_counts : ndarray of int64, shape (runs,)
-        Where each run begins, in pages from the begin of the address space, and its length.
+    firsts, counts : ndarray of int64, shape (runs,)
+        First unit of each run, and number of its units.
     """
 
-    first_pages: NDArray[np.int64]
-    page_counts: NDArray[np.int64]
+    firsts: NDArray[np.int64]
+    counts: NDArray[np.int64]
 
     def __len__(self) -> int:
-        return len(self.first_pages)
+        return len(self.firsts)
 
 
 @dataclass(frozen=True, slots=True)
 class LookupPlan:
-    """What a lookup touches and reads, known before anything is read.
+    """What a lookup touches and reads.
 
     Attributes
     ----------
@@ -70,9 +90,9 @@ class LookupPlan:
     bytes_needed : int
         Bytes of the distinct rows.
     bytes_read : int
-        Bytes of the pages (or of the chunks, where a reader decodes whole chunks) they lie on.
+        Bytes of the runs.
     run_count : int
-        Reads, when neighbouring pages are fetched together.
+        Reads, when neighbours are fetched together.
     groups : tuple of ChunkGroup
         The rows by chunk.
     """
@@ -108,100 +128,147 @@ class LookupPlan:
         lines = [f"{name:<20}{value:>15,}" for name, value in self.summary().items()]
         lines += ["", f"{'partition':>9}{'chunk':>9}{'rows':>17}"]
         shown = self.groups[:10]
-        lines += [f"{g.partition:>9}{g.chunk:>9}{len(g.positions):>17,}" for g in shown]
-        if len(shown) < len(self.groups):
-            lines.append(f"... and {len(self.groups) - len(shown):,} more chunks")
+        lines += [f"{g.partition:>9}{g.chunk:>9}{len(g.rows):>17,}" for g in shown]
+        if len(self.groups) > len(shown):
+            lines.append(f"... and {len(self.groups) - len(shown)} more chunks")
         return "\n".join(lines)
 
 
-def group_by_chunk(physical: NDArray[np.int64], numbering: PhysicalRows) -> tuple[ChunkGroup, ...]:
-    """Group physical rows by the chunk that holds them.
+def group_by_extent(
+    rows: NDArray[np.int64], first_rows: NDArray[np.int64]
+) -> tuple[ExtentGroup, ...]:
+    """Group rows by extent.
 
     Parameters
     ----------
-    physical : ndarray of int64, shape (n,)
-        Physical rows in request order.
-    numbering : PhysicalRows
-        The store's numbering.
+    rows : ndarray of int64, shape (n,)
+        Rows of the column in any order, repeats allowed.
+    first_rows : ndarray of int64, shape (extents + 1,)
+        The first row of each extent, and the number of rows; see `Column.first_rows`.
+
+    Examples
+    --------
+    >>> groups = group_by_extent(np.array([7, 0, 5]), np.array([0, 4, 8]))
+    >>> [(g.extent, g.positions.tolist(), g.rows.tolist()) for g in groups]
+    [(0, [1], [0]), (1, [2, 0], [1, 3])]
     """
-    if physical.size == 0:
+    if rows.size == 0:
         return ()
-    order = np.argsort(physical, kind="stable")
-    places, rows = np.divmod(physical[order], numbering.stride_rows)
-    starts = np.flatnonzero(np.diff(places, prepend=-1))
-    stops = np.append(starts[1:], len(places))
+    order = np.argsort(rows, kind="stable")
+    ordered = rows[order]
+    extents = np.searchsorted(first_rows, ordered, side="right") - 1
+    starts = np.flatnonzero(np.diff(extents, prepend=-1))
+    stops = np.append(starts[1:], len(extents))
+    inside = ordered - first_rows[extents]
     return tuple(
-        ChunkGroup(*numbering.chunk_at(int(places[start])), order[start:stop], rows[start:stop])
+        ExtentGroup(int(extents[start]), order[start:stop], inside[start:stop])
         for start, stop in zip(starts, stops, strict=True)
     )
 
 
-def page_runs(physical: NDArray[np.int64], row_bytes: int, page_bytes: int) -> PageRuns:
-    """Return the pages that rows lie on, neighbours joined.
+def runs(
+    offsets: NDArray[np.int64],
+    count: int,
+    *,
+    unit: int = 1,
+    max_gap: int = 0,
+    max_run: int | None = None,
+) -> Runs:
+    """Return the units that records lie on, neighbours joined.
 
     Parameters
     ----------
-    physical : ndarray of int64, shape (n,)
-        Physical rows in any order, repeats allowed.
-    row_bytes, page_bytes : int
-        Sizes of a row and of a page.
+    offsets : ndarray of int64, shape (n,)
+        First byte of each record, in any order, repeats allowed.
+    count : int
+        Bytes of a record.
+    unit : int
+        Bytes of a unit: a page, or 1.
+    max_gap : int
+        Units that nobody needs between two records of one run.
+    max_run : int, optional
+        Longest run, in units; a longer one is cut.
 
     Examples
     --------
-    Rows of 1200 bytes: row 3 straddles pages 0 and 1, row 4 is on page 1, row 40 on 11.
+    Rows of 1200 bytes: row 3 straddles pages 0 and 1, row 4 is on page 1, row 40 on 11 and 12.
 
-    >>> runs = page_runs(np.array([40, 3, 4]), 1200, 4096)
-    >>> runs.first_pages.tolist(), runs.page_counts.tolist()
+    >>> found = runs(np.array([40, 3, 4]) * 1200, 1200, unit=4096)
+    >>> found.firsts.tolist(), found.counts.tolist()
     ([0, 11], [2, 2])
     """
-    begins = np.sort(physical) * row_bytes
-    first = begins // page_bytes
-    last = (begins + (row_bytes - 1)) // page_bytes
-    # All rows have one size, so `last` ascends like `first`, and a run ends where the next row
-    # begins beyond the page after the last one.
-    cuts = np.flatnonzero(first[1:] > last[:-1] + 1)
-    first_pages = first[np.concatenate([[0], cuts + 1])] if len(first) else first
-    last_pages = last[np.concatenate([cuts, [-1]])] if len(last) else last
-    return PageRuns(first_pages, last_pages - first_pages + 1)
+    begins = np.sort(offsets)
+    first = begins // unit
+    last = (begins + (count - 1)) // unit
+    # All records have one size, so `last` ascends like `first`, and a run ends where the next
+    # record begins beyond the gap after the last one.
+    cuts = np.flatnonzero(first[1:] > last[:-1] + (1 + max_gap))
+    firsts = first[np.concatenate([[0], cuts + 1])] if len(first) else first
+    lasts = last[np.concatenate([cuts, [-1]])] if len(last) else last
+    found = Runs(firsts, lasts - firsts + 1)
+    return found if max_run is None else _cut(found, max_run)
 
 
 def plan_lookup(
-    physical: NDArray[np.int64],
-    numbering: PhysicalRows,
+    rows: NDArray[np.int64],
+    numbering: Numbering,
+    addresses: Addresses,
     *,
-    row_bytes: int,
-    page_bytes: int | None,
+    unit: int | None,
+    max_gap: int = 0,
 ) -> LookupPlan:
-    """Plan a lookup of physical rows.
+    """Plan a lookup.
 
     Parameters
     ----------
-    physical : ndarray of int64, any shape
-        Physical rows in request order.
-    numbering : PhysicalRows
-        The store's numbering.
-    row_bytes : int
-        Size of a row.
-    page_bytes : int or None
-        What the reader reads at the least: a page of this size, or None for whole chunks.
+    rows : ndarray of int64, any shape
+        Rows of the column in request order.
+    numbering : Numbering
+        The table's numbering.
+    addresses : Addresses
+        The layout of the column.
+    unit, max_gap : int
+        Bytes of the least that the reader reads, and units that it reads between two records, as in
+        `runs`; a ``unit`` of None stands for whole extents.
     """
-    physical = physical.ravel()
-    groups = group_by_chunk(physical, numbering)
-    distinct_row_count = int(np.unique(physical).size)
-    if page_bytes is None:
-        run_count = len(groups)
-        bytes_read = run_count * numbering.chunk_rows * row_bytes
+    rows = rows.ravel()
+    groups = group_by_extent(rows, addresses.first_rows)
+    distinct = np.unique(rows)
+    if unit is None:
+        touched = [group.extent for group in groups]
+        extent_rows = np.diff(addresses.first_rows)[touched]
+        run_count, bytes_read = len(groups), int(extent_rows.sum()) * addresses.record_bytes
     else:
-        runs = page_runs(physical, row_bytes, page_bytes)
-        run_count = len(runs)
-        bytes_read = int(runs.page_counts.sum()) * page_bytes
+        found = runs(addresses.of(distinct), addresses.record_bytes, unit=unit, max_gap=max_gap)
+        run_count, bytes_read = len(found), int(found.counts.sum()) * unit
+    chunks = tuple(_chunk_group(group, numbering, addresses.first_rows) for group in groups)
     return LookupPlan(
-        row_count=physical.size,
-        distinct_row_count=distinct_row_count,
-        partition_count=len({group.partition for group in groups}),
-        chunk_count=len(groups),
-        bytes_needed=distinct_row_count * row_bytes,
+        row_count=rows.size,
+        distinct_row_count=distinct.size,
+        partition_count=len({chunk.partition for chunk in chunks}),
+        chunk_count=len(chunks),
+        bytes_needed=distinct.size * addresses.record_bytes,
         bytes_read=bytes_read,
         run_count=run_count,
-        groups=groups,
+        groups=chunks,
     )
+
+
+def _chunk_group(
+    group: ExtentGroup, numbering: Numbering, first_rows: NDArray[np.int64]
+) -> ChunkGroup:
+    """Name the extent of a group by its partition and its place in that."""
+    partition = 0
+    if numbering.partition_count > 1:
+        partition = int(first_rows[group.extent]) // numbering.distance
+    first = int(np.searchsorted(first_rows, partition * numbering.distance, side="left"))
+    return ChunkGroup(partition, group.extent - first, group.positions, group.rows)
+
+
+def _cut(found: Runs, max_run: int) -> Runs:
+    """Cut runs that are longer than ``max_run`` units."""
+    pieces = -(-found.counts // max_run)
+    starts = np.repeat(np.cumsum(pieces) - pieces, pieces)  # Of the run that a piece is of.
+    skipped = (np.arange(len(starts)) - starts) * max_run
+    firsts = np.repeat(found.firsts, pieces) + skipped
+    return Runs(firsts, np.minimum(np.repeat(found.counts, pieces) - skipped, max_run))

@@ -16,6 +16,7 @@ import numpy as np
 
 from embstore.errors import StoreCorruptError
 from embstore.formats.own import spec
+from embstore.reading.files import StoreFiles
 from embstore.reading.mapping import AddressSpace, MappedFile
 from embstore.vocabulary import hashing
 from embstore.vocabulary.words import PackedWords, encode, hash_words, pack_encoded
@@ -123,17 +124,12 @@ def open_vocabulary(path: Path, manifest: VocabularyManifest) -> Vocabulary:
 
 def _map_array(path: Path, array: RawArray) -> NDArray[Any]:
     """Map a one-dimensional array; its chunks must fit together without gaps."""
-    files = [
-        MappedFile(
-            path / array.chunk_name(chunk),
-            chunk * array.chunk_bytes,
-            array.chunk_bytes,
-            array.file_bytes,
-        )
+    pieces = [
+        MappedFile(array.chunk_name(chunk), 0, chunk * array.chunk_bytes, array.chunk_bytes)
         for chunk in range(array.chunk_count)
     ]
     size_bytes = array.chunk_count * array.chunk_bytes
     # The kernel's read-ahead brings a small array in with a few reads; of a large one, a word
     # needs a page here and there.
-    space = AddressSpace(size_bytes, files, random=size_bytes > READ_AHEAD_BYTES)
+    space = AddressSpace(size_bytes, pieces, StoreFiles(path), random=size_bytes > READ_AHEAD_BYTES)
     return space.data.view(array.dtype)[: array.shape[0]]

@@ -1,1 +1,1 @@
-"""Is a store what its build wrote? Checks that come before anything is believed."""
+"""Embstore's own format: a Zarr v3 group that `embstore.formats.own.spec` specifies."""

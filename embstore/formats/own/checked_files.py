@@ -1,8 +1,8 @@
-"""How is a file of a store opened? As one that a stranger may have made.
+"""Files opened with care: a stranger may have made them.
 
-1. The store's own path may be a symbolic link. Nothing inside it may be: a link could lead out.
-2. A file must be a regular one: a FIFO would never answer, and a device never end.
-3. It must have the size that it should have or, where that is not known, one within bounds.
+1. A store's own path may be a symbolic link. Nothing inside it may be: a link could lead out.
+2. A file must be a regular file: reading a FIFO would wait for ever, a device has no end.
+3. It must have the expected size or, where none is known, a size within bounds.
 """
 
 from __future__ import annotations
@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-# Without O_NONBLOCK, opening a FIFO would wait for a writer. Windows has none of these.
-_FLAGS = os.O_RDONLY
-for _name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOFOLLOW", "O_BINARY"):
-    _FLAGS |= getattr(os, _name, 0)
+# Without O_NONBLOCK, opening a FIFO would wait for a writer.
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 REBUILD = "restore it or build the store again"
 
@@ -32,9 +30,9 @@ def open_checked(path: Path | str, file_bytes: int) -> int:
     Raises
     ------
     StoreCorruptError
-        If there is no such file, or it is something else.
+        If the file is missing, is not a regular file, or has another size.
     """
-    descriptor, size_bytes = _open_regular(path)
+    descriptor, size_bytes = open_regular(path)
     if size_bytes == file_bytes:
         return descriptor
     os.close(descriptor)
@@ -42,38 +40,38 @@ def open_checked(path: Path | str, file_bytes: int) -> int:
 
 
 def read_small(path: Path | str, max_bytes: int) -> bytes:
-    """Return what a regular file of at most ``max_bytes`` holds.
+    """Return the content of a regular file of at most ``max_bytes``.
 
     Raises
     ------
     StoreCorruptError
-        If there is no such file, or it is something else.
+        If the file is missing, is not a regular file, or is larger.
     """
-    descriptor, size_bytes = _open_regular(path)
+    descriptor, size_bytes = open_regular(path)
     try:
         if size_bytes <= max_bytes:
             return os.read(descriptor, size_bytes)
     finally:
         os.close(descriptor)
     raise StoreCorruptError(
-        f"{path} has {size_bytes} bytes, more than the {max_bytes} that it may have; {REBUILD}"
+        f"{path} has {size_bytes} bytes, more than the allowed {max_bytes}; {REBUILD}"
     )
 
 
 def check_directories(store: Path, names: Iterable[str]) -> None:
-    """Refuse directories inside a store that are links, or no directories.
+    """Refuse directories inside a store that are symbolic links.
 
     Parameters
     ----------
     store : Path
         The store; it may be a link itself.
     names : iterable of str
-        Paths inside it. One that is missing is not refused here: its files will be.
+        Paths inside it. A missing one is not refused here: its files will be.
 
     Raises
     ------
     StoreCorruptError
-        For the first one that is something else than a directory.
+        For the first link.
     """
     root = str(store)
     for name in names:
@@ -85,20 +83,28 @@ def check_directories(store: Path, names: Iterable[str]) -> None:
             raise StoreCorruptError(f"{store / name} is a symbolic link; {REBUILD}")
 
 
-def _open_regular(path: Path | str) -> tuple[int, int]:
-    """Open a regular file; return its descriptor and its size."""
+def open_regular(
+    path: Path | str, *, follow_links: bool = False, remedy: str = REBUILD
+) -> tuple[int, int]:
+    """Open a regular file; return its descriptor and its size in bytes.
+
+    Raises
+    ------
+    StoreCorruptError
+        If the file is missing, is a symbolic link that is not followed, or is not a regular file.
+    """
     try:
-        descriptor = os.open(path, _FLAGS)
+        descriptor = os.open(path, _FLAGS if follow_links else _FLAGS | os.O_NOFOLLOW)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise StoreCorruptError(f"{path} is missing; {REBUILD}") from error
+        raise StoreCorruptError(f"{path} is missing; {remedy}") from error
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK):
-            raise StoreCorruptError(f"{path} is a symbolic link; {REBUILD}") from error
-        if error.errno in (errno.ENXIO, errno.ENODEV):  # A socket, or a device that is not there.
-            raise StoreCorruptError(f"{path} is not a regular file; {REBUILD}") from error
+            raise StoreCorruptError(f"{path} is a symbolic link; {remedy}") from error
+        if error.errno in (errno.ENXIO, errno.ENODEV):  # A socket, or a device that is missing.
+            raise StoreCorruptError(f"{path} is not a regular file; {remedy}") from error
         raise
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        raise StoreCorruptError(f"{path} is not a regular file; {REBUILD}")
+        raise StoreCorruptError(f"{path} is not a regular file; {remedy}")
     return descriptor, status.st_size

@@ -21,7 +21,7 @@ from embstore.formats.own.checked_files import REBUILD
 from embstore.formats.own.fields import Fields, read_json
 from embstore.formats.own.seals import check_seal
 from embstore.formats.own.spec import RawArray, shown
-from embstore.table.partitioning import STRATEGIES, Partitioning, Strategy
+from embstore.table.numbering import STRATEGIES, Numbering, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,9 +118,9 @@ class Manifest:
             raise ValueError(f"{slots} hash slots for {self.rows} words")
 
     @property
-    def partitioning(self) -> Partitioning:
-        """How ids are dealt out over the partitions."""
-        return Partitioning(self.rows, self.partition_count, self.strategy)
+    def numbering(self) -> Numbering:
+        """Which ids a partition has."""
+        return Numbering(self.rows, self.partition_count, self.strategy)
 
     @property
     def row_bytes(self) -> int:
@@ -129,7 +129,7 @@ class Manifest:
 
     def partition(self, partition: int) -> RawArray:
         """Return the array of one partition."""
-        shape = (self.partitioning.row_count(partition), *self.row_shape)
+        shape = (self.numbering.row_count(partition), *self.row_shape)
         return RawArray(spec.partition_name(partition), shape, self.dtype, self.chunk_rows)
 
     def arrays(self) -> Iterator[RawArray]:

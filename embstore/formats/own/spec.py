@@ -89,7 +89,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from embstore.dtypes import BFLOAT16, storage_dtype
+from embstore.dtypes import BFLOAT16, STORABLE, storage_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,11 +128,7 @@ FEATURES: Final = (BFLOAT16,)
 
 SHOWN_LENGTH: Final = 200  # Of a value, in a message.
 
-DTYPES: Final = (
-    *("float16", BFLOAT16, "float32", "float64"),
-    *("int8", "int16", "int32", "int64"),
-    *("uint8", "uint16", "uint32", "uint64"),
-)
+DTYPES: Final = STORABLE
 
 # Chunks of 45 to 90 MiB: large enough that a table of terabytes is some ten thousand files, small
 # enough to be read, checked or copied as one.

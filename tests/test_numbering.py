@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embstore.table.partitioning import Partitioning
+from embstore.table.numbering import Numbering
 
 SIZES = {"rows": st.integers(0, 60), "count": st.integers(1, 70)}
 STRATEGY = st.sampled_from(["mod", "div"])
@@ -26,17 +26,17 @@ def model(rows: int, count: int, strategy: str) -> list[list[int]]:
 @given(**SIZES, strategy=STRATEGY)
 @settings(deadline=None)
 def test_partitions_are_the_models(rows, count, strategy):
-    partitioning = Partitioning(rows, count, strategy)
+    numbering = Numbering(rows, count, strategy)
     expected = model(rows, count, strategy)
-    assert [list(partitioning.ids_of(p)) for p in range(count)] == expected
-    assert partitioning.row_counts() == tuple(map(len, expected))
-    assert [partitioning.row_count(p) for p in range(count)] == list(map(len, expected))
+    assert [list(numbering.ids_of(p)) for p in range(count)] == expected
+    assert numbering.row_counts() == tuple(map(len, expected))
+    assert [numbering.row_count(p) for p in range(count)] == list(map(len, expected))
 
 
 @given(**SIZES, strategy=STRATEGY)
 @settings(deadline=None)
 def test_locate_finds_every_id(rows, count, strategy):
-    partition, row = Partitioning(rows, count, strategy).locate(np.arange(rows))
+    partition, row = Numbering(rows, count, strategy).locate(np.arange(rows))
     parts = model(rows, count, strategy)
     found = [parts[p][r] for p, r in zip(partition.tolist(), row.tolist(), strict=True)]
     assert found == list(range(rows))
@@ -47,9 +47,9 @@ def test_locate_finds_every_id(rows, count, strategy):
 def test_spread_deals_out_a_stretch_of_ids(rows, count, strategy, data):
     start = data.draw(st.integers(0, rows))
     stop = data.draw(st.integers(start, rows))
-    partitioning = Partitioning(rows, count, strategy)
+    numbering = Numbering(rows, count, strategy)
     dealt: dict[int, list[int]] = {}
-    for partition, piece in partitioning.spread(start, stop):
+    for partition, piece in numbering.spread(start, stop):
         assert partition not in dealt
         dealt[partition] = list(range(start, stop))[piece]
     parts = model(rows, count, strategy)
@@ -65,18 +65,18 @@ def test_spread_deals_out_a_stretch_of_ids(rows, count, strategy, data):
 )
 @settings(deadline=None)
 def test_large_tables_do_not_overflow(rows, count, strategy, data):
-    partitioning = Partitioning(rows, count, strategy)
+    numbering = Numbering(rows, count, strategy)
     ids = [0, rows - 1, *data.draw(st.lists(st.integers(0, rows - 1), max_size=5))]
-    partition, row = partitioning.locate(np.array(ids))
+    partition, row = numbering.locate(np.array(ids))
     for number, p, r in zip(ids, partition.tolist(), row.tolist(), strict=True):
-        assert partitioning.ids_of(p)[r] == number
-        assert 0 <= r < partitioning.row_count(p)
+        assert numbering.ids_of(p)[r] == number
+        assert 0 <= r < numbering.row_count(p)
 
 
 @pytest.mark.parametrize("strategy", ["mod", "div"])
 def test_ids_keep_their_shape(strategy):
     for shape in [(), (0,), (2, 3), (2, 0, 3)]:
-        partition, row = Partitioning(9, 4, strategy).locate(np.zeros(shape, np.int64))
+        partition, row = Numbering(9, 4, strategy).locate(np.zeros(shape, np.int64))
         assert partition.shape == row.shape == shape
 
 
@@ -90,4 +90,43 @@ def test_ids_keep_their_shape(strategy):
 )
 def test_nonsense_is_refused(rows, count, strategy, message):
     with pytest.raises(ValueError, match=message):
-        Partitioning(rows, count, strategy)
+        Numbering(rows, count, strategy)
+
+
+@given(
+    rows=st.integers(0, 80), count=st.integers(1, 12), strategy=STRATEGY, spare=st.integers(0, 9)
+)
+@settings(deadline=None)
+def test_rows_of_the_columns_are_counted_from_the_partitions(rows, count, strategy, spare):
+    distance = Numbering(rows, count, strategy).row_count(0) + spare
+    numbering = Numbering(rows, count, strategy, distance)
+    ids = np.arange(rows)
+    found = numbering.rows_of(ids)
+    assert (found is ids) == (count == 1)
+    partition, row = numbering.locate(ids)
+    assert found.tolist() == (partition * distance + row).tolist()
+    assert [numbering.row_of(number) for number in ids.tolist()] == found.tolist()
+    assert numbering.column_rows == max(found.tolist(), default=-1) + 1
+
+
+@given(rows=st.integers(0, 80), count=st.integers(1, 12), strategy=STRATEGY, data=st.data())
+@settings(deadline=None)
+def test_ranges_of_rows_are_ranges_of_ids(rows, count, strategy, data):
+    numbering = Numbering(rows, count, strategy, 100)
+    start = data.draw(st.integers(0, rows))
+    stop = data.draw(st.integers(start, rows))
+    ranges = numbering.row_ranges(start, stop)
+    assert ranges == sorted(ranges, key=lambda some: some.start)
+    found: list[int] = []
+    for some in ranges:
+        ids = numbering.ids_at(some)
+        assert len(ids) == len(some) > 0
+        assert [numbering.row_of(number) for number in ids] == list(some)
+        assert list(numbering.ids_at(some[1:])) == list(ids[1:])
+        found += ids
+    assert sorted(found) == list(range(start, stop))
+
+
+def test_partitions_that_would_overlap_are_refused():
+    with pytest.raises(ValueError, match="partitions of 4 rows overlap at a distance of 3 rows"):
+        Numbering(10, 3, "mod", 3)

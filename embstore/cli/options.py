@@ -1,0 +1,140 @@
+"""Command-line options, derived from the functions that commands call.
+
+1. Each keyword-only parameter of a function is an option of the same name, type and default.
+2. Its help is the parameter's text in the function's docstring (numpydoc).
+3. Types that cannot be typed have a text form: a dtype is given by name, a size in bytes as in
+   2GiB, words by the file that holds them.
+"""
+
+import inspect
+import os
+import types
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+import numpy as np
+import typer
+
+from embstore.dtypes import as_dtype
+from embstore.settle import size_text
+
+_Command = TypeVar("_Command", bound=Callable[..., None])
+
+# Names in annotations that the functions' modules import for type checkers only.
+_NAMES: dict[str, Any] = {"DTypeLike": np.dtype, "Iterable": Iterable, "Path": Path, "os": os}
+
+
+def options_of(
+    *functions: Callable[..., Any], without: tuple[str, ...] = ()
+) -> Callable[[_Command], _Command]:
+    """Return a decorator that gives a command the options of the functions that it calls.
+
+    The command takes them as ``**options``. A parameter that the command itself has takes
+    precedence over one of the same name.
+
+    Parameters
+    ----------
+    functions : callables
+        What the command calls.
+    without : tuple of str
+        Parameters that have no place on the command line.
+    """
+
+    def decorate(command: _Command) -> _Command:
+        own = dict(inspect.signature(command).parameters)
+        options = own.popitem()[1]
+        if options.kind is not options.VAR_KEYWORD:
+            raise TypeError(f"{command.__name__} needs **options as its last parameter")
+        derived = {
+            parameter.name: _option(function, parameter)
+            for function in functions
+            for parameter in inspect.signature(function).parameters.values()
+            if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in (*own, *without)
+        }
+        # Arguments first, then options, the command's own ones at the end.
+        ordered = sorted(
+            [*own.values(), *derived.values()],
+            key=lambda one: (one.kind, one.name in own),
+        )
+        # typer reads both.
+        vars(command)["__signature__"] = inspect.Signature(ordered)
+        command.__annotations__ = {one.name: one.annotation for one in ordered}
+        return command
+
+    return decorate
+
+
+def parameter_texts(function: Callable[..., Any]) -> dict[str, str]:
+    """Return the text of each parameter in a numpydoc docstring, as plain text on one line.
+
+    Examples
+    --------
+    >>> parameter_texts(parameter_texts)
+    {}
+    >>> parameter_texts(parse_dtype)["name"]
+    'Name of the dtype, such as float16 or bfloat16.'
+    """
+    lines = inspect.cleandoc(function.__doc__ or "").splitlines()
+    texts: dict[str, list[str]] = {}
+    names: list[str] = []
+    section = ""
+    for line, below in pairwise([*lines, ""]):
+        if below.startswith("---"):
+            section = line
+        elif section == "Parameters" and not line.startswith("---"):
+            if line and not line.startswith(" "):
+                names = line.partition(" : ")[0].split(", ")
+            elif line:
+                for name in names:
+                    texts.setdefault(name, []).append(line.strip())
+    return {name: " ".join(parts).replace("`", "") for name, parts in texts.items()}
+
+
+def parse_dtype(name: str) -> np.dtype[Any]:
+    """Return a dtype.
+
+    Parameters
+    ----------
+    name : str
+        Name of the dtype, such as ``float16`` or ``bfloat16``.
+    """
+    try:
+        return as_dtype(name)
+    except TypeError as error:
+        raise typer.BadParameter(f"{name!r} is not a dtype") from error
+
+
+def _option(function: Callable[..., Any], parameter: inspect.Parameter) -> inspect.Parameter:
+    """Return a parameter of a function as typer wants it."""
+    kinds = _kinds(_evaluated(parameter.annotation, function))
+    default = parameter.default
+    settings: dict[str, Any] = {"help": parameter_texts(function).get(parameter.name)}
+    kind: Any
+    if np.dtype in kinds:
+        kind = np.dtype
+        settings |= {"parser": parse_dtype, "metavar": "<dtype>"}
+    elif Path in kinds or any(get_origin(one) is os.PathLike for one in kinds):
+        kind = Path
+    elif str in kinds:
+        kind = str
+        default = size_text(default) if isinstance(default, int) else default
+    else:
+        (kind,) = kinds
+    option = typer.Option(f"--{parameter.name.replace('_', '-')}", **settings)
+    shown = kind if default is not None else kind | None
+    return parameter.replace(annotation=Annotated[shown, option], default=default)
+
+
+def _evaluated(annotation: Any, function: Callable[..., Any]) -> Any:
+    if not isinstance(annotation, str):
+        return annotation
+    return eval(annotation, inspect.unwrap(function).__globals__, _NAMES)
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    """Return the members of a union, without None; other types alone."""
+    is_union = get_origin(annotation) in (Union, types.UnionType)
+    members = get_args(annotation) if is_union else (annotation,)
+    return [member for member in members if member is not types.NoneType]

@@ -1,0 +1,176 @@
+"""Commands about whole stores: build, repartition, info, verify."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import embstore
+from embstore.cli.arguments import JsonOption, StoreArgument
+from embstore.cli.console import print_facts, progress_bar, warn
+from embstore.cli.options import options_of
+from embstore.export import RESIDENT_LIMIT
+from embstore.table.partitioning import Strategy
+
+
+@options_of(embstore.build, without=("partition_strategy", "progress"))
+def build(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="GloVe, word2vec or fastText text, or word2vec binary, also .gz, .bz2, .xz, .zip; "
+            ".npy, .npz, .safetensors, Parquet, Arrow; or a directory of one of these, but .npz.",
+            show_default=False,
+        ),
+    ],
+    store: Annotated[Path, typer.Argument(help="Where the store will be.", show_default=False)],
+    *,
+    as_json: JsonOption = False,
+    **options: Any,
+) -> None:
+    """Build a store from a file of vectors.
+
+    \b
+    Examples:
+      embstore build glove.6B.300d.txt glove.embstore --partitions 4
+      embstore build model.safetensors model.embstore --tensor embed.weight --words vocab.txt
+      embstore build vectors.parquet vectors.embstore --column embedding --word-column title
+    """
+    started = time.perf_counter()
+    with progress_bar("build") as progress:
+        built = embstore.build(source, store, progress=progress, **options)
+    _print_summary(built, store, time.perf_counter() - started, as_json=as_json)
+    if built.source.get("unterminated"):
+        warn(f"the last line of {source} has no newline; make sure that the file was not cut")
+
+
+@options_of(
+    embstore.build,
+    without=(
+        *("format", "words", "member", "tensor", "column", "word_column", "dimension"),
+        *("encoding_errors", "partition_strategy", "on_duplicate", "progress"),
+    ),
+)
+def repartition(
+    store: StoreArgument,
+    new: Annotated[
+        Path,
+        typer.Argument(
+            help="Where the new store will be; may be the same one.", show_default=False
+        ),
+    ],
+    *,
+    partitions: Annotated[
+        int | None, typer.Option(help="Number of partitions; by default that of the old store.")
+    ] = None,
+    strategy: Annotated[
+        Strategy | None,
+        typer.Option(
+            help="How ids are distributed over partitions; by default as in the old store."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    **options: Any,
+) -> None:
+    """Write a store again with other partitions or another dtype.
+
+    Ids and words stay the same.
+
+    \b
+    Examples:
+      embstore repartition glove.embstore glove16.embstore --partitions 16 --strategy div
+      embstore repartition glove.embstore glove.embstore --dtype float16 --overwrite
+    """
+    started = time.perf_counter()
+    with (
+        embstore.open(store, resident_limit=RESIDENT_LIMIT) as table,
+        progress_bar("repartition") as progress,
+    ):
+        built = embstore.build(
+            table,
+            new,
+            partitions=table.partition_count if partitions is None else partitions,
+            strategy=table.strategy if strategy is None else strategy,
+            progress=progress,
+            **options,
+        )
+    _print_summary(built, new, time.perf_counter() - started, as_json=as_json)
+
+
+def info(store: StoreArgument, *, as_json: JsonOption = False) -> None:
+    """Print what a store contains.
+
+    \b
+    Example:
+      embstore info glove.embstore
+    """
+    with embstore.open(store) as table:
+        print_facts(_store_facts(table, store), as_json=as_json)
+
+
+@options_of(embstore.verify, without=("progress",))
+def verify(store: StoreArgument, *, as_json: JsonOption = False, **options: Any) -> None:
+    """Read a whole store and check it; exit status 1 if anything is wrong.
+
+    \b
+    Example:
+      embstore verify glove.embstore
+    """
+    with progress_bar("verify") as progress:
+        report = embstore.verify(store, progress=progress, **options)
+    if as_json:
+        named = {"ok": report.ok, "files": report.file_count, "bytes": report.byte_count}
+        typer.echo(json.dumps(named | {"problems": report.problems}))
+    elif report.ok:
+        typer.echo(f"ok: {report.file_count} chunk files, {report.byte_count:,} bytes")
+    else:
+        for problem in report.problems:
+            typer.echo(problem)
+        count = len(report.problems)
+        typer.echo(f"{count} problem{'s' * (count > 1)}; restore the store or build it again")
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _store_facts(table: embstore.EmbeddingStore, path: Path) -> dict[str, Any]:
+    """Return what a store contains, by name."""
+    files = [file for file in table.path.rglob("*") if file.is_file()]
+    return {
+        "store": str(path),
+        "rows": table.rows,
+        "row_shape": list(table.row_shape),
+        "dtype": str(table.dtype),
+        "partitions": table.partition_count,
+        "strategy": table.strategy,
+        "chunk_rows": table.chunk_rows,
+        "words": table.rows if table.has_words else 0,
+        "unk": table.unk,
+        "unk_id": None if table.unk is None else int(table.ids(table.unk)),
+        "row_bytes": math.prod(table.shape) * table.dtype.itemsize,
+        "disk_bytes": sum(file.stat().st_size for file in files),
+        "source": table.source,
+    }
+
+
+def _print_summary(
+    built: embstore.EmbeddingStore, path: Path, seconds: float, *, as_json: bool
+) -> None:
+    """Print what a build made and how fast, and notes about rows that were dropped or changed."""
+    source = built.source
+    facts = _store_facts(built, path)
+    facts |= {
+        "seconds": round(seconds, 2),
+        "input_mb_per_second": round(source["bytes"] / seconds / 1e6),
+    }
+    print_facts(facts, as_json=as_json)
+    if count := source["duplicate_count"]:
+        warn(f"rows dropped because their word came before: {count}")
+    if count := source["non_finite_row_count"]:
+        warn(f"rows with values that are nan or inf, which were kept: {count}")
+    if error := source.get("largest_cast_error"):
+        warn(f"numbers were rounded to {built.dtype}; the largest difference is {error:.3g}")
+    if count := source.get("overflow_count"):
+        warn(f"numbers too large for {built.dtype}, which became infinite: {count}")

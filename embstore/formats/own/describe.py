@@ -1,0 +1,75 @@
+"""The table of a store: its manifest as columns, an encoding and a numbering."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embstore.encodings.plain import Plain
+from embstore.formats.own import spec
+from embstore.formats.own.manifest import read_manifest
+from embstore.table.addresses import ALIGNMENTS, address_limit, aligned_rows
+from embstore.table.extents import Column, Extent
+from embstore.table.numbering import Numbering
+from embstore.table.tables import Table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from embstore.formats.own.manifest import Manifest
+    from embstore.table.protocols import Files
+
+
+def find(path: Path) -> Path | None:
+    """Return ``path`` if it is a directory with the metadata of a Zarr group, else None."""
+    return path if (path / spec.METADATA).is_file() else None
+
+
+def describe(files: Files, name: str) -> Table:
+    """Return the table of the store in the directory ``name``; errors as `read_manifest`."""
+    where = files.path(name)
+    if where is None:
+        raise ValueError("a store is described from a local directory")
+    return table_of(read_manifest(where))
+
+
+def table_of(manifest: Manifest) -> Table:
+    """Return the table that a manifest describes.
+
+    A chunk is an extent; its last rows may be padding, which no id leads to. Partitions of one
+    chunk lie at a power of two of rows from each other, so that each begins where a huge page may
+    without a gap inside; a gap fills the distance.
+    """
+    numbering = manifest.numbering
+    distance = _distance(manifest)
+    extents: list[Extent] = []
+    for partition in range(manifest.partition_count):
+        array = manifest.partition(partition)
+        extents += [
+            Extent(array.chunk_name(chunk), 0, manifest.chunk_rows)
+            for chunk in range(array.chunk_count)
+        ]
+        if gap := distance - array.chunk_count * manifest.chunk_rows:
+            extents.append(Extent("", 0, gap))
+    encoding = Plain(manifest.dtype.newbyteorder("="), manifest.row_shape)
+    return Table(
+        columns=(Column(tuple(extents), manifest.row_bytes),),
+        encoding=encoding,
+        numbering=Numbering(
+            numbering.rows, numbering.partition_count, numbering.strategy, distance
+        ),
+    )
+
+
+def _distance(manifest: Manifest) -> int:
+    """Return the rows from one partition to the next."""
+    longest = manifest.partition(0)
+    rows = longest.chunk_count * manifest.chunk_rows
+    count = manifest.partition_count
+    if count == 1 or longest.chunk_count != 1:
+        return rows  # Several chunks are aligned by the reader, one by one.
+    limit = address_limit(rows * count * manifest.row_bytes)
+    for alignment in ALIGNMENTS:
+        distance = aligned_rows(rows, manifest.row_bytes, alignment)
+        if distance * count * manifest.row_bytes <= limit:
+            return distance
+    return rows

@@ -1,0 +1,211 @@
+"""Tensors of ``.safetensors`` files: one file, or several with an index.
+
+A file begins with the size of its header, 8 bytes, little-endian; the header is JSON: for each
+tensor its dtype, shape, and where its bytes lie behind the header. They lie uncompressed, in C
+order. Of a model in several files, ``model.safetensors.index.json`` says which file holds which
+tensor. The format is specified in the README of the safetensors library.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embstore.dtypes import as_dtype
+from embstore.encodings.plain import Plain
+from embstore.errors import FormatError, StoreCorruptError
+from embstore.formats.npy import plain_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+
+    from embstore.table.protocols import Files
+    from embstore.table.tables import Table
+
+INDEX_NAME = "model.safetensors.index.json"
+INDEX_SUFFIX = ".index.json"
+MAX_HEADER_BYTES = 100_000_000  # The safetensors library's own limit.
+_SIZE_BYTES = 8
+_DTYPES = {
+    **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"},
+    **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+}
+_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """What a header says about a tensor.
+
+    Attributes
+    ----------
+    dtype : str
+        Its dtype, in the format's own words.
+    shape : tuple of int
+        Its shape.
+    offset, size_bytes : int
+        First byte in the file, and number of bytes.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    size_bytes: int
+
+
+def begins(start: bytes) -> bool:
+    """Return whether these first bytes may be those of a safetensors file."""
+    size = int.from_bytes(start[:_SIZE_BYTES], "little")
+    return start[_SIZE_BYTES : _SIZE_BYTES + 1] == b"{" and size <= MAX_HEADER_BYTES
+
+
+def find(path: Path) -> Path | None:
+    """Return the file to read of a path: itself, or the index or only file of a directory."""
+    if path.is_dir():
+        if (path / INDEX_NAME).is_file():
+            return path / INDEX_NAME
+        found = sorted([*path.glob("*.safetensors"), *path.glob(f"*.safetensors{INDEX_SUFFIX}")])
+        if len(found) > 1:
+            names = ", ".join(file.name for file in found[:10])
+            raise FormatError(
+                f"{path}: expected {INDEX_NAME} or one .safetensors file, found {names}; name the "
+                "file"
+            )
+        return found[0] if found else None
+    if path.name.endswith(INDEX_SUFFIX) and path.is_file():
+        return path
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return path if begins(file.read(_SIZE_BYTES + 1)) else None
+
+
+def describe(files: Files, name: str, *, tensor: str | None = None) -> Table:
+    """Return the table of a tensor.
+
+    Parameters
+    ----------
+    files : Files
+        The files of its directory.
+    name : str
+        A ``.safetensors`` file, or an index of several.
+    tensor : str, optional
+        Name of the tensor; not needed if there is only one.
+
+    Raises
+    ------
+    StoreCorruptError
+        If a header or an index is wrong, or a file is shorter than its tensor.
+    FormatError
+        If the tensor is missing or not named, or rows cannot be read in place.
+    """
+    if name.endswith(INDEX_SUFFIX):
+        index = _read_index(files, name)
+        tensor = _choose(str(files.path(name)), tensor, index)
+        index_path, name = files.path(name), index[tensor]
+        if not _exists(files, name):
+            raise StoreCorruptError(
+                f"{index_path} says that the tensor {tensor!r} is in {files.path(name)}: no such "
+                "file; is the download complete?"
+            )
+        tensors = _read_header(files, name)
+        if tensor not in tensors:
+            raise StoreCorruptError(
+                f"{files.path(name)} has no tensor {tensor!r}, though {index_path} says so"
+            )
+    else:
+        tensors = _read_header(files, name)
+        tensor = _choose(str(files.path(name)), tensor, tensors)
+    found, where = tensors[tensor], f"{files.path(name)}: the tensor {tensor!r}"
+    if found.dtype not in _DTYPES:
+        raise FormatError(f"{where} has dtype {found.dtype}; expected one of {', '.join(_DTYPES)}")
+    if not found.shape:
+        raise FormatError(f"{where} has shape (); a table needs rows, so shape (rows, ...)")
+    dtype: np.dtype[Any] = as_dtype(_DTYPES[found.dtype])
+    return plain_table(files, name, found.offset, found.shape[0], Plain(dtype, found.shape[1:]))
+
+
+def _exists(files: Files, name: str) -> bool:
+    path = files.path(name)
+    return path is None or path.is_file()
+
+
+def _choose(place: str, name: str | None, names: Iterable[str]) -> str:
+    """Return the tensor that was asked for, or the only one."""
+    names = list(names)
+    listing = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+    if name is None:
+        if len(names) != 1:
+            raise FormatError(
+                f"{place} has {len(names)} tensors: {listing}; name the one to read (tensor=, or "
+                "--tensor on the command line)"
+            )
+        return names[0]
+    if name not in names:
+        raise FormatError(f"{place} has no tensor {name!r}; it has: {listing}")
+    return name
+
+
+def _read_index(files: Files, name: str) -> dict[str, str]:
+    """Return the file name of each tensor."""
+    where = files.path(name)
+    try:
+        if files.size(name) > MAX_HEADER_BYTES:
+            raise ValueError(f"it has more than {MAX_HEADER_BYTES} bytes")
+        document = json.loads(files.read(name, 0, MAX_HEADER_BYTES), object_pairs_hook=_unique)
+        for tensor, file in document["weight_map"].items():
+            # A name that leads elsewhere could make a model's download read any file.
+            if not isinstance(file, str) or not file or Path(file).name != file:
+                raise ValueError(f"tensor {tensor!r} is in {file!r}, which is not a file name")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise StoreCorruptError(
+            f"{where} is not a readable index of safetensors files: {error!r}"
+        ) from error
+    return dict(document["weight_map"])
+
+
+def _read_header(files: Files, name: str) -> dict[str, Tensor]:
+    """Return the tensors of a file."""
+    try:
+        size = int.from_bytes(files.read(name, 0, _SIZE_BYTES), "little")
+        if size > MAX_HEADER_BYTES:
+            raise ValueError(f"its header has {size} bytes, more than {MAX_HEADER_BYTES}")
+        header = json.loads(files.read(name, _SIZE_BYTES, size), object_pairs_hook=_unique)
+        header.pop("__metadata__", None)
+        return {tensor: _tensor(entry, _SIZE_BYTES + size) for tensor, entry in header.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, StoreCorruptError):
+            raise
+        raise StoreCorruptError(
+            f"{files.path(name)} is not a readable safetensors file: {error!r}; is the download "
+            "complete?"
+        ) from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, refusing a name that stands twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice!r} stands twice")
+    return found
+
+
+def _tensor(entry: dict[str, Any], start: int) -> Tensor:
+    shape = tuple(entry["shape"])
+    begin, end = entry["data_offsets"]
+    if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
+        raise ValueError(f"shape {shape} and offsets {begin}, {end} are not whole numbers")
+    dtype = str(entry["dtype"])
+    if dtype in _DTYPES:
+        item_bytes = _BYTES.get(dtype) or int(dtype[1:]) // 8
+        if end - begin != math.prod(shape) * item_bytes:
+            raise ValueError(f"{dtype} of shape {shape} does not take {end - begin} bytes")
+    return Tensor(dtype, shape, start + begin, end - begin)

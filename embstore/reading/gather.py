@@ -1,0 +1,120 @@
+"""The two leaf gathers: records out of an address space, by place on a grid or by address.
+
+Both fill ``out`` from plain arrays over the mapping and give up the GIL while they do. They differ
+in what a *spot* is, the number by which they find a record:
+
+* `GridGather`: a place on the grid; ``take`` over an array with one item a record. The dtype is
+  that of ``out`` where the grid allows it, so a lookup needs no conversion.
+* `AddressGather`: an address; fancy indexing of an array that has an item at every byte. It takes
+  records at any offset, aligned or not (``take`` would first copy a misaligned array whole).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from embstore.table.addresses import Addresses, Grid
+
+
+class GridGather:
+    """Records that all stand on one grid.
+
+    Parameters
+    ----------
+    data : ndarray of uint8
+        The address space.
+    grid : Grid
+        The grid.
+    record_bytes : int
+        Size of a record.
+    """
+
+    def __init__(self, data: NDArray[np.uint8], grid: Grid, record_bytes: int) -> None:
+        self._grid = grid
+        self._record_bytes = record_bytes
+        count = max(len(data) - grid.base, 0) // record_bytes
+        self._data = data[grid.base : grid.base + count * record_bytes]
+        self._tables: dict[tuple[np.dtype[Any], tuple[int, ...]], NDArray[Any] | None] = {}
+        self._records = self._data.view(np.dtype((np.void, record_bytes)))
+
+    def spots(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the place of each row; ``rows`` itself on a grid without gaps."""
+        return self._grid.places(rows)
+
+    def offsets(self, spots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the address of each spot, a new array."""
+        return spots * self._record_bytes + self._grid.base
+
+    def touch(self, spots: NDArray[np.int64]) -> None:
+        """Touch the first byte of each record, so that the cache misses overlap."""
+        self._data.take(spots * self._record_bytes)
+
+    def take(self, spots: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Fill ``out``, shape (n, ...), with the records at n spots; n is 1 or more."""
+        table = self.table(out.dtype, out.shape[1:])
+        if table is not None:
+            table.take(spots, 0, out, "clip")
+        else:
+            self._records.take(spots, 0, as_records(out, self._record_bytes), "clip")
+
+    def table(self, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> NDArray[Any] | None:
+        """Return the grid as an array, shape (places, *row_shape); None where it is misaligned."""
+        key = dtype, row_shape
+        try:
+            return self._tables[key]
+        except KeyError:
+            found = None
+            if self._data.ctypes.data % dtype.alignment == 0:
+                found = self._data.view(dtype).reshape(len(self._records), *row_shape)
+            return self._tables.setdefault(key, found)
+
+
+class AddressGather:
+    """Records at any address.
+
+    Parameters
+    ----------
+    data : ndarray of uint8
+        The address space.
+    addresses : Addresses
+        Its layout.
+    """
+
+    def __init__(self, data: NDArray[np.uint8], addresses: Addresses) -> None:
+        self._addresses = addresses
+        self._data = data
+        self._record_bytes = addresses.record_bytes
+        # One item of `record_bytes` at every byte. Measured with fresh random ids, beside `take` on
+        # a grid: 160-byte records 1.9 us against 1.2 at 16 rows, 149 against 120 at 4,096.
+        first = data[: self._record_bytes].view(np.dtype((np.void, self._record_bytes)))
+        shape = (len(data) - self._record_bytes + 1,)
+        self._anywhere = np.lib.stride_tricks.as_strided(first, shape, (1,), writeable=False)
+
+    def spots(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the address of each row's record."""
+        return self._addresses.of(rows)
+
+    def offsets(self, spots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the address of each spot: the spot."""
+        return spots
+
+    def touch(self, spots: NDArray[np.int64]) -> None:
+        """Touch the first byte of each record, so that the cache misses overlap."""
+        self._data.take(spots)
+
+    def take(self, spots: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Fill ``out``, shape (n, ...), with the records at n spots; n is 1 or more."""
+        as_records(out, self._record_bytes)[...] = self._anywhere[spots]
+
+    def table(self, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> None:
+        """Return None: there is no grid."""
+
+
+def as_records(out: NDArray[Any], record_bytes: int) -> NDArray[Any]:
+    """Return an array, shape (n, ...), as n items of ``record_bytes``; n is 1 or more."""
+    return out.reshape(len(out), -1).view(np.dtype((np.void, record_bytes))).reshape(-1)

@@ -1,0 +1,178 @@
+"""Records by reads: slower than a mapping, and works wherever files can be read.
+
+1. The plan groups the rows by extent.
+2. A chunk of a store is read whole, and its checksum is checked. Of another file, the records of a
+   group become runs of bytes; neighbours that lie close are read together.
+3. The records go to the places of the request that asked for them.
+
+It holds one chunk or run in memory at a time, and no file open. So it cannot go on reading a store
+that a build has replaced, and says so.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embstore.errors import StoreCorruptError
+from embstore.reading.files import StoreFiles
+from embstore.reading.gather import as_records
+from embstore.reading.scanning import blocks
+from embstore.reading.stats import StatsCounter
+from embstore.table.addresses import lay_out
+from embstore.table.plan import group_by_extent, runs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from embstore.reading.files import ForeignFiles
+    from embstore.table.extents import Column
+    from embstore.table.protocols import VisitRecords
+
+# Bytes of records that are read at once, and the most bytes between two records of one read.
+READ_BYTES = 8 << 20
+MAX_GAP_BYTES = 64 << 10
+
+
+class RangedRecords:
+    """Records of a column, read from its files range by range.
+
+    Parameters
+    ----------
+    column : Column
+        Where the records lie.
+    files : StoreFiles or ForeignFiles
+        The files of its extents.
+    dtype, row_shape : numpy.dtype, tuple of int
+        How `take_one` returns a record.
+    """
+
+    mapped = False
+    max_gap = MAX_GAP_BYTES
+
+    def __init__(
+        self,
+        column: Column,
+        files: StoreFiles | ForeignFiles,
+        dtype: np.dtype[Any],
+        row_shape: tuple[int, ...],
+    ) -> None:
+        self.addresses = lay_out(column)
+        self.stats = StatsCounter(column.record_bytes)
+        self._column = column
+        self._files = files
+        self._identity = files.identity
+        # Where files are checked, a read is a whole extent.
+        self.unit_bytes = None if files.checked else 1
+        self._dtype, self._row_shape = dtype, row_shape
+        self._record_bytes = column.record_bytes
+
+    def take_one(self, row: int) -> NDArray[Any]:
+        """Return the record of one row, shape ``row_shape``."""
+        out = np.empty((1, *self._row_shape), self._dtype)
+        self.take(np.array([row]), out)
+        record: NDArray[Any] = out[0]
+        return record
+
+    def take(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Fill ``out`` with records; see `embstore.table.protocols.Records`."""
+        begin = time.perf_counter()
+        groups = group_by_extent(rows, self.addresses.first_rows)
+        bytes_read = 0
+        target = as_records(out, self._record_bytes) if len(rows) else out
+        for group in groups:
+            distinct, places = np.unique(group.rows, return_inverse=True)
+            for start, records, count in self._read(group.extent, distinct):
+                asked = (places >= start) & (places < start + len(records))
+                target[group.positions[asked]] = records[places[asked] - start]
+                bytes_read += count
+        if groups:
+            self._files.check_identity(self._identity)
+        seconds = time.perf_counter() - begin
+        self.stats.add(len(rows), bytes_read, len(groups), 0, seconds)
+
+    def announce(self, rows: NDArray[np.int64]) -> None:
+        """Do nothing: a record is read when it is needed."""
+
+    def scan(self, first: int, stop: int, visit: VisitRecords) -> None:
+        """Show the records of ``first .. stop - 1``; see `embstore.table.protocols.Records`."""
+        self.scan_ranges([range(first, stop)], visit)
+
+    def scan_ranges(self, ranges: Sequence[range], visit: VisitRecords) -> None:
+        """Show the records of several ranges of rows, as `scan` those of one."""
+        step = max(READ_BYTES // self._record_bytes, 1)
+        most_rows = int(self.addresses.first_rows[-1]) if self._files.checked else step
+        for block in blocks(ranges, self.addresses.first_rows, max(most_rows, 1)):
+            first, count = block.first * self._record_bytes, len(block.rows) * self._record_bytes
+            if self._files.checked:
+                data = self._read_whole(block.extent)[first:]
+            else:
+                data = self._read_bytes(block.extent, first, count)
+            self._files.check_identity(self._identity)
+            # Over bytes, so it is read-only.
+            records = np.frombuffer(data, np.uint8, count)
+            visit(block.rows, records.reshape(-1, self._record_bytes))
+
+    def _read(
+        self, extent: int, rows: NDArray[np.int64]
+    ) -> Iterator[tuple[int, NDArray[Any], int]]:
+        """Read distinct, ascending rows of an extent, piece by piece.
+
+        Yields
+        ------
+        start : int
+            Which of ``rows`` the first record is.
+        records : ndarray of a void dtype, shape (n,)
+            Their records.
+        count : int
+            Bytes read for them.
+        """
+        size = self._record_bytes
+        if self._files.checked:
+            data = self._read_whole(extent)
+            yield 0, _items(data, size)[rows * size], len(data)
+            return
+        step = max(READ_BYTES // size, 1)
+        for start in range(0, len(rows), step):
+            offsets = rows[start : start + step] * size
+            found = runs(offsets, size, max_gap=MAX_GAP_BYTES)
+            stops = np.searchsorted(offsets, found.firsts + found.counts).tolist()
+            done = 0
+            for first, count, stop in zip(
+                found.firsts.tolist(), found.counts.tolist(), stops, strict=True
+            ):
+                data = self._read_bytes(extent, first, count)
+                yield start + done, _items(data, size)[offsets[done:stop] - first], count
+                done = stop
+
+    def _read_whole(self, number: int) -> bytes:
+        """Read an extent that is a chunk file, and check it."""
+        extent = self._column.extents[number]
+        assert isinstance(self._files, StoreFiles)  # Only these are checked.
+        try:
+            return self._files.read_checked(extent.file, extent.rows * self._record_bytes)
+        except StoreCorruptError:
+            self._files.check_identity(self._identity)  # Replaced, rather than damaged.
+            raise
+
+    def _read_bytes(self, number: int, first: int, count: int) -> bytes:
+        """Read some bytes of an extent, counted from its first record."""
+        extent = self._column.extents[number]
+        data = self._files.read(extent.file, extent.offset + first, count)
+        if len(data) < count:
+            self._files.check_identity(self._identity)
+            raise StoreCorruptError(
+                f"{self._files.path(extent.file)} ends {count - len(data)} bytes early; "
+                f"{self._files.remedy}"
+            )
+        return data
+
+
+def _items(data: bytes, record_bytes: int) -> NDArray[Any]:
+    """Return the record that begins at each byte of ``data``."""
+    count = len(data) - record_bytes + 1
+    return np.ndarray((count,), np.dtype((np.void, record_bytes)), data, strides=(1,))

@@ -1,0 +1,255 @@
+"""Conversion of a caller's arguments to exact types: counts, sizes, choices, shapes, paths.
+
+Each public function settles its arguments once, at the start; the code behind it relies on them.
+
+* A wrong type is a `TypeError`, a wrong value a `ValueError`. The message names the parameter,
+  what was expected, and what was found.
+* Booleans are not numbers here: ``partitions=True`` is a mistake, not 1.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import re
+from collections.abc import Mapping, Set
+from pathlib import Path
+from typing import Any, TypeVar
+
+_Choice = TypeVar("_Choice", bound=str)
+_SHOWN_LENGTH = 100  # Of a value, in a message.
+# Not more digits than any size needs: converting thousands of them is slow, and refused by Python.
+_SIZE = re.compile(r"\s*([0-9]{1,30})(?:\.([0-9]{1,30}))?\s*(?:([kmgt])(i)?)?b?\s*", re.IGNORECASE)
+_POWERS = ("", "k", "m", "g", "t")
+
+
+def as_count(value: Any, name: str, *, low: int = 0, high: int | None = None) -> int:
+    """Return an integer between two bounds, both included.
+
+    Parameters
+    ----------
+    value : int, or object with ``__index__``
+        What the caller gave; NumPy's integers are fine, floats and booleans are refused.
+    name : str
+        The parameter's name, for messages.
+    low, high : int, optional
+        The least and the largest value allowed; no largest one if ``high`` is None.
+
+    Raises
+    ------
+    TypeError
+        If it is not an integer.
+    ValueError
+        If it is out of bounds.
+
+    Examples
+    --------
+    >>> as_count(np.int8(3), "partitions", low=1)
+    3
+    >>> as_count(0, "partitions", low=1)
+    Traceback (most recent call last):
+      ...
+    ValueError: partitions must be 1 or more, not 0
+    """
+    count = _as_int(value, f"{name} must be an integer")
+    if count < low or (high is not None and count > high):
+        bounds = f"{low} or more" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{name} must be {bounds}, not {_shown(count)}")
+    return count
+
+
+def as_size(value: Any, name: str, *, low: int = 0, high: int | None = None) -> int:
+    """Return a number of bytes that may be given with a unit.
+
+    Parameters
+    ----------
+    value : int or str
+        Bytes, or a text such as ``"2GiB"``, ``"100M"`` or ``"1.5 GB"``. kB, MB, GB and TB, with or
+        without the B, are powers of 1000; KiB, MiB, GiB and TiB are powers of 1024. Case does not
+        matter. A fraction of a byte is dropped.
+    name : str
+        The parameter's name, for messages.
+    low, high : int, optional
+        The least and the largest number of bytes allowed.
+
+    Raises
+    ------
+    TypeError
+        If it is neither an integer nor a str.
+    ValueError
+        If the text is not a size, or the size is out of bounds.
+
+    Examples
+    --------
+    >>> as_size("2GiB", "memory_limit"), as_size("1.5 GB", "memory_limit")
+    (2147483648, 1500000000)
+    >>> as_size("1MiB", "resident_limit", low=64 << 20)
+    Traceback (most recent call last):
+      ...
+    ValueError: resident_limit must be 64MiB or more, not '1MiB'
+    """
+    how = f"{name} must be a size such as 2GiB, 500MB or 4096"
+    if isinstance(value, str):
+        found = _SIZE.fullmatch(value)
+        if found is None:
+            raise ValueError(f"{how}, not {_shown(value)}")
+        whole, part, power, binary = found.groups(default="")
+        unit = (1024 if binary else 1000) ** _POWERS.index(power.lower())
+        size: int = int(whole + part) * unit // 10 ** len(part)
+    else:
+        size = _as_int(value, how)
+    if size < low or (high is not None and size > high):
+        least = size_text(low)
+        bounds = f"{least} or more" if high is None else f"from {least} to {size_text(high)}"
+        raise ValueError(f"{name} must be {bounds}, not {_shown(value)}")
+    return size
+
+
+def size_text(size_bytes: int) -> str:
+    """Return a number of bytes in the largest unit that divides it.
+
+    Examples
+    --------
+    >>> size_text(1 << 30), size_text(1_500_000)
+    ('1GiB', '1500000')
+    """
+    for power in range(len(_POWERS) - 1, 0, -1):
+        if size_bytes and size_bytes % 1024**power == 0:
+            return f"{size_bytes // 1024**power}{_POWERS[power].upper()}iB"
+    return str(size_bytes)
+
+
+def as_choice(value: Any, name: str, choices: tuple[_Choice, ...]) -> _Choice:
+    """Return the one of some texts that was chosen.
+
+    Parameters
+    ----------
+    value : str
+        What the caller gave.
+    name : str
+        The parameter's name, for messages.
+    choices : tuple of str
+        The texts allowed, such as ``get_args`` of a ``Literal``.
+
+    Raises
+    ------
+    TypeError
+        If it is not a str.
+    ValueError
+        If it is not one of them.
+
+    Examples
+    --------
+    >>> as_choice("mod", "strategy", ("mod", "div"))
+    'mod'
+    >>> as_choice("hash", "strategy", ("mod", "div"))
+    Traceback (most recent call last):
+      ...
+    ValueError: strategy must be "mod" or "div", not 'hash'
+    """
+    if isinstance(value, str):
+        for choice in choices:
+            if value == choice:
+                return choice
+    *others, last = (f'"{choice}"' for choice in choices)
+    listing = f"{', '.join(others)} or {last}" if others else last
+    if isinstance(value, str):
+        raise ValueError(f"{name} must be {listing}, not {_shown(value)}")
+    raise TypeError(f"{name} must be {listing}, not {_shown_with_type(value)}")
+
+
+def as_shape(value: Any, name: str) -> tuple[int, ...]:
+    """Return a shape as a tuple of ints.
+
+    Parameters
+    ----------
+    value : iterable of int
+        The length of each axis, 1 or more; ``()`` for scalars.
+    name : str
+        The parameter's name, for messages.
+
+    Raises
+    ------
+    TypeError
+        If it is not a sequence of integers.
+    ValueError
+        If an axis is shorter than 1.
+
+    Examples
+    --------
+    >>> as_shape([3, np.int64(4)], "row_shape")
+    (3, 4)
+    >>> as_shape(300, "row_shape")
+    Traceback (most recent call last):
+      ...
+    TypeError: row_shape must be a tuple of integers such as (300,), not 300 (int)
+    """
+    # Bytes are a sequence of integers too, and a set has no order.
+    refused = isinstance(value, str | bytes | bytearray | memoryview | Mapping | Set)
+    try:
+        axes = None if refused else tuple(value)
+    except TypeError:  # Not iterable, or an array without axes.
+        axes = None
+    if axes is None:
+        raise TypeError(
+            f"{name} must be a tuple of integers such as (300,), not {_shown_with_type(value)}"
+        )
+    return tuple(as_count(axis, f"{name}[{place}]", low=1) for place, axis in enumerate(axes))
+
+
+def as_path(value: Any, name: str) -> Path:
+    """Return a path.
+
+    Parameters
+    ----------
+    value : str or os.PathLike of str
+        What the caller gave; relative paths stay relative.
+    name : str
+        The parameter's name, for messages.
+
+    Raises
+    ------
+    TypeError
+        If it is neither, or made of bytes.
+    ValueError
+        If it is empty or contains a NUL.
+
+    Examples
+    --------
+    >>> as_path("tables/glove", "path").name
+    'glove'
+    >>> as_path(b"glove", "path")
+    Traceback (most recent call last):
+      ...
+    TypeError: path must be a str or a pathlib.Path, not b'glove' (bytes)
+    """
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a str or a pathlib.Path, not {_shown_with_type(value)}")
+    if not text:
+        raise ValueError(f"{name} must be a path, not an empty text")
+    if "\0" in text:
+        raise ValueError(f"{name} must be a path without NUL characters, not {_shown(text)}")
+    return Path(text)
+
+
+def _as_int(value: Any, expected: str) -> int:
+    if not isinstance(value, bool):
+        try:
+            return operator.index(value)  # NumPy's booleans have no index.
+        except TypeError:
+            pass
+    raise TypeError(f"{expected}, not {_shown_with_type(value)}")
+
+
+def _shown(value: object) -> str:
+    """Return ``repr(value)``, truncated for messages."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to print integers of thousands of digits.
+        text = "a very large number"
+    return text if len(text) <= _SHOWN_LENGTH else f"{text[: _SHOWN_LENGTH - 3]}..."
+
+
+def _shown_with_type(value: object) -> str:
+    return "None" if value is None else f"{_shown(value)} ({type(value).__name__})"

@@ -1,0 +1,197 @@
+"""Addresses: where the records of a column lie in the address space of a mapping.
+
+`lay_out` places the extents of a column side by side, each congruent with its file to a multiple
+of 2 MiB where the address space allows it, so that huge pages can map it.
+
+Where it can, it does so on one grid: every record's address is ``base + place * record_bytes``,
+where ``place`` is the row itself, or the row plus a gap behind every ``unit_rows`` rows. Then one
+``take`` serves any lookup. This always holds in a store of our own, whose chunks have one size and
+start at byte 0 of their files, and for a table in one extent. Elsewhere each record has an address
+by itself, the start of its extent plus its row in it.
+"""
+
+from __future__ import annotations
+
+import mmap
+from dataclasses import dataclass
+from math import gcd
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embstore.table.numbering import scalar
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from embstore.table.extents import Column
+
+PAGE_BYTES = mmap.PAGESIZE
+HUGE_PAGE_BYTES = 2 << 20
+# The alignments to try: huge pages if the address space they cost is within bounds, else less.
+ALIGNMENTS = (HUGE_PAGE_BYTES, 64 << 10, PAGE_BYTES)
+# Address space is plentiful (128 TiB), but many stores may be open at once.
+FREE_ADDRESS_BYTES = 64 << 30
+MAX_ADDRESS_FACTOR = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Records at equal distances, but for a gap behind each unit.
+
+    Attributes
+    ----------
+    base : int
+        Address of row 0.
+    unit_rows, gap_rows : int
+        Behind each ``unit_rows`` rows, a power of two, there is a gap of ``gap_rows`` records;
+        ``gap_rows`` is 0 where there is none.
+
+    Examples
+    --------
+    >>> Grid(0, unit_rows=4, gap_rows=4).places(np.arange(6)).tolist()
+    [0, 1, 2, 3, 8, 9]
+    """
+
+    base: int
+    unit_rows: int = 1
+    gap_rows: int = 0
+
+    def places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the place of each row on the grid: ``rows`` itself where there are no gaps."""
+        if not self.gap_rows:
+            return rows
+        places = rows >> scalar(self.unit_rows.bit_length() - 1)
+        places *= scalar(self.gap_rows)
+        places += rows
+        return places
+
+    def place(self, row: int) -> int:
+        """Return the place of one row."""
+        return row + row // self.unit_rows * self.gap_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """The layout of a column in an address space.
+
+    Attributes
+    ----------
+    record_bytes : int
+        Size of a record.
+    first_rows : ndarray of int64, shape (extents + 1,)
+        The first row of each extent, and the number of rows.
+    starts : ndarray of int64, shape (extents,)
+        Address of the first record of each extent; -1 for a gap.
+    size_bytes : int
+        Size of the address space.
+    grid : Grid or None
+        The grid on which all records stand, if they do.
+    """
+
+    record_bytes: int
+    first_rows: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    size_bytes: int
+    grid: Grid | None
+
+    def of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the address of the record of each row, shape (n,)."""
+        if self.grid is not None:
+            return self.grid.places(rows) * self.record_bytes + self.grid.base
+        extents = np.searchsorted(self.first_rows, rows, side="right") - 1
+        addresses = rows - self.first_rows.take(extents)
+        addresses *= self.record_bytes
+        addresses += self.starts.take(extents)
+        return addresses
+
+
+def aligned_rows(rows: int, record_bytes: int, alignment: int) -> int:
+    """Return the least power of two of rows, ``rows`` or more, that fills whole alignments.
+
+    Parameters
+    ----------
+    rows, record_bytes : int
+        Number of rows, and size of one.
+    alignment : int
+        A power of two of bytes.
+
+    Examples
+    --------
+    >>> aligned_rows(100, 1200, 4096)  # 1200 is 75 * 16, so 256 rows fill whole pages.
+    256
+    """
+    least = alignment // gcd(record_bytes, alignment)
+    return max(1 << max(rows - 1, 0).bit_length(), least)
+
+
+def address_limit(stored_bytes: int) -> int:
+    """Return how much address space a table of ``stored_bytes`` may take."""
+    return max(FREE_ADDRESS_BYTES, MAX_ADDRESS_FACTOR * stored_bytes)
+
+
+def lay_out(column: Column) -> Addresses:
+    """Place the extents of a column in an address space.
+
+    Parameters
+    ----------
+    column : Column
+        Its extents may begin at any byte of their files.
+    """
+    first_rows = np.array(column.first_rows(), np.int64)
+    filled = [i for i, extent in enumerate(column.extents) if extent.file and extent.rows]
+    firsts = first_rows[filled]
+    offsets = np.array([column.extents[i].offset for i in filled], np.int64)
+    rows = np.array([column.extents[i].rows for i in filled], np.int64)
+    record_bytes, limit = column.record_bytes, address_limit(column.stored_bytes)
+    starts = np.full(len(column.extents), -1, np.int64)
+    grid = _find_grid(firsts, offsets, rows, record_bytes, limit) if filled else Grid(0)
+    if grid is not None:
+        starts[filled] = grid.places(firsts) * record_bytes + grid.base
+    else:
+        starts[filled] = _side_by_side(offsets, rows * record_bytes, limit)
+    end = max((starts[filled] + rows * record_bytes).tolist(), default=0)
+    return Addresses(record_bytes, first_rows, starts, -(-end // PAGE_BYTES) * PAGE_BYTES, grid)
+
+
+def _find_grid(
+    firsts: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    record_bytes: int,
+    limit: int,
+) -> Grid | None:
+    """Return the grid that gives the extents the best alignment, if there is one."""
+    if len(firsts) > 1 and (offsets % PAGE_BYTES).any():
+        return None  # The page at the end of an extent would also be that of the next.
+    last_row = int(firsts[-1] + rows[-1])
+    # The largest power of two that divides the first row of every extent.
+    bits = int(np.bitwise_or.reduce(firsts))
+    unit_rows = (bits & -bits) or 1 << (last_row - 1).bit_length()
+    for alignment in ALIGNMENTS:
+        # Without gaps, if that already aligns every extent with its file.
+        bases = (offsets - firsts * record_bytes) % alignment
+        if (bases == bases[0]).all() and last_row * record_bytes <= limit:
+            return Grid(int(bases[0]))
+        # Else with a gap behind each unit.
+        shifts = offsets % alignment
+        if (shifts != shifts[0]).any() or int(rows.max()) > unit_rows:
+            continue
+        stride_rows = aligned_rows(unit_rows, record_bytes, alignment)
+        grid = Grid(int(shifts[0]), unit_rows, stride_rows - unit_rows)
+        if grid.place(last_row) * record_bytes <= limit:
+            return grid
+    return None
+
+
+def _side_by_side(offsets: NDArray[np.int64], sizes: NDArray[np.int64], limit: int) -> list[int]:
+    """Return the address of each extent, one behind the other."""
+    for alignment in ALIGNMENTS:
+        starts, end = [], 0
+        for offset, size in zip(offsets.tolist(), sizes.tolist(), strict=True):
+            start = -(-end // alignment) * alignment + offset % alignment
+            starts.append(start)
+            end = start + size
+        if end <= limit:
+            break
+    return starts

@@ -1,0 +1,98 @@
+"""Extents and columns: where the records of a table lie in files.
+
+A record is the bytes of one row in one column. An extent is a number of consecutive records in one
+file; a column is a list of extents, and its rows count through them:
+
+>>> column = Column((Extent("part-0", 8, 100), Extent("part-1", 8, 50)), record_bytes=12)
+>>> column.rows
+150
+
+The rows of a column may have gaps: an extent without a file stands for rows that no id has, such as
+those behind the last row of a partition, or for rows that another machine holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Consecutive records in one file.
+
+    Parameters
+    ----------
+    file : str
+        Name of the file, as `embstore.table.protocols.Files` knows it; ``""`` for a gap, rows
+        without records.
+    offset : int
+        First byte of the first record in the file.
+    rows : int
+        Number of records.
+
+    Raises
+    ------
+    ValueError
+        If a number is negative, or a gap has an offset.
+    """
+
+    file: str
+    offset: int
+    rows: int
+
+    def __post_init__(self) -> None:
+        if self.offset < 0 or self.rows < 0:
+            raise ValueError(f"extent of {self.rows} rows at byte {self.offset} of {self.file!r}")
+        if not self.file and self.offset:
+            raise ValueError(f"a gap has no file, so it has no offset: {self.offset}")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """The extents that hold one field of every row.
+
+    Parameters
+    ----------
+    extents : tuple of Extent
+        In the order of the column's rows.
+    record_bytes : int
+        Size of a record.
+    rows_per_record : int
+        Rows that share a record; 1 but for scales that stand for a block of rows.
+
+    Raises
+    ------
+    ValueError
+        If a record has no bytes, or stands for no row.
+    """
+
+    extents: tuple[Extent, ...]
+    record_bytes: int
+    rows_per_record: int = 1
+
+    def __post_init__(self) -> None:
+        if self.record_bytes < 1:
+            raise ValueError(f"record_bytes must be 1 or more, not {self.record_bytes}")
+        if self.rows_per_record < 1:
+            raise ValueError(f"rows_per_record must be 1 or more, not {self.rows_per_record}")
+
+    @property
+    def rows(self) -> int:
+        """Number of records, those of gaps included."""
+        return sum(extent.rows for extent in self.extents)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all records in files."""
+        return sum(extent.rows for extent in self.extents if extent.file) * self.record_bytes
+
+    def first_rows(self) -> list[int]:
+        """Return the first row of each extent, and behind them the number of rows.
+
+        Examples
+        --------
+        >>> Column((Extent("a", 0, 3), Extent("", 0, 1), Extent("b", 0, 4)), 8).first_rows()
+        [0, 3, 4, 8]
+        """
+        return list(accumulate((extent.rows for extent in self.extents), initial=0))

@@ -1,0 +1,97 @@
+"""Protocols between the rooms: files, records, encodings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    # Called with consecutive rows of a column and their records, which it must not change.
+    VisitRecords = Callable[[range, NDArray[np.uint8]], None]
+    # Called with consecutive ids, and their rows, which it must not change.
+    Visit = Callable[[range, NDArray[Any]], None]
+
+
+class Files(Protocol):
+    """The files of a table: a directory, a foreign file, or a prefix on an object store."""
+
+    @property
+    def identity(self) -> object:
+        """What tells these files from others under the same name."""
+        ...
+
+    def size(self, name: str) -> int:
+        """Return the size of a file in bytes."""
+        ...
+
+    def read(self, name: str, first: int, count: int) -> bytes:
+        """Return ``count`` bytes of a file from byte ``first`` on; fewer where the file ends."""
+        ...
+
+    def path(self, name: str) -> Path | None:
+        """Return where a file is on a local disk, None if it is not on one."""
+        ...
+
+
+class Encoding(Protocol):
+    """How the records of a row become numbers."""
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of a row."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of a row's numbers, in native byte order."""
+        ...
+
+    def decode(self, records: tuple[NDArray[np.uint8], ...], out: NDArray[Any]) -> None:
+        """Fill ``out`` with the rows of some records.
+
+        Parameters
+        ----------
+        records : tuple of ndarray of uint8, each of shape (n, record_bytes)
+            The records of n rows, one array for each column.
+        out : ndarray of `dtype`, shape (n, *row_shape), C-contiguous
+            Where the rows go.
+        """
+        ...
+
+
+class Records(Protocol):
+    """The records of one column, by row.
+
+    Attributes
+    ----------
+    unit_bytes : int or None
+        The least that is read: a page of this size, 1 where reads begin at any byte, or None where
+        whole extents are read.
+    """
+
+    unit_bytes: int | None
+
+    def take(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Fill ``out`` with the records of rows.
+
+        Parameters
+        ----------
+        rows : ndarray of int64, shape (n,)
+            Rows of the column, in range; repeats allowed.
+        out : ndarray, shape (n, ...), C-contiguous
+            Its n items have ``record_bytes`` bytes each, of any dtype.
+        """
+        ...
+
+    def announce(self, rows: NDArray[np.int64]) -> None:
+        """Start reading the records of rows, shape (n,), and return; may do nothing."""
+        ...
+
+    def scan(self, first: int, stop: int, visit: VisitRecords) -> None:
+        """Show the records of the rows ``first .. stop - 1``, block by block, in any order."""
+        ...

@@ -1,0 +1,44 @@
+"""Tables: columns, an encoding and a numbering."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from embstore.table.extents import Column
+    from embstore.table.numbering import Numbering
+    from embstore.table.protocols import Encoding
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table as a value; making one does no I/O.
+
+    Parameters
+    ----------
+    columns : tuple of Column
+        Where the records lie: the numbers first, then what their encoding needs besides.
+    encoding : Encoding
+        How the records of a row become numbers.
+    numbering : Numbering
+        Which row of the columns an id is.
+
+    Raises
+    ------
+    ValueError
+        If a column has fewer rows than the numbering leads to.
+    """
+
+    columns: tuple[Column, ...]
+    encoding: Encoding
+    numbering: Numbering
+
+    def __post_init__(self) -> None:
+        if not self.columns:
+            raise ValueError("a table has at least one column")
+        needed = self.numbering.column_rows
+        for column in self.columns:
+            found = column.rows * column.rows_per_record
+            if found < needed:
+                raise ValueError(f"a column has {found} rows, but the ids need {needed}")

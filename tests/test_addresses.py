@@ -1,0 +1,169 @@
+"""Addresses against a model that walks through all extents, and the grid where there is one."""
+
+from __future__ import annotations
+
+import math
+import mmap
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embstore.formats.own.describe import table_of
+from embstore.formats.own.manifest import Manifest
+from embstore.table.addresses import (
+    FREE_ADDRESS_BYTES,
+    HUGE_PAGE_BYTES,
+    MAX_ADDRESS_FACTOR,
+    Grid,
+    aligned_rows,
+    lay_out,
+)
+from embstore.table.extents import Column, Extent
+
+PAGE = mmap.PAGESIZE
+
+
+@st.composite
+def columns(draw):
+    """Draw a column: extents at any byte, some of them gaps or empty."""
+    extents = []
+    for number in range(draw(st.integers(0, 5))):
+        gap = draw(st.booleans()) and draw(st.booleans())
+        offset = 0 if gap else draw(st.integers(0, 3 * HUGE_PAGE_BYTES))
+        if draw(st.booleans()):
+            offset -= offset % PAGE
+        extents.append(Extent("" if gap else f"f{number}", offset, draw(st.integers(0, 300))))
+    return Column(tuple(extents), draw(st.integers(1, 5000)))
+
+
+@st.composite
+def stores(draw):
+    """Draw the manifest of a store."""
+    return Manifest(
+        rows=draw(st.integers(0, 10**6)),
+        row_shape=(draw(st.integers(1, 5000)),),
+        dtype=np.dtype("uint8"),
+        partition_count=draw(st.integers(1, 64)),
+        strategy=draw(st.sampled_from(["mod", "div"])),
+        chunk_rows=1 << draw(st.integers(0, 20)),
+    )
+
+
+def check_layout(column: Column) -> None:
+    """Check that every record has a place of its own, congruent with its file."""
+    addresses = lay_out(column)
+    row = 0
+    pages: set[int] = set()
+    for extent, start in zip(column.extents, addresses.starts.tolist(), strict=True):
+        if extent.file and extent.rows:
+            assert start % PAGE == extent.offset % PAGE
+            stop = start + extent.rows * column.record_bytes
+            assert stop <= addresses.size_bytes
+            own = range(start // PAGE, -(-stop // PAGE))
+            assert pages.isdisjoint((own[0], own[-1]))  # No page is that of two files.
+            pages.update((own[0], own[-1]))
+            rows = np.array([row, row + extent.rows // 2, row + extent.rows - 1])
+            expected = start + (rows - row) * column.record_bytes
+            assert addresses.of(rows).tolist() == expected.tolist()
+            if addresses.grid is not None:
+                places = addresses.grid.places(rows)
+                assert places.tolist() == [addresses.grid.place(r) for r in rows.tolist()]
+        else:
+            assert start == -1
+        row += extent.rows
+    starts = [start for start in addresses.starts.tolist() if start >= 0]
+    assert starts == sorted(starts)
+    assert addresses.size_bytes % PAGE == 0
+
+
+@given(column=columns())
+def test_records_have_places_of_their_own(column):
+    check_layout(column)
+
+
+@given(manifest=stores())
+def test_stores_stand_on_a_grid_aligned_for_huge_pages(manifest):
+    (column,) = table_of(manifest).columns
+    if len(column.extents) > 4000:
+        return  # The model walks through all of them.
+    check_layout(column)
+    addresses = lay_out(column)
+    assert addresses.grid is not None or addresses.size_bytes > FREE_ADDRESS_BYTES / 2
+    starts = addresses.starts[addresses.starts >= 0]
+    if (starts % HUGE_PAGE_BYTES).any():
+        # Only where 2 MiB would have cost too much address space.
+        stride = aligned_rows(manifest.chunk_rows, manifest.row_bytes, HUGE_PAGE_BYTES)
+        whole = len(starts) * stride * manifest.row_bytes
+        assert 2 * whole > max(FREE_ADDRESS_BYTES, MAX_ADDRESS_FACTOR * column.stored_bytes)
+    assert addresses.size_bytes < 1 << 47  # The address space of a process.
+
+
+@given(manifest=stores())
+def test_each_id_has_its_own_record(manifest):
+    table = table_of(manifest)
+    (column,) = table.columns
+    ids = np.unique(np.linspace(0, max(manifest.rows - 1, 0), 500).astype(np.int64))
+    ids = ids[: manifest.rows]
+    rows = table.numbering.rows_of(ids)
+    assert len(np.unique(rows)) == len(ids)
+    first_rows = np.array(column.first_rows())
+    extents = np.searchsorted(first_rows, rows, side="right") - 1
+    partition, row = manifest.numbering.locate(ids)
+    names = [
+        manifest.partition(p).chunk_name(r // manifest.chunk_rows)
+        for p, r in zip(partition.tolist(), row.tolist(), strict=True)
+    ]
+    assert [column.extents[extent].file for extent in extents] == names
+    assert (rows - first_rows[extents] == row % manifest.chunk_rows).all()
+
+
+def test_one_extent_is_a_grid_at_any_offset():
+    for offset in (0, 1, 128, PAGE, HUGE_PAGE_BYTES + 7):
+        addresses = lay_out(Column((Extent("f", offset, 1000),), 37))
+        assert addresses.grid == Grid(offset % HUGE_PAGE_BYTES)
+
+
+def test_equal_chunks_are_a_grid_with_gaps_only_where_huge_pages_need_them():
+    even = lay_out(Column(tuple(Extent(f"{i}", 0, 65536) for i in range(3)), 1024))
+    assert even.grid == Grid(0)
+    odd = lay_out(Column(tuple(Extent(f"{i}", 0, 65536) for i in range(3)), 1200))
+    assert odd.grid == Grid(0, 65536, 65536)
+
+
+@given(
+    rows=st.integers(0, 10**6),
+    record_bytes=st.integers(1, 5000),
+    power=st.integers(12, 21),
+)
+def test_aligned_rows_are_the_least_power_of_two(rows, record_bytes, power):
+    found = aligned_rows(rows, record_bytes, 1 << power)
+    assert found & (found - 1) == 0
+    assert found >= rows
+    assert found * record_bytes % (1 << power) == 0
+    half = found // 2
+    assert found == 1 or half < rows or half * record_bytes % (1 << power)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Extent("f", -1, 3), "extent of 3 rows at byte -1"),
+        (lambda: Extent("f", 0, -3), "extent of -3 rows"),
+        (lambda: Extent("", 4, 3), "a gap has no file"),
+        (lambda: Column((), 0), "record_bytes must be 1 or more, not 0"),
+        (lambda: Column((), 1, 0), "rows_per_record must be 1 or more, not 0"),
+    ],
+)
+def test_values_are_checked_where_they_are_made(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+def test_values_are_frozen_and_slotted():
+    extent = Extent("f", 0, 3)
+    with pytest.raises(AttributeError):
+        extent.rows = 4  # type: ignore[misc]
+    assert not hasattr(extent, "__dict__")
+    assert math.isclose(Column((extent,), 8).stored_bytes, 24)
