@@ -1,4 +1,4 @@
-"""What several tests need; loaded as a plugin, so that examples in docstrings get it too."""
+"""Fixtures and settings of all tests; a plugin, so that examples in docstrings get them, too."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from hypothesis import HealthCheck, settings
 
 import embstore
 
-# A test must not fail because a machine is slow, or because chance had it: the examples are the
-# same in every run. `--hypothesis-profile search` looks for others.
+# A test must not fail because a machine is slow or by chance: the examples are the same in every
+# run. `--hypothesis-profile search` tries others.
 _PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("search", _PATIENT)
 settings.register_profile("same", _PATIENT, derandomize=True, database=None)
 settings.load_profile("same")
 
-# The terminal of whoever runs the tests must not change what the command line prints; some of these
+# The output of the command line must not depend on the terminal that runs the tests; some of these
 # are read when typer is imported.
 for _name in (
     *("COLUMNS", "LINES", "TERMINAL_WIDTH", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
@@ -37,7 +37,7 @@ TORCH = Path(embstore.__file__).parent / "interop" / "torch"
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leave out the examples of modules that need an optional package, where it is missing."""
+    """Skip the examples of modules whose optional package is not installed."""
     if collection_path == TORCH and find_spec("torch") is None:
         return True
     return None
@@ -71,7 +71,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     ):
         pytest.skip("needs the right to mount a file system")
     yield path
-    gc.collect()  # What a traceback refers to may have files open, and make it busy.
+    gc.collect()  # A traceback may hold files open, and the mount is busy then.
     subprocess.run(["umount", str(path)], check=True)
 
 
@@ -79,7 +79,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def _names_for_examples(
     request: pytest.FixtureRequest, doctest_namespace: dict[str, object]
 ) -> None:
-    """Give the examples in docstrings a store to look at."""
+    """Give the examples in docstrings a store."""
     if type(request.node).__name__ == "DoctestItem":
         path = request.getfixturevalue("words_store")
         shutil.copy(WORDS, path.parent)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import subprocess
-import sys
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +16,9 @@ import embstore
 from embstore import sources
 from embstore.errors import SourceError
 from embstore.sources.choose import open_source
-from tests.sources import AWKWARD, assert_same, read
+from tests.helpers.programs import run_program
+from tests.helpers.sources import AWKWARD, assert_same, read
+from tests.helpers.stores import flip
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -190,9 +190,7 @@ def test_npz_files_that_were_cut(tmp_path, save, size):
 
 def test_a_compressed_member_that_is_damaged(tmp_path):
     path = save_compressed(tmp_path / "t.npy", np.random.default_rng(0).random((20_000, 3)))
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 255
-    path.write_bytes(data)
+    flip(path, path.stat().st_size // 2, 255)
     with pytest.raises(SourceError, match="cannot be decompressed"):
         read(path)
 
@@ -236,7 +234,7 @@ def test_a_row_larger_than_a_batch(tmp_path):
 READ_THROUGH = """
 import sys
 from embstore.sources.choose import open_source
-from tools.peak import peak_bytes
+from tests.helpers.memory import peak_bytes
 source = open_source(sys.argv[1])
 before = peak_bytes()
 for batch in source.batches():
@@ -250,13 +248,7 @@ def test_a_mapped_array_stays_out_of_memory(tmp_path, fortran):
     np.lib.format.open_memmap(
         tmp_path / "t.npy", "w+", np.float32, (512 << 10, 128), fortran_order=fortran
     )
-    done = subprocess.run(
-        [sys.executable, "-c", READ_THROUGH, tmp_path / "t.npy"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert int(done.stdout) < 64 << 20  # Of 256 MiB.
+    assert int(run_program(READ_THROUGH, tmp_path / "t.npy")) < 64 << 20  # Of 256 MiB.
 
 
 TENSORS: dict[str, Any] = {

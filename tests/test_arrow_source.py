@@ -13,7 +13,7 @@ import embstore
 from embstore import sources
 from embstore.errors import SourceError
 from embstore.sources.choose import open_source
-from tests.sources import AWKWARD, assert_same, read
+from tests.helpers.sources import AWKWARD, assert_same, read
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ import pytest
 import embstore
 from embstore.errors import SourceError
 from embstore.sources.choose import open_source
-from tests.sources import read
+from tests.helpers.sources import read
 
 TEXT = b"the 1 2\nlike 3 4\n"
 

@@ -17,7 +17,7 @@ from embstore.functional.combine import combine_bags
 from embstore.functional.params import as_params
 from embstore.functional.slices import Pieces
 from embstore.reading import workers
-from tests.bags_model import combined, tolerance
+from tests.helpers.bags import combined, tolerance
 
 ROWS = 40
 

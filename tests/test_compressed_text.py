@@ -14,7 +14,7 @@ import pytest
 from embstore.errors import SourceError
 from embstore.sources.blocks import TEXT_BLOCK_BYTES
 from embstore.sources.text import TextSource
-from tests.text_files import (
+from tests.helpers.text_files import (
     GLOVE,
     ROWS,
     WORD2VEC,

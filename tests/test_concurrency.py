@@ -2,25 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-import pytest
-
-import embstore
-
-ROOT = Path(embstore.__file__).parents[1]
-
-CAMPAIGN = """
-import pathlib, sys
-from tools.campaigns import concurrency
-
-if __name__ == "__main__":
-    size = concurrency.Size(seconds=1, processes=3, threads=4, rows=2000)
-    print(concurrency.run(pathlib.Path(sys.argv[1]), 1, size))
-"""
+from tests.helpers.programs import run_python
 
 FORK = """
 import os, signal, sys, threading, time
@@ -59,13 +41,19 @@ print("same")
 """
 
 LOCKED = """
-import os, signal, sys
+import os, signal, sys, threading
+from contextlib import ExitStack
 import embstore
-from embstore.reading import residence
-from embstore.reading import stats
 
 store = embstore.open(sys.argv[1], resident_limit="64MiB")
-with stats._lock, residence._lock:  # As another thread may hold them.
+store.lookup([1, 2])
+names = [name for name in sys.modules if name.partition(".")[0] == "embstore"]
+held = {type(threading.Lock()), type(threading.RLock())}
+locks = [x for name in names for x in vars(sys.modules[name]).values() if type(x) in held]
+assert locks
+with ExitStack() as stack:  # Hold every lock of a module, as another thread may do.
+    for lock in {id(lock): lock for lock in locks}.values():
+        stack.enter_context(lock)
     child = os.fork()
     if child == 0:
         signal.alarm(300)
@@ -76,29 +64,9 @@ sys.exit(os.waitpid(child, 0)[1])
 """
 
 
-def run(tmp_path: Path, program: str, argument: Path) -> str:
-    (tmp_path / "program.py").write_text(program)
-    done = subprocess.run(
-        [sys.executable, tmp_path / "program.py", argument],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
-        capture_output=True,
-        text=True,
-        timeout=1500,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def test_fork_during_lookups_on_other_threads(words_store):
+    assert run_python("-W", "ignore", "-c", FORK, words_store).stdout == "same\n"
 
 
-def test_the_campaign_at_a_small_size(tmp_path):
-    assert "every row from the table of its store" in run(tmp_path, CAMPAIGN, tmp_path)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_forks_in_the_midst_of_lookups_on_other_threads(tmp_path, words_store):
-    assert run(tmp_path, FORK, words_store) == "same\n"
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_child_does_not_wait_for_locks_that_were_held_at_the_fork(tmp_path, words_store):
-    run(tmp_path, LOCKED, words_store)
+def test_child_does_not_wait_for_locks_held_at_the_fork(words_store):
+    run_python("-W", "ignore", "-c", LOCKED, words_store)

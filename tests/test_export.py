@@ -20,8 +20,8 @@ from embstore.dtypes import as_dtype
 from embstore.sinks import SINKS, ExportFormat, TableFacts
 from embstore.sinks.text import write_glove, write_word2vec
 from embstore.vocabulary.words import pack
-from tests.round_trips import AWKWARD, ROWS, SPACED, assert_same, make_store, small_blocks
-from tests.text_files import assert_same_bits, read
+from tests.helpers.round_trips import AWKWARD, ROWS, SPACED, assert_same, make_store, small_blocks
+from tests.helpers.text_files import assert_same_bits, read
 
 __all__ = ["small_blocks"]
 
@@ -288,7 +288,7 @@ import sys
 import embstore
 from dataclasses import replace
 from embstore.sinks import SINKS, npy, parquet
-from tools.peak import peak_bytes
+from tests.helpers.memory import peak_bytes
 sys.modules["embstore.export"].RESIDENT_LIMIT = 64 << 20
 SINKS["parquet"] = replace(SINKS["parquet"], block_bytes=4 << 20)
 before = peak_bytes()

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import os
-from collections.abc import Callable
-from typing import Any
+import random
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 import embstore
-from embstore import syscalls
-from embstore.writing import files
-from tests.test_staging import names, value_of, write_store
-from tools.campaigns import failures
+from tests.campaigns.failures import short_writes
+from tests.campaigns.faults import Failer, in_one_step, in_two_steps, steps
+from tests.helpers.stores import names, value_of, write_store
+
+if TYPE_CHECKING:
+    from tests.campaigns.faults import When
 
 ROWS = np.random.default_rng(0).standard_normal((4000, 64), np.float32)  # A megabyte.
-
-
-@pytest.mark.skipif(not hasattr(os, "pwrite"), reason="does a part of a pwrite")
-def test_the_campaign_at_a_small_size(tmp_path):
-    assert "each with its error" in failures.run(tmp_path, 0, failures.SMALL)
 
 
 @pytest.fixture
@@ -29,35 +26,29 @@ def target(tmp_path):
     return tmp_path / "t.embstore"
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, name: str, when: Callable[..., bool]) -> None:
-    """Let a step of `embstore.writing.files` fail once, at the first call that ``when`` picks."""
-    whole = getattr(files, name)
-    failed: list[object] = []
-
-    def step(*arguments: Any, **options: Any) -> Any:
-        if not failed and when(*arguments):
-            failed.append(arguments)
-            raise OSError(errno.EIO, "broken", str(arguments[-1]))
-        return whole(*arguments, **options)
-
-    monkeypatch.setattr(files, name, step)
+def failing(when: When) -> contextlib.AbstractContextManager[None]:
+    """Fail the first step that a function picks."""
+    return steps(Failer(when))
 
 
 @pytest.mark.parametrize("way", ["exchange", "two renames"])
 @pytest.mark.parametrize("old", [False, True])
-def test_the_last_flush_fails(target, tmp_path, monkeypatch, old, way):
+def test_last_flush_fails(target, tmp_path, way, old):
     """The store has its name already, and a reader may have it open."""
-    if way == "two renames":
-        monkeypatch.setattr(syscalls, "exchange", lambda one, other: False)
     if old:
         write_store(target, 1)
 
-    def published(directory):
-        return directory == tmp_path and target.exists() and value_of(target) == 2
+    def is_after_naming(step):
+        is_parent = step.kind == "flush" and step.path == tmp_path
+        return is_parent and target.exists() and value_of(target) == 2
 
-    failing(monkeypatch, "flush_directory", published)
     instead = "the old one, kept as .*, may be there again" if old else "there may be no store"
-    with pytest.raises(OSError, match=rf"broken; the new store is in place.*{instead}") as error:
+    message = rf"Input/output error; the new store is in place.*{instead}"
+    with (
+        in_two_steps() if way == "two renames" else in_one_step(),
+        failing(is_after_naming),
+        pytest.raises(OSError, match=message) as error,
+    ):
         write_store(target, 2, overwrite=True)
     assert error.value.errno == errno.EIO
     assert error.value.filename == str(tmp_path)
@@ -72,42 +63,44 @@ def test_the_last_flush_fails(target, tmp_path, monkeypatch, old, way):
     assert names(tmp_path) == ["t.embstore"]
 
 
-def test_the_old_store_cannot_be_removed(target, tmp_path, monkeypatch):
+def test_old_store_cannot_be_removed(target, tmp_path):
     write_store(target, 1)
-    failing(monkeypatch, "remove_tree", lambda path: path.name == ".t.embstore.building")
     message = r"the new store is in place.*some of the old one is left in .*\.t\.embstore\.building"
-    with pytest.raises(OSError, match=message):
+    with failing(lambda step: step.kind == "rmdir"), pytest.raises(OSError, match=message):
         write_store(target, 2, overwrite=True)
     assert value_of(target) == 2
     write_store(target, 3, overwrite=True)
     assert names(tmp_path) == ["t.embstore"]
 
 
-def test_leftovers_that_cannot_be_removed_hold_no_lock(target, tmp_path, monkeypatch):
+def test_failed_removal_of_leftovers_releases_the_lock(target, tmp_path):
     (tmp_path / ".t.embstore.building" / "partitions").mkdir(parents=True)
-    failing(monkeypatch, "remove_tree", lambda path: path.name == "partitions")
-    with pytest.raises(OSError, match="broken"):
+    with failing(lambda step: step.kind == "rmdir"), pytest.raises(OSError, match="Input/output"):
         write_store(target, 1)
     write_store(target, 2)
     assert names(tmp_path) == ["t.embstore"]
 
 
-def test_leftovers_stay_until_the_names_are_on_disk(target, tmp_path, monkeypatch):
+def test_leftovers_are_kept_until_names_are_flushed(target, tmp_path):
     """They may be an old store that is the target still, on disk."""
     write_store(target, 1)
     left = target.rename(tmp_path / ".t.embstore.building")
-    failing(monkeypatch, "flush_directory", lambda path: path == tmp_path)
-    with pytest.raises(OSError, match="broken"):
+    with (
+        failing(lambda step: step.kind == "flush" and step.path == tmp_path),
+        pytest.raises(OSError, match="Input/output"),
+    ):
         write_store(target, 2)
     assert value_of(left) == 1
     write_store(target, 3)
     assert names(tmp_path) == ["t.embstore"]
 
 
-def test_a_write_of_nothing_is_an_error(target, tmp_path, monkeypatch):
-    """And not tried for ever."""
-    monkeypatch.setattr(files, "_write_some", lambda descriptor, data, offset: 0)
-    with pytest.raises(OSError, match="Input/output error while writing") as error:
+def test_write_of_no_bytes_is_an_error(target, tmp_path):
+    """It is not tried again for ever."""
+    with (
+        short_writes(random.Random(0), empty=1),
+        pytest.raises(OSError, match="Input/output error while writing") as error,
+    ):
         write_store(target, 1)
     assert error.value.errno == errno.EIO
     assert names(tmp_path) == []
@@ -139,7 +132,7 @@ def write_words(folder, target):
 
 @pytest.mark.parametrize("build", [build_text, build_npy, write_words])
 @pytest.mark.parametrize("old", [False, True], ids=["new", "replacing"])
-def test_a_full_disk(tmp_path, small_disk, build, old):
+def test_full_disk(tmp_path, small_disk, build, old):
     """Files of another build take some of it, so that it is full at another step each time."""
     target = small_disk / "t.embstore"
     if old:
@@ -160,7 +153,7 @@ def test_a_full_disk(tmp_path, small_disk, build, old):
 
 
 @pytest.mark.parametrize("name", ["t.vec", "t.bin", "t.npy", "t.parquet"])
-def test_an_export_to_a_full_disk(tmp_path, small_disk, name):
+def test_export_to_a_full_disk(tmp_path, small_disk, name):
     with embstore.StoreWriter(tmp_path / "t", row_shape=(64,), dtype="float32") as writer:
         writer.write(ROWS, [f"w{number}" for number in range(len(ROWS))])
     (small_disk / name).write_bytes(b"old")

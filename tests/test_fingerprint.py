@@ -34,12 +34,12 @@ def write_store(
         return store.fingerprint()
 
 
-def test_it_is_what_it_was(tmp_path):
+def test_fingerprint_is_stable(tmp_path):
     # Checkpoints of models hold it: if this fails, they no longer fit their stores.
     assert write_store(tmp_path / "t") == "926480e7f96d8a15b510fa7543aca34b"
 
 
-def test_it_goes_with_the_store(tmp_path):
+def test_copies_have_the_same_fingerprint(tmp_path):
     found = write_store(tmp_path / "a")
     assert write_store(tmp_path / "b") == found
     shutil.copytree(tmp_path / "a", tmp_path / "copy")
@@ -64,11 +64,11 @@ def changed(row: int) -> NDArray[np.float32]:
         *({"partitions": 3}, {"strategy": "div"}, {"unk": None, "words": None}),
     ],
 )
-def test_another_table_has_another_one(tmp_path, difference):
+def test_other_tables_have_other_fingerprints(tmp_path, difference):
     assert write_store(tmp_path / "a", **difference) != write_store(tmp_path / "b")
 
 
-def test_a_replaced_store_is_not_mistaken(tmp_path):
+def test_fingerprint_of_a_replaced_store(tmp_path):
     write_store(tmp_path / "t")
     with embstore.open(tmp_path / "t") as store:
         write_store(tmp_path / "t", changed(0), overwrite=True)

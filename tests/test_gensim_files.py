@@ -11,7 +11,7 @@ import pytest
 
 import embstore
 from embstore.errors import SourceError
-from tests.sources import assert_same, read
+from tests.helpers.sources import assert_same, read
 
 gensim = pytest.importorskip("gensim")
 # gensim leaves a file open.

@@ -51,7 +51,7 @@ def insert(slots: NDArray[np.uint64], hashes: NDArray[np.uint64], first_id: int)
 
 @given(hashes=st.lists(HASH, max_size=40), absent=st.lists(HASH, max_size=10), data=st.data())
 @settings(deadline=None)
-def test_finds_what_was_inserted_and_nothing_else(hashes, absent, data):
+def test_only_inserted_words_are_found(hashes, absent, data):
     slots = np.zeros(hashing.slot_count_for(len(hashes)), np.uint64)
     assert len(slots) >= 2 * len(hashes)
     probe_count, begin = 0, 0
@@ -67,7 +67,7 @@ def test_finds_what_was_inserted_and_nothing_else(hashes, absent, data):
     assert found == words + [-1] * len(absent)
 
 
-def test_words_whose_hashes_agree_in_all_bits_are_told_apart():
+def test_words_with_equal_hashes_are_distinguished():
     slots = np.zeros(64, np.uint64)
     hashes = [0xABCDEF_1234567890] * 20
     probe_count = insert(slots, np.array(hashes, np.uint64), 0)
@@ -80,14 +80,14 @@ def test_words_whose_hashes_agree_in_all_bits_are_told_apart():
     ]
 
 
-def test_a_slot_whose_bits_agree_is_only_a_candidate():
+def test_matching_slot_is_only_a_candidate():
     slots = np.zeros(8, np.uint64)
     probe_count = insert(slots, np.array([5], np.uint64), 0)
     assert find(slots, [5], probe_count, ["stored"], ["asked"]) == [-1]
     assert find(slots, [5], probe_count, ["stored"], ["stored"]) == [0]
 
 
-def test_probing_goes_around_the_end():
+def test_probing_wraps_around_the_end():
     slots = np.zeros(8, np.uint64)
     hashes = [7, 7, 7, 6, 0]
     probe_count = insert(slots, np.array(hashes, np.uint64), 0)
@@ -96,7 +96,7 @@ def test_probing_goes_around_the_end():
     assert find(slots, hashes, probe_count, words, words) == [0, 1, 2, 3, 4]
 
 
-def test_probe_count_is_honoured():
+def test_probe_count_limits_the_search():
     slots = np.zeros(16, np.uint64)
     assert insert(slots, np.array([3] * 5, np.uint64), 0) == 5
     words = list("abcde")
@@ -106,7 +106,7 @@ def test_probe_count_is_honoured():
         assert sum(number >= 0 for number in found) == probe_count
 
 
-def test_a_full_table_does_not_hang():
+def test_search_of_a_full_table_ends():
     slots = np.zeros(8, np.uint64)
     hashes = list(range(8))
     insert(slots, np.array(hashes, np.uint64), 0)
@@ -125,7 +125,7 @@ def test_slot_counts_are_powers_of_two(count):
     assert 2 * count <= slots <= max(4 * count, 4)
 
 
-def test_the_largest_id_keeps_its_bits():
+def test_largest_id():
     slots = np.zeros(4, np.uint64)
     largest = (1 << SLOT_ID_BITS) - 2
     insert(slots, np.array([2**64 - 1], np.uint64), largest)

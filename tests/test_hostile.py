@@ -21,7 +21,7 @@ from embstore.errors import EmbstoreError, StoreCorruptError, StoreError
 from embstore.formats.own.fields import parse_json
 from embstore.formats.own.manifest import parse_manifest
 from embstore.formats.own.seals import manifest_checksum
-from tools.campaigns import hostile, stores
+from tests.campaigns import stores
 
 if TYPE_CHECKING:
     from embstore.opening import ReaderName
@@ -69,13 +69,8 @@ def refused(store: Path, error: type[EmbstoreError] = StoreCorruptError) -> str:
     return messages[0]
 
 
-def test_the_campaign_at_a_small_size(tmp_path):
-    size = hostile.Size(seconds=60, cases=100)
-    assert "each an error of the tree or harmless" in hostile.run(tmp_path, 1, size)
-
-
 @pytest.mark.parametrize("name", FILES)
-def test_a_link_instead_of_a_file(store, tmp_path, name):
+def test_link_instead_of_a_file(store, tmp_path, name):
     """Also if what it leads to is just what belongs there: it could be the reader's own file."""
     (store / name).rename(tmp_path / "elsewhere")
     (store / name).symlink_to(tmp_path / "elsewhere")
@@ -85,13 +80,13 @@ def test_a_link_instead_of_a_file(store, tmp_path, name):
 @pytest.mark.parametrize(
     "name", ["partitions", "partitions/2", "partitions/0/c", "partitions/0/c/1", "vocabulary/bytes"]
 )
-def test_a_link_instead_of_a_directory(store, tmp_path, name):
+def test_link_instead_of_a_directory(store, tmp_path, name):
     (store / name).rename(tmp_path / "elsewhere")
     (store / name).symlink_to(tmp_path / "elsewhere")
     assert f"{store / name} is a symbolic link" in refused(store)
 
 
-def test_the_store_itself_may_be_a_link(store, tmp_path):
+def test_store_may_be_a_link(store, tmp_path):
     (tmp_path / "link").symlink_to(store)
     with embstore.open(tmp_path / "link", verify="full") as linked:
         assert np.array_equal(linked[:], stores.table())
@@ -99,7 +94,7 @@ def test_the_store_itself_may_be_a_link(store, tmp_path):
 
 @pytest.mark.parametrize("name", FILES[:3])
 @pytest.mark.parametrize("kind", ["fifo", "socket", "device", "directory"])
-def test_something_else_than_a_file(store, tmp_path, monkeypatch, name, kind):
+def test_special_file_or_directory_instead_of_a_file(store, tmp_path, monkeypatch, name, kind):
     path = store / name
     path.unlink()
     match kind:
@@ -135,19 +130,19 @@ def test_something_else_than_a_file(store, tmp_path, monkeypatch, name, kind):
         {"unk": "x" * 10**6, "strategy": "y" * 10**6},
     ],
 )
-def test_numbers_out_of_all_bounds(store, fields):
+def test_numbers_out_of_bounds(store, fields):
     stores.edit(store / "zarr.json", lambda own: own.update(fields))
     stores.reseal(store)
     refused(store)
 
 
-def test_metadata_without_end(store):
+def test_huge_metadata_file(store):
     with (store / "partitions/0/zarr.json").open("ab") as file:
         file.truncate(1 << 40)  # Takes no disk.
     assert "more than the 16777216 that it may have" in refused(store)
 
 
-def test_a_chunk_file_that_takes_no_disk(store):
+def test_size_beyond_all_addresses(store):
     """Sizes that the manifest and the files agree on, beyond what can be mapped."""
     shutil.rmtree(store / "partitions")
     rows, chunk_rows = 2**40 - 1, 2**40
@@ -163,7 +158,7 @@ def test_a_chunk_file_that_takes_no_disk(store):
     refused(store)
 
 
-def test_codecs_and_dtypes_that_zarr_might_know(store):
+def test_foreign_codecs_and_dtypes_are_refused(store):
     for key, value in {
         "codecs": [{"name": "numcodecs.pickle"}],
         "data_type": "object",
@@ -189,7 +184,7 @@ JSON = st.recursive(
 
 @settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_any_json_in_place_of_any_field(whole_store, data):
+def test_any_json_instead_of_a_field(whole_store, data):
     document = json.loads((whole_store / "zarr.json").read_bytes())
     own: Any = document["attributes"]["embstore"]
     holder = data.draw(st.sampled_from([own, own["vocabulary"], own["vocabulary"]["slots"]]))
@@ -211,7 +206,7 @@ def test_any_json_in_place_of_any_field(whole_store, data):
 
 @settings(max_examples=100)
 @given(JSON)
-def test_any_json_as_the_whole_document(document):
+def test_any_json_instead_of_the_manifest(document):
     with within(2), pytest.raises(StoreError):
         parse_manifest(document, Path("zarr.json"))
 
@@ -223,7 +218,7 @@ def change_array(store: Path, part: str, change: Any) -> None:
     )
 
 
-def test_a_hash_table_without_a_free_slot(store):
+def test_hash_table_without_a_free_slot(store):
     """Every slot may be the word's, and none is: the search must end."""
 
     def fill(slots):
@@ -272,7 +267,7 @@ def test_descending_offsets(store):
     assert not embstore.verify(store).ok
 
 
-def test_words_that_overlap_are_not_multiplied(store):
+def test_overlapping_words_are_refused(store):
     """Each word all of the bytes: a thousand words of a gigabyte would be a terabyte."""
 
     def change(offsets):
@@ -283,7 +278,7 @@ def test_words_that_overlap_are_not_multiplied(store):
         opened.words(range(0, 23, 2))
 
 
-def test_text_from_a_store_does_not_command_the_terminal(store):
+def test_control_characters_are_escaped(store):
     from typer.testing import CliRunner
 
     from embstore.cli import app
@@ -309,7 +304,7 @@ def test_text_from_a_store_does_not_command_the_terminal(store):
 
 
 @pytest.mark.parametrize("text", [b"the " + b"9" * 10**5 + b"x\n" * 3, b"\n 1b  a2"])
-def test_texts_that_fuzzing_found(tmp_path, text):
+def test_texts_found_by_fuzzing(tmp_path, text):
     """Digits were matched in quadratic time; only empty lines were an IndexError."""
     (tmp_path / "case.txt").write_bytes(text)
     with within(10), pytest.raises(embstore.SourceError):

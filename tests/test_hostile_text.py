@@ -12,7 +12,7 @@ import pytest
 from embstore.errors import SourceError
 from embstore.sources.fields import find_irregular
 from embstore.sources.text import TextSource
-from tests.sources import read
+from tests.helpers.sources import read
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_decompression_bomb(file, filling, says):
     path = file(bomb(START, filling, 100), "t.txt.gz")
     program = (
         "import sys; from embstore.sources.choose import open_source\n"
-        "from tools.peak import peak_bytes\n"
+        "from tests.helpers.memory import peak_bytes\n"
         "before = peak_bytes()\n"
         "try: list(open_source(sys.argv[1]).batches())\n"
         "except ValueError as error: print(error)\n"

@@ -54,7 +54,7 @@ class OnlyDLPack:
     ],
     ids=lambda ids: f"{type(ids).__name__}-{getattr(ids, 'dtype', '')}",
 )
-def test_every_kind_of_integers(ids):
+def test_arrays_of_every_integer_type(ids):
     wide = as_ids(ids, 18)
     assert type(wide) is np.ndarray
     assert wide.dtype == np.int64
@@ -65,7 +65,7 @@ def test_every_kind_of_integers(ids):
 @pytest.mark.parametrize(
     "ids", [7, np.int16(7), np.uint64(7), np.array(7), OnlyArray(7), OnlyDLPack(7)]
 )
-def test_one_integer(ids):
+def test_single_integer(ids):
     assert as_ids(ids, 8).shape == ()
     assert as_ids(ids, 8) == 7
 
@@ -87,7 +87,7 @@ def test_other_sequences(ids):
         (np.array([], object), (0,)),
     ],
 )
-def test_none_at_all(ids, shape):
+def test_empty_ids(ids, shape):
     assert as_ids(ids, 0).shape == shape
     assert as_ids(ids, 0).dtype == np.int64
 
@@ -121,7 +121,7 @@ def test_none_at_all(ids, shape):
         (OnlyDLPack([1.0]), "not float64 .of type OnlyDLPack.; "),
     ],
 )
-def test_what_is_no_integer_is_refused(ids, message):
+def test_values_that_are_not_integers_are_refused(ids, message):
     with pytest.raises(embstore.IdTypeError, match=message) as raised:
         as_ids(ids, 100)
     assert isinstance(raised.value, TypeError)
@@ -150,7 +150,7 @@ def test_what_is_no_integer_is_refused(ids, message):
         (OnlyDLPack([0, 10]), "id 10 at position 1 is"),
     ],
 )
-def test_the_first_bad_id_is_named(ids, message):
+def test_error_names_the_first_bad_id(ids, message):
     with pytest.raises(embstore.IdRangeError) as raised:
         as_ids(ids, 10)
     assert isinstance(raised.value, IndexError)
@@ -159,13 +159,13 @@ def test_the_first_bad_id_is_named(ids, message):
         assert str(raised.value) == message
 
 
-def test_an_empty_table_has_no_ids():
+def test_every_id_of_an_empty_table_is_an_error():
     with pytest.raises(embstore.IdRangeError, match="the table has 0 rows, ids none at all"):
         as_ids([0], 0)
 
 
 @pytest.mark.parametrize("reader", ["mapped", "chunked"])
-def test_a_store_checks_its_ids(words_store, reader):
+def test_store_checks_ids(words_store, reader):
     with embstore.open(words_store, reader=reader) as store:
         for call in (store.lookup, store.explain, store.words, store.__getitem__):
             with pytest.raises(embstore.IdRangeError, match="id 11 at position 1"):

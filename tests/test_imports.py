@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import embstore
+from tests.helpers.programs import run_python as run
 
 HEAVY = ["zarr", "numcodecs", "ml_dtypes", "pyarrow", "typer", "rich", "torch"]
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": str(Path(embstore.__file__).parents[1])},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=True,
-    )
-
-
-def test_importing_loads_nothing_heavy():
+def test_import_loads_no_heavy_library():
     lines = run("-X", "importtime", "-c", "import embstore").stderr.splitlines()
     loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
     assert {"embstore", "numpy"} <= loaded
@@ -52,7 +38,7 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
 
 
-def test_looking_up_loads_nothing_heavy(words_store):
+def test_lookup_loads_no_heavy_library(words_store):
     loaded = run("-c", PROGRAM, words_store).stdout.split()
     assert "embstore" in loaded
     assert not set(loaded) & set(HEAVY)
@@ -80,7 +66,7 @@ print(*(name for name in sys.modules if name == "numpy" or name.startswith("embs
 
 
 @pytest.mark.parametrize("with_words", [False, True])
-def test_opening_64_partitions_takes_little_more_than_reading_their_json(tmp_path, with_words):
+def test_open_of_64_partitions_costs_little_more_than_their_json(tmp_path, with_words):
     """Through zarr it would take three to ten times as long."""
     path = tmp_path / "t.embstore"
     words = [f"w{i}" for i in range(10_000)] if with_words else None

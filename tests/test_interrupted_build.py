@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,8 @@ import pytest
 
 import embstore
 from embstore.errors import StoreBusyError, StoreExistsError
+from tests.helpers.programs import environment
+from tests.helpers.stores import names
 
 LINE = " ".join(["0.125"] * 64)
 TABLE = "".join(f"w{i} {LINE}\n" for i in range(8000))  # 2 MB as float32.
@@ -31,10 +32,9 @@ def table(tmp_path):
 def python(program: str, *arguments: object, cwd: Path | None = None) -> subprocess.Popen[str]:
     """Start a program in a Python of its own; it sees ``embstore``, ``sys``, ``os``, ``time``."""
     text = "import embstore, os, resource, sys, time\n" + textwrap.dedent(program)
-    root = Path(embstore.__file__).parents[1]
     return subprocess.Popen(
         [sys.executable, "-c", text, *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": str(root)},
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -47,13 +47,9 @@ def first_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-def names(directory: Path) -> list[str]:
-    return sorted(path.name for path in directory.iterdir())
-
-
 @pytest.mark.parametrize("old", [False, True], ids=["new", "replacing"])
 @pytest.mark.parametrize("partitions", [1, 16])
-def test_full_disk(table, small_disk, partitions, old):
+def test_full_disk_leaves_the_target(table, small_disk, partitions, old):
     target = small_disk / "table.embstore"
     if old:
         table.write_text("the 1 2\nlike 3 4\n")
@@ -69,7 +65,7 @@ def test_full_disk(table, small_disk, partitions, old):
         assert embstore.open(target)["like"].tolist() == [3, 4]
 
 
-def test_a_file_that_must_not_grow(table, tmp_path):
+def test_file_size_limit_ends_the_build(table, tmp_path):
     program = """
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         try:
@@ -86,7 +82,7 @@ def test_a_file_that_must_not_grow(table, tmp_path):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, SystemExit])
 @pytest.mark.parametrize("when", ["begin", "end"])
-def test_the_progress_callback_raises(table, tmp_path, error, when):
+def test_error_of_the_progress_callback_ends_the_build(table, tmp_path, error, when):
     def progress(at):
         if when == "begin" or at.done_bytes == at.total_bytes:
             raise error
@@ -144,7 +140,7 @@ def test_ctrl_c_while_a_chunk_is_written(table, tmp_path, old):
     assert names(tmp_path) == before
 
 
-def test_a_build_that_is_killed_and_its_successor(table, tmp_path):
+def test_build_after_a_killed_build(table, tmp_path):
     """While it lives, its target is taken; when it is dead, what it left is cleared away."""
     program = """
         def progress(at):
@@ -180,7 +176,7 @@ def test_a_build_that_is_killed_and_its_successor(table, tmp_path):
     assert embstore.verify(target).ok
 
 
-def test_a_second_writer_of_the_same_target(table, tmp_path):
+def test_second_writer_of_a_target_is_refused(table, tmp_path):
     target = tmp_path / "table.embstore"
     with embstore.StoreWriter(target, row_shape=(), dtype="int8") as writer:
         writer.write([1, 2, 3])
@@ -191,7 +187,7 @@ def test_a_second_writer_of_the_same_target(table, tmp_path):
     assert names(tmp_path) == [target.name, table.name]
 
 
-def test_a_target_that_came_meanwhile_stays(table, tmp_path):
+def test_target_created_during_a_build_is_kept(table, tmp_path):
     target = tmp_path / "table.embstore"
     writer = embstore.StoreWriter(target, row_shape=(), dtype="int8")
     writer.write([1, 2, 3])
@@ -206,7 +202,7 @@ def test_memory_is_bounded(tmp_path):
     """The table is twice the growth that is allowed, its text five times."""
     program = """
         from embstore.sources.blocks import TextFile
-        from tools.peak import peak_bytes
+        from tests.helpers.memory import peak_bytes
 
         # As many blocks as there are processors are held at once; small ones here.
         TextFile.blocks.__defaults__ = (256 << 10,)
@@ -231,12 +227,12 @@ def test_memory_is_bounded(tmp_path):
     assert int(out) < table_bytes / 2, err
 
 
-def test_memory_is_bounded_while_rows_and_words_are_written(tmp_path):
+def test_memory_of_a_writer_is_bounded(tmp_path):
     """The rows are ten times the limit; the words alone, with their index, are over it, too."""
     program = """
         import numpy as np
         from embstore.vocabulary.words import pack_encoded
-        from tools.peak import peak_bytes
+        from tests.helpers.memory import peak_bytes
 
         LIMIT = 32 << 20
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import gc
-import os
 import pickle
 import shutil
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +14,10 @@ import numpy as np
 import pytest
 
 import embstore
+from embstore.reading.files import StoreFiles
+from embstore.reading.mapping import AddressSpace
+from tests.helpers.programs import run_python
+from tests.helpers.stores import flip
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,21 +42,6 @@ def path(tmp_path):
     return write_store(tmp_path / "t.embstore")
 
 
-def run(program: str, *arguments: object) -> str:
-    """Run a program in a Python of its own; return what it prints."""
-    root = Path(embstore.__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, program, *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @READERS
 def test_sixteen_threads(path, reader):
     table = table_of(0)
@@ -77,7 +63,7 @@ def test_sixteen_threads(path, reader):
 
 
 @READERS
-def test_closing_under_a_lookup_is_an_error_and_not_a_crash(path, reader):
+def test_close_during_a_lookup_is_an_error_and_not_a_crash(path, reader):
     table = table_of(0)
     store = embstore.open(path, reader=reader)
     ids = np.random.default_rng(0).integers(0, 500, 2000)
@@ -142,22 +128,22 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("program", [FORK, PROCESSES], ids=["fork", "multiprocessing"])
 @READERS
 def test_other_processes(tmp_path, path, reader, program):
     (tmp_path / "program.py").write_text(program)
-    assert run(str(tmp_path / "program.py"), path, reader) == "same\n"
+    done = run_python(tmp_path / "program.py", path, reader)
+    assert done.stdout == "same\n"
 
 
 @READERS
-def test_pickling_is_by_path(path, reader):
+def test_pickle_holds_the_path(path, reader):
     with embstore.open(path, reader=reader) as store:
         pickled = pickle.dumps(store)
         assert len(pickled) < 1000
         with pickle.loads(pickled) as copy:
             assert copy.path == store.path
-            assert type(copy._records) is type(store._records)
+            assert copy.explain([3, 499]) == store.explain([3, 499])  # By the same reader.
             assert np.array_equal(copy[[3, 499]], table_of(0)[[3, 499]])
             store.close()
             assert np.array_equal(copy[[3, 499]], table_of(0)[[3, 499]])
@@ -169,7 +155,7 @@ def test_pickling_is_by_path(path, reader):
 
 
 @READERS
-def test_a_closed_store_says_so(path, reader):
+def test_closed_store_raises(path, reader):
     with embstore.open(path, reader=reader) as store:
         pass
     store.close()  # Twice is once.
@@ -200,7 +186,7 @@ def test_rows_outlive_their_store(path, reader):
     assert np.array_equal(many, table_of(0)[[1, 2, 3]])
 
 
-def test_a_mapped_store_stays_what_it_was_when_it_is_replaced(path):
+def test_mapped_store_keeps_its_table_when_replaced(path):
     stores = [embstore.open(path)]
     for number in range(1, 5):
         write_store(path, number, overwrite=True)
@@ -214,7 +200,7 @@ def test_a_mapped_store_stays_what_it_was_when_it_is_replaced(path):
 
 
 @pytest.mark.parametrize("read_before", [False, True])
-def test_a_chunked_store_never_reads_rows_of_another(path, read_before):
+def test_chunked_store_never_reads_rows_of_another(path, read_before):
     # It opens files when it needs them, so it may lose the store; it must not mix two.
     store = embstore.open(path, reader="chunked")
     if read_before:
@@ -237,7 +223,7 @@ def test_partitions_of_a_replaced_store(path):
             store.partition(0)
 
 
-def test_a_chunk_that_goes_missing_is_not_read_as_zeros(path):
+def test_missing_chunk_is_not_read_as_zeros(path):
     with embstore.open(path, reader="chunked") as store:
         (path / "partitions/1/c/2/0").unlink()
         with pytest.raises(embstore.StoreCorruptError, match=r"partitions/1/c/2/0 is missing"):
@@ -245,14 +231,22 @@ def test_a_chunk_that_goes_missing_is_not_read_as_zeros(path):
         assert np.array_equal(store[[0, 3]], table_of(0)[[0, 3]])
 
 
-def test_the_chunked_reader_checks_checksums(path):
+def test_chunked_reader_checks_checksums(path):
     chunk = path / "partitions/1/c/2/0"
-    data = bytearray(chunk.read_bytes())
-    data[17] ^= 1
-    chunk.write_bytes(data)
+    flip(chunk, 17)
     with embstore.open(path, reader="chunked") as store:
         with pytest.raises(
             embstore.StoreCorruptError, match=r"1/c/2/0: its rows have the checksum"
         ):
             store.lookup(np.arange(500))
         assert np.array_equal(store[0], table_of(0)[0])
+
+
+@pytest.mark.parametrize("size_bytes", [1 << 60, 1 << 70])
+def test_too_large_address_space_is_an_error(size_bytes):
+    with pytest.raises(
+        embstore.StoreMappingError, match=r'bytes of addresses.*reader="chunked"'
+    ) as found:
+        AddressSpace(size_bytes, [], StoreFiles(Path()))
+    assert isinstance(found.value, OSError)
+    assert isinstance(found.value, embstore.StoreError)

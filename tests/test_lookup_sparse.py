@@ -26,7 +26,7 @@ from embstore import (
     embedding_lookup_sparse,
     safe_embedding_lookup_sparse,
 )
-from tests.bags_model import combined, tolerance
+from tests.helpers.bags import combined, tolerance
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ import embstore
 from embstore import sources
 from embstore.errors import PartitionSizeError, SourceError
 from embstore.table.partitioning import Partitioning
-from tests.sources import AWKWARD, any_word, assert_same, read
+from tests.helpers.sources import AWKWARD, any_word, assert_same, read
 
 ROWS = np.random.default_rng(0).standard_normal((20, 3), np.float32)
 WORDS = [*AWKWARD, "last", "the end"][:20]

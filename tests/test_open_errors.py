@@ -17,7 +17,7 @@ from embstore.errors import (
     StoreNotFoundError,
     StoreVersionError,
 )
-from tools.campaigns import stores
+from tests.campaigns import stores
 
 if TYPE_CHECKING:
     from collections.abc import Callable

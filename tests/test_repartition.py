@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,14 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import embstore
-from tests.test_cli import run
-
-
-def make(path: Path, rows: Any, words: list[str] | None = None, **options: Any) -> Any:
-    settings = {"row_shape": rows.shape[1:], "dtype": rows.dtype} | options
-    with embstore.StoreWriter(path, **settings) as writer:
-        writer.write(rows, words)
-    return embstore.open(path)
+from tests.helpers.programs import run_command as run
+from tests.helpers.stores import make_store as make
 
 
 @settings(max_examples=15, deadline=None)

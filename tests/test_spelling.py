@@ -64,17 +64,17 @@ def test_near_words(asked, found):
     assert near_word(asked, vocabulary_of(WORDS)) == found
 
 
-def test_no_words():
+def test_no_suggestion_from_an_empty_vocabulary():
     assert near_word("like", vocabulary_of([])) is None
 
 
-def test_letters_come_from_the_whole_vocabulary():
+def test_letters_are_those_of_the_whole_vocabulary():
     signs = [f"[{i}]{chr(0x4E00 + i)}" for i in range(3000)]
     vocabulary = vocabulary_of([*signs, "countries", "country", "yes", "many", "army"])
     assert near_word("countr", vocabulary) == "country"
 
 
-def test_edits_are_all_within_one_step():
+def test_variants_are_one_edit_away():
     edits = edited("word", "xyz")
     assert {"wrd", "wodr", "ward", "wordx", "xword"} & edits == {"wrd", "wodr", "wordx", "xword"}
     letters = 3 + 4
@@ -109,7 +109,7 @@ def test_messages(store):
     assert raised.value.words == ("zyzzyva", "Like", "THE", "lime")
 
 
-def test_an_error_travels_and_outlives_the_store(store):
+def test_error_can_be_pickled_and_outlives_the_store(store):
     with pytest.raises(embstore.MissingWordError) as raised:
         store["Like"]
     store.close()
@@ -119,7 +119,7 @@ def test_an_error_travels_and_outlives_the_store(store):
     assert again.words == ("Like",)
 
 
-def test_nobody_pays_for_what_nobody_reads(store, monkeypatch):
+def test_suggestion_is_computed_when_the_message_is_shown(store, monkeypatch):
     def fail(*_):
         raise AssertionError("nobody asked")
 
@@ -130,7 +130,7 @@ def test_nobody_pays_for_what_nobody_reads(store, monkeypatch):
         str(raised.value)
 
 
-def test_it_is_bounded():
+def test_suggestion_takes_bounded_time():
     vocabulary = vocabulary_of([f"{chr(0x4E00 + i)}{i}" for i in range(3000)])
     begin = time.process_time()
     for _ in range(10):

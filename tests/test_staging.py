@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import platform
 import re
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import embstore
-from embstore import syscalls
 from embstore.errors import StoreBusyError, StoreExistsError, StoreNotFoundError
-from embstore.writing import owner, staging
 from embstore.writing.staging import Staging
+from tests.campaigns.faults import Failer, Step, in_one_step, in_two_steps, steps
+from tests.campaigns.kills import killed
+from tests.campaigns.processes import in_spawned
+from tests.helpers.stores import names, value_of, write_store
 
-ROWS = 100
-
-
-def write_store(path: Path, value: int, **options: Any) -> None:
-    """Write a store in which every number is ``value``."""
-    with embstore.StoreWriter(
-        path, row_shape=(4,), dtype="float32", partitions=3, chunk_rows=4, **options
-    ) as writer:
-        writer.write(np.full((ROWS, 4), value), [f"{value}-{i}" for i in range(ROWS)])
+FDS = Path("/proc/self/fd")
 
 
-def names(directory: Path) -> list[str]:
-    return sorted(path.name for path in directory.iterdir())
-
-
-def value_of(path: Path) -> float:
-    """Return the one value of all rows at ``path``."""
-    (value,) = np.unique(embstore.open(path)[:])
-    return float(value)
+NOTE_NAME = "owner.json"
 
 
 @pytest.fixture
@@ -46,11 +36,10 @@ def target(tmp_path):
 
 
 @pytest.fixture(params=["exchange", "two renames"])
-def way(request, monkeypatch):
+def way(request):
     """Replace a store in each of the two ways."""
-    if request.param == "two renames":
-        monkeypatch.setattr(syscalls, "exchange", lambda one, other: False)
-    return request.param
+    with in_two_steps() if request.param == "two renames" else in_one_step():
+        yield request.param
 
 
 def test_publish(target, tmp_path):
@@ -72,7 +61,7 @@ def test_discard(target, tmp_path):
     assert names(tmp_path) == []
 
 
-def test_a_relative_target(target, tmp_path, monkeypatch):
+def test_relative_target(target, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     staged = Staging(Path("t.embstore"), overwrite=False)
     monkeypatch.chdir("/")
@@ -88,7 +77,7 @@ def test_one_owner_at_a_time(target):
     Staging(target, overwrite=False).discard()
 
 
-def test_a_busy_target_names_its_builder(target):
+def test_busy_target_names_its_builder(target):
     first = Staging(target, overwrite=False)
     host = re.escape(platform.node())
     by = rf"process {os.getpid()} on {host} since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
@@ -113,39 +102,39 @@ NOTES = [
 
 
 @pytest.mark.parametrize("note", NOTES, ids=map(str, range(len(NOTES))))
-def test_a_note_of_the_builder_that_says_nothing(target, note):
+def test_invalid_owner_note_is_ignored(target, note):
     first = Staging(target, overwrite=False)
-    (first.path / owner.NOTE).write_text(note, errors="surrogateescape")
+    (first.path / NOTE_NAME).write_text(note, errors="surrogateescape")
     with pytest.raises(StoreBusyError, match=r"another build is writing .* \(see .*\.building\)"):
         Staging(target, overwrite=False)
     first.publish()
     assert names(target) == []
 
 
-def test_a_builder_on_another_machine(target):
+def test_builder_on_another_machine(target):
     first = Staging(target, overwrite=False)
-    (first.path / owner.NOTE).write_text(json.dumps(NOTE | {"pid": 2**22 + 1}))
+    (first.path / NOTE_NAME).write_text(json.dumps(NOTE | {"pid": 2**22 + 1}))
     by = r"process 4194305 on mars since 2026-01-02 02:04:05 UTC"
     with pytest.raises(StoreBusyError, match=by):
         Staging(target, overwrite=False)
-    (first.path / owner.NOTE).unlink()
+    (first.path / NOTE_NAME).unlink()
     with pytest.raises(StoreBusyError, match="see"):
         Staging(target, overwrite=False)
     first.discard()
 
 
-def test_what_a_dead_build_left_is_cleared_away(target, tmp_path):
+def test_leftovers_of_a_dead_build_are_removed(target, tmp_path):
     hidden = tmp_path / ".t.embstore.building"
     (hidden / "partitions" / "0").mkdir(parents=True)
     (hidden / "zarr.json").write_text("{}")
     (hidden / "link").symlink_to(tmp_path)
     staged = Staging(target, overwrite=False)
-    assert names(staged.path) == [owner.NOTE]
+    assert names(staged.path) == [NOTE_NAME]
     staged.discard()
     assert names(tmp_path) == []
 
 
-def test_a_discard_leaves_what_is_not_its_own(target, tmp_path):
+def test_discard_keeps_the_directory_of_another_build(target, tmp_path):
     """As when its directory was renamed away, and another build began."""
     first = Staging(target, overwrite=False)
     first.path.rename(tmp_path / "elsewhere")
@@ -155,18 +144,21 @@ def test_a_discard_leaves_what_is_not_its_own(target, tmp_path):
     second.publish()
 
 
-def test_the_lock_ends_with_the_build_even_if_a_child_lives(target):
-    """A fork inherits the descriptor, and would hold the lock for as long as it lives."""
+@pytest.mark.skipif(not FDS.exists(), reason="lists the descriptors in Linux's /proc")
+def test_lock_ends_with_the_build_even_if_a_child_lives(target):
+    """A forked child has the descriptor of the lock, too, and keeps it open."""
     staged = Staging(target, overwrite=False)
-    inherited = [os.dup(lock) for lock in staged._locks]
+    linked = {int(fd.name): fd.readlink() for fd in FDS.iterdir() if fd.is_symlink()}
+    inherited = [os.dup(fd) for fd, path in linked.items() if path == staged.path]
+    assert inherited
     staged.publish()
-    locked = staging._lock(target)
-    staging._unlock(locked)
-    for descriptor in inherited:
-        os.close(descriptor)
+    descriptor = os.open(target, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for other in [descriptor, *inherited]:
+        os.close(other)
 
 
-def test_overwrite_while_another_store_object_has_the_old_one_open(target, tmp_path, way):
+def test_overwrite_while_the_old_store_is_open(target, tmp_path, way):
     write_store(target, 1)
     mapped, chunked = embstore.open(target), embstore.open(target, reader="chunked")
     write_store(target, 2, overwrite=True)
@@ -180,14 +172,14 @@ def test_overwrite_while_another_store_object_has_the_old_one_open(target, tmp_p
         chunked[:]
 
 
-def test_overwrite_again_and_again(target, tmp_path, way):
+def test_repeated_overwrite(target, tmp_path, way):
     for value in range(4):
         write_store(target, value, overwrite=True)
         assert value_of(target) == value
         assert names(tmp_path) == ["t.embstore"]
 
 
-def test_without_overwrite_nothing_is_replaced(target, tmp_path, way):
+def test_existing_store_is_kept_without_overwrite(target, tmp_path, way):
     write_store(target, 1)
     with pytest.raises(StoreExistsError):
         write_store(target, 2)
@@ -195,32 +187,20 @@ def test_without_overwrite_nothing_is_replaced(target, tmp_path, way):
     assert names(tmp_path) == ["t.embstore"]
 
 
-def crash_at(monkeypatch: pytest.MonkeyPatch, number: int) -> type[BaseException]:
-    """Let the process die at its ``number``-th rename: nothing after it is done."""
-    rename = Path.rename
-    count = 0
+def is_second_rename(step: Step) -> bool:
+    return step.kind == "rename" and step.path.name == ".t.embstore.building"
 
-    class Died(BaseException):
-        pass
 
-    def dying(self: Path, to: Path) -> Path:
-        nonlocal count
-        count += 1
-        if count >= number:
-            raise Died
-        return rename(self, to)
-
-    monkeypatch.setattr(syscalls, "exchange", lambda one, other: False)
-    monkeypatch.setattr(Path, "rename", dying)
-    monkeypatch.setattr(Staging, "discard", lambda self: self._release())
-    return Died
+def replace_and_die(target: Path) -> bool:
+    """Replace a store, and die before the second of two renames; return whether that worked."""
+    with in_two_steps():
+        return killed(partial(write_store, target, 2, overwrite=True), is_second_rename)
 
 
 @pytest.mark.parametrize("healed_by", ["open", "build", "verify"])
-def test_a_crash_between_the_two_renames(target, tmp_path, monkeypatch, healed_by):
+def test_crash_between_the_two_renames(target, tmp_path, healed_by):
     write_store(target, 1)
-    with monkeypatch.context() as patch, pytest.raises(crash_at(patch, 2)):
-        write_store(target, 2, overwrite=True)
+    assert in_spawned(replace_and_die, target)
     assert names(tmp_path) == [".t.embstore.building", ".t.embstore.replaced"]
     if healed_by != "build":
         assert healed_by == "open" or embstore.verify(target).ok
@@ -235,7 +215,7 @@ def test_a_crash_between_the_two_renames(target, tmp_path, monkeypatch, healed_b
     assert names(tmp_path) == ["t.embstore"]
 
 
-def test_a_crash_after_the_two_renames(target, tmp_path, monkeypatch, way):
+def test_crash_after_the_two_renames(target, tmp_path, way):
     """The old store is still there under another name; the next build removes it."""
     write_store(target, 1)
     shutil.copytree(target, tmp_path / "old")
@@ -248,62 +228,48 @@ def test_a_crash_after_the_two_renames(target, tmp_path, monkeypatch, way):
     assert names(tmp_path) == ["t.embstore"]
 
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_a_rename_that_fails_leaves_the_old_store(target, tmp_path, monkeypatch, number):
+@pytest.mark.parametrize("name", ["t.embstore", ".t.embstore.building"])
+def test_failed_rename_leaves_the_old_store(target, tmp_path, name):
     write_store(target, 1)
-    rename = Path.rename
-    seen = []
-
-    def failing(self, to):
-        seen.append(self)
-        if len(seen) == number:
-            raise PermissionError(13, "no", str(self))
-        return rename(self, to)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(syscalls, "exchange", lambda one, other: False)
-        patch.setattr(Path, "rename", failing)
-        with pytest.raises(PermissionError):
-            write_store(target, 2, overwrite=True)
+    failer = Failer(lambda step: step.kind == "rename" and step.path.name == name, errno.EACCES)
+    with in_two_steps(), steps(failer), pytest.raises(PermissionError):
+        write_store(target, 2, overwrite=True)
     assert names(tmp_path) == ["t.embstore"]
     assert value_of(target) == 1
 
 
-def test_an_open_between_the_two_renames(target, tmp_path, monkeypatch):
+def test_open_between_the_two_renames(target, tmp_path):
     """It puts the old store back and reads it; the build then renames once more."""
     write_store(target, 1)
-    rename = Path.rename
     opened: list[float] = []
 
-    def interrupted(self, to):
-        rename(self, to)
-        if self == target and not opened:
+    def interrupted(step: Step, do: Callable[[], object]) -> object:
+        result = do()
+        if step.kind == "rename" and step.path == target and not opened:
             opened.append(value_of(target))
+        return result
 
-    with monkeypatch.context() as patch:
-        patch.setattr(syscalls, "exchange", lambda one, other: False)
-        patch.setattr(Path, "rename", interrupted)
+    with in_two_steps(), steps(interrupted):
         write_store(target, 2, overwrite=True)
     assert opened == [1]
     assert value_of(target) == 2
     assert names(tmp_path) == ["t.embstore"]
 
 
-def test_no_other_build_begins_in_the_old_store_while_it_is_removed(target, tmp_path, monkeypatch):
+def test_old_store_is_locked_while_it_is_removed(target, tmp_path):
     write_store(target, 1)
-    remove = staging._remove
     found = []
 
-    def removing(directory):
-        if directory.name.endswith(".building"):
+    def removing(step: Step, do: Callable[[], object]) -> object:
+        if step.kind == "unlink" and (target / "zarr.json").exists():
             with pytest.raises(StoreBusyError) as error:
                 Staging(target, overwrite=True)
             found.append(error)
-        remove(directory)
+        return do()
 
-    monkeypatch.setattr(staging, "_remove", removing)
-    write_store(target, 2, overwrite=True)
-    assert len(found) == 1
+    with steps(removing):
+        write_store(target, 2, overwrite=True)
+    assert len(found) > 1
     assert value_of(target) == 2
     assert names(tmp_path) == ["t.embstore"]
 
@@ -323,6 +289,6 @@ def test_everything_is_flushed_before_it_is_published(target, monkeypatch):
     assert flushed[-1] == target.parent.stat().st_ino
 
 
-def test_a_parent_that_went_away(target, tmp_path):
+def test_missing_parent_directory(target, tmp_path):
     with pytest.raises(StoreNotFoundError, match="does not exist; make it first"):
         Staging(tmp_path / "no" / "t.embstore", overwrite=False)

@@ -16,7 +16,7 @@ from embstore import (
     embedding_lookup_sparse,
     safe_embedding_lookup_sparse,
 )
-from tests.bags_model import tolerance
+from tests.helpers.bags import tolerance
 
 DTYPES = ["float16", "bfloat16", "float32", "float64"]
 EXAMPLES = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

@@ -13,7 +13,7 @@ import embstore
 from embstore.errors import SourceError
 from embstore.sources.blocks import TEXT_BLOCK_BYTES
 from embstore.sources.text import TextSource
-from tests.text_files import (
+from tests.helpers.text_files import (
     GLOVE,
     ROWS,
     WORD2VEC,

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import io
-import os
 import pickle
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -37,6 +35,7 @@ from embstore.interop.torch import (  # noqa: E402
     bag,
     tensors,
 )
+from tests.helpers.programs import run_python  # noqa: E402
 
 ROWS, DIM = 200, 24
 DTYPES = ["float16", "float32", "float64", "int8", "uint8", "int16", "uint32", "int64"]
@@ -600,22 +599,14 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_data_loader_with_workers(store, tmp_path):
     (tmp_path / "program.py").write_text(WORKERS)
     # Python 3.12 and later warn of any fork in a process with threads, such as torch's own; torch
     # warns of more workers than processors.
-    done = subprocess.run(
-        [
-            *(sys.executable, "-W", "error", "-W", "ignore:This process"),
-            *("-W", "ignore:This DataLoader will create"),
-            *(tmp_path / "program.py", store.path),
-        ],
-        env=os.environ | {"PYTHONPATH": str(Path(embstore.__file__).parents[1])},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
+    done = run_python(
+        *("-W", "error", "-W", "ignore:This process", "-W", "ignore:This DataLoader will create"),
+        *(tmp_path / "program.py", store.path),
+        status=None,
     )
     assert done.stdout == "same\n", done.stderr
     assert not done.stderr

@@ -11,7 +11,8 @@ import pytest
 
 import embstore
 from embstore.errors import StoreNotFoundError
-from tools.campaigns.stores import edit, reseal, rewrite_chunk
+from tests.campaigns.stores import edit, reseal, rewrite_chunk
+from tests.helpers.stores import flip
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,7 +50,7 @@ def problem(store: Path) -> str:
     return found
 
 
-def test_a_whole_store(store):
+def test_whole_store_is_ok(store):
     seen: list[embstore.Progress] = []
     report = embstore.verify(str(store), progress=seen.append)
     assert report.ok
@@ -64,11 +65,9 @@ def test_a_whole_store(store):
 @pytest.mark.parametrize("number", range(9))
 @pytest.mark.parametrize("place", [0, -5, -1], ids=["first byte", "last byte", "checksum"])
 @pytest.mark.parametrize("bit", [1, 0x80])
-def test_a_flipped_bit(store, number, place, bit):
+def test_flipped_bit(store, number, place, bit):
     path = chunk_files(store)[number]
-    data = bytearray(path.read_bytes())
-    data[place] ^= bit
-    path.write_bytes(data)
+    flip(path, place, bit)
     found = problem(store)
     assert found.startswith(f"{path}: ")
     assert "it is damaged" in found
@@ -94,7 +93,7 @@ def test_swapped_chunks(store, one, other):
 
 @pytest.mark.parametrize("name", ["partitions/1", "vocabulary/offsets"])
 @pytest.mark.parametrize("sealed", [False, True])
-def test_a_changed_list_of_checksums(store, name, sealed):
+def test_changed_list_of_checksums(store, name, sealed):
     def change(own):
         own["chunk_crc32c"][-1] ^= 1
 
@@ -107,13 +106,13 @@ def test_a_changed_list_of_checksums(store, name, sealed):
 
 
 @pytest.mark.parametrize("name", ["partitions/1", "vocabulary/slots"])
-def test_metadata_that_is_not_the_manifests(store, name):
+def test_metadata_that_differs_from_the_manifest(store, name):
     (store / name / "zarr.json").write_text("{}")
     assert f"{name}/zarr.json" in problem(store)
 
 
 @pytest.mark.parametrize("damage", ["missing", "short", "under a file"])
-def test_a_chunk_that_is_not_there(store, damage):
+def test_missing_or_short_chunk(store, damage):
     path = store / "partitions" / "1" / "c" / "1" / "0"
     match damage:
         case "missing":
@@ -126,7 +125,7 @@ def test_a_chunk_that_is_not_there(store, damage):
     assert problem(store).startswith(str(path))
 
 
-def test_several_damages_are_all_named(store):
+def test_all_damages_are_named(store):
     for path in chunk_files(store):
         path.write_bytes(bytes(path.stat().st_size - 1) + b"x")
     report = embstore.verify(store)
@@ -159,13 +158,13 @@ def name_no_id(data: bytearray) -> None:
 
 
 @pytest.mark.parametrize("change", [swap_two_words, empty_a_slot, name_a_far_id, name_no_id])
-def test_slots_that_lead_astray(store, change):
+def test_wrong_slots(store, change):
     """What a broken writer would leave: all checksums are right."""
     rewrite_chunk(store / "vocabulary" / "slots" / "c" / "0", change)
     assert str(store / "vocabulary") in problem(store)
 
 
-def test_offsets_that_point_outside(store):
+def test_offsets_out_of_range(store):
     def change(data):
         np.frombuffer(data, np.int64)[5] = 1 << 40
 
@@ -182,7 +181,7 @@ def test_words_that_are_not_utf_8(store):
 
 
 @pytest.mark.parametrize("change", [{"unk": "none of them"}, {"probe_count": 0}])
-def test_a_manifest_that_misleads(store, change):
+def test_misleading_manifest(store, change):
     def mislead(own):
         (own["vocabulary"] if "probe_count" in change else own).update(change)
 
@@ -193,12 +192,12 @@ def test_a_manifest_that_misleads(store, change):
     assert all(str(store) in text for text in report.problems)
 
 
-def test_what_is_no_store_raises(store, tmp_path):
+def test_verify_of_something_else_raises(store, tmp_path):
     with pytest.raises(StoreNotFoundError):
         embstore.verify(tmp_path)
 
 
-def test_a_damaged_manifest_is_the_only_problem(store):
+def test_damaged_manifest_is_the_only_problem(store):
     edit(store / "zarr.json", lambda own: own.update(rows="many"))
     assert "'manifest_crc32c' of manifest is " in problem(store)
     reseal(store)

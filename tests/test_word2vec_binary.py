@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import embstore
 from embstore.errors import SourceError
 from embstore.sources import word2vec_binary
-from tests.sources import AWKWARD, any_word, assert_same, read
+from tests.helpers.sources import AWKWARD, any_word, assert_same, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -28,7 +28,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers")
-def test_nobody_writes_into_out_after_an_interrupt(path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_interrupted_lookup_stops_writing_into_out(path: Path, monkeypatch: pytest.MonkeyPatch):
     """Ctrl-C while the calling thread waits for a helper."""
     begun = threading.Event()
     gather_slice = MappedRecords._gather_slice
@@ -61,7 +61,7 @@ def test_nobody_writes_into_out_after_an_interrupt(path: Path, monkeypatch: pyte
         assert (out == -1).all()
 
 
-def test_an_error_of_one_thread_ends_the_others(path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_error_of_one_thread_stops_the_others(path: Path, monkeypatch: pytest.MonkeyPatch):
     begun = threading.Event()
     slices = []
 
@@ -83,7 +83,7 @@ def test_an_error_of_one_thread_ends_the_others(path: Path, monkeypatch: pytest.
     assert len(slices) < 6
 
 
-def test_helpers_that_have_no_time_keep_no_results_alive(path: Path):
+def test_busy_helpers_keep_no_results_alive(path: Path):
     free = threading.Event()
     for _ in range(workers.THREAD_COUNT):
         workers.submit(lambda: free.wait(20))

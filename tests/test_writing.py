@@ -20,6 +20,7 @@ from embstore.formats.own.manifest import read_manifest
 from embstore.writing import files
 from embstore.writing.background import Background
 from embstore.writing.memory import MIN_PIECE_BYTES, plan_memory
+from tests.campaigns.faults import Failer, Kind, Step, steps
 
 # With so little memory for one partition, a piece is as small as it gets.
 LITTLE = 64 << 10
@@ -50,9 +51,7 @@ def files_of(path: Path) -> dict[str, bytes]:
         (0, (3,), "int64", 4),
     ],
 )
-def test_the_files_are_what_zarr_would_write(
-    tmp_path, strategy, rows, row_shape, dtype, chunk_rows
-):
+def test_files_equal_those_of_zarr(tmp_path, strategy, rows, row_shape, dtype, chunk_rows):
     path = tmp_path / "t.embstore"
     data = table(rows, row_shape, dtype)
     words = [f"word {i}" for i in range(rows)] if rows else None
@@ -101,7 +100,7 @@ def test_the_files_are_what_zarr_would_write(
     known=st.booleans(),
 )
 @settings(deadline=None, max_examples=40)
-def test_batches_of_any_size_arrive(
+def test_batches_of_any_size(
     tmp_path_factory, data, row_shape, dtype, partitions, chunk_rows, known
 ):
     sizes = data.draw(st.lists(st.integers(0, 30), max_size=6))
@@ -131,7 +130,7 @@ def test_batches_of_any_size_arrive(
     assert embstore.verify(path).ok
 
 
-def test_more_partitions_than_files_may_be_open(tmp_path, monkeypatch):
+def test_more_partitions_than_open_files(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "MAX_OPEN_FILES", 2)
     rows = table(500, (300,), "float64")
     path = tmp_path / "t.embstore"
@@ -148,7 +147,7 @@ def test_more_partitions_than_files_may_be_open(tmp_path, monkeypatch):
     assert embstore.verify(path).ok
 
 
-def test_rows_one_by_one(tmp_path):
+def test_single_rows(tmp_path):
     rows = table(5000, (100,), "float32")
     words = [f"w{i}" for i in range(len(rows))]
     path = tmp_path / "t.embstore"
@@ -161,7 +160,7 @@ def test_rows_one_by_one(tmp_path):
 
 
 @pytest.mark.parametrize("count", [9, 11])
-def test_rows_one_by_one_with_another_number_of_words(tmp_path, count):
+def test_single_rows_and_too_few_or_many_words(tmp_path, count):
     with (
         pytest.raises(ValueError, match=r"words"),
         embstore.StoreWriter(tmp_path / "t.embstore", row_shape=(2,), dtype="int8") as writer,
@@ -171,7 +170,7 @@ def test_rows_one_by_one_with_another_number_of_words(tmp_path, count):
 
 
 @pytest.mark.parametrize("chunk_rows", [0, -1, 3])
-def test_chunk_rows_that_are_no_power_of_two(tmp_path, chunk_rows):
+def test_chunk_rows_must_be_a_power_of_two(tmp_path, chunk_rows):
     with pytest.raises(ValueError, match="chunk_rows must be a power of two"):
         embstore.StoreWriter(
             tmp_path / "t.embstore", row_shape=(2,), dtype="float32", chunk_rows=chunk_rows
@@ -189,7 +188,7 @@ def test_too_many_partitions_are_refused(tmp_path, partitions):
 
 
 @pytest.mark.parametrize("partitions", [20_000, 65_536])
-def test_what_cannot_fit_is_refused_before_anything_is_made(tmp_path, partitions):
+def test_too_small_memory_limit_is_refused_at_once(tmp_path, partitions):
     with pytest.raises(ValueError, match="need a memory_limit of at least") as error:
         embstore.StoreWriter(
             tmp_path / "t.embstore", row_shape=(300,), dtype="float32", partitions=partitions
@@ -199,7 +198,7 @@ def test_what_cannot_fit_is_refused_before_anything_is_made(tmp_path, partitions
     assert plan_memory(need, partitions).piece_bytes == MIN_PIECE_BYTES
 
 
-def test_the_number_of_partitions_follows_from_the_size(tmp_path, monkeypatch):
+def test_number_of_partitions_follows_from_the_size(tmp_path, monkeypatch):
     def count(**options: Any) -> int:
         path = tmp_path / "t.embstore"
         with embstore.StoreWriter(
@@ -216,7 +215,7 @@ def test_the_number_of_partitions_follows_from_the_size(tmp_path, monkeypatch):
     assert count() == 1
 
 
-def test_rows_are_held_until_their_number_does_not_matter(tmp_path):
+def test_first_rows_are_held_until_partitions_are_chosen(tmp_path):
     # An eighth of the limit is 640 rows of 100 bytes; more are not held, and need not be awaited.
     def begins_after(rows: int, estimated: int | None) -> bool:
         with embstore.StoreWriter(
@@ -227,7 +226,7 @@ def test_rows_are_held_until_their_number_does_not_matter(tmp_path):
             memory_limit=512_000,
         ) as writer:
             writer.write(np.ones((rows, 100), np.int8))
-            return bool(writer._rows.writers)
+            return any(tmp_path.glob(f".{rows} {estimated}.building/partitions/*"))
 
     assert not begins_after(640, None)
     assert begins_after(641, None)
@@ -243,31 +242,30 @@ def write_five_batches(path: Path) -> None:
             writer.write(np.ones((100, 300)), [f"{batch} {i}" for i in range(100)])
 
 
-STEPS = ["make_directory", "create", "write_at", "flush", "flush_directory"]
+KINDS: list[Kind] = ["mkdir", "create", "write", "flush"]
 
 
 @pytest.mark.parametrize(
-    ("step", "number"), [*((step, n) for step in STEPS for n in (1, 2, 5)), ("rename", 1)]
+    ("kind", "number"), [*((kind, n) for kind in KINDS for n in (1, 2, 5)), ("rename", 1)]
 )
-def test_a_step_that_fails_ends_the_build(tmp_path, monkeypatch, step, number):
-    """It is not tried again, either: of a failed flush, a second one would not know."""
-    whole = getattr(files, step)
-    calls = []
+def test_failed_step_ends_the_build(tmp_path: Path, kind: Kind, number: int):
+    """A failed flush is not tried again, either: a second one may not report the error."""
+    seen: list[Step] = []
 
-    def failing(*arguments: Any) -> Any:
-        calls.append(str(arguments))
-        if len(calls) == number:
-            raise OSError(errno.EIO, "broken", "somewhere")
-        return whole(*arguments)
+    def is_picked(step: Step) -> bool:
+        seen.extend([step] if step.kind == kind else [])
+        return len(seen) == number
 
-    monkeypatch.setattr(files, step, failing)
-    with pytest.raises(OSError, match="broken"):
+    failer = Failer(is_picked)
+    with steps(failer), pytest.raises(OSError, match="Input/output error"):
         write_five_batches(tmp_path / "t.embstore")
     assert list(tmp_path.iterdir()) == []
-    assert calls[number - 1] not in calls[number:]
+    assert failer.failed is not None
+    failed = (failer.failed.kind, failer.failed.path, failer.failed.offset)
+    assert failed not in [(step.kind, step.path, step.offset) for step in failer.after]
 
 
-def test_the_background_ends_with_the_first_error():
+def test_background_ends_with_the_first_error():
     done = []
     background = Background(100)
 

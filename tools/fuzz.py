@@ -1,6 +1,6 @@
 """Fuzz what embstore parses, guided by coverage: ``python -m tools.fuzz manifest``.
 
-The campaign `tools.campaigns.hostile` changes whole stores at random. This one is for days when
+The campaign `tests.campaigns.hostile` changes whole stores at random. This one is for days when
 there is more time, and needs atheris (``pip install atheris``), which is not in the test
 environment because it lacks wheels for some systems. Anything raised that is not of embstore's tree
 of errors ends it, with the input in a file ``crash-...`` of the current directory.
@@ -34,7 +34,7 @@ with atheris.instrument_imports(include=["embstore"]):
     from embstore.vocabulary import Vocabulary
     from embstore.vocabulary.words import PackedWords
 
-from tools.campaigns import hostile, stores
+from tests.campaigns import hostile, stores
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,19 +1,17 @@
-"""Does a store that a stranger made do worse than raise an error?
+"""Stores and texts that are damaged or hostile: an error of `embstore.errors`, or harmless.
 
-Manifests, metadata, words and texts are changed at random, with their checksums made right again,
-because a hostile author computes them too. Each case is opened, looked up in, and verified (a text
-is parsed), by a process of its own that is watched:
-
-1. Anything raised is of the tree in `embstore.errors`.
-2. A case takes less than `CASE_SECONDS` of the processor's time, and all together less than
-   `MEMORY_BYTES` of memory.
-3. The process does not die. The case at work then is still in the folder, which the error names.
+1. Each file of a store is damaged in every way (`tests.campaigns.damage`), and its checksums show
+   it.
+2. Manifests, metadata, words and texts are changed at random, and their checksums are corrected,
+   as a hostile author would do. Each case is opened, looked up in, and verified (a text is parsed)
+   in a process of its own that is watched. Anything raised is of the tree in `embstore.errors`. A
+   case takes less than `CASE_SECONDS` of processor time, all together less than `MEMORY_BYTES` of
+   memory. The process survives; if it does not, the error names the folder with the case.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import multiprocessing
 import random
@@ -28,8 +26,9 @@ import numpy as np
 import embstore
 from embstore.errors import EmbstoreError
 from embstore.sources.text import TextSource
-from tools.campaigns import stores
-from tools.peak import peak_bytes
+from tests.campaigns import damage, stores
+from tests.campaigns.mutations import mutated_bytes, mutated_json
+from tests.helpers.memory import peak_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,21 +39,24 @@ MEMORY_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How long to go on with each kind of input, or until how many cases have been tried.
+    """How long to try each kind of input, how many cases at most, and how much to damage.
 
-    With a number, a fast machine tries no cases that a slow one does not.
+    A limit on cases makes fast and slow machines try the same ones.
     """
 
     seconds: float
-    cases: float = math.inf
+    cases: float
+    damage: damage.Size
 
 
-SMALL = Size(seconds=60, cases=150)
-FULL = Size(seconds=600)
+SMALL = Size(seconds=60, cases=150, damage=damage.SMALL)
+FULL = Size(seconds=600, cases=math.inf, damage=damage.FULL)
 
 
 def run(folder: Path, seed: int, size: Size) -> str:
-    """Try hostile inputs of each kind, in a process each; return what was done."""
+    """Damage a store, and try hostile inputs of each kind in a process each; return how many."""
+    (folder / "damage").mkdir()
+    damaged = damage.run(folder / "damage", seed, size.damage)
     spawn = multiprocessing.get_context("spawn")
     queues = {kind: spawn.SimpleQueue() for kind in KINDS}
     processes = {}
@@ -63,7 +65,7 @@ def run(folder: Path, seed: int, size: Size) -> str:
         arguments = (kind, folder / kind, seed, size, queue)
         processes[kind] = spawn.Process(target=_work, args=arguments)
         processes[kind].start()
-    # A hang is only seen from outside.
+    # Only another process notices a hang.
     end = time.monotonic() + size.seconds + 180 + 2 * CASE_SECONDS
     for process in processes.values():
         process.join(max(0, end - time.monotonic()))
@@ -75,16 +77,19 @@ def run(folder: Path, seed: int, size: Size) -> str:
             where = _kept(folder / kind)
             raise AssertionError(f"{kind}: exit {process.exitcode}; the case is in {where}")
     counts = ", ".join(f"{queue.get():,} {kind}" for kind, queue in queues.items())
-    return f"{counts}, up to {size.seconds:g} s each: each an error of the tree or harmless"
+    return (
+        f"{damaged}; {counts}, up to {size.seconds:g} s each: each an error of embstore.errors, "
+        "or harmless"
+    )
 
 
 def _kept(work: Path) -> Path:
-    """Move a case to where it outlives the folder of the campaign."""
+    """Copy a case to a folder that outlives the campaign's."""
     return Path(shutil.copytree(work, work.parent.with_name(f"{work.parent.name}-{work.name}")))
 
 
 def _work(kind: str, folder: Path, seed: int, size: Size, queue: Any) -> None:
-    """Try cases of a kind until these or the time are up; put their number into the queue."""
+    """Try cases of a kind up to the limits; put their number into the queue."""
     random_numbers = random.Random(seed)
     case = KINDS[kind](folder)
     memory = peak_bytes()
@@ -103,7 +108,7 @@ def _work(kind: str, folder: Path, seed: int, size: Size, queue: Any) -> None:
 
 
 def exercise(store: Path, reader: str = "mapped") -> None:
-    """Do with a store what one does with it; errors of the tree are fine."""
+    """Call every method that a user would; errors of `embstore.errors` are fine."""
     try:
         opened = embstore.open(store, reader=reader)  # type: ignore[arg-type]
     except EmbstoreError:
@@ -127,21 +132,21 @@ def exercise(store: Path, reader: str = "mapped") -> None:
 
 
 def _manifests(folder: Path) -> Callable[[random.Random], None]:
-    """Return what tries a store with a changed metadata file."""
+    """Return a function that tries a store with a changed metadata file."""
     whole = stores.make_store(folder / "whole.embstore")
     store = shutil.copytree(whole, folder / "case.embstore")
     names = [path.relative_to(whole) for path in stores.files_of(whole)]
     names = [name for name in names if name.name == stores.METADATA]
 
     def case(random_numbers: random.Random) -> None:
-        # The manifest is what most is believed of.
+        # Most facts are in the manifest, so it is changed most often.
         name = random_numbers.choice([names[-1], *names])
         text = (whole / name).read_bytes()
         for _ in range(random_numbers.choice((1, 1, 1, 2, 4))):
             if random_numbers.random() < 0.8:
-                text = _mutated_json(text, random_numbers)
+                text = mutated_json(text, random_numbers)
             else:
-                text = _mutated_bytes(text, random_numbers)
+                text = mutated_bytes(text, random_numbers)
         (store / name).write_bytes(text)
         if random_numbers.random() < 0.8:
             stores.reseal(store)
@@ -152,87 +157,8 @@ def _manifests(folder: Path) -> Callable[[random.Random], None]:
     return case
 
 
-VALUES: list[Any] = [
-    *(0, 1, -1, 2, 3, 7, 255, 2**16, 2**31, 2**32, 2**40 - 1, 2**40, 2**53, 2**63, 2**64, 10**400),
-    *(None, True, False, 0.5, 1e308, -0.0, float("inf"), float("nan")),
-    *("", "w1", "object", "float64", "..", "../../../etc/passwd", "/dev/zero", "\0", "\ud800"),
-    *([], {}, [[]], [1] * 40, ["a"] * 1000, [2**40] * 9, {"a": {"b": {}}}),
-    *("complex128", "pickle", "numcodecs.pickle", [{"name": "pickle"}], "x" * 100_000, "\x1b[2J"),
-]
-
-
-def _mutated_json(text: bytes, random_numbers: random.Random) -> bytes:
-    """Change one value, key or list somewhere in a JSON document."""
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        return _mutated_bytes(text, random_numbers)
-    places: list[tuple[Any, Any]] = []
-
-    def visit(value: Any) -> None:
-        pairs = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, inner in pairs:
-            places.append((value, key))
-            if isinstance(inner, dict | list):
-                visit(inner)
-
-    if not isinstance(document, dict | list):
-        return _mutated_bytes(text, random_numbers)
-    visit(document)
-    if not places:
-        return b"[" * random_numbers.choice((1, 900, 100_000))
-    holder, key = random_numbers.choice(places)
-    match random_numbers.randrange(6):
-        case 0:
-            del holder[key]
-        case 1 if isinstance(holder, dict):
-            holder[str(random_numbers.choice(VALUES))] = holder.pop(key)
-        case 2:
-            deep: Any = []
-            for _ in range(random_numbers.choice((10, 300, 800))):
-                deep = [deep]
-            holder[key] = deep
-        case 3 if type(holder[key]) is int:
-            holder[key] += random_numbers.choice((-1, 1, 2**20, -(2**20)))
-        case 4 if isinstance(holder, list):
-            holder.append(random_numbers.choice(VALUES))
-        case _:
-            holder[key] = random_numbers.choice(VALUES)
-    try:
-        return json.dumps(document).encode()
-    except (ValueError, RecursionError):
-        return b"[" * 100_000
-
-
-def _mutated_bytes(data: bytes, random_numbers: random.Random) -> bytes:
-    """Change, cut, repeat or put in bytes somewhere."""
-    changed = bytearray(data)
-    place = random_numbers.randrange(len(changed) + 1)
-    match random_numbers.randrange(5):
-        case 0 if place < len(changed):
-            changed[place] ^= 1 << random_numbers.randrange(8)
-        case 1:
-            del changed[place : place + random_numbers.randrange(1, 40)]
-        case 2:
-            piece = changed[place : place + random_numbers.randrange(1, 60)]
-            changed[place:place] = piece * random_numbers.choice((1, 2, 50))
-        case 3:
-            changed[place:place] = random_numbers.choice(PIECES)
-        case _:
-            changed[place : place + 4] = random_numbers.randbytes(4)
-    return bytes(changed)
-
-
-PIECES = [
-    *(b"\0", b"\xef\xbb\xbf", b"\r\n", b"\r", b"\n\n", b" ", b"  ", b"\t", b"\xff\xfe", b"\xc3"),
-    *(b"1e999", b"-1e-999", b"nan", b"inf", b"0x1p3", b"9" * 10_000, b"0." + b"0" * 10_000 + b"1"),
-    *(b"99999999999 300\n", b"3 3\n", b"\xe2\x80\xa8", b'"', b"'", b"\\", b",", b"a" * 100_000),
-    *(b"1_0", b"1,5", b"+.5e+1", b"--1", b"1e", b"\x1a", b"\x85", b"\xed\xa0\x80", b"<unk>"),
-]
-
-
 def _vocabularies(folder: Path) -> Callable[[random.Random], None]:
-    """Return what tries a store with changed words, offsets or hash table."""
+    """Return a function that tries a store with changed words, offsets or hash table."""
     whole = stores.make_store(folder / "whole.embstore")
     store = folder / "case.embstore"
     numbers = [0, 1, -1, 2**31, 2**40 - 1, 2**40, 2**62, 2**63 - 1, -(2**63), 23, 24, 64, 10**6]
@@ -285,21 +211,21 @@ TEXTS = [
 
 
 def _texts(folder: Path) -> Callable[[random.Random], None]:
-    """Return what tries to parse a text that is changed, and now and then builds from it."""
+    """Return a function that parses a changed text, and sometimes builds from it."""
     path = folder / "case.txt"
     store = folder / "case.embstore"
 
     def case(random_numbers: random.Random) -> None:
         text = random_numbers.choice(TEXTS)
         for _ in range(random_numbers.choice((1, 1, 2, 5))):
-            text = _mutated_bytes(text, random_numbers)
+            text = mutated_bytes(text, random_numbers)
         path.write_bytes(text)
         dtype = random_numbers.choice(("float32", "float16", "int8"))
         try:
             source = TextSource(path, dtype=dtype)
             for batch in source.batches():
                 if batch.words is None or len(batch.words) != len(batch.rows):
-                    raise AssertionError(f"{len(batch.rows)} rows, other words: {text!r}")
+                    raise AssertionError(f"{len(batch.rows)} rows, but not as many words: {text!r}")
             if random_numbers.random() < 0.01:
                 embstore.build(path, store, dtype=dtype, overwrite=True).close()
         except EmbstoreError:

@@ -1,4 +1,4 @@
-"""The small store that campaigns damage, and how it is damaged so that its checksums stay right."""
+"""A small store to damage, and changes of it whose checksums are corrected."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ METADATA = "zarr.json"
 
 
 def table(scale: int = 1) -> NDArray[np.float32]:
-    """Return the rows of the small store, shape (23, 3), no two numbers alike."""
+    """Return the rows of the small store, shape (23, 3), all numbers different."""
     return (np.arange(ROWS * COLUMNS, dtype=np.float32).reshape(ROWS, COLUMNS) + 1) * scale
 
 
@@ -53,14 +53,14 @@ def array_of(chunk: Path) -> Path:
 
 
 def edit(path: Path, change: Callable[[Any], object]) -> None:
-    """Change the embstore attributes in a metadata file; the checksums of it are not changed."""
+    """Change the embstore attributes in a metadata file, but not the checksums of the file."""
     document = json.loads(path.read_bytes())
     change(document["attributes"]["embstore"])
     path.write_text(json.dumps(document))
 
 
 def rewrite_chunk(path: Path, change: Callable[[bytearray], object]) -> None:
-    """Change the numbers in a chunk file and all checksums with them: a hostile author's work."""
+    """Change the numbers in a chunk file and all checksums of them, as a hostile author would."""
     data = bytearray(path.read_bytes()[:-4])
     change(data)
     checksum = google_crc32c.value(bytes(data))
@@ -76,7 +76,7 @@ def rewrite_chunk(path: Path, change: Callable[[bytearray], object]) -> None:
 
 
 def reseal(store: Path) -> None:
-    """Make the manifest's checksums right again, as far as there is something to be summed up."""
+    """Correct the manifest's checksums, as far as the manifest can be read."""
     where = store / METADATA
     try:
         document = json.loads(where.read_bytes())
@@ -88,4 +88,4 @@ def reseal(store: Path) -> None:
         own["manifest_crc32c"] = manifest_checksum(own)
         where.write_text(json.dumps(document))
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError, OSError):
-        return  # Too broken for a seal.
+        return  # Too broken to be sealed.

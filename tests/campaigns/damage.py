@@ -1,14 +1,14 @@
-"""Is each damage noticed, and does none give a wrong vector?
+"""Damaged stores: each damage is noticed, and none gives a wrong vector.
 
-Every file of a small store, one after the other: a bit flipped at every byte, or at some, cut
-short, made longer, made empty, deleted; each pair of chunk files exchanged; each chunk file
+Every file of a small store, one after the other: a bit flipped at every byte, or at some of them,
+cut short, made longer, made empty, deleted; each pair of chunk files exchanged; each chunk file
 replaced by that of another build. After each damage:
 
 1. `verify` names the file, and so the partition; ``open(verify="full")`` refuses the store.
-2. `open` refuses it where the damage shows without reading rows.
-3. If it opens, a word's id is its own, or an error; and so are a word's row and an id's word.
+2. `open` refuses the store if the damage can be seen without reading rows.
+3. If the store opens, a word gives its own id or an error; so do a word's row and an id's word.
 
-The one change that may go unnoticed is a root ``zarr.json`` that is another spelling of the same.
+One change may pass unnoticed: a root ``zarr.json`` that spells the same document differently.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import embstore
-from tools.campaigns import stores
+from tests.campaigns import stores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How many bytes of each file get a flipped bit at the most, and cut lengths tried."""
+    """Per file: the largest number of bytes with a flipped bit, and of lengths to cut it to."""
 
     flips: int
     cuts: int
 
 
-SMALL = Size(flips=12, cuts=2)
+SMALL = Size(flips=6, cuts=2)
 FULL = Size(flips=2000, cuts=40)
 
 
 def run(folder: Path, seed: int, size: Size) -> str:
-    """Damage a store in ``folder`` in every way; return what was done."""
+    """Damage a store in ``folder`` in every way; return how often."""
     random_numbers = random.Random(seed)
     whole = stores.make_store(folder / "whole.embstore")
     other = stores.make_store(folder / "other.embstore", scale=2)
@@ -58,7 +58,7 @@ def run(folder: Path, seed: int, size: Size) -> str:
             _flipped(data, size, random_numbers), _cut(data, size, random_numbers)
         ):
             (store / name).write_bytes(changed)
-            # zarr takes its time: every tenth damage is enough for the reader that uses it.
+            # zarr is slow: every tenth damage is enough for the reader that uses it.
             check(store, [store / name], "chunked" if damages % 10 == 0 else "mapped")
             damages += 1
         (store / name).unlink()
@@ -77,7 +77,7 @@ def run(folder: Path, seed: int, size: Size) -> str:
         check(store, swapped, "mapped")
         damages += 1
         shutil.rmtree(store)
-    return f"{damages} damages of {len(stores.files_of(whole))} files, each named by verify"
+    return f"{damages:,} damages of {len(stores.files_of(whole))} files, each named by verify"
 
 
 def _flipped(data: bytes, size: Size, random_numbers: random.Random) -> Iterator[bytes]:
@@ -96,7 +96,7 @@ def _cut(data: bytes, size: Size, random_numbers: random.Random) -> list[bytes]:
 
 
 def check(store: Path, damaged: list[Path], reader: ReaderName) -> None:
-    """Raise unless the damage of some files is noticed, and does no harm."""
+    """Raise unless the damage of files is noticed, and gives no wrong row or word."""
     if damaged[0] == store / stores.METADATA and _same_manifest(store):
         return
     _check_named(store, damaged)
@@ -136,14 +136,14 @@ def _check_named(store: Path, damaged: list[Path]) -> None:
     else:
         problems = report.problems
     for path in damaged:
-        # A store without its manifest is named itself.
+        # Without its manifest, the store itself is named.
         name = str(store) if path == store / stores.METADATA else str(path)
         if not any(problem.startswith(name) for problem in problems):
             raise AssertionError(f"verify does not name {path}: {problems}")
 
 
 def _check_lookups(store: embstore.EmbeddingStore, damaged: Path) -> None:
-    """Raise if a word leads to another id or row than its own, or an id to another word."""
+    """Raise if a word gives another id or row than its own, or an absent word gives a row."""
     table = stores.table()
     for number, word in enumerate(stores.WORDS):
         try:
@@ -153,7 +153,7 @@ def _check_lookups(store: embstore.EmbeddingStore, damaged: Path) -> None:
             continue
         if found != number:
             raise AssertionError(f"{damaged} damaged: {word!r} has id {found}")
-        # Of a row in a damaged chunk, its own numbers may differ: only reading all would tell.
+        # The numbers of a row in a damaged chunk may differ: only a full verification shows that.
         if "partitions" not in damaged.parts and not np.array_equal(row, table[number]):
             raise AssertionError(f"{damaged} damaged: {word!r} has the row {row}")
     if "partitions" not in damaged.parts:

@@ -1,23 +1,25 @@
-"""How does a build's way to the disk go wrong? Every change of it is a step, told to a hook.
+"""Faults on a build's way to the disk, told step by step to a hook.
 
-1. `steps` puts stand-ins into `embstore.writing.files`, through which alone a build changes the
-   disk. A tree is removed entry by entry.
-2. Each calls the hook with the step and the function that does it. `Recorder` does and notes it,
-   `Killer` ends the process at one, `Failer` raises at one.
+1. `steps` replaces the functions of `embstore.writing.files`, through which alone a build changes
+   the disk. A tree is removed entry by entry.
+2. Each replacement calls the hook with the step and the function that does it. `Recorder` does and
+   notes it, `Killer` ends the process at one step, `Failer` raises an error at one step.
 
-A build has three threads, so the number of a step is not the same step every time: hooks count
-while the build runs. None of them waits for the disk; only a real loss of power would show it.
+A build has three threads, so step number 7 is not the same step in every run: hooks count while the
+build runs. Flushes are skipped, because only a real loss of power would show them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from embstore import syscalls
 from embstore.writing import files
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
     Do = Callable[[], Any]
     Hook = Callable[["Step", Do], Any]
+    # The number of a step in a build, from 1, or the first step for which this is true.
+    When = int | Callable[["Step"], bool]
 
 Kind = Literal[
     "mkdir",
@@ -43,7 +47,7 @@ Kind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One change of the disk: what, where, and for a write the bytes."""
+    """One change of the disk: its kind, its path, and for a write the bytes."""
 
     kind: Kind
     path: Path
@@ -55,7 +59,7 @@ class Step:
 
 @contextlib.contextmanager
 def steps(hook: Hook) -> Iterator[None]:
-    """Tell ``hook`` of every step of what is built in this block, instead of doing it."""
+    """Pass every step of builds in this block to ``hook``, which does it or does not."""
     kinds: dict[str, Kind] = {
         "make_directory": "mkdir",
         "create": "create",
@@ -114,6 +118,23 @@ def _remove_tree(path: Path, hook: Hook, ignored: tuple[type[OSError], ...]) -> 
         hook(Step("rmdir", path), path.rmdir)
 
 
+@contextlib.contextmanager
+def in_one_step() -> Iterator[None]:
+    """Replace stores as this system does, by an exchange of two names."""
+    yield
+
+
+@contextlib.contextmanager
+def in_two_steps() -> Iterator[None]:
+    """Replace stores by two renames, as on systems that cannot exchange two names."""
+    exchange = syscalls.exchange
+    syscalls.exchange = lambda one, other: False
+    try:
+        yield
+    finally:
+        syscalls.exchange = exchange
+
+
 class Recorder:
     """Does every step and notes it, with paths relative to a folder.
 
@@ -125,7 +146,7 @@ class Recorder:
     Attributes
     ----------
     log : list of Step
-        What was done, in this order.
+        The steps done, in this order.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -144,47 +165,63 @@ class Recorder:
             return result
 
 
-class Killer:
-    """Kills the process at a step; if that is a write, when half of it is done."""
+class _Trigger:
+    """Tells one step from the others: by its number, or the first that a function picks."""
 
-    def __init__(self, number: int) -> None:
-        self._left = number
+    def __init__(self, when: When) -> None:
+        self._when = when
+        self._count = 0
+        self._fired = False
+
+    def is_at(self, step: Step) -> bool:
+        """Return whether this is the step; true once."""
+        self._count += 1
+        if self._fired:
+            return False
+        when = self._when
+        self._fired = self._count == when if isinstance(when, int) else when(step)
+        return self._fired
+
+
+class Killer:
+    """Kills the process at a step; if that is a write, after half of its bytes."""
+
+    def __init__(self, when: When) -> None:
+        self._trigger = _Trigger(when)
         self._lock = threading.Lock()
 
     def __call__(self, step: Step, do: Do) -> Any:
         """Do a step, or half of it, and die."""
         with self._lock:
-            self._left -= 1
-            if self._left == 0:
+            if self._trigger.is_at(step):
                 _write_half(step)
                 os.kill(os.getpid(), signal.SIGKILL)
             return do()
 
 
 class Failer:
-    """Raises at a step; a write on a full disk is done by half before.
+    """Raises an error at a step; if that is a write, after half of its bytes.
 
     Attributes
     ----------
     failed : Step or None
-        The step that failed, if the build came to it.
+        The step that failed, if the build reached it.
     before, after : list of Step
-        What was done before it, and after it.
+        The steps before it, and after it.
     """
 
-    def __init__(self, number: int, error_number: int) -> None:
+    def __init__(self, when: When, error_number: int = errno.EIO) -> None:
         self.failed: Step | None = None
         self.before: list[Step] = []
         self.after: list[Step] = []
-        self._left = number
+        self._trigger = _Trigger(when)
         self._number = error_number
         self._lock = threading.Lock()
 
     def __call__(self, step: Step, do: Do) -> Any:
         """Do a step, or half of it, and raise."""
         with self._lock:
-            self._left -= 1
-            if self._left == 0:
+            if self._trigger.is_at(step):
                 self.failed = step
                 _write_half(step)
                 raise OSError(self._number, os.strerror(self._number), str(step.path))

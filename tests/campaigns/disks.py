@@ -1,13 +1,13 @@
-"""What is on the disk after the power was cut? A model of what a file system promises, and no more.
+"""A model of a disk after a power cut: it keeps what a file system promises, and nothing else.
 
-1. A file's bytes are on disk when the file was flushed; of what was written since, some first part
-   may be, or its length with zeros for bytes.
-2. A directory's entries are on disk when the directory was flushed. Of what was made, renamed,
-   exchanged and removed in it since, anything may be, whatever happened in other directories; but a
-   rename or exchange is there as a whole or not at all, and what follows from something that is not
-   there isn't either.
+1. A file's bytes are on disk once the file is flushed. Of later writes, any first part may be on
+   disk, or the length with zeros for bytes.
+2. A directory's entries are on disk once the directory is flushed. Of later changes (entries made,
+   renamed, exchanged or removed), any may be on disk, whatever happened in other directories. But a
+   rename or exchange is on disk as a whole or not at all, and a change that follows from a lost one
+   is lost, too.
 
-So more may be lost here than any one file system loses.
+So the model may lose more than any one file system does.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     import random
     from pathlib import Path
 
-    from tools.campaigns.faults import Step
+    from tests.campaigns.faults import Step
 
-# What a directory's entries are in a tree: bytes of a file, or another tree.
+# A directory's entries by name: the bytes of a file, or another tree.
 Tree = dict[str, "bytes | Tree"]
 
 
 @dataclass(slots=True)
 class File:
-    """A file: bytes that are on disk, and writes that may not be."""
+    """A file: its bytes on disk, and writes that may be lost."""
 
     durable: bytes = b""
     pending: list[tuple[int, bytes]] = field(default_factory=list)
@@ -47,7 +47,7 @@ class File:
         return bytes(data)
 
     def cut(self, random_numbers: random.Random) -> bytes:
-        """Return what may be left after a power cut."""
+        """Return a possible content after a power cut."""
         count = random_numbers.randint(0, len(self.pending))
         last = len(self.pending[count - 1][1]) if count else 0
         kept = random_numbers.choice((last, random_numbers.randint(0, last)))
@@ -56,7 +56,7 @@ class File:
 
 @dataclass(slots=True)
 class Directory:
-    """A directory: entries that are on disk, and changes that may not be, of a name or two each."""
+    """A directory: its entries on disk, and changes of one or two names that may be lost."""
 
     durable: dict[str, Node] = field(default_factory=dict)
     pending: list[dict[str, Node | None]] = field(default_factory=list)
@@ -71,7 +71,7 @@ class Directory:
         self.pending.clear()
 
     def cut(self, random_numbers: random.Random) -> Tree:
-        """Return what may be left after a power cut."""
+        """Return a possible content after a power cut."""
         chance = random_numbers.choice((0.1, 0.5, 0.9))
         lost: set[str] = set()
         kept = []
@@ -84,14 +84,14 @@ class Directory:
         return {name: node.cut(random_numbers) for name, node in entries.items()}
 
     def least(self) -> Tree:
-        """Return what is left if everything that was not flushed is lost."""
+        """Return the content if everything not flushed is lost."""
         return {
             name: node.durable if isinstance(node, File) else node.least()
             for name, node in self.durable.items()
         }
 
     def most(self) -> Tree:
-        """Return what is left if nothing is lost: what a killed process leaves."""
+        """Return the content if nothing is lost, as after a killed process."""
         return {
             name: node.bytes_after(len(node.pending)) if isinstance(node, File) else node.most()
             for name, node in self.entries().items()
@@ -107,7 +107,7 @@ class Disk:
     Parameters
     ----------
     folder : Path
-        What it begins as, all of it flushed.
+        The initial content, all of it flushed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -135,7 +135,7 @@ class Disk:
                 other = entries[to.name] if step.kind == "exchange" else None
                 parent.pending.append({to.name: entries[name], name: other})
             case _:
-                raise ValueError(f"what is the step {step}?")
+                raise ValueError(f"unknown kind of step: {step}")
 
     def _node(self, path: Path) -> Node:
         node: Node = self.root
@@ -159,7 +159,7 @@ class Disk:
 
 
 def write_tree(tree: Tree, folder: Path) -> None:
-    """Make a folder that holds a tree."""
+    """Write a tree into a new folder."""
     folder.mkdir()
     for name, content in tree.items():
         if isinstance(content, bytes):

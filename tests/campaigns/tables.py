@@ -1,4 +1,4 @@
-"""The tables that campaigns build one over the other, each of a generation that its rows tell."""
+"""Small tables that replace each other; the rows of each tell its generation."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import embstore
+from tests.campaigns.faults import steps
 from tools.make_table import table_rows
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What tables are like; those of different generations have a few rows more or less."""
+    """The shape of tables; those of different generations have a few rows more or less."""
 
     rows: int
     columns: int
@@ -24,8 +25,12 @@ class Shape:
     chunk_rows: int
 
 
+TINY = Shape(rows=7, columns=2, partitions=2, chunk_rows=2)
+STORE = "t.embstore"
+
+
 def write(path: Path, shape: Shape, generation: int) -> None:
-    """Build a table of a generation, in place of another, if there is one."""
+    """Build the table of a generation; it replaces another, if there is one."""
     rows = shape.rows - generation % 3
     with embstore.StoreWriter(
         path,
@@ -42,18 +47,18 @@ def write(path: Path, shape: Shape, generation: int) -> None:
 
 
 def check(path: Path, shape: Shape) -> int | None:
-    """Return the generation of the store at ``path``, which is whole; None if there is none.
+    """Return the generation of the store at ``path``; None if there is no store.
 
     Raises
     ------
     AssertionError
-        If there is a part of a store, or one of two tables, or with something else in it.
+        If the store is not whole, mixes two tables, or holds other files.
     """
     try:
         store = embstore.open(path)
     except embstore.StoreNotFoundError:
         if path.exists():
-            raise AssertionError(f"{path} is there, but no store") from None
+            raise AssertionError(f"{path} exists, but is not a store") from None
         return None
     with store:
         generation = compare(store, shape)
@@ -62,26 +67,42 @@ def check(path: Path, shape: Shape) -> int | None:
         raise AssertionError(f"verify: {report.problems}")
     others = [file for file in path.rglob("*") if file.is_file() and file.name != "zarr.json"]
     if len(others) != report.file_count:
-        raise AssertionError(f"{report.file_count} chunk files, but {others}")
+        raise AssertionError(f"verify counts {report.file_count} chunk files, found {others}")
     return generation
 
 
 def compare(store: embstore.EmbeddingStore, shape: Shape) -> int:
-    """Return the generation of a store; raise if it is not that table, row for row."""
+    """Return the generation of a store; raise if a row or word is not that table's."""
     generation: int = store.source["generation"]
     ids = np.arange(shape.rows - generation % 3)
     rows: Any = store[:]
     if not np.array_equal(rows, table_rows(ids, shape.columns, generation)):
-        raise AssertionError(f"other rows than those of table {generation}")
+        raise AssertionError(f"rows differ from those of table {generation}")
     if not np.array_equal(store.ids(_words(generation, len(ids))), ids):
-        raise AssertionError(f"other words than those of table {generation}")
+        raise AssertionError(f"words differ from those of table {generation}")
     return generation
 
 
+def expect(path: Path, shape: Shape, allowed: set[int | None]) -> int | None:
+    """Return the generation of the store at ``path``; raise if it is not one of these."""
+    found = check(path, shape)
+    if found not in allowed:
+        raise AssertionError(f"found table {found}, expected one of {allowed}")
+    return found
+
+
+def build_next(path: Path, shape: Shape, generation: int) -> None:
+    """Build a table, and check that it is in place and nothing is left beside it."""
+    with steps(lambda _, do: do()):  # Without waiting for the disk.
+        write(path, shape, generation)
+    expect(path, shape, {generation})
+    check_alone(path)
+
+
 def check_alone(path: Path) -> None:
-    """Raise if something beside the store was left in its directory."""
+    """Raise if a build left anything beside the store."""
     if names := sorted(other.name for other in path.parent.iterdir() if other != path):
-        raise AssertionError(f"left behind: {names}")
+        raise AssertionError(f"left behind beside {path.name}: {names}")
 
 
 def _words(generation: int, rows: int) -> list[str]:

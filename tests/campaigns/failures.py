@@ -1,11 +1,11 @@
-"""Does a build end with the error of the disk, publish nothing, and leave nothing?
+"""Failing disks: a build ends with the disk's error, publishes nothing, and leaves nothing.
 
-1. Each step of a build fails (`tools.campaigns.faults`) with each error that a disk has; of a
-   write, half was done. The build ends with that error, which names a path; the old store is
-   whole, or there is none; no file is flushed again that could not be; the next build succeeds, in
-   the same process.
-2. What fails after the new store has got its name cannot take it back, and the error says so.
-3. Writes that the system does only a part of lose nothing, and one of nothing is an error.
+1. Each step of a build fails (`tests.campaigns.faults`) with each error of a disk; of a write, half
+   was done. The build ends with that error, which names a path; the old store is whole, or there is
+   none; a file whose flush failed is not flushed again; the next build succeeds, in the same
+   process.
+2. An error after the new store has its name cannot take the name back, and says so.
+3. Writes that the system does only in part lose nothing, and a write of no bytes is an error.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import random
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from unittest import mock
 
-from embstore.writing import files
-from tools.campaigns import tables
-from tools.campaigns.crash import STORE, TINY, in_one_step, in_two_steps
-from tools.campaigns.faults import Failer, steps
+from tests.campaigns import tables
+from tests.campaigns.faults import Failer, in_one_step, in_two_steps, steps
+from tests.campaigns.tables import STORE, TINY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EINTR)
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How many errors to try at a step, the most steps to the next, and builds of short writes."""
+    """Errors to try at a step, the largest stride between steps, builds with short writes."""
 
     errors: int
     stride: int
@@ -65,7 +65,7 @@ def run(folder: Path, seed: int, size: Size) -> str:
 def _fail_at_each_step(
     path: Path, random_numbers: random.Random, size: Size, *, old: bool, leftover: bool
 ) -> int:
-    """Let a build fail at its first step, the next at its second, and so on."""
+    """Fail a build at its first step, the next at its second, and so on."""
     generation = number = count = 0
     if old:
         tables.write(path, TINY, 0)
@@ -78,17 +78,14 @@ def _fail_at_each_step(
             failed = _fail(path, number, error_number, generation, old=old)
             count += failed
             generation += 2
-            with steps(lambda _, do: do()):
-                tables.write(path, TINY, generation)
-            _expect(tables.check(path, TINY), generation)
-            tables.check_alone(path)
+            tables.build_next(path, TINY, generation)
             if not old:
                 shutil.rmtree(path)
     return count
 
 
 def _leave(path: Path, random_numbers: random.Random) -> None:
-    """Leave behind what a build that died may leave."""
+    """Leave behind the files of a dead build."""
     left = path.with_name(f".{path.name}.building")
     (left / "partitions" / "0").mkdir(parents=True)
     names = ("owner.json", "zarr.json", "partitions/0/zarr.json")
@@ -97,7 +94,7 @@ def _leave(path: Path, random_numbers: random.Random) -> None:
 
 
 def _fail(path: Path, number: int, error_number: int, before: int, *, old: bool) -> bool:
-    """Build, and fail at a step; return whether there were so many."""
+    """Build, and fail at a step; return whether the build had that many steps."""
     failer = Failer(number, error_number)
     try:
         with steps(failer):
@@ -109,66 +106,60 @@ def _fail(path: Path, number: int, error_number: int, before: int, *, old: bool)
         in_place = "the new store is in place" in str(error)
     else:
         if failer.failed is not None:
-            raise AssertionError(f"{failer.failed} failed, and the build did not")
+            raise AssertionError(f"{failer.failed} failed, but the build succeeded")
         return False
-    _expect(tables.check(path, TINY), before + 1 if in_place else before if old else None)
+    tables.expect(path, TINY, {before + 1 if in_place else before if old else None})
     if in_place:
         return True
-    # What a dead build left is there until the build has begun to create files of its own.
+    # The files of a dead build stay until the build creates files of its own.
     if failer.failed.kind == "create" or any(step.kind == "create" for step in failer.before):
         tables.check_alone(path)
     if any(step.kind == "flush" and step.path == failer.failed.path for step in failer.after):
-        raise AssertionError(f"{failer.failed} failed, and was tried again")
+        raise AssertionError(f"{failer.failed} failed, and was flushed again")
     return True
 
 
 def _check_error(path: Path, failer: Failer, error: OSError, error_number: int) -> None:
     if error.errno != error_number:
-        raise AssertionError(f"{failer.failed}: error {error_number} became {error!r}") from error
+        raise AssertionError(
+            f"{failer.failed}: expected error {error_number}, found {error!r}"
+        ) from error
     if not str(error.filename).startswith(str(path.parent)):
         raise AssertionError(f"{failer.failed}: {error!r} does not name a path") from error
 
 
-def _expect(found: int | None, expected: int | None) -> None:
-    if found != expected:
-        raise AssertionError(f"table {found} instead of {expected}")
-
-
 def _write_little_by_little(folder: Path, random_numbers: random.Random) -> None:
-    """Build while the system does only a part of each write; then, of one, nothing."""
+    """Build while the system does only a part of each write; then with a write of no bytes."""
     folder.mkdir()
     path = folder / STORE
-    with _writes(random_numbers, None):
+    with short_writes(random_numbers, None):
         tables.write(path, TINY, 1)
-    _expect(tables.check(path, TINY), 1)
+    tables.expect(path, TINY, {1})
     try:
-        with _writes(random_numbers, random_numbers.randrange(20)):
+        with short_writes(random_numbers, random_numbers.randrange(20)):
             tables.write(path, TINY, 2)
     except OSError as error:
         if error.errno != errno.EIO or error.filename is None:
             raise
     else:
-        raise AssertionError("nothing was written, and the build did not fail")
-    _expect(tables.check(path, TINY), 1)
+        raise AssertionError("a write of no bytes did not fail the build")
+    tables.expect(path, TINY, {1})
     tables.check_alone(path)
     shutil.rmtree(folder)
 
 
 @contextlib.contextmanager
-def _writes(random_numbers: random.Random, number: int | None) -> Iterator[None]:
-    """Do a part of each write only; of the one with a number, nothing."""
-    whole = files._write_some
-    left = -1 if number is None else number
+def short_writes(random_numbers: random.Random, empty: int | None) -> Iterator[None]:
+    """Do only a part of each write of this process, and no bytes of write number ``empty``."""
+    pwrite = os.pwrite
+    left = -1 if empty is None else empty
 
     def write_some(descriptor: int, data: memoryview, offset: int) -> int:
         nonlocal left
         left -= 1
         if left == -1:
             return 0
-        return os.pwrite(descriptor, data[: random_numbers.randint(1, len(data))], offset)
+        return pwrite(descriptor, data[: random_numbers.randint(1, len(data))], offset)
 
-    files._write_some = write_some
-    try:
+    with mock.patch.object(os, "pwrite", write_some):
         yield
-    finally:
-        files._write_some = whole

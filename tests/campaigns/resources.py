@@ -1,12 +1,12 @@
-"""Does embstore give back what it takes, and say what it cannot get?
+"""Resources of the system: given back after use, and a clear error when they run out.
 
 1. Opening, looking up and closing, again and again, leaves no descriptor, mapping or thread.
 2. A thousand stores are open at once, and each gives its rows.
-3. With 64 descriptors at the most, a store of more chunk files than that is written, opened, looked
-   up in and verified.
-4. A process that runs out of mappings (``vm.max_map_count``) is told so by a `StoreMappingError`,
-   its open stores go on giving rows, and closing some makes room again. Where there may be so many
-   that they do not run out in reasonable time, this is left out, and said to be.
+3. With 64 descriptors, a store of more chunk files than that is written, opened, looked up in and
+   verified.
+4. A process that runs out of mappings (``vm.max_map_count``) gets a `StoreMappingError`; its open
+   stores still give rows, and closing some makes room again. Where the limit is too high to be
+   reached in reasonable time, this part is skipped, and the outcome says so.
 
 The last two run in processes of their own, because limits are for a whole process.
 """
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import mmap
 import resource
-import subprocess
 import sys
 import threading
 import time
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import embstore
+from tests.campaigns.processes import in_spawned
 
 if TYPE_CHECKING:
     from embstore.opening import ReaderName
@@ -35,9 +35,9 @@ COLUMNS = 8
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How often to open and close, how many stores to open at once, chunk files of a large one.
+    """Cycles of open and close, stores to open at once, chunk files of a large store.
 
-    ``free`` is how many mappings are left for stores at the most.
+    ``free`` is the number of mappings left for stores.
     """
 
     cycles: int
@@ -48,20 +48,20 @@ class Size:
 
 SMALL = Size(cycles=200, stores=100, chunks=200, free=4000)
 FULL = Size(cycles=10_000, stores=1000, chunks=3000, free=1 << 16)
-# Linux allows 65,530, some distributions 1,048,576, and a few as many as there are numbers.
+# Linux allows 65,530, some distributions 1,048,576, and a few the largest number there is.
 MAX_MAPPINGS = 1 << 20
 
 
 def run(folder: Path, seed: int, size: Size) -> str:
-    """Do all of it; return what was done. Nothing here is random."""
+    """Run all parts; return how much was done. Nothing here is random."""
     path = folder / "t.embstore"
     _write(path, rows=500, chunk_rows=32)
     _cycles(path, size.cycles)
     _many_at_once(path, size.stores)
     large = folder / "large.embstore"
     _write(large, rows=size.chunks, chunk_rows=1)
-    few = _in_a_process(_few_descriptors, folder / "few.embstore", 0)
-    maps = _in_a_process(_mappings_run_out, large, size.free)
+    few = in_spawned(_few_descriptors, folder / "few.embstore")
+    maps = in_spawned(_mappings_run_out, large, size.free)
     return (
         f"{size.cycles} cycles without a leak, {size.stores} stores open at once, {few}, {maps} "
         f"(seed {seed} unused)"
@@ -80,15 +80,15 @@ def _write(path: Path, rows: int, chunk_rows: int) -> None:
 
 
 def _held() -> tuple[int, int, int]:
-    """Return how many descriptors, mappings and threads this process has."""
+    """Return the numbers of descriptors, mappings and threads of this process."""
     mappings = Path("/proc/self/maps").read_text().count(".embstore")
-    # The helpers of large lookups are started when needed, and stay.
+    # Helper threads of large lookups stay once started.
     threads = [t for t in threading.enumerate() if not t.name.startswith("embstore_")]
     return len(list(Path("/proc/self/fd").iterdir())), mappings, len(threads)
 
 
 def _check_held(before: tuple[int, int, int]) -> None:
-    """Raise if more is held than before, also after prefetches under way had time to end."""
+    """Raise if more is held than before, after time for running prefetches to end."""
     for _ in range(2000):
         if all(now <= then for now, then in zip(_held(), before, strict=True)):
             return
@@ -124,7 +124,7 @@ def _many_at_once(path: Path, count: int) -> None:
     _check_held(before)
 
 
-def _few_descriptors(path: Path, _: int) -> str:
+def _few_descriptors(path: Path) -> str:
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
     _write(path, rows=400, chunk_rows=1)
     readers: tuple[ReaderName, ...] = ("mapped", "chunked")
@@ -141,8 +141,8 @@ def _mappings_run_out(path: Path, free: int) -> str:
     where = Path("/proc/sys/vm/max_map_count")
     limit = int(where.read_text()) if where.exists() else sys.maxsize
     if limit > MAX_MAPPINGS:
-        return "no end of mappings to be met here"
-    # Neighbours of different protection, or the kernel would make one of them.
+        return "too many mappings to run out of here"
+    # The kernel would merge neighbours of the same protection.
     held = [
         mmap.mmap(
             *(-1, 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS),
@@ -160,7 +160,7 @@ def _mappings_run_out(path: Path, free: int) -> str:
     else:
         raise AssertionError(f"{len(stores)} stores of {rows} chunk files were mapped")
     if "max_map_count" not in message or 'reader="chunked"' not in message:
-        raise AssertionError(f"an error that does not help: {message}")
+        raise AssertionError(f"the error does not say what to do: {message}")
     for store in stores:
         if not np.array_equal(store[:5], _table(5)):
             raise AssertionError("wrong rows")
@@ -174,22 +174,3 @@ def _mappings_run_out(path: Path, free: int) -> str:
         f"a clear error after {count} stores of {rows} chunk files and {len(held)} mappings "
         f"(the limit is {limit})"
     )
-
-
-def _in_a_process(function: object, path: Path, number: int) -> str:
-    name = getattr(function, "__name__", "")
-    program = (
-        "import sys; from pathlib import Path; from tools.campaigns import resources; "
-        f"print(resources.{name}(Path(sys.argv[1]), int(sys.argv[2])))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(path), str(number)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=1800,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise AssertionError(f"{name}: exit {done.returncode}: {done.stderr[-2000:]}")
-    return done.stdout.strip()

@@ -1,7 +1,7 @@
-"""How much memory has this process had at the most? For tests and campaigns that bound it.
+"""The memory of this process: its peak, for programs that bound it.
 
-``ru_maxrss`` does not tell: on Linux, a program begins with what the process had that started it,
-so a large parent hides what its child takes.
+``ru_maxrss`` does not tell: on Linux, it starts at the size of the process that started this one,
+so a large parent hides the memory of its child.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def peak_bytes() -> int:
-    """Return the highest resident size of this process since its program began."""
+    """Return the highest resident size of this process since its program started."""
     try:
         found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.M)
     except FileNotFoundError:

@@ -1,17 +1,17 @@
-"""Does everybody get the right rows while everything happens at once?
+"""Lookups by many threads and processes, under builds that replace the store.
 
-For some time, one process replaces a store again and again, by another table of another size, while
-readers look up in it from many threads each:
+For some time, one process replaces a store again and again, by a table of another size, while
+readers look up in it, each from many threads:
 
-* forked ones, forked in the midst of lookups on other threads, with the store open;
-* spawned ones, that were sent the open store, pickled;
-* spawned ones, that open it by its path.
+* forked ones, forked during lookups on other threads, with the store open;
+* spawned ones that were sent the open store, pickled;
+* spawned ones that open it by its path.
 
-Readers open the store anew now and then, with and without a resident limit, mapped and chunked,
-prefetch, ask for statistics, and close stores that other threads are using. Every table's numbers
-and words are its own, so each answer tells which table it is of: that of the store object that was
-asked, always. An answer may also be the error that the store was closed, or (by the chunked reader,
-which opens files when it needs them) replaced; nothing else.
+Readers reopen the store now and then, with and without a resident limit, mapped and chunked,
+prefetch, ask for statistics, and close stores that other threads are using. Each table has its own
+numbers and words, so each answer shows its table: always that of the store object that was asked.
+An answer may also be the error that the store was closed, or (from the chunked reader, which opens
+files when it needs them) replaced; nothing else.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import embstore
-from embstore.reading.mapped import MappedRecords
 from tools.make_table import table_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from embstore.opening import ReaderName
 
 COLUMNS = 16
 LIMITS = (None, "64MiB")
@@ -41,7 +42,7 @@ LIMITS = (None, "64MiB")
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """For how long, and in how many processes, of how many threads, and the rows of a table."""
+    """The duration, the number of processes and of threads in each, and the rows of a table."""
 
     seconds: float
     processes: int
@@ -54,7 +55,7 @@ FULL = Size(seconds=60, processes=4, threads=16, rows=8_000)
 
 
 def run(folder: Path, seed: int, size: Size) -> str:
-    """Look up while the store is replaced; return how much was looked up."""
+    """Look up while the store is replaced; return how often."""
     path = folder / "t.embstore"
     write_table(path, 0, size.rows)
     spawn = multiprocessing.get_context("spawn")
@@ -78,15 +79,15 @@ def run(folder: Path, seed: int, size: Size) -> str:
     return (
         f"{size.processes} processes x {size.threads} threads, {size.seconds:g} s: {lookups:,} "
         f"lookups of {rows:,} rows in {opens:,} opened stores while {tables:,} tables replaced "
-        "each other; every row from the table of its store"
+        "each other; every row is from the table of its store"
     )
 
 
 def _start_readers(path: Path, seed: int, size: Size, results: Any) -> list[Any]:
-    """Start the processes that look up, in the three ways."""
+    """Start the reading processes in the three ways."""
     fork: Any = multiprocessing.get_context("fork")
     spawn: Any = multiprocessing.get_context("spawn")
-    end = time.time() + size.seconds + 5  # Spawned processes take a while to come up.
+    end = time.time() + size.seconds + 5  # Spawned processes need some seconds to start.
     handle = embstore.open(path)
     ways: list[tuple[Any, Any]] = [(fork, handle), (spawn, pickle.dumps(handle)), (spawn, None)]
     readers = []
@@ -100,7 +101,7 @@ def _start_readers(path: Path, seed: int, size: Size, results: Any) -> list[Any]
 
 
 def _sum(results: Any, processes: list[Any]) -> tuple[int, ...]:
-    """Return lookups, rows, opened stores and tables, summed over what all processes report."""
+    """Return lookups, rows, opened stores and tables, summed over all processes."""
     counts, tables = np.zeros(3, np.int64), 0
     for _ in processes:
         if results.empty():
@@ -117,7 +118,7 @@ def _sum(results: Any, processes: list[Any]) -> tuple[int, ...]:
 
 
 def write_table(path: Path, generation: int, rows: int) -> None:
-    """Put the table of a generation at ``path``; each has another number of rows."""
+    """Build the table of a generation at ``path``; each has another number of rows."""
     rows -= generation % 7
     with embstore.StoreWriter(
         path,
@@ -138,7 +139,7 @@ def _word(generation: int, number: int) -> str:
 
 
 def _replace(path: Path, rows: int, seed: int, stop: Any, results: Any) -> None:
-    """Replace the store until told to stop; report how often, or what went wrong."""
+    """Replace the store until told to stop; report how often, or the traceback."""
     generation = 0
     try:
         while not stop.is_set():
@@ -175,20 +176,31 @@ def _busy(store: embstore.EmbeddingStore, seed: int) -> Any:
 
 
 class _Shared:
-    """The store that the threads of a process look up in; any of them may open it anew."""
+    """The store that the threads of a process share; any of them may reopen it.
+
+    Attributes
+    ----------
+    current : tuple of EmbeddingStore and str
+        The store, and its reader.
+    opens : int
+        How often it was opened.
+    """
 
     def __init__(self, path: Path, handle: embstore.EmbeddingStore | bytes | None) -> None:
         self.path = path
         self.opens = 0
         if handle is None:
-            self.store = self.open(random.Random(0))
+            self.current = self.open(random.Random(0))
         else:
-            self.store = pickle.loads(handle) if isinstance(handle, bytes) else handle
+            store = pickle.loads(handle) if isinstance(handle, bytes) else handle
+            self.current = store, "mapped"
 
-    def open(self, random_numbers: random.Random) -> embstore.EmbeddingStore:
+    def open(self, random_numbers: random.Random) -> tuple[embstore.EmbeddingStore, str]:
+        """Open the store, with a random reader and limit."""
         self.opens += 1
-        reader: Any = random_numbers.choice(("mapped", "mapped", "mapped", "chunked"))
-        return embstore.open(self.path, reader=reader, resident_limit=random_numbers.choice(LIMITS))
+        reader: ReaderName = random_numbers.choice(("mapped", "mapped", "mapped", "chunked"))
+        limit = random_numbers.choice(LIMITS)
+        return embstore.open(self.path, reader=reader, resident_limit=limit), reader
 
 
 def _read(
@@ -199,7 +211,7 @@ def _read(
     end: float,
     results: Any,
 ) -> None:
-    """Look up on many threads until the end; report how much, or what went wrong."""
+    """Look up on many threads until the end; report how often, or the tracebacks."""
     problems: list[str] = []
     counts = np.zeros(3, np.int64)
     try:
@@ -231,27 +243,28 @@ def _look_up(
 ) -> tuple[int, int]:
     lookups = rows = 0
     while time.time() < end and not problems:
-        store = shared.store
+        store, reader = shared.current
         if random_numbers.random() < 0.02:
             fresh = shared.open(random_numbers)
             if random_numbers.random() < 0.5:
-                store.close()  # Under whoever uses it.
-            shared.store = store = fresh
+                store.close()  # While other threads use it.
+            shared.current = fresh
+            store, reader = fresh
         try:
             rows += _check(store, random_numbers)
             lookups += 1
         except embstore.StoreClosedError:
             continue
         except embstore.StoreNotFoundError:
-            # Only a chunked store may lose its files, also one that was closed meanwhile.
-            if isinstance(store._records, MappedRecords):
+            # Only a chunked store may lose its files, also one closed in the meantime.
+            if reader == "mapped":
                 raise
-            shared.store = shared.open(random_numbers)
+            shared.current = shared.open(random_numbers)
     return lookups, rows
 
 
 def _check(store: embstore.EmbeddingStore, random_numbers: random.Random) -> int:
-    """Look up rows and words; return how many rows, raise if one is of another table."""
+    """Look up rows and words; return the number of rows, raise if one is of another table."""
     generation = store.source["generation"]
     count = random_numbers.choice((1, 7, 300, 4000))
     ids = np.random.default_rng(random_numbers.randrange(2**32)).integers(0, len(store), count)
