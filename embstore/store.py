@@ -17,7 +17,8 @@ from embstore.reading.chunked import check_identity, identity, open_partition
 from embstore.reading.results import ResultPool, check_out
 from embstore.table.ids import as_ids
 from embstore.table.plan import LookupPlan, plan_lookup
-from embstore.vocabulary.word_queries import Missing, MissingId, WordQueries, are_words
+from embstore.vocabulary.missing import Missing, MissingId, find_ids
+from embstore.vocabulary.vocabulary import are_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,9 +70,7 @@ class EmbeddingStore:
         self._reader: Reader | None = reader
         self._results = ResultPool()
         self._recipe = recipe  # What opens the store again, for pickle.
-        self._queries: WordQueries | None = None
-        if vocabulary is not None:
-            self._queries = WordQueries(path, vocabulary, manifest.unk)
+        self._vocabulary = vocabulary
         self._identity = identity(path)
 
     def lookup(
@@ -135,7 +134,7 @@ class EmbeddingStore:
         words : str, or (nested) sequence or array of str, any shape
             The words.
         missing : {"error", "unk", "zeros"}
-            What a word that is not there gives: an error, the row of the store's unk word, or
+            What to do with a missing word: raise, use the row of the store's unk word, or return
             zeros.
 
         Returns
@@ -145,7 +144,9 @@ class EmbeddingStore:
         Raises
         ------
         MissingWordError
-            If words are missing, or ``"unk"`` is asked of a store that has no unk word.
+            If words are missing; if the store has no words or, under ``"unk"``, no unk word.
+        TypeError
+            If a word is not a str.
 
         Examples
         --------
@@ -154,6 +155,8 @@ class EmbeddingStore:
         """
         if missing not in ("error", "unk", "zeros"):
             raise ValueError(f'missing must be "error", "unk" or "zeros", not {missing!r}')
+        if isinstance(words, str) and (found := self._words().id_of(words)) >= 0:
+            return np.asarray(self._open_reader().read_one(found))
         if missing != "zeros":
             return self.lookup(self.ids(words, missing=missing))
         ids = np.asarray(self.ids(words, missing="none"))
@@ -172,8 +175,8 @@ class EmbeddingStore:
         words : str, or (nested) sequence or array of str, any shape
             The words.
         missing : {"error", "unk", "none"}
-            What a word that is not there gives: an error, the id of the store's unk word, or -1,
-            which no lookup takes.
+            What to do with a missing word: raise, use the id of the store's unk word, or return
+            -1, which every lookup refuses.
 
         Returns
         -------
@@ -181,7 +184,7 @@ class EmbeddingStore:
 
         Raises
         ------
-        MissingWordError
+        MissingWordError, TypeError
             As `lookup_words`.
 
         Examples
@@ -191,7 +194,13 @@ class EmbeddingStore:
         >>> store.ids(["like", "zyzzyva"], missing="none").tolist()
         [1, -1]
         """
-        return self._words().ids(words, missing)[()]
+        if missing not in ("error", "unk", "none"):
+            raise ValueError(f'missing must be "error", "unk" or "none" here, not {missing!r}')
+        vocabulary = self._words()
+        if isinstance(words, str) and (found := vocabulary.id_of(words)) >= 0:
+            return np.int64(found)  # type: ignore[return-value]  # A scalar, as documented.
+        unk = self._manifest.unk
+        return find_ids(words, vocabulary, missing, unk=unk, path=self._path)[()]
 
     def words(self, ids: ArrayLike) -> Any:
         """Return the words of ``ids``: a str for one id, nested lists of str for an array.
@@ -208,23 +217,30 @@ class EmbeddingStore:
         >>> store.words([1, 0, 7])
         ['like', 'the', 'country']
         """
-        queries = self._words()
-        return queries.words(as_ids(ids, self._manifest.rows))
+        vocabulary = self._words()
+        return vocabulary.words(as_ids(ids, self._manifest.rows))
 
     def packed_words(self, start: int, stop: int) -> PackedWords:
         """Return the words of the ids ``start .. stop - 1`` as UTF-8 bytes and offsets.
 
-        What reads a whole table takes its words so, without an object for each.
+        For reading all words of a table without an object for each.
+
+        Raises
+        ------
+        IdRangeError
+            If ``start`` or ``stop`` is out of range.
+        MissingWordError
+            If the store has no words.
 
         Examples
         --------
         >>> store.packed_words(1, 4).encoded()
         [b'like', b'between', b'did']
         """
-        queries = self._words()
+        vocabulary = self._words()
         if not 0 <= start <= stop <= self._rows:
-            raise IdRangeError(f"there are no ids {start} to {stop}: they count up to {self._rows}")
-        return queries.packed(start, stop)
+            raise IdRangeError(f"ids {start}:{stop} are out of range for {self._rows} rows")
+        return vocabulary.packed(start, stop)
 
     def explain(self, ids: ArrayLike) -> LookupPlan:
         """Return what looking ``ids`` up would touch and read, without reading.
@@ -383,7 +399,7 @@ class EmbeddingStore:
     def close(self) -> None:
         """Let go of the files. Rows that were looked up stay; a further lookup is an error."""
         self._reader = None
-        self._queries = None
+        self._vocabulary = None
         self._results.forget()
 
     @property
@@ -453,12 +469,15 @@ class EmbeddingStore:
         if not isinstance(word, str):
             raise TypeError(f"'in' asks for a word, a str, not {type(word).__name__}")
         self._open_reader()
-        return self.has_words and bool(self._words().find(word) >= 0)
+        return self.has_words and self._words().id_of(word) >= 0
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         # One row has a path of its own: arrays for a single number would take most of its time.
         if type(key) is int and (reader := self._reader) is not None and 0 <= key < self._rows:
             return reader.read_one(key)
+        # So has one word.
+        if type(key) is str and (found := self._words().id_of(key)) >= 0:
+            return self._open_reader().read_one(found)
         if isinstance(key, tuple):
             raise TypeError("a store takes one index; for several rows write store[[0, 5, 17]]")
         if isinstance(key, slice):
@@ -492,10 +511,10 @@ class EmbeddingStore:
             raise StoreClosedError(f"the store {self._path} is closed; open it again")
         return reader
 
-    def _words(self) -> WordQueries:
+    def _words(self) -> Vocabulary:
         # In this order: another thread may close the store in between.
-        queries = self._queries
+        vocabulary = self._vocabulary
         self._open_reader()
-        if queries is None:
-            raise MissingWordError(f"the store {self._path} has no words; look its rows up by id")
-        return queries
+        if vocabulary is None:
+            raise MissingWordError(f"the store {self._path} has no words; look up its rows by id")
+        return vocabulary

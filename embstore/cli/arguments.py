@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 import embstore
 from embstore.dtypes import as_dtype
 from embstore.encodings.casting import OnOverflow
-from embstore.vocabulary.word_queries import Missing
+from embstore.vocabulary.missing import Missing
 
 StoreArgument = Annotated[Path, typer.Argument(help="The store's directory.", show_default=False)]
 WordsArgument = Annotated[
