@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from embstore.interop.keys import Key, Keys
     from embstore.store import EmbeddingStore
-    from embstore.vocabulary.word_queries import Missing
+    from embstore.vocabulary.missing import Missing
 
     Similar = list[tuple[str, float]]
 
