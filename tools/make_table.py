@@ -1,7 +1,7 @@
-"""Make a store of generated rows, of any size: ``tools/make_table PATH --rows 4000000``.
+"""Stores of generated rows, of any size: ``tools/make_table PATH --rows 4000000``.
 
 Every value is a hash of its id and column, so any row can be checked without keeping the table.
-Words, if asked for, are ``w0``, ``w1``, ...
+With ``--words``, the words are ``w0``, ``w1``, ...
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def parse_bytes(text: str) -> int:
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
     if found is None or found[2].upper() not in UNITS:
-        raise ValueError(f"{text!r} is not a size; write it as in 4.8GB or 512MiB")
+        raise ValueError(f"{text!r} is not a size; write a size like 4.8GB or 512MiB")
     return round(float(found[1]) * UNITS[found[2].upper()])
 
 
