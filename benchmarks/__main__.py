@@ -18,6 +18,7 @@ from embstore.bench.plots import missing
 from embstore.bench.state import STATES
 from embstore.bench.work import BATCHES
 from embstore.errors import EmbstoreError
+from tools.make_table import as_bytes
 
 
 def main() -> None:
@@ -72,9 +73,7 @@ def _parse() -> argparse.Namespace:
     )
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--rows", type=int, default=4_000_000)
-    size.add_argument(
-        "--bytes", type=partial(as_size, name="--bytes"), help="size of all rows, as in 4.8GB"
-    )
+    size.add_argument("--bytes", type=as_bytes, help="size of all rows, as in 4.8GB")
     parser.add_argument("--dimension", type=int, default=300)
     parser.add_argument("--word-rows", type=int, default=1_000_000, help="rows that have words")
     parser.add_argument("--store", type=Path, help="use this store by tools/make_table")

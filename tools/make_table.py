@@ -84,9 +84,7 @@ def main() -> None:
     parser.add_argument("path")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--rows", type=int, help="number of rows (4000000)")
-    size.add_argument(
-        "--bytes", type=partial(as_size, name="--bytes"), help="size of all rows, as in 4.8GB"
-    )
+    size.add_argument("--bytes", type=as_bytes, help="size of all rows, as in 4.8GB")
     parser.add_argument("--dimension", type=int, default=300)
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--strategy", choices=["mod", "div"], default="mod")
