@@ -139,7 +139,7 @@ def test_numbers_out_of_bounds(store, fields):
 def test_huge_metadata_file(store):
     with (store / "partitions/0/zarr.json").open("ab") as file:
         file.truncate(1 << 40)  # Takes no disk.
-    assert "more than the 16777216 that it may have" in refused(store)
+    assert "more than the allowed 16777216" in refused(store)
 
 
 def test_size_beyond_all_addresses(store):
