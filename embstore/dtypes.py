@@ -1,29 +1,103 @@
-"""Which numbers can a table hold? NumPy's integers and floats, and bfloat16.
+"""The dtypes that a table can hold: one row for each in `DTYPES`, and functions that look there.
 
-Neither NumPy nor zarr-python knows bfloat16. `ml_dtypes` gives NumPy the type; it is imported only
-where a table has it. On disk such an array is of ``uint16``, the numbers' bits, so that any Zarr
-reader opens it; `embstore.formats.own.spec` specifies that.
+Neither NumPy nor zarr-python knows bfloat16. `ml_dtypes` adds the type to NumPy; it is imported
+only when a table has such numbers. In the Zarr array, their bits are stored as unsigned integers of
+the same size, which any Zarr reader opens; `embstore.formats.own.spec` specifies that.
+
+A further dtype of `ml_dtypes` takes one more row. For example, float8_e5m2 would be
+``TableDtype("float8_e5m2", "f", "uint8", "float32", "float8_e5m2", "F8_E5M2")``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+import sys
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import DTypeLike
+    from numpy.typing import DTypeLike, NDArray
 
-BFLOAT16: Final = "bfloat16"
-STORABLE: Final = (
-    *("float16", BFLOAT16, "float32", "float64"),
-    *("int8", "int16", "int32", "int64"),
-    *("uint8", "uint16", "uint32", "uint64"),
-)
+
+@dataclass(frozen=True, slots=True)
+class TableDtype:
+    """A dtype that a table can hold. Dtypes are named here, so that a row imports no library.
+
+    Parameters
+    ----------
+    name : str
+        Its name in NumPy or `ml_dtypes`, and in a store's manifest.
+    kind : {"f", "i", "u"}
+        Float, signed or unsigned integer. NumPy's own ``kind`` of bfloat16 is "V".
+    stored : str
+        Dtype of the Zarr array, of the same size: ``name`` itself where NumPy and Zarr know it.
+    wide : str
+        Dtype that numbers are parsed, printed and computed in. It holds all of them exactly.
+    torch, safetensors : str
+        Its names there.
+    """
+
+    name: str
+    kind: Literal["f", "i", "u"]
+    stored: str
+    wide: str
+    torch: str
+    safetensors: str
+
+    @property
+    def is_extension(self) -> bool:
+        """Whether only `ml_dtypes` knows it. A reader of such a store must know it by name."""
+        return self.stored != self.name
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        """NumPy's dtype, in native byte order."""
+        if not self.is_extension:
+            return np.dtype(self.name)
+        import ml_dtypes  # noqa: PLC0415  # 20 ms, and few tables need it.
+
+        dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, self.name))
+        return dtype
+
+
+# Persistent: the names stand in manifests.
+DTYPES: Final = {
+    row.name: row
+    for row in (
+        TableDtype("float16", "f", "float16", "float32", "float16", "F16"),
+        TableDtype("bfloat16", "f", "uint16", "float32", "bfloat16", "BF16"),
+        TableDtype("float32", "f", "float32", "float32", "float32", "F32"),
+        TableDtype("float64", "f", "float64", "float64", "float64", "F64"),
+        TableDtype("int8", "i", "int8", "int8", "int8", "I8"),
+        TableDtype("int16", "i", "int16", "int16", "int16", "I16"),
+        TableDtype("int32", "i", "int32", "int32", "int32", "I32"),
+        TableDtype("int64", "i", "int64", "int64", "int64", "I64"),
+        TableDtype("uint8", "u", "uint8", "uint8", "uint8", "U8"),
+        TableDtype("uint16", "u", "uint16", "uint16", "uint16", "U16"),
+        TableDtype("uint32", "u", "uint32", "uint32", "uint32", "U32"),
+        TableDtype("uint64", "u", "uint64", "uint64", "uint64", "U64"),
+    )
+}
+
+
+@lru_cache(maxsize=256)  # NumPy takes 5 us for a dtype's name.
+def find_dtype(dtype: np.dtype[Any]) -> TableDtype | None:
+    """Return the row of `DTYPES` of a NumPy dtype in any byte order; None if there is none.
+
+    Examples
+    --------
+    >>> find_dtype(np.dtype(">f2")).wide
+    'float32'
+    >>> find_dtype(np.dtype("complex64")) is None
+    True
+    """
+    return DTYPES.get(dtype.name)
 
 
 def as_dtype(dtype: DTypeLike) -> np.dtype[Any]:
-    """Return ``np.dtype(dtype)``, where ``"bfloat16"`` is known, too.
+    """Return ``np.dtype(dtype)``; it also takes the names in `DTYPES` that NumPy does not know.
 
     Raises
     ------
@@ -35,40 +109,78 @@ def as_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     >>> as_dtype("bfloat16").itemsize
     2
     """
-    if isinstance(dtype, str) and dtype == BFLOAT16:
-        import ml_dtypes  # noqa: PLC0415
-
-        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-        return bfloat16
+    if isinstance(dtype, str) and dtype in DTYPES:
+        return DTYPES[dtype].numpy
     return np.dtype(dtype)
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:
-    """Say whether numbers of this dtype are floats; NumPy's ``kind`` of bfloat16 is not "f"."""
-    return dtype.kind == "f" or dtype.name == BFLOAT16
+    """Say whether numbers of this dtype are floats: any of NumPy's, or of `DTYPES`."""
+    if dtype.kind == "f":
+        return True
+    row = find_dtype(dtype)
+    return row is not None and row.kind == "f"
 
 
-def has_masked(array: Any) -> bool:
-    """Say whether this is one of NumPy's masked arrays, with a mask that hides a number of it.
-
-    As a plain array, it would show what is hidden.
-    """
-    return isinstance(array, np.ma.MaskedArray) and bool(np.ma.is_masked(array))
+def is_extension(dtype: np.dtype[Any]) -> bool:
+    """Say whether a table can hold this dtype, and only `ml_dtypes` knows it."""
+    row = find_dtype(dtype)
+    return row is not None and row.is_extension
 
 
 def storage_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype of the Zarr array that holds numbers of ``dtype``, of the same size."""
-    return np.dtype(np.uint16).newbyteorder("<") if dtype.name == BFLOAT16 else dtype
+    row = find_dtype(dtype)
+    if row is None or not row.is_extension:
+        return dtype
+    return np.dtype(row.stored).newbyteorder("<")
 
 
 def wide_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return float32 for the 16-bit floats, all of which it holds exactly; else ``dtype``.
+    """Return the dtype that such numbers are parsed, printed and computed in.
 
-    Numbers are parsed, printed and computed with as this.
+    Float32 for 16-bit floats, all of which it holds exactly; else ``dtype`` itself.
     """
-    return np.dtype(np.float32) if is_float(dtype) and dtype.itemsize == 2 else dtype
+    row = find_dtype(dtype)
+    return dtype if row is None or row.wide == row.name else np.dtype(row.wide)
 
 
-def is_storable(dtype: np.dtype[Any]) -> bool:
-    """Return whether a table can hold numbers of this dtype, in either byte order."""
-    return dtype.newbyteorder("=").name in STORABLE
+def has_masked(array: Any) -> bool:
+    """Say whether this is a NumPy masked array whose mask hides at least one number.
+
+    As a plain array, it would show the hidden numbers.
+    """
+    return isinstance(array, np.ma.MaskedArray) and bool(np.ma.is_masked(array))
+
+
+def is_tensor(given: Any) -> bool:
+    """Say whether this is a torch tensor. Only a caller who imported torch can have one."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(given, torch.Tensor)
+
+
+def tensor_array(tensor: Any) -> NDArray[Any]:
+    """Return an array over the memory of a dense torch tensor on the CPU, without a copy.
+
+    Parameters
+    ----------
+    tensor : torch.Tensor, any shape and strides
+        A tensor that requires gradients is detached first.
+
+    Returns
+    -------
+    ndarray, of the tensor's shape and dtype
+    """
+    tensor = tensor.detach()
+    row = _extension_of_torch(tensor.dtype)
+    if row is None:
+        return np.asarray(tensor.numpy())
+    bits = tensor.view(getattr(sys.modules["torch"], row.stored))
+    return np.asarray(bits.numpy().view(row.numpy))
+
+
+@cache
+def _extension_of_torch(dtype: Any) -> TableDtype | None:
+    """Return the row of a torch dtype that NumPy does not know; None for others."""
+    names = (row for row in DTYPES.values() if row.is_extension)
+    return next((row for row in names if f"torch.{row.torch}" == str(dtype)), None)

@@ -1,9 +1,8 @@
-"""Rows that are too long are scaled down: ``max_norm``.
+"""Limits on the norms of rows: ``max_norm``.
 
-TensorFlow's ``clip_by_norm``: a row whose L2 norm, over all its axes, exceeds ``max_norm`` is
-multiplied by ``max_norm / norm``; every other row stays as it is, to the bit. Norms are summed in
-float64, so that squares of large float32 numbers do not overflow; 16-bit floats are scaled as
-float32.
+As in TensorFlow's ``clip_by_norm``, a row whose L2 norm over all its axes exceeds ``max_norm`` is
+multiplied by ``max_norm / norm``; every other row keeps its bits. Norms are summed in float64, so
+that squares of large float32 numbers do not overflow; 16-bit floats are scaled as float32.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def check_max_norm(max_norm: float, dtype: np.dtype[Any]) -> None:
-    """Raise as `clip_norms` for a norm that is not above 0, or rows of integers."""
+    """Raise ValueError if ``max_norm`` is not above 0, TypeError if rows are not floats."""
     if not max_norm > 0:
         raise ValueError(f"max_norm must be above 0, not {max_norm}")
     if not is_float(dtype):
@@ -36,14 +35,14 @@ def clip_norms(rows: NDArray[Any], max_norm: float, row_rank: int) -> None:
     max_norm : float
         The largest norm, above 0.
     row_rank : int
-        How many of the last axes are a row's.
+        Number of trailing axes that make up a row.
 
     Raises
     ------
     ValueError
         If ``max_norm`` is not above 0.
     TypeError
-        If the rows are integers.
+        If the rows are not floats.
 
     Examples
     --------
@@ -57,7 +56,7 @@ def clip_norms(rows: NDArray[Any], max_norm: float, row_rank: int) -> None:
         return
     count = int(np.prod(rows.shape[: rows.ndim - row_rank], dtype=np.int64))
     flat = rows.reshape(count, -1)
-    with np.errstate(invalid="ignore"):  # A row with inf in it becomes nan there, as TensorFlow's.
+    with np.errstate(invalid="ignore"):  # An inf in a long row becomes nan, as in TensorFlow.
         wide = flat.astype(wide_dtype(rows.dtype), copy=False)
         norms = np.sqrt(np.einsum("ij,ij->i", wide, wide, dtype=np.float64, casting="same_kind"))
         over = np.flatnonzero(norms > max_norm)

@@ -19,6 +19,7 @@ from embstore.formats import FORMATS, STORE, Format, find_format
 from embstore.formats.own.checks import check_store
 from embstore.formats.own.describe import table_of
 from embstore.formats.own.manifest import read_manifest
+from embstore.formats.own.spec import METADATA
 from embstore.reading.files import ForeignFiles, StoreFiles
 from embstore.reading.mapping import can_map
 from embstore.reading.ranged import RangedRecords
@@ -247,7 +248,7 @@ def _missing(path: Path) -> str:
     """Return why there is nothing to open at a path."""
     names = ", ".join(format.name for format in FORMATS if format is not STORE)
     if path.is_dir():
-        return f"{path} is not a store: it has no zarr.json"
+        return f"{path} is not a store: it has no {METADATA}"
     if path.exists():
         return (
             f"no store at {path}: it is a file, and not one that opens in place ({names}); to make "

@@ -1,4 +1,4 @@
-"""How is a whole table read, one that need not fit in RAM? In blocks of consecutive ids."""
+"""Blocks of consecutive rows of a store, for reading a whole table in bounded memory."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from embstore.store import EmbeddingStore
     from embstore.vocabulary.words import PackedWords
 
-BLOCK_BYTES = 4 << 20
-# Words take memory, too, and those of short rows may be longer than the rows.
+ROW_BLOCK_BYTES = 4 << 20
+# Words take memory too, and may be longer than short rows.
 MAX_BLOCK_ROWS = 1 << 16
 
 
@@ -28,7 +28,7 @@ class RowBlock:
     Attributes
     ----------
     start : int
-        The id of the first.
+        The id of the first row.
     rows : ndarray, shape (n, *row_shape)
         The rows.
     words : PackedWords or None
@@ -40,15 +40,15 @@ class RowBlock:
     words: PackedWords | None
 
 
-def row_blocks(store: EmbeddingStore, block_bytes: int = BLOCK_BYTES) -> Iterator[RowBlock]:
-    """Yield all rows of a store in the order of their ids.
+def row_blocks(store: EmbeddingStore, block_bytes: int = ROW_BLOCK_BYTES) -> Iterator[RowBlock]:
+    """Yield all rows of a store in id order.
 
     Parameters
     ----------
     store : EmbeddingStore
         An open store.
     block_bytes : int
-        About how large the rows of a block are; a single row may be larger.
+        Approximate size of a block's rows in bytes; a block has at least one row.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def all_rows(store: EmbeddingStore) -> NDArray[Any]:
 
 
 def row_bytes(store: EmbeddingStore) -> int:
-    """Return the size of one row."""
+    """Return the size of one row in bytes."""
     return math.prod(store.row_shape) * store.dtype.itemsize
 
 

@@ -1,14 +1,14 @@
-"""Which rows point where a vector points? All are compared, exactly, block by block.
+"""Exact search for the rows with the highest cosine similarity, block by block.
 
-1. The store shows its rows in blocks, on as many threads as there are processors.
-2. A block's dot products with the queries are divided by the rows' norms. These are computed when
-   a row is first seen, and kept: four bytes a row are all that stays in memory. They are not worth
-   a place in the format, since a first search with them takes twice the time of a later one.
-3. Of each block, only rows that are at least as good as the worst of the best so far go on.
+1. The store scans its rows in blocks, on as many threads as there are processors.
+2. A block's dot products with the queries are divided by the rows' norms. A norm is computed when
+   its row is first seen, and kept in memory: four bytes a row. Norms are not stored in the format,
+   because computing them only doubles the time of the first search.
+3. Of each block, only rows that are at least as good as the worst of the best so far are kept.
 
-Dot products are NumPy's ``einsum``, one row after the other in the order of its numbers. That is
-as fast as memory delivers rows, with two threads 1.5 to 2 times as fast as OpenBLAS's matrix-vector
-product. And equal rows get equal scores, to the bit, wherever they stand.
+Dot products are NumPy's ``einsum``, which adds up a row's numbers in their order. It is limited
+only by memory bandwidth; with two threads it is 1.5 to 2 times as fast as OpenBLAS's matrix-vector
+product. Equal rows get scores that are equal to the bit, whatever their ids.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from embstore.store import EmbeddingStore
 
-# From this share of the rows on, sorting all of them is quicker than keeping the best.
+# Sorting all scores is faster than keeping the best ones from a quarter of the rows on.
 SORTED_SHARE = 4
 
 
@@ -37,15 +37,15 @@ def _only(cosines: NDArray[Any]) -> NDArray[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What rows are compared with.
+    """The vectors that rows are compared with.
 
     Parameters
     ----------
     vectors : ndarray, shape (n, dimension)
-        Vectors of length 1; a longer one makes its cosines larger by its length.
+        Vectors of length 1; the cosines of another one are multiplied by its length.
     combine : callable, optional
-        Makes one score for each row of its cosines: shape (n, k) to shape (k,). By default, the
-        cosine with the only vector.
+        Combines the cosines of k rows, shape (n, k), into one score for each, shape (k,). By
+        default, the score is the cosine with the only vector.
     """
 
     vectors: NDArray[Any]
@@ -53,17 +53,17 @@ class Query:
 
 
 class CosineSearch:
-    """Compares queries with the rows of a store; may be used from many threads.
+    """Search among the rows of a store; many threads may use it.
 
     Parameters
     ----------
     store : EmbeddingStore
-        Its rows must be vectors.
+        The store; its rows must be vectors.
 
     Attributes
     ----------
     dtype : numpy.dtype
-        What is computed in: float32, or float64 where the rows need it.
+        Dtype of norms and scores: float32, or float64 where float32 cannot hold the rows.
 
     Examples
     --------
@@ -77,7 +77,7 @@ class CosineSearch:
     def __init__(self, store: EmbeddingStore) -> None:
         self._store = store
         self.dtype = np.result_type(store.dtype, np.float32)
-        # No norm is negative: -1 stands where it is not known yet.
+        # A norm of -1 is not known yet.
         self._norms = np.full(store.rows, -1, self.dtype)
 
     def norms(self) -> NDArray[Any]:
@@ -93,9 +93,9 @@ class CosineSearch:
         return norms
 
     def scores(self, query: Query, start: int = 0, stop: int | None = None) -> NDArray[Any]:
-        """Return the score of each id from ``start`` to ``stop``, shape (stop - start,).
+        """Return the scores of the ids ``start .. stop - 1``, shape (stop - start,).
 
-        It is nan for a row of zeros, which has no direction.
+        The score of a row of zeros, which has no direction, is nan.
         """
         stop = self._store.rows if stop is None else stop
         found = np.empty(stop - start, self.dtype)
@@ -109,9 +109,9 @@ class CosineSearch:
     def best(
         self, query: Query, count: int, start: int = 0, stop: int | None = None
     ) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        """Return the ``count`` ids with the highest scores, and these scores, highest first.
+        """Return the ``count`` ids with the highest scores, and their scores, highest first.
 
-        Of equal scores, the lower id comes first; rows of zeros, whose score is nan, come last.
+        For equal scores, the lower id comes first; rows of zeros, whose score is nan, come last.
         """
         stop = self._store.rows if stop is None else stop
         best = Best(count, self.dtype)
@@ -135,7 +135,7 @@ class CosineSearch:
             return query.combine(cosines)
 
     def _norms_of(self, ids: range, rows: NDArray[Any]) -> NDArray[Any]:
-        # Another thread may be computing the same; both write the same numbers.
+        # Another thread may compute the same norms; both write the same numbers.
         norms = self._norms[ids.start : ids.stop : ids.step]
         if (norms < 0).any():
             norms[:] = np.sqrt(np.einsum("ij,ij->i", rows, rows))
@@ -146,12 +146,12 @@ class CosineSearch:
 
 
 class Best:
-    """Keeps the ids with the highest scores; may be offered some from many threads.
+    """The ids with the highest scores; many threads may offer ids.
 
     Parameters
     ----------
     count : int
-        How many to keep, at the most.
+        The largest number of ids to keep.
     dtype : numpy.dtype
         Dtype of the scores.
 
@@ -166,31 +166,31 @@ class Best:
     """
 
     def __init__(self, count: int, dtype: np.dtype[Any]) -> None:
-        # More than ``count``, in no order, so that not every offer sorts them.
+        # Up to twice ``count`` ids, unsorted, so that few offers have to sort.
         self._ids = np.empty(0, np.int64)
         self._scores = np.empty(0, dtype)
         self._count = count
         self._lock = Lock()
-        # A score below this one is none of the best. Nothing is below nan.
+        # Lower scores are not among the best. No score is lower than nan.
         self._least = np.nan
 
     def offer(self, ids: NDArray[np.int64], scores: NDArray[Any]) -> None:
-        """Take in ids, shape (n,), with their scores."""
-        some = np.flatnonzero(~(scores < self._least))
-        if len(some) > self._count:
-            some = some[~(scores[some] < self._least_of(scores[some]))]
-        if not some.size:
+        """Add ids, shape (n,), with their scores."""
+        good = np.flatnonzero(~(scores < self._least))
+        if len(good) > self._count:
+            good = good[~(scores[good] < self._least_of(scores[good]))]
+        if not good.size:
             return
         with self._lock:
-            self._ids = np.concatenate([self._ids, ids[some]])
-            self._scores = np.concatenate([self._scores, scores[some]])
+            self._ids = np.concatenate([self._ids, ids[good]])
+            self._scores = np.concatenate([self._scores, scores[good]])
             if len(self._ids) >= self._count:
                 self._least = self._least_of(self._scores)
             if len(self._ids) > 2 * self._count:
                 self._ids, self._scores = self._sorted()
 
     def result(self) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        """Return the best ids and their scores, highest first; of equal ones the lower id first."""
+        """Return the best ids and their scores, highest first; lower ids first among equals."""
         with self._lock:
             return self._sorted()
 
@@ -199,5 +199,5 @@ class Best:
         return self._ids[order], self._scores[order]
 
     def _least_of(self, scores: NDArray[Any]) -> Any:
-        """Return the lowest of the best scores, in linear time; nan counts as the lowest of all."""
+        """Return the lowest of the best scores, in linear time; nan is lower than all others."""
         return -np.partition(-scores, self._count - 1)[self._count - 1]

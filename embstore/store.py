@@ -18,7 +18,8 @@ from embstore.norms import check_max_norm, clip_norms
 from embstore.reading.results import POOL, POOLED_BYTES, check_out
 from embstore.table.ids import as_ids
 from embstore.table.plan import LookupPlan, plan_lookup
-from embstore.vocabulary.word_queries import Missing, MissingId, WordQueries, are_words
+from embstore.vocabulary.missing import Missing, MissingId, find_ids
+from embstore.vocabulary.vocabulary import are_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,9 +88,7 @@ class EmbeddingStore:
         self._recipe = recipe  # Opens the store again, for pickle.
         self._manifest = manifest  # None of a foreign table.
         self._source = dict(manifest.source if manifest is not None else source or {})
-        self._queries: WordQueries | None = None
-        if manifest is not None and vocabulary is not None:
-            self._queries = WordQueries(path, vocabulary, manifest.unk)
+        self._vocabulary = vocabulary
         self._files = files
         self._identity = files.identity
 
@@ -177,7 +176,7 @@ class EmbeddingStore:
         words : str, or (nested) sequence or array of str, any shape
             The words.
         missing : {"error", "unk", "zeros"}
-            What a word that is not there gives: an error, the row of the store's unk word, or
+            What to do with a missing word: raise, use the row of the store's unk word, or return
             zeros.
 
         Returns
@@ -187,7 +186,9 @@ class EmbeddingStore:
         Raises
         ------
         MissingWordError
-            If words are missing, or ``"unk"`` is asked of a store that has no unk word.
+            If words are missing; if the store has no words or, under ``"unk"``, no unk word.
+        TypeError
+            If a word is not a str.
 
         Examples
         --------
@@ -196,6 +197,8 @@ class EmbeddingStore:
         """
         if missing not in ("error", "unk", "zeros"):
             raise ValueError(f'missing must be "error", "unk" or "zeros", not {missing!r}')
+        if isinstance(words, str) and (found := self._words().id_of(words)) >= 0:
+            return self._open_records().take_one(self._numbering.row_of(found))
         if missing != "zeros":
             return self.lookup(self.ids(words, missing=missing))
         ids = np.asarray(self.ids(words, missing="none"))
@@ -214,8 +217,8 @@ class EmbeddingStore:
         words : str, or (nested) sequence or array of str, any shape
             The words.
         missing : {"error", "unk", "none"}
-            What a word that is not there gives: an error, the id of the store's unk word, or -1,
-            which no lookup takes.
+            What to do with a missing word: raise, use the id of the store's unk word, or return
+            -1, which every lookup refuses.
 
         Returns
         -------
@@ -223,7 +226,7 @@ class EmbeddingStore:
 
         Raises
         ------
-        MissingWordError
+        MissingWordError, TypeError
             As `lookup_words`.
 
         Examples
@@ -233,7 +236,12 @@ class EmbeddingStore:
         >>> store.ids(["like", "zyzzyva"], missing="none").tolist()
         [1, -1]
         """
-        return self._words().ids(words, missing)[()]
+        if missing not in ("error", "unk", "none"):
+            raise ValueError(f'missing must be "error", "unk" or "none" here, not {missing!r}')
+        vocabulary = self._words()
+        if isinstance(words, str) and (found := vocabulary.id_of(words)) >= 0:
+            return np.int64(found)  # type: ignore[return-value]  # A scalar, as documented.
+        return find_ids(words, vocabulary, missing, unk=self.unk, path=self._path)[()]
 
     def words(self, ids: ArrayLike) -> Any:
         """Return the words of ``ids``: a str for one id, nested lists of str for an array.
@@ -250,23 +258,30 @@ class EmbeddingStore:
         >>> store.words([1, 0, 7])
         ['like', 'the', 'country']
         """
-        queries = self._words()
-        return queries.words(as_ids(ids, self._rows))
+        vocabulary = self._words()
+        return vocabulary.words(as_ids(ids, self._rows))
 
     def packed_words(self, start: int, stop: int) -> PackedWords:
         """Return the words of the ids ``start .. stop - 1`` as UTF-8 bytes and offsets.
 
-        What reads a whole table takes its words so, without an object for each.
+        For reading all words of a table without an object for each.
+
+        Raises
+        ------
+        IdRangeError
+            If ``start`` or ``stop`` is out of range.
+        MissingWordError
+            If the store has no words.
 
         Examples
         --------
         >>> store.packed_words(1, 4).encoded()
         [b'like', b'between', b'did']
         """
-        queries = self._words()
+        vocabulary = self._words()
         if not 0 <= start <= stop <= self._rows:
-            raise IdRangeError(f"there are no ids {start} to {stop}: they count up to {self._rows}")
-        return queries.packed(start, stop)
+            raise IdRangeError(f"ids {start}:{stop} are out of range for {self._rows} rows")
+        return vocabulary.packed(start, stop)
 
     def explain(self, ids: ArrayLike) -> LookupPlan:
         """Return what looking ``ids`` up would touch and read, without reading.
@@ -462,7 +477,7 @@ class EmbeddingStore:
     def close(self) -> None:
         """Release the files. Rows that were looked up stay valid; a further lookup is an error."""
         self._records = None
-        self._queries = None
+        self._vocabulary = None
         self._leave_pool()
 
     @property
@@ -543,12 +558,15 @@ class EmbeddingStore:
         if not isinstance(word, str):
             raise TypeError(f"'in' asks for a word, a str, not {type(word).__name__}")
         self._open_records()
-        return self.has_words and bool(self._words().find(word) >= 0)
+        return self.has_words and self._words().id_of(word) >= 0
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         # One row has a path of its own: arrays for a single number would take most of its time.
         if type(key) is int and (records := self._records) is not None and 0 <= key < self._rows:
             return records.take_one(self._numbering.row_of(key))
+        # So has one word.
+        if type(key) is str and (found := self._words().id_of(key)) >= 0:
+            return self._open_records().take_one(self._numbering.row_of(found))
         if isinstance(key, tuple):
             raise TypeError("a store takes one index; for several rows write store[[0, 5, 17]]")
         if isinstance(key, slice):
@@ -600,10 +618,10 @@ class EmbeddingStore:
             )
         return self._manifest
 
-    def _words(self) -> WordQueries:
+    def _words(self) -> Vocabulary:
         # In this order: another thread may close the store in between.
-        queries = self._queries
+        vocabulary = self._vocabulary
         self._open_records()
-        if queries is None:
-            raise MissingWordError(f"the store {self._path} has no words; look its rows up by id")
-        return queries
+        if vocabulary is None:
+            raise MissingWordError(f"the store {self._path} has no words; look up its rows by id")
+        return vocabulary

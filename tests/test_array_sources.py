@@ -150,7 +150,7 @@ def test_words_that_cannot_be(tmp_path):
     (tmp_path / "w.txt").write_bytes(b"a\ncaf\xe9\n")
     with pytest.raises(SourceError, match=r"w\.txt:2: the word is not UTF-8"):
         read(path, words=tmp_path / "w.txt")
-    with pytest.raises(SourceError, match="has no UTF-8"):
+    with pytest.raises(SourceError, match="cannot be encoded as UTF-8"):
         read(path, words=["a", "\ud800"])
     with pytest.raises(TypeError, match="words must be str, not int"):
         read(path, words=["a", 1])
@@ -346,7 +346,7 @@ GOOD = {"dtype": "F32", "shape": [2, 1], "data_offsets": [0, 8]}
         (with_header({"a": GOOD | {"shape": [-2, -1]}}, b"12345678"), "not whole numbers"),
         (with_header({"a": GOOD | {"shape": [2.0, 1]}}, b"12345678"), "not whole numbers"),
         (with_header({"a": GOOD | {"data_offsets": [-8, 0]}}, b"12345678"), "not whole numbers"),
-        (with_header({"a": GOOD}, b"1234567"), "takes 8 bytes, but only 7 are there"),
+        (with_header({"a": GOOD}, b"1234567"), "take 8 bytes, but only 7 are there"),
         (with_header({"a": GOOD | {"dtype": "F8_E4M3"}}, b"12345678"), "has dtype F8_E4M3"),
         (with_header({"a": {"dtype": "F32"}}), "not a readable"),
     ],

@@ -1,4 +1,4 @@
-"""Columns of lists in Parquet and Arrow files."""
+"""Rows in columns of lists, in Parquet and Arrow files."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_tensors(tmp_path, suffix):
     assert_same(read(path)[1], rows)
 
 
-def test_a_directory(tmp_path, suffix):
+def test_directory(tmp_path, suffix):
     rows = np.random.default_rng(0).random((60, 2))
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "_SUCCESS").touch()
@@ -123,7 +123,7 @@ def test_a_directory(tmp_path, suffix):
     ],
 )
 @pytest.mark.parametrize("before", [0, 20])
-def test_rows_that_are_refused(tmp_path, suffix, values, says, before):
+def test_invalid_rows_are_refused(tmp_path, suffix, values, says, before):
     number = int(says[4])
     values = [[0.5, 0.5]] * before + values
     says = says.replace(f"row {number}", f"row {number + before}", 1)
@@ -133,7 +133,7 @@ def test_rows_that_are_refused(tmp_path, suffix, values, says, before):
             read(path)
 
 
-def test_nulls_in_lists_of_fixed_size(tmp_path, suffix):
+def test_nulls_in_fixed_size_lists(tmp_path, suffix):
     kind = pa.list_(pa.float32(), 2)
     for values, says in (
         ([[1, 2], None], "column 'v' is null"),
@@ -144,19 +144,19 @@ def test_nulls_in_lists_of_fixed_size(tmp_path, suffix):
             read(path)
 
 
-def test_words_that_are_refused(tmp_path, suffix):
+def test_invalid_words_are_refused(tmp_path, suffix):
     rows = np.ones((2, 2))
     path = write(tmp_path / f"t{suffix}", pa.table({"v": lists(rows), "word": ["a", None]}))
     with pytest.raises(SourceError, match="row 1: column 'word' is null"):
         read(path)
-    # Arrow does not check what is said to be UTF-8.
+    # Arrow does not check that strings are UTF-8.
     bad = pa.array([b"a", b"caf\xe9"]).view(pa.string())
     path = write(tmp_path / f"t{suffix}", pa.table({"v": lists(rows), "word": bad}))
     with pytest.raises(SourceError, match=r"UTF-8|UTF8"):
         read(path)
 
 
-def test_words_that_are_encoded_otherwise(tmp_path, suffix):
+def test_dictionary_and_large_string_words(tmp_path, suffix):
     rows = np.ones((3, 2))
     for column in (
         pa.array(["b", "a", "b"]).dictionary_encode(),
@@ -166,14 +166,14 @@ def test_words_that_are_encoded_otherwise(tmp_path, suffix):
         assert read(path)[0] == ["b", "a", "b"]
 
 
-def test_columns_have_to_be_named_where_there_are_several(tmp_path, suffix):
+def test_column_is_required_if_several_fit(tmp_path, suffix):
     rows = np.ones((3, 2))
     table = pa.table({"a": lists(rows), "b": lists(2 * rows), "title": ["x", "y", "z"]})
     path = write(tmp_path / f"t{suffix}", table)
     with pytest.raises(SourceError, match=r"has 2 columns of lists of numbers; .*--column"):
         read(path)
     words, found = read(path, column="b")
-    assert words is None  # Texts are not words unless somebody says so.
+    assert words is None  # A column of strings holds words only if it is named.
     assert_same(found, 2 * rows)
     assert read(path, column="b", word_column="title")[0] == ["x", "y", "z"]
     for options, says in (
@@ -187,7 +187,7 @@ def test_columns_have_to_be_named_where_there_are_several(tmp_path, suffix):
 
 def test_tables_without_rows_or_lists(tmp_path, suffix):
     path = write(tmp_path / f"t{suffix}", pa.table({"v": pa.array([], pa.list_(pa.float32()))}))
-    with pytest.raises(SourceError, match="has no rows, so nobody knows how long one is"):
+    with pytest.raises(SourceError, match="has no rows, so the row length is unknown"):
         read(path)
     path = write(tmp_path / f"t{suffix}", pa.table({"v": pa.array([], pa.list_(pa.float32(), 4))}))
     assert read(path)[1].shape == (0, 4)
@@ -197,7 +197,7 @@ def test_tables_without_rows_or_lists(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("part", [0.99, 0.5, 0.001])
-def test_files_that_were_cut(tmp_path, suffix, part):
+def test_truncated_files_are_refused(tmp_path, suffix, part):
     rows = np.random.default_rng(0).random((2000, 2))
     path = write(tmp_path / f"t{suffix}", pa.table({"v": lists(rows)}), 500)
     data = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Input that a build cannot take, or takes with a remark: one clear error, nothing left behind."""
+"""Bad input of a build: a clear error and nothing left behind, or a fact in the store's source."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def contents(directory: Path) -> dict[Path, bytes | None]:
-    """Return all that is below a directory, hidden files included."""
+    """Return the contents of a directory tree, including hidden files."""
     return {
         path.relative_to(directory): path.read_bytes() if path.is_file() else None
         for path in directory.rglob("*")
@@ -50,7 +50,7 @@ def build(tmp_path):
 
 TABLE = b"the 1 2\nlike 3 4\nday 5 6\n"
 
-# What is wrong: the file, options, the line in the message, and what else the message has to say:
+# For each defect: the file, options, the line that the message names, and parts of the message:
 # what was expected, what was found, what to do.
 BAD = {
     "too few": (b"the 1 2\nlike 3\nday 5 6\n", {}, 2, ["expected a word and 2 values", "found 1"]),
@@ -70,7 +70,12 @@ BAD = {
     "not a number for ints": (b"a 1\nb 1.5\n", {"dtype": "int8"}, 2, ["'1.5'", "int8 can hold"]),
     "nan for ints": (b"a 1\nb nan\n", {"dtype": "int8"}, 2, ["'nan'", "int8 can hold"]),
     "two spaces": (b"the 1 2\nlike 3  4\n", {}, 2, ["value 1 is empty (two spaces in a row?)"]),
-    "tabs": (b"the\t1\t2\nlike\t3\t4\n", {}, 1, ["with single spaces", r"found 'the\t1\t2'"]),
+    "tabs": (
+        b"the\t1\t2\nlike\t3\t4\n",
+        {},
+        1,
+        ["by single spaces", r"found 'the\t1\t2'"],
+    ),
     "one more value": (TABLE + b"new 1 2 3\n", {}, 4, ["expected 2 values", "found 3", "changes"]),
     "three more values": (TABLE + b". . 1 2 3 4 5\n", {}, 4, ["expected 2 values", "found 5"]),
     "empty": (b"", {}, None, ["is empty", "expected lines of a word and its vector"]),
@@ -93,15 +98,20 @@ BAD = {
     "a surrogate": (TABLE + b"\xed\xa0\x80 1 2\n", {}, 4, ["not UTF-8"]),
     "fewer than promised": (b"4 2\n" + TABLE, {}, 4, ["promises 4 rows", "ends after 3", "cut?"]),
     "none of the promised": (b"4 2\n", {}, 1, ["promises 4 rows", "ends after 0"]),
-    "more than promised": (b"2 2\n" + TABLE, {}, 4, ["promises 2 rows", "here is one more"]),
-    "no more than promised": (b"0 2\n" + TABLE, {}, 2, ["promises 0 rows", "here is one more"]),
+    "more than promised": (b"2 2\n" + TABLE, {}, 4, ["promises 2 rows", "the file has more"]),
+    "no more than promised": (
+        b"0 2\n" + TABLE,
+        {},
+        2,
+        ["promises 0 rows", "the file has more"],
+    ),
     "wider than the header": (b"3 1\n" + TABLE, {}, 2, ["1 value (says the header)", "found 2"]),
     "narrower than the header": (b"3 999999999\n" + TABLE, {}, 2, ["999999999 values", "found 2"]),
     "cut in a line": (
         TABLE + b"cut 7",
         {},
         4,
-        ["found 1", "the file ends in this line: was it cu"],
+        ["found 1", "the file ends in this line; was it cut?"],
     ),
     "cut in a word": (b"4 2\n" + TABLE + b"cu", {}, 5, ["found 0", "the file ends in this line"]),
     "a repeat": (
@@ -121,7 +131,7 @@ BAD = {
 
 @pytest.mark.parametrize("options", [{}, {"strategy": "div", "partitions": 2}], ids=["mod", "div"])
 @pytest.mark.parametrize(("data", "own", "line", "says"), BAD.values(), ids=BAD)
-def test_a_bad_file(build, tmp_path, data, own, line, says, options):
+def test_bad_file_is_refused(build, tmp_path, data, own, line, says, options):
     (tmp_path / "table.txt").write_bytes(data)
     with nothing_changes(tmp_path), pytest.raises(SourceError) as error:
         build(data, **own, **options)
@@ -134,7 +144,7 @@ def test_a_bad_file(build, tmp_path, data, own, line, says, options):
     assert isinstance(error.value, ValueError)
 
 
-def test_a_bad_file_leaves_the_target_as_it_was(build, tmp_path):
+def test_bad_file_leaves_the_target_unchanged(build, tmp_path):
     build(TABLE)
     for data, own, _, _ in BAD.values():
         (tmp_path / "table.txt").write_bytes(data)
@@ -142,7 +152,7 @@ def test_a_bad_file_leaves_the_target_as_it_was(build, tmp_path):
             build(data, overwrite=True, **own)
 
 
-def test_the_line_of_an_error_counts_all_blocks(build, tmp_path):
+def test_error_names_the_line_across_blocks(build, tmp_path):
     lines = [b"w%d 0.5 0.25\n" % i for i in range(400_000)]  # Two blocks of 4 MiB.
     lines[399_000] = b"broken 0.5 0.25x\n"
     with pytest.raises(SourceError, match=r"table\.txt:399001: value 2 is '0.25x'"):
@@ -176,14 +186,14 @@ def test_encoding_errors_is_checked(build):
         build(TABLE, encoding_errors="surrogateescape")
 
 
-def test_a_missing_last_newline_is_reported(build):
+def test_missing_last_newline_is_reported(build):
     assert build(TABLE).source["unterminated"] is False
     store = build(TABLE + b"last 7 8", overwrite=True)
-    assert store.source["unterminated"] is True  # The number could be cut.
+    assert store.source["unterminated"] is True  # The number may be truncated.
     assert store["last"].tolist() == [7, 8]
 
 
-def test_the_first_of_repeated_words_stays(build):
+def test_first_row_of_a_repeated_word_is_kept(build):
     data = b"the 1 1\nlike 2 2\nthe 3 3\nday 4 4\nlike 5 5\nthe 6 6\nend 7 7\n"
     store = build(data, partitions=2)
     assert store.words(range(4)) == ["the", "like", "day", "end"]
@@ -192,7 +202,7 @@ def test_the_first_of_repeated_words_stays(build):
 
 
 @pytest.mark.parametrize("header", [b"", b"7 1\n"], ids=["glove", "word2vec"])
-def test_repeated_words_and_div(build, header):
+def test_repeated_words_with_div(build, header):
     """The boundaries of div follow from the number of distinct words."""
     data = header + b"a 1\nb 2\na 3\na 4\nc 5\nd 6\ne 7\n"
     store = build(data, strategy="div", partitions=2)
@@ -201,7 +211,7 @@ def test_repeated_words_and_div(build, header):
     assert store[["a", "b", "c", "d", "e"]].ravel().tolist() == [1, 2, 5, 6, 7]
 
 
-def test_a_repeated_word_is_its_own_error(build):
+def test_repeated_word_is_caused_by_duplicate_word_error(build):
     with pytest.raises(SourceError) as error:
         build(TABLE + b"the 7 8\n", on_duplicate="error")
     assert isinstance(error.value.__cause__, DuplicateWordError)
@@ -221,7 +231,7 @@ def test_a_repeated_word_is_its_own_error(build):
         (["a", "", "b"], "", ""),
     ],
 )
-def test_the_unk_word(build, words, asked, unk):
+def test_unk_word(build, words, asked, unk):
     data = "".join(f"{word} {i}\n" for i, word in enumerate(words)).encode()
     store = build(data, unk=asked, partitions=2)
     assert store.unk == unk
@@ -229,7 +239,7 @@ def test_the_unk_word(build, words, asked, unk):
         assert store.lookup_words("zyzzyva", missing="unk").tolist() == [words.index(unk)]
 
 
-def test_a_target_that_exists(build, tmp_path):
+def test_existing_target(build, tmp_path):
     build(TABLE).close()
     with nothing_changes(tmp_path), pytest.raises(StoreExistsError, match="--overwrite") as error:
         build(TABLE)
@@ -270,7 +280,7 @@ def make_other(path: Path, kind: str) -> None:
         *("link to a store", "dangling link"),
     ],
 )
-def test_a_target_that_is_no_store_is_never_replaced(build, tmp_path, kind, overwrite):
+def test_target_that_is_not_a_store_is_never_replaced(build, tmp_path, kind, overwrite):
     (tmp_path / "table.txt").write_bytes(TABLE)
     make_other(tmp_path / "table.embstore", kind)
     with nothing_changes(tmp_path), pytest.raises(StoreExistsError) as error:
@@ -279,20 +289,20 @@ def test_a_target_that_is_no_store_is_never_replaced(build, tmp_path, kind, over
     assert "--overwrite" not in str(error.value)
 
 
-def test_a_damaged_store_is_replaced(build, tmp_path):
+def test_damaged_store_is_replaced(build, tmp_path):
     build(TABLE).close()
     (tmp_path / "table.embstore" / "partitions" / "0" / "zarr.json").unlink()
     assert build(TABLE, overwrite=True)["day"].tolist() == [5, 6]
 
 
-def test_a_target_in_no_directory(tmp_path):
+def test_target_in_a_missing_directory(tmp_path):
     (tmp_path / "table.txt").write_bytes(TABLE)
     with nothing_changes(tmp_path), pytest.raises(StoreNotFoundError, match="make it first"):
         embstore.build(tmp_path / "table.txt", tmp_path / "no" / "table.embstore")
 
 
 @pytest.mark.parametrize("name", ["missing.txt", "missing.txt.gz", "missing.zip", "."])
-def test_no_such_source(tmp_path, name):
+def test_missing_source(tmp_path, name):
     with nothing_changes(tmp_path), pytest.raises(SourceError, match=r"no such file|not a file"):
         embstore.build(tmp_path / name, tmp_path / "table.embstore")
 
@@ -301,7 +311,7 @@ def test_no_such_source(tmp_path, name):
     "options",
     [{"dtype": "complex64"}, {"dtype": bool}, {"partitions": 0}, {"strategy": "hash"}],
 )
-def test_options_that_no_store_can_have(build, tmp_path, options):
+def test_invalid_options_are_refused(build, tmp_path, options):
     (tmp_path / "table.txt").write_bytes(TABLE)
     with nothing_changes(tmp_path), pytest.raises(ValueError, match="must be"):
         build(TABLE, **options)

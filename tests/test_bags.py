@@ -1,4 +1,4 @@
-"""Bags of ids, written in two ways; what does not fit is named."""
+"""Bags of ids in both forms, and the errors for mismatched arguments."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ def test_sparse_ids_are_bags_of_all_axes_but_the_last():
 
 
 @pytest.mark.parametrize("nothing", [[], np.empty((0, 2), int), np.empty((0, 2))])
-def test_no_values(nothing):
+def test_bags_without_values(nothing):
     assert SparseIds(nothing, [], [3, 2]).row_splits.tolist() == [0, 0, 0, 0]
     assert SparseIds(nothing, [], [0, 0]).row_splits.tolist() == [0]
     assert RaggedIds([], [0]).bags_shape == (0,)
     assert RaggedIds([], [0, 0]).values.dtype == np.int64
 
 
-PLACES = [[0, 0], [1, 0]]
+INDICES = [[0, 0], [1, 0]]
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((PLACES, [1, 2], [2]), ValueError, r"2 or more axes, each 0 or longer; it is \[2\]"),
-        ((PLACES, [1, 2], [2, -1]), ValueError, r"it is \[2, -1\]"),
-        ((PLACES, [1, 2], 2), ValueError, "it is 2"),
-        ((PLACES, [1, 2], [2.0, 2.0]), TypeError, "dense_shape must be integers, not float64"),
-        ((PLACES, [1], [2, 2]), ValueError, r"shape \(2, 2\), but 1 values .* need \(1, 2\)"),
-        ((PLACES, [1, 2], [2, 2, 2]), ValueError, r"of 3 axes need \(2, 3\)"),
+        ((INDICES, [1, 2], [2]), ValueError, r"2 or more axes, none negative; it is \[2\]"),
+        ((INDICES, [1, 2], [2, -1]), ValueError, r"it is \[2, -1\]"),
+        ((INDICES, [1, 2], 2), ValueError, "it is 2"),
+        ((INDICES, [1, 2], [2.0, 2.0]), TypeError, "dense_shape must be integers, not float64"),
+        ((INDICES, [1], [2, 2]), ValueError, r"shape \(2, 2\); 1 values .* need shape \(1, 2\)"),
+        ((INDICES, [1, 2], [2, 2, 2]), ValueError, r"of 3 axes need shape \(2, 3\)"),
         (([[0.5, 0]], [1], [2, 2]), TypeError, "indices must be integers, not float64"),
         (([[0, 0], [1]], [1, 2], [2, 2]), ValueError, "indices must be an array"),
-        ((PLACES, [[1, 2]], [2, 2]), ValueError, r"one axis; their shape is \(1, 2\)"),
-        (([[0, 0], [2, 0]], [1, 2], [2, 2]), ValueError, r"\[2, 0\] of value 1 is outside of"),
-        (([[0, 0], [1, 2]], [1, 2], [2, 2]), ValueError, r"\[1, 2\] of value 1 is outside of"),
-        (([[0, -1], [1, 1]], [1, 2], [2, 2]), ValueError, r"\[0, -1\] of value 0 is outside"),
-        (([[1, 0], [0, 0]], [1, 2], [2, 2]), ValueError, r"\[0, 0\] of value 1 comes after \[1, 0"),
+        ((INDICES, [[1, 2]], [2, 2]), ValueError, r"one axis; their shape is \(1, 2\)"),
+        (([[0, 0], [2, 0]], [1, 2], [2, 2]), ValueError, r"\[2, 0\] of value 1 are outside of"),
+        (([[0, 0], [1, 2]], [1, 2], [2, 2]), ValueError, r"\[1, 2\] of value 1 are outside of"),
+        (([[0, -1], [1, 1]], [1, 2], [2, 2]), ValueError, r"\[0, -1\] of value 0 are outside"),
+        (([[1, 0], [0, 0]], [1, 2], [2, 2]), ValueError, r"\[0, 0\] of value 1 follows \[1, 0"),
     ],
 )
-def test_sparse_ids_that_contradict_themselves(arguments, error, message):
+def test_inconsistent_sparse_ids_are_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         SparseIds(*arguments)
 
 
-def test_the_remedy_for_the_order_works():
+def test_lexsort_puts_bags_in_order():
     places = np.array([[1, 0], [0, 1], [0, 0]])
     order = np.lexsort(places.T[::-1])
     ids = SparseIds(places[order], np.array([7, 8, 9])[order], [2, 2])
@@ -63,48 +63,53 @@ def test_the_remedy_for_the_order_works():
 @pytest.mark.parametrize(
     ("values", "splits", "error", "message"),
     [
-        ([1, 2], [], ValueError, r"begin with 0; their shape is \(0,\)"),
+        ([1, 2], [], ValueError, r"start with 0; their shape is \(0,\)"),
         ([1, 2], [[0, 2]], ValueError, r"must have one axis .* \(1, 2\)"),
-        ([1, 2], [0, 1], ValueError, "number of values, 2; they go from 0 to 1"),
-        ([1, 2], [1, 2], ValueError, "they go from 1 to 2"),
+        ([1, 2], [0, 1], ValueError, "number of values, 2; these run from 0 to 1"),
+        ([1, 2], [1, 2], ValueError, "these run from 1 to 2"),
         ([1, 2], [0, 2, 1, 2], ValueError, "2 is followed by 1 at position 2"),
         ([1, 2], [0.0, 2.0], TypeError, "row_splits must be integers, not float64"),
         ([[1, 2]], [0, 1], ValueError, r"values of RaggedIds must have one axis"),
         ([[1], [2, 3]], [0, 1], ValueError, "values of RaggedIds must be an array"),
     ],
 )
-def test_ragged_ids_that_contradict_themselves(values, splits, error, message):
+def test_inconsistent_ragged_ids_are_refused(values, splits, error, message):
     with pytest.raises(error, match=message):
         RaggedIds(values, splits)
 
 
-SPARSE = SparseIds(PLACES, [1, 2], [2, 2])
+SPARSE = SparseIds(INDICES, [1, 2], [2, 2])
 RAGGED = RaggedIds([1, 2], [0, 1, 2])
 
 
 @pytest.mark.parametrize(
     ("ids", "weights", "error", "message"),
     [
-        ([1, 2], None, TypeError, "sp_ids must be SparseIds or RaggedIds, not list; for a plain"),
+        ([1, 2], None, TypeError, "sp_ids must be SparseIds or RaggedIds, not list; embedding_l"),
         (np.arange(3), None, TypeError, "not ndarray"),
         (SPARSE, [0.5, 0.5], TypeError, "sp_weights must be SparseIds or RaggedIds, not list"),
-        (SPARSE, RAGGED, TypeError, "sp_weights must be SparseIds, as sp_ids are, not RaggedIds"),
-        (SPARSE, SparseIds(PLACES[:1], [0.5], [2, 2]), ValueError, "1 weights for 2 ids"),
-        (SPARSE, SparseIds([[0, 1], [1, 0]], [1, 1], [2, 2]), ValueError, "at other places"),
-        (SPARSE, SparseIds(PLACES, [1, 1], [3, 2]), ValueError, "at other places"),
-        (RAGGED, RaggedIds([1, 1], [0, 2, 2]), ValueError, "at other places"),
-        (SPARSE, SparseIds(PLACES, [True, False], [2, 2]), TypeError, "real numbers, not bool"),
+        (SPARSE, RAGGED, TypeError, "sp_weights must be SparseIds, like sp_ids, not RaggedIds"),
+        (SPARSE, SparseIds(INDICES[:1], [0.5], [2, 2]), ValueError, "1 weights for 2 ids"),
+        (SPARSE, SparseIds([[0, 1], [1, 0]], [1, 1], [2, 2]), ValueError, "differ in indices or d"),
+        (
+            SPARSE,
+            SparseIds(INDICES, [1, 1], [3, 2]),
+            ValueError,
+            "differ in indices or dense_shape",
+        ),
+        (RAGGED, RaggedIds([1, 1], [0, 2, 2]), ValueError, "differ in row_splits"),
+        (SPARSE, SparseIds(INDICES, [True, False], [2, 2]), TypeError, "real numbers, not bool"),
         (RAGGED, RaggedIds(["a", "b"], [0, 1, 2]), TypeError, "real numbers, not <U1"),
         (RAGGED, RaggedIds([1j, 2], [0, 1, 2]), TypeError, "real numbers, not complex128"),
     ],
 )
-def test_ids_and_weights_that_do_not_go_together(ids, weights, error, message):
+def test_mismatched_ids_and_weights_are_refused(ids, weights, error, message):
     with pytest.raises(error, match=message):
         as_bags(ids, weights)
 
 
-def test_objects_with_the_same_attributes_will_do():
-    sparse = SimpleNamespace(indices=PLACES, values=[1, 2], dense_shape=[2, 2])
+def test_objects_with_the_same_attributes_are_accepted():
+    sparse = SimpleNamespace(indices=INDICES, values=[1, 2], dense_shape=[2, 2])
     ragged = SimpleNamespace(values=[1, 2], row_splits=[0, 1, 2])
     for given in (sparse, ragged):
         bags = as_bags(given, given)
@@ -112,7 +117,7 @@ def test_objects_with_the_same_attributes_will_do():
         assert bags.row_splits.tolist() == [0, 1, 2]
 
 
-def test_some_ids_are_kept():
+def test_keep_drops_ids_and_their_weights():
     bags = as_bags(RaggedIds([4, 5, 6], [0, 2, 2, 3]), RaggedIds([1.0, 2.0, 3.0], [0, 2, 2, 3]))
     kept = bags.keep(np.array([False, True, False]))
     assert kept.ids.tolist() == [5]

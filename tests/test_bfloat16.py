@@ -1,4 +1,4 @@
-"""Tables of bfloat16: like any other, though NumPy and zarr do not know the type."""
+"""Tables of bfloat16, which neither NumPy nor zarr-python knows."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_max_norm_is_computed_in_float32(tmp_path, dtype):
     assert found.tobytes() == expected.astype(as_dtype(dtype)).tobytes()
 
 
-def test_every_number_goes_through(tmp_path):
+def test_every_number_survives_builds(tmp_path):
     rows = np.arange(1 << 16, dtype=np.uint16).reshape(-1, 8).view(BFLOAT16)
     with embstore.StoreWriter(tmp_path / "s", row_shape=(8,), dtype="bfloat16") as writer:
         writer.write(rows)
@@ -79,27 +79,27 @@ def test_every_number_goes_through(tmp_path):
     store.lookup(np.arange(1 << 13), max_norm=1.0)
 
 
-def test_zarr_reads_the_bits(path):
+def test_zarr_reads_bits(path):
     array = zarr.open_array(path / "partitions" / "1", mode="r")
     assert array.dtype == np.uint16
     assert np.asarray(array[:]).tobytes() == ROWS[1::3].tobytes()
     np.testing.assert_array_equal(embstore.open(path).partition(1)[:], array[:])
 
 
-def test_what_is_on_disk(path):
+def test_manifest_requires_bfloat16(path):
     manifest = json.loads((path / "zarr.json").read_bytes())["attributes"]["embstore"]
     assert manifest["dtype"] == "bfloat16"
     assert manifest["requires"] == ["bfloat16"]
     assert embstore.verify(path).ok
 
 
-def test_a_reader_that_does_not_know_it(path, monkeypatch):
+def test_reader_without_bfloat16_refuses_the_store(path, monkeypatch):
     monkeypatch.setattr(spec, "FEATURES", ())
     with pytest.raises(embstore.StoreVersionError, match="bfloat16"):
         embstore.open(path)
 
 
-def test_an_array_of_another_type_is_noticed(path):
+def test_array_of_another_data_type_is_detected(path):
     array = read_manifest(path).partition(0)
     metadata = json.loads((path / array.metadata_name).read_bytes())
     assert array.differences(metadata) == []

@@ -1,4 +1,4 @@
-"""Casting batches to a store's dtype, and the account of what that changed."""
+"""Casting of batches to a store's dtype, and the account of changed numbers."""
 
 from __future__ import annotations
 
@@ -11,27 +11,26 @@ from hypothesis import strategies as st
 
 import embstore
 from embstore.dtypes import as_dtype
-from embstore.encodings.casting import PIECE_BYTES, Caster
+from embstore.encodings.casting import CAST_BYTES, Caster
 
 BFLOAT16 = as_dtype("bfloat16")
+# The finite bfloat16s from 0 on, as float32, in the order of their bits.
+FINITE = (np.arange(0x7F80, dtype=np.uint32) << np.uint32(16)).view(np.float32)
 
 
-def nearest_bfloat16(value: float) -> int:
+def nearest_bfloat16(value: float | np.integer) -> int:
     """Return the bits of the nearest bfloat16, ties to even, by exact arithmetic."""
-    largest = int(np.array(np.inf, np.float32).view(np.uint32)) >> 16
-    numbers = np.arange(largest, dtype=np.uint32) << np.uint32(16)
-    place = int(np.searchsorted(numbers.view(np.float32), abs(value)))
-    candidates = [bits for bits in (place - 1, place) if 0 <= bits < largest]
-    exact = Fraction(abs(value))
+    exact = abs(Fraction(value if isinstance(value, float) else int(value)))
+    place = int(np.searchsorted(FINITE, float(exact)))
+    candidates = [bits for bits in (place - 1, place, place + 1) if 0 <= bits < len(FINITE)]
 
     def distance(bits: int) -> tuple[Fraction, int]:
-        number = np.array(bits << 16, np.uint32).view(np.float32)
-        return abs(Fraction(float(number)) - exact), bits & 1
+        return abs(Fraction(float(FINITE[bits])) - exact), bits & 1
 
     return min(candidates, key=distance) | (0x8000 if np.signbit(value) else 0)
 
 
-# Numbers near the middle between two bfloat16s, where rounding twice goes wrong, and any.
+# Numbers near the middle between two bfloat16s, where rounding twice gives a wrong result.
 MIDDLES = st.builds(
     lambda bits, nudge: float(np.array((bits << 16) | 0x8000, np.uint32).view(np.float32)) + nudge,
     st.integers(0x3000, 0x4FFF),
@@ -45,8 +44,38 @@ def test_bfloat16_is_the_nearest_number(values):
     assert cast.view(np.uint16).tolist() == [nearest_bfloat16(value) for value in values]
 
 
+def integers_of(dtype: type[np.integer]) -> st.SearchStrategy[int]:
+    """Return a strategy for integers next to the middle between two bfloat16s, and for any."""
+    limits = np.iinfo(dtype)
+    # A bfloat16 has 8 significant bits; the middle between two has 9, the last of which is 1.
+    middles = st.builds(
+        lambda bits, shift, nudge, sign: sign * ((2 * bits + 1 << shift) + nudge),
+        st.integers(128, 255),
+        st.integers(1, limits.bits - 9),
+        st.integers(-1, 1),
+        st.sampled_from([-1, 1]),
+    ).filter(lambda value: limits.min <= value <= limits.max)
+    return middles | st.integers(int(limits.min), int(limits.max))
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint32, np.int64, np.uint64])
+def test_integers_become_the_nearest_bfloat16(dtype):
+    @given(st.lists(integers_of(dtype), min_size=1, max_size=20))
+    def check(values):
+        rows = np.array(values, dtype)
+        cast = Caster(BFLOAT16).cast(rows)
+        assert cast.view(np.uint16).tolist() == [nearest_bfloat16(value) for value in rows]
+
+    check()
+
+
+def test_integers_are_not_rounded_to_float64_first():
+    value = 2**60 + 2**52 + 1  # Float64 holds 2**60 + 2**52, the middle between two bfloat16s.
+    assert float(Caster(BFLOAT16).cast(np.array([value]))[0]) == 2**60 + 2**53
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-def test_the_largest_error_is_the_largest(dtype):
+def test_largest_error_over_all_batches(dtype):
     rows = np.random.default_rng(0).standard_normal((1000, 300))
     caster = Caster(as_dtype(dtype))
     cast = np.concatenate([caster.cast(rows[:300]), caster.cast(rows[300:])])
@@ -62,20 +91,20 @@ def test_the_largest_error_is_the_largest(dtype):
     ("origin", "dtype"),
     [("float16", "float32"), ("bfloat16", "float32"), ("int16", "float32"), ("uint8", "int16")],
 )
-def test_what_is_always_exact_is_no_fact(origin, dtype):
+def test_exact_casts_are_not_reported(origin, dtype):
     rows = np.arange(12).reshape(3, 4).astype(as_dtype(origin))
     caster = Caster(np.dtype(dtype))
     np.testing.assert_array_equal(caster.cast(rows), np.arange(12).reshape(3, 4))
     assert caster.facts() == {}
 
 
-def test_exact_numbers_are_no_fact_either():
+def test_exact_numbers_are_not_reported():
     caster = Caster(np.dtype(np.float16))
     caster.cast(np.array([[0.5, np.nan, np.inf, -np.inf]]))
     assert caster.facts() == {}
 
 
-def test_integers_that_a_float_cannot_hold():
+def test_rounded_integers_are_reported():
     caster = Caster(np.dtype(np.float64))
     caster.cast(np.array([[2**53 + 1]]))
     assert caster.facts()["largest_cast_error"] == 1.0
@@ -84,7 +113,7 @@ def test_integers_that_a_float_cannot_hold():
 
 @pytest.mark.parametrize(("dtype", "value"), [("float16", 7e4), ("bfloat16", 3.4e38)])
 def test_overflow(dtype, value):
-    rows = np.zeros((PIECE_BYTES // 8, 2), np.float32)  # More than a piece.
+    rows = np.zeros((CAST_BYTES // 8 + 1, 2), np.float32)  # Cast in two pieces.
     rows[-1] = [np.inf, value]
     rows[0] = [np.nan, 1.0001]
     with pytest.raises(embstore.RowError, match=r"out of the range.*on_overflow") as caught:
@@ -108,22 +137,22 @@ def test_overflow(dtype, value):
         ([[1j]], "float32", TypeError),
     ],
 )
-def test_what_integers_and_tables_do_not_hold(rows, dtype, error):
+def test_numbers_that_do_not_fit_are_refused(rows, dtype, error):
     with pytest.raises(error):
         Caster(np.dtype(dtype), "inf").cast(np.array(rows))
 
 
-def test_bfloat16_goes_into_no_integers():
+def test_bfloat16_is_not_cast_to_integers():
     with pytest.raises(TypeError, match="bfloat16"):
         Caster(np.dtype(np.int32)).cast(np.ones((1, 1), BFLOAT16))
 
 
-def test_another_policy():
+def test_unknown_on_overflow_is_refused():
     with pytest.raises(ValueError, match="on_overflow"):
         Caster(np.dtype(np.float16), "wrap")  # type: ignore[arg-type]
 
 
-def test_a_build_reports_casts(tmp_path):
+def test_build_reports_casts(tmp_path):
     text = tmp_path / "t.txt"
     text.write_text("a 0.1 1\nb 2 70000\n")
     with pytest.raises(embstore.SourceError, match=r"t\.txt:2: the value 70000"):
@@ -137,7 +166,7 @@ def test_a_build_reports_casts(tmp_path):
     assert np.isinf(store[1][1])
 
 
-def test_a_writer_reports_casts(tmp_path):
+def test_writer_reports_casts(tmp_path):
     with embstore.StoreWriter(tmp_path / "s", row_shape=(1,), dtype="bfloat16") as writer:
         writer.write([[1.001]])
     assert embstore.open(tmp_path / "s").source["largest_cast_error"] == pytest.approx(0.001)

@@ -1,4 +1,4 @@
-"""Text files of vectors that are compressed, whole and damaged."""
+"""Compressed text files of vectors, intact and damaged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from embstore.errors import SourceError
-from embstore.sources.blocks import BLOCK_BYTES
+from embstore.sources.blocks import TEXT_BLOCK_BYTES
 from embstore.sources.text import TextSource
 from tests.helpers.text_files import (
     GLOVE,
@@ -42,7 +42,7 @@ def compressed(tmp_path: Path, suffix: str, data: bytes) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zip", ".GZ"])
-@pytest.mark.parametrize("block_bytes", [5, BLOCK_BYTES])
+@pytest.mark.parametrize("block_bytes", [5, TEXT_BLOCK_BYTES])
 def test_compressed(tmp_path, monkeypatch, suffix, block_bytes):
     blocks_of(monkeypatch, block_bytes)
     path = compressed(tmp_path, suffix.lower(), WORD2VEC).rename(tmp_path / f"t{suffix}")
@@ -53,7 +53,7 @@ def test_compressed(tmp_path, monkeypatch, suffix, block_bytes):
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zip"])
 @pytest.mark.parametrize("damage", ["cut", "not compressed", "empty"])
-def test_compressed_but_damaged(tmp_path, suffix, damage):
+def test_damaged_compressed_files(tmp_path, suffix, damage):
     rng = np.random.default_rng(0)
     data = "".join(f"w{i} {rng.random()} {rng.random()}\n" for i in range(3000)).encode()
     path = compressed(tmp_path, suffix, data)
@@ -81,7 +81,7 @@ def test_members_of_a_zip(tmp_path):
     assert source.describe()["file"] == "glove.zip[other.txt]"
 
 
-def test_zips_that_cannot_be_read(tmp_path):
+def test_unreadable_zips(tmp_path):
     path = tmp_path / "t.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.mkdir("folder")
@@ -91,7 +91,7 @@ def test_zips_that_cannot_be_read(tmp_path):
         archive.writestr("t.txt", GLOVE)
     data = bytearray(path.read_bytes())
     for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        data[data.index(header) + flags] |= 1  # Says that the member is encrypted.
+        data[data.index(header) + flags] |= 1  # Marks the member as encrypted.
     path.write_bytes(data)
     with pytest.raises(SourceError, match="encrypted"):
         TextSource(path)

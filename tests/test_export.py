@@ -1,12 +1,11 @@
-"""From a store to a file, and back: the same words, the same bits."""
+"""Export of stores to files: the words and bits in them, and what is refused."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import threading
-from pathlib import Path
-from typing import Any
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,62 +17,18 @@ from pyarrow import parquet
 import embstore
 from embstore import row_blocks
 from embstore.dtypes import as_dtype
-from embstore.sinks import TableFacts
+from embstore.sinks import SINKS, ExportFormat, TableFacts
 from embstore.sinks.text import write_glove, write_word2vec
 from embstore.vocabulary.words import pack
+from tests.helpers.round_trips import AWKWARD, ROWS, SPACED, assert_same, make_store, small_blocks
 from tests.helpers.text_files import assert_same_bits, read
 
-# What a word may be: spaces are the one thing that formats differ about.
-SPACED = ["two words", " leading", "trailing ", "a  b", ". . .", "10 km"]
-AWKWARD = [
-    *(
-        "the",
-        "no\u00a0break",
-        "next\u0085line",
-        "line\u2028separator",
-        "\U0001f600",
-        "e\u0301\u0327",
-    ),
-    *("", "nan", "inf", '"quoted"', "#x", "a\ttab", "y" * 10_000, "\rreturn\r.", "5", "1e5", "-"),
-    *("\ufeffmark", "\x00", "\u3000", "\x0b\x0c\x1c"),
-]
-ROWS = np.random.default_rng(0).standard_normal((100, 5)).astype(np.float32)
-# The smallest, the largest, the least exact, the special.
-ROWS[:3] = [
-    [0.0, -0.0, 1e-45, -1.1754942e-38, 3.4028235e38],
-    [np.inf, -np.inf, np.nan, 16777217, 1e10],
-    [0.1, 1 / 3, 123456.79, 8.5899346e9, 1e-5],
-]
-
-
-def make_store(
-    path: Path, words: list[str] | None, rows: Any = None, dtype: Any = None
-) -> embstore.EmbeddingStore:
-    rows = ROWS[: len(words or ())] if rows is None else rows
-    with embstore.StoreWriter(
-        path, row_shape=rows.shape[1:], dtype=dtype or rows.dtype, partitions=3
-    ) as writer:
-        writer.write(rows, words)
-    return embstore.open(path)
-
-
-@pytest.fixture
-def small_blocks(monkeypatch):
-    """Have even a small table come in many blocks."""
-    monkeypatch.setattr(row_blocks, "BLOCK_BYTES", 64)
-    monkeypatch.setattr(row_blocks, "MAX_BLOCK_ROWS", 3)
-
-
-def assert_same(store: embstore.EmbeddingStore, expected: embstore.EmbeddingStore) -> None:
-    ids = np.arange(expected.rows)
-    assert store.rows == expected.rows
-    assert store.words(ids) == expected.words(ids)
-    assert store.lookup(ids).tobytes() == expected.lookup(ids).tobytes()
+__all__ = ["small_blocks"]
 
 
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize(("format", "words"), [("glove", AWKWARD + SPACED), ("word2vec", AWKWARD)])
-def test_text_there_and_back(tmp_path, format, words):
+def test_text_round_trip(tmp_path, format, words):
     store = make_store(tmp_path / "s", words)
     report = embstore.export(store, tmp_path / "t.txt", format=format)
     assert report.byte_count == (tmp_path / "t.txt").stat().st_size
@@ -124,12 +79,12 @@ def test_text_of_every_dtype(tmp_path, dtype):
     rows = rng.integers(0, 256, (500, 4 * kind.itemsize), np.uint8).view(kind)
     if kind.kind not in "iu":
         with np.errstate(invalid="ignore"):
-            rows[np.isnan(rows)] = 0  # Text does not hold which nan it is.
+            rows[np.isnan(rows)] = 0  # Text does not hold the payload of a nan.
     words = [f"w{number}" for number in range(500)]
     store = make_store(tmp_path / "s", words, rows, dtype=dtype)
     embstore.export(store, tmp_path / "t.vec")
     assert_same(embstore.build(tmp_path / "t.vec", tmp_path / "again", dtype=dtype), store)
-    if kind.itemsize == 2:  # To whoever parses float32, the numbers are the same, too.
+    if kind.itemsize == 2:  # Parsed as float32, the numbers are the same too.
         single = embstore.build(tmp_path / "t.vec", tmp_path / "single").to_numpy()
         np.testing.assert_array_equal(single, rows.astype(np.float32))
 
@@ -157,10 +112,10 @@ def test_digits_are_the_shortest(tmp_path, dtype):
         ("glove", ["ok", "a\nb"], r"\(id 1\) contains a newline"),
         ("glove", ["ok", "area 51"], r"'area 51' \(id 1\) ends in a number"),
         ("glove", ["ok", "not nan"], r"'not nan' \(id 1\) ends in a number"),
-        ("glove", ["\ufeffx", "ok"], r"\(id 0\) begins with a byte order mark"),
+        ("glove", ["\ufeffx", "ok"], r"\(id 0\) starts with a byte order mark"),
     ],
 )
-def test_words_that_a_format_cannot_hold(tmp_path, format, words, rule):
+def test_unsupported_words_are_refused(tmp_path, format, words, rule):
     store = make_store(tmp_path / "s", words)
     with pytest.raises(embstore.ExportError, match=rule) as caught:
         embstore.export(store, tmp_path / "t", format=format)
@@ -173,17 +128,17 @@ def test_words_that_a_format_cannot_hold(tmp_path, format, words, rule):
     [
         (["ok", "a\nb"], r"id 1\) contains a newline"),
         (["ok", "a\r"], r"id 1\) ends in a carriage return"),
-        (["\ufeffa", "\ufeff"], r"id 0\) begins with a byte order mark"),
+        (["\ufeffa", "\ufeff"], r"id 0\) starts with a byte order mark"),
     ],
 )
-def test_words_that_a_file_of_words_cannot_hold(tmp_path, words, rule):
+def test_words_unsupported_by_a_word_file_are_refused(tmp_path, words, rule):
     store = make_store(tmp_path / "s", words)
     with pytest.raises(embstore.ExportError, match=rule):
         embstore.export(store, tmp_path / "t.npy", words=tmp_path / "words.txt")
     assert [file.name for file in tmp_path.iterdir()] == ["s"]
 
 
-def test_a_glove_file_that_begins_like_a_header(tmp_path):
+def test_glove_line_that_looks_like_a_header_is_refused(tmp_path):
     store = make_store(tmp_path / "s", ["3", "x"], np.array([[1.0], [2.0]], np.float32))
     with pytest.raises(embstore.ExportError, match="whole numbers"):
         embstore.export(store, tmp_path / "t.txt", format="glove")
@@ -191,7 +146,7 @@ def test_a_glove_file_that_begins_like_a_header(tmp_path):
 
 @pytest.mark.parametrize("format", ["glove", "word2vec", "word2vec-binary"])
 @pytest.mark.parametrize("row_shape", [(5,), (2, 3), ()])
-def test_formats_of_words_and_vectors(tmp_path, format, row_shape):
+def test_word_vector_formats_refuse_other_tables(tmp_path, format, row_shape):
     rows = np.zeros((4, *row_shape), np.float32)
     words = None if row_shape == (5,) else ["a", "b", "c", "d"]
     store = make_store(tmp_path / "s", words, rows)
@@ -210,7 +165,7 @@ def test_formats_of_words_and_vectors(tmp_path, format, row_shape):
         *(("bfloat16", "npy"), ("bfloat16", "parquet")),
     ],
 )
-def test_dtypes_that_a_format_cannot_hold(tmp_path, dtype, format):
+def test_unsupported_dtypes_are_refused(tmp_path, dtype, format):
     store = make_store(tmp_path / "s", ["a", "b"], np.ones((2, 5), np.int8), dtype=dtype)
     with pytest.raises(embstore.ExportError, match="--dtype float32"):
         embstore.export(store, tmp_path / "t", format=format)
@@ -218,7 +173,7 @@ def test_dtypes_that_a_format_cannot_hold(tmp_path, dtype, format):
     assert (tmp_path / "t").stat().st_size
 
 
-def test_a_cast_on_the_way(tmp_path):
+def test_cast(tmp_path):
     store = make_store(tmp_path / "s", ["a"], np.array([[0.1, 1e6]]))
     report = embstore.export(store, tmp_path / "t.npy", dtype="float32")
     assert np.load(tmp_path / "t.npy").tolist() == np.array([[0.1, 1e6]], np.float32).tolist()
@@ -249,7 +204,7 @@ WORDS = st.text(
     st.sampled_from(["glove", "word2vec"]),
 )
 def test_any_words_and_numbers(tmp_path_factory, words, rows, format):
-    """Every table either comes back the same, or is refused."""
+    """Every table is either read back unchanged, or refused."""
     path = tmp_path_factory.mktemp("any") / "t.txt"
     rows = rows[: len(words)]
     table = TableFacts(len(words), (3,), rows.dtype, has_words=True)
@@ -268,11 +223,11 @@ def test_any_words_and_numbers(tmp_path_factory, words, rows, format):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("t.txt", {}, "does not say which format"),
+        ("t.txt", {}, "does not tell the format"),
         ("t.vec.gz", {"format": "word2vec"}, "compress"),
         ("t", {"format": "csv"}, "format must be one of"),
         ("t.vec", {"words": "w.txt"}, "words= is for npy"),
-        ("t.npy", {"words": "t.npy"}, "cannot both"),
+        ("t.npy", {"words": "t.npy"}, "cannot both be written"),
     ],
 )
 def test_wrong_arguments(words_store, tmp_path, monkeypatch, name, options, message):
@@ -281,7 +236,7 @@ def test_wrong_arguments(words_store, tmp_path, monkeypatch, name, options, mess
         embstore.export(words_store, name, **options)
 
 
-def test_the_target(words_store, tmp_path):
+def test_target(words_store, tmp_path):
     file = tmp_path / "t.vec"
     file.write_text("mine")
     with pytest.raises(FileExistsError, match="overwrite=True"):
@@ -297,7 +252,7 @@ def test_the_target(words_store, tmp_path):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 @pytest.mark.parametrize("format", ["glove", "word2vec-binary", "npy", "parquet"])
-def test_an_interrupted_export_leaves_nothing(words_store, tmp_path, error, format, monkeypatch):
+def test_interrupted_export_leaves_nothing(words_store, tmp_path, error, format, monkeypatch):
     monkeypatch.setattr(row_blocks, "MAX_BLOCK_ROWS", 2)
     target = tmp_path / "target"
     target.write_text("old")
@@ -317,6 +272,11 @@ def test_an_interrupted_export_leaves_nothing(words_store, tmp_path, error, form
     assert not any(name.startswith("embstore-format") for name in names)
 
 
+def test_every_format_has_a_sink():
+    assert tuple(SINKS) == get_args(ExportFormat)
+    assert all(callable(sink.load()) for sink in SINKS.values())
+
+
 def test_progress(words_store, tmp_path):
     seen: list[embstore.Progress] = []
     embstore.export(words_store, tmp_path / "t.npy", progress=seen.append)
@@ -326,10 +286,11 @@ def test_progress(words_store, tmp_path):
 PEAK = """
 import sys
 import embstore
-from embstore.sinks import npy, parquet
+from dataclasses import replace
+from embstore.sinks import SINKS, npy, parquet
 from tests.helpers.memory import peak_bytes
 sys.modules["embstore.export"].RESIDENT_LIMIT = 64 << 20
-parquet.BLOCK_BYTES = 4 << 20
+SINKS["parquet"] = replace(SINKS["parquet"], block_bytes=4 << 20)
 before = peak_bytes()
 embstore.export(sys.argv[1], sys.argv[2])
 print(peak_bytes() - before)
@@ -361,7 +322,7 @@ def test_to_gensim(tmp_path, dtype):
     assert len(vectors.most_similar("a", topn=2)) == 2
 
 
-def test_what_gensim_cannot_hold(tmp_path, monkeypatch):
+def test_tables_unsupported_by_gensim(tmp_path, monkeypatch):
     pytest.importorskip("gensim")
     store = make_store(tmp_path / "s", ["a"], np.array([[2**24 + 1]]))
     with pytest.raises(embstore.ExportError, match="float32 cannot hold"):

@@ -1,4 +1,4 @@
-"""The files in gensim's wheel: what gensim reads from them, embstore reads, to the bit."""
+"""The files in gensim's wheel: embstore reads the same words and bits as gensim."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_words_that_are_not_utf_8():
     for errors in ("replace", "ignore"):
         vectors = load(path, unicode_errors=errors)
         words, rows = read(path, encoding_errors=errors)
-        # gensim drops the rows of words that came before, as embstore's build does.
+        # gensim drops the rows of repeated words, as embstore's build does.
         assert words is not None
         firsts = sorted({word: row for row, word in reversed([*enumerate(words)])}.values())
         assert [words[row] for row in firsts] == vectors.index_to_key
@@ -71,7 +71,7 @@ def test_binary(name):
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 @pytest.mark.parametrize("binary", [False, True])
-def test_what_gensim_saves(tmp_path, binary, suffix):
+def test_files_saved_by_gensim(tmp_path, binary, suffix):
     vectors = load(DATA / "euclidean_vectors.bin", binary=True)
     path = tmp_path / f"saved{suffix}"
     vectors.save_word2vec_format(str(path), binary=binary)
@@ -96,7 +96,7 @@ def test_keyed_vectors_and_models(tmp_path):
 
 @pytest.mark.parametrize("name", ["lee_fasttext_new.bin", "crime-and-punishment.bin"])
 @pytest.mark.parametrize("format", ["auto", "word2vec-binary", "glove"])
-def test_models_of_fasttext_are_refused(name, format):
+def test_fasttext_models_are_refused(name, format):
     with pytest.raises(SourceError, match=r"a fastText model; use the \.vec file"):
         read(DATA / name, format=format)
 

@@ -1,4 +1,4 @@
-"""What the view does without gensim, and where it differs from it on purpose."""
+"""`KeyedVectors` without gensim, and its differences from gensim."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def store(request, tmp_path):
         yield opened
 
 
-def test_words_in_their_order(store):
+def test_order_of_neighbours(store):
     vectors = KeyedVectors(store)
     found = vectors.most_similar("south", topn=5)
     assert [word for word, _ in found] == ["x", "east", "north", "north too", "zero"]
@@ -30,11 +30,11 @@ def test_words_in_their_order(store):
     assert np.isnan(scores[4])  # A row of zeros has no direction.
 
 
-def test_a_key_without_a_direction(store):
+def test_vector_of_zeros(store):
     vectors = KeyedVectors(store)
     assert not vectors.get_vector("zero", norm=True).any()
     assert vectors.similarity("zero", "east") == 0
-    # It adds nothing to a mean.
+    # It does not change the direction of a mean.
     found = vectors.most_similar(["zero", "north"], topn=2)
     assert [word for word, _ in found] == ["north too", "east"]
     assert vectors.most_similar("zero", topn=1) == [("north", 0.0)]
@@ -46,7 +46,9 @@ def test_missing_words_are_named_together(store):
         vectors[["north", "NORTH", "absent"]]
     assert got.value.words == ("NORTH", "absent")
     assert str(got.value).endswith("; did you mean 'north' for 'NORTH'?")
-    with pytest.raises(embstore.MissingWordError, match="no key 6: an int is an id, from 0 to 5"):
+    with pytest.raises(
+        embstore.MissingWordError, match="key 6 is missing: an int is an id, from 0"
+    ):
         vectors[6]
     for vector in (
         vectors.get_vector("absent", missing="zeros"),
@@ -57,13 +59,13 @@ def test_missing_words_are_named_together(store):
         vectors.get_vector("absent", missing="unk")
 
 
-def test_what_does_not_fit_is_named(store, tmp_path):
+def test_mismatched_arguments_are_refused(store, tmp_path):
     vectors = KeyedVectors(store)
-    with pytest.raises(ValueError, match=r"a vector of shape \(3,\), expected \(2,\)"):
+    with pytest.raises(ValueError, match=r"a vector has shape \(3,\), expected \(2,\)"):
         vectors.similar_by_vector(np.ones(3))
-    with pytest.raises(TypeError, match="a key is a word or an int, not float"):
+    with pytest.raises(TypeError, match="a key must be a str or an int, not float"):
         vectors[[1.5]]  # type: ignore[list-item]
-    with pytest.raises(ValueError, match=r"weights of shape \(1,\), expected \(2,\)"):
+    with pytest.raises(ValueError, match=r"weights have shape \(1,\), expected \(2,\)"):
         vectors.get_mean_vector(["north", "east"], [1])
     for row_shape, words in [((2, 2), ["a"]), ((2,), None)]:
         path = tmp_path / f"{len(row_shape)}.embstore"
@@ -75,7 +77,7 @@ def test_what_does_not_fit_is_named(store, tmp_path):
                 KeyedVectors(other)
 
 
-def test_the_whole_table_is_not_there(store):
+def test_vectors_is_missing_and_norms_is_read_only(store):
     vectors = KeyedVectors(store)
     assert not hasattr(vectors, "vectors")
     with pytest.raises(AttributeError, match=r"store\.scan"):
@@ -84,7 +86,7 @@ def test_the_whole_table_is_not_there(store):
         vectors.norms[0] = 1
 
 
-def test_views(store):
+def test_views_of_words_and_ids(store):
     vectors = KeyedVectors(store)
     words, ids = vectors.index_to_key, vectors.key_to_index
     assert list(words) == list(ids) == WORDS
@@ -93,7 +95,7 @@ def test_views(store):
     assert [words[at] for at in range(-6, 6)] == WORDS * 2
     assert list(reversed(words)) == WORDS[::-1]
     for at in (-7, 6):
-        with pytest.raises(IndexError, match=f"index {at} is out of range: there are 6 words"):
+        with pytest.raises(IndexError, match=f"index {at} is out of range for 6 words"):
             words[at]
     assert words.index("east") == words.index("east", -4) == 2
     with pytest.raises(ValueError, match="'east' is not in the list"):

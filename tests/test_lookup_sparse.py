@@ -1,7 +1,7 @@
-"""The rest of TensorFlow's family, by its formulas; it is compared with TensorFlow elsewhere.
+"""`embedding_lookup_sparse` and its safe variant against their formulas.
 
 Each difference in the table of `embstore.functional.lookup` has a test here or in
-`test_tensorflow_examples`, and what TensorFlow does there in `test_tensorflow_family`.
+`test_tensorflow_examples`; TensorFlow's side of each is tested in `test_tensorflow_family`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def cut(table: NDArray[Any], count: int, strategy: str) -> list[NDArray[Any]]:
     ("combiner", "first", "last"),
     [("mean", 2.5, 3.0), ("sum", 1.0, 1.0), ("sqrtn", math.sqrt(4.25), 3.0)],
 )
-def test_the_documentations_example(combiner, first, last):
+def test_example_of_the_documentation(combiner, first, last):
     rows = embedding_lookup_sparse(TABLE, IDS, WEIGHTS, combiner=combiner)
     assert np.allclose(rows[0], (TABLE[1] * 2 + TABLE[3] * 0.5) / first)
     assert np.allclose(rows[1], TABLE[0])
@@ -80,7 +80,7 @@ def test_without_weights(function):
 @pytest.mark.parametrize("combiner", ["sum", "mean", "sqrtn"])
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16"])
-def test_every_kind_of_params_gives_the_same(tmp_path, shape, dtype, combiner):
+def test_all_kinds_of_params_agree(tmp_path, shape, dtype, combiner):
     if dtype == "bfloat16":
         dtype = pytest.importorskip("ml_dtypes").bfloat16
     random = np.random.default_rng(0)
@@ -108,7 +108,7 @@ def test_every_kind_of_params_gives_the_same(tmp_path, shape, dtype, combiner):
         assert not rows[[1, 4]].any()
 
 
-def test_torch_tensors_are_read_where_they_are():
+def test_torch_tensors_are_read_in_place():
     torch = pytest.importorskip("torch")
     table = torch.arange(12.0).reshape(6, 2)
     parts = [table[0::2], table[1::2].clone().requires_grad_()]
@@ -116,20 +116,19 @@ def test_torch_tensors_are_read_where_they_are():
     assert np.array_equal(embedding_lookup(parts, ids), table[ids].numpy())
     assert np.array_equal(embedding_lookup(table, ids), table[ids].numpy())
     half = table.to(torch.bfloat16)
-    if pytest.importorskip("ml_dtypes"):
-        rows = embedding_lookup_sparse(half, RaggedIds([0, 5], [0, 2]), combiner="sum")
-        assert rows.dtype.name == "bfloat16"
-        assert rows.astype(float).tolist() == [[10, 12]]
-        assert embedding_lookup(half, ids).astype(float).tolist() == table[ids].tolist()
+    rows = embedding_lookup_sparse(half, RaggedIds([0, 5], [0, 2]), combiner="sum")
+    assert rows.dtype.name == "bfloat16"
+    assert rows.astype(float).tolist() == [[10, 12]]
+    assert embedding_lookup(half, ids).astype(float).tolist() == table[ids].tolist()
     for elsewhere in (table.to("meta"), table.to_sparse()):
-        with pytest.raises(TypeError, match="must be dense tensors on the CPU; this one is torch"):
+        with pytest.raises(TypeError, match="must be dense and on the CPU; this one is torch"):
             embedding_lookup(elsewhere, [0])
 
 
 def test_a_store_in_a_list_is_refused(tmp_path):
     with (
         write_store(tmp_path / "store", TABLE) as store,
-        pytest.raises(TypeError, match="give the store itself"),
+        pytest.raises(TypeError, match="pass the store itself"),
     ):
         embedding_lookup([store, store], [0])
 
@@ -146,7 +145,7 @@ def test_ragged_ids_give_ragged_rows(tmp_path):
         embedding_lookup(TABLE, RaggedIds([4], [0, 1]))
 
 
-def test_empty_bags_are_zeros_also_at_the_end():
+def test_trailing_empty_bags_are_zeros():
     ids = SparseIds([[1, 0]], [2], [4, 1])
     zero = [0, 0]
     assert embedding_lookup_sparse(TABLE, ids).tolist() == [zero, [3, 30], zero, zero]
@@ -166,7 +165,7 @@ def test_a_denominator_of_zero_gives_zeros(combiner):
     assert rows[1].tolist() == [3, 30]
 
 
-def test_the_safe_variant_drops_what_is_no_id():
+def test_safe_variant_drops_negative_ids():
     splits = [0, 3, 4, 4, 6]
     ids = RaggedIds([0, -1, 2, -7, 1, 3], splits)
     assert safe_embedding_lookup_sparse(TABLE, ids, combiner="sum").tolist() == [
@@ -184,23 +183,23 @@ def test_the_safe_variant_drops_what_is_no_id():
     assert safe_embedding_lookup_sparse(TABLE, ids, nan)[0].tolist() == [1, 10]
 
 
-def test_the_safe_variant_keeps_the_bags_axes():
+def test_safe_variant_keeps_the_axes_of_bags():
     ids = SparseIds([[0, 0, 0], [0, 1, 0], [1, 0, 0], [1, 0, 1]], [0, 1, 2, -1], [2, 2, 2])
     rows = safe_embedding_lookup_sparse(TABLE, ids, default_id=3)
     assert rows.tolist() == [[[1, 10], [2, 20]], [[3, 30], [4, 40]]]
-    with pytest.raises(ValueError, match="not 3; safe_embedding_lookup_sparse takes any"):
+    with pytest.raises(ValueError, match="not 3; use safe_embedding_lookup_sparse"):
         embedding_lookup_sparse(TABLE, ids)
 
 
 @pytest.mark.parametrize("shape", [(4,), (4, 1, 2)])
-def test_the_safe_variant_takes_rows_of_any_shape(shape):
+def test_safe_variant_takes_rows_of_any_shape(shape):
     table = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     ids = SparseIds([[0, 0], [2, 1]], [1, 3], [3, 2])
     rows = safe_embedding_lookup_sparse(table, ids, default_id=2)
     assert np.array_equal(rows, table[[1, 2, 3]])
 
 
-def test_the_default_row_is_scaled_to_max_norm():
+def test_default_row_is_scaled_to_max_norm():
     ids = RaggedIds([0], [0, 0, 1])
     rows = safe_embedding_lookup_sparse(TABLE, ids, default_id=3, max_norm=1.0)
     assert np.allclose(np.linalg.norm(rows, axis=1), 1)
@@ -242,32 +241,32 @@ def test_strategies(tmp_path):
         ({"sp_ids": RaggedIds([True], [0, 1])}, embstore.IdTypeError, "not bool"),
         ({"sp_ids": RaggedIds(["like"], [0, 1])}, embstore.IdTypeError, "lookup_words"),
         ({"sp_ids": [0, 1]}, TypeError, "sp_ids must be SparseIds or RaggedIds, not list"),
-        ({"sp_weights": RaggedIds([1], [0, 1])}, TypeError, "must be SparseIds, as sp_ids are"),
+        ({"sp_weights": RaggedIds([1], [0, 1])}, TypeError, "must be SparseIds, like sp_ids"),
         ({"combiner": "max"}, ValueError, '"sum", "mean" or "sqrtn", not \'max\''),
         ({"max_norm": 0.0}, ValueError, "max_norm must be above 0"),
-        ({"params": TABLE.astype(int)}, TypeError, "can be combined; these are int64"),
-        ({"params": [TABLE, TABLE[:1]]}, embstore.PartitionSizeError, "other sizes"),
+        ({"params": TABLE.astype(int)}, TypeError, "cannot combine rows of int64"),
+        ({"params": [TABLE, TABLE[:1]]}, embstore.PartitionSizeError, "with other sizes"),
         ({"params": []}, ValueError, "empty list"),
     ],
 )
-def test_what_does_not_fit_is_named(function, arguments, error, message):
+def test_mismatched_arguments_are_refused(function, arguments, error, message):
     with pytest.raises(error, match=message):
         function(**({"params": TABLE, "sp_ids": IDS} | arguments))
 
 
-def test_negative_ids_are_errors_outside_of_the_safe_variant():
+def test_negative_ids_are_errors_without_the_safe_variant():
     with pytest.raises(embstore.IdRangeError, match="id -1 at position 1"):
         embedding_lookup_sparse(TABLE, RaggedIds([0, -1], [0, 2]))
 
 
-def test_sparse_ids_are_no_ids_of_a_plain_lookup():
+def test_plain_lookup_refuses_sparse_ids():
     with pytest.raises(embstore.IdTypeError, match="SparseIds"):
         embedding_lookup(TABLE, IDS)  # type: ignore[call-overload]
 
 
 @settings(max_examples=30)
 @given(st.data())
-def test_sparse_and_ragged_are_the_same_bags(data):
+def test_sparse_and_ragged_ids_agree(data):
     lengths = data.draw(st.lists(st.integers(0, 4), max_size=6))
     count = sum(lengths)
     values = data.draw(st.lists(st.integers(0, 3), min_size=count, max_size=count))
@@ -279,7 +278,7 @@ def test_sparse_and_ragged_are_the_same_bags(data):
     )
 
 
-def test_a_compressed_table_is_read_once_in_each_chunk(tmp_path, monkeypatch):
+def test_compressed_table_is_read_in_one_call(tmp_path, monkeypatch):
     table = np.random.default_rng(0).standard_normal((64, 3)).astype(np.float32)
     array = zarr.create_array(tmp_path / "z", data=table, chunks=(8, 3))
     calls = []
@@ -298,7 +297,7 @@ def test_a_compressed_table_is_read_once_in_each_chunk(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_an_array_whose_rows_are_apart_is_not_copied(order):
+def test_strided_array_is_not_copied(order):
     table = np.ones((50_000, 64), np.float32, order)[:, :32]  # 6.4 MB of it are rows.
     tracemalloc.start()
     rows = embedding_lookup(table, [7, 0])

@@ -197,7 +197,7 @@ def test_a_store_without_words(wordless):
         lambda: wordless.ids(["the"]),
     ]
     for call in calls:
-        with pytest.raises(embstore.MissingWordError, match="has no words; look its rows up by id"):
+        with pytest.raises(embstore.MissingWordError, match="has no words; look up its rows by id"):
             call()
     assert "words" not in repr(wordless)
 

@@ -1,4 +1,4 @@
-"""A masked number must not come out as a real one: such arrays are refused where numbers go in."""
+"""Masked arrays are refused, so that no masked number is used as a real one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def store(tmp_path):
         yield store
 
 
-def test_nothing_masked_is_an_array(store):
+def test_masked_arrays_without_masked_numbers_are_accepted(store):
     assert np.array_equal(store.lookup(np.ma.masked_equal([1, 3], 9)), ROWS[[1, 3]])
     assert np.array_equal(embstore.embedding_lookup(UNMASKED, [1, 3]), ROWS[[1, 3]])
 

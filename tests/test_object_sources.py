@@ -53,7 +53,7 @@ def test_arrays_with_words(tmp_path):
         read(ROWS, words=["a", "b"])
 
 
-def test_lists_that_are_arrays():
+def test_nested_lists():
     assert_same(read([[1, 2], [3, 4]])[1], np.array([[1, 2], [3, 4]]))
     assert_same(read(((0.5, 2),))[1], np.array([[0.5, 2]]))
     assert_same(read([1, 2, 3])[1], np.array([1, 2, 3]))
@@ -125,7 +125,7 @@ def test_any_words(words, shape, limit):
     assert_same(read_rows, rows[:limit])
 
 
-def test_an_iterator_is_read_no_further_than_needed():
+def test_iterator_is_read_no_further_than_needed():
     counter = itertools.count()
     words, _ = read(((f"w{i}", [i]) for i in counter), limit=10)
     assert words == [f"w{i}" for i in range(10)]
@@ -135,8 +135,8 @@ def test_an_iterator_is_read_no_further_than_needed():
     assert next(counter) == 4
 
 
-def test_an_iterator_under_div(tmp_path):
-    with pytest.raises(SourceError, match=r'cannot be counted .*strategy="div" .*pass a list, or'):
+def test_iterator_with_div(tmp_path):
+    with pytest.raises(SourceError, match=r'strategy="div" needs .* only once; pass a list, or'):
         embstore.build(iter([("a", [1])]), tmp_path / "s", strategy="div")
     pairs = [("a", [1]), ("b", [2]), ("a", [3]), ("c", [4])]
     for source in (pairs, [(["a", "b"], [[1], [2]]), (["a", "c"], np.array([[3], [4]]))]):
@@ -145,13 +145,13 @@ def test_an_iterator_under_div(tmp_path):
         assert store[["a", "b", "c"]].ravel().tolist() == [1, 2, 4]
 
 
-def test_values_that_are_not_finite_are_counted(tmp_path):
+def test_non_finite_rows_are_counted(tmp_path):
     store = embstore.build({"a": [np.nan, 1.0], "b": [0.0, 1.0]}, tmp_path / "s")
     assert store.source["non_finite_row_count"] == 1
     assert store.dtype == np.float64
 
 
-def test_the_store_may_have_another_dtype(tmp_path):
+def test_dtype_may_differ_from_the_source(tmp_path):
     store = embstore.build({"a": [1, 2], "b": [0.5, 1]}, tmp_path / "s", dtype="float32")
     assert store[["a", "b"]].tolist() == [[1, 2], [0.5, 1]]
     with pytest.raises(SourceError, match=r"dict: row 1: the value 300.* out of the range of int8"):
@@ -174,7 +174,7 @@ def test_partitions(tmp_path, strategy, count):
         np.testing.assert_array_equal(store[:], ROWS)
 
 
-def test_partitions_that_are_refused():
+def test_invalid_partitions_are_refused():
     with pytest.raises(PartitionSizeError, match="would lead to wrong rows"):
         read([ROWS[:3], ROWS[:5]], partition_strategy="mod")
     with pytest.raises(SourceError, match="goes with a list of partitions, not with ndarray"):
@@ -196,29 +196,29 @@ def test_partitions_that_are_refused():
         ({"a": [1], "b": ["x"]}, "dict: row 1 has dtype <U1"),
         ({"a": "x"}, "dict: row 0 has dtype <U1"),
         ({"a": True}, "dtype bool"),
-        ([("a", [1]), ([2], "b")], r"list: row 1: expected \(word, vector\), as the first item"),
+        ([("a", [1]), ([2], "b")], r"list: row 1: expected \(word, vector\), like the first item"),
         ({"a": [1], 2: [1]}, r"row 1: expected \(word, vector\)"),
         ([("a", [1]), ("\ud800", [1])], "row 1: the word '.ud800'"),
-        ([(["a"], np.ones((2, 2)))], "a block has 1 words, but 2 rows"),
+        ([(["a"], np.ones((2, 2)))], "a block has 1 words but 2 rows"),
         ([np.ones((2, 2)), np.ones((2, 3))], r"row 2: expected an array of shape \(n, 2\)"),
         ([np.ones((2, 2)), np.ones(2)], r"row 2: expected an array of shape \(n, 2\)"),
         (np.ones((2, 2), complex), "dtype complex128"),
         (np.array(1.0), r"has shape \(\)"),
     ],
 )
-def test_objects_that_are_refused(tmp_path, source, says):
+def test_invalid_objects_are_refused(tmp_path, source, says):
     with pytest.raises(SourceError, match=says):
         embstore.build(source, tmp_path / "s")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("source", [3, None, object(), b"bytes", [np.ones(3)], ["a", "b"], {1, 2}])
-def test_objects_that_nothing_reads(source):
+def test_unsupported_objects_are_type_errors(source):
     with pytest.raises(TypeError, match="expected"):
         read(source)
 
 
-def test_a_store_keeps_its_words(words_store):
+def test_store_as_source(words_store):
     with embstore.open(words_store) as store:
         words, rows = read(store)
         assert words == store.words(range(11))
@@ -227,14 +227,14 @@ def test_a_store_keeps_its_words(words_store):
             read(store, words=["a"] * 11)
 
 
-def test_data_sets_of_hdf5(tmp_path):
+def test_hdf5_data_sets(tmp_path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "t.h5", "w") as file:
         assert_same(read(file.create_dataset("rows", data=ROWS), words=WORDS)[1], ROWS)
 
 
 @pytest.mark.parametrize("in_pairs", [False, True])
-def test_a_generator_may_reuse_its_array(tmp_path, in_pairs):
+def test_generator_may_reuse_its_array(tmp_path, in_pairs):
     count, size = (3000, 1) if in_pairs else (12, 40_000)
 
     def produce() -> Any:

@@ -24,7 +24,8 @@ READERS = [MappedRecords, RangedRecords]
 def columns(draw):
     """Draw a column of 1 to 5 extents in 1 to 3 files, at any byte."""
     record_bytes = draw(st.integers(1, 5000))
-    extents, ends = [], {}
+    extents: list[Extent] = []
+    ends: dict[str, int] = {}
     for _ in range(draw(st.integers(1, 5))):
         name = draw(st.sampled_from("abc"))
         rows = draw(st.integers(0, max(30_000 // record_bytes, 2)))

@@ -1,4 +1,4 @@
-"""A store made from a store: dealt out anew, or as another dtype."""
+"""Stores built from stores: repartitioned, or cast to another dtype."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from tests.helpers.stores import make_store as make
     st.sampled_from([(), (3,), (2, 2)]),
     st.booleans(),
 )
-def test_rows_and_words_stay(tmp_path_factory, rows, old, new, strategy, into, row_shape, named):
+def test_rows_and_words_are_kept(
+    tmp_path_factory, rows, old, new, strategy, into, row_shape, named
+):
     path = tmp_path_factory.mktemp("any")
     table = np.random.default_rng(rows).standard_normal((rows, *row_shape)).astype(np.float32)
     words = [f"w{number}" for number in range(rows)] if named else None
@@ -44,7 +46,7 @@ def test_rows_and_words_stay(tmp_path_factory, rows, old, new, strategy, into, r
         assert built.words(np.arange(rows)) == words
 
 
-def test_unk_and_facts_stay(tmp_path):
+def test_unk_and_source_facts_are_kept(tmp_path):
     text = tmp_path / "t.txt"
     text.write_text("the 0.1 1\nstranger 2 3\nthe 4 5\nodd nan 1\n")
     store = embstore.build(text, tmp_path / "s", unk="stranger")
@@ -62,7 +64,7 @@ def test_unk_and_facts_stay(tmp_path):
     assert embstore.build(half, tmp_path / "other", unk="the").unk == "the"
 
 
-def test_a_store_onto_itself(tmp_path):
+def test_store_can_replace_itself(tmp_path):
     rows = np.random.default_rng(0).standard_normal((1000, 8)).astype(np.float32)
     words = [f"w{number}" for number in range(1000)]
     for reader in ("mapped", "chunked"):
@@ -71,7 +73,7 @@ def test_a_store_onto_itself(tmp_path):
             with pytest.raises(embstore.StoreExistsError):
                 embstore.build(store, tmp_path / "s")
             built = embstore.build(store, tmp_path / "s", partitions=5, overwrite=True)
-            if reader == "mapped":  # What is open stays as it was.
+            if reader == "mapped":  # The open store is unchanged.
                 assert store.to_numpy().tobytes() == rows.tobytes()
                 assert store.ids("w7") == 7
         assert built.partition_count == 5
@@ -81,7 +83,7 @@ def test_a_store_onto_itself(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["s"]
 
 
-def test_what_does_not_fit_leaves_the_store(tmp_path):
+def test_failed_cast_leaves_the_store(tmp_path):
     rows = np.array([[1.0], [1e6]], np.float32)
     store = make(tmp_path / "s", rows)
     with pytest.raises(embstore.SourceError, match=r"1000000\.0 is out of the range of float16"):
@@ -91,7 +93,7 @@ def test_what_does_not_fit_leaves_the_store(tmp_path):
     assert half.source["overflow_count"] == 1
 
 
-def test_the_command(words_store, tmp_path):
+def test_command(words_store, tmp_path):
     new = tmp_path / "new.embstore"
     options = ["--partitions", 4, "--strategy", "div", "--dtype", "bfloat16", "--json"]
     done = run("repartition", words_store, new, *options)
@@ -102,7 +104,7 @@ def test_the_command(words_store, tmp_path):
     entry = json.loads(run("get", new, "like", "--json").stdout)[0]
     with embstore.open(new) as store:
         assert np.array(entry["row"], np.float32).tolist() == store["like"].tolist()
-    # Without options, a store stays what it is.
+    # Without options, partitions, strategy and dtype are kept.
     facts = json.loads(run("repartition", new, new, "--overwrite", "--json").stdout)
     assert (facts["partitions"], facts["strategy"], facts["dtype"]) == (4, "div", "bfloat16")
     assert "exists" in run("repartition", words_store, new, status=1).stderr

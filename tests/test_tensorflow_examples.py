@@ -1,4 +1,4 @@
-"""The worked examples of TensorFlow's documentation and of its embedding tests."""
+"""Worked examples of TensorFlow's documentation and of its embedding tests."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ kinds = pytest.mark.parametrize("kind", [as_numpy, as_memmap, as_zarr])
         ([[1, 2, 3], [4, 5, 6], [7, 8, 9]], [0, 3, 4, 1, 7], [1, 2, 5, 4, 6]),
     ],
 )
-def test_the_documentations_partitions(tmp_path, kind, partitions, ids, expected):
+def test_partitions_of_the_documentation(tmp_path, kind, partitions, ids, expected):
     params = [kind(np.array(part), tmp_path / str(i)) for i, part in enumerate(partitions)]
     assert embedding_lookup(params, ids).tolist() == expected
     assert embedding_lookup(params, ids, "mod").tolist() == expected
@@ -68,14 +68,14 @@ def test_the_documentations_partitions(tmp_path, kind, partitions, ids, expected
     assert type(embedding_lookup(params, ids)) is np.ndarray
 
 
-def test_the_documentations_partitions_as_plain_numbers():
+def test_partitions_as_plain_lists():
     assert embedding_lookup([10, 20, 30, 40], [1, 1, 3]).tolist() == [20, 20, 40]
     assert embedding_lookup([[1, 2], [10, 20]], [2, 0, 2, 1, 2, 3]).tolist() == [2, 1, 2, 10, 2, 20]
 
 
 @kinds
 @pytest.mark.parametrize("cuts", [[3], [2, 1], [1, 1, 1], [1, 1, 1, 0]])
-def test_a_table_of_matrices_under_div(tmp_path, kind, cuts):
+def test_table_of_matrices_under_div(tmp_path, kind, cuts):
     table = np.arange(24, dtype=np.float32).reshape(3, 4, 2)
     pieces = np.split(table, np.cumsum(cuts)[:-1])
     params = [kind(piece, tmp_path / str(i)) for i, piece in enumerate(pieces)]
@@ -133,9 +133,9 @@ def test_max_norm(tmp_path):
     with write_store(tmp_path / "store", table, partitions=2) as store:
         rows = store.lookup([[2, 0], [1, 0]], max_norm=2.0)
         assert np.allclose(rows, clipped[[[2, 0], [1, 0]]], rtol=1e-15)
-        assert rows[0, 0].tolist() == [0.5, 0.5]  # Untouched, to the bit.
+        assert rows[0, 0].tolist() == [0.5, 0.5]  # Unchanged, to the bit.
         assert np.array_equal(embedding_lookup(store, 1, max_norm=2.0), rows[1, 0])
-        assert np.array_equal(store[:], table)  # Never in the table.
+        assert np.array_equal(store[:], table)  # The table does not change.
 
 
 @pytest.mark.parametrize("shape", [(), (4,), (2, 3), (2, 1, 2)])
@@ -154,7 +154,7 @@ def test_max_norm_is_over_all_axes_of_a_row(tmp_path, shape, dtype):
         assert store.lookup([], max_norm=limit).shape == (0, *shape)
 
 
-def test_max_norm_of_rows_that_are_not_finite():
+def test_max_norm_of_non_finite_rows():
     table = np.array([[np.inf, 1], [np.nan, 1], [3e38, 3e38]], np.float32)
     rows = embedding_lookup(table, [0, 1, 2], max_norm=1.0)
     assert np.isnan(rows[0, 0])
@@ -179,15 +179,15 @@ def test_max_norm_needs_floats():
     ("sizes", "strategy", "canonical"),
     [([2, 3], "mod", r"\(3, 2\)"), ([5, 1], "div", r"\(3, 3\)"), ([1, 1, 4], "mod", "2, 2, 2")],
 )
-def test_partitions_of_other_sizes_are_refused(tmp_path, kind, sizes, strategy, canonical):
-    # TensorFlow returns wrong rows here without a word (tensorflow#19265).
+def test_wrong_partition_sizes_are_refused(tmp_path, kind, sizes, strategy, canonical):
+    # TensorFlow silently returns wrong rows here (tensorflow#19265).
     params = [kind(np.ones((n, 2)), tmp_path / str(i)) for i, n in enumerate(sizes)]
     with pytest.raises(embstore.PartitionSizeError, match=canonical):
         embedding_lookup(params, [0], strategy)
 
 
 @pytest.mark.parametrize(("own", "other"), [("mod", "div"), ("div", "mod")])
-def test_a_strategy_that_contradicts_the_store(tmp_path, own, other):
+def test_strategy_must_be_that_of_the_store(tmp_path, own, other):
     with write_store(tmp_path / "store", np.arange(5), partitions=2, strategy=own) as store:
         assert embedding_lookup(store, [4]).tolist() == [4]
         assert embedding_lookup(store, [4], own).tolist() == [4]
@@ -205,12 +205,12 @@ def test_a_strategy_that_contradicts_the_store(tmp_path, own, other):
         ([np.ones(2), np.ones(2, int)], TypeError, "partition 1 is int64, partition 0 is float64"),
     ],
 )
-def test_params_that_are_no_table(params, error, message):
+def test_params_that_are_not_a_table(params, error, message):
     with pytest.raises(error, match=message):
         embedding_lookup(params, [0])
 
 
-def test_another_strategy_is_refused():
+def test_unknown_strategy_is_refused():
     with pytest.raises(ValueError, match='must be "mod" or "div", not \'hash\''):
         embedding_lookup([np.ones(2)], [0], "hash")  # type: ignore[call-overload]
 

@@ -1,4 +1,4 @@
-"""Every function of the family beside TensorFlow's own, where TensorFlow is installed."""
+"""Every function of the family against TensorFlow's own, where TensorFlow is installed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXAMPLES = settings(max_examples=60, deadline=None, suppress_health_check=list(H
 @pytest.fixture(scope="module")
 def tf():
     """TensorFlow, imported when these tests run: it takes seconds."""
-    # What it says about each failure would bury everything else.
+    # Its log of each failure would hide everything else.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
         return pytest.importorskip("tensorflow")
@@ -107,13 +107,13 @@ def test_embedding_lookup_of_ragged_ids(tf):
 
 @st.composite
 def bags(draw, rank, rows, *, safe):
-    """Draw places, ids and weights of a sparse array; None for no weights."""
+    """Draw the shape, indices, ids and weights (or None) of a sparse array."""
     shape = draw(st.lists(st.integers(1, 4), min_size=rank, max_size=rank).map(tuple))
     random = np.random.default_rng(draw(st.integers(0, 999)))
     filled = random.random(shape) < draw(st.sampled_from([0.0, 0.3, 0.6, 1.0]))
     places = np.argwhere(filled)
     ids = random.integers(-2 if safe else 0, rows, len(places))
-    # Every dtype has these weights. None cancel each other out, or rounding would be all there is.
+    # Every dtype holds these weights exactly. Their sums are not near 0, where rounding dominates.
     weights = random.integers(0, 9, len(places)).astype(np.float32) / 4
     if safe and draw(st.booleans()):
         weights[::3] *= -1
@@ -147,7 +147,7 @@ def test_embedding_lookup_sparse(tf):
             expected = tf.compat.v1.nn.embedding_lookup_sparse(
                 theirs, their_ids, their_weights, strategy, None, combiner, max_norm
             )
-            # TensorFlow leaves out the bags at the end that have no ids.
+            # TensorFlow leaves out empty bags at the end.
             last = places[-1, 0] + 1
             equal(rows[:last], expected, 8)
             rows = rows[last:]
@@ -172,13 +172,13 @@ def test_safe_embedding_lookup_sparse(tf):
         mine, their_ids = sparse_of(tf, shape, places, ids)
         my_weights, their_weights = None, None
         if weights is not None:
-            # Here TensorFlow wants them in the table's dtype.
+            # TensorFlow requires the table's dtype here.
             my_weights, their_weights = sparse_of(tf, shape, places, weights.astype(table.dtype))
         rows = safe_embedding_lookup_sparse(
             parts, mine, my_weights, combiner, default_id, strategy, max_norm
         )
         expected = tf.compat.v1.nn.safe_embedding_lookup_sparse(
-            # Here TensorFlow takes vectors only.
+            # TensorFlow takes only vectors here.
             [tf.constant(part.reshape(len(part), -1)) for part in parts],
             their_ids,
             their_weights,
@@ -192,14 +192,14 @@ def test_safe_embedding_lookup_sparse(tf):
     check()
 
 
-def test_what_tensorflow_does_where_embstore_differs(tf):
+def test_differences_of_tensorflow(tf):
     """The middle column of the table in `embstore.functional.lookup`."""
     nn = tf.compat.v1.nn
     failure = tf.errors.InvalidArgumentError
     table = tf.constant([[1.0], [2.0], [3.0], [4.0]])
     with pytest.raises(failure, match="5 is not in"):
         nn.embedding_lookup(table, [5])
-    # Partitions of other sizes: id 2 is row 0 of partition 1, which holds what was id 3.
+    # Wrong partition sizes: id 2 leads to row 0 of partition 1, which is the row of id 3.
     assert nn.embedding_lookup([table[:3], table[3:]], [2], "div").numpy().tolist() == [[4]]
     with pytest.raises(failure, match="division by zero"):
         nn.embedding_lookup([table[:1], table[1:2], table[:0]], [0], "div")

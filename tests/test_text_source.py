@@ -1,4 +1,4 @@
-"""Text files of vectors: which format, which lines, which words, which numbers."""
+"""Text files of vectors: format detection, lines, words and numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import embstore
 from embstore.errors import SourceError
-from embstore.sources.blocks import BLOCK_BYTES
+from embstore.sources.blocks import TEXT_BLOCK_BYTES
 from embstore.sources.text import TextSource
 from tests.helpers.text_files import (
     GLOVE,
@@ -53,7 +53,7 @@ ODD_WORDS = {
     [
         (GLOVE, "glove"),
         (WORD2VEC, "word2vec"),
-        (WORD2VEC.replace(b"\n", b" \n"), "word2vec"),  # As the original word2vec.c writes.
+        (WORD2VEC.replace(b"\n", b" \n"), "word2vec"),  # As word2vec.c writes it.
         (GLOVE.replace(b"\n", b"\r\n"), "glove"),
         (WORD2VEC.replace(b"\n", b"\r\n"), "word2vec"),
         (WORD2VEC.replace(b"\n", b" \r\n"), "word2vec"),
@@ -66,8 +66,8 @@ ODD_WORDS = {
         (WORD2VEC.replace(b"3 3\n", b"3\t3 \n"), "word2vec"),
     ],
 )
-@pytest.mark.parametrize("block_bytes", [1, 7, 64, BLOCK_BYTES])
-def test_the_format_is_told_from_the_first_lines(tmp_path, monkeypatch, data, format, block_bytes):
+@pytest.mark.parametrize("block_bytes", [1, 7, 64, TEXT_BLOCK_BYTES])
+def test_format_is_detected_from_the_first_lines(tmp_path, monkeypatch, data, format, block_bytes):
     if block_bytes > 3 or not data.startswith(b"\xef\xbb\xbf"):
         blocks_of(monkeypatch, block_bytes)
     path = tmp_path / "table.txt"
@@ -94,11 +94,11 @@ def test_the_format_is_told_from_the_first_lines(tmp_path, monkeypatch, data, fo
         (b" 1 2\n7 8 9\n", "auto", ["", "7"]),  # An empty word, no header.
     ],
 )
-def test_the_format_can_be_given(tmp_path, data, format, words):
+def test_format_can_be_given(tmp_path, data, format, words):
     assert read_bytes(tmp_path, data, format=format)[0] == words
 
 
-def test_a_wrong_format_is_an_error(tmp_path):
+def test_wrong_format_is_an_error(tmp_path):
     with pytest.raises(SourceError, match=r":1: expected the header 'rows dimension', found 'the"):
         read_bytes(tmp_path, GLOVE, format="word2vec")
     with pytest.raises(SourceError, match=r":1: expected a word and 3 values.*format word2vec"):
@@ -109,7 +109,7 @@ def test_a_wrong_format_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("header", [b"", b"23 2\n"], ids=["glove", "word2vec"])
 @pytest.mark.parametrize("end", [b"\n", b" \n", b"\r\n"])
-@pytest.mark.parametrize("block_bytes", [1, 50, BLOCK_BYTES])
+@pytest.mark.parametrize("block_bytes", [1, 50, TEXT_BLOCK_BYTES])
 def test_odd_words(tmp_path, monkeypatch, header, end, block_bytes):
     blocks_of(monkeypatch, block_bytes)
     words = ["first", *ODD_WORDS.values(), "last", "the end"]
@@ -121,11 +121,11 @@ def test_odd_words(tmp_path, monkeypatch, header, end, block_bytes):
 
 @pytest.mark.parametrize("word", ODD_WORDS.values(), ids=ODD_WORDS)
 @pytest.mark.parametrize("place", ["first", "alone", "last"])
-def test_an_odd_word_by_itself(tmp_path, word, place):
+def test_odd_word_first_alone_and_last(tmp_path, word, place):
     words = {"first": [word, "b", "c"], "alone": [word], "last": ["a", "b", word]}[place]
     data = "".join(f"{word} 1 2 3\n" for word in words).encode()
     found, rows = read_bytes(tmp_path, data)
-    words[0] = words[0].removeprefix("\ufeff")  # There it is the file's byte order mark.
+    words[0] = words[0].removeprefix("\ufeff")  # Read as the byte order mark of the file.
     assert found == words
     assert rows.tolist() == [[1, 2, 3]] * len(words)
 
@@ -139,7 +139,7 @@ def test_odd_words_are_found_in_the_store(tmp_path):
     assert store.words(range(1, len(words) + 1)) == words
 
 
-def test_blank_lines_at_the_end_fill_whole_blocks(tmp_path, monkeypatch):
+def test_trailing_blank_lines_of_many_blocks_are_trimmed(tmp_path, monkeypatch):
     blocks_of(monkeypatch, 4)
     words, _ = read_bytes(tmp_path, GLOVE + b"\n\r\n" * 50)
     assert words == WORDS
@@ -147,7 +147,7 @@ def test_blank_lines_at_the_end_fill_whole_blocks(tmp_path, monkeypatch):
         read_bytes(tmp_path, GLOVE + b"\n" * 50 + b"more 1 2 3\n")
 
 
-def test_the_usual_dimension_wins_over_words_with_spaces(tmp_path):
+def test_most_common_dimension_wins_over_words_with_spaces(tmp_path):
     assert read_bytes(tmp_path, b". . . 1 2\nat x 1 2\nb 1 nan\n")[0] == [". . .", "at x", "b"]
 
 
@@ -159,7 +159,7 @@ NUMBERS += ["0.30000000000000004", "16777217", "1e-400", "-1.4e-45"]
 @pytest.mark.parametrize("text", NUMBERS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("word", ["w", "w w"], ids=["regular", "irregular"])
-def test_numbers_are_those_of_numpy(tmp_path, text, dtype, word):
+def test_numbers_are_parsed_like_numpy(tmp_path, text, dtype, word):
     _, rows = read_bytes(tmp_path, f"{word} {text} 1\nv 2 {text}\n".encode(), dtype=dtype)
     expected = np.dtype(dtype).type(text)
     np.testing.assert_array_equal(rows, np.array([[expected, 1], [2, expected]], dtype))
@@ -193,7 +193,7 @@ def test_overflow_is_an_error(tmp_path, dtype, fits, overflows):
 
 
 def ends_in_a_number(word: str) -> bool:
-    """Say whether a word would look like a word and one value more."""
+    """Return whether a word looks like a shorter word and one more value."""
     last = word.rpartition(" ")[2]
     number = last[:1] in tuple("+-.0123456789") and last[-1] in ".0123456789"
     return " " in word and (number or last.lower().lstrip("+-") in ("nan", "inf", "infinity"))
@@ -202,7 +202,9 @@ def ends_in_a_number(word: str) -> bool:
 any_word = st.text(st.characters(exclude_characters="\n", codec="utf-8"), max_size=8)
 any_words = st.lists(
     any_word.filter(lambda word: not ends_in_a_number(word)), min_size=1, max_size=12
-).filter(lambda words: not words[0].startswith("\ufeff"))  # The file's byte order mark, there.
+).filter(
+    lambda words: not words[0].startswith("\ufeff")
+)  # Read as the byte order mark of the file.
 any_value = st.floats(width=32).map(np.float32)
 write_value = st.sampled_from([str, lambda value: f"{value:.9g}", lambda value: repr(float(value))])
 
@@ -213,10 +215,10 @@ write_value = st.sampled_from([str, lambda value: f"{value:.9g}", lambda value: 
     dimension=st.integers(1, 5),
     format=st.sampled_from(["glove", "word2vec"]),
     end=st.sampled_from(["\n", " \n", "\r\n"]),
-    block_bytes=st.sampled_from([1, 16, BLOCK_BYTES]),
+    block_bytes=st.sampled_from([1, 16, TEXT_BLOCK_BYTES]),
     data=st.data(),
 )
-def test_what_was_written_is_read(
+def test_written_tables_are_read_back(
     tmp_path_factory, words, dimension, format, end, block_bytes, data
 ):
     rows, lines = [], []
@@ -224,7 +226,7 @@ def test_what_was_written_is_read(
         row = data.draw(st.lists(any_value, min_size=dimension, max_size=dimension))
         texts = [data.draw(write_value)(value) for value in row]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # The largest one, in nine digits.
+            warnings.simplefilter("ignore", RuntimeWarning)  # The largest float32, in nine digits.
             rows.append([np.float32(text) for text in texts])
         lines.append(" ".join([word, *texts]) + end)
     if format == "word2vec":

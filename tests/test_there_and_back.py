@@ -1,4 +1,4 @@
-"""Store to file to store, for every format: the same words, the same bits."""
+"""Stores exported to every format and built again: the same words and bits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 import embstore
 from embstore.dtypes import as_dtype
-from tests.test_export import AWKWARD, ROWS, SPACED, assert_same, make_store, small_blocks
+from tests.helpers.round_trips import AWKWARD, ROWS, SPACED, assert_same, make_store, small_blocks
 
 __all__ = ["small_blocks"]
 
@@ -43,7 +43,7 @@ def test_dtypes(tmp_path, format, dtype):
     rows = np.clip(ROWS[3:20], -3, 3).astype(as_dtype(dtype))
     store = make_store(tmp_path / "s", AWKWARD[:17], rows)
     file = tmp_path / NAMES[format]
-    # The formats that do not know a dtype are told to take float32, which holds these numbers.
+    # Formats without a dtype get float32, which holds the same numbers.
     unknown = (format, dtype) in (("npy", "bfloat16"), ("parquet", "bfloat16"))
     single: dict[str, Any] = {"dtype": "float32"} if unknown else {}
     beside: dict[str, Any] = {"words": tmp_path / "words.txt"} if format == "npy" else {}
@@ -53,7 +53,7 @@ def test_dtypes(tmp_path, format, dtype):
         return
     embstore.export(store, file, **single, **beside)
     if dtype == "int16" and format == "word2vec-binary":
-        return  # Comes back as float32, which no integer table takes.
+        return  # Read back as float32, which is not cast to integers.
     assert_same(embstore.build(file, tmp_path / "again", dtype=dtype, **beside), store)
 
 

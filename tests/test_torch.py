@@ -1,4 +1,4 @@
-"""Modules over a store give what ``nn.Embedding`` and ``nn.EmbeddingBag`` give, to the bit."""
+"""PyTorch modules over a store, equal to ``nn.Embedding`` and ``nn.EmbeddingBag`` to the bit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 torch = pytest.importorskip("torch")
 
-from torch import nn  # noqa: E402  # After it is known to be there, as are those below.
+from torch import nn  # noqa: E402  # Only where torch is installed, like the imports below.
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Subset  # noqa: E402
 
 from embstore.interop.torch import (  # noqa: E402
@@ -56,7 +56,7 @@ def random_table(seed: int = 0, dtype: str = "float32") -> NDArray[Any]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread():
-    """Keep PyTorch's threads from waiting for each other where processors are busy."""
+    """Keep PyTorch's threads from waiting for each other on busy processors."""
     count = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -82,7 +82,7 @@ def stores(tmp_path_factory):
 
 
 def same_bits(found: Any, expected: Any) -> bool:
-    """Say whether two tensors are the same to the bit, NaNs included."""
+    """Say whether two tensors are equal to the bit, NaNs included."""
     assert found.shape == expected.shape
     assert found.dtype == expected.dtype
     assert found.device == expected.device
@@ -112,7 +112,7 @@ def ids_of(shape: Sequence[int], rows: int = ROWS, dtype: Any = torch.int64, see
     partitions=st.integers(1, 4),
     seed=st.integers(0, 9),
 )
-def test_rows_are_those_of_nn_embedding(dtype, shape, wide, partitions, seed):
+def test_rows_equal_those_of_nn_embedding(dtype, shape, wide, partitions, seed):
     # Random bits: every number, infinity and NaN that the dtype has.
     data = np.random.default_rng(seed).bytes(20 * 5 * np.dtype(dtype).itemsize)
     table = np.frombuffer(data, dtype).reshape(20, 5)
@@ -160,7 +160,7 @@ def test_casting_the_module_is_casting_the_table(store, table, dtype, max_norm):
 
 @pytest.mark.parametrize("max_norm", [0.5, 4.5, 100.0])
 @pytest.mark.parametrize("shape", [(), (50,), (3, 4), (0,)])
-def test_max_norm_is_that_of_nn_embedding(store, table, max_norm, shape):
+def test_max_norm_equals_that_of_nn_embedding(store, table, max_norm, shape):
     ids = ids_of(shape)
     embedding = StoreEmbedding(store, max_norm=max_norm)
     for _ in range(2):
@@ -203,8 +203,8 @@ def test_rows_are_not_copied(store, monkeypatch):
     assert addresses == [rows.data_ptr()]
 
 
-def test_rows_go_to_the_device_of_the_module(store):
-    # There need not be a GPU here; the device "meta" takes shapes only.
+def test_rows_are_sent_to_the_device_of_the_module(store):
+    # The device "meta" has only shapes; it needs no GPU.
     embedding = StoreEmbedding(store, device="meta")
     assert embedding.device == torch.device("meta")
     assert embedding(ids_of((3,))).is_meta
@@ -217,7 +217,7 @@ def test_rows_go_to_the_device_of_the_module(store):
         assert StoreEmbedding(store, device="cpu")(ids).device.type == "cpu"
 
 
-def test_rows_for_a_gpu_land_in_pinned_memory(store, monkeypatch):
+def test_rows_for_a_gpu_use_pinned_memory(store, monkeypatch):
     assert tensors.wants_pinned(torch.device("cuda", 1))
     assert not tensors.wants_pinned(torch.device("cpu"))
     pinned = []
@@ -238,7 +238,7 @@ def test_rows_for_a_gpu_land_in_pinned_memory(store, monkeypatch):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
-def test_a_gpu(store, table):
+def test_rows_and_bags_on_a_gpu(store, table):
     ids = ids_of((50,)).cuda()
     assert same_bits(StoreEmbedding(store).cuda()(ids), embedding_in_ram(table).cuda()(ids))
     found = StoreEmbeddingBag(store, "sum").cuda()(ids.view(5, 10))
@@ -249,16 +249,20 @@ def test_a_gpu(store, table):
 @pytest.mark.parametrize(
     ("ids", "error", "message"),
     [
-        ([0, 1], TypeError, r"torch.Tensor of int32 or int64, not list; torch.as_tensor"),
+        (
+            [0, 1],
+            TypeError,
+            r"torch.Tensor of int32 or int64, not list; convert with torch.as_tensor",
+        ),
         (np.array([0]), TypeError, "not ndarray"),
-        (torch.tensor([0.0]), TypeError, r"int32 or int64, not torch.float32; \.long\(\) converts"),
+        (torch.tensor([0.0]), TypeError, r"int32 or int64, not torch.float32; convert with .long"),
         (torch.tensor([True]), TypeError, "not torch.bool"),
         (torch.tensor([1], dtype=torch.int16), TypeError, "not torch.int16"),
         (torch.tensor([0, 200]), embstore.IdRangeError, "id 200 at position 1 is out of range"),
         (torch.tensor([-1]), IndexError, "id -1 at position 0"),
     ],
 )
-def test_ids_that_do_not_fit(store, ids, error, message):
+def test_invalid_ids_are_refused(store, ids, error, message):
     for call in (StoreEmbedding(store), StoreEmbedding(store).prefetch):
         with pytest.raises(error, match=message):
             call(ids)
@@ -267,7 +271,7 @@ def test_ids_that_do_not_fit(store, ids, error, message):
             StoreEmbeddingBag(store)(ids, torch.tensor([0]))
 
 
-def test_settings_that_do_not_fit(store, tmp_path):
+def test_invalid_settings_are_refused(store, tmp_path):
     with pytest.raises(TypeError, match=r"an EmbeddingStore, not str; embstore.open\(path\)"):
         StoreEmbedding(cast("Any", str(store.path)))
     for padding_idx in (ROWS, -ROWS - 1):
@@ -277,9 +281,9 @@ def test_settings_that_do_not_fit(store, tmp_path):
         with pytest.raises(ValueError, match="max_norm must be above 0"):
             StoreEmbedding(store, max_norm=max_norm)
     integers = write_store(tmp_path / "i", np.arange(20).reshape(10, 2))
-    with pytest.raises(TypeError, match="rows of floats; those of the store are int64"):
+    with pytest.raises(TypeError, match="rows of floats; these are int64"):
         StoreEmbedding(integers, max_norm=1.0)
-    with pytest.raises(TypeError, match="must be floats; those of the store are int64"):
+    with pytest.raises(TypeError, match="must be floats; the store's are int64"):
         StoreEmbeddingBag(integers)
     with pytest.raises(ValueError, match=r"must be vectors; the store's are \(2, 3\)"):
         StoreEmbeddingBag(write_store(tmp_path / "m", np.zeros((4, 2, 3))))
@@ -293,7 +297,7 @@ def test_repr(store):
     assert "mode='max'" in repr(StoreEmbeddingBag(store, "max"))
 
 
-def test_prefetch_asks_for_the_rows(store, monkeypatch):
+def test_prefetch_passes_ids_to_the_store(store, monkeypatch):
     asked: list[NDArray[Any]] = []
     monkeypatch.setattr(store, "prefetch", asked.append)
     StoreEmbedding(store).prefetch(ids_of((2, 3)).T)
@@ -310,7 +314,7 @@ def model_over(store: embstore.EmbeddingStore) -> Any:
     return nn.Sequential(StoreEmbedding(store), nn.Linear(DIM, 2))
 
 
-def test_a_state_dict_names_the_store_and_holds_no_rows(store, table, tmp_path):
+def test_state_dict_names_the_store_and_holds_no_rows(store, table, tmp_path):
     model = model_over(store)
     state = model.state_dict()
     assert list(state) == ["0._extra_state", "1.weight", "1.bias"]
@@ -323,7 +327,7 @@ def test_a_state_dict_names_the_store_and_holds_no_rows(store, table, tmp_path):
     file = io.BytesIO()
     torch.save(state, file)
     assert len(file.getvalue()) < table.nbytes / 4
-    # The same table at another place is the same table.
+    # The same table may be at another path.
     shutil.copytree(store.path, tmp_path / "elsewhere")
     other = model_over(embstore.open(tmp_path / "elsewhere"))
     nn.init.zeros_(other[1].weight)
@@ -332,10 +336,10 @@ def test_a_state_dict_names_the_store_and_holds_no_rows(store, table, tmp_path):
     assert same_bits(other(ids_of((5,))), model(ids_of((5,))))
 
 
-def test_a_state_dict_of_another_table_is_refused(store, tmp_path):
+def test_state_dict_of_another_table_is_refused(store, tmp_path):
     other = write_store(tmp_path / "other", random_table(seed=1))
     for kind in (StoreEmbedding, StoreEmbeddingBag):
-        with pytest.raises(ValueError, match="another table; open the one that") as caught:
+        with pytest.raises(ValueError, match="another table; open the table that") as caught:
             kind(other).load_state_dict(kind(store).state_dict())
         assert f"the state is of {store.path} ([200, 24] float32" in str(caught.value)
         assert f"the module's store is {other.path} (" in str(caught.value)
@@ -354,7 +358,7 @@ def test_pickles_open_the_store_again(store, table):
         assert same_bits(one(ids_of((4, 5))), other(ids_of((4, 5))))
 
 
-def test_a_pickle_of_a_replaced_store_is_refused(tmp_path, table):
+def test_pickle_of_a_replaced_store_is_refused(tmp_path, table):
     pickled = pickle.dumps(StoreEmbedding(write_store(tmp_path / "t", table)))
     write_store(tmp_path / "t", random_table(seed=1), overwrite=True)
     with pytest.raises(ValueError, match="another table"):
@@ -372,7 +376,7 @@ def test_deep_copies_share_the_store(store):
     assert same_bits(twin["a"](ids_of((5,))), model["a"](ids_of((5,))).double())
 
 
-def test_compiled_without_breaking_the_graph(store, table):
+def test_compiled_model_keeps_one_graph(store, table):
     model = model_over(store)
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     for shape in ((4, 5), (7,)):
@@ -411,7 +415,7 @@ def batches(draw):
     last=st.booleans(),
     slice_rows=st.sampled_from([1, 3, 10, 1000]),
 )
-def test_bags_are_those_of_nn_embedding_bag(
+def test_bags_equal_those_of_nn_embedding_bag(
     stores, batch, dtype, mode, weighted, padding_idx, max_norm, last, slice_rows
 ):
     store, table = stores[dtype]
@@ -477,14 +481,14 @@ def test_memory_is_bounded_by_slices(store, monkeypatch):
     ("ids", "offsets", "weights", "error", "message"),
     [
         (torch.zeros(2, 2, 2, dtype=torch.int64), None, None, ValueError, r"not \(2, 2, 2\)"),
-        (ids_of((2, 2)), torch.tensor([0]), None, ValueError, "leave offsets out"),
+        (ids_of((2, 2)), torch.tensor([0]), None, ValueError, "omit offsets"),
         (ids_of((4,)), None, None, ValueError, r"ids of shape \(n,\) need offsets"),
         (ids_of((4,)), torch.tensor([[0]]), None, ValueError, r"\(bags,\), not \(1, 1\)"),
         (ids_of((4,)), torch.tensor([0.0]), None, TypeError, "offsets must be int32 or int64"),
         (ids_of((4,)), [0], None, TypeError, "offsets must be a torch.Tensor .* not list"),
-        (ids_of((4,)), torch.tensor([1, 2]), None, ValueError, "must begin with 0, not 1"),
-        (ids_of((4,)), torch.tensor([0, 3, 2]), None, ValueError, "bag 1 goes from 3 to 2"),
-        (ids_of((4,)), torch.tensor([0, 5]), None, ValueError, "to 4 at most, .* bag 0 goes"),
+        (ids_of((4,)), torch.tensor([1, 2]), None, ValueError, "must start with 0, not 1"),
+        (ids_of((4,)), torch.tensor([0, 3, 2]), None, ValueError, "bag 1 runs from 3 to 2"),
+        (ids_of((4,)), torch.tensor([0, 5]), None, ValueError, "not exceed 4, .* bag 0 runs"),
         (ids_of((4, 1)), None, torch.ones(4), ValueError, r"shape \(4,\), expected .* \(4, 1\)"),
         (ids_of((4, 1)), None, [1.0] * 4, TypeError, "a torch.Tensor, not list"),
         (ids_of((4, 1)), None, torch.ones(4, 1).double(), TypeError, "float64, expected .*float32"),
@@ -497,15 +501,15 @@ def test_memory_is_bounded_by_slices(store, monkeypatch):
         ),
     ],
 )
-def test_bags_that_do_not_fit(store, ids, offsets, weights, error, message):
+def test_invalid_bags_are_refused(store, ids, offsets, weights, error, message):
     with pytest.raises(error, match=message):
         StoreEmbeddingBag(store, "sum")(ids, offsets, weights)
 
 
-def test_weights_go_with_sums_only(store):
-    with pytest.raises(ValueError, match="with the mode \"sum\" only, not 'mean'"):
+def test_weights_need_the_mode_sum(store):
+    with pytest.raises(ValueError, match="need the mode \"sum\", not 'mean'"):
         StoreEmbeddingBag(store)(ids_of((4, 1)), per_sample_weights=torch.ones(4, 1))
-    with pytest.raises(ValueError, match="offsets are empty; with include_last_offset"):
+    with pytest.raises(ValueError, match="offsets is empty; include_last_offset"):
         StoreEmbeddingBag(store, include_last_offset=True)(ids_of((0,)), ids_of((0,)))
 
 
@@ -537,7 +541,7 @@ def test_items_with_ids_and_targets(store, table, make):
     assert same_bits(next(iter(part))[0], torch.tensor(table)[torch.tensor(ids)[[4, 2]]])
 
 
-def test_a_batch_is_one_lookup(store, monkeypatch):
+def test_batches_need_one_lookup_each(store, monkeypatch):
     dataset = StoreDataset(store, np.arange(100))
     before = store.stats().lookups
     assert len(list(DataLoader(dataset, batch_size=25, shuffle=True))) == 4
@@ -548,7 +552,7 @@ def test_a_batch_is_one_lookup(store, monkeypatch):
     assert store.stats().lookups == before + 8
 
 
-def test_datasets_that_do_not_fit(store):
+def test_invalid_datasets_are_refused(store):
     with pytest.raises(ValueError, match="2 targets for 3 items"):
         StoreDataset(store, [1, 2, 3], targets=[0, 1])
     with pytest.raises(ValueError, match="a single number"):
@@ -561,7 +565,7 @@ def test_datasets_that_do_not_fit(store):
             for index in (bad, [0, bad]):
                 with pytest.raises(IndexError, match=message):
                     dataset[index]
-        assert len(list(dataset)) == count  # The IndexError ends it.
+        assert len(list(dataset)) == count  # The IndexError ends the iteration.
 
 
 WORKERS = """
@@ -595,10 +599,10 @@ if __name__ == "__main__":
 """
 
 
-def test_workers_of_a_data_loader(store, tmp_path):
+def test_data_loader_with_workers(store, tmp_path):
     (tmp_path / "program.py").write_text(WORKERS)
-    # From 3.12 on, Python warns of any fork in a process with threads, torch's own among them; and
-    # torch of more workers than there are processors.
+    # Python 3.12 and later warn of any fork in a process with threads, such as torch's own; torch
+    # warns of more workers than processors.
     done = run_python(
         *("-W", "error", "-W", "ignore:This process", "-W", "ignore:This DataLoader will create"),
         *(tmp_path / "program.py", store.path),
@@ -608,10 +612,10 @@ def test_workers_of_a_data_loader(store, tmp_path):
     assert not done.stderr
 
 
-def test_the_example_trains(tmp_path, monkeypatch, capsys):
+def test_training_example_learns(tmp_path, monkeypatch, capsys):
     from tools import train_example
 
-    # Its kind is written into a vector, so it can be learned.
+    # Each vector encodes the kind of its word, so that the model can learn it.
     hundred = range(1, 101)
     names = [f"w{'x' * n}" for n in range(200)] + [f"##{n}" for n in hundred]
     names += [f"{n}" for n in hundred] + [f"[{n}]" for n in hundred] + ["!" * n for n in hundred]

@@ -44,10 +44,10 @@ WORDS = [word for word in AWKWARD if can_be_written(word)]
     limit=st.none() | st.integers(1, 9),
     seed=st.integers(0, 99),
 )
-def test_what_was_written_is_read(
+def test_written_tables_are_read_back(
     tmp_path_factory, words, dimension, newline, read_bytes, limit, seed
 ):
-    # Any bits, so that vectors contain spaces, newlines, and not-a-numbers of all kinds.
+    # Random bits, so that vectors contain spaces, newlines, and nans of all kinds.
     bits = np.random.default_rng(seed).bytes(len(words) * dimension * 4)
     rows = np.frombuffer(bits, np.float32).reshape(-1, dimension)
     path = tmp_path_factory.getbasetemp() / "hypothesis.bin"
@@ -59,7 +59,7 @@ def test_what_was_written_is_read(
     assert_same(read_rows, rows[:limit])
 
 
-def test_the_format_is_told_by_the_bytes(tmp_path):
+def test_format_is_detected_from_the_bytes(tmp_path):
     rows = np.random.default_rng(0).standard_normal((len(WORDS), 3), np.float32)
     for name in ("t.bin", "t.model.txt", "none"):
         (tmp_path / name).write_bytes(encoded(WORDS, rows, b"\n"))
@@ -81,7 +81,7 @@ def test_compressed_and_in_a_store(tmp_path):
 
 @pytest.mark.parametrize("newline", [b"", b"\n"])
 @pytest.mark.parametrize("limit", [None, 3])
-def test_a_file_that_was_cut(tmp_path, newline, limit):
+def test_truncated_file_is_refused(tmp_path, newline, limit):
     rows = np.random.default_rng(0).standard_normal((5, 3), np.float32)
     data = encoded("abcde", rows, newline)
     header = data.index(b"\n") + 1
@@ -91,24 +91,24 @@ def test_a_file_that_was_cut(tmp_path, newline, limit):
         if limit is not None and row >= limit:
             assert read(tmp_path / "t.bin", limit=limit)[0] == ["a", "b", "c"]
             continue
-        with pytest.raises(SourceError, match=rf"t\.bin: row {row}: the file ends in this row, of"):
+        with pytest.raises(SourceError, match=rf"t\.bin: row {row}: the file ends in this row"):
             read(tmp_path / "t.bin", limit=limit, format="word2vec-binary")
 
 
-def test_what_has_no_end_is_searched_once(tmp_path):
-    # Were the search begun anew at each byte, these would take minutes.
+def test_unterminated_words_take_linear_time(tmp_path):
+    # A search that starts again at each byte would take minutes.
     for word in (b"x" * (1 << 20), b"\n" * (1 << 20), b"x" * (9 << 20)):
         (tmp_path / "t.bin").write_bytes(b"2 1\n" + word + b" abcd" + word)
-        with pytest.raises(SourceError, match=r"no space, which ends|the file ends in this row"):
+        with pytest.raises(SourceError, match=r"found no space within|the file ends in this row"):
             read(tmp_path / "t.bin", format="word2vec-binary")
 
 
-def test_more_rows_than_promised(tmp_path):
+def test_more_rows_than_the_header_promises(tmp_path):
     data = encoded("ab", np.ones((2, 2), np.float32), b"\n")
     (tmp_path / "t.bin").write_bytes(data + b"\n\n")
     assert read(tmp_path / "t.bin")[0] == ["a", "b"]
     (tmp_path / "t.bin").write_bytes(data + b"c 1234")
-    with pytest.raises(SourceError, match="promises 2 rows, but there is more"):
+    with pytest.raises(SourceError, match="promises 2 rows, but more data"):
         read(tmp_path / "t.bin")
 
 
@@ -119,12 +119,18 @@ def test_more_rows_than_promised(tmp_path):
         (b"3\nabc", r"expected the header 'rows dimension' .* found b'3\\nabc'"),
         (b"3 0\nabc", "vectors have 0 numbers"),
         (b"3 999999999999\nabc", "vectors have 999999999999 numbers; is this really"),
-        (b"99999999999 300\nabc ", "row 0: the file ends in this row, of the 99999999999"),
-        (b"3 1\n" + b"x" * (5 << 20), "row 0: no space, which ends a word, within 1 MiB"),
+        (
+            b"99999999999 300\nabc ",
+            "row 0: the file ends in this row, .* 99999999999 rows",
+        ),
+        (
+            b"3 1\n" + b"x" * (5 << 20),
+            "row 0: expected a word and .*, found no space within 1 MiB",
+        ),
         (b"1 1\ncaf\xe9 abcd", r"row 0: the word is not UTF-8.*b'caf\\xe9'.*encoding_errors"),
     ],
 )
-def test_files_that_are_refused(tmp_path, data, says):
+def test_invalid_files_are_refused(tmp_path, data, says):
     (tmp_path / "t.bin").write_bytes(data)
     with pytest.raises(SourceError, match=says):
         read(tmp_path / "t.bin", format="word2vec-binary")

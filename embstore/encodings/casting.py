@@ -1,9 +1,9 @@
-"""May these numbers be stored as that dtype, and what does it cost? Rounding is fine, and counted.
+"""Casting of rows to a table's dtype, and an account of the numbers that it changes.
 
-1. Floats are rounded to the nearest float; the largest difference that this made is kept.
+1. Floats are rounded to the nearest float; the largest difference that this makes is kept.
 2. A finite number that is too large for the dtype is refused, or becomes infinite where that is
-   allowed, and is counted. What is ``inf`` or ``nan`` already stays so.
-3. Integers must come out equal, or are refused.
+   allowed, and is counted. Numbers that are ``inf`` or ``nan`` before stay so.
+3. Integers that are stored as integers must stay equal, or are refused.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from embstore.dtypes import BFLOAT16, is_float
+from embstore.dtypes import is_extension, is_float
 from embstore.errors import RowError
 
 if TYPE_CHECKING:
@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
 OnOverflow = Literal["error", "inf"]
 
-PIECE_BYTES = 1 << 20
+# Rows that are cast at a time: they stay in the processor's cache over several passes.
+CAST_BYTES = 1 << 20
 
 
 class Caster:
-    """Casts one batch of rows after the other, and keeps account of what that changed.
+    """Casts batches of rows, and keeps account of the numbers that this changes.
 
     Parameters
     ----------
     dtype : numpy.dtype
-        What the numbers become.
+        Dtype of the result.
     on_overflow : {"error", "inf"}
         Whether a finite number that is out of the range of a float dtype is refused, or becomes
         infinite.
@@ -37,9 +38,9 @@ class Caster:
     Attributes
     ----------
     dtype : numpy.dtype
-        What the numbers become.
+        Dtype of the result.
     largest_error : float
-        The largest difference between a number and what it became; 0.0 while all were equal.
+        The largest difference between a number and its result; 0.0 while all are equal.
     overflow_count : int
         Finite numbers that became infinite.
 
@@ -62,7 +63,7 @@ class Caster:
         self._origin: np.dtype[Any] | None = None
 
     def cast(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Return ``rows`` as the dtype; the same array, if it has that already.
+        """Return ``rows`` as the dtype; the same array, if it has that dtype already.
 
         Parameters
         ----------
@@ -73,27 +74,26 @@ class Caster:
         RowError
             If a number does not fit; it names the row.
         TypeError
-            If the kinds of numbers do not go together, as floats in an integer table.
+            If ``rows`` are floats and the dtype is an integer, or if they are not real numbers.
         """
         if rows.dtype == self.dtype:
             return rows
         if not (rows.dtype.kind in "iu" or (is_float(rows.dtype) and is_float(self.dtype))):
-            raise TypeError(f"rows are {rows.dtype}, which a table of {self.dtype} cannot hold")
+            raise TypeError(f"rows are {rows.dtype}; a table of {self.dtype} cannot hold them")
         if _always_exact(rows.dtype, self.dtype):
             with np.errstate(invalid="ignore"):
                 return rows.astype(self.dtype)
         result = np.empty(rows.shape, self.dtype)
-        # In pieces that stay in the processor's cache, between what needs several passes.
-        step = max(PIECE_BYTES * len(rows) // max(rows.nbytes, 1), 1)
+        step = max(CAST_BYTES * len(rows) // max(rows.nbytes, 1), 1)
         for start in range(0, len(rows), step):
             piece = rows[start : start + step]
-            # What overflows is looked for below; nan, also a signalling one, is like any number.
+            # Overflows are looked for below; a nan, also a signalling one, is like any number.
             with np.errstate(over="ignore", invalid="ignore"):
                 result[start : start + step] = self._cast_piece(piece, start)
         return result
 
     def facts(self) -> dict[str, Any]:
-        """Return what a store's ``source`` says about this; nothing if all numbers were equal."""
+        """Return the account for a store's ``source``; empty if all numbers stayed equal."""
         if not self.largest_error and not self.overflow_count:
             return {}
         return {
@@ -107,7 +107,8 @@ class Caster:
         if not is_float(self.dtype):
             self._refuse((cast != rows) | ((cast < 0) != (rows < 0)), rows, start)
             return cast
-        # A difference of two wider numbers, which is exact or nearly so; nan beside nan and inf.
+        # Subtract in a wider dtype, where the difference is exact or nearly so. It is nan where
+        # both are nan or inf.
         wide = np.longdouble if rows.dtype.kind in "iu" else np.result_type(rows.dtype, np.float32)
         errors = np.abs(np.subtract(cast.astype(wide), rows, dtype=wide))
         largest = float(np.fmax.reduce(errors, axis=None, initial=0))
@@ -123,13 +124,14 @@ class Caster:
         return cast
 
     def _refuse(self, lost: NDArray[np.bool_], rows: NDArray[Any], start: int) -> None:
+        """Raise RowError for the first number that is lost, if there is one."""
         if not lost.any():
             return
         where = tuple(np.argwhere(lost)[0].tolist())
         remedy = "choose a wider dtype"
         if is_float(self.dtype):
             remedy += (
-                ', or have it become infinite with on_overflow="inf" (--on-overflow inf on the '
+                ', or store it as infinite with on_overflow="inf" (--on-overflow inf on the '
                 "command line)"
             )
         raise RowError(
@@ -139,8 +141,8 @@ class Caster:
 
 
 def _always_exact(origin: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
-    """Say whether every number of one dtype is one of the other, too."""
-    # To NumPy, 64-bit integers go safely into float64, which has only 53 bits for them.
+    """Say whether ``dtype`` holds every number of ``origin`` exactly."""
+    # NumPy calls it safe to cast 64-bit integers to float64, which has only 53 bits for them.
     if origin.kind in "iu" and origin.itemsize == 8 and is_float(dtype):
         return False
     return bool(np.can_cast(origin, dtype))
@@ -148,14 +150,16 @@ def _always_exact(origin: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
 
 def _round(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Cast, rounding once."""
-    if dtype.name != BFLOAT16 or rows.dtype.itemsize < 4 or rows.dtype == np.float32:
+    if not is_extension(dtype) or rows.dtype.itemsize < 4 or rows.dtype == np.float32:
         return rows.astype(dtype)
-    # ml_dtypes rounds these to float32 first, and that to bfloat16, which may end up a number too
-    # far. Rounding to odd in the first step makes the second see which side of the middle it is on.
-    exact = rows.astype(np.float64)
+    # ml_dtypes rounds these to float32 first, and that to bfloat16, which may end one number too
+    # far. Rounding to odd in the first step tells the second on which side of the middle it is.
+    # Float64 holds all of them exactly but 64-bit integers and long doubles.
+    is_wide = rows.dtype.itemsize > 8 or (rows.dtype.itemsize == 8 and rows.dtype.kind in "iu")
+    exact = rows.astype(np.longdouble if is_wide else np.float64)
     single = exact.astype(np.float32)
     bits = single.view(np.uint32)
-    back = single.astype(np.float64)
+    back = single.astype(exact.dtype)
     bits -= np.abs(back) > np.abs(exact)
     bits |= (back != exact) & ~np.isnan(exact)
     return single.astype(dtype)

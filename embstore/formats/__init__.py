@@ -1,7 +1,10 @@
 """Formats: tables that can be opened in place, told apart by their content.
 
-A format is one file with ``find(path)``, which returns the file to read of a path or None, and
-``describe(files, ...) -> Table``; it is known by its line in `FORMATS`.
+A format is one file, and one line in `FORMATS`. The file has three functions:
+
+* ``matches(start, name)``: whether a file with these first bytes is of the format;
+* ``main_file(directory)``: the file to read of a directory that holds the format's files;
+* ``describe(files, name, ...)``: the `Table` in a file.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 
     from embstore.table.tables import Table
 
+START_BYTES = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Format:
@@ -27,33 +32,54 @@ class Format:
     ----------
     name : str
         Its name.
-    find : callable
-        Returns the file to read of a path of this format; None for other paths.
-    describe : callable
-        Returns the table that files hold.
+    patterns : tuple of str
+        File names by which a directory is recognised.
+    matches, main_file, describe : callable
+        The functions of the format's file.
     options : tuple of str
         The options that ``describe`` takes.
     """
 
     name: str
-    find: Callable[[Path], Path | None]
+    patterns: tuple[str, ...]
+    matches: Callable[[bytes, str], bool]
+    main_file: Callable[[Path], Path]
     describe: Callable[..., Table]
     options: tuple[str, ...] = ()
 
+    def is_in(self, directory: Path) -> bool:
+        """Return whether a directory holds files of this format."""
+        return any(next(directory.glob(pattern), None) for pattern in self.patterns)
 
-STORE = Format("store", own.find, own.describe)
-# The first one that finds its file in a path reads it.
-FORMATS = (
-    STORE,
-    Format("npy", npy.find, npy.describe),
-    Format("safetensors", safetensors.find, safetensors.describe, ("tensor",)),
+
+STORE = Format("store", own.PATTERNS, own.matches, own.main_file, own.describe)
+NPY = Format("npy", npy.PATTERNS, npy.matches, npy.main_file, npy.describe)
+SAFETENSORS = Format(
+    "safetensors",
+    safetensors.PATTERNS,
+    safetensors.matches,
+    safetensors.main_file,
+    safetensors.describe,
+    ("tensor",),
 )
+# The first one that recognises a path reads it.
+FORMATS = (STORE, NPY, SAFETENSORS)
 
 
 def find_format(path: Path) -> tuple[Format, Path] | None:
-    """Return the format of a path and the file to read; None if no format knows it."""
-    for format in FORMATS:
-        found = format.find(path)
-        if found is not None:
-            return format, found
-    return None
+    """Return the format of a path and the file to read; None if no format knows it.
+
+    Raises
+    ------
+    FormatError
+        If a directory holds a format's files, but not one that can be opened.
+    """
+    if path.is_dir():
+        found = next((format for format in FORMATS if format.is_in(path)), None)
+        return None if found is None else (found, found.main_file(path))
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        start = file.read(START_BYTES)
+    found = next((format for format in FORMATS if format.matches(start, path.name)), None)
+    return None if found is None else (found, path)

@@ -12,9 +12,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore.dtypes import is_storable
+from embstore.dtypes import find_dtype
 from embstore.encodings.plain import Plain
 from embstore.errors import FormatError, StoreCorruptError
+from embstore.formats.own import spec
 from embstore.table.extents import Column, Extent
 from embstore.table.numbering import Numbering
 from embstore.table.tables import Table
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from embstore.table.protocols import Files
 
+PATTERNS = ("*.npy",)
 MAGIC = b"\x93NUMPY"
 # More than the header of any array takes; `numpy.lib.format` calls this size safe to evaluate.
 MAX_HEADER_BYTES = 10_000
@@ -48,12 +50,17 @@ class Header:
     dtype: np.dtype[Any]
 
 
-def find(path: Path) -> Path | None:
-    """Return ``path`` if it is a ``.npy`` file, else None."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return path if file.read(len(MAGIC)) == MAGIC else None
+def matches(start: bytes, name: str) -> bool:  # As every format's.
+    """Return whether a file with these first bytes is a ``.npy``."""
+    return start.startswith(MAGIC)
+
+
+def main_file(directory: Path) -> Path:
+    """Raise `FormatError`: a directory of ``.npy`` files is not one table in place."""
+    raise FormatError(
+        f"{directory} is a directory of .npy files; open one of them, or make a store of all with "
+        "embstore.build"
+    )
 
 
 def describe(files: Files, name: str) -> Table:
@@ -78,18 +85,35 @@ def describe(files: Files, name: str) -> Table:
     header = read_header(start, str(where))
     if not header.shape:
         raise FormatError(f"{where} has shape (); a table needs rows, so shape (rows, ...)")
-    if header.fortran and sum(axis > 1 for axis in header.shape) > 1:
-        raise FormatError(
-            f"{where} is in Fortran order, so its rows lie apart; make a store of it with "
-            "embstore.build, or save it in C order: numpy.save(path, numpy.ascontiguousarray(a))"
-        )
-    if header.dtype != header.dtype.newbyteorder("<"):
-        raise FormatError(
-            f"{where} has big-endian numbers ({header.dtype.str}); make a store of it with "
-            f"embstore.build, or save it as {header.dtype.newbyteorder('<').str}"
-        )
+    if problem := _layout_problem(header):
+        raise FormatError(f"{where} {problem}")
     encoding = Plain(header.dtype.newbyteorder("="), header.shape[1:])
     return plain_table(files, name, start.tell(), header.shape[0], encoding)
+
+
+def addresses_rows(path: Path) -> bool:
+    """Return whether the rows of a ``.npy`` file can be read in place."""
+    with path.open("rb") as file:
+        try:
+            return _layout_problem(read_header(file, str(path))) is None
+        except StoreCorruptError:
+            return False
+
+
+def _layout_problem(header: Header) -> str | None:
+    """Return why rows cannot be read in place, and what to do, if they cannot."""
+    little = header.dtype.newbyteorder("<")
+    if header.fortran and sum(axis > 1 for axis in header.shape) > 1:
+        return (
+            "is in Fortran order, so its rows lie apart; make a store of it with embstore.build, "
+            "or save it in C order: numpy.save(path, numpy.ascontiguousarray(array))"
+        )
+    if header.dtype != little:
+        return (
+            f"has big-endian numbers ({header.dtype.str}); make a store of it with embstore.build, "
+            f"or save it as {little.str}"
+        )
+    return None
 
 
 def plain_table(files: Files, name: str, offset: int, rows: int, encoding: Plain) -> Table:
@@ -97,11 +121,16 @@ def plain_table(files: Files, name: str, offset: int, rows: int, encoding: Plain
     where = files.path(name)
     if not encoding.record_bytes:
         raise FormatError(f"{where}: rows of shape {encoding.row_shape} have no numbers")
-    needed, found = offset + rows * encoding.record_bytes, files.size(name)
+    if encoding.record_bytes > spec.MAX_ROW_BYTES:
+        raise FormatError(
+            f"{where}: a row takes {encoding.record_bytes} bytes, more than the "
+            f"{spec.MAX_ROW_BYTES} that a table can hold"
+        )
+    needed, found = rows * encoding.record_bytes, files.size(name) - offset
     if found < needed:
         raise StoreCorruptError(
-            f"{where}: {rows} rows of shape {encoding.row_shape} and dtype {encoding.dtype} end at "
-            f"byte {needed}, but the file has {found} bytes; is the download complete?"
+            f"{where}: {rows} rows of shape {encoding.row_shape} and dtype {encoding.dtype} take "
+            f"{needed} bytes, but only {max(found, 0)} are there; is the download complete?"
         )
     column = Column((Extent(name, offset, rows),), encoding.record_bytes)
     return Table((column,), encoding, Numbering(rows))
@@ -124,7 +153,7 @@ def read_header(file: IO[bytes], name: str) -> Header:
         header = Header(*read(file, max_header_size=MAX_HEADER_BYTES))
     except KeyError as error:
         raise StoreCorruptError(
-            f"{name} has an unknown version of the .npy format: {error}"
+            f"{name} has version {error} of the .npy format, which is unknown"
         ) from error
     except ValueError as error:
         raise StoreCorruptError(f"{name} is not a readable .npy: {error}") from error
@@ -132,6 +161,6 @@ def read_header(file: IO[bytes], name: str) -> Header:
         raise StoreCorruptError(f"{name} holds Python objects (a pickle), which are never loaded")
     if min(header.shape, default=0) < 0 or math.prod(header.shape) >= 1 << 62:
         raise StoreCorruptError(f"{name} is not a readable .npy: its shape is {header.shape}")
-    if not is_storable(header.dtype):
+    if find_dtype(header.dtype) is None:
         raise StoreCorruptError(f"{name} has dtype {header.dtype}, which a table cannot hold")
     return header

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embstore.dtypes import as_dtype
+import numpy as np
+
+from embstore.dtypes import DTYPES
 from embstore.encodings.plain import Plain
 from embstore.errors import FormatError, StoreCorruptError
 from embstore.formats.npy import plain_table
@@ -22,21 +24,15 @@ from embstore.formats.npy import plain_table
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy as np
-
     from embstore.table.protocols import Files
     from embstore.table.tables import Table
 
+PATTERNS = ("*.safetensors", "*.safetensors.index.json")
 INDEX_NAME = "model.safetensors.index.json"
 INDEX_SUFFIX = ".index.json"
 MAX_HEADER_BYTES = 100_000_000  # The safetensors library's own limit.
 _SIZE_BYTES = 8
-_DTYPES = {
-    **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"},
-    **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
-    **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
-}
-_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+_DTYPES = {row.safetensors: row for row in DTYPES.values()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,31 +55,25 @@ class Tensor:
     size_bytes: int
 
 
-def begins(start: bytes) -> bool:
-    """Return whether these first bytes may be those of a safetensors file."""
+def matches(start: bytes, name: str) -> bool:
+    """Return whether a file is an index by its name, or a safetensors file by its first bytes."""
+    if name.endswith(INDEX_SUFFIX):
+        return True
     size = int.from_bytes(start[:_SIZE_BYTES], "little")
     return start[_SIZE_BYTES : _SIZE_BYTES + 1] == b"{" and size <= MAX_HEADER_BYTES
 
 
-def find(path: Path) -> Path | None:
-    """Return the file to read of a path: itself, or the index or only file of a directory."""
-    if path.is_dir():
-        if (path / INDEX_NAME).is_file():
-            return path / INDEX_NAME
-        found = sorted([*path.glob("*.safetensors"), *path.glob(f"*.safetensors{INDEX_SUFFIX}")])
-        if len(found) > 1:
-            names = ", ".join(file.name for file in found[:10])
-            raise FormatError(
-                f"{path}: expected {INDEX_NAME} or one .safetensors file, found {names}; name the "
-                "file"
-            )
-        return found[0] if found else None
-    if path.name.endswith(INDEX_SUFFIX) and path.is_file():
-        return path
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return path if begins(file.read(_SIZE_BYTES + 1)) else None
+def main_file(directory: Path) -> Path:
+    """Return the index or the only file of a directory."""
+    if (directory / INDEX_NAME).is_file():
+        return directory / INDEX_NAME
+    found = sorted(file for pattern in PATTERNS for file in directory.glob(pattern))
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(file.name for file in found[:10])
+    raise FormatError(
+        f"{directory}: expected {INDEX_NAME} or one .safetensors file, found {names}; name the file"
+    )
 
 
 def describe(files: Files, name: str, *, tensor: str | None = None) -> Table:
@@ -105,30 +95,39 @@ def describe(files: Files, name: str, *, tensor: str | None = None) -> Table:
     FormatError
         If the tensor is missing or not named, or rows cannot be read in place.
     """
-    if name.endswith(INDEX_SUFFIX):
-        index = _read_index(files, name)
-        tensor = _choose(str(files.path(name)), tensor, index)
-        index_path, name = files.path(name), index[tensor]
-        if not _exists(files, name):
-            raise StoreCorruptError(
-                f"{index_path} says that the tensor {tensor!r} is in {files.path(name)}: no such "
-                "file; is the download complete?"
-            )
-        tensors = _read_header(files, name)
-        if tensor not in tensors:
-            raise StoreCorruptError(
-                f"{files.path(name)} has no tensor {tensor!r}, though {index_path} says so"
-            )
-    else:
-        tensors = _read_header(files, name)
-        tensor = _choose(str(files.path(name)), tensor, tensors)
-    found, where = tensors[tensor], f"{files.path(name)}: the tensor {tensor!r}"
+    name, tensor, found = locate(files, name, tensor)
+    where = f"{files.path(name)}: the tensor {tensor!r}"
     if found.dtype not in _DTYPES:
         raise FormatError(f"{where} has dtype {found.dtype}; expected one of {', '.join(_DTYPES)}")
     if not found.shape:
         raise FormatError(f"{where} has shape (); a table needs rows, so shape (rows, ...)")
-    dtype: np.dtype[Any] = as_dtype(_DTYPES[found.dtype])
-    return plain_table(files, name, found.offset, found.shape[0], Plain(dtype, found.shape[1:]))
+    encoding = Plain(_DTYPES[found.dtype].numpy, found.shape[1:])
+    return plain_table(files, name, found.offset, found.shape[0], encoding)
+
+
+def locate(files: Files, name: str, tensor: str | None) -> tuple[str, str, Tensor]:
+    """Return the file of a tensor, its name, and what the header says about it.
+
+    The parameters and errors are those of `describe`.
+    """
+    if not name.endswith(INDEX_SUFFIX):
+        tensors = _read_header(files, name)
+        tensor = _choose(str(files.path(name)), tensor, tensors)
+        return name, tensor, tensors[tensor]
+    index, index_path = _read_index(files, name), files.path(name)
+    tensor = _choose(str(index_path), tensor, index)
+    name = index[tensor]
+    if not _exists(files, name):
+        raise StoreCorruptError(
+            f"{index_path} says that the tensor {tensor!r} is in {files.path(name)}: no such file; "
+            "is the download complete?"
+        )
+    tensors = _read_header(files, name)
+    if tensor not in tensors:
+        raise StoreCorruptError(
+            f"{files.path(name)} has no tensor {tensor!r}, though {index_path} says so"
+        )
+    return name, tensor, tensors[tensor]
 
 
 def _exists(files: Files, name: str) -> bool:
@@ -204,8 +203,7 @@ def _tensor(entry: dict[str, Any], start: int) -> Tensor:
     if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
         raise ValueError(f"shape {shape} and offsets {begin}, {end} are not whole numbers")
     dtype = str(entry["dtype"])
-    if dtype in _DTYPES:
-        item_bytes = _BYTES.get(dtype) or int(dtype[1:]) // 8
-        if end - begin != math.prod(shape) * item_bytes:
-            raise ValueError(f"{dtype} of shape {shape} does not take {end - begin} bytes")
+    known = _DTYPES.get(dtype)
+    if known and end - begin != math.prod(shape) * np.dtype(known.stored).itemsize:
+        raise ValueError(f"{dtype} of shape {shape} does not take {end - begin} bytes")
     return Tensor(dtype, shape, start + begin, end - begin)

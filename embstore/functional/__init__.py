@@ -1,1 +1,1 @@
-"""Bags of ids and tables of rows: what `embstore.functional.lookup` is made of."""
+"""TensorFlow's family of embedding lookups, over stores and arrays."""

@@ -1,11 +1,12 @@
-"""What are bags of ids? Runs of ids that are combined into one row each; two ways to write them.
+"""Bags of ids: runs of ids that are combined into one row each.
 
-`SparseIds` is TensorFlow's ``SparseTensor`` (COO): each id with its place in a dense array that has
-gaps; the last axis is the bag. `RaggedIds` is its ``RaggedTensor``: all ids, one bag after the
-other, and where each bag begins. TensorFlow's own objects are taken, too. Weights come as the same
-kind, with the same places.
+There are two ways to give them. `SparseIds` is TensorFlow's ``SparseTensor`` (COO): each id with
+its indices in a dense array that has gaps; the last axis is the bag. `RaggedIds` is its
+``RaggedTensor``: the ids of all bags, one bag after the other, and the position where each bag
+starts. TensorFlow's own objects are accepted, too. Weights come as the same kind, with the same
+indices or splits.
 
-`as_bags` checks both and makes `Bags` of them, which is what is computed with.
+`as_bags` checks ids and weights, and makes `Bags` of either kind.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embstore.dtypes import is_float
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -22,13 +25,13 @@ if TYPE_CHECKING:
 
 
 class SparseIds:
-    """Ids, or their weights, and where each stands in a dense array (COO).
+    """Ids or weights with their indices in a dense array (COO).
 
     Parameters
     ----------
     indices : array-like of integers, shape (n, rank)
-        The place of each value; the rank is 2 or more. All but the last number of a place name its
-        bag; bags come in ascending order.
+        The indices of each value in the dense array; the rank is 2 or more. All but the last index
+        name its bag; bags come in ascending order.
     values : array-like, shape (n,)
         Ids, or weights.
     dense_shape : array-like of integers, shape (rank,)
@@ -37,8 +40,7 @@ class SparseIds:
     Raises
     ------
     ValueError, TypeError
-        If shapes do not fit each other, a place is outside of the dense array, or bags are not in
-        order.
+        If shapes do not match, indices are outside of the dense array, or bags are not in order.
 
     Examples
     --------
@@ -56,7 +58,7 @@ class SparseIds:
         shape = _integers("dense_shape", dense_shape)
         if shape.ndim != 1 or len(shape) < 2 or (shape < 0).any():
             raise ValueError(
-                f"dense_shape must have 2 or more axes, each 0 or longer; it is {shape.tolist()}"
+                f"dense_shape must have 2 or more axes, none negative; it is {shape.tolist()}"
             )
         self.dense_shape = tuple(shape.tolist())
         indices = _integers("indices", indices)
@@ -65,15 +67,15 @@ class SparseIds:
         expected = (len(self.values), len(shape))
         if indices.shape != expected:
             raise ValueError(
-                f"indices have shape {indices.shape}, but {expected[0]} values in a dense array of "
-                f"{expected[1]} axes need {expected}"
+                f"indices have shape {indices.shape}; {expected[0]} values in a dense array of "
+                f"{expected[1]} axes need shape {expected}"
             )
         self.indices = indices
         self.row_splits = _row_splits(indices, self.dense_shape)
 
     @property
     def bags_shape(self) -> tuple[int, ...]:
-        """The bags' axes: all but the last one of the dense array."""
+        """Shape of the array of bags: that of the dense array without its last axis."""
         return self.dense_shape[:-1]
 
     def __repr__(self) -> str:
@@ -81,19 +83,20 @@ class SparseIds:
 
 
 class RaggedIds:
-    """Ids, or their weights, one bag after the other.
+    """Ids or weights, one bag after the other.
 
     Parameters
     ----------
     values : array-like, shape (n,)
         Ids, or weights.
     row_splits : array-like of integers, shape (bags + 1,)
-        Bag ``b`` is ``values[row_splits[b] : row_splits[b + 1]]``; from 0 to n, never descending.
+        Bag ``b`` is ``values[row_splits[b] : row_splits[b + 1]]``. The first is 0, the last n, and
+        they never descend.
 
     Raises
     ------
     ValueError, TypeError
-        If splits do not fit the values.
+        If the splits do not match the values.
 
     Examples
     --------
@@ -108,12 +111,12 @@ class RaggedIds:
         splits = _integers("row_splits", row_splits)
         if splits.ndim != 1 or not len(splits):
             raise ValueError(
-                f"row_splits must have one axis and begin with 0; their shape is {splits.shape}"
+                f"row_splits must have one axis and start with 0; their shape is {splits.shape}"
             )
         if splits[0] != 0 or splits[-1] != len(self.values):
             raise ValueError(
-                f"row_splits must go from 0 to the number of values, {len(self.values)}; they go "
-                f"from {splits[0]} to {splits[-1]}"
+                f"row_splits must run from 0 to the number of values, {len(self.values)}; these "
+                f"run from {splits[0]} to {splits[-1]}"
             )
         descents = np.flatnonzero(splits[1:] < splits[:-1])
         if len(descents):
@@ -126,7 +129,7 @@ class RaggedIds:
 
     @property
     def bags_shape(self) -> tuple[int, ...]:
-        """The bags' only axis."""
+        """Shape of the array of bags, which has one axis."""
         return (len(self.row_splits) - 1,)
 
     def __repr__(self) -> str:
@@ -135,14 +138,14 @@ class RaggedIds:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RaggedRows:
-    """The rows of `RaggedIds`: what looking them up gives.
+    """The rows of `RaggedIds`.
 
     Parameters
     ----------
     values : ndarray, shape (n, *row_shape)
         The rows of all bags, one bag after the other.
     row_splits : ndarray of int64, shape (bags + 1,)
-        As those of the ids.
+        Those of the ids.
 
     Examples
     --------
@@ -159,8 +162,8 @@ class RaggedRows:
 
     def __getitem__(self, bag: int) -> NDArray[Any]:
         """Return the rows of one bag, a view."""
-        number = range(len(self))[bag]
-        return self.values[self.row_splits[number] : self.row_splits[number + 1]]
+        position = range(len(self))[bag]
+        return self.values[self.row_splits[position] : self.row_splits[position + 1]]
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return map(self.__getitem__, range(len(self)))
@@ -168,16 +171,16 @@ class RaggedRows:
 
 @dataclass(frozen=True, slots=True)
 class Bags:
-    """Bags of either kind, with their weights.
+    """Bags from either kind, with their weights.
 
     Parameters
     ----------
     ids : ndarray, shape (n,)
-        As they were given: neither their dtype nor their range is checked.
+        The ids as given: neither their dtype nor their range is checked yet.
     row_splits : ndarray of int64, shape (bags + 1,)
     weights : ndarray of numbers, shape (n,), or None
     shape : tuple of int
-        The axes that the bags have.
+        Shape of the array of bags.
     """
 
     ids: NDArray[Any]
@@ -186,11 +189,12 @@ class Bags:
     shape: tuple[int, ...]
 
     def keep(self, kept: NDArray[np.bool_]) -> Bags:
-        """Return the same bags with some of their ids.
+        """Return the same bags with a part of their ids.
 
         Parameters
         ----------
         kept : ndarray of bool, shape (n,)
+            Which ids stay.
         """
         before = np.concatenate([[0], np.cumsum(kept)])
         weights = None if self.weights is None else self.weights[kept]
@@ -202,15 +206,15 @@ def as_bags(sp_ids: Any, sp_weights: Any = None) -> Bags:
 
     Parameters
     ----------
-    sp_ids, sp_weights : SparseIds or RaggedIds, or what has their attributes
+    sp_ids, sp_weights : SparseIds or RaggedIds, or objects with the same attributes
         Both of one kind. Weights may be left out.
 
     Raises
     ------
     TypeError
-        If they are of another kind, or of two, or weights are no numbers.
+        If they are of another kind, or of two kinds, or weights are not real numbers.
     ValueError
-        If weights are not at the ids' places.
+        If the weights' indices or splits differ from those of the ids.
     """
     ids = _sparse_or_ragged("sp_ids", sp_ids)
     if sp_weights is None:
@@ -218,20 +222,21 @@ def as_bags(sp_ids: Any, sp_weights: Any = None) -> Bags:
     weights = _sparse_or_ragged("sp_weights", sp_weights)
     if type(weights) is not type(ids):
         raise TypeError(
-            f"sp_weights must be {type(ids).__name__}, as sp_ids are, not {type(weights).__name__}"
+            f"sp_weights must be {type(ids).__name__}, like sp_ids, not {type(weights).__name__}"
         )
     if len(weights.values) != len(ids.values):
         raise ValueError(
-            f"there are {len(weights.values)} weights for {len(ids.values)} ids; each id needs one"
+            f"{len(weights.values)} weights for {len(ids.values)} ids; expected one for each id"
         )
-    if not _same_places(ids, weights):
-        raise ValueError("sp_weights are at other places than sp_ids, or of another shape")
-    if weights.values.dtype.kind not in "iuf" and weights.values.dtype.name != "bfloat16":
+    if not _same_bags(ids, weights):
+        where = "indices or dense_shape" if isinstance(ids, SparseIds) else "row_splits"
+        raise ValueError(f"sp_weights and sp_ids differ in {where}")
+    if weights.values.dtype.kind not in "iu" and not is_float(weights.values.dtype):
         raise TypeError(f"weights must be real numbers, not {weights.values.dtype}")
     return Bags(ids.values, ids.row_splits, weights.values, ids.bags_shape)
 
 
-def _same_places(ids: SparseIds | RaggedIds, weights: SparseIds | RaggedIds) -> bool:
+def _same_bags(ids: SparseIds | RaggedIds, weights: SparseIds | RaggedIds) -> bool:
     if isinstance(ids, SparseIds) and isinstance(weights, SparseIds):
         alike = ids.dense_shape == weights.dense_shape
         return alike and np.array_equal(ids.indices, weights.indices)
@@ -239,7 +244,7 @@ def _same_places(ids: SparseIds | RaggedIds, weights: SparseIds | RaggedIds) -> 
 
 
 def as_ragged(ids: Any) -> RaggedIds | None:
-    """Return `RaggedIds` of them, or of what has their attributes; None of anything else."""
+    """Return ``ids`` as `RaggedIds` if they are ragged or have such attributes, else None."""
     if isinstance(ids, RaggedIds | SparseIds):
         return ids if isinstance(ids, RaggedIds) else None
     if hasattr(ids, "row_splits") and hasattr(ids, "values"):
@@ -256,18 +261,18 @@ def _sparse_or_ragged(name: str, given: Any) -> SparseIds | RaggedIds:
     if ragged is not None:
         return ragged
     raise TypeError(
-        f"{name} must be SparseIds or RaggedIds, not {type(given).__name__}; for a plain array of "
-        "ids there is embedding_lookup"
+        f"{name} must be SparseIds or RaggedIds, not {type(given).__name__}; embedding_lookup "
+        "takes a plain array of ids"
     )
 
 
 def _row_splits(indices: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return where each bag begins among values that are in the order of their bags."""
+    """Return where each bag starts among values in the order of their bags, and the end."""
     outside = ((indices < 0) | (indices >= np.array(shape, np.int64))).any(axis=1)
     if outside.any():
         at = int(np.flatnonzero(outside)[0])
         raise ValueError(
-            f"index {indices[at].tolist()} of value {at} is outside of the dense shape {shape}"
+            f"indices {indices[at].tolist()} of value {at} are outside of dense_shape {shape}"
         )
     bags = np.zeros(len(indices), np.int64)
     for axis, length in enumerate(shape[:-1]):
@@ -277,7 +282,7 @@ def _row_splits(indices: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[n
         at = int(descents[0]) + 1
         raise ValueError(
             f"indices must be in the order of their bags, but {indices[at].tolist()} of value {at} "
-            f"comes after {indices[at - 1].tolist()}; np.lexsort(indices.T[::-1]) sorts them"
+            f"follows {indices[at - 1].tolist()}; np.lexsort(indices.T[::-1]) sorts them"
         )
     bag_count = int(np.prod(shape[:-1], dtype=np.int64))
     return np.searchsorted(bags, np.arange(bag_count + 1))
@@ -288,7 +293,7 @@ def _one_axis(name: str, values: ArrayLike) -> NDArray[Any]:
     if array.ndim != 1:
         raise ValueError(f"{name} must have one axis; their shape is {array.shape}")
     if not array.size and isinstance(values, list | tuple):
-        return array.astype(np.int64)  # NumPy calls an empty list float64; it holds no float.
+        return array.astype(np.int64)  # NumPy makes float64 of an empty list.
     return array
 
 

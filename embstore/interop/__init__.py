@@ -1,1 +1,1 @@
-"""Stores as other libraries know tables; each module is imported only when asked for."""
+"""Views of stores for other libraries; each module is imported only on request."""

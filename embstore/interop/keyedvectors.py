@@ -1,14 +1,14 @@
-"""A store for code that has gensim's ``KeyedVectors`` today. gensim itself is not needed.
+"""A view of a store for code written for gensim's ``KeyedVectors``. gensim itself is not needed.
 
-Names, arguments and results are those of gensim 4 (``gensim.models.KeyedVectors``), for what reads.
-It differs on purpose where gensim
+Names, arguments and results of the reading methods are those of gensim 4
+(``gensim.models.KeyedVectors``). The view differs on purpose where gensim
 
-* holds everything in RAM: ``vectors`` is not there, ``key_to_index`` and ``index_to_key`` ask the
-  store, and what compares with all vectors streams over them (`embstore.search`);
+* holds everything in RAM: here ``vectors`` is missing, ``key_to_index`` and ``index_to_key`` query
+  the store, and comparisons with all vectors stream over them (`embstore.search`);
 * leaves the order of equal similarities open: here the lower id comes first;
-* makes a vector of zeros nan when it scales it to length 1: here it stays zeros, so it is similar
-  to nothing; as a neighbour, it has the similarity nan, and comes last, as there;
-* ignores ``restrict_vocab`` in ``most_similar_cosmul``, and takes an int there for a number;
+* turns a vector of zeros into nan when it scales it to length 1: here it stays zeros, and its
+  similarity to any vector is 0; as a neighbour, its similarity is nan and it comes last, as there;
+* ignores ``restrict_vocab`` in ``most_similar_cosmul``, and takes an int there as a number;
 * names one missing key in its KeyError: here all are counted, and the first ones named.
 """
 
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 
     from embstore.interop.keys import Key, Keys
     from embstore.store import EmbeddingStore
-    from embstore.vocabulary.word_queries import Missing
+    from embstore.vocabulary.missing import Missing
 
     Similar = list[tuple[str, float]]
 
-# Keeps a quotient finite (gensim has the same).
+# Keeps the quotient of 3CosMul finite, with gensim's value.
 COSMUL_EPSILON = 1e-6
 
 
 class KeyedVectors:
-    """The words and vectors of a store, as gensim's ``KeyedVectors`` shows them.
+    """The words and vectors of a store, with the interface of gensim's ``KeyedVectors``.
 
-    A key is a word, or an int, which is an id. Norms of vectors are computed when first needed, and
-    kept: four bytes a word.
+    A key is a word (str) or an id (int). Norms are computed when first needed, and kept in memory:
+    four bytes a word.
 
     Parameters
     ----------
@@ -52,8 +52,10 @@ class KeyedVectors:
 
     Attributes
     ----------
+    store : EmbeddingStore
+        The store.
     key_to_index, index_to_key
-        Views: a mapping from words to ids, and a sequence of words.
+        Views of the store: a mapping from words to ids, and a sequence of words.
 
     Raises
     ------
@@ -74,7 +76,9 @@ class KeyedVectors:
 
     def __init__(self, store: EmbeddingStore) -> None:
         if not store.has_words:
-            raise MissingWordError(f"the store {store.path} has no words, which are the keys here")
+            raise MissingWordError(
+                f"the store {store.path} has no words; KeyedVectors needs them as keys"
+            )
         if len(store.row_shape) != 1:
             raise ValueError(f"rows must be vectors; those of {store.path} are {store.row_shape}")
         self.store = store
@@ -85,19 +89,19 @@ class KeyedVectors:
 
     @property
     def vector_size(self) -> int:
-        """How many numbers a vector has."""
+        """Number of values in a vector."""
         return self.store.row_shape[0]
 
     @property
     def vectors(self) -> NDArray[Any]:
-        """Not there: it would be the whole table, in RAM."""
+        """Missing on purpose: it would hold the whole table in RAM."""
         raise AttributeError(
-            "vectors would be the whole table in RAM; use store.lookup(ids), or store.scan(visit)"
+            "vectors would hold the whole table in RAM; use store.lookup(ids) or store.scan(visit)"
         )
 
     @property
     def norms(self) -> NDArray[Any]:
-        """The L2 norms of all vectors, in the order of ids, read-only."""
+        """The L2 norms of all vectors, shape (words,), in the order of ids, read-only."""
         return self._search.norms()
 
     def __len__(self) -> int:
@@ -110,8 +114,8 @@ class KeyedVectors:
         if isinstance(key_or_keys, str | Integral):
             return self.get_vector(key_or_keys)
         if key_or_keys is None or isinstance(key_or_keys, bytes):
-            raise TypeError(f"a key is a word or an int, not {type(key_or_keys).__name__}")
-        # Not as_list: an array is one of keys here, and not a vector.
+            raise TypeError(f"a key must be a str or an int, not {type(key_or_keys).__name__}")
+        # Not as_list: an array holds keys here, and is not a vector.
         keys = list(key_or_keys)  # type: ignore[arg-type]  # An int is an Integral.
         return self.store.lookup(self._keys.ids(keys))
 
@@ -122,11 +126,11 @@ class KeyedVectors:
         return f"KeyedVectors<vector_size={self.vector_size}, {len(self)} keys>"
 
     def has_index_for(self, key: Key) -> bool:
-        """Say whether there is such a key."""
+        """Say whether the store has this key."""
         return key in self
 
     def get_index(self, key: Key, default: int | None = None) -> int:
-        """Return the id of a key; ``default``, or KeyError, if there is none."""
+        """Return the id of a key; if it is missing, return ``default`` or raise KeyError."""
         if default is not None and key not in self:
             return default
         return int(self._keys.ids([key])[0])
@@ -134,16 +138,16 @@ class KeyedVectors:
     def get_vector(
         self, key: Key, norm: bool = False, *, missing: Missing = "error"
     ) -> NDArray[Any]:
-        """Return the vector of a key, a copy.
+        """Return a copy of the vector of a key.
 
         Parameters
         ----------
         key : str or int
             A word or an id.
         norm : bool
-            Whether to scale it to length 1.
+            Whether to scale the vector to length 1.
         missing : {"error", "unk", "zeros"}
-            What a word that is not there gives; see `embstore.EmbeddingStore.lookup_words`.
+            What to do with a missing word; see `embstore.EmbeddingStore.lookup_words`.
         """
         if missing != "error" and isinstance(key, str):
             vector = self.store.lookup_words(key, missing=missing)
@@ -164,22 +168,28 @@ class KeyedVectors:
         Parameters
         ----------
         keys : sequence of str, int or ndarray
-            Words, ids, or vectors as they are.
+            Words, ids, or vectors.
         weights : sequence of float, optional
-            One for each key; 1 by default. The sum is divided by that of their absolute values.
+            A weight for each key; 1 by default. The weighted sum is divided by the sum of the
+            absolute weights.
         pre_normalize : bool
-            Whether vectors of words and ids are scaled to length 1 first.
+            Whether to scale the vectors of words and ids to length 1 first.
         post_normalize : bool
-            Whether the mean is.
+            Whether to scale the mean to length 1.
         ignore_missing : bool
-            Whether missing keys are left out; otherwise they are a KeyError.
+            Whether missing keys are ignored; otherwise they raise KeyError.
+
+        Raises
+        ------
+        ValueError
+            If ``keys`` is empty, or ``weights`` or a vector has another shape.
         """
         if len(keys) == 0:
-            raise ValueError("there is no mean of no keys")
+            raise ValueError("keys is empty; expected at least one key or vector")
         factors = np.ones(len(keys)) if weights is None else np.asarray(weights)
         if ignore_missing and factors.shape == (len(keys),):
-            some = self._keys.present(keys)
-            keys, factors = [keys[at] for at in some], factors[some]
+            present = self._keys.present(keys)
+            keys, factors = [keys[at] for at in present], factors[present]
         mean = self._keys.mean(keys, factors, norm=pre_normalize)
         return (unit(mean) if post_normalize else mean).astype(self._search.dtype)
 
@@ -197,19 +207,27 @@ class KeyedVectors:
         Parameters
         ----------
         positive, negative : key, vector, or list of them, optional
-            What counts for and against. In a list, ``(key, weight)`` instead of a key gives it
-            another weight than 1 or -1. Keys are not among the result.
+            Keys and vectors with the weight 1 or -1 in the mean. In a list, ``(key, weight)``
+            instead of a key sets another weight. The result leaves these keys out.
         topn : int or None
-            How many to return; None for the similarities of all.
+            Number of words to return; None for the similarities of all words.
         clip_start, clip_end : int, optional
-            Only ids from the one to the other, as a slice.
+            Search only the ids ``clip_start : clip_end``.
         restrict_vocab : int, optional
-            Only so many words, from the first one on.
+            Search only the first ``restrict_vocab`` words.
 
         Returns
         -------
         list of (str, float), or ndarray, shape (ids,)
-            Words with their cosine similarities, the highest first; an array if ``topn`` is None.
+            Words with their cosine similarities, the highest first; the similarities of all
+            searched ids if ``topn`` is None.
+
+        Raises
+        ------
+        ValueError
+            If neither ``positive`` nor ``negative`` has a key or vector.
+        MissingWordError
+            If a key is missing.
 
         Examples
         --------
@@ -242,7 +260,7 @@ class KeyedVectors:
         keys = [*as_list(positive), *as_list(negative)]
         split = len(keys) - len(as_list(negative))
         if not split:
-            raise ValueError("there must be a positive key")
+            raise ValueError("positive is empty; expected at least one key or vector")
 
         def combine(cosines: NDArray[Any]) -> NDArray[Any]:
             moved = (1 + cosines) / 2
@@ -254,7 +272,7 @@ class KeyedVectors:
     def similar_by_key(
         self, key: Key, topn: int | None = 10, restrict_vocab: int | None = None
     ) -> Similar | NDArray[Any]:
-        """Find the words most similar to one; see `most_similar`."""
+        """Find the words most similar to a key; see `most_similar`."""
         return self.most_similar([key], topn=topn, restrict_vocab=restrict_vocab)
 
     similar_by_word = similar_by_key
@@ -284,7 +302,7 @@ class KeyedVectors:
     def similarities(
         self, word_or_vector: Key | NDArray[Any], other_words: Sequence[Key] = ()
     ) -> NDArray[Any]:
-        """Return the cosine similarities of a key or vector to other keys, or to all if none."""
+        """Return the cosine similarities of a key or vector to other keys, by default to all."""
         vector = unit(self._keys.vectors([word_or_vector], norm=False)).astype(self._search.dtype)
         if len(other_words) == 0:
             return self._search.scores(Query(vector))
@@ -299,13 +317,13 @@ class KeyedVectors:
 
     @staticmethod
     def cosine_similarities(vector_1: NDArray[Any], vectors_all: NDArray[Any]) -> NDArray[Any]:
-        """Return the cosine similarities of a vector to others, shape (n, dimension)."""
+        """Return the cosine similarities of a vector to n others, shape (n, dimension)."""
         norms = np.linalg.norm(vector_1) * np.linalg.norm(vectors_all, axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(vectors_all @ vector_1 / norms)
 
     def closer_than(self, key1: Key, key2: Key) -> list[str]:
-        """Return the words that are more similar to ``key1`` than ``key2`` is."""
+        """Return the words that are closer to ``key1`` than ``key2`` is."""
         one, other = self._keys.ids([key1, key2])
         similarities = self.similarities(key1)
         closer = np.flatnonzero(similarities > similarities[other])
@@ -313,11 +331,11 @@ class KeyedVectors:
         return words
 
     def rank(self, key1: Key, key2: Key) -> int:
-        """Return the place of ``key2`` among the words most similar to ``key1``, from 1."""
+        """Return the rank of ``key2`` among the words most similar to ``key1``, from 1."""
         return len(self.closer_than(key1, key2)) + 1
 
     def most_similar_to_given(self, key1: Key, keys_list: Sequence[Key]) -> Key:
-        """Return that one of ``keys_list`` that is most similar to ``key1``."""
+        """Return the key of ``keys_list`` that is most similar to ``key1``."""
         return keys_list[int(self.similarities(key1, keys_list).argmax())]
 
     def rank_by_centrality(
@@ -325,11 +343,11 @@ class KeyedVectors:
     ) -> list[tuple[float, Key]]:
         """Return keys with their similarity to the mean of all, highest first.
 
-        Keys that are not there are left out, as in gensim.
+        Missing keys are ignored, as in gensim; if all are missing, ValueError is raised.
         """
         used = [words[at] for at in self._keys.present(words)]
         if not used:
-            raise ValueError("none of the words is there")
+            raise ValueError(f"the store has none of the {len(words)} words")
         vectors = self._keys.vectors(used, norm=use_norm)
         similarities = (vectors @ unit(vectors.mean(0))).astype(self._search.dtype)
         return sorted(zip(similarities, used, strict=True), reverse=True)

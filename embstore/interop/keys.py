@@ -1,7 +1,6 @@
-"""What does a key stand for? A word, an int, which is an id, or a vector that is given as it is.
+"""Keys of gensim's functions: words, ids (ints), and vectors.
 
-The arguments of gensim's functions, one key or several, with or without weights, become ids and
-vectors here.
+Its functions take one key or several, with or without weights; here they become ids and vectors.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ Keys = Key | NDArray[Any] | Sequence[Any] | None
 
 
 class KeyLookup:
-    """Finds the ids and vectors of keys.
+    """The ids and vectors of keys.
 
     Parameters
     ----------
     store : EmbeddingStore
-        Where they are.
+        The store that has them.
     """
 
     def __init__(self, store: EmbeddingStore) -> None:
@@ -49,14 +48,14 @@ class KeyLookup:
         ----------
         keys : sequence of str and int
         missing : {"error", "none"}
-            What a key that is not there gives: an error, or -1.
+            What to do with a missing key: raise, or return -1 as its id.
 
         Raises
         ------
         MissingWordError
-            If some are not there.
+            If keys are missing.
         TypeError
-            If one is neither a word nor an int.
+            If a key is neither a str nor an int.
         """
         words = [key for key in keys if isinstance(key, str)]
         found = iter(self._store.ids(words, missing=missing))
@@ -65,12 +64,12 @@ class KeyLookup:
             if isinstance(key, str):
                 ids[at] = next(found)
             elif not isinstance(key, Integral):
-                raise TypeError(f"a key is a word or an int, not {type(key).__name__}")
+                raise TypeError(f"a key must be a str or an int, not {type(key).__name__}")
             elif key in self or missing == "none":
                 ids[at] = int(key) if key in self else -1
             else:
                 raise MissingWordError(
-                    f"there is no key {key}: an int is an id, from 0 to {len(self._store) - 1}"
+                    f"key {key} is missing: an int is an id, from 0 to {len(self._store) - 1}"
                 )
         return ids
 
@@ -81,12 +80,12 @@ class KeyLookup:
         ----------
         keys : sequence of str, int and ndarray
         norm : bool
-            Whether to scale those of words and ints to length 1.
+            Whether to scale the vectors of words and ids to length 1.
 
         Raises
         ------
         ValueError
-            If a vector has another shape than the store's.
+            If a given vector has another shape than the store's rows.
         """
         dimension = self._store.row_shape[0]
         vectors = np.empty((len(keys), dimension))
@@ -95,34 +94,34 @@ class KeyLookup:
         vectors[is_key] = unit(rows.astype(np.float64)) if norm else rows
         for at in np.flatnonzero(~is_key).tolist():
             if keys[at].shape != (dimension,):
-                raise ValueError(f"a vector of shape {keys[at].shape}, expected ({dimension},)")
+                raise ValueError(f"a vector has shape {keys[at].shape}, expected ({dimension},)")
             vectors[at] = keys[at]
         return vectors
 
     def mean(
         self, keys: Sequence[Any], weights: Sequence[float] | NDArray[Any], *, norm: bool
     ) -> NDArray[np.float64]:
-        """Return the sum of weighted vectors, over the sum of the absolute weights."""
+        """Return the sum of the weighted vectors divided by the sum of the absolute weights."""
         factors = np.asarray(weights, np.float64)
         if factors.shape != (len(keys),):
-            raise ValueError(f"weights of shape {factors.shape}, expected ({len(keys)},)")
+            raise ValueError(f"weights have shape {factors.shape}, expected ({len(keys)},)")
         total = np.abs(factors).sum()
         return np.asarray(factors @ self.vectors(keys, norm=norm) / (total or 1.0))
 
     def present(self, keys: Sequence[Any]) -> list[int]:
-        """Return the places of those keys that are there; a vector is."""
-        there = np.array([isinstance(key, np.ndarray) for key in keys], bool)
-        there[~there] = self.ids(without_vectors(keys), "none") >= 0
-        return np.flatnonzero(there).tolist()
+        """Return the positions of vectors, and of keys that the store has."""
+        found = np.array([isinstance(key, np.ndarray) for key in keys], bool)
+        found[~found] = self.ids(without_vectors(keys), "none") >= 0
+        return np.flatnonzero(found).tolist()
 
 
 def without_vectors(keys: Sequence[Any]) -> list[Any]:
-    """Return those keys that are words or ints."""
+    """Return the keys that are words or ids."""
     return [key for key in keys if not isinstance(key, np.ndarray)]
 
 
 def as_list(keys: Keys) -> list[Any]:
-    """Return a list of what may be one key or vector, or several, or None.
+    """Return one key or vector, several, or None as a list.
 
     Examples
     --------
@@ -132,14 +131,14 @@ def as_list(keys: Keys) -> list[Any]:
     if keys is None:
         return []
     if isinstance(keys, bytes):  # A sequence of ints, which would be ids.
-        raise TypeError("a word is a str, not bytes; .decode() makes one")
+        raise TypeError("a word must be a str, not bytes; convert it with .decode()")
     if isinstance(keys, str | Integral) or (isinstance(keys, np.ndarray) and keys.ndim == 1):
         return [keys]
     return list(keys)  # type: ignore[arg-type]  # An int is an Integral.
 
 
 def weighted(positive: list[Any], negative: list[Any]) -> tuple[list[Any], list[float]]:
-    """Return keys and vectors, and their weights.
+    """Return all keys and vectors, and their weights: 1 or -1 where none is given.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Words and ids as a dict and a list would show them, without one in RAM."""
+"""Views of a store's words and ids with the interfaces of a dict and a list."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
     from embstore.store import EmbeddingStore
 
-WORDS_AT_ONCE = 4096
+WORDS_PER_LOOKUP = 4096  # While iterating.
 
 
 class KeyToIndex(Mapping[str, int]):
-    """From words to ids, read-only; every access asks the store.
+    """Map from words to ids, read-only; each access queries the store.
 
     Examples
     --------
@@ -47,7 +47,7 @@ class KeyToIndex(Mapping[str, int]):
 
 
 class IndexToKey(Sequence[str]):
-    """From ids to words, read-only, as a list: negative ids count from the end.
+    """Sequence of words, read-only; as in a list, negative indices count from the end.
 
     Examples
     --------
@@ -68,7 +68,7 @@ class IndexToKey(Sequence[str]):
             found: list[str] = self._store.words(np.arange(*index.indices(len(self))))
             return found
         if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} is out of range: there are {len(self)} words")
+            raise IndexError(f"index {index} is out of range for {len(self)} words")
         word: str = self._store.words(index % len(self))
         return word
 
@@ -82,15 +82,15 @@ class IndexToKey(Sequence[str]):
         return len(self._store)
 
     def index(self, word: Any, start: int = 0, stop: int | None = None) -> int:
-        """Return the id of a word; ValueError if it is not there, or not in the range."""
+        """Return the id of a word; ValueError if it is missing or outside ``start : stop``."""
         within = range(len(self))[start:stop]
         found = int(self._store.ids(word)) if word in self else -1
         if found not in within:
-            raise ValueError(f"{word!r} is not in the list")
+            raise ValueError(f"{word!r} is not in the list")  # A list's own message.
         return found
 
     def count(self, word: Any) -> int:
-        """Return 1 if the word is there, else 0."""
+        """Return 1 if the store has the word, else 0."""
         return int(word in self)
 
     def __repr__(self) -> str:
@@ -98,5 +98,5 @@ class IndexToKey(Sequence[str]):
 
 
 def _words(store: EmbeddingStore) -> Iterator[str]:
-    for start in range(0, len(store), WORDS_AT_ONCE):
-        yield from store.words(np.arange(start, min(start + WORDS_AT_ONCE, len(store))))
+    for start in range(0, len(store), WORDS_PER_LOOKUP):
+        yield from store.words(np.arange(start, min(start + WORDS_PER_LOOKUP, len(store))))

@@ -1,30 +1,73 @@
-"""Where can rows go? One format a file; each is a function that writes blocks to an open file.
+"""File formats that a store can be exported to: one format a file, and a line in `SINKS`.
 
-``write(file, table, blocks)``: the file is open for writing bytes, `TableFacts` says what the
-blocks together are, and they come in the order of their ids. What the format cannot hold is an
-`embstore.ExportError` that names the word or the dtype, and what can hold it.
+Each format is a function ``write(file, table, blocks)``: ``file`` is open for writing bytes,
+`TableFacts` describes all blocks together, and the blocks come in id order. If the format cannot
+hold the table, the function raises an `embstore.ExportError` that names the word or the dtype, and
+a format that can hold it.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from importlib import import_module
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
 
 from embstore.errors import ExportError
+from embstore.row_blocks import ROW_BLOCK_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     import numpy as np
 
     from embstore.row_blocks import RowBlock
     from embstore.vocabulary.words import PackedWords
 
+    Write: TypeAlias = Callable[[IO[bytes], "TableFacts", Iterator[RowBlock]], None]
+
 ExportFormat = Literal["glove", "word2vec", "word2vec-binary", "npy", "parquet"]
 
 
 @dataclass(frozen=True, slots=True)
+class Sink:
+    """How files of one format are written.
+
+    Attributes
+    ----------
+    module, function : str
+        The function that writes the format, and its module in `embstore.sinks`. It is imported when
+        it is needed, because some formats need pyarrow, which is slow to import.
+    suffix : str or None
+        The suffix of file names that implies the format.
+    block_bytes : int
+        Approximate size of the blocks that the function gets.
+    """
+
+    module: str
+    function: str
+    suffix: str | None
+    block_bytes: int = ROW_BLOCK_BYTES
+
+    def load(self) -> Write:
+        """Return the function that writes the format."""
+        write: Write = getattr(import_module(f"embstore.sinks.{self.module}"), self.function)
+        return write
+
+
+# The text of a block of 1 MiB stays in the processor's cache while it is formatted. A block becomes
+# a row group of a Parquet file, and readers prefer these larger.
+SINKS: dict[ExportFormat, Sink] = {
+    "glove": Sink("text", "write_glove", None, block_bytes=1 << 20),
+    "word2vec": Sink("text", "write_word2vec", ".vec", block_bytes=1 << 20),
+    "word2vec-binary": Sink("word2vec_binary", "write_word2vec_binary", ".bin"),
+    "npy": Sink("npy", "write_npy", ".npy"),
+    "parquet": Sink("parquet", "write_parquet", ".parquet", block_bytes=32 << 20),
+}
+
+
+@dataclass(frozen=True, slots=True)
 class TableFacts:
-    """What a format must know before the first block.
+    """Description of the whole table, which a format may need before the first block.
 
     Attributes
     ----------
@@ -33,9 +76,9 @@ class TableFacts:
     row_shape : tuple of int
         Shape of one row.
     dtype : numpy.dtype
-        Dtype of the blocks' rows.
+        Dtype of the rows in the blocks.
     has_words : bool
-        Whether blocks have words.
+        Whether the blocks have words.
     """
 
     rows: int
@@ -43,18 +86,13 @@ class TableFacts:
     dtype: np.dtype[Any]
     has_words: bool
 
-    @property
-    def row_bytes(self) -> int:
-        """Size of one row."""
-        return math.prod(self.row_shape) * self.dtype.itemsize
-
     def dimension(self, format: str) -> int:
         """Return the length of the vectors, for a format of words and vectors.
 
         Raises
         ------
         ExportError
-            If there are no words, or rows are no vectors.
+            If the table has no words, or its rows are not vectors.
         """
         if not self.has_words:
             raise ExportError(
@@ -70,13 +108,13 @@ class TableFacts:
 
 
 def words_of(block: RowBlock) -> PackedWords:
-    """Return a block's words, where the table has words."""
+    """Return the words of a block of a table with words."""
     if block.words is None:
-        raise ValueError("a table with words has a block without")
+        raise ValueError("expected a block with words, found one without")
     return block.words
 
 
-def refuse_word(block: RowBlock, position: int, problem: str) -> ExportError:
+def word_error(block: RowBlock, position: int, problem: str) -> ExportError:
     """Return the error about one word of a block.
 
     Parameters
@@ -84,9 +122,9 @@ def refuse_word(block: RowBlock, position: int, problem: str) -> ExportError:
     block : RowBlock
         The block.
     position : int
-        Which of its words.
+        Position of the word in the block.
     problem : str
-        What is wrong with it, and what to do.
+        What is wrong with the word, and what to do.
     """
     word = words_of(block).encoded()[position].decode("utf-8", "replace")
     shown = repr(word) if len(word) <= 60 else f"{word[:60]!r}..."
@@ -94,18 +132,18 @@ def refuse_word(block: RowBlock, position: int, problem: str) -> ExportError:
 
 
 def refuse_bytes(block: RowBlock, rules: dict[bytes, str]) -> None:
-    """Raise for the first word that contains one of some bytes.
+    """Raise for the first word that contains a forbidden byte.
 
     Parameters
     ----------
     block : RowBlock
         The block.
     rules : dict of bytes to str
-        For each byte, what is wrong with a word that contains it, and what to do.
+        For each forbidden byte, what is wrong with a word that contains it, and what to do.
     """
     data = words_of(block).data.tobytes()
     for byte, problem in rules.items():
         if byte in data:
             encoded = words_of(block).encoded()
             position = next(i for i, word in enumerate(encoded) if byte in word)
-            raise refuse_word(block, position, problem)
+            raise word_error(block, position, problem)

@@ -1,4 +1,4 @@
-"""gensim's ``KeyedVectors``: all words and vectors, in RAM."""
+"""gensim's ``KeyedVectors``, with all words and vectors of a store in RAM."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def to_keyed_vectors(store: EmbeddingStore) -> KeyedVectors:
-    """Return a store as gensim's ``KeyedVectors``; see `EmbeddingStore.to_gensim`."""
+    """Return the table of a store as ``KeyedVectors``; see `EmbeddingStore.to_gensim`."""
     try:
         from gensim.models import KeyedVectors  # noqa: PLC0415
     except ImportError as error:
         raise ImportError("to_gensim needs gensim: pip install gensim") from error
     table = TableFacts(store.rows, store.row_shape, store.dtype, store.has_words)
-    # gensim computes in the vectors' dtype, for which 16 bits are too few.
+    # gensim computes in the dtype of the vectors, and 16 bits are too few for that.
     floats = wide_dtype(store.dtype) if is_float(store.dtype) else np.dtype(np.float32)
     result = KeyedVectors(table.dimension("gensim"), count=store.rows, dtype=floats)
     caster = Caster(floats)
@@ -35,8 +35,8 @@ def to_keyed_vectors(store: EmbeddingStore) -> KeyedVectors:
         words += [word.decode() for word in words_of(block).encoded()]
     if caster.largest_error:
         raise ExportError(
-            f"the store has {store.dtype} numbers that {floats} cannot hold (off by up to "
-            f"{caster.largest_error:g}); take to_numpy()"
+            f"the store has {store.dtype} numbers that {floats} cannot hold (the error is up to "
+            f"{caster.largest_error:g}); use to_numpy()"
         )
     result.index_to_key = words
     result.key_to_index = {word: number for number, word in enumerate(words)}

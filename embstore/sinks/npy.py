@@ -1,6 +1,6 @@
-"""NumPy's ``.npy``: the rows, in one array of the store's shape and dtype.
+"""NumPy's ``.npy``: the rows, as one array of the shape and dtype of the store.
 
-It has no place for words; `write_words` writes them to a file of their own, a word a line.
+The format cannot hold words; `write_words` writes them to a file of their own, one per line.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from embstore.dtypes import BFLOAT16
+from embstore.dtypes import is_extension
 from embstore.errors import ExportError
-from embstore.sinks import refuse_bytes, refuse_word, words_of
+from embstore.sinks import refuse_bytes, word_error, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from embstore.sinks import TableFacts
 
 _NEWLINE = "contains a newline, which ends a line of the file of words; export as parquet"
-_RETURN = "ends in a carriage return, which is read as part of its line's end; export as parquet"
-_MARK = "begins with a byte order mark, which a text file may begin with; export as parquet"
+_RETURN = "ends in a carriage return, which is read as part of the line end; export as parquet"
+_MARK = "starts with a byte order mark, which would be read as that of the file; export as parquet"
 
 
 def write_npy(file: IO[bytes], table: TableFacts, blocks: Iterator[RowBlock]) -> None:
     """Write the header, and the rows."""
-    if table.dtype.name == BFLOAT16:
+    if is_extension(table.dtype):
         raise ExportError(
-            'the table is bfloat16, which .npy does not know; give dtype="float32" (--dtype '
-            "float32 on the command line), which holds the same numbers"
+            f'the table is {table.dtype}, which .npy does not support; pass dtype="float32" '
+            "(--dtype float32 on the command line), which holds the same numbers"
         )
     little = table.dtype.newbyteorder("<")
     header = {
@@ -43,14 +43,14 @@ def write_npy(file: IO[bytes], table: TableFacts, blocks: Iterator[RowBlock]) ->
 
 
 def write_words(file: IO[bytes], blocks: Iterator[RowBlock]) -> Iterator[RowBlock]:
-    """Write the words of blocks, a word a line, and pass the blocks on."""
+    """Write the words of blocks, one per line, and yield the blocks."""
     for block in blocks:
         refuse_bytes(block, {b"\n": _NEWLINE})
         words = words_of(block).encoded()
         if block.start == 0 and words[0].startswith(b"\xef\xbb\xbf"):
-            raise refuse_word(block, 0, _MARK)
+            raise word_error(block, 0, _MARK)
         for position, word in enumerate(words):
             if word.endswith(b"\r"):
-                raise refuse_word(block, position, _RETURN)
+                raise word_error(block, position, _RETURN)
         file.writelines(word + b"\n" for word in words)
         yield block

@@ -1,7 +1,7 @@
-"""Parquet: a column ``word``, where the store has words, and a column ``vector``.
+"""Parquet: a column ``vector``, and a column ``word`` if the store has words.
 
-A vector is a list of fixed size; rows of higher rank are such lists in such lists, and scalars are
-plain numbers. Numbers are neither compressed nor put into a dictionary: vectors hardly repeat.
+A vector is a fixed-size list; rows of higher rank are nested lists, and scalar rows are plain
+numbers. Numbers are neither compressed nor dictionary-encoded: vectors hardly repeat.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from embstore.dtypes import BFLOAT16
+from embstore.dtypes import is_extension
 from embstore.errors import ExportError
 
 if TYPE_CHECKING:
@@ -23,16 +23,14 @@ if TYPE_CHECKING:
 
 WORD = "word"
 VECTOR = "vector"
-# A block becomes a row group, which readers like larger than other formats like their blocks.
-BLOCK_BYTES = 32 << 20
 
 
 def write_parquet(file: IO[bytes], table: TableFacts, blocks: Iterator[RowBlock]) -> None:
     """Write a row group for each block."""
-    if table.dtype.name == BFLOAT16:
+    if is_extension(table.dtype):
         raise ExportError(
-            'the table is bfloat16, which Parquet does not know; give dtype="float32" (--dtype '
-            "float32 on the command line), which holds the same numbers"
+            f'the table is {table.dtype}, which Parquet does not support; pass dtype="float32" '
+            "(--dtype float32 on the command line), which holds the same numbers"
         )
     vector = pa.from_numpy_dtype(table.dtype)
     for axis in reversed(table.row_shape):
@@ -55,7 +53,7 @@ def _words(block: RowBlock) -> Any:
 
 
 def _nested(block: RowBlock, kind: Any) -> Any:
-    """Return rows as an Arrow array of a (nested) list type."""
+    """Return the rows as an Arrow array of a (nested) list type."""
     kinds = []
     while pa.types.is_fixed_size_list(kind):
         kinds.append(kind)

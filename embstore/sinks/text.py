@@ -1,28 +1,27 @@
 r"""Vectors as text: GloVe, and the text format of word2vec and fastText.
 
-A line is a word and its numbers, with single spaces between; word2vec has a header before,
-``rows dimension``. Numbers are the shortest digits that give the same number back, for readers that
-parse float32, or float64 where the table has it; so 16-bit floats are written as float32.
+A line is a word and its numbers, separated by single spaces; word2vec has a header,
+``rows dimension``. Numbers are written in the shortest digits that give the same number back when
+parsed as float32, or as float64 if the table has that dtype; so 16-bit floats are written as
+float32.
 
-What a reader would misread is refused:
+Words that a reader would misread are refused:
 
-* a newline in a word ends its line, in both;
-* a space in a word ends the word, in word2vec. In GloVe files such words exist: there, the last
-  ``dimension`` fields of a line are the vector, and the rest is the word. It must not end in a
-  number behind a space then, which would be one field more;
-* a byte order mark that begins a GloVe file is none of its first word, and a first line of two
-  whole numbers is a header.
+* with a newline, which ends the line, in both formats;
+* with a space, in word2vec, where it ends the word. GloVe files contain such words: there, the last
+  ``dimension`` fields of a line are the vector, and the rest is the word. But a word that ends in a
+  space and a number would be read as a longer vector;
+* with a byte order mark at the start of a GloVe file, which would be read as that of the file.
+
+So is a GloVe file whose first line is two whole numbers, which would be read as a header.
 
 Blocks are formatted on threads, by pyarrow, and written in order.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from contextlib import closing
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +30,8 @@ import pyarrow.compute as pc
 
 from embstore.dtypes import wide_dtype
 from embstore.errors import ExportError
-from embstore.sinks import refuse_bytes, refuse_word, words_of
+from embstore.sinks import refuse_bytes, word_error, words_of
+from embstore.sources.pipeline import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,12 +39,9 @@ if TYPE_CHECKING:
     from embstore.row_blocks import RowBlock
     from embstore.sinks import TableFacts
 
-# The longest text of a number, such as -2.2250738585072014e-308, and the space behind it.
+# The longest text of a number, such as -2.2250738585072014e-308, and the space after it.
 MAX_NUMBER_BYTES = 25
-MAX_TEXT_BYTES = (1 << 31) - 1
-MAX_WORKERS = 8
-# The text of a block of this size stays in the processor's cache from step to step.
-BLOCK_BYTES = 1 << 20
+MAX_TEXT_BYTES = (1 << 31) - 1  # Arrow's limit for a string.
 
 _NEWLINE = "contains a newline, which ends a line of text; export as parquet"
 _SPACE = "contains a space, which ends a word in the word2vec format; export as glove or parquet"
@@ -81,49 +78,44 @@ def _checked_for_glove(blocks: Iterator[RowBlock]) -> Iterator[RowBlock]:
             for position, word in enumerate(words_of(block).encoded()):
                 if _ENDS_IN_NUMBER.search(word):
                     problem = (
-                        "ends in a number behind a space, which would be read as a part of its "
+                        "ends in a number after a space, which would be read as part of its "
                         "vector; export as parquet"
                     )
-                    raise refuse_word(block, position, problem)
+                    raise word_error(block, position, problem)
         yield block
 
 
 def _check_first_line(block: RowBlock) -> None:
     first = words_of(block).encoded()[0]
     if first.startswith(b"\xef\xbb\xbf"):
-        problem = "begins with a byte order mark, which a text file may begin with"
-        raise refuse_word(block, 0, f"{problem}; export as word2vec or parquet")
+        problem = "starts with a byte order mark, which would be read as that of the file"
+        raise word_error(block, 0, f"{problem}; export as word2vec or parquet")
     values = block.rows[0].ravel()
     if first.isdigit() and values.size == 1 and values[0] >= 0 and values[0] == values[0] // 1:
-        problem = "and its vector are two whole numbers, as the header of a word2vec file is"
-        raise refuse_word(block, 0, f"{problem}; export as word2vec or parquet")
+        problem = "and its vector are two whole numbers, like the header of a word2vec file"
+        raise word_error(block, 0, f"{problem}; export as word2vec or parquet")
 
 
 def _write_lines(file: IO[bytes], dimension: int, blocks: Iterator[RowBlock]) -> None:
-    """Format blocks on threads; write them in order, with a bounded number under way."""
+    """Format blocks on threads, and write them in order."""
     if dimension > MAX_TEXT_BYTES // MAX_NUMBER_BYTES:
         raise ExportError(
             f"vectors of {dimension} values are too long for a line of text; export as npy or "
             "parquet"
         )
-    workers = min(os.cpu_count() or 1, MAX_WORKERS)
-    under_way: deque[Future[Any]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="embstore-format") as pool:
-        try:
-            for block in blocks:
-                under_way.append(pool.submit(partial(_lines, block, dimension)))
-                if len(under_way) > workers:
-                    file.write(under_way.popleft().result())
-            while under_way:
-                file.write(under_way.popleft().result())
-        finally:
-            pool.shutdown(cancel_futures=True)
+
+    def text_of(block: RowBlock) -> Any:
+        return _lines(block, dimension)
+
+    with closing(in_order(text_of, blocks, thread_name="embstore-format")) as texts:
+        for text in texts:
+            file.write(text)
 
 
 def _lines(block: RowBlock, dimension: int) -> Any:
-    """Return the text of a block, a buffer of bytes."""
+    """Return the text of a block as a buffer of bytes."""
     count = len(block.rows)
-    with np.errstate(invalid="ignore"):  # A nan may be a signalling one.
+    with np.errstate(invalid="ignore"):  # A nan may be a signalling nan.
         values = block.rows.astype(wide_dtype(block.rows.dtype), copy=False).reshape(-1)
     numbers = pc.cast(pa.array(values), pa.string())
     ends = pa.array(np.arange(count + 1, dtype=np.int32) * np.int32(dimension))
@@ -131,7 +123,7 @@ def _lines(block: RowBlock, dimension: int) -> Any:
     packed = words_of(block)
     buffers = [None, pa.py_buffer(packed.offsets.astype(np.int32)), pa.py_buffer(packed.data)]
     words = pa.Array.from_buffers(pa.string(), count, buffers)
-    # An empty last line makes the newline behind the last one.
+    # The empty string at the end gives the last line its newline.
     lines = pa.concat_arrays([pc.binary_join_element_wise(words, vectors, " "), pa.array([""])])
     whole = pa.ListArray.from_arrays(pa.array([0, count + 1], pa.int32()), lines)
     return pc.binary_join(whole, "\n")[0].as_buffer()

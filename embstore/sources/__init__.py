@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
 TextFormat = Literal["auto", "glove", "word2vec"]
 Format = Literal[
-    "auto", "glove", "word2vec", "word2vec-binary", "npy", "npz", "safetensors", "parquet", "arrow"
+    "auto",
+    "glove",
+    "word2vec",
+    "word2vec-binary",
+    "npy",
+    "npz",
+    "safetensors",
+    "parquet",
+    "arrow",
+    "store",
 ]
 EncodingErrors = Literal["strict", "replace", "ignore"]
 

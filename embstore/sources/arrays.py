@@ -1,4 +1,4 @@
-"""Rows of arrays: in memory, mapped from files, or of another library that slices like NumPy."""
+"""Rows of arrays: in memory, in files, or of another library that slices like NumPy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from embstore.dtypes import has_masked
+from embstore.dtypes import DTYPES, find_dtype, has_masked
 from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.sources import Batch, Source, batch_rows
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ArrayLike(Protocol):
-    """What is sliced batch by batch; ``release``, if it has one, is called after each."""
+    """An array that is sliced batch by batch."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -43,21 +43,21 @@ class ArraySource(Source):
     Parameters
     ----------
     name : str
-        What to call them in messages.
+        Their name in messages.
     parts : sequence of array-like, shape (n, *row_shape)
         The arrays.
     words : str, Path, or sequence of str, optional
-        The words of the rows: a text file of one word a line, or the words themselves.
+        The words of the rows: a text file of one word a line, or the words.
     origin : dict
-        What the manifest should say.
+        What the manifest says about where the rows came from.
     part_names : sequence of str, optional
-        What to call each part.
+        The name of each part.
 
     Raises
     ------
     SourceError
-        If there are no arrays, they differ in the shape or dtype of their rows, or there is
-        another number of words than of rows.
+        If there are no arrays, their rows differ in shape or dtype, or the number of words is not
+        that of the rows.
     """
 
     def __init__(
@@ -81,9 +81,7 @@ class ArraySource(Source):
         self.dtype = check_dtype(names[0], self._dtype)
         for part, part_name in zip(parts, names, strict=True):
             if has_masked(part):
-                raise SourceError(
-                    f"{part_name} has masked numbers; say with .filled() what they are"
-                )
+                raise SourceError(f"{part_name} has masked numbers; fill them with .filled()")
             if not part.shape:
                 raise SourceError(f"{part_name} has shape (); expected (rows, ...)")
             if (*part.shape[1:], part.dtype) != (*parts[0].shape[1:], self._dtype):
@@ -105,7 +103,7 @@ class ArraySource(Source):
             self._words.check_count(self.row_count, name)
 
     def describe(self) -> dict[str, Any]:
-        """Return what is known of the arrays' origin, and their size."""
+        """Return the origin of the arrays, and their size."""
         return self._origin | {"bytes": self.byte_count}
 
     def batches(self) -> Iterator[Batch]:
@@ -114,23 +112,18 @@ class ArraySource(Source):
         words = None if self._words is None else self._words.reader()
         done = 0
         for part in self._parts:
-            release = getattr(part, "release", None)
             for start in range(0, part.shape[0], step):
                 rows = np.asarray(part[start : start + step], self.dtype)
                 packed = None if words is None else words.take(len(rows))
                 first = done
                 done += len(rows)
                 yield Batch(rows, packed, first, done * self._row_bytes)
-                del rows
-                if release is not None:
-                    release()
 
 
 def check_dtype(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return a dtype in native byte order, or raise if no store can hold it."""
-    # bfloat16 of ml_dtypes is a void to NumPy.
-    if dtype.newbyteorder("=").name not in {*spec.DTYPES, "bfloat16"}:
+    if find_dtype(dtype) is None:
         raise SourceError(
-            f"{name} has dtype {dtype}; a store can hold {', '.join(spec.DTYPES)}: convert it"
+            f"{name} has dtype {dtype}; a store can hold {', '.join(DTYPES)}: convert it"
         )
     return dtype.newbyteorder("=")

@@ -1,10 +1,10 @@
-"""Rows in a column of lists: Parquet, and Arrow IPC files and streams, read batch by batch.
+"""Parquet, and Arrow IPC files and streams: rows in a column of lists, read batch by batch.
 
-A row is a list of numbers, of a fixed size or not, but all of one length; Arrow's fixed-shape
-tensors may have more axes. Which column it is need not be said if there is only one of lists. Words
-come from a column of strings: the one asked for, else one that is called ``word``.
+A row is a list of numbers, of fixed or variable size, but all rows have one length; fixed-shape
+tensors may have more axes. The column has to be named only if several hold lists of numbers. Words
+come from a column of strings: the one that is named, else one called ``word``.
 
-Several files, those of a directory in natural order, are read one after the other.
+The files of a directory are read one after the other, in natural order.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ WORD_COLUMN = "word"
 PARQUET_MAGIC = b"PAR1"
 IPC_MAGIC = b"ARROW1"
 SUFFIXES = (".parquet", ".arrow", ".arrows", ".feather", ".ipc")
-_BUFFER_BYTES = 1 << 20
+_PARQUET_BUFFER_BYTES = 1 << 20
 
 
 def open_arrow(
@@ -50,28 +50,32 @@ def open_arrow(
     if path.is_dir():
         files = natural_order(file for file in path.iterdir() if file.suffix in SUFFIXES)
         if not files:
-            raise SourceError(f"{path} has no files that end in {', '.join(SUFFIXES)}")
+            raise SourceError(
+                f"{path} has no Parquet or Arrow files; expected names that end in "
+                f"{', '.join(SUFFIXES)}"
+            )
     return ArrowSource(path, files, column=column, word_column=word_column)
 
 
 class ArrowSource(Source):
-    """Rows of Parquet or Arrow IPC files; a `embstore.sources.Source`.
+    """Rows of Parquet or Arrow IPC files; an `embstore.sources.Source`.
 
     Parameters
     ----------
     path : Path
-        What to call the source: the file, or the directory.
+        The file, or the directory of the files.
     files : sequence of Path
         The files, all of one schema.
     column : str, optional
-        The column of rows; not needed if only one is of lists of numbers.
+        The column of rows; not needed if only one column holds lists of numbers.
     word_column : str, optional
-        The column of words; by default ``word``, if there is one of strings. ``""`` takes none.
+        The column of words; by default ``word``, if it exists and holds strings. ``""`` takes no
+        words.
 
     Raises
     ------
     SourceError
-        If there is no such column, or the files cannot be read.
+        If a column is missing, the files cannot be read, or a store cannot hold such rows.
     """
 
     def __init__(
@@ -86,9 +90,9 @@ class ArrowSource(Source):
         self._path = path
         self._files = files
         self.byte_count = sum(file.stat().st_size for file in files)
-        with _open(files[0]) as table:
-            self.format = table.format
-            schema = table.schema
+        table = _open(files[0])
+        self.format = table.format
+        schema = table.schema
         self._column = self._choose_column(schema, column)
         self._word_column = self._choose_words(schema, word_column)
         list_type = schema.field(self._column).type
@@ -97,13 +101,13 @@ class ArrowSource(Source):
         row_bytes = math.prod(self.row_shape) * self.dtype.itemsize
         if row_bytes > spec.MAX_ROW_BYTES:
             raise SourceError(
-                f"{self.name}: column {self._column!r} has rows of {row_bytes} bytes, more than "
-                f"the {spec.MAX_ROW_BYTES} that a store can hold"
+                f"{self.name}: column {self._column!r} has rows of {row_bytes} bytes; a store can "
+                f"hold rows of up to {spec.MAX_ROW_BYTES} bytes"
             )
         self.row_count = self._count()
 
     def describe(self) -> dict[str, Any]:
-        """Return file name, format, columns and size."""
+        """Return the file's name, format, columns and size."""
         return {
             "file": self._path.name,
             "format": self.format,
@@ -118,11 +122,13 @@ class ArrowSource(Source):
         Raises
         ------
         SourceError
-            For a row that is null, or of another length than the first; it names the row.
+            If a row is null, or its length differs from the first row's; the error names the row.
         """
-        done = bytes_done = 0
+        done = bytes_before = 0
         size = batch_rows(self.row_shape, self.dtype)
+        row_bytes = math.prod(self.row_shape) * self.dtype.itemsize
         for file in self._files:
+            file_bytes = file.stat().st_size
             rows_before = done
             for batch in self._read(file, size):
                 rows = self._rows(batch.column(self._column), done)
@@ -131,36 +137,30 @@ class ArrowSource(Source):
                     words = self._words(batch.column(self._word_column), done)
                 first = done
                 done += len(rows)
-                guess = (done - rows_before) * math.prod(self.row_shape) * self.dtype.itemsize
-                now = bytes_done + min(guess, file.stat().st_size)
-                yield Batch(rows, words, first, now)
-            bytes_done += file.stat().st_size
+                # Arrow does not tell how much of the file is read; the rows give an estimate.
+                estimate = min((done - rows_before) * row_bytes, file_bytes)
+                yield Batch(rows, words, first, bytes_before + estimate)
+            bytes_before += file_bytes
 
     def _read(self, file: Path, size: int) -> Iterator[pa.RecordBatch]:
         """Yield the two columns of a file in batches of at most ``size`` rows."""
         columns = [self._column]
         if self._word_column is not None:
             columns.append(self._word_column)
-        with _open(file) as table:
-            missing = [name for name in columns if name not in table.schema.names]
-            if missing:
-                raise SourceError(
-                    f"{file} has no column {missing[0]!r}, which {self._files[0]} has; it has: "
-                    f"{', '.join(table.schema.names)}"
-                )
-            try:
-                for batch in table.batches(size, columns):
-                    for start in range(0, batch.num_rows, size):
-                        yield batch.slice(start, size)
-            except (pa.ArrowInvalid, OSError) as error:
-                if isinstance(error, OSError) and error.errno is not None:
-                    raise
-                raise SourceError(
-                    f"{file} cannot be read as {table.format}: {error}; is the download complete?"
-                ) from error
+        table = _open(file)
+        missing = [name for name in columns if name not in table.schema.names]
+        if missing:
+            raise SourceError(
+                f"{file} has no column {missing[0]!r}, which {self._files[0]} has; it has: "
+                f"{', '.join(table.schema.names)}"
+            )
+        with _read_errors(file, table.format):
+            for batch in table.batches(size, columns):
+                for start in range(0, batch.num_rows, size):
+                    yield batch.slice(start, size)
 
     def _rows(self, column: pa.Array, first: int) -> NDArray[Any]:
-        """Return lists as rows."""
+        """Return a column of lists as rows; ``first`` is the number of its first row."""
         self._refuse_nulls(column, self._column, first)
         if isinstance(column, pa.ExtensionArray):
             column = column.storage
@@ -171,7 +171,7 @@ class ArrowSource(Source):
             if wrong.size:
                 raise SourceError(
                     f"{self.place(first + int(wrong[0]))}: expected {length} values, as in the "
-                    f"first row, found {lengths[wrong[0]]}; mend or remove the row"
+                    f"first row, found {lengths[wrong[0]]}; fix or remove the row"
                 )
         elif column.type.list_size != length:
             raise SourceError(
@@ -182,7 +182,7 @@ class ArrowSource(Source):
         if values.null_count:
             place = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
             raise SourceError(
-                f"{self.place(first + place // length)}: value {place % length + 1} is null; mend "
+                f"{self.place(first + place // length)}: value {place % length + 1} is null; fix "
                 "or remove the row"
             )
         rows: NDArray[Any] = values.to_numpy(zero_copy_only=False)
@@ -203,7 +203,7 @@ class ArrowSource(Source):
         if column.null_count:
             row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
             raise SourceError(
-                f"{self.place(first + row)}: column {name!r} is null; mend or remove the row"
+                f"{self.place(first + row)}: column {name!r} is null; fix or remove the row"
             )
 
     def _choose_column(self, schema: pa.Schema, name: str | None) -> str:
@@ -211,7 +211,7 @@ class ArrowSource(Source):
         listing = ", ".join(f"{field.name}: {field.type}" for field in schema)
         if name is None and len(lists) != 1:
             raise SourceError(
-                f"{self.name} has {len(lists)} columns of lists of numbers; name the one with the "
+                f"{self.name} has {len(lists)} columns of lists of numbers; name the column of "
                 f"rows (column=, or --column on the command line): {listing}"
             )
         if name is not None and name not in lists:
@@ -234,10 +234,13 @@ class ArrowSource(Source):
         return name
 
     def _find_shape(self, list_type: pa.DataType) -> tuple[int, ...]:
-        """Return the shape of a row, from the type or from the first row."""
+        """Return the shape of a row, from the column's type or from the first row."""
         if isinstance(list_type, pa.FixedShapeTensorType):
             if list_type.permutation not in (None, sorted(list_type.permutation)):
-                raise SourceError(f"{self.name}: column {self._column!r} has permuted axes")
+                raise SourceError(
+                    f"{self.name}: column {self._column!r} is a tensor with permuted axes; write "
+                    "it with its axes in order"
+                )
             return tuple(list_type.shape)
         if pa.types.is_fixed_size_list(list_type):
             return (list_type.list_size,)
@@ -246,25 +249,22 @@ class ArrowSource(Source):
                 column = batch.column(self._column)
                 self._refuse_nulls(column, self._column, 0)
                 return (len(column.flatten()),)
-        raise SourceError(f"{self.name} has no rows, so nobody knows how long one is")
+        raise SourceError(f"{self.name} has no rows, so the row length is unknown")
 
     def _count(self) -> int | None:
-        counts = []
-        for file in self._files:
-            with _open(file) as table:
-                counts.append(table.row_count)
+        counts = [_open(file).row_count for file in self._files]
         known = [count for count in counts if count is not None]
         return sum(known) if len(known) == len(counts) else None
 
 
 class _Parquet:
-    """A Parquet file that is open."""
+    """An open Parquet file."""
 
     format = "parquet"
 
     def __init__(self, path: Path) -> None:
-        # With pre_buffer, a whole row group would be read at once.
-        self._file = parquet.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+        # pre_buffer would read a whole row group at once.
+        self._file = parquet.ParquetFile(path, pre_buffer=False, buffer_size=_PARQUET_BUFFER_BYTES)
         self.schema = self._file.schema_arrow
         self.row_count: int | None = self._file.metadata.num_rows
 
@@ -273,7 +273,7 @@ class _Parquet:
 
 
 class _Ipc:
-    """An Arrow IPC file or stream that is open; mapped, so that a large batch is not read whole."""
+    """An open Arrow IPC file or stream; it is mapped, so a large batch is not read as a whole."""
 
     def __init__(self, path: Path, *, is_stream: bool) -> None:
         self.format = "arrow-stream" if is_stream else "arrow"
@@ -290,31 +290,35 @@ class _Ipc:
             batches = (self._reader.get_batch(number) for number in numbers)
         for batch in batches:
             selected = batch.select(columns)
-            selected.validate(full=True)  # Offsets that lead out of the file, for one.
+            selected.validate(full=True)  # For example, offsets may lead out of the file.
             yield selected
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[_Parquet | _Ipc]:
-    """Open a file as what its first bytes say it is."""
+def _open(path: Path) -> _Parquet | _Ipc:
+    """Open a file in the format that its first bytes tell."""
     with path.open("rb") as file:
         magic = file.read(6)
-    try:
+    with _read_errors(path, "Parquet or Arrow"):
         if magic.startswith(PARQUET_MAGIC):
-            table: _Parquet | _Ipc = _Parquet(path)
-        else:
-            table = _Ipc(path, is_stream=magic != IPC_MAGIC)
+            return _Parquet(path)
+        return _Ipc(path, is_stream=magic != IPC_MAGIC)
+
+
+@contextmanager
+def _read_errors(path: Path, format: str) -> Iterator[None]:
+    """Turn Arrow's errors about a file's contents into a SourceError that names the file."""
+    try:
+        yield
     except (pa.ArrowInvalid, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise
+            raise  # The disk failed; the contents may be fine.
         raise SourceError(
-            f"{path} is not a readable Parquet or Arrow file: {error}; is the download complete?"
+            f"{path} cannot be read as {format}: {error}; is the download complete?"
         ) from error
-    yield table
 
 
 def _element_dtype(list_type: pa.DataType) -> Any:
-    """Return the dtype of the numbers in a type of lists; None for any other type."""
+    """Return the dtype of the numbers if a type is a list of numbers, else None."""
     if isinstance(list_type, pa.FixedShapeTensorType):
         list_type = list_type.storage_type
     types = pa.types

@@ -1,6 +1,6 @@
-r"""How is a text file read without holding it? In blocks that end at a newline.
+r"""Text files, read in blocks of whole lines.
 
-Lines end at ``\n`` and nowhere else: U+0085, U+2028 and their like are letters of words.
+Lines end at ``\n`` only: U+0085, U+2028 and the like are characters of words.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from embstore.sources.files import InputFile
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BLOCK_BYTES = 4 << 20
+TEXT_BLOCK_BYTES = 4 << 20
 MAX_LINE_BYTES = 64 << 20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# Enough for the first lines of a file of vectors.
+_START_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +30,11 @@ class Block:
     Attributes
     ----------
     data : bytes
-        The lines; the last one of the file may lack its newline.
+        The lines; the last line of the file may lack its newline.
     first_line : int
-        The number of the first line, from 1.
+        The number of the first line, counted from 1.
     bytes_done : int
-        How far the file is read, in bytes of the file (compressed ones, where it is).
+        Bytes of the file read so far; compressed bytes if the file is compressed.
     unterminated : bool
         Whether the last line of the file is in this block and lacks its newline.
     """
@@ -48,7 +50,7 @@ class TextFile(InputFile):
 
     def blocks(
         self,
-        block_bytes: int = BLOCK_BYTES,
+        block_bytes: int = TEXT_BLOCK_BYTES,
         *,
         line_limit: int | None = None,
         empty_lines: Literal["trim", "keep"] = "trim",
@@ -58,17 +60,17 @@ class TextFile(InputFile):
         Parameters
         ----------
         block_bytes : int
-            How much is read at once.
+            Bytes to read at once.
         line_limit : int, optional
-            Yield only so many lines, and read little more than these.
+            Yield only the first ``line_limit`` lines, and read little more than these.
         empty_lines : {"trim", "keep"}
             What to do with empty lines at the end of the file.
 
         Raises
         ------
         SourceError
-            If the file cannot be decompressed, a line is longer than 64 MiB, or more than 64 MiB
-            of empty lines, which are to be trimmed, follow each other.
+            If the file cannot be decompressed, or a line, or a run of empty lines that might have
+            to be trimmed, is longer than 64 MiB.
         """
         lines = self._whole_lines(block_bytes)
         if line_limit is not None:
@@ -76,8 +78,8 @@ class TextFile(InputFile):
         return lines if empty_lines == "keep" else self._trimmed(lines)
 
     def _trimmed(self, blocks: Iterator[Block]) -> Iterator[Block]:
-        # Held back is a block with content, which is trimmed if it is the last one, and behind it
-        # one without; of several of those, the first is enough for an error to name its line.
+        # Hold back the last block with content, which is trimmed if no more content follows, and
+        # the first empty block after it: if content does follow, the parser's error names its line.
         held: list[Block] = []
         empty_bytes = 0
         for block in blocks:
@@ -89,8 +91,8 @@ class TextFile(InputFile):
             empty_bytes += len(block.data)
             if empty_bytes > MAX_LINE_BYTES:
                 raise SourceError(
-                    f"{self.name}:{block.first_line}: nothing but empty lines for "
-                    f"{MAX_LINE_BYTES >> 20} MiB; is this really a text file of vectors?"
+                    f"{self.name}:{block.first_line}: more than {MAX_LINE_BYTES >> 20} MiB of "
+                    "empty lines; is this really a text file of vectors?"
                 )
             if len(held) < 2:
                 held.append(block)
@@ -99,7 +101,7 @@ class TextFile(InputFile):
 
     def _whole_lines(self, block_bytes: int) -> Iterator[Block]:
         first_line = 1
-        rest = bytearray()  # A line's begin, until its end is read.
+        rest = bytearray()  # The start of a line whose end is not read yet.
         with self.open() as stream:
             while piece := stream.read(block_bytes):
                 if first_line == 1 and not rest:
@@ -125,8 +127,8 @@ class TextFile(InputFile):
 
 
 def first_lines(file: TextFile, count: int) -> list[bytes]:
-    """Return up to ``count`` lines from the begin of a file, without their line ends."""
-    for block in file.blocks(64 << 10, empty_lines="keep"):
+    """Return up to ``count`` of the first lines of a file, without their line ends."""
+    for block in file.blocks(_START_BYTES, empty_lines="keep"):
         lines = block.data.removesuffix(b"\n").split(b"\n", count)
         return [line.rstrip(b"\r") for line in lines[:count]]
     return []
@@ -147,6 +149,6 @@ def _first_lines(blocks: Iterator[Block], count: int) -> Iterator[Block]:
 
 
 def _nth_newline(data: bytes, count: int) -> int:
-    """Return where the ``count``-th newline is."""
+    """Return the position of the ``count``-th newline, counted from 1."""
     text = np.frombuffer(data, np.uint8)
     return int(np.flatnonzero(text == b"\n"[0])[count - 1])

@@ -1,11 +1,12 @@
-"""Which source reads this? A path is looked into, an object is told by what it is.
+"""The choice of a source: by the content of a path, or by what an object can do.
 
-1. A directory is what its files' suffixes say.
-2. A file is what its first bytes say, whatever its suffix; what begins like no other format is
-   text.
+1. The format of a directory follows from the names of its files.
+2. The format of a file follows from its first bytes, whatever its suffix; a file that matches no
+   other format is text.
 3. ``format=`` overrules both.
 
-Each format takes some options; one that it does not take is refused by name.
+A format that can be opened in place is built from what `embstore.open` opens. Each format takes
+some options; others are refused by name.
 """
 
 from __future__ import annotations
@@ -15,16 +16,19 @@ import os
 import re
 import zipfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embstore.errors import SourceError
+from embstore.formats import FORMATS, NPY, SAFETENSORS, STORE
+from embstore.formats.npy import addresses_rows
 from embstore.sources.arrow import IPC_MAGIC, PARQUET_MAGIC, open_arrow
 from embstore.sources.files import COMPRESSED_SUFFIXES, InputFile
 from embstore.sources.limit import Limited
 from embstore.sources.npy import open_npy, open_npz
 from embstore.sources.objects import open_object
-from embstore.sources.safetensors import MAX_HEADER_BYTES, open_safetensors
+from embstore.sources.opened import open_table
 from embstore.sources.text import TextSource
 from embstore.sources.vectors import is_number
 from embstore.sources.word2vec_binary import Word2VecBinarySource
@@ -35,7 +39,8 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
     from embstore.sources import EncodingErrors, Format, Source
-    from embstore.table.partitioning import Strategy
+    from embstore.sources.word_list import Words
+    from embstore.table.numbering import Strategy
 
 _LOOKED_AT_BYTES = 64 << 10
 _BINARY_HEADER = re.compile(rb"\d{1,18}[ \t]+(\d{1,9})[ \t\r]*\n")
@@ -44,7 +49,7 @@ _PICKLE = (
     "a pickle, which could run any code when it is loaded; load it with the library that wrote it "
     "(gensim, torch) and pass the object"
 )
-# What files that are not read begin with, and what can be done with them.
+# The first bytes of files that are not read, with the file's kind and the remedy.
 _NOT_READ = {
     (793712314).to_bytes(4, "little"): "a fastText model; use the .vec file that fastText writes "
     "beside it",
@@ -55,18 +60,25 @@ _NOT_READ = {
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """What reads a format.
+    """The source of a format.
 
     Attributes
     ----------
     open : callable
-        Makes the source of a path and options.
+        Makes a source from a path and options.
     options : tuple of str
         The options it takes, besides ``format`` and ``limit``.
     """
 
     open: Callable[..., Source]
     options: tuple[str, ...]
+
+
+def _open_npy(path: Path, *, words: Words | None = None) -> Source:
+    """Return the rows of a ``.npy`` that opens in place, or of other ones, or of a directory."""
+    if path.is_file() and addresses_rows(path):
+        return open_table(NPY, path, words=words)
+    return open_npy(path, words=words)
 
 
 _TEXT = _Reader(TextSource, ("member", "encoding_errors", "dimension"))
@@ -76,16 +88,16 @@ _READERS = {
     "word2vec": _TEXT,
     "text": _TEXT,
     "word2vec-binary": _Reader(Word2VecBinarySource, ("member", "encoding_errors")),
-    "npy": _Reader(open_npy, ("words",)),
+    "npy": _Reader(_open_npy, ("words",)),
     "npz": _Reader(open_npz, ("member", "words")),
-    "safetensors": _Reader(open_safetensors, ("tensor", "words")),
+    "safetensors": _Reader(partial(open_table, SAFETENSORS), ("tensor", "words")),
+    "store": _Reader(partial(open_table, STORE), ()),
     "parquet": _ARROW,
     "arrow": _ARROW,
 }
 _OBJECTS = _Reader(open_object, ("words", "partition_strategy"))
 _IN_DIRECTORIES = {
-    "safetensors": ("*.safetensors", "*.safetensors.index.json"),
-    "npy": ("*.npy",),
+    **{format.name: format.patterns for format in FORMATS},
     "parquet": ("*.parquet",),
     "arrow": ("*.arrow", "*.arrows", "*.feather", "*.ipc"),
 }
@@ -181,9 +193,9 @@ def _format_of_directory(path: Path) -> str:
 
 
 def _format_of_file(path: Path, format: str, member: str | None) -> str:
-    """Return the format to read a file as; "text" for one of the text formats."""
-    if path.name.endswith(".index.json") and format in ("auto", "safetensors"):
-        return "safetensors"
+    """Return the format of a file; "text" for one of the text formats."""
+    if SAFETENSORS.matches(b"", path.name) and format in ("auto", SAFETENSORS.name):
+        return SAFETENSORS.name
     with path.open("rb") as file:
         is_zip = file.read(4) == b"PK\x03\x04"
     if is_zip and path.suffix.lower() != ".zip":
@@ -204,12 +216,12 @@ def _format_of_file(path: Path, format: str, member: str | None) -> str:
 
 
 def _format_of_archive(path: Path, format: str) -> str:
-    """Return the format of a zip archive that isn't called so."""
+    """Return the format of a zip archive whose name does not end in ``.zip``."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except zipfile.BadZipFile:
-        return "npz"  # Which says what is wrong with it.
+        return "npz"  # Its reader reports the problem.
     if any(name.endswith(".pkl") for name in names):
         raise SourceError(f"{path} is {_PICKLE}")
     if format not in ("auto", "npz") or not any(name.endswith(".npy") for name in names):
@@ -220,20 +232,19 @@ def _format_of_archive(path: Path, format: str) -> str:
 
 
 def _format_of_bytes(start: bytes, path: Path) -> str:
-    """Return the format of a file that begins so."""
-    if start.startswith(b"\x93NUMPY"):
-        return "npy"
+    """Return the format of a file with these first bytes."""
     if start.startswith(PARQUET_MAGIC):
         return "parquet"
     if start.startswith((IPC_MAGIC, b"\xff\xff\xff\xff")):
         return "arrow"
-    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= MAX_HEADER_BYTES:
-        return "safetensors"
+    for format in FORMATS:
+        if format.matches(start, path.name):
+            return format.name
     return "word2vec-binary" if _is_word2vec_binary(start, path) else "text"
 
 
 def _is_word2vec_binary(start: bytes, path: Path) -> bool:
-    """Say whether bytes, and not digits, follow the header and the first word."""
+    """Return whether bytes, and not digits, follow the header and the first word."""
     header = _BINARY_HEADER.match(start)
     if header is None:
         return False

@@ -1,12 +1,12 @@
-r"""How do lines of a word and numbers become arrays? Without cutting them into Python objects.
+r"""Fields of text lines as Arrow arrays, without a Python object for each.
 
-A block is regular if each of its lines is a word and ``dimension`` fields, with single spaces
-between. Such a block is taken apart as a whole:
+A line is regular if it is a word and ``dimension`` fields, separated by single spaces. A block of
+regular lines is parsed as a whole:
 
-1. The spaces and newlines are found; every ``dimension + 1``-th of them must be a newline.
-2. The text without them, and where each field ends in it, is an Arrow array of strings.
-3. Arrow casts the strings to numbers, row after row, so that nothing has to be transposed. The
-   words are masked out of the cast.
+1. Find the spaces and newlines; every ``dimension + 1``-th of them must be a newline.
+2. The text without them, and the offset where each field ends, is an Arrow array of strings.
+3. Arrow casts the strings to numbers in row order, so nothing is transposed. The words are masked
+   out of the cast.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _BLANKS = np.frombuffer(b" \t\r", np.uint8)
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    r"""Where the lines of a block begin and end, and what is between.
+    r"""Positions of the lines of a block, and of the spaces in them.
 
     Attributes
     ----------
     data : bytes
         The lines, each with its ``\n``.
     separators : ndarray of int64
-        Where the spaces and newlines are.
+        Positions of the spaces and newlines.
     newlines : ndarray of int64, shape (n,)
-        Where the newlines are.
+        Positions of the newlines.
     field_counts : ndarray of int64, shape (n,)
         Spaces in each line.
     """
@@ -47,8 +47,8 @@ class Lines:
     field_counts: NDArray[np.int64]
 
     def irregular(self, dimension: int) -> NDArray[np.bool_]:
-        """Say which lines are not a word and ``dimension`` fields, or end in a blank."""
-        # A line without anything has no byte before its newline, but too few fields anyway.
+        """Return which lines are not a word and ``dimension`` fields, or end in a blank."""
+        # An empty line has no byte before its newline, but too few fields anyway.
         last = np.frombuffer(self.data, np.uint8)[self.newlines - 1]
         irregular: NDArray[np.bool_] = self.field_counts != dimension
         return irregular | np.isin(last, _BLANKS)
@@ -62,15 +62,29 @@ def find_lines(data: bytes) -> Lines:
     return Lines(data, separators, separators[ends], np.diff(ends, prepend=-1) - 1)
 
 
-class Fields:
-    """The fields of regular lines.
+def find_irregular(data: bytes, dimension: int) -> tuple[Lines, NDArray[np.int64]]:
+    r"""Return the lines of a block that ends in ``\n``, and the positions of the irregular ones.
+
+    If most lines are irregular, lines probably end in ``\r\n`` or in a space: such line ends are
+    then replaced by ``\n`` in the whole block.
+    """
+    lines = find_lines(data)
+    irregular = lines.irregular(dimension)
+    if np.count_nonzero(irregular) * 2 > len(irregular):
+        lines = find_lines(data.replace(b"\r\n", b"\n").replace(b" \n", b"\n"))
+        irregular = lines.irregular(dimension)
+    return lines, np.flatnonzero(irregular)
+
+
+class FieldArray:
+    """The fields of regular lines, one after the other.
 
     Parameters
     ----------
     lines : Lines
-        Lines that are all regular.
+        The lines, all of them regular.
     dimension : int
-        Fields behind each word.
+        Fields after each word.
     """
 
     def __init__(self, lines: Lines, dimension: int) -> None:
@@ -88,7 +102,7 @@ class Fields:
         return fields.take(pa.array(np.arange(0, len(fields), self._shape[1])))
 
     def numbers(self, dtype: np.dtype[Any]) -> NDArray[Any] | None:
-        """Return the others as numbers, one row a line; None if one of them is no number."""
+        """Return the other fields as numbers, a row for each line; None if one is not a number."""
         try:
             numbers = pc.cast(self._strings(), pa.from_numpy_dtype(dtype))
         except pa.ArrowInvalid:
@@ -97,7 +111,7 @@ class Fields:
         return np.ascontiguousarray(values.reshape(self._shape)[:, 1:])
 
     def first_unreadable(self, dtype: np.dtype[Any]) -> tuple[int, int, bytes]:
-        """Return the line, the field, and the text of what is the first that is no number."""
+        """Find the first field that is not a number; return its line, position in it, and text."""
         strings = self._strings()
         good, bad = 0, len(strings)
         while bad - good > 1:
@@ -108,8 +122,8 @@ class Fields:
             except pa.ArrowInvalid:
                 bad = middle
         line, field = divmod(good, self._shape[1])
-        begin, end = np.frombuffer(self._offsets, np.int32)[good : good + 2].tolist()
-        return line, field, self._text[begin:end].to_pybytes()
+        start, end = np.frombuffer(self._offsets, np.int32)[good : good + 2].tolist()
+        return line, field, self._text[start:end].to_pybytes()
 
     def _strings(self) -> pa.StringArray:
         """Return all fields as strings, with the words masked."""

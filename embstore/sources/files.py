@@ -1,4 +1,4 @@
-"""How is a file opened? As a stream of bytes, decompressed if its last suffix says so."""
+"""Input files as streams of bytes, decompressed according to their last suffix."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ import lzma
 import re
 import zipfile
 import zlib
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from embstore.errors import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from io import BufferedIOBase
     from pathlib import Path
 
-
-COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zip")
+_DECOMPRESSORS: dict[str, Callable[[IO[bytes]], AbstractContextManager[Any]]] = {
+    ".gz": lambda raw: gzip.GzipFile(fileobj=raw),
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
+}
+COMPRESSED_SUFFIXES = (*_DECOMPRESSORS, ".zip")
 
 
 class InputFile:
@@ -29,14 +33,14 @@ class InputFile:
     Parameters
     ----------
     path : Path
-        The file; its last suffix says how it is compressed.
+        The file; its last suffix tells how it is compressed.
     member : str or None
         The member of a ``.zip``; not needed if it has only one.
 
     Raises
     ------
     SourceError
-        If there is no such file or member.
+        If the file or the member is missing.
     """
 
     def __init__(self, path: Path, member: str | None = None) -> None:
@@ -54,39 +58,27 @@ class InputFile:
 
     @property
     def short_name(self) -> str:
-        """The file's name without its directory, and the member's."""
+        """The name of the file without its directory, and the member if there is one."""
         return self.path.name + (f"[{self.member}]" if self.member else "")
 
     @contextmanager
     def open(self) -> Iterator[Stream]:
-        """Open the file for reading from its begin."""
+        """Open the file for reading from its start."""
         with self.path.open("rb") as raw, self._decompressed(raw) as stream:
             yield Stream(self, raw, stream)
 
-    @contextmanager
-    def _decompressed(self, raw: IO[bytes]) -> Iterator[Any]:
-        match self.suffix:
-            case ".gz":
-                with gzip.GzipFile(fileobj=raw) as stream:
-                    yield stream
-            case ".bz2":
-                with bz2.BZ2File(raw) as stream:
-                    yield stream
-            case ".xz":
-                with lzma.LZMAFile(raw) as stream:
-                    yield stream
-            case ".zip":
-                with self._open_member(raw) as stream:
-                    yield stream
-            case _:
-                yield raw
+    def _decompressed(self, raw: IO[bytes]) -> AbstractContextManager[Any]:
+        if self.member is not None:
+            return self._open_member(raw, self.member)
+        decompress = _DECOMPRESSORS.get(self.suffix)
+        return nullcontext(raw) if decompress is None else decompress(raw)
 
-    def _open_member(self, raw: IO[bytes]) -> IO[bytes]:
-        assert self.member is not None
+    def _open_member(self, raw: IO[bytes], member: str) -> IO[bytes]:
         try:
-            return zipfile.ZipFile(raw).open(self.member)
-        except (zipfile.BadZipFile, RuntimeError) as error:  # Or encrypted, or an unknown method.
-            raise SourceError(f"{self.name}: cannot be read from the .zip: {error}") from error
+            return zipfile.ZipFile(raw).open(member)
+        # RuntimeError: it is encrypted, or compressed by an unknown method.
+        except (zipfile.BadZipFile, RuntimeError) as error:
+            raise SourceError(f"{self.name} cannot be read from the .zip: {error}") from error
 
     def _only_member(self, member: str | None) -> str:
         try:
@@ -95,7 +87,7 @@ class InputFile:
         except zipfile.BadZipFile as error:
             raise SourceError(
                 f"{self.path} is not a readable .zip: {error}; "
-                "is the download complete, and the suffix the right one?"
+                "is the download complete, and the suffix right?"
             ) from error
         if not names:
             raise SourceError(f"{self.path} is empty: a .zip without members")
@@ -119,9 +111,9 @@ class Stream:
     Attributes
     ----------
     file : InputFile
-        Which file, for messages.
+        The file, for messages.
     raw, stream : binary file
-        Its bytes on disk, and what they decompress to.
+        The file's bytes on disk, and the decompressed bytes.
     """
 
     file: InputFile
@@ -130,24 +122,25 @@ class Stream:
 
     @property
     def done(self) -> int:
-        """How far the file is read, in bytes on disk."""
+        """Bytes on disk read so far."""
         return self.raw.tell()
 
     def read(self, size: int) -> bytes:
-        """Return the next ``size`` bytes; fewer at the end only.
+        """Return the next ``size`` bytes, fewer only at the end of the file.
 
         Raises
         ------
         SourceError
             If the file cannot be decompressed.
         """
-        with self._saying_what_is_wrong():
+        with self._errors_named():
             return self.stream.read(size)
 
     def read_into(self, room: memoryview) -> int:
-        """Fill ``room`` with the next bytes; return how many, fewer than fit at the end only.
+        """Fill ``room`` with the next bytes, and return their number.
 
-        Memory that is used again saves the pages that each new ``bytes`` would have to be given.
+        Fewer bytes than fit are read only at the end of the file. Reading into the same memory
+        again saves the page faults of a new ``bytes`` object for each read.
 
         Raises
         ------
@@ -155,26 +148,27 @@ class Stream:
             If the file cannot be decompressed.
         """
         done = 0
-        with self._saying_what_is_wrong():
+        with self._errors_named():
             while count := self.stream.readinto(room[done:]):
                 done += count
         return done
 
     @contextmanager
-    def _saying_what_is_wrong(self) -> Iterator[None]:
+    def _errors_named(self) -> Iterator[None]:
+        """Turn an error of decompression into a SourceError that names the file."""
         try:
             yield
         except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
-                raise  # The disk's own failure.
+                raise  # The disk failed, not the decompression.
             raise SourceError(
-                f"{self.file.name}: cannot be decompressed as {self.file.suffix}: {error}; "
-                "is the download complete, and the suffix the right one?"
+                f"{self.file.name} cannot be decompressed as {self.file.suffix}: {error}; "
+                "is the download complete, and the suffix right?"
             ) from error
 
 
 def natural_order(paths: Iterable[Path]) -> list[Path]:
-    """Sort paths so that numbers in their names count: ``part-2`` comes before ``part-10``."""
+    """Sort paths by name, numbers in names by value: ``part-2`` comes before ``part-10``."""
 
     def key(path: Path) -> list[tuple[int, str]]:
         pieces = re.split(r"(\d+)", path.name)

@@ -1,7 +1,7 @@
 """Rows that a program produces: pairs of word and vector, or blocks of rows.
 
-The first item tells which of the two an iterable holds, the shape of a row, and the dtype. An
-iterator can be read only once, so it cannot be counted, nor read again.
+The first item tells whether an iterable holds pairs or blocks, the shape of a row, and the dtype.
+An iterator can be read only once, so its rows cannot be counted first.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ITEMS = (
 
 
 class IterableSource(Source):
-    """Rows of a mapping or an iterable; a `embstore.sources.Source`.
+    """Rows of a mapping or an iterable; an `embstore.sources.Source`.
 
     Parameters
     ----------
@@ -38,14 +38,14 @@ class IterableSource(Source):
         ``{word: vector}``, or an iterable of ``(word, vector)``, of arrays of rows, or of
         ``(words, array of rows)``.
     limit : int, optional
-        Take only the first so many rows, and no more items than that needs.
+        Take only the first ``limit`` rows, and no more items than these need.
 
     Raises
     ------
     SourceError
-        If there are no items.
+        If there are no items, or a store cannot hold such rows.
     TypeError
-        If the first item is none of these.
+        If the first item is not one of these.
     """
 
     def __init__(
@@ -58,12 +58,14 @@ class IterableSource(Source):
         self._once = iterator is items
         first = next(iterator, None)
         if first is None:
-            raise SourceError(f"the {self.name} is empty, so nobody knows what its rows look like")
+            raise SourceError(
+                f"the {self.name} is empty; the row shape and dtype come from its first item"
+            )
         self._items = chain([first], iterator) if self._once else items
-        self._begun = False
+        self._started = False
         self._limit = limit
         self._in_pairs = _is_pair(first)
-        row = self._look_at(first)
+        row = self._row_like(first)
         self.dtype = check_dtype(self.place(0), row.dtype)
         self.row_shape = row.shape
         self._row_bytes = math.prod(row.shape) * row.dtype.itemsize
@@ -76,7 +78,7 @@ class IterableSource(Source):
         self.byte_count = (self.row_count or 0) * self._row_bytes
 
     def describe(self) -> dict[str, Any]:
-        """Return the iterable's type, and the size of its rows."""
+        """Return the type of the iterable, and the size of its rows."""
         return {"format": self.name, "bytes": self.byte_count}
 
     def count_rows(self) -> int:
@@ -85,12 +87,12 @@ class IterableSource(Source):
         Raises
         ------
         SourceError
-            For an iterator, which can be read only once.
+            If it is an iterator, which can be read only once.
         """
         if self._once:
             raise SourceError(
-                f"the rows of a {self.name}, which can be read only once, cannot be counted before "
-                'they are written, as strategy="div" needs; pass a list, or use strategy="mod"'
+                f'strategy="div" needs the number of rows first, and a {self.name} can be read '
+                'only once; pass a list, or use strategy="mod"'
             )
         return super().count_rows()
 
@@ -100,11 +102,11 @@ class IterableSource(Source):
         Raises
         ------
         SourceError
-            For an item unlike the first one, or an iterator that has been read.
+            If an item differs from the first one, or an iterator was read before.
         """
-        if self._once and self._begun:
+        if self._once and self._started:
             raise SourceError(f"a {self.name} can be read only once; pass a list to build again")
-        self._begun = True
+        self._started = True
         done = 0
         batches = self._pairs() if self._in_pairs else self._blocks()
         for rows, words in batches:
@@ -122,12 +124,12 @@ class IterableSource(Source):
             for item in islice(items, size):
                 if not _is_pair(item):
                     raise SourceError(
-                        f"{self.place(done + len(words))}: expected (word, vector), as the first "
+                        f"{self.place(done + len(words))}: expected (word, vector), like the first "
                         f"item, found {_kind(item)}"
                     )
                 word, vector = item
                 words.append(word)
-                # A generator may fill the same array again for the next vector.
+                # A generator may reuse the array for the next vector.
                 vectors.append(np.array(vector) if self._once else vector)
             if not words:
                 return
@@ -135,7 +137,7 @@ class IterableSource(Source):
             done += len(words)
 
     def _stack(self, vectors: list[Any], first: int) -> NDArray[Any]:
-        with suppress(ValueError):  # They differ in shape; below is said which.
+        with suppress(ValueError):  # The shapes differ; the error below says where.
             rows = np.array(vectors)
             if rows.shape == (len(vectors), *self.row_shape) and rows.dtype.kind not in "OSU":
                 check_dtype(self.place(first), rows.dtype)
@@ -144,10 +146,13 @@ class IterableSource(Source):
             check_dtype(self.place(position), vector.dtype)
             if vector.shape != self.row_shape:
                 raise SourceError(
-                    f"{self.place(position)}: expected a vector of shape {self.row_shape}, as the "
-                    f"first one, found {vector.shape}"
+                    f"{self.place(position)}: expected a vector of shape {self.row_shape}, like "
+                    f"the first one, found {vector.shape}"
                 )
-        raise SourceError(f"{self.place(first)}: the vectors from here on make no array of numbers")
+        raise SourceError(
+            f"{self.place(first)}: the vectors from here on cannot be combined into one array of "
+            "numbers"
+        )
 
     def _blocks(self) -> Iterator[tuple[NDArray[Any], PackedWords | None]]:
         size = batch_rows(self.row_shape, self.dtype)
@@ -158,26 +163,29 @@ class IterableSource(Source):
             if (item := next(items, None)) is None:
                 return
             words, rows = _split_block(item)
-            if rows.ndim == 0 or rows.shape[1:] != self.row_shape:
-                expected = ", ".join(["n", *map(str, self.row_shape)])
-                raise SourceError(
-                    f"{self.place(done)}: expected an array of shape ({expected}), as the first "
-                    f"one, found {rows.shape}"
-                )
-            check_dtype(self.place(done), rows.dtype)
-            if words is not None and len(words) != len(rows):
-                raise SourceError(
-                    f"{self.place(done)}: a block has {len(words)} words, but {len(rows)} rows"
-                )
+            self._check_block(words, rows, done)
             count = len(rows) if left is None else min(len(rows), left)
             for start in range(0, count, size):
                 stop = min(start + size, count)
                 packed = None if words is None else self._pack(words[start:stop], done + start)
-                # A generator may fill the same array again for the next block.
+                # A generator may reuse the array for the next block.
                 block = rows[start:stop]
                 yield (block.copy() if self._once else block), packed
             done += count
             left = None if left is None else left - count
+
+    def _check_block(self, words: list[str] | None, rows: NDArray[Any], first: int) -> None:
+        if rows.ndim == 0 or rows.shape[1:] != self.row_shape:
+            expected = ", ".join(["n", *map(str, self.row_shape)])
+            raise SourceError(
+                f"{self.place(first)}: expected an array of shape ({expected}), like the first "
+                f"one, found {rows.shape}"
+            )
+        check_dtype(self.place(first), rows.dtype)
+        if words is not None and len(words) != len(rows):
+            raise SourceError(
+                f"{self.place(first)}: a block has {len(words)} words but {len(rows)} rows"
+            )
 
     def _pack(self, words: list[str], first: int) -> PackedWords:
         try:
@@ -192,8 +200,8 @@ class IterableSource(Source):
                     ) from error
             raise
 
-    def _look_at(self, first: Any) -> NDArray[Any]:
-        """Return something like a row, from the first item."""
+    def _row_like(self, first: Any) -> NDArray[Any]:
+        """Return an array of the shape and dtype of a row, from the first item."""
         if self._in_pairs:
             return np.asarray(first[1])
         _, rows = _split_block(first)
@@ -218,7 +226,7 @@ def _is_pair(item: Any) -> bool:
 
 
 def _split_block(item: Any) -> tuple[list[str] | None, NDArray[Any]]:
-    """Return the words, if it has some, and the rows of a block."""
+    """Return the words of a block, if it has words, and its rows."""
     if isinstance(item, tuple) and len(item) == 2:
         words, rows = item
         if isinstance(words, list | tuple | np.ndarray) and all(isinstance(w, str) for w in words):
@@ -227,5 +235,6 @@ def _split_block(item: Any) -> tuple[list[str] | None, NDArray[Any]]:
 
 
 def _kind(item: Any) -> str:
+    """Return the type and the shape of an item, for messages."""
     shape = getattr(item, "shape", None)
     return type(item).__name__ + (f" of shape {tuple(shape)}" if shape is not None else "")

@@ -11,18 +11,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from embstore.sources import Batch
-    from embstore.vocabulary.words import PackedWords
 
 
 class Limited(Source):
-    """Up to ``limit`` rows of a source, which is read no further than the batch they end in.
+    """The first rows of a source, which is read only up to the batch in which they end.
 
     Parameters
     ----------
     source : Source
-        Where the rows come from.
+        The source of the rows.
     limit : int
-        How many of them.
+        The largest number of rows to take.
     """
 
     def __init__(self, source: Source, limit: int) -> None:
@@ -40,18 +39,15 @@ class Limited(Source):
         batches = self._source.batches()
         while left > 0 and (batch := next(batches, None)) is not None:
             if len(batch.rows) > left:
-                batch = replace(batch, rows=batch.rows[:left], words=_first(batch.words, left))
+                words = None if batch.words is None else batch.words.part(0, left)
+                batch = replace(batch, rows=batch.rows[:left], words=words)
             left -= len(batch.rows)
             yield batch
 
     def describe(self) -> dict[str, Any]:
-        """Return what the source says."""
+        """Return the description of the source."""
         return self._source.describe()
 
     def place(self, number: int) -> str:
-        """Return how the source names a row."""
+        """Return how messages refer to a row of the source."""
         return self._source.place(number)
-
-
-def _first(words: PackedWords | None, count: int) -> PackedWords | None:
-    return words and words.part(0, count)

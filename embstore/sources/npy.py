@@ -1,7 +1,7 @@
-"""NumPy's files: one ``.npy``, a directory of them, or a member of an ``.npz``.
+"""NumPy arrays that cannot be opened in place: directories, ``.npz``, Fortran order, big-endian.
 
-Arrays that lie uncompressed are mapped, in whatever order and byte order they are; a compressed
-member of an ``.npz`` is read as a stream, which takes C order. Pickles are never loaded.
+Uncompressed arrays are read slice by slice, in any order and byte order; a compressed member of an
+``.npz`` is read as a stream, which takes C order. Pickles are never loaded.
 """
 
 from __future__ import annotations
@@ -9,31 +9,28 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore.errors import SourceError
-from embstore.sources.arrays import ArraySource, check_dtype
+from embstore.errors import SourceError, StoreCorruptError
+from embstore.formats.npy import Header, read_header
+from embstore.sources.arrays import ArraySource
+from embstore.sources.file_array import FileArray
 from embstore.sources.files import natural_order
-from embstore.sources.mapped_file import MappedArray
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from embstore.sources.word_list import Words
 
-# More than any array's header takes; np.lib.format calls this the size that is safe to evaluate.
-_MAX_HEADER_BYTES = 10_000
 _LOCAL_HEADER_BYTES = 30
 
 
 def open_npy(path: Path, *, words: Words | None = None) -> ArraySource:
     """Return the rows of a ``.npy`` file, or of a directory of them.
 
-    The files of a directory are taken in natural order: ``part-2.npy`` comes before
-    ``part-10.npy``.
+    The files of a directory follow in natural order: ``part-2.npy`` before ``part-10.npy``.
 
     Parameters
     ----------
@@ -45,7 +42,7 @@ def open_npy(path: Path, *, words: Words | None = None) -> ArraySource:
     Raises
     ------
     SourceError
-        If a file is not an array that a store can hold.
+        If a file is not a ``.npy``, or a store cannot hold its array.
     """
     paths = [path]
     if path.is_dir():
@@ -76,7 +73,7 @@ def open_npz(path: Path, *, member: str | None = None, words: Words | None = Non
     Raises
     ------
     SourceError
-        If there is no such array, or it is not one that a store can hold.
+        If the array is missing, or a store cannot hold it.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -97,12 +94,12 @@ def open_npz(path: Path, *, member: str | None = None, words: Words | None = Non
 
 
 def only_name(place: str, name: str | None, names: list[str], option: str) -> str:
-    """Return the name that was asked for, or the only one there is.
+    """Return the name that was asked for, or the only one.
 
     Raises
     ------
     SourceError
-        If there is no such name, or none was asked for and there are several; it lists them.
+        If the name is missing, or there are several and none was asked for; it lists them.
     """
     listing = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
     if name is None:
@@ -118,9 +115,9 @@ def only_name(place: str, name: str | None, names: list[str], option: str) -> st
 
 
 class _StreamedArray:
-    """A compressed array, in C order, of which rows are read one after the other."""
+    """A compressed array in C order, whose rows are read one after the other."""
 
-    def __init__(self, path: Path, info: zipfile.ZipInfo, header: _Header) -> None:
+    def __init__(self, path: Path, info: zipfile.ZipInfo, header: Header) -> None:
         self.shape = header.shape
         self.dtype = header.dtype
         self._path = path
@@ -150,43 +147,19 @@ class _StreamedArray:
         return np.frombuffer(data, self.dtype).reshape(stop - start, *self.shape[1:])
 
 
-@dataclass(frozen=True, slots=True)
-class _Header:
-    """What a ``.npy`` file says of its array."""
-
-    shape: tuple[int, ...]
-    fortran: bool
-    dtype: np.dtype[Any]
-
-
-def _read_header(file: IO[bytes], name: str) -> _Header:
+def _read_header(file: IO[bytes], name: str) -> Header:
     """Read the header of a ``.npy`` file; leave the file at the first element."""
     try:
-        version = np.lib.format.read_magic(file)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        header = _Header(*read(file, max_header_size=_MAX_HEADER_BYTES))
-    except KeyError as error:
-        raise SourceError(
-            f"{name} has version {error} of the .npy format, which is unknown"
-        ) from error
-    except ValueError as error:
-        raise SourceError(f"{name} is not a readable .npy: {error}") from error
-    if header.dtype.hasobject:
-        raise SourceError(f"{name} holds Python objects (a pickle), which are never loaded")
-    if min(header.shape, default=0) < 0:
-        raise SourceError(f"{name} is not a readable .npy: its shape is {header.shape}")
-    check_dtype(name, header.dtype)
-    return header
+        return read_header(file, name)
+    except StoreCorruptError as error:
+        raise SourceError(str(error)) from error
 
 
-def _map(path: Path) -> MappedArray:
+def _map(path: Path) -> FileArray:
     with path.open("rb") as file:
         header = _read_header(file, str(path))
         offset = file.tell()
-    return MappedArray(path, offset, header.shape, header.dtype, fortran=header.fortran)
+    return FileArray(path, offset, header.shape, header.dtype, fortran=header.fortran)
 
 
 def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
@@ -199,7 +172,7 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
         raise SourceError(f"{name} cannot be read: {error}") from error
     if info.compress_type == zipfile.ZIP_STORED:
         offset = _data_offset(path, info) + header_bytes
-        return MappedArray(path, offset, header.shape, header.dtype, fortran=header.fortran)
+        return FileArray(path, offset, header.shape, header.dtype, fortran=header.fortran)
     if header.fortran and len(header.shape) > 1:
         raise SourceError(
             f"{name} is compressed and in Fortran order, so its rows lie apart; save it with "
@@ -209,7 +182,7 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
 
 
 def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
-    """Return where a stored member's bytes begin: behind its own header, not the directory's."""
+    """Return the first byte of a stored member: behind its own header, not the directory's."""
     with path.open("rb") as file:
         file.seek(info.header_offset)
         header = file.read(_LOCAL_HEADER_BYTES)

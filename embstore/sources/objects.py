@@ -6,13 +6,12 @@ who has imported them.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import ml_dtypes
 import numpy as np
 
+from embstore.dtypes import is_tensor, tensor_array
 from embstore.errors import PartitionSizeError, SourceError
 from embstore.sources.arrays import ArraySource
 from embstore.sources.iterables import IterableSource
@@ -92,8 +91,7 @@ def open_object(
 
 def as_array(source: Any) -> ArrayLike | None:
     """Return an object as something that slices like an array; None if it does not."""
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(source, torch.Tensor):
+    if is_tensor(source):
         return _TensorRows(source)
     if isinstance(source, list | tuple) and source and not _has_text(source[0]):
         first = source[0]
@@ -114,17 +112,11 @@ class _TensorRows:
 
     def __init__(self, tensor: Any) -> None:
         self._tensor = tensor.detach()
-        self._is_bfloat16 = str(tensor.dtype) == "torch.bfloat16"  # NumPy has none.
         self.shape = tuple(tensor.shape)
         self.dtype = self[slice(0, 0)].dtype
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
-        part = self._tensor[rows].cpu()
-        if self._is_bfloat16:
-            bits: NDArray[Any] = part.contiguous().view(sys.modules["torch"].int16).numpy()
-            return bits.view(ml_dtypes.bfloat16)
-        array: NDArray[Any] = part.numpy()
-        return array
+        return tensor_array(self._tensor[rows].cpu())
 
 
 class _DealtOut:

@@ -1,4 +1,4 @@
-"""How do words that were read become packed words? As they are, if they are UTF-8."""
+"""Packing of words that were read as bytes, with a check that they are UTF-8."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def packed_binary(
     encoding_errors : {"strict", "replace", "ignore"}
         What to do with words that are not UTF-8.
     place : callable
-        Returns how messages name the word at a position.
+        Returns how messages refer to the word at a position.
 
     Raises
     ------
     SourceError
-        Under ``"strict"``, for a word that is not UTF-8.
+        If a word is not UTF-8 and ``encoding_errors`` is ``"strict"``.
     """
     try:
-        column.cast(pa.string())  # Checks that each word is UTF-8, which is all that it is for.
+        column.cast(pa.string())  # Only to check that each word is UTF-8.
     except pa.ArrowInvalid:
         return pack_encoded(_decoded(column.to_pylist(), encoding_errors, place))
     offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset :][: len(column) + 1]
@@ -44,8 +44,8 @@ def packed_binary(
         return pack_encoded([])
     text = column.buffers()[2]
     data = np.frombuffer(text, np.uint8) if text is not None else np.empty(0, np.uint8)
-    begin, end = offsets[[0, -1]].tolist()
-    return PackedWords(data[begin:end], offsets.astype(np.int64) - begin)
+    start, end = offsets[[0, -1]].tolist()
+    return PackedWords(data[start:end], offsets.astype(np.int64) - start)
 
 
 def packed_list(

@@ -1,19 +1,17 @@
 """Vectors as text: GloVe, and the text format of word2vec and fastText.
 
-A line is a word and its vector, with single spaces between. GloVe files begin with the first word;
-word2vec and fastText files begin with a header, ``rows dimension``. The first two lines tell which
-it is: a header is two whole numbers, followed by a line that is not two fields. (A file of
-one-dimensional vectors is taken for GloVe unless the header says dimension 1.)
+A line is a word and its vector, separated by single spaces. GloVe files start with the first word;
+word2vec and fastText files start with a header, ``rows dimension``. The first two lines decide
+between the two: a header is two whole numbers, followed by a line of more or fewer than two fields.
+(One-dimensional vectors are read as GloVe unless the header says dimension 1.)
 
-Blocks are parsed on threads and arrive in order.
+Blocks of lines are parsed on threads and arrive in order.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections import Counter, deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
@@ -21,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embstore.dtypes import wide_dtype
 from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.sources import Batch, EncodingErrors, Source, TextFormat
 from embstore.sources.blocks import TextFile, first_lines
+from embstore.sources.pipeline import in_order
 from embstore.sources.vectors import VectorParser, is_number
 
 if TYPE_CHECKING:
@@ -37,34 +37,35 @@ if TYPE_CHECKING:
 
 _HEADER = re.compile(rb"(\d{1,18})[ \t]+(\d{1,18})[ \t]*$")
 SNIFFED_LINES = 100
+# Rows are estimated from the average length of the lines in one block of this size.
+_ESTIMATE_BYTES = 256 << 10
 
 
 class TextSource(Source):
-    """Rows of a text file of vectors; a `embstore.sources.Source`.
+    """Rows of a text file of vectors; an `embstore.sources.Source`.
 
     Parameters
     ----------
     path : str or Path
-        The file; ``.gz``, ``.bz2``, ``.xz`` and ``.zip`` are decompressed on the way.
+        The file; ``.gz``, ``.bz2``, ``.xz`` and ``.zip`` are decompressed while reading.
     format : {"auto", "glove", "word2vec"}
-        Without or with a header; fastText's ``.vec`` is ``"word2vec"``.
+        ``"glove"`` has no header, ``"word2vec"`` has one; fastText's ``.vec`` is ``"word2vec"``.
     member : str, optional
         The member of a ``.zip`` that has several.
     dtype : dtype
-        What the store will hold. The numbers are parsed as this dtype, or as float32 for floats of
-        16 bits.
+        Dtype of the store to build. Numbers are parsed as this dtype, 16-bit floats as float32.
     encoding_errors : {"strict", "replace", "ignore"}
-        What to do with words that are not UTF-8: an error, U+FFFD, or drop the bytes.
+        What to do with words that are not UTF-8: raise, insert U+FFFD, or drop the bytes.
     dimension : int, optional
-        Numbers in a vector. Without it, words that end in a number behind a space are refused,
-        because they look like longer vectors.
+        Numbers in a vector. Without it, words that end in a space and a number are refused,
+        because such a line looks like a longer vector.
     limit : int, optional
-        Read only the first so many rows.
+        Read only the first ``limit`` rows.
 
     Raises
     ------
     SourceError
-        If there is no such file, or it is empty, or its first lines are not vectors.
+        If the file is missing or empty, or its first lines are not vectors.
     """
 
     def __init__(
@@ -87,28 +88,27 @@ class TextSource(Source):
         self._file = TextFile(Path(path), member)
         self.name = self._file.name
         self.byte_count = self._file.byte_count
-        stored = np.dtype(dtype)
-        self.dtype = stored if stored.kind in "iu" or stored.itemsize > 2 else np.dtype(np.float32)
+        self.dtype = wide_dtype(np.dtype(dtype))
         lines = first_lines(self._file, SNIFFED_LINES)
         if not any(lines):
             raise SourceError(
-                f"{self.name} is empty, or begins with empty lines; expected lines of a word and "
+                f"{self.name} is empty, or starts with empty lines; expected lines of a word and "
                 "its vector"
             )
-        self._promised, found = self._sniff(lines, format, dimension)
+        self._header_rows, found = self._sniff(lines, format, dimension)
         if not 1 <= found <= spec.MAX_ROW_BYTES // self.dtype.itemsize:
             raise SourceError(
-                f"{self.name}:1: expected a word and its vector, with single spaces between them, "
+                f"{self.name}:1: expected a word and its vector, separated by single spaces, "
                 f"found {_shown(lines[0])}; is this really the text format?"
             )
         self.row_shape: tuple[int, ...] = (found,)
-        self.format = "glove" if self._promised is None else "word2vec"
+        self.format = "glove" if self._header_rows is None else "word2vec"
         self.unterminated = False
         self._limit = limit
-        self.row_count = self._promised
-        if self._promised is not None and limit is not None:
-            self.row_count = min(self._promised, limit)
-        origin = "as most of the first lines" if self._promised is None else "says the header"
+        self.row_count = self._header_rows
+        if self._header_rows is not None and limit is not None:
+            self.row_count = min(self._header_rows, limit)
+        origin = "like most of the first lines" if self._header_rows is None else "says the header"
         self._parser = VectorParser(
             self.name,
             found,
@@ -120,16 +120,16 @@ class TextSource(Source):
 
     @property
     def row_estimate(self) -> int:
-        """About how many rows there are; the header's number if there is one."""
+        """Approximate number of rows; exact if there is a header."""
         if self.row_count is not None:
             return self.row_count
-        for block in self._file.blocks(256 << 10, empty_lines="keep"):
+        for block in self._file.blocks(_ESTIMATE_BYTES, empty_lines="keep"):
             rows = max(1, round(block.data.count(b"\n") * self.byte_count / block.bytes_done))
             return rows if self._limit is None else min(rows, self._limit)
         return 0
 
     def count_rows(self) -> int:
-        """Return the header's number of rows, else count the lines."""
+        """Return the number of rows: from the header if there is one, else by counting lines."""
         if self.row_count is not None:
             return self.row_count
         lines = 0
@@ -139,11 +139,11 @@ class TextSource(Source):
         return lines
 
     def place(self, number: int) -> str:
-        """Return how messages name a line."""
+        """Return how messages refer to a line, counted from 1."""
         return f"{self.name}:{number}"
 
     def describe(self) -> dict[str, Any]:
-        """Return file name, format, size, and whether its last line lacks the newline."""
+        """Return the file's name, format, size, and whether the last newline is missing."""
         return {
             "file": self._file.short_name,
             "format": self.format,
@@ -157,45 +157,32 @@ class TextSource(Source):
         Raises
         ------
         SourceError
-            For a line that is not a vector, or another number of rows than the header's.
+            If a line is not a word and a vector, or the number of rows differs from the header's.
         """
         rows_done = 0
-        for block, (rows, words) in self._parsed():
+        for block, rows, words in in_order(self._parse, self._body(), thread_name="embstore-parse"):
             rows_done += len(rows)
-            if self._promised is not None and rows_done > self._promised:
-                line = block.first_line + len(rows) - (rows_done - self._promised)
+            if self._header_rows is not None and rows_done > self._header_rows:
+                line = block.first_line + len(rows) - (rows_done - self._header_rows)
                 raise SourceError(
-                    f"{self.name}:{line}: the header promises {self._promised} rows, here is one "
-                    "more; correct the header"
+                    f"{self.name}:{line}: the header promises {self._header_rows} rows, but the "
+                    "file has more; correct the header"
                 )
             self.unterminated = block.unterminated
             yield Batch(rows, words, block.first_line, block.bytes_done)
         if self.row_count is not None and rows_done < self.row_count:
             raise SourceError(
-                f"{self.name}:{rows_done + 1}: the header promises {self._promised} rows, the file "
-                f"ends after {rows_done}; was it cut? Fetch it again, or correct the header"
+                f"{self.name}:{rows_done + 1}: the header promises {self._header_rows} rows, but "
+                f"the file ends after {rows_done}; was it cut? Fetch it again, or correct the "
+                "header"
             )
 
-    def _parsed(self) -> Iterator[tuple[Block, tuple[NDArray[Any], PackedWords]]]:
-        """Parse blocks on threads; yield them in order, with a bounded number under way."""
-        workers = min(os.cpu_count() or 1, 8)
-        under_way: deque[tuple[Block, Future[tuple[NDArray[Any], PackedWords]]]] = deque()
-        with ThreadPoolExecutor(workers, thread_name_prefix="embstore-parse") as pool:
-            try:
-                for block in self._body():
-                    under_way.append((block, pool.submit(self._parser.parse, block)))
-                    if len(under_way) > workers:
-                        done, future = under_way.popleft()
-                        yield done, future.result()
-                while under_way:
-                    done, future = under_way.popleft()
-                    yield done, future.result()
-            finally:
-                pool.shutdown(cancel_futures=True)
+    def _parse(self, block: Block) -> tuple[Block, NDArray[Any], PackedWords]:
+        return block, *self._parser.parse(block)
 
     def _body(self) -> Iterator[Block]:
-        """Yield the blocks without the header."""
-        has_header = self._promised is not None
+        """Yield the blocks of the file, without the header."""
+        has_header = self._header_rows is not None
         limit = None if self._limit is None else self._limit + has_header
         for block in self._file.blocks(line_limit=limit):
             if block.first_line == 1 and has_header:
@@ -208,12 +195,12 @@ class TextSource(Source):
     def _sniff(
         self, lines: list[bytes], format: TextFormat, given: int | None
     ) -> tuple[int | None, int]:
-        """Return the header's row count (None without a header) and the dimension."""
+        """Return the row count of the header (None if there is no header) and the dimension."""
         header = _HEADER.match(lines[0])
         if format == "word2vec" and header is None:
             raise SourceError(
                 f"{self.name}:1: expected the header 'rows dimension', found {_shown(lines[0])}; "
-                "without a header it is format glove"
+                "for a file without a header use format glove"
             )
         if header is not None and format != "glove":
             rows, dimension = int(header[1]), int(header[2])
@@ -225,7 +212,7 @@ class TextSource(Source):
         if header is not None and dimension != 1:
             raise SourceError(
                 f"{self.name}:1: expected a word and {dimension} values, found {_shown(lines[0])}; "
-                "if that is a header, it is format word2vec"
+                "if that is a header, use format word2vec"
             )
         return None, dimension
 
@@ -237,12 +224,12 @@ class TextSource(Source):
         if found < dimension:
             raise SourceError(
                 f"{self.name}:2: expected a word and {dimension} values (says the header), "
-                f"found {found}; correct the header, or mend the line"
+                f"found {found}; correct the header, or fix the line"
             )
 
 
 def _usual_dimension(lines: list[bytes]) -> int:
-    """Return how long the vectors of most lines are: words with spaces are the exception."""
+    """Return the vector length of most lines; words with spaces make some lines longer."""
     by_numbers, by_fields = Counter[int](), Counter[int]()
     for line in filter(None, lines):
         fields = _fields(line)
@@ -250,8 +237,9 @@ def _usual_dimension(lines: list[bytes]) -> int:
         by_numbers[min(numbers, len(fields) - 1)] += 1
         by_fields[len(fields) - 1] += 1
     if not by_fields:
-        return 0  # Nothing but empty lines.
-    # Where most lines end in something else than a number, it shall be called a bad number.
+        return 0  # All lines are empty.
+    # If most lines end in a field that is not a number, count it as a value: the parser then
+    # reports it as a bad number.
     return by_numbers.most_common(1)[0][0] or by_fields.most_common(1)[0][0]
 
 

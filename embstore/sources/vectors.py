@@ -1,18 +1,17 @@
-r"""How do lines become words and rows? One block at a time, mostly as a whole.
+r"""Parser for blocks of lines, each a word and a vector.
 
-1. A regular block, where every line is a word and ``dimension`` numbers with single spaces between
-   them, is parsed as it is; so is one whose lines all end in a space or in ``\r\n``.
-2. In any other block, the irregular lines, and only they, are first made regular: such a line is
-   split from the right, the last ``dimension`` fields are the vector, the rest is the word.
-3. What cannot be parsed then is looked for by halving, so that the error names it.
+1. A regular block, where every line is a word and ``dimension`` numbers separated by single spaces,
+   is parsed as a whole; so is a block whose lines all end in a space or in ``\r\n``.
+2. In any other block, the irregular lines, and only these, are first made regular: each is split
+   from the right, the last ``dimension`` fields are the vector, the rest is the word.
+3. If parsing fails, bisection finds the bad field, so that the error names it.
 
-A word may contain spaces, but one that ends in a number behind a space (``route 66``) looks just
-like a longer vector. Which of the two it is cannot be told from the line, nor from a header (a
-wrong header would turn all first values into words), so it is refused, unless whoever calls says
-what the dimension is.
+A word may contain spaces, but a word that ends in a space and a number (``route 66``) looks just
+like a longer vector. Neither the line nor a header can tell the two apart (a wrong header would
+turn all first values into words), so such a word is refused unless the caller gives the dimension.
 
-Numbers are rounded correctly to the dtype they are parsed as; ``nan`` and ``inf`` are numbers, but
-one that only becomes infinite because the dtype is too narrow is an error.
+Numbers are rounded correctly to the dtype they are parsed as. ``nan`` and ``inf`` are numbers, but
+a finite number that becomes infinite because the dtype is too narrow is an error.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from embstore.errors import SourceError
-from embstore.sources.fields import Fields, find_lines
+from embstore.sources.fields import FieldArray, find_irregular, find_lines
 from embstore.sources.packing import packed_binary
 
 if TYPE_CHECKING:
@@ -36,12 +35,12 @@ if TYPE_CHECKING:
     from embstore.sources.fields import Lines
     from embstore.vocabulary.words import PackedWords
 
-# Written so that no digit can be matched in two ways: that would take quadratic time.
+# No digit can be matched in two ways: that would take quadratic time.
 _NUMBER = re.compile(rb"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$")
 
 
 def is_number(field: bytes) -> bool:
-    """Say whether a field looks like a number, ``nan`` and ``inf`` included."""
+    """Return whether a field looks like a number, ``nan`` and ``inf`` included."""
     return bool(_NUMBER.match(field)) or field.lower().lstrip(b"+-") in (
         b"nan",
         b"inf",
@@ -56,17 +55,17 @@ class VectorParser:
     Parameters
     ----------
     name : str
-        What to call the file in messages.
+        Name of the file in messages.
     dimension : int
         Numbers in a vector.
     dtype : numpy.dtype
-        What the numbers become.
+        Dtype to parse the numbers as.
     encoding_errors : {"strict", "replace", "ignore"}
         What to do with words that are not UTF-8.
     origin : str
-        How the dimension is known, for messages.
+        Where the dimension comes from, for messages.
     dimension_is_sure : bool
-        Whether a word may end in a number behind a space.
+        Whether a word may end in a space and a number.
     """
 
     name: str
@@ -82,44 +81,47 @@ class VectorParser:
         Raises
         ------
         SourceError
-            For a line that is not a word and ``dimension`` numbers, with its number.
+            If a line is not a word and ``dimension`` numbers; the error names the line.
         """
         data = block.data if block.data.endswith(b"\n") else block.data + b"\n"
-        lines = find_lines(data)
-        heads: dict[int, bytes] = {}
-        if (irregular := lines.irregular(self.dimension)).any():
-            if np.count_nonzero(irregular) * 2 > len(irregular):
-                lines = find_lines(data.replace(b"\r\n", b"\n").replace(b" \n", b"\n"))
-                irregular = lines.irregular(self.dimension)
-            rows_to_mend = np.flatnonzero(irregular)
-            if rows_to_mend.size:
-                heads, lines = self._mend(lines, rows_to_mend, block)
-        fields = Fields(lines, self.dimension)
+        lines, irregular = find_irregular(data, self.dimension)
+        split_words: dict[int, bytes] = {}
+        if irregular.size:
+            split_words, lines = self._make_regular(lines, irregular, block)
+        fields = FieldArray(lines, self.dimension)
         rows = fields.numbers(self.dtype)
         if rows is None:
             raise self._number_error(fields, block)
         if rows.dtype.kind == "f":
             self._check_range(rows, block)
-        return rows, self._checked_words(fields.words(), heads, block)
+        return rows, self._pack(fields.words(), split_words, block)
 
-    def _mend(
-        self, lines: Lines, rows: NDArray[np.int64], block: Block
+    def _make_regular(
+        self, lines: Lines, irregular: NDArray[np.int64], block: Block
     ) -> tuple[dict[int, bytes], Lines]:
-        """Split some lines from the right; return their words, and all lines, these without."""
-        heads: dict[int, bytes] = {}
+        """Split irregular lines from the right.
+
+        Returns
+        -------
+        words : dict of int to bytes
+            The words of the irregular lines, by their positions in the block.
+        lines : Lines
+            All lines, with empty words in the irregular ones.
+        """
+        words: dict[int, bytes] = {}
         pieces = []
         done = 0
-        for row in rows.tolist():
-            begin = int(lines.newlines[row - 1]) + 1 if row else 0
+        for row in irregular.tolist():
+            start = int(lines.newlines[row - 1]) + 1 if row else 0
             end = int(lines.newlines[row])
-            heads[row], tail = self._split(lines.data[begin:end], row, len(lines.newlines), block)
-            pieces += [lines.data[done:begin], b" ", tail, b"\n"]
+            words[row], tail = self._split(lines.data[start:end], row, len(lines.newlines), block)
+            pieces += [lines.data[done:start], b" ", tail, b"\n"]
             done = end + 1
         pieces.append(lines.data[done:])
-        return heads, find_lines(b"".join(pieces))
+        return words, find_lines(b"".join(pieces))
 
     def _split(self, line: bytes, row: int, row_count: int, block: Block) -> tuple[bytes, bytes]:
-        """Return the word and the vector's text of a line."""
+        """Return the word of a line, and the text of its vector."""
         number = block.first_line + row
         word, *values = line.rstrip(b" \t\r").rsplit(b" ", self.dimension)
         if len(values) < self.dimension:
@@ -129,8 +131,8 @@ class VectorParser:
         if not self.dimension_is_sure and b"" not in values and (extra := len(list(more))):
             raise SourceError(
                 f"{self.name}:{number}: expected {self._values}, found {self.dimension + extra}: "
-                "the dimension changes; mend or remove the line (if its word ends in a number "
-                f"behind a space, say dimension={self.dimension}, or --dimension)"
+                "the dimension changes; fix or remove the line (if its word ends in a space and "
+                f"a number, pass dimension={self.dimension}, or --dimension on the command line)"
             )
         return word, b" ".join(values)
 
@@ -141,10 +143,10 @@ class VectorParser:
     def _too_few(self, line: bytes, number: int, found: int, *, at_end: bool) -> SourceError:
         what = f"found {found}" if line.strip() else "the line is empty"
         if at_end:
-            what += " (the file ends in this line: was it cut?)"
+            what += " (the file ends in this line; was it cut?)"
         try:
             line.decode()
-            remedy = "mend or remove the line"
+            remedy = "fix or remove the line"
         except UnicodeDecodeError:
             remedy = "is this really the text format? The line is not UTF-8"
         return SourceError(
@@ -163,14 +165,14 @@ class VectorParser:
                 raise SourceError(
                     f"{self.name}:{block.first_line + row}: value {column + 1} is "
                     f"{field[:40].decode()!r}, out of the range of {self.dtype}; choose a wider "
-                    "dtype, or mend or remove the line"
+                    "dtype, or fix or remove the line"
                 )
 
-    def _number_error(self, fields: Fields, block: Block) -> SourceError:
+    def _number_error(self, fields: FieldArray, block: Block) -> SourceError:
         row, column, field = fields.first_unreadable(self.dtype)
         text = field[:40].decode("utf-8", "replace")
         found = f"is {text!r}" if text else "is empty (two spaces in a row?)"
-        remedy = "mend or remove the line"
+        remedy = "fix or remove the line"
         if not text.isprintable() or "\ufffd" in text:
             remedy = "is this really the text format?"
         return SourceError(
@@ -178,12 +180,12 @@ class VectorParser:
             f"that {self.dtype} can hold; {remedy}"
         )
 
-    def _checked_words(
-        self, column: pa.BinaryArray, heads: dict[int, bytes], block: Block
+    def _pack(
+        self, column: pa.BinaryArray, split_words: dict[int, bytes], block: Block
     ) -> PackedWords:
-        if heads:
+        if split_words:
             words = column.to_pylist()
-            for row, word in heads.items():
+            for row, word in split_words.items():
                 words[row] = word
             column = pa.array(words, pa.binary())
         return packed_binary(

@@ -1,7 +1,7 @@
-r"""Which words do rows have that come without? Those of a list, or of a text file, one a line.
+r"""Words for rows that come without words: a list, or a text file with one word per line.
 
-A file is UTF-8; its lines end at ``\n`` and nowhere else, or at ``\r\n``. An empty line is the
-empty word. The file is read along with the rows.
+A file is UTF-8; its lines end in ``\n`` or ``\r\n``, and nowhere else. An empty line is the empty
+word. The file is read along with the rows.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Words = str | Path | Iterable[str]
 
 
 class WordList:
-    """Words that belong to rows from elsewhere.
+    """The words of the rows of another source.
 
     Parameters
     ----------
     words : str, Path, or iterable of str
-        A text file of one word a line, which may be compressed, or the words.
+        A text file with one word per line, which may be compressed, or the words.
     """
 
     def __init__(self, words: Words) -> None:
@@ -40,27 +40,27 @@ class WordList:
         self.name = "words" if self._file is None else self._file.name
 
     def check_count(self, row_count: int, rows_name: str) -> None:
-        """Raise if there are more or fewer words than rows.
+        """Check that there are as many words as rows.
 
         Raises
         ------
         SourceError
-            It names both.
+            If there are more or fewer words than rows.
         """
         count = self._count(row_count)
         if count != row_count:
-            many = f"more than {row_count}" if count > row_count else f"{count}"
+            found = f"more than {row_count}" if count > row_count else f"{count}"
             raise SourceError(
-                f"{self.name} has {many} words, but {rows_name} has {row_count} rows; each row "
-                "needs its word, one a line"
+                f"{self.name} has {found} words, but {rows_name} has {row_count} rows; give one "
+                "word for each row (in a file, one per line)"
             )
 
     def reader(self) -> WordReader:
-        """Return a reader that begins with the first word."""
+        """Return a reader that starts at the first word."""
         return WordReader(self._encoded() if self._file is None else self._lines(self._file))
 
     def _count(self, enough: int) -> int:
-        """Count the words, or some more than ``enough``."""
+        """Return the number of words, or any number above ``enough`` if there are more."""
         if self._file is None:
             return len(self._words)
         count = 0
@@ -74,7 +74,9 @@ class WordList:
         try:
             yield encode(self._words)
         except UnicodeEncodeError as error:
-            raise SourceError(f"the word {error.object!r} has no UTF-8: {error.reason}") from error
+            raise SourceError(
+                f"the word {error.object!r} cannot be encoded as UTF-8: {error.reason}"
+            ) from error
 
     def _lines(self, file: TextFile) -> Iterator[list[bytes]]:
         for block in file.blocks(empty_lines="keep"):
@@ -88,7 +90,7 @@ class WordList:
 
 
 class WordReader:
-    """Words in order, so many at a time as there are rows.
+    """Words in order, taken in pieces of any size.
 
     Parameters
     ----------

@@ -1,10 +1,10 @@
-"""At which id is a word? An open-addressing hash table in one array of uint64.
+"""An open-addressing hash table from words to ids, in one array of uint64.
 
 A slot holds the upper 24 bits of a word's hash above the word's id plus one, or 0 if it is empty;
-`embstore.formats.own.spec` specifies it. Probing is linear and vectorised: a batch takes one step
-at a time, and words that are done drop out. Most are done after the first step.
+`embstore.formats.own.spec` specifies it. Probing is linear and vectorised: every step probes one
+slot for each word of a batch that is still undecided. Most words are decided by the first step.
 
-A slot whose 24 bits agree is a candidate, not a hit: the caller compares the words themselves.
+A slot with the same 24 bits is only a candidate: the caller compares the words themselves.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ID_MASK = np.uint64((1 << SLOT_ID_BITS) - 1)
 
 
 def slot_count_for(word_count: int) -> int:
-    """Return how many slots serve ``word_count`` words: a power of two, at most half of it full."""
+    """Return the slot count for ``word_count`` words: a power of two, at most half full."""
     return 1 << max(2 * word_count, 2).bit_length()
 
 
@@ -34,7 +34,7 @@ def find(
     probe_count: int,
     confirm: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]],
 ) -> NDArray[np.int64]:
-    """Return the id of each word, -1 where the table does not have it.
+    """Return the id of each word, -1 for a missing one.
 
     Parameters
     ----------
@@ -43,14 +43,19 @@ def find(
     hashes : ndarray of uint64, shape (n,)
         The words' hashes.
     probe_count : int
-        How many slots to look at, at the most.
+        The most slots to read for one word.
     confirm : callable
-        Told positions in ``hashes`` and candidate ids, says which are the same word.
+        Called with positions in ``hashes`` and a candidate id for each; returns which of them are
+        the same word.
+
+    Returns
+    -------
+    ids : ndarray of int64, shape (n,)
     """
     ids = np.full(len(hashes), -1, np.int64)
     mask = np.uint64(len(slots) - 1)
-    positions: NDArray[np.int64] | None = None  # Of the words that are still looked for; all.
-    # As signed numbers, because NumPy would convert others before it takes by them.
+    positions: NDArray[np.int64] | None = None  # Of the undecided words; None means all.
+    # Signed, because `take` would convert unsigned numbers first.
     places = (hashes & mask).view(np.int64)
     for _ in range(min(probe_count, len(slots))):
         entries = slots.take(places)
@@ -78,26 +83,26 @@ def find(
 
 
 def insert(slots: NDArray[np.uint64], hashes: NDArray[np.uint64], ids: NDArray[np.int64]) -> int:
-    """Put new words into the table.
+    """Insert new words into the table.
 
     Parameters
     ----------
     slots : ndarray of uint64, shape (power of two,)
-        The table, changed in place; it must have room.
+        The table, changed in place.
     hashes : ndarray of uint64, shape (n,)
-        Hashes of words that are not in the table, and different from each other.
+        Hashes of distinct words that are not in the table.
     ids : ndarray of int64, shape (n,)
         Their ids.
 
     Returns
     -------
     probe_count : int
-        The most slots that one of these words had to look at.
+        The most slots that were read for one of these words.
 
     Raises
     ------
     ValueError
-        If the table has no room for them.
+        If the table is full.
     """
     entries = (hashes & ~_ID_MASK) | (ids + 1).view(np.uint64)
     places = (hashes & np.uint64(len(slots) - 1)).view(np.int64)
@@ -106,7 +111,7 @@ def insert(slots: NDArray[np.uint64], hashes: NDArray[np.uint64], ids: NDArray[n
         if probe_count == len(slots):
             raise ValueError(f"the table of {len(slots)} slots is full")
         free = slots.take(places) == 0
-        # Of several words that want one slot, the last written stays; the others see it and go on.
+        # Of several words written to one slot, the last stays; the others try the next slot.
         slots[places[free]] = entries[free]
         waiting = np.flatnonzero(slots.take(places) != entries)
         entries = entries.take(waiting)

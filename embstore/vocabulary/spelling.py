@@ -1,11 +1,12 @@
-"""Which word of the store was probably meant? Near spellings are probed for, a bounded number.
+"""The stored word with the spelling nearest to a missing one.
 
-1. The same word but for its case, spaces around it, or its Unicode form.
-2. If there is none: words that are one edit away, a letter dropped, added, replaced, or two
-   exchanged. Letters are those of the word, and the frequent ones of the store.
+1. Look up spellings that differ only in case, surrounding spaces or Unicode form.
+2. If none is found, look up spellings that are one edit away: a letter dropped, added or replaced,
+   or two letters exchanged. The letters are those of the word and the store's most frequent ones.
 
-All spellings of a step are looked up at once, about a microsecond each. Of several that the store
-has, the one with the lowest id is taken, because tables of words are sorted by frequency.
+The number of spellings is bounded. Those of a step are looked up at once, about a microsecond each.
+If several are found, the one with the lowest id is returned, because word lists are usually sorted
+by frequency.
 """
 
 from __future__ import annotations
@@ -21,27 +22,26 @@ if TYPE_CHECKING:
 
     from embstore.vocabulary import Vocabulary
 
-# Letters are counted in so many places of the vocabulary, in so many neighbouring words each:
-# words next to each other are on the same pages.
+# Letters are counted in SAMPLES runs of SAMPLE_WORDS words; the words of a run share pages.
 SAMPLES = 8
 SAMPLE_WORDS = 200
 MAX_LETTERS = 64
-# Of a shorter word, every other short one is a neighbour; of a longer one, there are too many.
+# A shorter word is one edit from nearly every short word; a longer one has too many edits.
 EDITED_LENGTHS = range(3, 41)
 
 
 def near_word(word: str, vocabulary: Vocabulary) -> str | None:
-    """Return the stored word that is spelled most nearly like ``word``, None if none is near.
+    """Return the stored word with the nearest spelling, None if no spelling is near.
 
     Parameters
     ----------
     word : str
-        A word that is not in the vocabulary.
+        A word that the vocabulary does not have.
     vocabulary : Vocabulary
         Where to look.
     """
     found = _first(variants(word), vocabulary)
-    # Another digit makes another number, not another spelling.
+    # A number with another digit is another number, not a misspelling.
     if found is not None or any(map(str.isdigit, word)):
         return found
     letters = _letters(vocabulary)
@@ -53,7 +53,7 @@ def near_word(word: str, vocabulary: Vocabulary) -> str | None:
 
 
 def variants(word: str) -> set[str]:
-    """Return the spellings of ``word`` in other cases and Unicode forms, without spaces around.
+    """Return the spellings of ``word`` in other cases and Unicode forms, stripped of spaces.
 
     Examples
     --------
@@ -67,7 +67,7 @@ def variants(word: str) -> set[str]:
 
 
 def edited(word: str, letters: Iterable[str]) -> set[str]:
-    """Return what one edit makes of ``word``.
+    """Return all spellings that are one edit away from ``word``.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def edited(word: str, letters: Iterable[str]) -> set[str]:
 
 
 def _first(spellings: Iterable[str], vocabulary: Vocabulary) -> str | None:
-    """Return the spelling with the lowest id."""
+    """Return the spelling with the lowest id, None if the vocabulary has none of them."""
     asked = list(spellings)
     ids = vocabulary.ids(asked)
     there = np.flatnonzero(ids >= 0)
@@ -92,7 +92,7 @@ def _first(spellings: Iterable[str], vocabulary: Vocabulary) -> str | None:
 
 
 def _letters(vocabulary: Vocabulary) -> list[str]:
-    """Return the letters that are most frequent in samples of the vocabulary."""
+    """Return the most frequent letters in samples of the vocabulary."""
     last = max(len(vocabulary) - SAMPLE_WORDS, 0)
     starts = np.unique(np.linspace(0, last, SAMPLES, dtype=np.int64))
     places = np.unique(starts[:, np.newaxis] + np.arange(min(SAMPLE_WORDS, len(vocabulary))))

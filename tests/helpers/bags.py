@@ -1,4 +1,4 @@
-"""What combining bags must give: one bag after the other, in float64, on an ndarray in RAM."""
+"""A model of combined bags: one bag after the other, in float64, on an ndarray in RAM."""
 
 from __future__ import annotations
 
@@ -27,9 +27,6 @@ def combined(
     for number, bag in enumerate(bags):
         if not bag:
             continue
-        if combiner == "max":
-            result[number] = rows[bag].max(axis=0)
-            continue
         factor = np.ones(len(bag)) if weights is None else np.array(weights[number], np.float64)
         total = np.tensordot(factor, rows[bag], 1)
         divisor = {"sum": 1, "mean": factor.sum(), "sqrtn": np.sqrt(np.square(factor).sum())}
@@ -38,5 +35,5 @@ def combined(
 
 
 def tolerance(dtype: Any) -> float:
-    """Return how far apart, relative to 1, sums of some ten rows of ``dtype`` may be."""
+    """Return the relative error allowed for sums of some ten rows of ``dtype``."""
     return {"float16": 4e-3, "bfloat16": 3e-2, "float32": 2e-5}.get(np.dtype(dtype).name, 1e-12)

@@ -1,4 +1,4 @@
-"""What tests of sources share: reading one through, and awkward words."""
+"""Helpers for tests of sources: reading a whole source, and awkward words."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ any_word = st.sampled_from(AWKWARD) | st.text(st.characters(codec="utf-8"), max_
 
 
 def read(source: Any, **options: Any) -> tuple[list[str] | None, NDArray[Any]]:
-    """Return the words, if there are any, and the rows that a build would get."""
+    """Return the words, if the source has words, and the rows that a build would get."""
     opened = open_source(source, **options)
     rows = [np.empty((0, *opened.row_shape), opened.dtype)]
     words: list[str] | None = None

@@ -1,4 +1,4 @@
-"""Text files of vectors, and what a source reads from them; for several tests."""
+"""Helpers for tests of text files: small tables, and reading them through a source."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore.sources.blocks import BLOCK_BYTES, TextFile
+from embstore.sources.blocks import TEXT_BLOCK_BYTES, TextFile
 from embstore.sources.text import TextSource
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ ROWS = np.array([[0.25, -1.5, 3], [1e-3, 0.5, -0.0], [7, 8, 9]], np.float32)
 
 
 def blocks_of(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    """Make every pass over a file go in blocks of ``size`` bytes."""
+    """Read files in blocks of ``size`` bytes instead of the default."""
     whole = TextFile.blocks
 
-    def blocks(self, block_bytes=BLOCK_BYTES, **options):
-        return whole(self, size if block_bytes == BLOCK_BYTES else block_bytes, **options)
+    def blocks(self, block_bytes=TEXT_BLOCK_BYTES, **options):
+        return whole(self, size if block_bytes == TEXT_BLOCK_BYTES else block_bytes, **options)
 
     monkeypatch.setattr(TextFile, "blocks", blocks)
 

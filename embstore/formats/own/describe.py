@@ -19,9 +19,17 @@ if TYPE_CHECKING:
     from embstore.table.protocols import Files
 
 
-def find(path: Path) -> Path | None:
-    """Return ``path`` if it is a directory with the metadata of a Zarr group, else None."""
-    return path if (path / spec.METADATA).is_file() else None
+PATTERNS = (spec.METADATA,)
+
+
+def matches(start: bytes, name: str) -> bool:  # As every format's.
+    """Return False: a store is a directory."""
+    return False
+
+
+def main_file(directory: Path) -> Path:
+    """Return the directory itself."""
+    return directory
 
 
 def describe(files: Files, name: str) -> Table:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore.dtypes import BFLOAT16, as_dtype
+from embstore.dtypes import as_dtype, is_extension
 from embstore.errors import StoreCorruptError, StoreError, StoreNotFoundError, StoreVersionError
 from embstore.formats.own import spec
 from embstore.formats.own.checked_files import REBUILD
@@ -159,7 +159,7 @@ class Manifest:
                 vocabulary[part] = {"length": size.length, "chunk_rows": size.chunk_rows}
         return {
             "format_version": spec.FORMAT_VERSION,
-            "requires": [BFLOAT16] if self.dtype.name == BFLOAT16 else [],
+            "requires": [self.dtype.name] if is_extension(self.dtype) else [],
             "rows": self.rows,
             "row_shape": list(self.row_shape),
             "dtype": self.dtype.name,

@@ -89,7 +89,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from embstore.dtypes import BFLOAT16, STORABLE, storage_dtype
+from embstore import dtypes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,11 +124,11 @@ MAX_METADATA_BYTES: Final = 16 << 20
 # thirds full: the longest cluster has about ln(words) / (load - 1 - ln(load)) slots.
 MAX_PROBE_COUNT: Final = 1024
 # What a reader must know, besides this version, to read a store that names it.
-FEATURES: Final = (BFLOAT16,)
+FEATURES: Final = tuple(row.name for row in dtypes.DTYPES.values() if row.is_extension)
 
 SHOWN_LENGTH: Final = 200  # Of a value, in a message.
 
-DTYPES: Final = STORABLE
+DTYPES: Final = tuple(dtypes.DTYPES)
 
 # Chunks of 45 to 90 MiB: large enough that a table of terabytes is some ten thousand files, small
 # enough to be read, checked or copied as one.
@@ -250,7 +250,7 @@ class RawArray:
             "zarr_format": 3,
             "node_type": "array",
             "shape": list(self.shape),
-            "data_type": storage_dtype(self.dtype).name,
+            "data_type": dtypes.storage_dtype(self.dtype).name,
             "chunk_grid": chunks,
             "chunk_key_encoding": separator,
             "codecs": [numbers, {"name": "crc32c"}],

@@ -1,4 +1,4 @@
-"""Embeddings of a PyTorch model that stay on disk.
+"""PyTorch modules and datasets over stores, whose rows stay on disk.
 
 >>> import torch
 >>> from embstore.interop.torch import StoreEmbedding
@@ -6,8 +6,8 @@
 >>> model(torch.tensor([[1, 0], [7, 1]])).shape
 torch.Size([2, 2, 2])
 
-`StoreEmbedding` and `StoreEmbeddingBag` stand where ``nn.Embedding`` and ``nn.EmbeddingBag`` with
-frozen weights would; `StoreDataset` gives rows to a ``DataLoader``.
+`StoreEmbedding` and `StoreEmbeddingBag` replace ``nn.Embedding`` and ``nn.EmbeddingBag`` with
+frozen weights; `StoreDataset` provides rows to a ``DataLoader``.
 """
 
 from embstore.interop.torch.bag import StoreEmbeddingBag

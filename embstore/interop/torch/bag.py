@@ -1,9 +1,9 @@
 """``nn.EmbeddingBag`` with its table on disk.
 
-1. Ids, offsets and weights are brought into one form: flat ids, and where each bag begins and ends.
+1. Ids, offsets and weights are brought into one form: flat ids, and the bounds of each bag.
 2. The bags are cut into slices of a bounded number of rows, so that memory stays bounded, too.
-3. The rows of a slice are looked up, and PyTorch's own ``embedding_bag`` combines them: what comes
-   out is equal to what ``nn.EmbeddingBag`` computes, to the bit.
+3. The rows of a slice are looked up, and PyTorch's own ``embedding_bag`` combines them, so results
+   equal those of ``nn.EmbeddingBag`` to the bit.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch.nn.functional import embedding_bag
 
+from embstore.dtypes import is_float
 from embstore.interop.torch.module import StoreModule
 from embstore.interop.torch.tensors import check_ids
 
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
 
 Mode = Literal["sum", "mean", "max"]
 
-# Rows that are looked up before they are combined. Smaller slices cost more than they save.
+# Rows that are looked up before they are combined. Smaller slices are slower.
 SLICE_BYTES = 32 << 20
 
 
 class StoreEmbeddingBag(StoreModule):
-    """Sums, means or maxima over bags of rows, as a frozen ``nn.EmbeddingBag`` gives them.
+    """Sums, means or maxima of bags of rows, equal to those of a frozen ``nn.EmbeddingBag``.
 
     Parameters
     ----------
@@ -39,19 +40,20 @@ class StoreEmbeddingBag(StoreModule):
     mode : {"mean", "sum", "max"}
         How the rows of a bag are combined. An empty bag gives zeros.
     padding_idx : int, optional
-        An id that does not count: its row is left out of every bag.
+        An id that is ignored: its row is left out of every bag.
     max_norm : float, optional
         Rows whose L2 norm exceeds it are scaled down to it first; see `StoreEmbedding`.
     include_last_offset : bool
-        Whether ``offsets`` has one element more, the end of the last bag.
+        Whether ``offsets`` has one more element, the end of the last bag.
     device : torch.device, str or int, optional
-        Where rows are sent and combined, the CPU by default; ``.to(device)`` changes it.
+        Device that rows are sent to and combined on, the CPU by default; ``.to(device)`` changes
+        it.
 
     Notes
     -----
-    Rows are held by slices of 32 MiB, or of a single bag if that has more. All of a batch's rows
-    are held where PyTorch needs them for the gradient of ``per_sample_weights``, and in a compiled
-    model.
+    Memory holds the rows of one slice: 32 MiB, or a single bag if that is larger. It holds all rows
+    of a batch in a compiled model, and where PyTorch needs them for the gradient of
+    ``per_sample_weights``.
 
     Examples
     --------
@@ -76,8 +78,8 @@ class StoreEmbeddingBag(StoreModule):
             raise ValueError(f'mode must be "sum", "mean" or "max", not {mode!r}')
         if len(store.row_shape) != 1:
             raise ValueError(f"rows of bags must be vectors; the store's are {store.row_shape}")
-        if not self._like.is_floating_point():
-            raise TypeError(f"rows of bags must be floats; those of the store are {store.dtype}")
+        if not is_float(store.dtype):
+            raise TypeError(f"rows of bags must be floats; the store's are {store.dtype}")
         self.num_embeddings, self.embedding_dim = store.shape
         self.mode = mode
         self.include_last_offset = include_last_offset
@@ -94,9 +96,9 @@ class StoreEmbeddingBag(StoreModule):
         ----------
         ids : tensor of int32 or int64, shape (bags, ids in a bag) or (n,)
         offsets : tensor of int32 or int64, shape (bags,) or (bags + 1,), optional
-            Where each bag begins in ``ids`` of shape (n,).
-        per_sample_weights : tensor, the shape of ``ids``, of the module's dtype, optional
-            Factors of the rows, for the mode ``"sum"``; gradients flow into them.
+            Start of each bag in ``ids`` of shape (n,).
+        per_sample_weights : tensor of the module's dtype, the shape of ``ids``, optional
+            Factors of the rows, for the mode ``"sum"``; they receive gradients.
 
         Returns
         -------
@@ -105,9 +107,9 @@ class StoreEmbeddingBag(StoreModule):
         Raises
         ------
         TypeError, ValueError
-            If shapes or dtypes do not fit, or offsets do not ascend from 0 within ``ids``.
+            If shapes or dtypes do not match, or offsets do not ascend from 0 within ``ids``.
         IdRangeError
-            If an id is negative, or not below the row count.
+            If an id is negative, or not below the row count; it names the first one.
         """
         check_ids(ids)
         self._check_weights(per_sample_weights, ids)
@@ -115,33 +117,33 @@ class StoreEmbeddingBag(StoreModule):
         ids = ids.reshape(-1)
         weights = None if per_sample_weights is None else per_sample_weights.reshape(-1)
         if torch.compiler.is_compiling():
-            # Where to cut depends on values, which a compiled graph must not.
+            # Slices depend on values, which a compiled graph must not.
             return self._combine(ids, bounds, weights)
-        places = _checked(bounds, len(ids))
+        positions = _check_bounds(bounds, len(ids))
         limit = max(SLICE_BYTES // (self.embedding_dim * self.dtype.itemsize), 1)
         results = []
-        for first, last in _slices(places, limit):
-            begin, end = places[first], places[last]
-            taken = None if weights is None else weights[begin:end]
-            results.append(self._combine(ids[begin:end], bounds[first : last + 1] - begin, taken))
+        for first, last in _slices(positions, limit):
+            start, stop = positions[first], positions[last]
+            part = None if weights is None else weights[start:stop]
+            results.append(self._combine(ids[start:stop], bounds[first : last + 1] - start, part))
         return results[0] if len(results) == 1 else torch.cat(results)
 
     def extra_repr(self) -> str:
-        """Return what the module's repr shows in its brackets."""
+        """Return the text between the parentheses of the module's repr."""
         return f"{super().extra_repr()}, mode={self.mode!r}"
 
     def _combine(
         self, ids: torch.Tensor, bounds: torch.Tensor, weights: torch.Tensor | None
     ) -> torch.Tensor:
-        places = torch.arange(len(ids), device=self.device)
+        rows = torch.arange(len(ids), device=self.device)
         padding = None
         if self.padding_idx is not None:
-            # Its row goes behind the others, and stands for each of its ids.
+            # One row behind the others stands for all ids that are padding.
             padding = len(ids)
-            places[(ids == self.padding_idx).to(self.device)] = padding
+            rows[(ids == self.padding_idx).to(self.device)] = padding
             ids = torch.cat([ids, ids.new_tensor([self.padding_idx])])
         return embedding_bag(
-            places,
+            rows,
             self._rows(ids),
             bounds.to(self.device, torch.int64),
             max_norm=self.max_norm,
@@ -155,7 +157,7 @@ class StoreEmbeddingBag(StoreModule):
         if weights is None:
             return
         if self.mode != "sum":
-            raise ValueError(f'per_sample_weights go with the mode "sum" only, not {self.mode!r}')
+            raise ValueError(f'per_sample_weights need the mode "sum", not {self.mode!r}')
         if not isinstance(weights, torch.Tensor):
             kind = type(weights).__name__
             raise TypeError(f"per_sample_weights must be a torch.Tensor, not {kind}")
@@ -170,48 +172,48 @@ class StoreEmbeddingBag(StoreModule):
             raise ValueError(f"per_sample_weights are on {weights.device}, expected {self.device}")
 
     def _bounds(self, ids: torch.Tensor, offsets: torch.Tensor | None) -> torch.Tensor:
-        """Return where bags begin, and where the last one ends."""
+        """Return the start of each bag, and the end of the last one."""
         if ids.ndim not in (1, 2):
             raise ValueError(f"ids must have shape (bags, n) or (n,), not {tuple(ids.shape)}")
         if ids.ndim == 2:
             if offsets is not None:
-                raise ValueError("ids of shape (bags, n) are bags already; leave offsets out")
+                raise ValueError("ids of shape (bags, n) are bags already; omit offsets")
             return torch.arange(ids.shape[0] + 1, device="cpu") * ids.shape[1]
         if offsets is None:
-            raise ValueError("ids of shape (n,) need offsets: where each bag begins")
+            raise ValueError("ids of shape (n,) need offsets: the start of each bag")
         check_ids(offsets, "offsets")
         if offsets.ndim != 1:
             raise ValueError(f"offsets must have shape (bags,), not {tuple(offsets.shape)}")
         if not self.include_last_offset:
             return torch.cat([offsets, offsets.new_tensor([len(ids)])])
         if len(offsets) == 0:
-            raise ValueError("offsets are empty; with include_last_offset, they end with the end")
+            raise ValueError("offsets is empty; include_last_offset needs the end of the last bag")
         return offsets
 
 
-def _checked(bounds: torch.Tensor, id_count: int) -> list[int]:
-    """Return bounds as a list, if they ascend from 0 to at most ``id_count``."""
-    places: list[int] = bounds.tolist()
-    # A batch of no bags has only an end.
-    if len(places) > 1 and places[0] != 0:
-        raise ValueError(f"offsets must begin with 0, not {places[0]}")
-    for bag, (begin, end) in enumerate(pairwise(places)):
-        if not begin <= end <= id_count:
+def _check_bounds(bounds: torch.Tensor, id_count: int) -> list[int]:
+    """Return bounds as a list, or raise unless they ascend from 0 to at most ``id_count``."""
+    positions: list[int] = bounds.tolist()
+    # A batch without bags has only an end.
+    if len(positions) > 1 and positions[0] != 0:
+        raise ValueError(f"offsets must start with 0, not {positions[0]}")
+    for bag, (start, stop) in enumerate(pairwise(positions)):
+        if not start <= stop <= id_count:
             raise ValueError(
-                f"offsets must ascend, to {id_count} at most, the number of ids; bag {bag} goes "
-                f"from {begin} to {end}"
+                f"offsets must ascend and not exceed {id_count}, the number of ids; bag {bag} runs "
+                f"from {start} to {stop}"
             )
-    return places
+    return positions
 
 
 def _slices(bounds: list[int], limit: int) -> Iterator[tuple[int, int]]:
-    """Yield first bags and last bags, exclusive, of slices of at most ``limit`` ids or one bag.
+    """Yield the first and last bag, exclusive, of slices of at most ``limit`` ids or one bag.
 
     Examples
     --------
     >>> list(_slices([0, 2, 2, 5, 9], limit=5))
     [(0, 3), (3, 4)]
-    >>> list(_slices([0], limit=5))  # No bags are one slice, so that there is a result.
+    >>> list(_slices([0], limit=5))  # Without bags, one empty slice, so that there is a result.
     [(0, 0)]
     """
     first, end = 0, len(bounds) - 1

@@ -23,25 +23,25 @@ _CPU = torch.device("cpu")
 
 
 class StoreDataset(Dataset):
-    """A map-style dataset: item ``i`` is a row, or rows, as a tensor.
+    """A map-style dataset whose item ``i`` is a row, or several rows, as a tensor.
 
-    A ``DataLoader`` asks for a batch at once, and gets it by one lookup. It works in workers that
-    are forked or spawned; those open the store again.
+    A ``DataLoader`` gets each batch by one lookup. Workers may be forked or spawned; spawned ones
+    open the store again.
 
     Parameters
     ----------
     store : EmbeddingStore
         The table.
     ids : array-like of integers, shape (items, ...), optional
-        Whose rows the items are; by default, item ``i`` is row ``i``. An item of more than one id
-        is a tensor of as many rows.
+        The ids of each item; by default, item ``i`` is row ``i``. An item with several ids is a
+        tensor of as many rows.
     targets : array-like or tensor, shape (items, ...), optional
-        What goes with each item, which then is a pair ``(rows, target)``.
+        The target of each item, which then is a pair ``(rows, target)``.
 
     Notes
     -----
-    For large batches of small rows, the loader's own stacking of samples takes longer than the
-    lookup. Whole batches as items avoid it::
+    For large batches of small rows, the loader takes longer to stack the samples than the lookup
+    takes. Items that are whole batches avoid it::
 
         batches = BatchSampler(RandomSampler(dataset), batch_size=4096, drop_last=False)
         DataLoader(dataset, sampler=batches, batch_size=None)
@@ -65,7 +65,7 @@ class StoreDataset(Dataset):
         self.store = store
         self.ids = None if ids is None else as_ids(ids, store.rows)
         if self.ids is not None and self.ids.ndim == 0:
-            raise ValueError("ids is a single number; expected one or more for each item")
+            raise ValueError("ids is a single number; expected an array with the ids of each item")
         self.targets = None if targets is None else torch.as_tensor(targets)
         if self.targets is not None and len(self.targets) != len(self):
             raise ValueError(f"{len(self.targets)} targets for {len(self)} items")
@@ -74,22 +74,22 @@ class StoreDataset(Dataset):
         return self.store.rows if self.ids is None else len(self.ids)
 
     def __getitem__(self, index: Any) -> Any:
-        """Return an item, or a batch of them for a sequence of numbers."""
-        places = self._places(index)
-        rows = gather(self.store, self._ids(places), _CPU)
-        return rows if self.targets is None else (rows, self.targets[torch.from_numpy(places)])
+        """Return an item, or a batch of items for a sequence of indices."""
+        indices = self._indices(index)
+        rows = gather(self.store, self._ids(indices), _CPU)
+        return rows if self.targets is None else (rows, self.targets[torch.from_numpy(indices)])
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """Return a list of items, by one lookup; a ``DataLoader`` calls this."""
+        """Return a list of items by one lookup; a ``DataLoader`` calls this."""
         batch = self[indices]
         return list(batch) if self.targets is None else list(zip(*batch, strict=True))
 
     def prefetch(self, indices: ArrayLike) -> None:
-        """Start reading items from the disk, and return."""
-        self.store.prefetch(self._ids(self._places(indices)))
+        """Start reading items from disk, without waiting for them."""
+        self.store.prefetch(self._ids(self._indices(indices)))
 
-    def _places(self, indices: Any) -> NDArray[np.int64]:
-        """Return item numbers as an array of their own."""
+    def _indices(self, indices: Any) -> NDArray[np.int64]:
+        """Return a checked copy of the indices of items."""
         try:
             return np.array(as_ids(indices, len(self)))
         except IdRangeError:
@@ -98,5 +98,5 @@ class StoreDataset(Dataset):
             message = f"item {first} is out of range: the dataset has {len(self)} items"
             raise IndexError(message) from None
 
-    def _ids(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        return places if self.ids is None else np.asarray(self.ids[places])
+    def _ids(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        return indices if self.ids is None else np.asarray(self.ids[indices])

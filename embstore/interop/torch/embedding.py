@@ -15,32 +15,32 @@ if TYPE_CHECKING:
 
 
 class StoreEmbedding(StoreModule):
-    """Rows of a store, as ``nn.Embedding.from_pretrained(table, freeze=True)`` gives them.
+    """Rows of a store, equal to those of ``nn.Embedding.from_pretrained(table, freeze=True)``.
 
     Parameters
     ----------
     store : EmbeddingStore
         The table. Its rows may have any shape, not only that of a vector.
     padding_idx : int, optional
-        Kept for code that asks the module for it. As in ``nn.Embedding``, it concerns gradients
-        only, of which there are none: its row is what the table has.
+        Kept for code that reads this attribute. As in ``nn.Embedding``, it concerns only gradients,
+        and the table has none: its row is that of the table.
     max_norm : float, optional
-        Rows whose L2 norm exceeds it are scaled down to it, by PyTorch's own function, so as a
-        fresh ``nn.Embedding`` does. That one also changes its table; a store never changes.
+        Rows whose L2 norm exceeds it are scaled down to it by PyTorch's own function, like those of
+        a new ``nn.Embedding``. That module also changes its table; a store never changes.
     device : torch.device, str or int, optional
-        Where rows are sent, the CPU by default; ``.to(device)`` changes it.
+        Device that rows are sent to, the CPU by default; ``.to(device)`` changes it.
 
     Attributes
     ----------
     num_embeddings : int
-        Rows of the table.
+        Number of rows.
     embedding_dim : int
-        Numbers in a row.
+        Number of values in a row.
 
     Notes
     -----
-    ``.half()``, ``.to(dtype)`` and the like cast rows after they are looked up, with the same
-    result as casting the table. There is no ``weight``.
+    ``.half()``, ``.to(dtype)`` and the like cast rows after the lookup, with the same result as
+    casting the table. The module has no ``weight``.
 
     Examples
     --------
@@ -69,18 +69,18 @@ class StoreEmbedding(StoreModule):
         Parameters
         ----------
         ids : tensor of int32 or int64, any shape
-            Ids in ``0 .. rows - 1``. They are looked up by the CPU: ids on another device are
-            copied to it, which waits for that device.
+            Ids in ``0 .. rows - 1``. The CPU looks them up: ids on another device are copied to
+            the CPU, which waits for that device.
 
         Returns
         -------
         rows : tensor, shape ``ids.shape + row_shape``
-            On the module's device, whichever the ids were on.
+            On the module's device, wherever the ids are.
 
         Raises
         ------
         TypeError
-            If ``ids`` is no tensor of int32 or int64.
+            If ``ids`` is not a tensor of int32 or int64.
         IdRangeError
             If an id is negative, or not below the row count; it names the first one.
         """

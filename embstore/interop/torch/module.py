@@ -1,12 +1,13 @@
-"""What do all modules over a store have in common?
+"""The base class of modules over a store.
 
-1. No parameters: the table stays on disk and is never trained. ``.to(device)``, ``.half()`` and the
-   like are remembered by an empty buffer, and rows are sent and cast as they are looked up.
-2. A state dict holds which table it was, its path and its fingerprint, and no rows. Loading it into
-   a module over another table is an error; over the same table at another path, it is not.
-3. A pickled module opens its store again where it comes to life, for example in a ``DataLoader``'s
-   worker, and refuses another table there. A deep copy shares the store.
-4. A compiled model sees a lookup as one opaque operator, so that it need not break its graph.
+1. Modules have no parameters: the table stays on disk and is never trained. An empty buffer keeps
+   the device and dtype that ``.to(device)``, ``.half()`` and the like set; each lookup sends and
+   casts its rows accordingly.
+2. A state dict identifies the table by its path and fingerprint, and holds no rows. Loading it into
+   a module over another table is an error; the same table may be at another path.
+3. A module that is unpickled, for example in a worker of a ``DataLoader``, opens its store again,
+   and refuses another table. A deep copy shares the store.
+4. In a compiled model, a lookup is one opaque operator, so it does not break the graph.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from weakref import WeakValueDictionary
 import torch
 
 from embstore.interop.torch.tensors import as_array, check_ids, gather, torch_dtype
+from embstore.norms import check_max_norm
 from embstore.store import EmbeddingStore
 
-# An operator takes numbers, not objects: a store's number leads back to it.
+# Operators take numbers, not objects: each module's number refers to its store.
 _numbers = itertools.count()
 _stores: WeakValueDictionary[int, EmbeddingStore] = WeakValueDictionary()
 
@@ -32,9 +34,9 @@ class StoreModule(torch.nn.Module):
     Attributes
     ----------
     store : EmbeddingStore
-        Where rows come from.
+        The table.
     fingerprint : str
-        Which table that is; see `EmbeddingStore.fingerprint`.
+        The table's fingerprint; see `EmbeddingStore.fingerprint`.
     """
 
     def __init__(
@@ -50,41 +52,39 @@ class StoreModule(torch.nn.Module):
                 f"store must be an EmbeddingStore, not {type(store).__name__}; "
                 "embstore.open(path) opens one"
             )
-        if max_norm is not None and not max_norm > 0:
-            raise ValueError(f"max_norm must be above 0, not {max_norm}")
+        if max_norm is not None:
+            check_max_norm(max_norm, store.dtype)
         self.store = store
         self.fingerprint = store.fingerprint()
         self.padding_idx = _check_padding(padding_idx, store.rows)
         self.max_norm = max_norm
         self._number = _register(store)
         like = torch.empty(0, dtype=torch_dtype(store.dtype), device=device)
-        if max_norm is not None and not like.is_floating_point():
-            raise TypeError(f"max_norm needs rows of floats; those of the store are {store.dtype}")
         self.register_buffer("_like", like, persistent=False)
 
     @property
     def device(self) -> torch.device:
-        """Where rows are sent."""
+        """Device that rows are sent to."""
         return self._like.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What rows are cast to; the store's dtype at first."""
+        """Dtype that rows are cast to; initially the store's."""
         return self._like.dtype
 
     def prefetch(self, ids: torch.Tensor) -> None:
-        """Start reading the rows of ``ids`` from the disk, and return; a later call finds them.
+        """Start reading the rows of ``ids`` from disk, without waiting for them.
 
         Parameters
         ----------
         ids : tensor of int32 or int64, any shape
-            For example those of the next batch.
+            Ids of a later call, for example of the next batch.
         """
         check_ids(ids)
         self.store.prefetch(as_array(ids))
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Return what a state dict holds: which table this is, as plain strings and numbers."""
+        """Return the part of a state dict that identifies the table, as strings and numbers."""
         return {
             "path": str(self.store.path),
             "fingerprint": self.fingerprint,
@@ -93,17 +93,17 @@ class StoreModule(torch.nn.Module):
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Compare the table of a state dict with this module's.
+        """Check that a state dict belongs to this module's table.
 
         Raises
         ------
         ValueError
-            If it is another one; both are named.
+            If it belongs to another table; the message names both.
         """
         _check_same(state, self.get_extra_state())
 
     def extra_repr(self) -> str:
-        """Return what the module's repr shows in its brackets."""
+        """Return the text between the parentheses of the module's repr."""
         shown = [str(size) for size in self.store.shape]
         shown += [
             f"{name}={value!r}"
@@ -161,14 +161,14 @@ def _check_padding(padding_idx: int | None, rows: int) -> int | None:
         return None
     if not -rows <= padding_idx < rows:
         raise ValueError(f"padding_idx is {padding_idx}, but the store has {rows} rows")
-    return padding_idx % rows  # As nn.Embedding, which counts negative ones from the end.
+    return padding_idx % rows  # As in nn.Embedding, negative values count from the end.
 
 
 def _check_same(expected: dict[str, Any], found: dict[str, Any]) -> None:
     if expected["fingerprint"] != found["fingerprint"]:
         raise ValueError(
             f"the state is of {_describe(expected)}, but the module's store is "
-            f"{_describe(found)}: another table; open the one that the model was trained with"
+            f"{_describe(found)}: another table; open the table that the model was trained with"
         )
 
 

@@ -1,10 +1,10 @@
-"""How do rows become a tensor? Without a copy: both libraries see the same memory.
+"""Tensors of rows, over the same memory as the arrays of a lookup.
 
-1. Ids come as an int32 or int64 tensor; from another device, they are copied to the CPU.
-2. Rows for the CPU are looked up into an array that NumPy makes, and the tensor is a view of it:
-   NumPy asks for huge pages, which saves large results most of their page faults.
-3. Rows for a GPU are looked up into a pinned tensor, from where they are sent without another copy,
-   beside other work.
+1. Ids are an int32 or int64 tensor; from another device, they are copied to the CPU.
+2. Rows for the CPU are looked up into a NumPy array, and the tensor is a view of it: NumPy asks for
+   huge pages, which saves most page faults of large results.
+3. Rows for a GPU are looked up into a pinned tensor, which is sent asynchronously and without
+   another copy.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
+from embstore.dtypes import DTYPES, is_extension, storage_dtype, tensor_array
+
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from embstore.store import EmbeddingStore
@@ -23,37 +25,34 @@ if TYPE_CHECKING:
 
 @cache
 def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
-    """Return PyTorch's name for the dtype of a store.
+    """Return the PyTorch dtype for the dtype of a store.
 
     Examples
     --------
     >>> torch_dtype(np.dtype("float32"))
     torch.float32
     """
-    if dtype.name == "bfloat16":  # Of ml_dtypes: NumPy has none of its own to convert from.
-        return torch.bfloat16
-    return torch.from_numpy(np.empty(0, dtype)).dtype
+    return getattr(torch, DTYPES[dtype.name].torch)
 
 
 def check_ids(ids: Any, name: str = "ids") -> None:
-    """Raise TypeError unless ``ids`` is a tensor of int32 or int64, as `nn.Embedding` wants it."""
+    """Raise TypeError unless ``ids`` is a tensor of int32 or int64, as in ``nn.Embedding``."""
     if not isinstance(ids, torch.Tensor):
         raise TypeError(
-            f"{name} must be a torch.Tensor of int32 or int64, not {type(ids).__name__}; "
-            "torch.as_tensor makes one"
+            f"{name} must be a torch.Tensor of int32 or int64, not {type(ids).__name__}; convert "
+            "with torch.as_tensor"
         )
     if ids.dtype not in (torch.int32, torch.int64):
-        raise TypeError(f"{name} must be int32 or int64, not {ids.dtype}; .long() converts them")
+        raise TypeError(f"{name} must be int32 or int64, not {ids.dtype}; convert with .long()")
 
 
 def as_array(ids: torch.Tensor) -> NDArray[Any]:
-    """Return ids as an ndarray; a view, where they are on the CPU already."""
-    array: NDArray[Any] = ids.detach().cpu().numpy()
-    return array
+    """Return ids as an ndarray; a view if they are on the CPU."""
+    return tensor_array(ids.cpu())
 
 
 def wants_pinned(device: torch.device) -> bool:
-    """Say whether rows that go to ``device`` should first land in pinned memory."""
+    """Say whether rows for ``device`` should be looked up into pinned memory."""
     return bool(device.type == "cuda")
 
 
@@ -75,24 +74,16 @@ def gather(store: EmbeddingStore, ids: NDArray[Any], device: torch.device) -> to
     rows = torch.empty(
         (*ids.shape, *store.row_shape),
         dtype=torch_dtype(store.dtype),
-        device="cpu",  # Even where torch.set_default_device says something else.
+        device="cpu",  # Also under another torch.set_default_device.
         pin_memory=True,
     )
-    store.lookup(ids, out=_array_over(rows, store.dtype))
-    # Pinned memory goes back to its allocator, which waits for the copy before it reuses it.
+    store.lookup(ids, out=tensor_array(rows))
+    # The allocator of pinned memory waits for the copy before it reuses the memory.
     return rows.to(device, non_blocking=True)
 
 
 def _as_tensor(rows: NDArray[Any]) -> torch.Tensor:
     """Return a tensor over the memory of ``rows``."""
-    if torch_dtype(rows.dtype) == torch.bfloat16:
-        return torch.from_numpy(rows.view(np.uint16)).view(torch.bfloat16)
+    if is_extension(rows.dtype):
+        return torch.from_numpy(rows.view(storage_dtype(rows.dtype))).view(torch_dtype(rows.dtype))
     return torch.from_numpy(rows)
-
-
-def _array_over(rows: torch.Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return an ndarray of ``dtype`` over the memory of ``rows``."""
-    if rows.dtype == torch.bfloat16:
-        rows = rows.view(torch.uint16)
-    array: NDArray[Any] = rows.numpy().view(dtype)
-    return array

@@ -1,8 +1,8 @@
-"""word2vec's binary format, as gensim writes it.
+"""Vectors in word2vec's binary format, as gensim writes it.
 
-A header line ``rows dimension``, then for each row its word, a space, and the vector as float32,
-little endian. A word ends at its space, and readers skip newlines before a word (word2vec itself
-writes one behind each row), so a word holds neither.
+A header line ``rows dimension``, then for each row its word, a space, and the vector as
+little-endian float32. A word ends at its space, and readers skip newlines before a word (word2vec
+itself writes one after each row), so a word can contain neither.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _RULES = {
 
 
 def write_word2vec_binary(file: IO[bytes], table: TableFacts, blocks: Iterator[RowBlock]) -> None:
-    """Write the header, and words and vectors."""
+    """Write the header, the words and the vectors."""
     dimension = table.dimension("word2vec-binary")
     if not np.can_cast(table.dtype, np.float32):
         raise ExportError(
-            f'the table is {table.dtype}, and word2vec-binary holds float32; give dtype="float32" '
+            f'the table is {table.dtype}, and word2vec-binary holds float32; pass dtype="float32" '
             "(--dtype float32 on the command line), or export as npy or parquet"
         )
     file.write(f"{table.rows} {dimension}\n".encode())

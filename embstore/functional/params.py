@@ -1,19 +1,18 @@
-"""What may `params` be? A store, an array, or a list of arrays that are one table's partitions.
+"""The argument ``params``: a store, an array, or a list of arrays that are a table's partitions.
 
-`as_table` makes one `Table` of them, which is read by id. Arrays are NumPy's, ``np.memmap``,
-``zarr.Array`` or torch's tensors on the CPU, which are seen as NumPy arrays where they are; torch
+`as_params` makes `Params` of each, which are read by id. Arrays are NumPy's, ``np.memmap``,
+``zarr.Array``, or torch tensors on the CPU, which become NumPy arrays over the same memory; torch
 itself is never imported here.
 """
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from embstore.dtypes import has_masked
+from embstore.dtypes import has_masked, is_tensor, tensor_array
 from embstore.errors import PartitionSizeError
 from embstore.store import EmbeddingStore
 from embstore.table.partitioning import STRATEGIES, Partitioning, Strategy
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Table(Protocol):
-    """Rows by id."""
+class Params(Protocol):
+    """A table, read by id."""
 
     @property
     def rows(self) -> int:
@@ -42,9 +41,9 @@ class Table(Protocol):
 
     @property
     def by_row(self) -> bool:
-        """Whether a few rows cost no more than their share of many.
+        """Whether reading a few rows costs no more than their share of many.
 
-        Otherwise many are to be read in one call, and each of them once.
+        Otherwise many rows should be read in one call, and each of them once.
         """
         ...
 
@@ -54,13 +53,13 @@ class Table(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class StoreTable:
-    """A store.
+class StoreParams:
+    """The rows of a store.
 
     Parameters
     ----------
     store : EmbeddingStore
-        It stays open.
+        The store; it stays open.
     """
 
     store: EmbeddingStore
@@ -82,7 +81,7 @@ class StoreTable:
 
     @property
     def by_row(self) -> bool:
-        """Whether the store is mapped: its pages are read from disk once, however often asked."""
+        """Whether the store is mapped: the page cache keeps each page that was read."""
         return self.store.mapped
 
     def read(self, ids: NDArray[np.int64], out: NDArray[Any]) -> None:
@@ -91,20 +90,20 @@ class StoreTable:
 
 
 @dataclass(frozen=True, slots=True)
-class ArrayTable:
-    """Arrays that are the partitions of one table.
+class ArrayParams:
+    """The rows of arrays that are the partitions of one table.
 
     Parameters
     ----------
     partitions : tuple of arrays
-        NumPy arrays, or what is array enough to be read piece by piece (``zarr.Array``).
+        NumPy arrays, or chunked arrays with ``oindex`` (``zarr.Array``).
     strategy : {"mod", "div"}
-        How the table was cut.
+        How the table was partitioned.
 
     Raises
     ------
     ValueError, TypeError
-        If arrays have no rows, or differ in dtype or row shape.
+        If an array has no axes, or arrays differ in dtype or row shape.
     PartitionSizeError
         If the arrays' sizes are not those of the strategy.
     """
@@ -113,14 +112,14 @@ class ArrayTable:
     strategy: Strategy
 
     def __post_init__(self) -> None:
-        _check_rows_alike(self.partitions)
+        _check_same_rows(self.partitions)
         # Not len(): a zarr.Array has none.
         found = tuple(partition.shape[0] for partition in self.partitions)
         expected = self.partitioning.row_counts()
         if found != expected:
             raise PartitionSizeError(
-                f"partitions have {found} rows, but {self.rows} rows partitioned by "
-                f"{self.strategy!r} are {expected}: with other sizes, ids would lead to wrong rows"
+                f"partitions have {found} rows; expected {expected} for {self.rows} rows "
+                f"partitioned by {self.strategy!r}: with other sizes, ids would get wrong rows"
             )
 
     @property
@@ -146,37 +145,37 @@ class ArrayTable:
 
     @property
     def partitioning(self) -> Partitioning:
-        """Where each id is."""
+        """Map from ids to partitions and rows."""
         return Partitioning(self.rows, len(self.partitions), self.strategy)
 
     def read(self, ids: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Fill ``out`` with the rows of ``ids``."""
         first = self.partitions[0]
         if self.by_row:
-            # A copy of the whole array is what `take` begins with if rows do not lie side by side.
+            # `take` would copy the whole array first if its rows were strided or misaligned.
             if first.flags.c_contiguous and first.flags.aligned:
                 first.take(ids, 0, out, "clip")  # Ids are in range, so nothing is clipped.
             else:
                 out[...] = first[ids]
             return
-        numbers, rows = self.partitioning.locate(ids)
-        order = np.argsort(numbers, kind="stable")
-        bounds = np.searchsorted(numbers[order], np.arange(len(self.partitions) + 1))
-        for partition, start, stop in zip(self.partitions, bounds, bounds[1:], strict=False):
+        partitions, rows = self.partitioning.locate(ids)
+        order = np.argsort(partitions, kind="stable")
+        bounds = np.searchsorted(partitions[order], np.arange(len(self.partitions) + 1))
+        for array, start, stop in zip(self.partitions, bounds, bounds[1:], strict=False):
             if start == stop:
                 continue
-            places = order[start:stop]
-            if _is_chunked(partition):
-                # Each row once, ascending: what chunked arrays read best.
-                distinct, inverse = np.unique(rows[places], return_inverse=True)
-                out[places] = partition.oindex[distinct][inverse]
+            positions = order[start:stop]
+            if _is_chunked(array):
+                # Chunked arrays are fastest when each row is read once, in ascending order.
+                distinct, inverse = np.unique(rows[positions], return_inverse=True)
+                out[positions] = array.oindex[distinct][inverse]
             else:
-                out[places] = partition[rows[places]]
+                out[positions] = array[rows[positions]]
 
 
-def as_table(
+def as_params(
     params: Any, partition_strategy: Strategy | None = None, default: Strategy = "mod"
-) -> Table:
+) -> Params:
     """Return ``params`` as one table.
 
     Parameters
@@ -184,21 +183,23 @@ def as_table(
     params : EmbeddingStore, array, or list of arrays
         A list of numbers is one array.
     partition_strategy : {"mod", "div"}, optional
-        How a list was cut; ``default`` if left out. A store knows its own.
+        How a list was partitioned; ``default`` if left out. A store knows its own.
+    default : {"mod", "div"}
+        The strategy of a list for which none is given.
 
     Raises
     ------
     ValueError, TypeError, PartitionSizeError
-        If ``params`` is no table; if the strategy is none, or contradicts the store.
+        If ``params`` is not a table; if the strategy is unknown, or differs from the store's.
     """
     check_strategy(params, partition_strategy)
     if isinstance(params, EmbeddingStore):
-        return StoreTable(params)
-    return ArrayTable(_as_partitions(params), partition_strategy or default)
+        return StoreParams(params)
+    return ArrayParams(_as_partitions(params), partition_strategy or default)
 
 
 def check_strategy(params: Any, partition_strategy: Strategy | None) -> None:
-    """Raise ValueError if the strategy is none, or not that of the store."""
+    """Raise ValueError if the strategy is unknown, or differs from the store's."""
     if partition_strategy not in (None, *STRATEGIES):
         raise ValueError(f'partition_strategy must be "mod" or "div", not {partition_strategy!r}')
     if not isinstance(params, EmbeddingStore) or params.partition_count == 1:
@@ -206,7 +207,7 @@ def check_strategy(params: Any, partition_strategy: Strategy | None) -> None:
     if partition_strategy not in (None, params.strategy):
         raise ValueError(
             f"the store {params.path} is partitioned by {params.strategy!r}, not by "
-            f"{partition_strategy!r}; leave partition_strategy out"
+            f"{partition_strategy!r}; omit partition_strategy"
         )
 
 
@@ -222,45 +223,32 @@ def _as_partitions(params: Any) -> tuple[Any, ...]:
 
 
 def _as_array(part: Any) -> Any:
-    """Return a NumPy array, or what is array enough to be read piece by piece."""
+    """Return a NumPy array, or a chunked array unchanged."""
     if isinstance(part, EmbeddingStore):
         raise TypeError(
-            "a list of partitions cannot hold a store, which has its own; give the store itself"
+            "a list of partitions cannot contain a store, which has its own partitions; pass the "
+            "store itself"
         )
     if has_masked(part):
-        raise TypeError("params have masked numbers; say with .filled() what they are")
+        raise TypeError("params have masked numbers; replace them with .filled(value)")
     if _is_chunked(part):
         return part
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(part, torch.Tensor):
-        return _from_torch(part, torch)
-    return np.asarray(part)
-
-
-def _from_torch(tensor: Any, torch: Any) -> NDArray[Any]:
-    """Return a tensor's numbers where they are."""
-    if tensor.device.type != "cpu" or tensor.layout is not torch.strided:
+    if not is_tensor(part):
+        return np.asarray(part)
+    if part.device.type != "cpu" or str(part.layout) != "torch.strided":
         raise TypeError(
-            f"params must be dense tensors on the CPU; this one is {tensor.layout} on "
-            f"{tensor.device}"
+            f"tensors in params must be dense and on the CPU; this one is {part.layout} on "
+            f"{part.device}"
         )
-    tensor = tensor.detach()
-    if tensor.dtype is not torch.bfloat16:
-        return np.asarray(tensor.numpy())
-    try:
-        from ml_dtypes import bfloat16  # noqa: PLC0415  # Only for these tensors.
-    except ImportError:
-        raise TypeError(
-            "NumPy has no bfloat16 of its own: install ml_dtypes, or give tensor.float()"
-        ) from None
-    return np.asarray(tensor.view(torch.int16).numpy().view(bfloat16))
+    return tensor_array(part)
 
 
 def _is_chunked(array: Any) -> bool:
     return hasattr(array, "oindex")
 
 
-def _check_rows_alike(partitions: tuple[Any, ...]) -> None:
+def _check_same_rows(partitions: tuple[Any, ...]) -> None:
+    """Raise ValueError or TypeError unless all partitions have rows of one shape and dtype."""
     first = partitions[0]
     for number, partition in enumerate(partitions):
         if partition.ndim == 0:

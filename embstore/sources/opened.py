@@ -1,0 +1,93 @@
+"""Rows of what `embstore.open` opens: another store, or a foreign file read in place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embstore.errors import SourceError, StoreError
+from embstore.formats import SAFETENSORS, STORE, safetensors
+from embstore.opening import open as open_store
+from embstore.reading.files import ForeignFiles
+from embstore.sources.arrays import ArraySource
+from embstore.sources.store import StoreSource
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from embstore.formats import Format
+    from embstore.sources import Source
+    from embstore.sources.word_list import Words
+    from embstore.store import EmbeddingStore
+
+# Rows are read once, in order, so few of their pages have to stay mapped.
+RESIDENT_LIMIT = 64 << 20
+
+
+def open_table(
+    format: Format, path: Path, *, tensor: str | None = None, words: Words | None = None
+) -> Source:
+    """Return the rows of a path that can be opened.
+
+    Parameters
+    ----------
+    format : Format
+        The format of the path.
+    path : Path
+        What `embstore.open` opens.
+    tensor : str, optional
+        The tensor of a safetensors file that has several.
+    words : str, Path, or iterable of str, optional
+        The words of the rows of a foreign file.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be opened.
+    """
+    if format is STORE and words is not None:
+        raise SourceError(f"{path} is a store, which has its own words; leave out words=")
+    try:
+        name = path.name
+        if format is SAFETENSORS:
+            name = _tensor_name(path, tensor)
+        store = open_store(path, tensor=tensor, resident_limit=RESIDENT_LIMIT)
+    except StoreError as error:
+        raise SourceError(str(error)) from error
+    if format is STORE:
+        return StoreSource(store)
+    return ArraySource(
+        str(path.with_name(name)),
+        [_Rows(store)],
+        words=words,
+        origin={"file": name, "format": format.name},
+    )
+
+
+class _Rows:
+    """An open store that slices like an array."""
+
+    def __init__(self, store: EmbeddingStore) -> None:
+        self.shape = store.shape
+        self.dtype = store.dtype
+        self._store = store
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        start, stop, _ = rows.indices(self.shape[0])
+        result = np.empty((stop - start, *self.shape[1:]), self.dtype)
+
+        def put(ids: range, some: NDArray[Any]) -> None:
+            result[ids.start - start : ids.stop - start : ids.step] = some
+
+        self._store.scan(put, start, stop)
+        return result
+
+
+def _tensor_name(path: Path, tensor: str | None) -> str:
+    """Return the name of a tensor's file, and its own in brackets."""
+    main = safetensors.main_file(path) if path.is_dir() else path
+    file, found, _ = safetensors.locate(ForeignFiles(main.parent), main.name, tensor)
+    return f"{file}[{found}]"

@@ -1,0 +1,102 @@
+"""Missing words: the three ways to handle them, and the error message with its spelling hint.
+
+All words of a lookup are looked up at once, so one error reports all that are missing. The near
+spellings are searched for only when the message is shown; code that catches the error does not pay
+for them.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from embstore.errors import MissingWordError, StoreCorruptError
+from embstore.vocabulary.spelling import near_word
+from embstore.vocabulary.vocabulary import flatten
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from embstore.vocabulary import Vocabulary
+
+# What to do with a missing word where rows are asked for, and where ids are.
+Missing = Literal["error", "unk", "zeros"]
+MissingId = Literal["error", "unk", "none"]
+
+NAMED_WORDS = 5
+RESPELLED_WORDS = 3
+
+
+def find_ids(
+    words: Any, vocabulary: Vocabulary, missing: MissingId, *, unk: str | None, path: Path
+) -> NDArray[np.int64]:
+    """Return the ids of words, with missing ones handled as ``missing`` says.
+
+    Parameters
+    ----------
+    words : str, or (nested) sequence or array of str, any shape
+    vocabulary : Vocabulary
+        The words of a store.
+    missing : {"error", "unk", "none"}
+        Raise, use the id of ``unk``, or return -1.
+    unk : str or None
+        The store's unk word.
+    path : Path
+        The store, for messages.
+
+    Returns
+    -------
+    ids : ndarray of int64, the shape of ``words``
+
+    Raises
+    ------
+    MissingWordError
+        If words are missing under ``"error"``, or under ``"unk"`` if there is no unk word.
+    """
+    ids = vocabulary.ids(words)
+    absent = ids < 0
+    if missing == "none" or not absent.any():
+        return ids
+    if missing == "error":
+        raise _error(words, absent, vocabulary, unk)
+    if unk is None:
+        raise MissingWordError(
+            f"the store {path} has no unk word; name one when building it (unk=), or look up the "
+            'rows with lookup_words(..., missing="zeros")'
+        )
+    ids[absent] = vocabulary.id_of(unk)
+    return ids
+
+
+def _error(
+    words: Any, absent: NDArray[np.bool_], vocabulary: Vocabulary, unk: str | None
+) -> MissingWordError:
+    flat, _ = flatten(words)
+    missing = [word for word, gone in zip(flat, absent.ravel().tolist(), strict=True) if gone]
+    more = ", ..." if len(missing) > NAMED_WORDS else ""
+    names = ", ".join(map(repr, missing[:NAMED_WORDS])) + more
+    remedy = 'lookup_words(..., missing="zeros") gives such words zeros'
+    if unk is not None:
+        remedy = f'missing="unk" gives such words the row of {unk!r}'
+    message = f"the word {names} is not in the store; {remedy}"
+    if len(missing) > 1:
+        message = f"{len(missing)} of {len(flat)} words are not in the store: {names}; {remedy}"
+    hint = partial(_hint, missing[:RESPELLED_WORDS], vocabulary, len(missing) > 1)
+    return MissingWordError(message, missing, hint)
+
+
+def _hint(missing: list[str], vocabulary: Vocabulary, several: bool) -> str:
+    """Return the end of the message, empty if no near word is found."""
+    try:
+        near = {word: near_word(word, vocabulary) for word in missing}
+    except StoreCorruptError:
+        return ""  # The next lookup raises it; it would hide which word is missing.
+    named = [
+        f"{found!r} for {word!r}" if several else repr(found)
+        for word, found in near.items()
+        if found is not None
+    ]
+    return f"; did you mean {', '.join(named)}?" if named else ""

@@ -1,0 +1,242 @@
+"""Words to ids and ids to words, on the arrays of a store.
+
+The words' bytes, their offsets and a hash table over them are three arrays of the store, mapped
+like its rows. Opening costs the same for ten words as for a hundred million.
+
+1. `Vocabulary.id_of` looks up one word in plain Python.
+2. `Vocabulary.ids` looks up many at once: it packs and hashes them, and
+   `embstore.vocabulary.hashing.find` probes the table.
+3. Both compare the stored bytes of a candidate with the word, because a hash is not a word.
+
+The arrays come from disk and may be damaged: an id or an offset outside of its array raises
+`embstore.StoreCorruptError`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from xxhash import xxh3_64_intdigest
+
+from embstore.errors import StoreCorruptError
+from embstore.formats.own import spec
+from embstore.formats.own.checked_files import REBUILD
+from embstore.reading.files import StoreFiles
+from embstore.reading.mapping import AddressSpace, MappedFile
+from embstore.vocabulary import hashing
+from embstore.vocabulary.words import PackedWords, encode, hash_words, pack_encoded
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from embstore.formats.own.manifest import VocabularyManifest
+    from embstore.formats.own.spec import RawArray
+
+# Larger arrays are mapped without the kernel's read-ahead.
+READ_AHEAD_BYTES = 64 << 20
+
+_ID_MASK = (1 << spec.SLOT_ID_BITS) - 1
+
+
+class Vocabulary:
+    """The words of a store.
+
+    Parameters
+    ----------
+    stored : PackedWords
+        The words in the order of their ids.
+    slots : ndarray of uint64, shape (power of two,)
+        The hash table.
+    probe_count : int
+        The most slots to read for one word.
+    """
+
+    def __init__(self, stored: PackedWords, slots: NDArray[np.uint64], probe_count: int) -> None:
+        self._stored = stored
+        self._slots = slots
+        self._probe_count = min(probe_count, len(slots))
+        self._slot_mask = len(slots) - 1
+        self._count = len(stored)
+        self._size_bytes = len(stored.data)
+        # Memoryviews index numbers in the machine's byte order only; where the arrays have it, as
+        # nearly everywhere, nothing is copied.
+        self._slot_view = np.ascontiguousarray(slots, np.uint64).data
+        self._offset_view = np.ascontiguousarray(stored.offsets, np.int64).data
+        self._byte_view = np.ascontiguousarray(stored.data, np.uint8).data
+
+    def id_of(self, word: str) -> int:
+        """Return the id of one word, -1 if it is missing.
+
+        Raises
+        ------
+        TypeError
+            If ``word`` is not a str.
+        StoreCorruptError
+            If the hash table or the offsets are damaged.
+        """
+        # Python ints read through memoryviews: 0.5 us. As a batch of one, a word takes 20 us: some
+        # thirty NumPy calls cost half a microsecond each, however short their arrays are.
+        try:
+            encoded = str.encode(word)
+        except (TypeError, UnicodeEncodeError):
+            (encoded,) = encode([word], "surrogatepass")
+        hashed = xxh3_64_intdigest(encoded)
+        slots, mask, probes_left = self._slot_view, self._slot_mask, self._probe_count
+        slot = hashed & mask
+        while probes_left and (entry := slots[slot]):
+            if entry ^ hashed <= _ID_MASK:  # The upper 24 bits are equal.
+                number = entry & _ID_MASK
+                if not 0 < number <= self._count:
+                    raise _wrong_id(number - 1, self._count)
+                start, stop = self._offset_view[number - 1], self._offset_view[number]
+                if not 0 <= start <= stop <= self._size_bytes:
+                    raise _wrong_offsets()
+                if self._byte_view[start:stop] == encoded:
+                    return number - 1
+            slot = (slot + 1) & mask
+            probes_left -= 1
+        return -1
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._stored, self._slots, self._probe_count)
+
+    def ids(self, words: Any) -> NDArray[np.int64]:
+        """Return the id of each word, -1 for a missing one.
+
+        Parameters
+        ----------
+        words : str, or (nested) sequence or array of str, any shape
+
+        Returns
+        -------
+        ids : ndarray of int64, the shape of ``words``
+
+        Raises
+        ------
+        TypeError
+            If a word is not a str.
+        StoreCorruptError
+            If the hash table or the offsets are damaged.
+        """
+        flat, shape = flatten(words)
+        encoded = encode(flat, "surrogatepass")
+        packed = pack_encoded(encoded)
+
+        def confirm(positions: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+            self._check(ids)
+            return self._stored.equal(ids, packed, positions)
+
+        found = hashing.find(self._slots, hash_words(encoded), self._probe_count, confirm)
+        return found.reshape(shape)
+
+    def words(self, ids: NDArray[np.int64]) -> Any:
+        """Return the word of each id.
+
+        Parameters
+        ----------
+        ids : ndarray of int64, any shape
+            In range; this is not checked here.
+
+        Returns
+        -------
+        words : str for one id, else (nested) list of str in the shape of ``ids``
+
+        Raises
+        ------
+        StoreCorruptError
+            If the offsets are damaged, or a stored word is not UTF-8.
+        """
+        flat = ids.ravel()
+        self._check(flat)
+        data, offsets = self._stored.data, self._stored.offsets
+        distinct = np.unique(flat)
+        # Words that overlap could amount to any number of bytes.
+        if (offsets[distinct + 1] - offsets[distinct]).sum(dtype=np.float64) > len(data):
+            raise _damaged("the word offsets make words overlap")
+        bounds = zip(offsets[flat].tolist(), offsets[flat + 1].tolist(), strict=True)
+        try:
+            words = [data[start:stop].tobytes().decode() for start, stop in bounds]
+        except UnicodeDecodeError as error:
+            raise _damaged(f"a stored word is not UTF-8 ({error})") from error
+        if ids.ndim == 1:
+            return words
+        shaped = np.empty(ids.size, object)
+        shaped[:] = words
+        return shaped.reshape(ids.shape).tolist()
+
+    def packed(self, start: int, stop: int) -> PackedWords:
+        """Return the words of the ids ``start .. stop - 1``, which are in range."""
+        self._check(np.arange(start, stop))
+        offsets = np.array(self._stored.offsets[start : stop + 1])
+        data = np.array(self._stored.data[offsets[0] : offsets[-1]])
+        return PackedWords(data, offsets - offsets[0])
+
+    def _check(self, ids: NDArray[np.int64]) -> None:
+        """Raise if ids, shape (n,), or their offsets are outside of the arrays."""
+        if not ids.size:
+            return
+        for extreme in (int(ids.min()), int(ids.max())):
+            if not 0 <= extreme < self._count:
+                raise _wrong_id(extreme, self._count)
+        starts, stops = self._stored.offsets[ids], self._stored.offsets[ids + 1]
+        if starts.min() < 0 or (stops < starts).any() or stops.max() > self._size_bytes:
+            raise _wrong_offsets()
+
+
+def are_words(key: Any) -> bool:
+    """Return whether an index is a word, or words in a (nested) list, tuple or array."""
+    if isinstance(key, np.ndarray):
+        return key.dtype.kind in "UTO" and all(isinstance(word, str) for word in key.flat[:1])
+    while isinstance(key, list | tuple) and key:
+        key = key[0]
+    return isinstance(key, str)
+
+
+def flatten(words: Any) -> tuple[list[Any], tuple[int, ...]]:
+    """Return words of any shape as a flat list, and their shape."""
+    if isinstance(words, str):
+        return [words], ()
+    if isinstance(words, list | tuple) and set(map(type, words)) <= {str}:
+        return list(words), (len(words),)
+    array = words if isinstance(words, np.ndarray) else np.array(words, dtype=object)
+    return array.ravel().tolist(), array.shape
+
+
+def open_vocabulary(path: Path, manifest: VocabularyManifest) -> Vocabulary:
+    """Map the vocabulary of the store at ``path``."""
+    data, offsets, slots = (
+        _map_array(path, manifest.array(part))
+        for part in (spec.WORD_BYTES, spec.WORD_OFFSETS, spec.WORD_SLOTS)
+    )
+    return Vocabulary(PackedWords(data, offsets), slots, manifest.probe_count)
+
+
+def _map_array(path: Path, array: RawArray) -> NDArray[Any]:
+    """Map a one-dimensional array; its chunks must fit together without gaps."""
+    pieces = [
+        MappedFile(array.chunk_name(chunk), 0, chunk * array.chunk_bytes, array.chunk_bytes)
+        for chunk in range(array.chunk_count)
+    ]
+    size_bytes = array.chunk_count * array.chunk_bytes
+    # The kernel's read-ahead reads a small array with a few reads. Of a large one, a word needs
+    # only single pages.
+    space = AddressSpace(size_bytes, pieces, StoreFiles(path), random=size_bytes > READ_AHEAD_BYTES)
+    return space.data.view(array.dtype)[: array.shape[0]]
+
+
+def _wrong_id(found: int, count: int) -> StoreCorruptError:
+    return _damaged(f"its hash table holds the id {found}, but there are {count} words")
+
+
+def _wrong_offsets() -> StoreCorruptError:
+    return _damaged("word offsets point outside of the stored words")
+
+
+def _damaged(problem: str) -> StoreCorruptError:
+    return StoreCorruptError(f"the vocabulary is damaged: {problem}; {REBUILD}")
