@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +10,10 @@ import pytest
 
 import embstore
 from embstore.cli import app
+from tests.helpers.programs import run_command as run
 
 COMMANDS = sorted(command.callback.__name__ for command in app.registered_commands)  # type: ignore[union-attr]
 README = Path(__file__).parent.parent / "README.md"
-
-
-def run(*arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run embstore and check its exit status."""
-    done = subprocess.run(
-        [sys.executable, "-m", "embstore.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == status, done.stderr
-    return done
 
 
 def test_every_command_is_known() -> None:
