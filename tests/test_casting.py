@@ -122,6 +122,14 @@ def test_the_dtype_of_the_last_changed_batch_is_reported():
     assert caster.facts()["cast_from"] == "float64"
 
 
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0), (3, CAST_BYTES // 8 + 1)])
+def test_batches_of_any_size(shape):
+    rows = np.full(shape, 0.1)
+    caster = Caster(np.dtype(np.float32))
+    np.testing.assert_array_equal(caster.cast(rows), rows.astype(np.float32))
+    assert bool(caster.facts()) == bool(rows.size)
+
+
 def test_overflow_alone_is_reported():
     caster = Caster(np.dtype(np.float16), "inf")
     caster.cast(np.array([[7e4, 1.0]]))
