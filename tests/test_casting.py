@@ -130,6 +130,14 @@ def test_batches_of_any_size(shape):
     assert bool(caster.facts()) == bool(rows.size)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+def test_signalling_nans_do_not_warn(dtype):
+    rows = np.array([[0x7FA00000, 0x3F800000]], np.uint32).view(np.float32)
+    cast = Caster(as_dtype(dtype)).cast(rows)
+    assert np.isnan(cast[0, 0])
+    assert cast[0, 1] == 1
+
+
 def test_overflow_alone_is_reported():
     caster = Caster(np.dtype(np.float16), "inf")
     caster.cast(np.array([[7e4, 1.0]]))
