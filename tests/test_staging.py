@@ -160,8 +160,7 @@ def test_the_lock_ends_with_the_build_even_if_a_child_lives(target):
     staged = Staging(target, overwrite=False)
     inherited = [os.dup(lock) for lock in staged._locks]
     staged.publish()
-    locked = staging._lock(target)
-    staging._unlock(locked)
+    owner.unlock(owner.lock(target))
     for descriptor in inherited:
         os.close(descriptor)
 

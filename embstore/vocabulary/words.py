@@ -79,12 +79,11 @@ class PackedWords:
         lengths = self.offsets[1:].take(indices) - starts
         same: NDArray[np.bool_] = lengths == other.offsets[1:].take(others) - other_starts
         lengths = np.where(same, lengths, 0)
-        # Long words are compared one by one. So are the last words of the data, where fewer than
-        # eight bytes may be left.
+        # Long words are compared one by one. So are words near the end of the data, where fewer than
+        # eight bytes may be left from their last byte on.
         one, another = _by_eight(self.data), _by_eight(other.data)
-        last_eight = lengths - 1 & -8  # Where the last comparison of eight bytes starts.
         alone = lengths > LONG_WORD_BYTES
-        alone |= (starts + last_eight >= len(one)) | (other_starts + last_eight >= len(another))
+        alone |= (starts + lengths > len(one)) | (other_starts + lengths > len(another))
         alone &= lengths > 0
         for pair in np.flatnonzero(alone).tolist():
             ours = self.data[starts[pair] : starts[pair] + lengths[pair]]
