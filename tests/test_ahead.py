@@ -1,4 +1,4 @@
-"""One item is made ahead, in order, and nothing stays behind."""
+"""`ahead` makes one item in advance, in order, and leaves no thread behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 
-def test_items_come_in_order_and_one_ahead():
+def test_items_are_in_order_and_one_is_made_in_advance():
     made = [threading.Event() for _ in range(4)]
 
     def produce() -> Generator[int]:
@@ -29,7 +29,7 @@ def test_items_come_in_order_and_one_ahead():
     assert taken == [0, 1, 2, 3]
 
 
-def test_an_error_comes_where_its_item_would():
+def test_an_error_is_raised_in_place_of_its_item():
     def produce() -> Generator[int]:
         yield 1
         raise ValueError("the second")
@@ -40,7 +40,7 @@ def test_an_error_comes_where_its_item_would():
         next(items)
 
 
-def test_who_stops_early_closes_the_generator():
+def test_stopping_early_closes_the_generator():
     closed = []
 
     def produce() -> Generator[int]:
@@ -53,5 +53,5 @@ def test_who_stops_early_closes_the_generator():
         if number == 3:
             break
     assert closed == [True]
-    # Threads of other tests may end meanwhile; of this one, none may be left.
+    # Threads of other tests may still be ending, but this test's thread has ended.
     assert not [t for t in threading.enumerate() if t.name.startswith("embstore-read")]

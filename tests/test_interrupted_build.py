@@ -1,4 +1,4 @@
-"""Builds that the disk, a signal or another build stops; and how much memory a build takes."""
+"""Builds stopped by the disk, a signal or another build; and the memory of a build."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ TABLE = "".join(f"w{i} {LINE}\n" for i in range(8000))  # 2 MB as float32.
 
 @pytest.fixture
 def table(tmp_path):
-    """A text file, alone in its directory; builds go next to it."""
+    """A text file, alone in its directory; stores are built beside it."""
     path = tmp_path / "table.txt"
     path.write_text(TABLE)
     return path
 
 
 def python(program: str, *arguments: object, cwd: Path | None = None) -> subprocess.Popen[str]:
-    """Start a program in a Python of its own; it sees ``embstore``, ``sys``, ``os``, ``time``."""
+    """Start a program in a new Python; it can use ``embstore``, ``sys``, ``os`` and ``time``."""
     text = "import embstore, os, resource, sys, time\n" + textwrap.dedent(program)
     root = Path(embstore.__file__).parents[1]
     return subprocess.Popen(
@@ -69,7 +69,7 @@ def test_full_disk(table, small_disk, partitions, old):
         assert embstore.open(target)["like"].tolist() == [3, 4]
 
 
-def test_a_file_that_must_not_grow(table, tmp_path):
+def test_file_size_limit(table, tmp_path):
     program = """
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         try:
@@ -85,10 +85,10 @@ def test_a_file_that_must_not_grow(table, tmp_path):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, SystemExit])
-@pytest.mark.parametrize("when", ["begin", "end"])
-def test_the_progress_callback_raises(table, tmp_path, error, when):
+@pytest.mark.parametrize("when", ["start", "end"])
+def test_progress_callback_raises(table, tmp_path, error, when):
     def progress(at):
-        if when == "begin" or at.done_bytes == at.total_bytes:
+        if when == "start" or at.done_bytes == at.total_bytes:
             raise error
 
     with pytest.raises(error):
@@ -106,7 +106,7 @@ SLOW_DISK = """
         interrupted.set()
         raise KeyboardInterrupt
 
-    # A test run that was started in the background has its children ignore Ctrl-C.
+    # The children of a test run in the background ignore Ctrl-C by default.
     signal.signal(signal.SIGINT, interrupt)
 
     def slow(descriptor, data, offset, path):
@@ -131,7 +131,7 @@ def test_ctrl_c_while_a_chunk_is_written(table, tmp_path, old):
     try:
         embstore.build(*sys.argv[1:3], memory_limit=1 << 20, overwrite=True)
     except KeyboardInterrupt:
-        time.sleep(0.4)  # A write that went on would be through by then.
+        time.sleep(0.4)  # A write that continued would be finished by then.
         raise
     """
     )
@@ -145,7 +145,7 @@ def test_ctrl_c_while_a_chunk_is_written(table, tmp_path, old):
 
 
 def test_a_build_that_is_killed_and_its_successor(table, tmp_path):
-    """While it lives, its target is taken; when it is dead, what it left is cleared away."""
+    """While it lives, its target is busy; after its death, the next build removes its files."""
     program = """
         def progress(at):
             print("half", flush=True)
@@ -180,7 +180,7 @@ def test_a_build_that_is_killed_and_its_successor(table, tmp_path):
     assert embstore.verify(target).ok
 
 
-def test_a_second_writer_of_the_same_target(table, tmp_path):
+def test_second_writer_of_the_same_target(table, tmp_path):
     target = tmp_path / "table.embstore"
     with embstore.StoreWriter(target, row_shape=(), dtype="int8") as writer:
         writer.write([1, 2, 3])
@@ -191,7 +191,7 @@ def test_a_second_writer_of_the_same_target(table, tmp_path):
     assert names(tmp_path) == [target.name, table.name]
 
 
-def test_a_target_that_came_meanwhile_stays(table, tmp_path):
+def test_file_created_at_the_target_meanwhile_stays(table, tmp_path):
     target = tmp_path / "table.embstore"
     writer = embstore.StoreWriter(target, row_shape=(), dtype="int8")
     writer.write([1, 2, 3])
@@ -203,12 +203,12 @@ def test_a_target_that_came_meanwhile_stays(table, tmp_path):
 
 
 def test_memory_is_bounded(tmp_path):
-    """The table is twice the growth that is allowed, its text five times."""
+    """The table is twice as large as the growth that is allowed, its text five times."""
     program = """
         from embstore.sources.blocks import TextFile
         from tools.peak import peak_bytes
 
-        # As many blocks as there are processors are held at once; small ones here.
+        # One block for each processor is held at once; small blocks here.
         TextFile.blocks.__defaults__ = (256 << 10,)
 
         def write(path, rows):
@@ -232,7 +232,7 @@ def test_memory_is_bounded(tmp_path):
 
 
 def test_memory_is_bounded_while_rows_and_words_are_written(tmp_path):
-    """The rows are ten times the limit; the words alone, with their index, are over it, too."""
+    """The rows are ten times the limit; the words alone, with their index, exceed it, too."""
     program = """
         import numpy as np
         from embstore.vocabulary.words import pack_encoded
@@ -244,15 +244,15 @@ def test_memory_is_bounded_while_rows_and_words_are_written(tmp_path):
             rows = np.ones((500, width), np.float32)
             settings = {"row_shape": (width,), "dtype": "float32", "memory_limit": LIMIT}
             with embstore.StoreWriter(path, partitions=3, **settings) as writer:
-                for begin in range(0, count, 500):
-                    words = [b"word %09d" % i for i in range(begin, begin + 500)]
+                for start in range(0, count, 500):
+                    words = [b"word %09d" % i for i in range(start, start + 500)]
                     writer.write(rows, pack_encoded(words))
 
-        write("small", 500, 4)  # Brings the libraries in.
-        begin = peak_bytes()
+        write("small", 500, 4)  # Loads the libraries.
+        before = peak_bytes()
         write("large", 160_000, 512)
         write("words", 500_000, 1)
-        print((peak_bytes() - begin) / LIMIT)
+        print((peak_bytes() - before) / LIMIT)
     """
     out, err = python(program, cwd=tmp_path).communicate()
     assert out, err

@@ -1,4 +1,4 @@
-"""Which words are offered for one that is not there, and what that costs."""
+"""The words that are suggested for a missing one, and their cost."""
 
 from __future__ import annotations
 
@@ -64,17 +64,17 @@ def test_near_words(asked, found):
     assert near_word(asked, vocabulary_of(WORDS)) == found
 
 
-def test_no_words():
+def test_empty_vocabulary():
     assert near_word("like", vocabulary_of([])) is None
 
 
-def test_letters_come_from_the_whole_vocabulary():
+def test_letters_are_sampled_from_the_whole_vocabulary():
     signs = [f"[{i}]{chr(0x4E00 + i)}" for i in range(3000)]
     vocabulary = vocabulary_of([*signs, "countries", "country", "yes", "many", "army"])
     assert near_word("countr", vocabulary) == "country"
 
 
-def test_edits_are_all_within_one_step():
+def test_edits_are_one_step_away():
     edits = edited("word", "xyz")
     assert {"wrd", "wodr", "ward", "wordx", "xword"} & edits == {"wrd", "wodr", "wordx", "xword"}
     letters = 3 + 4
@@ -109,7 +109,7 @@ def test_messages(store):
     assert raised.value.words == ("zyzzyva", "Like", "THE", "lime")
 
 
-def test_an_error_travels_and_outlives_the_store(store):
+def test_error_can_be_pickled_and_outlives_the_store(store):
     with pytest.raises(embstore.MissingWordError) as raised:
         store["Like"]
     store.close()
@@ -119,20 +119,20 @@ def test_an_error_travels_and_outlives_the_store(store):
     assert again.words == ("Like",)
 
 
-def test_nobody_pays_for_what_nobody_reads(store, monkeypatch):
+def test_hint_is_computed_only_when_the_message_is_shown(store, monkeypatch):
     def fail(*_):
-        raise AssertionError("nobody asked")
+        raise AssertionError("computed")
 
     monkeypatch.setattr(spelling, "variants", fail)
     with pytest.raises(KeyError) as raised:
         store["Like"]
-    with pytest.raises(AssertionError, match="nobody asked"):
+    with pytest.raises(AssertionError, match="computed"):
         str(raised.value)
 
 
-def test_it_is_bounded():
+def test_time_is_bounded():
     vocabulary = vocabulary_of([f"{chr(0x4E00 + i)}{i}" for i in range(3000)])
-    begin = time.process_time()
+    start = time.process_time()
     for _ in range(10):
         near_word("Abcdefghijklmnopqrstuvwxyz", vocabulary)
-    assert time.process_time() - begin < 5
+    assert time.process_time() - start < 5

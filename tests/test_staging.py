@@ -1,4 +1,4 @@
-"""A store appears whole or not at all, and a reader of the old one keeps it."""
+"""A store is published completely or not at all, and open readers keep the old one."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_discard(target, tmp_path):
     assert names(tmp_path) == []
 
 
-def test_a_relative_target(target, tmp_path, monkeypatch):
+def test_relative_target(target, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     staged = Staging(Path("t.embstore"), overwrite=False)
     monkeypatch.chdir("/")
@@ -104,7 +104,7 @@ NOTES = [
     *(json.dumps(NOTE | {"pid": pid}) for pid in PIDS),
     *(json.dumps(NOTE | {"host": host}) for host in ("\33[2J", "a\nb", "a" * 2000)),
     *(json.dumps(NOTE | {"since": since}) for since in (7, "then", "0001-01-01T00:00+23:00")),
-    # Of processes that are gone, or never were; no process has such a number.
+    # Processes that have ended or never existed; no process has such a number.
     *(
         json.dumps(NOTE | {"host": platform.node(), "pid": pid})
         for pid in (2**22 + 1, -1, 0, 2**80)
@@ -113,7 +113,7 @@ NOTES = [
 
 
 @pytest.mark.parametrize("note", NOTES, ids=map(str, range(len(NOTES))))
-def test_a_note_of_the_builder_that_says_nothing(target, note):
+def test_useless_owner_note_is_ignored(target, note):
     first = Staging(target, overwrite=False)
     (first.path / owner.NOTE).write_text(note, errors="surrogateescape")
     with pytest.raises(StoreBusyError, match=r"another build is writing .* \(see .*\.building\)"):
@@ -122,7 +122,7 @@ def test_a_note_of_the_builder_that_says_nothing(target, note):
     assert names(target) == []
 
 
-def test_a_builder_on_another_machine(target):
+def test_owner_on_another_machine(target):
     first = Staging(target, overwrite=False)
     (first.path / owner.NOTE).write_text(json.dumps(NOTE | {"pid": 2**22 + 1}))
     by = r"process 4194305 on mars since 2026-01-02 02:04:05 UTC"
@@ -134,7 +134,7 @@ def test_a_builder_on_another_machine(target):
     first.discard()
 
 
-def test_what_a_dead_build_left_is_cleared_away(target, tmp_path):
+def test_leftovers_of_a_dead_build_are_removed(target, tmp_path):
     hidden = tmp_path / ".t.embstore.building"
     (hidden / "partitions" / "0").mkdir(parents=True)
     (hidden / "zarr.json").write_text("{}")
@@ -145,8 +145,8 @@ def test_what_a_dead_build_left_is_cleared_away(target, tmp_path):
     assert names(tmp_path) == []
 
 
-def test_a_discard_leaves_what_is_not_its_own(target, tmp_path):
-    """As when its directory was renamed away, and another build began."""
+def test_discard_leaves_the_directory_of_another_build(target, tmp_path):
+    """Its own directory was renamed, and another build has started."""
     first = Staging(target, overwrite=False)
     first.path.rename(tmp_path / "elsewhere")
     second = Staging(target, overwrite=False)
@@ -155,8 +155,8 @@ def test_a_discard_leaves_what_is_not_its_own(target, tmp_path):
     second.publish()
 
 
-def test_the_lock_ends_with_the_build_even_if_a_child_lives(target):
-    """A fork inherits the descriptor, and would hold the lock for as long as it lives."""
+def test_lock_ends_with_the_build_even_if_a_child_lives(target):
+    """A fork inherits the descriptor and would hold the lock until it ends."""
     staged = Staging(target, overwrite=False)
     inherited = [os.dup(lock) for lock in staged._locks]
     staged.publish()
@@ -165,7 +165,7 @@ def test_the_lock_ends_with_the_build_even_if_a_child_lives(target):
         os.close(descriptor)
 
 
-def test_overwrite_while_another_store_object_has_the_old_one_open(target, tmp_path, way):
+def test_overwriting_a_store_that_is_open(target, tmp_path, way):
     write_store(target, 1)
     mapped, chunked = embstore.open(target), embstore.open(target, reader="chunked")
     write_store(target, 2, overwrite=True)
@@ -174,12 +174,12 @@ def test_overwrite_while_another_store_object_has_the_old_one_open(target, tmp_p
     assert mapped.words(5) == "1-5"
     assert mapped.ids("1-99") == 99
     assert value_of(target) == 2
-    # The chunked reader opens chunks by name; it must never give a row of the other store.
+    # The chunked reader opens chunks by name; it must never return a row of the new store.
     with pytest.raises(embstore.EmbstoreError):
         chunked[:]
 
 
-def test_overwrite_again_and_again(target, tmp_path, way):
+def test_overwriting_repeatedly(target, tmp_path, way):
     for value in range(4):
         write_store(target, value, overwrite=True)
         assert value_of(target) == value
@@ -195,7 +195,7 @@ def test_without_overwrite_nothing_is_replaced(target, tmp_path, way):
 
 
 def crash_at(monkeypatch: pytest.MonkeyPatch, number: int) -> type[BaseException]:
-    """Let the process die at its ``number``-th rename: nothing after it is done."""
+    """Simulate a process that dies at its ``number``-th rename: nothing happens after it."""
     rename = Path.rename
     count = 0
 
@@ -216,7 +216,7 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, number: int) -> type[BaseException
 
 
 @pytest.mark.parametrize("healed_by", ["open", "build", "verify"])
-def test_a_crash_between_the_two_renames(target, tmp_path, monkeypatch, healed_by):
+def test_crash_between_the_two_renames(target, tmp_path, monkeypatch, healed_by):
     write_store(target, 1)
     with monkeypatch.context() as patch, pytest.raises(crash_at(patch, 2)):
         write_store(target, 2, overwrite=True)
@@ -234,8 +234,8 @@ def test_a_crash_between_the_two_renames(target, tmp_path, monkeypatch, healed_b
     assert names(tmp_path) == ["t.embstore"]
 
 
-def test_a_crash_after_the_two_renames(target, tmp_path, monkeypatch, way):
-    """The old store is still there under another name; the next build removes it."""
+def test_crash_after_the_two_renames(target, tmp_path, monkeypatch, way):
+    """The old store still exists under another name; the next build removes it."""
     write_store(target, 1)
     shutil.copytree(target, tmp_path / "old")
     write_store(target, 2, overwrite=True)
@@ -248,7 +248,7 @@ def test_a_crash_after_the_two_renames(target, tmp_path, monkeypatch, way):
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_rename_that_fails_leaves_the_old_store(target, tmp_path, monkeypatch, number):
+def test_failing_rename_leaves_the_old_store(target, tmp_path, monkeypatch, number):
     write_store(target, 1)
     rename = Path.rename
     seen = []
@@ -269,7 +269,7 @@ def test_a_rename_that_fails_leaves_the_old_store(target, tmp_path, monkeypatch,
 
 
 def test_an_open_between_the_two_renames(target, tmp_path, monkeypatch):
-    """It puts the old store back and reads it; the build then renames once more."""
+    """It renames the old store back and reads it; then the build renames once more."""
     write_store(target, 1)
     rename = Path.rename
     opened: list[float] = []
@@ -288,7 +288,7 @@ def test_an_open_between_the_two_renames(target, tmp_path, monkeypatch):
     assert names(tmp_path) == ["t.embstore"]
 
 
-def test_no_other_build_begins_in_the_old_store_while_it_is_removed(target, tmp_path, monkeypatch):
+def test_no_other_build_starts_in_the_old_store_while_it_is_removed(target, tmp_path, monkeypatch):
     write_store(target, 1)
     remove = staging._remove
     found = []
@@ -307,7 +307,7 @@ def test_no_other_build_begins_in_the_old_store_while_it_is_removed(target, tmp_
     assert names(tmp_path) == ["t.embstore"]
 
 
-def test_everything_is_flushed_before_it_is_published(target, monkeypatch):
+def test_everything_is_flushed_before_publishing(target, monkeypatch):
     flushed = []
     flush = os.fsync
 
@@ -322,6 +322,6 @@ def test_everything_is_flushed_before_it_is_published(target, monkeypatch):
     assert flushed[-1] == target.parent.stat().st_ino
 
 
-def test_a_parent_that_went_away(target, tmp_path):
+def test_missing_parent_directory(target, tmp_path):
     with pytest.raises(StoreNotFoundError, match="does not exist; make it first"):
         Staging(tmp_path / "no" / "t.embstore", overwrite=False)

@@ -1,4 +1,4 @@
-"""What StoreWriter puts on disk, against zarr's own files and a table in RAM."""
+"""The files of `StoreWriter`, against zarr's own files and a table in RAM."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from embstore.writing import files
 from embstore.writing.background import Background
 from embstore.writing.memory import MIN_PIECE_BYTES, plan_memory
 
-# With so little memory for one partition, a piece is as small as it gets.
+# With so little memory for one partition, a piece has the smallest size.
 LITTLE = 64 << 10
 
 
@@ -50,9 +50,7 @@ def files_of(path: Path) -> dict[str, bytes]:
         (0, (3,), "int64", 4),
     ],
 )
-def test_the_files_are_what_zarr_would_write(
-    tmp_path, strategy, rows, row_shape, dtype, chunk_rows
-):
+def test_files_equal_those_of_zarr(tmp_path, strategy, rows, row_shape, dtype, chunk_rows):
     path = tmp_path / "t.embstore"
     data = table(rows, row_shape, dtype)
     words = [f"word {i}" for i in range(rows)] if rows else None
@@ -101,7 +99,7 @@ def test_the_files_are_what_zarr_would_write(
     known=st.booleans(),
 )
 @settings(deadline=None, max_examples=40)
-def test_batches_of_any_size_arrive(
+def test_batches_of_any_size(
     tmp_path_factory, data, row_shape, dtype, partitions, chunk_rows, known
 ):
     sizes = data.draw(st.lists(st.integers(0, 30), max_size=6))
@@ -116,16 +114,16 @@ def test_batches_of_any_size_arrive(
         chunk_rows=chunk_rows,
         memory_limit=partitions * LITTLE,
     ) as writer:
-        begin = 0
+        start = 0
         for size in sizes:
-            batch = rows[begin : begin + size].copy()
+            batch = rows[start : start + size].copy()
             if data.draw(st.booleans()):
                 batch = np.asfortranarray(batch)
             copy = data.draw(st.booleans())
             writer.write(batch, copy=copy)
             if copy:
-                batch[...] = 0  # It is the caller's again.
-            begin += size
+                batch[...] = 0  # The caller may change it.
+            start += size
     with embstore.open(path) as store:
         assert np.array_equal(store[:], rows)
     assert embstore.verify(path).ok
@@ -171,7 +169,7 @@ def test_rows_one_by_one_with_another_number_of_words(tmp_path, count):
 
 
 @pytest.mark.parametrize("chunk_rows", [0, -1, 3])
-def test_chunk_rows_that_are_no_power_of_two(tmp_path, chunk_rows):
+def test_chunk_rows_must_be_a_power_of_two(tmp_path, chunk_rows):
     with pytest.raises(ValueError, match="chunk_rows must be a power of two"):
         embstore.StoreWriter(
             tmp_path / "t.embstore", row_shape=(2,), dtype="float32", chunk_rows=chunk_rows
@@ -189,7 +187,7 @@ def test_too_many_partitions_are_refused(tmp_path, partitions):
 
 
 @pytest.mark.parametrize("partitions", [20_000, 65_536])
-def test_what_cannot_fit_is_refused_before_anything_is_made(tmp_path, partitions):
+def test_too_little_memory_is_refused_before_anything_is_created(tmp_path, partitions):
     with pytest.raises(ValueError, match="need a memory_limit of at least") as error:
         embstore.StoreWriter(
             tmp_path / "t.embstore", row_shape=(300,), dtype="float32", partitions=partitions
@@ -199,7 +197,7 @@ def test_what_cannot_fit_is_refused_before_anything_is_made(tmp_path, partitions
     assert plan_memory(need, partitions).piece_bytes == MIN_PIECE_BYTES
 
 
-def test_the_number_of_partitions_follows_from_the_size(tmp_path, monkeypatch):
+def test_partition_count_depends_on_the_size(tmp_path, monkeypatch):
     def count(**options: Any) -> int:
         path = tmp_path / "t.embstore"
         with embstore.StoreWriter(
@@ -216,9 +214,9 @@ def test_the_number_of_partitions_follows_from_the_size(tmp_path, monkeypatch):
     assert count() == 1
 
 
-def test_rows_are_held_until_their_number_does_not_matter(tmp_path):
-    # An eighth of the limit is 640 rows of 100 bytes; more are not held, and need not be awaited.
-    def begins_after(rows: int, estimated: int | None) -> bool:
+def test_rows_are_held_until_they_are_many(tmp_path):
+    # An eighth of the limit is 640 rows of 100 bytes; more rows are not held.
+    def starts_after(rows: int, estimated: int | None) -> bool:
         with embstore.StoreWriter(
             tmp_path / f"{rows} {estimated}",
             row_shape=(100,),
@@ -229,10 +227,10 @@ def test_rows_are_held_until_their_number_does_not_matter(tmp_path):
             writer.write(np.ones((rows, 100), np.int8))
             return bool(writer._rows.writers)
 
-    assert not begins_after(640, None)
-    assert begins_after(641, None)
-    assert not begins_after(1, 640)
-    assert begins_after(1, 641)
+    assert not starts_after(640, None)
+    assert starts_after(641, None)
+    assert not starts_after(1, 640)
+    assert starts_after(1, 641)
 
 
 def write_five_batches(path: Path) -> None:
@@ -250,7 +248,7 @@ STEPS = ["make_directory", "create", "write_at", "flush", "flush_directory"]
     ("step", "number"), [*((step, n) for step in STEPS for n in (1, 2, 5)), ("rename", 1)]
 )
 def test_a_step_that_fails_ends_the_build(tmp_path, monkeypatch, step, number):
-    """It is not tried again, either: of a failed flush, a second one would not know."""
+    """The step is not retried: a second flush would not report that the first one failed."""
     whole = getattr(files, step)
     calls = []
 
@@ -267,7 +265,7 @@ def test_a_step_that_fails_ends_the_build(tmp_path, monkeypatch, step, number):
     assert calls[number - 1] not in calls[number:]
 
 
-def test_the_background_ends_with_the_first_error():
+def test_background_stops_at_the_first_error():
     done = []
     background = Background(100)
 
@@ -276,7 +274,7 @@ def test_the_background_ends_with_the_first_error():
 
     background.write(lambda: done.append(1), 50)
     background.write(fail, 10)
-    # Beside the failing one it has no room, so it waits, or finds the error at once.
+    # It does not fit beside the failing work, so it waits, or raises the error at once.
     with pytest.raises(OSError, match="broken"):
         background.write(lambda: done.append(2), 91)
     with pytest.raises(OSError, match="broken"):

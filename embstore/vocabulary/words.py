@@ -79,8 +79,8 @@ class PackedWords:
         lengths = self.offsets[1:].take(indices) - starts
         same: NDArray[np.bool_] = lengths == other.offsets[1:].take(others) - other_starts
         lengths = np.where(same, lengths, 0)
-        # Long words are compared one by one. So are words near the end of the data, where fewer than
-        # eight bytes may be left from their last byte on.
+        # Long words are compared one by one. So are words near the end of the data, where eight
+        # bytes from the last of theirs on may not exist.
         one, another = _by_eight(self.data), _by_eight(other.data)
         alone = lengths > LONG_WORD_BYTES
         alone |= (starts + lengths > len(one)) | (other_starts + lengths > len(another))
