@@ -133,8 +133,6 @@ def encode(words: Iterable[str], errors: str = "strict") -> list[bytes]:
     try:
         return list(map(str.encode, words))  # Half the time of a call with arguments.
     except UnicodeEncodeError:
-        if errors == "strict":
-            raise
         return [word.encode("utf-8", errors) for word in words]
     except TypeError:
         kind = next(type(word).__name__ for word in words if not isinstance(word, str))
