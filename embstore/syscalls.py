@@ -1,6 +1,7 @@
-"""The system calls that Python's standard library lacks, through ctypes.
+"""System calls that Python's standard library lacks, through ctypes.
 
-Calls into the C library give up the GIL while they run, unlike the methods of ``mmap.mmap``.
+Unlike the methods of ``mmap.mmap``, calls into the C library release the GIL while they run. The
+module imports on every POSIX system; calls that only Linux has do nothing elsewhere, or say so.
 """
 
 from __future__ import annotations
@@ -16,35 +17,36 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Linux, the BSDs and macOS agree on these numbers.
+# The same numbers on Linux, the BSDs and macOS.
 MAP_FIXED = 0x10
 MADV_RANDOM = 1
 MADV_WILLNEED = 3
 MADV_DONTNEED = 4
-# Linux's own.
+# Linux only. MAP_NORESERVE is a flag to combine with others, so it is 0 elsewhere.
 MADV_HUGEPAGE = 14
 MADV_POPULATE_READ = 22
 MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
-# "This process", as a file descriptor; Linux 6.14. Older kernels let only a privileged process give
-# this advice, even to itself.
+# "This process", as a file descriptor, since Linux 6.14. On older kernels only a privileged process
+# may give this advice, even to itself.
 _PIDFD_SELF = -10001
-# The number is the same on all of Linux's architectures.
-_SYS_PROCESS_MADVISE = 440
+_SYS_PROCESS_MADVISE = 440  # On all of Linux's architectures.
 _IOV_MAX = 1024
 _SYNC_FILE_RANGE_WRITE = 2
 
-if sys.platform != "win32":
-    _libc = ctypes.CDLL(None, use_errno=True)
-    _libc.mmap.restype = ctypes.c_size_t
-    _libc.mmap.argtypes = [
-        *(ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int),
-        *(ctypes.c_int, ctypes.c_int, ctypes.c_long),
-    ]
-    _libc.madvise.restype = ctypes.c_int
-    _libc.madvise.argtypes = [ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_size_t
+_libc.mmap.argtypes = [
+    *(ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int),
+    *(ctypes.c_int, ctypes.c_int, ctypes.c_long),
+]
+_libc.madvise.restype = ctypes.c_int
+_libc.madvise.argtypes = [ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
+
+_can_advise_many = sys.platform == "linux"
+if _can_advise_many:
     _libc.syscall.restype = ctypes.c_long
 
 
@@ -59,16 +61,17 @@ def map_file(
 
 
 def advise(address: int, size_bytes: int, advice: int) -> int:
-    """Give advice on a range of addresses; return 0, or the error's number."""
+    """Give advice on a range of addresses; return 0 or the errno."""
     return ctypes.get_errno() if _libc.madvise(address, size_bytes, advice) else 0
 
 
 def advise_many(addresses: NDArray[np.int64], sizes: NDArray[np.int64], advice: int) -> None:
-    """Give one advice on many ranges of addresses, whether or not the kernel takes it.
+    """Give the same advice on many ranges of addresses; errors are ignored.
 
-    One call for up to 1024 ranges where the kernel can (0.3 us a range), else one call each (1.7).
+    Where supported, one call advises up to 1024 ranges (0.3 us a range); elsewhere each range takes
+    a call (1.7 us).
     """
-    global _can_advise_many  # noqa: PLW0603  # Found out once.
+    global _can_advise_many  # noqa: PLW0603  # The first failure turns it off.
     if _can_advise_many:
         ranges = np.stack([addresses, sizes], axis=1)
         for start in range(0, len(ranges), _IOV_MAX):
@@ -83,10 +86,12 @@ def advise_many(addresses: NDArray[np.int64], sizes: NDArray[np.int64], advice: 
 
 
 def start_writing(descriptor: int, offset: int, size_bytes: int) -> None:
-    """Have the kernel begin to write a piece of a file to disk (Linux); it is free not to.
+    """Ask the kernel to start writing part of a file to disk; a size of 0 means to its end.
 
-    A size of 0 stands for all that follows.
+    It does nothing outside of Linux. The result is ignored: only a flush guarantees anything.
     """
+    if sys.platform != "linux":
+        return
     _libc.sync_file_range(
         ctypes.c_int(descriptor),
         ctypes.c_int64(offset),
@@ -96,7 +101,7 @@ def start_writing(descriptor: int, offset: int, size_bytes: int) -> None:
 
 
 def exchange(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
-    """Exchange two names in one step; return False where the system cannot."""
+    """Exchange two names in one step; return False where the system does not support it."""
     if sys.platform != "linux" or not hasattr(_libc, "renameat2"):
         return False
     names = os.fsencode(one), os.fsencode(other)
@@ -119,6 +124,3 @@ def _process_madvise(ranges: NDArray[np.int64], advice: int) -> int:
             ctypes.c_ulong(0),
         )
     )
-
-
-_can_advise_many = sys.platform == "linux"

@@ -1,4 +1,4 @@
-"""Builds that the disk, a signal or another build stops; and how much memory a build takes."""
+"""Builds stopped by the disk, a signal or another build; and the memory of a build."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ TABLE = "".join(f"w{i} {LINE}\n" for i in range(8000))  # 2 MB as float32.
 
 @pytest.fixture
 def table(tmp_path):
-    """A text file, alone in its directory; builds go next to it."""
+    """A text file, alone in its directory; stores are built beside it."""
     path = tmp_path / "table.txt"
     path.write_text(TABLE)
     return path
 
 
 def python(program: str, *arguments: object, cwd: Path | None = None) -> subprocess.Popen[str]:
-    """Start a program in a Python of its own; it sees ``embstore``, ``sys``, ``os``, ``time``."""
+    """Start a program in a new Python; it can use ``embstore``, ``sys``, ``os`` and ``time``."""
     text = "import embstore, os, resource, sys, time\n" + textwrap.dedent(program)
     return subprocess.Popen(
         [sys.executable, "-c", text, *map(str, arguments)],
@@ -102,7 +102,7 @@ SLOW_DISK = """
         interrupted.set()
         raise KeyboardInterrupt
 
-    # A test run that was started in the background has its children ignore Ctrl-C.
+    # The children of a test run in the background ignore Ctrl-C by default.
     signal.signal(signal.SIGINT, interrupt)
 
     def slow(descriptor, data, offset, path):
@@ -127,7 +127,7 @@ def test_ctrl_c_while_a_chunk_is_written(table, tmp_path, old):
     try:
         embstore.build(*sys.argv[1:3], memory_limit=1 << 20, overwrite=True)
     except KeyboardInterrupt:
-        time.sleep(0.4)  # A write that went on would be through by then.
+        time.sleep(0.4)  # A write that continued would be finished by then.
         raise
     """
     )
@@ -199,12 +199,12 @@ def test_target_created_during_a_build_is_kept(table, tmp_path):
 
 
 def test_memory_is_bounded(tmp_path):
-    """The table is twice the growth that is allowed, its text five times."""
+    """The table is twice as large as the growth that is allowed, its text five times."""
     program = """
         from embstore.sources.blocks import TextFile
         from tests.helpers.memory import peak_bytes
 
-        # As many blocks as there are processors are held at once; small ones here.
+        # One block for each processor is held at once; small blocks here.
         TextFile.blocks.__defaults__ = (256 << 10,)
 
         def write(path, rows):
@@ -240,15 +240,15 @@ def test_memory_of_a_writer_is_bounded(tmp_path):
             rows = np.ones((500, width), np.float32)
             settings = {"row_shape": (width,), "dtype": "float32", "memory_limit": LIMIT}
             with embstore.StoreWriter(path, partitions=3, **settings) as writer:
-                for begin in range(0, count, 500):
-                    words = [b"word %09d" % i for i in range(begin, begin + 500)]
+                for start in range(0, count, 500):
+                    words = [b"word %09d" % i for i in range(start, start + 500)]
                     writer.write(rows, pack_encoded(words))
 
-        write("small", 500, 4)  # Brings the libraries in.
-        begin = peak_bytes()
+        write("small", 500, 4)  # Loads the libraries.
+        before = peak_bytes()
         write("large", 160_000, 512)
         write("words", 500_000, 1)
-        print((peak_bytes() - begin) / LIMIT)
+        print((peak_bytes() - before) / LIMIT)
     """
     out, err = python(program, cwd=tmp_path).communicate()
     assert out, err

@@ -1,4 +1,4 @@
-"""Lookups by word, of any shape, and what becomes of words that are not there."""
+"""Lookups by word, of any shape, and the handling of missing words."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_no_words(store):
 
 
 @pytest.mark.parametrize("words", ["absent", "th", "two", "\ud800"])
-def test_a_word_that_is_not_there(store, words):
+def test_missing_word(store, words):
     for call in (store.ids, store.lookup_words, store.__getitem__):
         with pytest.raises(embstore.MissingWordError) as raised:
             call(words)
@@ -112,7 +112,7 @@ def test_unk(store, words, ids):
     assert np.array_equal(store.lookup_words(words, missing="unk"), TABLE[np.array(ids, int)])
 
 
-def test_unk_of_a_store_that_has_none(plain):
+def test_unk_without_an_unk_word(plain):
     assert plain.unk is None
     assert plain.ids(["the"], missing="unk").tolist() == [0]
     for call in (plain.ids, plain.lookup_words):
@@ -140,7 +140,7 @@ def test_none(store, plain):
 
 
 @pytest.mark.parametrize("missing", ["zero", None, 0, "UNK"])
-def test_another_missing_is_refused(store, missing):
+def test_other_values_of_missing_are_refused(store, missing):
     with pytest.raises(ValueError, match='missing must be "error", "unk" or "zeros", not '):
         store.lookup_words(["the"], missing=missing)
     with pytest.raises(ValueError, match='missing must be "error", "unk" or "none" here, not '):
@@ -153,7 +153,7 @@ def test_another_missing_is_refused(store, missing):
     ("words", "kind"),
     [(5, "int"), (None, "NoneType"), (b"the", "bytes"), (["the", 5], "int"), ({"the"}, "set")],
 )
-def test_what_is_no_word_is_refused(store, words, kind):
+def test_other_types_are_refused(store, words, kind):
     for missing in ("error", "unk", "zeros"):
         with pytest.raises(TypeError, match=f"words must be str, not {kind}"):
             store.lookup_words(words, missing=missing)
@@ -169,6 +169,7 @@ def test_in(store, wordless):
     assert "" in store
     assert "absent" not in store
     assert "the" not in wordless
+    assert np.str_("the") in store
     with pytest.raises(TypeError, match="a str, not int"):
         assert 0 in store
 
@@ -207,8 +208,8 @@ def test_many_words(tmp_path):
     rows = np.arange(30_000, dtype=np.float64)
     path = tmp_path / "t.embstore"
     with embstore.StoreWriter(path, row_shape=(), dtype="float64", partitions=3) as writer:
-        for begin in range(0, 30_000, 7000):
-            writer.write(rows[begin : begin + 7000], words[begin : begin + 7000])
+        for start in range(0, 30_000, 7000):
+            writer.write(rows[start : start + 7000], words[start : start + 7000])
     order = np.random.default_rng(0).integers(0, 30_000, 50_000)
     asked = [words[i] for i in order.tolist()]
     with embstore.open(path) as store:

@@ -1,4 +1,4 @@
-"""A store appears whole or not at all, and a reader of the old one keeps it."""
+"""A store is published completely or not at all, and open readers keep the old one."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ NOTES = [
     *(json.dumps(NOTE | {"pid": pid}) for pid in PIDS),
     *(json.dumps(NOTE | {"host": host}) for host in ("\33[2J", "a\nb", "a" * 2000)),
     *(json.dumps(NOTE | {"since": since}) for since in (7, "then", "0001-01-01T00:00+23:00")),
-    # Of processes that are gone, or never were; no process has such a number.
+    # Processes that have ended or never existed; no process has such a number.
     *(
         json.dumps(NOTE | {"host": platform.node(), "pid": pid})
         for pid in (2**22 + 1, -1, 0, 2**80)
@@ -167,7 +167,7 @@ def test_overwrite_while_the_old_store_is_open(target, tmp_path, way):
     assert mapped.words(5) == "1-5"
     assert mapped.ids("1-99") == 99
     assert value_of(target) == 2
-    # The chunked reader opens chunks by name; it must never give a row of the other store.
+    # The chunked reader opens chunks by name; it must never return a row of the new store.
     with pytest.raises(embstore.EmbstoreError):
         chunked[:]
 
@@ -274,7 +274,7 @@ def test_old_store_is_locked_while_it_is_removed(target, tmp_path):
     assert names(tmp_path) == ["t.embstore"]
 
 
-def test_everything_is_flushed_before_it_is_published(target, monkeypatch):
+def test_everything_is_flushed_before_publishing(target, monkeypatch):
     flushed = []
     flush = os.fsync
 

@@ -225,8 +225,8 @@ def test_an_estimate_saves_rebuilds_and_changes_nothing(monkeypatch, estimated):
     monkeypatch.setattr(VocabularyBuilder, "_rebuild", counting)
     builder = VocabularyBuilder(3 << 20, estimated_words=estimated)
     words = [f"word {i}" for i in range(20_000)]
-    for begin in range(0, len(words), 3000):
-        builder.add(pack(words[begin:][:3000]))
+    for start in range(0, len(words), 3000):
+        builder.add(pack(words[start:][:3000]))
     assert not filled or not estimated
     builder.finish()
     assert len(filled) == {0: 4, 20_000: 0, 1 << 60: 1}[estimated]

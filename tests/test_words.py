@@ -85,7 +85,7 @@ def placed(words: list[bytes], alignment: int, filler: int) -> PackedWords:
 
     They are at the odd indices. The bytes between them are ``filler``; nothing follows the last.
     """
-    first, between = (bytes([filler] * (size % 8)) for size in (alignment, -len(words[0])))
+    first, between = (bytes([filler] * size) for size in (120 + alignment, -len(words[0]) % 8))
     pieces = [first, words[0]]
     for word in words[1:]:
         pieces += [between, word]
@@ -113,19 +113,19 @@ def test_equal_compares_every_byte(length):
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_equal_compares_every_byte_of_the_last_word(length):
-    """Fewer than eight bytes may be left in the data from any of its bytes on."""
+    """There, fewer than eight bytes may be left in the data from any byte of the word on."""
     word = bytes(97 + i % 26 for i in range(length))
-    one = np.array([1])
-    alignment = length % 8
-    last = placed([word], alignment, 0x00)
-    for other in flips(word)[:: 1 if length <= 24 else 7]:
-        for ended in (other, other + bytes(8)):  # The last word of its data, and an inner one.
-            inner = PackedWords(np.frombuffer(ended, np.uint8), np.array([0, 0, length], np.int64))
-            assert not last.equal(one, inner, one)
-            assert not inner.equal(one, last, one)
-        alignment = (alignment + 1) % 8
-        last = placed([word], alignment, 0x00)
-        assert last.equal(one, placed([word], (5 * alignment + 2) % 8, 0xFF), one)
+    index = np.array([1])
+    for number, other in enumerate(flips(word)[:: 1 if length <= 24 else 7]):
+        last = placed([word], number % 8, 0x00)
+        for words in ([other], [other, word]):  # Also the last word of its data, or an inner one.
+            theirs = placed(words, (5 * number + 2) % 8, 0xFF)
+            assert not last.equal(index, theirs, index)
+            assert not theirs.equal(index, last, index)
+        for words in ([word], [word, other]):
+            theirs = placed(words, (5 * number + 2) % 8, 0xFF)
+            assert last.equal(index, theirs, index)
+            assert theirs.equal(index, last, index)
 
 
 def test_words_of_other_lengths_differ():

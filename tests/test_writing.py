@@ -1,4 +1,4 @@
-"""What StoreWriter puts on disk, against zarr's own files and a table in RAM."""
+"""The files of `StoreWriter`, against zarr's own files and a table in RAM."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from embstore.writing.background import Background
 from embstore.writing.memory import MIN_PIECE_BYTES, plan_memory
 from tests.campaigns.faults import Failer, Kind, Step, steps
 
-# With so little memory for one partition, a piece is as small as it gets.
+# With so little memory for one partition, a piece has the smallest size.
 LITTLE = 64 << 10
 
 
@@ -115,16 +115,16 @@ def test_batches_of_any_size(
         chunk_rows=chunk_rows,
         memory_limit=partitions * LITTLE,
     ) as writer:
-        begin = 0
+        start = 0
         for size in sizes:
-            batch = rows[begin : begin + size].copy()
+            batch = rows[start : start + size].copy()
             if data.draw(st.booleans()):
                 batch = np.asfortranarray(batch)
             copy = data.draw(st.booleans())
             writer.write(batch, copy=copy)
             if copy:
-                batch[...] = 0  # It is the caller's again.
-            begin += size
+                batch[...] = 0  # The caller may change it.
+            start += size
     with embstore.open(path) as store:
         assert np.array_equal(store[:], rows)
     assert embstore.verify(path).ok
@@ -274,7 +274,7 @@ def test_background_ends_with_the_first_error():
 
     background.write(lambda: done.append(1), 50)
     background.write(fail, 10)
-    # Beside the failing one it has no room, so it waits, or finds the error at once.
+    # It does not fit beside the failing work, so it waits, or raises the error at once.
     with pytest.raises(OSError, match="broken"):
         background.write(lambda: done.append(2), 91)
     with pytest.raises(OSError, match="broken"):

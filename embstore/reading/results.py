@@ -44,7 +44,6 @@ class ResultPool:
     # Its methods are atomic steps, and take no lock: a garbage collection may run any of them.
 
     def __init__(self) -> None:
-        np.empty(SHOWN_BYTES, np.uint8)  # And freed, which is its purpose.
         self._free: deque[NDArray[np.uint8]] = deque(maxlen=KEPT_COUNT)
         self._users: deque[None] = deque()
 
@@ -62,6 +61,9 @@ class ResultPool:
 
     def join(self, user: object) -> weakref.finalize[..., object]:
         """Count a user; call the result when it is done, or let it be collected."""
+        # Freed at once, which is its purpose; not before there is a user, since it makes malloc keep
+        # more of what a build frees.
+        np.empty(SHOWN_BYTES, np.uint8)
         self._users.append(None)
         leave = weakref.finalize(user, self._leave)
         leave.atexit = False

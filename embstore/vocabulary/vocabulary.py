@@ -77,8 +77,8 @@ class Vocabulary:
         StoreCorruptError
             If the hash table or the offsets are damaged.
         """
-        # Python ints read through memoryviews: 0.5 us. As a batch of one, a word takes 20 us: some
-        # thirty NumPy calls cost half a microsecond each, however short their arrays are.
+        # Python ints read through memoryviews: 0.5 us. A batch of one word takes 40 times as long,
+        # nearly all of it in some thirty NumPy calls on arrays of one element.
         try:
             encoded = str.encode(word)
         except (TypeError, UnicodeEncodeError):

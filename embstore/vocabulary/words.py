@@ -79,12 +79,11 @@ class PackedWords:
         lengths = self.offsets[1:].take(indices) - starts
         same: NDArray[np.bool_] = lengths == other.offsets[1:].take(others) - other_starts
         lengths = np.where(same, lengths, 0)
-        # Long words are compared one by one. So are the last words of the data, where fewer than
-        # eight bytes may be left.
+        # Long words are compared one by one. So are words near the end of the data, where eight
+        # bytes from the last of theirs on may not exist.
         one, another = _by_eight(self.data), _by_eight(other.data)
-        last_eight = lengths - 1 & -8  # Where the last comparison of eight bytes starts.
         alone = lengths > LONG_WORD_BYTES
-        alone |= (starts + last_eight >= len(one)) | (other_starts + last_eight >= len(another))
+        alone |= (starts + lengths > len(one)) | (other_starts + lengths > len(another))
         alone &= lengths > 0
         for pair in np.flatnonzero(alone).tolist():
             ours = self.data[starts[pair] : starts[pair] + lengths[pair]]
@@ -134,8 +133,6 @@ def encode(words: Iterable[str], errors: str = "strict") -> list[bytes]:
     try:
         return list(map(str.encode, words))  # Half the time of a call with arguments.
     except UnicodeEncodeError:
-        if errors == "strict":
-            raise
         return [word.encode("utf-8", errors) for word in words]
     except TypeError:
         kind = next(type(word).__name__ for word in words if not isinstance(word, str))

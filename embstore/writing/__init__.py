@@ -1,1 +1,1 @@
-"""From rows to files on disk: what `embstore.writing.writer` is made of."""
+"""Rows to files: the parts of `embstore.writing.writer.StoreWriter`."""

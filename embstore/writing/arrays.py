@@ -1,15 +1,16 @@
-"""How does one array of the store get to disk? In pieces, written while the next are filled.
+"""The writer of one array of a store, in pieces that are written while the next are filled.
 
-1. Rows are copied, one after the other, into a piece: a few MiB that end where a multiple of their
-   size, or a chunk, ends. (The page cache makes pages as large as what is written at once; whole
-   pieces give a reader large ones.)
-2. A piece that is full is handed to `embstore.writing.background`. There its CRC-32C is added to
-   that of its chunk, and it is written into the chunk's file. After the last one of a chunk comes
-   the checksum, and the file is flushed.
-3. When all is written, zarr says what the array's metadata is; the list of checksums goes there.
+1. Rows are copied one after the other into a piece: a few MiB that end at a multiple of the piece
+   size or at the end of a chunk. (The page cache makes pages as large as one write, so whole pieces
+   give a reader large pages.)
+2. A full piece is queued in `embstore.writing.background`. There its CRC-32C is added to that of
+   its chunk, and it is written into the chunk's file. After the last piece of a chunk, the checksum
+   is written and the file is flushed.
+3. Once everything is written, zarr gives the array's metadata, to which the list of checksums is
+   added.
 
-The array grows with its rows, so its length need not be known. What is written is what zarr would
-write, byte for byte.
+The array grows with its rows, so its length need not be known. The files are what zarr would write,
+byte for byte.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _ZEROS = np.zeros(1 << 18, np.uint8)
 
 
 class PiecePool:
-    """Pieces of memory that are used again, as fresh memory costs as much as the copying.
+    """Pieces of memory that are reused, because fresh memory costs as much as the copying.
 
     Parameters
     ----------
@@ -50,14 +51,14 @@ class PiecePool:
         self._free: list[NDArray[np.uint8]] = []
 
     def take(self) -> NDArray[np.uint8]:
-        """Return a piece, with anything in it."""
+        """Return a piece with arbitrary content."""
         try:
             return self._free.pop()
         except IndexError:
             return np.empty(self.piece_bytes, np.uint8)
 
     def give_back(self, piece: NDArray[np.uint8]) -> None:
-        """Keep a piece that is not needed any more; any thread may call this."""
+        """Return a piece to the pool; any thread may call this."""
         self._free.append(piece)
 
 
@@ -69,7 +70,7 @@ class ArrayWriter:
     store : Path
         The directory of the store.
     name : str
-        The array's path inside it; its group must exist.
+        The array's path inside the store; its group must exist.
     row_shape : tuple of int
         Shape of one row.
     dtype : numpy.dtype
@@ -77,9 +78,9 @@ class ArrayWriter:
     chunk_rows : int
         Rows in a chunk.
     pool : PiecePool
-        Where pieces come from.
+        The source of pieces.
     background : Background
-        What writes them.
+        The threads that write them.
     """
 
     def __init__(
@@ -99,14 +100,14 @@ class ArrayWriter:
         self._background = background
         self._size_bytes = 0  # Of all rows so far.
         self._piece: NDArray[np.uint8] | None = None
-        self._filled = 0  # Bytes in it.
-        # The writing thread's: the checksums of complete chunks, and of the one under way.
+        self._filled = 0  # Bytes in the piece.
+        # Used by the writing thread: checksums of complete chunks, and of the current one.
         self._checksums: list[int] = []
         self._checksum = 0
         files.make_directory(store / name)
 
     def append(self, rows: NDArray[Any], *, copy: bool = True) -> None:
-        """Append rows, shape (n, *row_shape); without ``copy``, they must not change any more."""
+        """Append rows, shape (n, *row_shape); without ``copy``, they must not change afterwards."""
         data = rows.reshape(-1).view(np.uint8) if rows.flags.c_contiguous else None
         done, total = 0, len(rows) * self._row_bytes
         while done < total:
@@ -127,7 +128,7 @@ class ArrayWriter:
             done += count
 
     def finish(self) -> None:
-        """Have what is left written."""
+        """Queue the rest of the rows, and the padding of the last chunk."""
         if self._piece is not None:
             self._write_piece(self._piece)
         if rest := self._size_bytes % self._raw.chunk_bytes:
@@ -135,13 +136,13 @@ class ArrayWriter:
             self._background.write(work, 0)
 
     def metadata(self) -> tuple[Path, bytes]:
-        """Return where the array's metadata belongs, and what it is, once all is written."""
+        """Return the path and content of the array's metadata, once everything is written."""
         shape = (self._size_bytes // self._row_bytes, *self._raw.shape[1:])
         array = RawArray(self._raw.name, shape, self._raw.dtype, self._raw.chunk_rows)
         return self._store / array.metadata_name, array_metadata(array, self._checksums)
 
     def _room(self) -> int:
-        """Return how many bytes fit until the piece under way ends."""
+        """Return how many bytes the current piece still takes."""
         piece_bytes, chunk_bytes = self._pool.piece_bytes, self._raw.chunk_bytes
         within = (self._size_bytes + self._filled) % chunk_bytes
         return min(piece_bytes - within % piece_bytes, chunk_bytes - within)
@@ -156,13 +157,13 @@ class ArrayWriter:
         self._size_bytes += len(data)
         self._background.write(work, len(data))
 
-    # What follows is for the writing thread.
+    # The following methods run on the writing thread.
 
     def _store_piece(
-        self, begin: int, data: NDArray[np.uint8], piece: NDArray[np.uint8] | None
+        self, start: int, data: NDArray[np.uint8], piece: NDArray[np.uint8] | None
     ) -> None:
-        """Write bytes ``begin`` to ``begin + len(data)`` of the array, all of one chunk."""
-        chunk, within = divmod(begin, self._raw.chunk_bytes)
+        """Write the array's bytes from ``start`` on; all of ``data`` belongs to one chunk."""
+        chunk, within = divmod(start, self._raw.chunk_bytes)
         path = self._chunk_path(chunk)
         if not within:
             self._checksum = 0
@@ -174,13 +175,13 @@ class ArrayWriter:
         if piece is not None:
             self._pool.give_back(piece)
 
-    def _pad(self, begin: int, count: int) -> None:
-        """Fill the last chunk up with zeros, which the file has without our writing them."""
+    def _pad(self, start: int, count: int) -> None:
+        """Add the padding to the last chunk's checksum; in the file, the zeros are a hole."""
         while count:
             zeros = _ZEROS[:count]
             self._checksum = google_crc32c.extend(self._checksum, zeros)
             count -= len(zeros)
-        self._end_chunk(self._chunk_path(begin // self._raw.chunk_bytes))
+        self._end_chunk(self._chunk_path(start // self._raw.chunk_bytes))
 
     def _end_chunk(self, path: Path) -> None:
         checksum = self._checksum.to_bytes(spec.CHECKSUM_BYTES, "little")
@@ -192,11 +193,11 @@ class ArrayWriter:
         return self._store / self._raw.chunk_name(chunk)
 
 
-def _gather(rows: NDArray[Any], begin: int, out: NDArray[np.uint8]) -> None:
-    """Copy bytes of rows that are not contiguous, from ``begin`` on, as many as ``out`` takes."""
+def _gather(rows: NDArray[Any], start: int, out: NDArray[np.uint8]) -> None:
+    """Fill ``out`` with the bytes from ``start`` on of rows that are not contiguous."""
     row_bytes = rows[0].nbytes
-    row, skipped = divmod(begin, row_bytes)
-    if skipped:  # The rest of a row that the last piece did not take whole.
+    row, skipped = divmod(start, row_bytes)
+    if skipped:  # The rest of a row whose first bytes are in the previous piece.
         count = min(row_bytes - skipped, len(out))
         out[:count] = _bytes(rows[row])[skipped : skipped + count]
         out, row = out[count:], row + 1

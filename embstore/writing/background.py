@@ -1,13 +1,12 @@
-"""Who writes while the next rows are being made? Two threads: one writes, one waits for the disk.
+"""The two background threads of a build: one writes, one flushes.
 
-1. `Background.write` takes work in order and returns; it waits only while too many bytes of work
-   are under way already.
-2. Files that are complete are flushed by the second thread, some at a time, while the first goes
-   on writing.
-3. The first error ends everything: what comes after it is dropped, and the next call, or `finish`,
-   raises it.
+1. `Background.write` queues work in order and returns. It waits only while too many bytes are
+   queued.
+2. Complete files are flushed by the second thread, several at a time, while the first one writes.
+3. After the first error, the work that follows is dropped, and the next call or `finish` raises the
+   error.
 
-Writing, checksums and flushing give up the GIL, so this costs the producer next to nothing.
+Writing, checksums and flushing release the GIL, so the producer is hardly slowed down.
 """
 
 from __future__ import annotations
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
-
-# When so many bytes are complete, or as many files as may be open, they are flushed.
+# Complete files are flushed when they have this many bytes, or when too many are open.
 FLUSH_BYTES = 64 << 20
 
 
@@ -36,7 +34,7 @@ class Background:
     Parameters
     ----------
     queue_bytes : int
-        How many bytes of work may be under way.
+        The most bytes of rows in queued work.
     """
 
     def __init__(self, queue_bytes: int) -> None:
@@ -45,20 +43,20 @@ class Background:
         self._error: BaseException | None = None
         self._closed = False
         self._changed = Condition()
-        # The writing thread's: files being written, and complete ones that are not flushed.
+        # Used by the writing thread: files being written, and complete files to flush.
         self._open: OrderedDict[Path, int] = OrderedDict()
         self._complete: list[tuple[int, Path]] = []
         self._complete_bytes = 0
-        self._flushed: Future[None] | None = None  # The last ones that were handed over.
+        self._flushed: Future[None] | None = None  # Of the last files passed to the other thread.
         self._max_open = files.max_open_files()
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="embstore-write")
         self._flushing = ThreadPoolExecutor(1, thread_name_prefix="embstore-flush")
-        # Starts the threads: an interrupt later cannot be in the midst of that.
+        # Start both threads now, so that a later KeyboardInterrupt cannot interrupt the start.
         for pool in (self._writing, self._flushing):
             pool.submit(int).result()
 
     def write(self, work: Callable[[], None], size_bytes: int) -> None:
-        """Have ``work``, which holds ``size_bytes`` of rows, done after all work before it."""
+        """Queue ``work``, which holds ``size_bytes`` of rows; work is done in order."""
         with self._changed:
             while self._error is None and (
                 self._pending_bytes and self._pending_bytes + size_bytes > self._queue_bytes
@@ -74,7 +72,7 @@ class Background:
         Raises
         ------
         OSError
-            Whatever kept a file from being written or flushed.
+            If writing or flushing a file failed.
         """
         self._writing.submit(self._flush_complete).result()
         self._flushing.submit(int).result()
@@ -82,7 +80,7 @@ class Background:
             self._check()
 
     def close(self) -> None:
-        """Drop the work that has not begun, wait for what has, and end the threads."""
+        """Drop queued work, wait for the work that has started, and end the threads."""
         self._closed = True
         self._writing.shutdown(cancel_futures=True)
         self._flushing.shutdown()
@@ -92,7 +90,7 @@ class Background:
         self._complete.clear()
 
     def write_at(self, path: Path, data: bytes | memoryview, offset: int) -> None:
-        """Write into a file, which offset 0 creates; for work to call."""
+        """Write into a file; offset 0 creates it. Called by work, on the writing thread."""
         descriptor = self._open.pop(path, None)
         if descriptor is None:
             if len(self._open) >= self._max_open:
@@ -102,7 +100,7 @@ class Background:
         files.write_at(descriptor, data, offset, path)
 
     def flush(self, path: Path, size_bytes: int) -> None:
-        """Have a file that is complete flushed and closed; for work to call."""
+        """Queue a complete file to be flushed and closed. Called by work."""
         self._complete.append((self._open.pop(path), path))
         self._complete_bytes += size_bytes
         if self._complete_bytes >= FLUSH_BYTES or len(self._complete) >= self._max_open:
@@ -110,14 +108,15 @@ class Background:
 
     def _flush_complete(self) -> None:
         if self._flushed is not None:
-            self._flushed.result()  # Or ever more files would be open.
+            self._flushed.result()  # Otherwise the number of open files would grow.
         complete, self._complete, self._complete_bytes = self._complete, [], 0
         self._flushed = self._flushing.submit(self._flush_and_close, complete)
 
     def _close_oldest(self) -> None:
-        """Close the file that was not written to for the longest time, until it is needed again.
+        """Close the least recently written file; `write_at` opens it again.
 
-        An error that the disk reports while nobody has the file open may be lost; so flush it.
+        It is flushed first, because a disk error that is reported while no process has the file
+        open may be lost.
         """
         path, descriptor = self._open.popitem(last=False)
         self._flush_and_close([(descriptor, path)])

@@ -1,16 +1,16 @@
-"""How much memory may each part of a build take? Shares of one limit, or a refusal.
+"""The memory plan of a build: shares of one limit.
 
 =====  ==============================================================================
-share  what for
+share  used for
 =====  ==============================================================================
-1/8    pieces: rows of one partition, collected until they are worth a write
-1/8    pieces that are on their way to the disk
-1/8    rows that wait for the chunk size, while the number of rows is not known
-3/8    the vocabulary; beyond it, its arrays are files in the staging directory
+1/8    pieces: rows of one partition, collected until a write is worthwhile
+1/8    pieces that are queued for the disk
+1/8    rows that are held until the chunk size is known
+3/8    the vocabulary; arrays beyond it are files in the staging directory
 1/4    the rest: the batch that is being written, blocks that are being parsed
 =====  ==============================================================================
 
-The limit is on what a build adds to the process, not on Python and its libraries.
+The limit counts what a build adds to the process, not Python and its libraries.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DEFAULT_MEMORY_LIMIT = 1 << 30
-# A multiple of 2 MiB, so that the page cache can hold what was written in pages of that size.
+# A multiple of 2 MiB, so that the page cache can keep written pieces in pages of that size.
 MAX_PIECE_BYTES = 4 << 20
 MIN_PIECE_BYTES = 4 << 10
 MAX_QUEUE_BYTES = 32 << 20
 MAX_HELD_BYTES = 64 << 20
-# What a partition costs besides its piece: objects, names, metadata.
+# The cost of a partition besides its piece: objects, names, metadata.
 PARTITION_BYTES = 4 << 10
 
 
@@ -36,11 +36,11 @@ class MemoryPlan:
     piece_bytes : int
         Size of a piece, a power of two.
     queue_bytes : int
-        How many bytes of pieces may wait for the disk.
+        The most bytes of pieces that are queued for the disk.
     held_bytes : int
-        How many bytes of rows may wait for the chunk size.
+        The most bytes of rows that are held until the chunk size is known.
     vocabulary_bytes : int
-        How much of the vocabulary is kept in memory while it is built.
+        The most bytes of the vocabulary that stay in memory while it is built.
     """
 
     piece_bytes: int
@@ -50,12 +50,12 @@ class MemoryPlan:
 
 
 def plan_memory(limit: int, partition_count: int) -> MemoryPlan:
-    """Share out the memory of a build.
+    """Divide the memory of a build.
 
     Raises
     ------
     ValueError
-        If it is too little for the partitions; the message says how much they need.
+        If the limit is too low for the partitions; the message has the lowest one.
 
     Examples
     --------
@@ -64,15 +64,15 @@ def plan_memory(limit: int, partition_count: int) -> MemoryPlan:
     >>> plan_memory(1 << 20, 100)
     Traceback (most recent call last):
       ...
-    ValueError: 100 partitions need a memory_limit of at least 6553600 bytes, not 1048576; give
-    more, or make fewer partitions
+    ValueError: 100 partitions need a memory_limit of at least 6553600 bytes, not 1048576; raise
+    it, or use fewer partitions
     """
     need = 8 * partition_count * (MIN_PIECE_BYTES + PARTITION_BYTES)
     if need > limit:
         noun = "partition needs" if partition_count == 1 else "partitions need"
         raise ValueError(
             f"{partition_count} {noun} a memory_limit of at least {need} bytes, not {limit}; "
-            "give more, or make fewer partitions"
+            "raise it, or use fewer partitions"
         )
     piece_bytes = min(MAX_PIECE_BYTES, limit // 8 // partition_count - PARTITION_BYTES)
     return MemoryPlan(

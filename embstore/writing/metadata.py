@@ -1,7 +1,8 @@
-"""What does zarr say about an array or a group? Asked of zarr itself, in memory.
+"""The ``zarr.json`` of arrays and groups, as zarr itself writes them.
 
-zarr makes the arrays and groups of a store in a dictionary, and what it puts there is written to
-disk as it is: so the metadata is zarr's, and every step on disk is the build's own.
+zarr creates each array or group in a dictionary in memory, and a build writes the resulting bytes
+to disk. So the metadata is exactly zarr's, while every step on disk is a function of
+`embstore.writing.files`.
 """
 
 from __future__ import annotations
@@ -11,13 +12,44 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from embstore.formats.own import spec
+from embstore.formats.own.seals import seal
+from embstore.writing import files
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from embstore.formats.own.manifest import Manifest
     from embstore.formats.own.spec import RawArray
+    from embstore.writing.arrays import ArrayWriter
+
+
+def write_metadata(
+    path: Path, groups: Sequence[str], arrays: Sequence[ArrayWriter], manifest: Manifest
+) -> None:
+    """Write all metadata of a store at ``path``, the manifest last.
+
+    Parameters
+    ----------
+    path : Path
+        The directory of the store.
+    groups : sequence of str
+        The names of its groups; the first is the root.
+    arrays : sequence of ArrayWriter
+        Its arrays, completely written.
+    manifest : Manifest
+        The manifest, which is sealed with the checksums of the other metadata.
+    """
+    files.write_files(array.metadata() for array in arrays)
+    group = group_metadata()
+    root, *others = (path / name / spec.METADATA for name in groups)
+    files.write_files((where, group) for where in others)
+    sealed = seal(path, manifest.to_json(), manifest.metadata_names())
+    files.write_files([(root, group_metadata({spec.ATTRIBUTE: sealed}))])
 
 
 def array_metadata(array: RawArray, checksums: list[int]) -> bytes:
-    """Return the ``zarr.json`` of an array whose chunks have these checksums."""
+    """Return the ``zarr.json`` of an array, with the checksums of its chunks."""
     metadata = json.loads(_array_metadata(array.shape, array.dtype.str, array.chunk_rows))
     metadata["attributes"] = {spec.ATTRIBUTE: {spec.CHECKSUMS: checksums}}
     return json.dumps(metadata, indent=2).encode()
@@ -25,7 +57,7 @@ def array_metadata(array: RawArray, checksums: list[int]) -> bytes:
 
 def group_metadata(attributes: dict[str, Any] | None = None) -> bytes:
     """Return the ``zarr.json`` of a group."""
-    import zarr  # noqa: PLC0415  # Slow to import, and not needed to look rows up.
+    import zarr  # noqa: PLC0415  # Slow to import, and not needed for lookups.
 
     files: dict[str, Any] = {}
     zarr.create_group(files, zarr_format=3, attributes=attributes)

@@ -1,14 +1,18 @@
-"""Who is building here? A note in the staging directory says so, for whoever comes next.
+"""The owner of a staging directory: a lock, and a note of who holds it.
 
-1. A build that has made its staging directory and locked it writes the note: its process, its
-   machine, and since when. It takes it away again before it publishes.
-2. Who finds the directory locked reads it. The lock decides, the note only tells: it may be missing
-   (the owner has just begun, or is about to end) or another's (the owner has not yet cleared away
-   what a dead build left), so one that is garbled, or of a process that is gone, is none.
+1. The lock (``flock``) on the directory means that its build is alive. It ends with the process.
+2. A build with the lock writes a note: its process, its machine and since when. It removes the note
+   before it publishes.
+3. A build that finds the directory locked reads the note for its error message.
+
+The lock is authoritative; the note only names its holder. It may be missing (the owner has just
+started or is about to finish) or old (the owner has not yet removed what a dead build left). A note
+that is garbled, or of a process that has ended, counts as missing.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
@@ -22,12 +26,43 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOTE = "owner.json"
-# A name of a machine has at most 255 bytes.
+# The name of a machine has at most 255 bytes.
 MAX_NOTE_BYTES = 1000
 
 
+def lock(directory: Path) -> int:
+    """Lock a directory; return the descriptor that holds the lock.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process or descriptor holds the lock.
+    """
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def unlock(descriptor: int) -> None:
+    """Release a lock."""
+    # Closing is not enough while a forked child has the descriptor, too.
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
+def locks(descriptor: int, path: Path) -> bool:
+    """Return whether the directory that a descriptor locks is still at ``path``."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    return False
+
+
 def write_note(directory: Path) -> None:
-    """Note that this process builds in ``directory``."""
+    """Write a note that this process builds in ``directory``."""
     since = datetime.now(UTC).isoformat(" ", "seconds")
     note = {"pid": os.getpid(), "host": platform.node(), "since": since}
     path = directory / NOTE
@@ -39,13 +74,13 @@ def write_note(directory: Path) -> None:
 
 
 def remove_note(directory: Path) -> None:
-    """Take the note away."""
+    """Remove the note."""
     with suppress(FileNotFoundError):
         files.remove_file(directory / NOTE)
 
 
 def read_note(directory: Path) -> str | None:
-    """Say who builds in ``directory``, as in ``process 17 on mars since ...``; None if unknown."""
+    """Return the owner, such as ``process 17 on mars since ...``; None if it is unknown."""
     try:
         with (directory / NOTE).open("rb") as file:
             note = json.loads(file.read(MAX_NOTE_BYTES))
@@ -53,15 +88,15 @@ def read_note(directory: Path) -> str | None:
         since = datetime.fromisoformat(note["since"]).astimezone(UTC)
     except (OSError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError):
         return None
-    if not host.isprintable() or (host == platform.node() and not _lives(pid)):
+    if not host.isprintable() or (host == platform.node() and not _is_alive(pid)):
         return None
     return f"process {pid} on {host} since {since:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _lives(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     if pid <= 0:
         return False
-    with suppress(PermissionError):  # It is another user's.
+    with suppress(PermissionError):  # A process of another user.
         try:
             os.kill(pid, 0)
         except (ProcessLookupError, OverflowError):

@@ -1,14 +1,12 @@
-"""Where is an array that a build needs, and that may become too large for memory?
+"""Growing arrays that move from memory to a mapped file when they become large.
 
-In memory while it is small; beyond that in a file without a name, in the staging directory, that is
-mapped. What the mapping keeps in memory is given back to the page cache by `ScratchArray.release`,
-so the process stays small; how much of the file stays cached is the kernel's choice.
+The file has no name and is in the staging directory. `ScratchArray.release` gives its mapped pages
+back to the page cache, so the process stays small; the kernel decides how much stays cached.
 """
 
 from __future__ import annotations
 
 import mmap
-import sys
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,16 +21,16 @@ if TYPE_CHECKING:
 
 
 class ScratchArray:
-    """A growing array of numbers, zero where nothing was written.
+    """A growing array of numbers; new elements are zero.
 
     Parameters
     ----------
     dtype : dtype
-        Of its elements.
+        Dtype of the elements.
     memory_bytes : int
-        The size from which on it is a file.
+        The largest size in memory; a larger array is a file.
     directory : Path, optional
-        Where the file is made; without one, it stays in memory.
+        Where to create the file. Without one, the array always stays in memory.
     """
 
     def __init__(self, dtype: Any, memory_bytes: int, directory: Path | None) -> None:
@@ -40,7 +38,7 @@ class ScratchArray:
         self._memory_bytes = memory_bytes
         self._directory = directory
         self._file: IO[bytes] | None = None
-        # All that there is room for; `array` is what is in use.
+        # The allocated elements; `array` is the used part.
         self._room: NDArray[Any] = np.zeros(0, self._dtype)
         self._length = 0
 
@@ -49,34 +47,34 @@ class ScratchArray:
 
     @property
     def array(self) -> NDArray[Any]:
-        """The elements; not to be kept while the array grows."""
+        """The elements; do not keep a reference while the array grows."""
         return self._room[: self._length]
 
     @property
     def in_file(self) -> bool:
-        """Whether it has become a file."""
+        """Whether the array is a file."""
         return self._file is not None
 
     def resize(self, length: int) -> None:
-        """Make the array longer, by zeros."""
+        """Make the array longer, with zeros at the end."""
         if length > len(self._room):
             self._grow(max(length, 2 * len(self._room)))
         self._length = length
 
     def append(self, elements: NDArray[Any]) -> None:
         """Add elements at the end."""
-        begin = self._length
-        self.resize(begin + len(elements))
-        self._room[begin : self._length] = elements
+        start = self._length
+        self.resize(start + len(elements))
+        self._room[start : self._length] = elements
 
     def release(self) -> None:
-        """Give what is mapped back to the page cache."""
-        if self._file is not None and sys.platform != "win32":
+        """Give the mapped pages back to the page cache."""
+        if self._file is not None:
             room = self._room
             syscalls.advise(room.ctypes.data, room.nbytes, syscalls.MADV_DONTNEED)
 
     def close(self) -> None:
-        """Free the memory and the disk."""
+        """Free the memory and the disk space."""
         self._room, self._length = self._room[:0].copy(), 0
         if self._file is not None:
             self._file.close()
@@ -89,14 +87,13 @@ class ScratchArray:
             larger[: self._length] = self.array
             self._room = larger
             return
-        begun = self._file is not None
+        was_in_file = self.in_file
         if self._file is None:
             self._file = files.open_scratch(self._directory)
         files.extend_scratch(self._file.fileno(), size_bytes, self._directory)
         mapping = mmap.mmap(self._file.fileno(), size_bytes)
         larger = np.frombuffer(mapping, self._dtype)
-        if sys.platform != "win32":
-            syscalls.advise(larger.ctypes.data, size_bytes, syscalls.MADV_RANDOM)
-        if not begun:
+        syscalls.advise(larger.ctypes.data, size_bytes, syscalls.MADV_RANDOM)
+        if not was_in_file:
             larger[: self._length] = self.array
         self._room = larger

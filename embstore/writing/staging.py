@@ -1,16 +1,15 @@
-"""How does a store appear whole or not at all? It is built under another name, then renamed.
+"""The staging directory of a build, which becomes a store in one step or not at all.
 
-1. The staging directory is a hidden sibling of the target, ``.NAME.building``. Making it is how a
-   build claims the target; a lock on it (``flock``, gone with its process) says that the build is
-   alive, and `embstore.writing.owner` whose it is. One without a living owner is left over from a
-   crash, and cleared away.
-2. `Staging.publish` flushes every directory to disk (each file was, when it was complete), then
-   renames the staging directory to the target, or exchanges the two where a store is replaced, in
-   one step: a reader that has the old store open keeps reading it. When that step is on disk, the
-   old store is removed. An error after it cannot take it back, and says so.
-3. Where the system cannot exchange, the old store steps aside as ``.NAME.replaced`` first. If the
-   process dies just there, `finish_replacement`, called by every open and every build, puts the
-   old store back; if it dies just after, the next build removes it.
+1. The staging directory is a hidden sibling of the target, ``.NAME.building``. A build claims the
+   target by creating and locking it (`embstore.writing.owner`). A directory that is not locked is
+   left over from a crash, and is cleared.
+2. `Staging.publish` flushes every directory to disk (files are flushed when they are complete).
+   Then one step renames the staging directory to the target, or exchanges the two to replace a
+   store; a reader that has the old store open keeps reading it. Once this step is on disk, the old
+   store is removed. An error after the step cannot undo it, and its message says so.
+3. Without RENAME_EXCHANGE, the old store is first renamed to ``.NAME.replaced``. If the process
+   dies right after, `finish_replacement`, which every open and every build calls, renames it back.
+   If the process dies after the second rename, the next build removes the old store.
 """
 
 from __future__ import annotations
@@ -30,11 +29,6 @@ from embstore.formats.own import spec
 from embstore.formats.own.fields import read_json
 from embstore.writing import files, owner
 
-try:
-    import fcntl
-except ImportError:  # Windows: no lock, builds must not share a target.
-    fcntl = None  # type: ignore[assignment]
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -47,7 +41,7 @@ class Staging:
     target : Path
         Where the store will be.
     overwrite : bool
-        Whether a store that is there may be replaced.
+        Whether an existing store may be replaced.
 
     Attributes
     ----------
@@ -57,7 +51,7 @@ class Staging:
     Raises
     ------
     StoreExistsError
-        If something is at the target and must not be replaced.
+        If the target exists and must not be replaced.
     StoreNotFoundError
         If the target's parent directory does not exist.
     StoreBusyError
@@ -74,7 +68,7 @@ class Staging:
         try:
             self._clear()
         except BaseException:
-            self._release()  # What could not be cleared away stays for the next build.
+            self._release()  # The next build clears the rest.
             raise
         try:
             owner.write_note(self.path)
@@ -83,12 +77,12 @@ class Staging:
             raise
 
     def publish(self) -> None:
-        """Put the staged store at the target, durably, and remove what it replaces.
+        """Move the staged store to the target, durably, and remove the store that it replaces.
 
         Raises
         ------
         OSError
-            If that fails. Once the store is in place it stays there, and the error says so.
+            If the disk fails. Once the store is in place it stays there, and the error says so.
         """
         owner.remove_note(self.path)
         flush_directories(self.path)
@@ -99,17 +93,17 @@ class Staging:
         try:
             self._finish(replaced)
         finally:
-            self._release()  # `discard` takes nothing away that is not locked.
+            self._release()  # `discard` removes only what is locked.
 
     def discard(self) -> None:
-        """Remove what was staged; the target stays as it was."""
-        if fcntl is None or any(_is_at(lock, self.path) for lock in self._locks):
+        """Remove the staged files; the target does not change."""
+        if any(owner.locks(lock, self.path) for lock in self._locks):
             files.remove_tree(self.path, ignore_errors=True)
         finish_replacement(self.target)
         self._release()
 
     def _finish(self, replaced: Path | None) -> None:
-        """Get what was renamed to disk, and only then remove what was replaced."""
+        """Flush the rename to disk, and only then remove the replaced store."""
         instead = "there may be no store"
         if replaced is not None:
             instead = f"the old one, kept as {replaced} until the next build, may be there again"
@@ -121,11 +115,12 @@ class Staging:
                 files.flush_directory(self.target.parent)
 
     def _replace(self) -> Path:
-        """Give the staged store the target's name; return the old store's new name."""
-        # Locked before it gets the staging directory's name and until it is removed, so that no
-        # other build takes it for a leftover. If it is locked already, that is as good.
+        """Move the staged store to the target; return the new path of the old store."""
+        # The old store is locked before it gets the staging directory's name, and until it is
+        # removed, so that no other build takes it for a leftover. A lock of another process serves
+        # as well.
         with contextlib.suppress(BlockingIOError):
-            self._locks += _lock(self.target)
+            self._locks.append(owner.lock(self.target))
         if files.exchange(self.path, self.target):
             return self.path
         aside = _aside(self.target)
@@ -134,19 +129,19 @@ class Staging:
             try:
                 files.rename(self.path, self.target)
             except OSError:
-                # Was it an open between the two renames, which put the old store back?
+                # An open between the two renames may have moved the old store back.
                 if not self.target.exists():
                     raise
             else:
                 return aside
 
     def _claim(self) -> list[int]:
-        """Make the staging directory, or take one that nobody holds, and lock it."""
+        """Create the staging directory, or take one that is not locked, and lock it."""
         while True:
             with contextlib.suppress(FileExistsError):
                 files.make_directory(self.path)
             try:
-                locks = _lock(self.path)
+                lock = owner.lock(self.path)
             except FileNotFoundError:
                 continue  # Its owner has just published or discarded it.
             except BlockingIOError:
@@ -155,19 +150,18 @@ class Staging:
                     f"another build is writing {self.target} ({by}); wait for it, or choose "
                     "another target"
                 ) from None
-            if not all(_is_at(lock, self.path) for lock in locks):
-                _unlock(locks)
-                continue
-            return locks
+            if owner.locks(lock, self.path):
+                return [lock]
+            owner.unlock(lock)
 
     def _clear(self) -> None:
-        """Remove what a dead build left, in the staging directory and beside it."""
+        """Remove what a dead build left in the staging directory and beside it."""
         leftovers = list(self.path.iterdir())
         aside = _aside(self.target)
         if not leftovers and not aside.is_dir():
             return
-        # A build that died may have left the old store here, with the exchange not on disk: there,
-        # the old store would have the target's name still. It must not, when its files go.
+        # A build that died may have left the old store here while the exchange is not on disk. On
+        # disk the old store then still has the target's name, so flush the exchange first.
         files.flush_directory(self.target.parent)
         for leftover in leftovers:
             if leftover.is_dir() and not leftover.is_symlink():
@@ -175,22 +169,23 @@ class Staging:
             else:
                 files.remove_file(leftover)
         if self.target.exists():
-            _remove(aside)  # What replaced it came, and then its build died.
+            _remove(aside)  # Its successor is in place; the build died before removing it.
 
     def _release(self) -> None:
-        _unlock(self._locks)
+        for lock in self._locks:
+            owner.unlock(lock)
         self._locks = []
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
-    """Raise unless a store may be put at ``target``."""
+    """Raise unless a store may be written to ``target``."""
     if not target.parent.is_dir():
         raise StoreNotFoundError(f"the directory {target.parent} does not exist; make it first")
     if not os.path.lexists(target):
         return
     if problem := _why_no_store(target):
         raise StoreExistsError(
-            f"{target} exists and {problem}, so it will not be replaced; choose another path, or "
+            f"{target} exists and {problem}, so it will not be replaced; choose another path or "
             "remove it yourself"
         )
     if not overwrite:
@@ -201,7 +196,7 @@ def check_target(target: Path, *, overwrite: bool) -> None:
 
 
 def _why_no_store(target: Path) -> str | None:
-    """Say what speaks against removing ``target`` as a store; a damaged store is one, too."""
+    """Return why ``target`` is not a store, None if it is one; a damaged store counts as one."""
     if target.is_symlink():
         return "is a symbolic link"
     if not target.is_dir():
@@ -213,13 +208,13 @@ def _why_no_store(target: Path) -> str | None:
     attributes = metadata.get("attributes") if isinstance(metadata, dict) else None
     if isinstance(attributes, dict) and spec.ATTRIBUTE in attributes:
         return None
-    return "is not a store, but something else in Zarr's format"
+    return "is another Zarr group, not a store"
 
 
 def finish_replacement(target: Path) -> None:
-    """Put a store back that stepped aside for one that did not come.
+    """Rename a replaced store back if its successor is missing.
 
-    Only where a store cannot be replaced in one step, and only if the process died between two.
+    This happens only without RENAME_EXCHANGE, if a process died between the two renames.
     """
     if not target.exists() and (aside := _aside(target)).is_dir():
         with contextlib.suppress(OSError):
@@ -232,34 +227,8 @@ def flush_directories(path: Path) -> None:
         files.flush_directory(Path(directory))
 
 
-def _lock(directory: Path) -> list[int]:
-    """Lock a directory; return the descriptor that holds the lock, none where there are no locks.
-
-    Raises
-    ------
-    BlockingIOError
-        If somebody else holds it.
-    """
-    if fcntl is None:
-        return []
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return [descriptor]
-
-
-def _unlock(descriptors: list[int]) -> None:
-    for descriptor in descriptors:
-        # Closing is not enough while a forked child has the descriptor, too.
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
-
-
 def _remove(directory: Path) -> None:
-    """Remove a directory that another process may be removing, too."""
+    """Remove a directory, even if another process is removing it too."""
     while directory.is_dir():
         with contextlib.suppress(FileNotFoundError):
             files.remove_tree(directory)
@@ -267,7 +236,7 @@ def _remove(directory: Path) -> None:
 
 @contextlib.contextmanager
 def _in_place(target: Path, what_else: str) -> Iterator[None]:
-    """Say of an error that the new store is in place nevertheless."""
+    """Add to an error that the new store is in place nevertheless."""
     try:
         yield
     except OSError as error:
@@ -277,9 +246,3 @@ def _in_place(target: Path, what_else: str) -> Iterator[None]:
 
 def _aside(target: Path) -> Path:
     return target.with_name(f".{target.name}.replaced")
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    return False

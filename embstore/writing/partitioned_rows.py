@@ -1,9 +1,9 @@
-"""How do rows get to their partitions? Dealt out as they come, once the chunk size is known.
+"""The rows of a store in progress, split among the writers of its partitions.
 
-1. While neither the number of rows nor the chunk size is known, nor that there will be many, the
-   first rows are held.
-2. Then the chunk size is settled for good, each partition gets an `ArrayWriter`, and rows go on to
-   these.
+1. The chunk size depends on the number of rows. Until it is given, or the rows are known to be
+   many, the first rows are held in memory.
+2. Then the chunk size is settled, and each partition gets an `ArrayWriter`, to which its rows are
+   appended.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ if TYPE_CHECKING:
     from embstore.writing.new_words import MakeArray
 
 
-class DealtRows:
-    """The rows of a store that is written.
+class PartitionedRows:
+    """The rows of a store in progress.
 
     Parameters
     ----------
     partitioning : Partitioning
-        How they are dealt out; its row count may be the most that there can be.
+        How rows are split; its row count may be an upper bound.
     row_shape : tuple of int
-        Shape of a row.
+        Shape of one row.
     dtype : numpy.dtype
         Dtype of the Zarr arrays.
     make_array : callable
-        Makes the writer of a partition.
+        Returns the writer of a new array.
     held_bytes : int
-        How much may be held.
+        The most bytes of rows to hold.
     estimated_rows : int, optional
-        How many will come, or about how many.
+        The number of rows, exact or estimated.
 
     Attributes
     ----------
     chunk_rows : int
-        Rows in a chunk; 1 until it is settled.
+        Rows in a chunk; 1 until the chunk size is settled.
     writers : list of ArrayWriter
-        Of each partition; none until the chunk size is settled.
+        One for each partition; empty until the chunk size is settled.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class DealtRows:
         self._estimated = estimated_rows
         self._held: list[NDArray[Any]] = []
 
-    def begin(self, chunk_rows: int | None, *, exact: bool) -> None:
-        """Settle the chunk size, if it is chosen already, or can be.
+    def start(self, chunk_rows: int | None, *, exact: bool) -> None:
+        """Settle the chunk size if it is given or can be chosen already.
 
-        ``exact`` says that the number of rows is no estimate.
+        ``exact`` is whether the number of rows is exact.
         """
         if chunk_rows is not None:
             self._settle(chunk_rows)
@@ -80,9 +80,9 @@ class DealtRows:
             self._settle(self._choose_chunk_rows(self._estimated))
 
     def append(self, rows: NDArray[Any], start: int, *, copy: bool) -> None:
-        """Take in rows, shape (n, *row_shape), of the ids from ``start`` on.
+        """Append rows, shape (n, *row_shape), of the ids from ``start`` on.
 
-        ``copy`` says whether they may change after the call.
+        ``copy`` is whether they may change after the call.
         """
         if self.writers:
             self._spread(rows, start, copy=copy)
@@ -93,13 +93,13 @@ class DealtRows:
             self._settle(self._choose_chunk_rows(max(stop, self._estimated or spec.MAX_ROWS)))
 
     def finish(self, rows: int) -> list[ArrayWriter]:
-        """Say that these were all rows; return the writers, which hold them."""
+        """Return the writers of all partitions, after the last row."""
         if not self.writers:
             self._settle(self._choose_chunk_rows(rows))
         return self.writers
 
     def close(self) -> None:
-        """Drop what is held."""
+        """Drop the rows that are held."""
         self._held.clear()
 
     def _spread(self, rows: NDArray[Any], start: int, *, copy: bool) -> None:
@@ -107,7 +107,7 @@ class DealtRows:
             self.writers[partition].append(rows[piece], copy=copy)
 
     def _settle(self, chunk_rows: int) -> None:
-        """Settle the chunk size, make the partitions, and write what was held."""
+        """Settle the chunk size, create the writers, and append the held rows."""
         self.chunk_rows = chunk_rows
         self.writers = [
             self._make_array(spec.partition_name(p), self._row_shape, self._dtype, chunk_rows)
@@ -120,13 +120,13 @@ class DealtRows:
         self._held.clear()
 
     def _is_many(self, rows: int) -> bool:
-        """Say whether so many rows are more than may be held; an estimate is good enough then."""
+        """Return whether this many rows exceed what may be held; then an estimate is enough."""
         return rows * self._row_bytes > self._held_bytes
 
     def _choose_chunk_rows(self, rows: int) -> int:
         longest = -(-rows // self._partitioning.partition_count)
         most = spec.MAX_CHUNK_BYTES
         if rows == spec.MAX_ROWS:
-            # Nobody knows how many will come, and the last chunk of each partition is padded.
+            # The number of rows is unknown, and the last chunk of every partition is padded.
             most //= self._partitioning.partition_count
         return spec.choose_chunk_rows(longest, self._row_bytes, most)
