@@ -1,4 +1,4 @@
-"""The hash table against a dict, with hashes that collide because the test makes them."""
+"""The hash table against a dict, with hashes that are made to collide."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from embstore.vocabulary import hashing
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# The lowest bits choose the slot and the upper 24 are kept in it: take few values of both, so that
-# words agree in the slot, in what is kept, in both, or in all 64 bits.
+# The lowest bits choose the slot, and the upper 24 are kept in it. Few values of both make words
+# agree in the slot, in the kept bits, in both, or in all 64 bits.
 HASH = st.builds(
     lambda upper, middle, lower: (upper << SLOT_ID_BITS) | (middle << 20) | lower,
     st.sampled_from([0, 1, 2**24 - 1]),
@@ -100,7 +100,7 @@ def test_probe_count_limits_the_search():
     slots = np.zeros(16, np.uint64)
     assert insert(slots, np.array([3] * 5, np.uint64), 0) == 5
     words = list("abcde")
-    # Which word got which slot is the table's business; that each took one more is not.
+    # The table chooses which word gets which slot, but each word needs one probe more.
     for probe_count in range(6):
         found = find(slots, [3] * 5, probe_count, words, words)
         assert sum(number >= 0 for number in found) == probe_count
@@ -112,7 +112,7 @@ def test_search_of_a_full_table_ends():
     insert(slots, np.array(hashes, np.uint64), 0)
     words = list("abcdefgh")
     assert find(slots, hashes, 8, words, words) == list(range(8))
-    # No empty slot ends this search, and a damaged manifest may name any probe count.
+    # No empty slot ends this search, and a damaged manifest may hold any probe count.
     assert find(slots, [3], 1 << 40, words, ["absent"]) == [-1]
     with pytest.raises(ValueError, match="8 slots is full"):
         insert(slots, np.array([9], np.uint64), 8)

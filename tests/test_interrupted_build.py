@@ -1,4 +1,4 @@
-"""Builds that the disk, a signal or another build stops; and how much memory a build takes."""
+"""Builds stopped by the disk, a signal or another build; and the memory of builds."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ TABLE = "".join(f"w{i} {LINE}\n" for i in range(8000))  # 2 MB as float32.
 
 @pytest.fixture
 def table(tmp_path):
-    """A text file, alone in its directory; builds go next to it."""
+    """A text file in a directory of its own, into which builds go."""
     path = tmp_path / "table.txt"
     path.write_text(TABLE)
     return path
 
 
 def python(program: str, *arguments: object, cwd: Path | None = None) -> subprocess.Popen[str]:
-    """Start a program in a Python of its own; it sees ``embstore``, ``sys``, ``os``, ``time``."""
+    """Start a program in a Python of its own, with the imports below."""
     text = "import embstore, os, resource, sys, time\n" + textwrap.dedent(program)
     return subprocess.Popen(
         [sys.executable, "-c", text, *map(str, arguments)],
@@ -81,10 +81,10 @@ def test_file_size_limit_ends_the_build(table, tmp_path):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, SystemExit])
-@pytest.mark.parametrize("when", ["begin", "end"])
+@pytest.mark.parametrize("when", ["start", "end"])
 def test_error_of_the_progress_callback_ends_the_build(table, tmp_path, error, when):
     def progress(at):
-        if when == "begin" or at.done_bytes == at.total_bytes:
+        if when == "start" or at.done_bytes == at.total_bytes:
             raise error
 
     with pytest.raises(error):
@@ -102,7 +102,7 @@ SLOW_DISK = """
         interrupted.set()
         raise KeyboardInterrupt
 
-    # A test run that was started in the background has its children ignore Ctrl-C.
+    # Children of a test run in the background ignore Ctrl-C by default.
     signal.signal(signal.SIGINT, interrupt)
 
     def slow(descriptor, data, offset, path):
@@ -127,7 +127,7 @@ def test_ctrl_c_while_a_chunk_is_written(table, tmp_path, old):
     try:
         embstore.build(*sys.argv[1:3], memory_limit=1 << 20, overwrite=True)
     except KeyboardInterrupt:
-        time.sleep(0.4)  # A write that went on would be through by then.
+        time.sleep(0.4)  # Enough time for a write that was not stopped.
         raise
     """
     )
@@ -141,7 +141,7 @@ def test_ctrl_c_while_a_chunk_is_written(table, tmp_path, old):
 
 
 def test_build_after_a_killed_build(table, tmp_path):
-    """While it lives, its target is taken; when it is dead, what it left is cleared away."""
+    """While a build lives, its target is busy; once it is dead, its leftovers are removed."""
     program = """
         def progress(at):
             print("half", flush=True)
@@ -199,12 +199,12 @@ def test_target_created_during_a_build_is_kept(table, tmp_path):
 
 
 def test_memory_is_bounded(tmp_path):
-    """The table is twice the growth that is allowed, its text five times."""
+    """The table has twice the bytes that memory may grow by, its text five times."""
     program = """
         from embstore.sources.blocks import TextFile
         from tests.helpers.memory import peak_bytes
 
-        # As many blocks as there are processors are held at once; small ones here.
+        # One block for each processor is held at a time; small ones here.
         TextFile.blocks.__defaults__ = (256 << 10,)
 
         def write(path, rows):
@@ -228,7 +228,7 @@ def test_memory_is_bounded(tmp_path):
 
 
 def test_memory_of_a_writer_is_bounded(tmp_path):
-    """The rows are ten times the limit; the words alone, with their index, are over it, too."""
+    """The rows are ten times the limit; the words with their index exceed it, too."""
     program = """
         import numpy as np
         from embstore.vocabulary.words import pack_encoded
@@ -240,15 +240,15 @@ def test_memory_of_a_writer_is_bounded(tmp_path):
             rows = np.ones((500, width), np.float32)
             settings = {"row_shape": (width,), "dtype": "float32", "memory_limit": LIMIT}
             with embstore.StoreWriter(path, partitions=3, **settings) as writer:
-                for begin in range(0, count, 500):
-                    words = [b"word %09d" % i for i in range(begin, begin + 500)]
+                for first in range(0, count, 500):
+                    words = [b"word %09d" % i for i in range(first, first + 500)]
                     writer.write(rows, pack_encoded(words))
 
-        write("small", 500, 4)  # Brings the libraries in.
-        begin = peak_bytes()
+        write("small", 500, 4)  # Imports the libraries.
+        start = peak_bytes()
         write("large", 160_000, 512)
         write("words", 500_000, 1)
-        print((peak_bytes() - begin) / LIMIT)
+        print((peak_bytes() - start) / LIMIT)
     """
     out, err = python(program, cwd=tmp_path).communicate()
     assert out, err

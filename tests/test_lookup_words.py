@@ -1,4 +1,4 @@
-"""Lookups by word, of any shape, and what becomes of words that are not there."""
+"""Lookups by word, of any shape, and the ways to treat missing words."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_no_words(store):
 
 
 @pytest.mark.parametrize("words", ["absent", "th", "two", "\ud800"])
-def test_a_word_that_is_not_there(store, words):
+def test_missing_word_is_an_error(store, words):
     for call in (store.ids, store.lookup_words, store.__getitem__):
         with pytest.raises(embstore.MissingWordError) as raised:
             call(words)
@@ -92,7 +92,7 @@ def test_a_word_that_is_not_there(store, words):
     assert words not in store
 
 
-def test_the_message_names_five_words(plain):
+def test_message_names_five_words(plain):
     words = ["the", *(f"w{i}" for i in range(7)), "like"]
     with pytest.raises(embstore.MissingWordError) as raised:
         plain.lookup_words(words)
@@ -112,7 +112,7 @@ def test_unk(store, words, ids):
     assert np.array_equal(store.lookup_words(words, missing="unk"), TABLE[np.array(ids, int)])
 
 
-def test_unk_of_a_store_that_has_none(plain):
+def test_unk_of_a_store_without_one(plain):
     assert plain.unk is None
     assert plain.ids(["the"], missing="unk").tolist() == [0]
     for call in (plain.ids, plain.lookup_words):
@@ -140,7 +140,7 @@ def test_none(store, plain):
 
 
 @pytest.mark.parametrize("missing", ["zero", None, 0, "UNK"])
-def test_another_missing_is_refused(store, missing):
+def test_unknown_missing_is_refused(store, missing):
     with pytest.raises(ValueError, match='missing must be "error", "unk" or "zeros", not '):
         store.lookup_words(["the"], missing=missing)
     with pytest.raises(ValueError, match='missing must be "error", "unk" or "none" here, not '):
@@ -153,7 +153,7 @@ def test_another_missing_is_refused(store, missing):
     ("words", "kind"),
     [(5, "int"), (None, "NoneType"), (b"the", "bytes"), (["the", 5], "int"), ({"the"}, "set")],
 )
-def test_what_is_no_word_is_refused(store, words, kind):
+def test_values_that_are_not_words_are_refused(store, words, kind):
     for missing in ("error", "unk", "zeros"):
         with pytest.raises(TypeError, match=f"words must be str, not {kind}"):
             store.lookup_words(words, missing=missing)
@@ -188,7 +188,7 @@ def test_words_of_ids(store, ids, words):
     assert store.words(ids) == words
 
 
-def test_a_store_without_words(wordless):
+def test_store_without_words(wordless):
     assert not wordless.has_words
     assert np.array_equal(wordless[:], TABLE)
     calls: list[Callable[[], object]] = [

@@ -1,4 +1,4 @@
-"""Which words are offered for one that is not there, and what that costs."""
+"""Suggestions for missing words, and their cost."""
 
 from __future__ import annotations
 

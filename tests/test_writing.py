@@ -1,4 +1,4 @@
-"""What StoreWriter puts on disk, against zarr's own files and a table in RAM."""
+"""Files of `StoreWriter`, against zarr's own files and a table in RAM."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from embstore.writing.background import Background
 from embstore.writing.memory import MIN_PIECE_BYTES, plan_memory
 from tests.campaigns.faults import Failer, Kind, Step, steps
 
-# With so little memory for one partition, a piece is as small as it gets.
+# With this little memory for each partition, pieces have their smallest size.
 LITTLE = 64 << 10
 
 
@@ -115,16 +115,16 @@ def test_batches_of_any_size(
         chunk_rows=chunk_rows,
         memory_limit=partitions * LITTLE,
     ) as writer:
-        begin = 0
+        first = 0
         for size in sizes:
-            batch = rows[begin : begin + size].copy()
+            batch = rows[first : first + size].copy()
             if data.draw(st.booleans()):
                 batch = np.asfortranarray(batch)
             copy = data.draw(st.booleans())
             writer.write(batch, copy=copy)
             if copy:
-                batch[...] = 0  # It is the caller's again.
-            begin += size
+                batch[...] = 0  # The caller may change it again.
+            first += size
     with embstore.open(path) as store:
         assert np.array_equal(store[:], rows)
     assert embstore.verify(path).ok
@@ -216,8 +216,8 @@ def test_number_of_partitions_follows_from_the_size(tmp_path, monkeypatch):
 
 
 def test_first_rows_are_held_until_partitions_are_chosen(tmp_path):
-    # An eighth of the limit is 640 rows of 100 bytes; more are not held, and need not be awaited.
-    def begins_after(rows: int, estimated: int | None) -> bool:
+    # An eighth of the limit is 640 rows of 100 bytes; rows beyond it are written.
+    def writes_after(rows: int, estimated: int | None) -> bool:
         with embstore.StoreWriter(
             tmp_path / f"{rows} {estimated}",
             row_shape=(100,),
@@ -228,10 +228,10 @@ def test_first_rows_are_held_until_partitions_are_chosen(tmp_path):
             writer.write(np.ones((rows, 100), np.int8))
             return any(tmp_path.glob(f".{rows} {estimated}.building/partitions/*"))
 
-    assert not begins_after(640, None)
-    assert begins_after(641, None)
-    assert not begins_after(1, 640)
-    assert begins_after(1, 641)
+    assert not writes_after(640, None)
+    assert writes_after(641, None)
+    assert not writes_after(1, 640)
+    assert writes_after(1, 641)
 
 
 def write_five_batches(path: Path) -> None:
@@ -274,7 +274,7 @@ def test_background_ends_with_the_first_error():
 
     background.write(lambda: done.append(1), 50)
     background.write(fail, 10)
-    # Beside the failing one it has no room, so it waits, or finds the error at once.
+    # There is no room for it beside the failing write, so it waits, or gets the error at once.
     with pytest.raises(OSError, match="broken"):
         background.write(lambda: done.append(2), 91)
     with pytest.raises(OSError, match="broken"):
