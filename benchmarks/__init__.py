@@ -1,1 +1,1 @@
-"""The full comparison of embstore with its peers: ``python -m benchmarks --help``."""
+"""Benchmarks of embstore against other libraries."""

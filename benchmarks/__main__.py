@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: the full comparison, or a part of it."""
+"""The command ``python -m benchmarks``: the full comparison, or a part of it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import goals
+from benchmarks import goals, plots
+from benchmarks.measure import Settings
+from benchmarks.orders import WORKS
 from benchmarks.peers import ALL
+from benchmarks.plan import Plan
 from benchmarks.run import Comparing, run
-from embstore.bench import plots
-from embstore.bench.measure import Settings
+from embstore.bench.plots import missing
 from embstore.bench.state import STATES
-from embstore.bench.suite import Plan
-from embstore.bench.work import BATCHES, WORKS
+from embstore.bench.work import BATCHES
 from embstore.errors import EmbstoreError
-from tools.make_table import parse_bytes
+from tools.make_table import as_bytes
 
 
 def main() -> None:
@@ -27,10 +28,10 @@ def main() -> None:
         for file in plots.draw(json.loads(given.plots.read_text()), given.output):
             print(file)
         return
-    begin = time.monotonic()
+    start = time.monotonic()
 
     def progress(text: str) -> None:
-        print(f"{time.monotonic() - begin:6.0f} s  {text}", file=sys.stderr, flush=True)
+        print(f"{time.monotonic() - start:6.0f} s  {text}", file=sys.stderr, flush=True)
 
     rows = given.rows if given.bytes is None else given.bytes // (4 * given.dimension)
     try:
@@ -53,11 +54,12 @@ def main() -> None:
         print(report.text())
         print(f"\n{goals.text(report)}")
         print(f"\nwritten: {report.save(given.output)}")
-        if plots.missing() is None:
+        package = missing()
+        if package is None:
             for file in plots.draw(report.to_json(), given.output):
                 print(f"written: {file}")
         else:
-            print(f"no plots: {plots.missing()} is not installed")
+            print(f"no plots: {package} is not installed")
     except (EmbstoreError, OSError, ValueError) as error:
         sys.exit(f"benchmarks: {error}")
 
@@ -66,20 +68,20 @@ def _parse() -> argparse.Namespace:
     names = ", ".join(repr(kind.name) for kind in ALL)
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Compare embstore with its peers. Everything by default; each option that can "
-        "be given again chooses a part.",
+        description="Compare embstore with its peers. --peer, --work, --state and --batch choose "
+        "parts of the comparison, and may be given several times.",
     )
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--rows", type=int, default=4_000_000)
-    size.add_argument("--bytes", type=parse_bytes, help="size of all rows, as in 4.8GB")
+    size.add_argument("--bytes", type=as_bytes, help="size of all rows, as in 4.8GB")
     parser.add_argument("--dimension", type=int, default=300)
     parser.add_argument("--word-rows", type=int, default=1_000_000, help="rows that have words")
-    parser.add_argument("--store", type=Path, help="a store by tools/make_table, to make none")
+    parser.add_argument("--store", type=Path, help="use this store by tools/make_table")
     parser.add_argument(
         "--directory",
         type=Path,
         default=Path("data"),
-        help="where tables and peers' files go: the disk that is measured",
+        help="directory of tables and peers' files, on the disk to measure",
     )
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--peer", action="append", help=f"one of {names}")
@@ -92,13 +94,13 @@ def _parse() -> argparse.Namespace:
         "--disk-seconds",
         type=float,
         default=2.0,
-        help="for each queue depth of the disk's own limit; 0 leaves it out",
+        help="for each queue depth of the limit of the disk; 0 leaves it out",
     )
     parser.add_argument(
         "--plots",
         type=Path,
         metavar="RESULTS.JSON",
-        help="only draw the plots of an earlier run again",
+        help="only redraw the plots of an earlier run",
     )
     return parser.parse_args()
 

@@ -1,7 +1,7 @@
-"""How fast are the rows of bags combined? Against torch's embedding_bag on an array in RAM.
+"""Sums of bags of rows in a store, against torch's embedding_bag on an array in RAM.
 
-Run as ``python -m benchmarks.bags``. All take turns in one process, with bags that are drawn anew
-each time, and must answer the same. The store is preloaded, or only in the page cache (``warm``);
+Run as ``python -m benchmarks.bags``. All take turns in one process, with newly drawn bags each
+time, and must give the same answers. The store is preloaded, or only in the page cache (``warm``).
 NumPy gathers all rows and then sums them with ``np.add.reduceat``.
 """
 
@@ -23,7 +23,6 @@ from benchmarks.table import GeneratedTable
 from benchmarks.times import Times, against, timed
 from benchmarks.times import table as table_of
 from embstore import RaggedIds, embedding_lookup_sparse
-from embstore.bench.peers import load_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +36,7 @@ FLOOR = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Bags:
-    """What all are asked."""
+    """The bags of one call."""
 
     ids: NDArray[np.int64]
     splits: NDArray[np.int64]
@@ -61,7 +60,7 @@ WORKS = ("bags", "weighted bags", "bags of any length")
 
 
 def with_embstore(params: Any) -> Callable[[Bags], NDArray[Any]]:
-    """Return what sums bags of a store, or of an array, by embstore."""
+    """Return a function that sums bags of a store or an array by embstore."""
 
     def call(bags: Bags) -> NDArray[Any]:
         weights = None if bags.weights is None else RaggedIds(bags.weights, bags.splits)
@@ -72,7 +71,7 @@ def with_embstore(params: Any) -> Callable[[Bags], NDArray[Any]]:
 
 
 def with_numpy(matrix: NDArray[Any]) -> Callable[[Bags], NDArray[Any]]:
-    """Return what sums bags, none of them empty, as one would by hand."""
+    """Return a function that sums bags by NumPy; no bag may be empty."""
 
     def call(bags: Bags) -> NDArray[Any]:
         rows = matrix[bags.ids]
@@ -84,7 +83,7 @@ def with_numpy(matrix: NDArray[Any]) -> Callable[[Bags], NDArray[Any]]:
 
 
 def with_torch(matrix: NDArray[Any]) -> Callable[[Bags], NDArray[Any]]:
-    """Return what sums bags by torch, on as many threads as it likes."""
+    """Return a function that sums bags by torch, on its default number of threads."""
     import torch  # noqa: PLC0415  # Only where it is measured.
 
     table = torch.from_numpy(matrix)
@@ -114,7 +113,7 @@ def measure(
 ) -> Times:
     """Return the seconds of every call, by ``work: peer``."""
     progress("loading the rows into RAM")
-    matrix = load_matrix(table)
+    matrix = table.matrix()
     found: Times = {}
     with embstore.open(table.path) as warm, embstore.open(table.path, preload=True) as preloaded:
         peers = {OURS: with_embstore(preloaded), "embstore, warm": with_embstore(warm)}
@@ -130,16 +129,16 @@ def measure(
                 for name, peer in peers.items():
                     answer, seconds = timed(partial(peer, drawn))
                     answers.append(answer)
-                    if turn:  # The first time, pages are mapped and threads started.
+                    if turn:  # The first turn also maps pages and starts threads.
                         found.setdefault(f"{work}: {name}", []).append(seconds)
                 for name, answer in zip(peers, answers, strict=True):
                     if not np.allclose(answer, answers[0], rtol=1e-4, atol=1e-4):
-                        raise ValueError(f"{name} has other sums than {OURS}")
+                        raise ValueError(f"wrong sums: {name} differs from {OURS}")
     return found
 
 
 def text(found: Times) -> str:
-    """Return a table of what was measured."""
+    """Return the times and ratios as a table."""
     lines = [*table_of(found), ""]
     for work in WORKS:
         ours, theirs = (f"{work}: {name}" for name in (OURS, TORCH))
@@ -156,7 +155,9 @@ def main() -> None:
     parser.add_argument("--bags", type=int, default=4096, help="bags in a call")
     parser.add_argument("--bag-ids", type=int, default=20, help="ids in a bag")
     parser.add_argument("--rounds", type=int, default=15, help="turns of each")
-    parser.add_argument("--directory", type=Path, default=Path("data"), help="where files go")
+    parser.add_argument(
+        "--directory", type=Path, default=Path("data"), help="directory of the files"
+    )
     given = parser.parse_args()
     given.directory.mkdir(parents=True, exist_ok=True)
 

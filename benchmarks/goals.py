@@ -1,6 +1,7 @@
-"""Does embstore reach what it set out to reach? Floors for a table of 4M x 300 float32 on 2 cores.
+"""Goals for a table of 4,000,000 x 300 float32 on 2 cores, and whether a report reaches them.
 
-A floor is a ratio to a peer of the same run, a share of the disk's own limit, or a longest time.
+A goal is a lowest ratio to a peer of the same run, a lowest share of the limit of the disk, or a
+longest time.
 """
 
 from __future__ import annotations
@@ -9,20 +10,21 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from benchmarks.orders import WORDS, WORDS_BATCH, share_of_limit
 from embstore.bench import report as reports
 from embstore.bench import work
-from embstore.bench.orders import percentiles, share_of_limit
 from embstore.bench.state import COLD, LIMITED, PRELOADED, WARM
+from embstore.bench.timing import percentiles
 from embstore.bench.work import Case
 
 if TYPE_CHECKING:
-    from embstore.bench.measure import Comparison
-    from embstore.bench.report import Report
+    from benchmarks.report import PeerReport
+    from embstore.bench.report import Comparison
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A floor.
+    """A goal for one kind of work in one state.
 
     Parameters
     ----------
@@ -31,11 +33,11 @@ class Goal:
     case : Case
         The work.
     least : float, optional
-        At least so many times the rate of ``peer``, or the share of the disk's limit.
+        The lowest ratio to the rate of ``peer``, or the lowest share of the limit of the disk.
     peer : str, optional
-        Name of the peer; if there is none, ``least`` is the share of the disk's limit.
+        Name of the peer; without one, ``least`` is a share of the limit of the disk.
     most_us : float, optional
-        At most so many microseconds a call, at the median.
+        The longest median time of a call, in microseconds.
     """
 
     state: str
@@ -44,8 +46,8 @@ class Goal:
     peer: str | None = None
     most_us: float | None = None
 
-    def reached(self, report: Report) -> float | None:
-        """Return what was measured, or None if nothing was."""
+    def reached(self, report: PeerReport) -> float | None:
+        """Return the measured value, or None if it was not measured."""
         chosen = [c for c in report.comparisons if (c.state, c.case) == (self.state, self.case)]
         chosen = [c for c in chosen if c.entries[0].turns]
         if self.peer is not None:
@@ -57,8 +59,8 @@ class Goal:
         turns = [turn for c in chosen for turn in c.entries[0].turns]
         return share_of_limit(turns, report.disk_best)
 
-    def line(self, report: Report) -> str:
-        """Return one line: what, how much, and whether it is enough."""
+    def line(self, report: PeerReport) -> str:
+        """Return one line: the goal, the measured value, and whether it is enough."""
         value = self.reached(report)
         batch = f", batch {self.case.batch:,}" if self.case.batch else ""
         what = f"{self.state}, {self.case.work}{batch}"
@@ -88,18 +90,18 @@ GOALS = (
     Goal(COLD, LARGE[0], 0.9),
     Goal(COLD, Case(work.RANDOM, 256), 9, "np.memmap"),
     Goal(LIMITED, Case(work.HOT, work.HOT_BATCH), 10, "np.memmap"),
-    Goal(WARM, Case(work.WORDS, work.WORDS_BATCH), 3, "gensim"),
+    Goal(WARM, Case(WORDS, WORDS_BATCH), 3, "gensim"),
     Goal(WARM, Case(work.OPEN, 0), most_us=30_000),
 )
 
 
-def text(report: Report) -> str:
-    """Return the floors and what was reached, one a line."""
-    return "\n".join(["floors, and what was reached", *(goal.line(report) for goal in GOALS)])
+def text(report: PeerReport) -> str:
+    """Return the goals and the measured values, one a line."""
+    return "\n".join(["goals, and what was reached", *(goal.line(report) for goal in GOALS)])
 
 
 def _ratio(comparisons: list[Comparison]) -> float | None:
-    """Return how many times as fast as the peer embstore was."""
+    """Return the median of how many times as fast as its peer embstore was."""
     found = [reports.ratio(*c.entries[:2]) for c in comparisons]
     known = [value for value in found if value is not None]
     return statistics.median(known) if known else None

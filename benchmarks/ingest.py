@@ -1,15 +1,14 @@
-"""How quickly do vectors become a store? Building and words, each against what people know.
+"""Building of stores and lookup of words, each against a well-known program.
 
-Run as ``python -m benchmarks.ingest``. Every task runs in a process of its own, whose peak memory
-is noted; inputs are in the page cache, and what is written is on the disk, fsynced, when the clock
-stops.
+Run as ``python -m benchmarks.ingest``. Each task runs in a process of its own, and its peak memory
+is noted. Inputs are in the page cache. The clock stops when the output is on the disk, fsynced.
 
 ========== =====================================================================================
 text       a file of vectors with five digits: `embstore.build`, gensim's loader, and
-           ``pyarrow.csv.read_csv``, which merely parses
+           ``pyarrow.csv.read_csv``, which only parses
 binary     the same vectors in word2vec's binary format: `embstore.build` against ``cp`` and fsync
-npy        the same vectors in an ``.npy`` file: likewise
-vocabulary a store of rows of one byte and very many words
+npy        the same vectors in an ``.npy`` file, also against ``cp`` and fsync
+vocabulary a store with rows of one byte and many words
 words      words to ids, against a dict in RAM
 ========== =====================================================================================
 """
@@ -42,7 +41,7 @@ WORDS_AT_ONCE = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How large the inputs are; the defaults are those of the floors."""
+    """Sizes of the inputs; the floors hold for the defaults."""
 
     rows: int = 400_000
     dimension: int = 300
@@ -53,7 +52,7 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """At least ``least`` times as fast as a peer, or at most so many seconds."""
+    """A lowest ratio to the speed of a peer, or a longest time."""
 
     task: str
     peer: str | None
@@ -79,7 +78,7 @@ PEERS = {
 
 
 def make_inputs(place: Path, sizes: Sizes) -> None:
-    """Write ``vectors.txt`` (with a header), ``vectors.bin`` and ``vectors.npy``, the same rows."""
+    """Write the same rows as ``vectors.txt`` with a header, ``vectors.bin`` and ``vectors.npy``."""
     random = np.random.default_rng(0)
     shape = (sizes.rows, sizes.dimension)
     array = np.lib.format.open_memmap(place / "vectors.npy", "w+", np.float32, shape)
@@ -88,7 +87,7 @@ def make_inputs(place: Path, sizes: Sizes) -> None:
             file.write(b"%d %d\n" % shape)
         for start in range(0, sizes.rows, ROWS_AT_ONCE):
             count = min(ROWS_AT_ONCE, sizes.rows - start)
-            # Numbers of five digits, as GloVe's files have them.
+            # Numbers of five digits, as in GloVe's files.
             digits = random.integers(-99_999, 100_000, (count, sizes.dimension))
             rows = (digits / 100_000).astype(np.float32)
             array[start : start + count] = rows
@@ -108,7 +107,7 @@ def _text_lines(digits: NDArray[np.int64]) -> list[bytes]:
     """Return each row of hundred-thousandths as text, `` 0.12345 -0.00001`` and a newline."""
     cells = np.zeros((*digits.shape, 9), np.uint8)
     cells[..., :4] = np.frombuffer(b" -0.", np.uint8)
-    # A zero byte stands for nothing and is taken out in the end.
+    # Zero bytes are padding, removed at the end.
     cells[..., 1] *= digits < 0
     rest = np.abs(digits)
     for place in range(8, 3, -1):
@@ -122,12 +121,12 @@ def _text_lines(digits: NDArray[np.int64]) -> list[bytes]:
 def _build(place: Path, name: str) -> float:
     import embstore  # noqa: PLC0415  # Importing is not what is timed.
 
-    # What is imported only when it is needed is not timed, either: as for the others.
+    # Imports inside of the build are not timed either, as for the others.
     embstore.build({"a": [0.0]}, place / "small.embstore").close()
     shutil.rmtree(place / "small.embstore")
-    begin = time.perf_counter()
+    started = time.perf_counter()
     embstore.build(place / name, place / "built.embstore").close()
-    seconds = time.perf_counter() - begin
+    seconds = time.perf_counter() - started
     shutil.rmtree(place / "built.embstore")
     return seconds
 
@@ -135,9 +134,9 @@ def _build(place: Path, name: str) -> float:
 def _gensim(place: Path) -> float:
     from gensim.models import KeyedVectors  # noqa: PLC0415
 
-    begin = time.perf_counter()
+    started = time.perf_counter()
     KeyedVectors.load_word2vec_format(place / "vectors.txt")
-    return time.perf_counter() - begin
+    return time.perf_counter() - started
 
 
 def _pyarrow(place: Path) -> float:
@@ -147,23 +146,23 @@ def _pyarrow(place: Path) -> float:
     with (place / "vectors.txt").open() as file:
         dimension = int(file.readline().split()[1])
     names = ["word", *map(str, range(dimension))]
-    begin = time.perf_counter()
+    started = time.perf_counter()
     csv.read_csv(
         place / "vectors.txt",
         csv.ReadOptions(column_names=names, skip_rows=1),
         csv.ParseOptions(delimiter=" ", quote_char=False),
         csv.ConvertOptions(column_types={name: pa.float32() for name in names[1:]}),
     )
-    return time.perf_counter() - begin
+    return time.perf_counter() - started
 
 
 def _copy(place: Path, name: str) -> float:
-    begin = time.perf_counter()
+    started = time.perf_counter()
     subprocess.run(["cp", place / name, place / "copied"], check=True)
     descriptor = os.open(place / "copied", os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)
-    seconds = time.perf_counter() - begin
+    seconds = time.perf_counter() - started
     (place / "copied").unlink()
     return seconds
 
@@ -177,11 +176,11 @@ def _vocabulary(place: Path, count: int) -> float:
     with embstore.StoreWriter(target, row_shape=(1,), dtype="int8") as writer:
         for start in range(0, count, WORDS_AT_ONCE):
             words = [f"word{number}" for number in range(start, min(start + WORDS_AT_ONCE, count))]
-            begin = time.perf_counter()
+            started = time.perf_counter()
             writer.write(rows[: len(words)], words)
-            seconds += time.perf_counter() - begin
-        begin = time.perf_counter()
-    seconds += time.perf_counter() - begin
+            seconds += time.perf_counter() - started
+        started = time.perf_counter()
+    seconds += time.perf_counter() - started
     shutil.rmtree(target)
     return seconds
 
@@ -208,9 +207,9 @@ def _words_to_ids(place: Path, sizes: Sizes, *, in_ram: bool) -> float:
 
     samples = []
     for words in batches[:3] + batches:
-        begin = time.perf_counter()
+        started = time.perf_counter()
         found = find(words)
-        samples.append(time.perf_counter() - begin)
+        samples.append(time.perf_counter() - started)
         if found.tolist() != [int(word[4:]) for word in words]:
             raise ValueError("wrong ids")
     return statistics.median(samples[3:])
@@ -227,7 +226,7 @@ def _make_words(place: Path, sizes: Sizes) -> None:
 
 
 def tasks(place: Path, sizes: Sizes) -> dict[str, Callable[[], float]]:
-    """Return what can be timed, by name; each returns seconds."""
+    """Return the tasks by name; each returns its seconds."""
     return {
         "build text": lambda: _build(place, "vectors.txt"),
         "gensim": lambda: _gensim(place),
@@ -242,7 +241,7 @@ def tasks(place: Path, sizes: Sizes) -> dict[str, Callable[[], float]]:
     }
 
 
-# The peak of the process itself: ru_maxrss would begin with that of the process that forked it.
+# VmHWM is the peak of the process itself; ru_maxrss starts at that of the process that forked it.
 _TASK = """
 import json, sys
 from pathlib import Path
@@ -269,7 +268,7 @@ def _run(task: str, place: Path, sizes: Sizes) -> tuple[float, int]:
 def measure(
     place: Path, sizes: Sizes, chosen: list[str], rounds: int, progress: Callable[[str], None]
 ) -> dict[str, list[tuple[float, int]]]:
-    """Time tasks and their peers in turns; return seconds and peak bytes of each turn, by name."""
+    """Time tasks and their peers in turns; return (seconds, peak bytes) of each turn by name."""
     progress("making the inputs")
     make_inputs(place, sizes)
     if "words to ids" in chosen:
@@ -278,7 +277,7 @@ def measure(
     for task in chosen:
         for turn in range(rounds):
             for name in (task, *PEERS[task]):
-                # gensim takes minutes: once is enough to see a factor of ten.
+                # gensim takes minutes; one turn is enough to see a factor of ten.
                 if turn == 0 or name not in ("gensim", "build vocabulary"):
                     progress(f"{name}, turn {turn + 1} of {rounds}")
                     found.setdefault(name, []).append(_run(name, place, sizes))
@@ -286,7 +285,7 @@ def measure(
 
 
 def text(found: dict[str, list[tuple[float, int]]]) -> str:
-    """Return a table of what was measured, and the floors."""
+    """Return the times and the floors as a table."""
     lines = [f"{'task':<20}{'median s':>10}{'fastest s':>11}{'peak MiB':>10}"]
     for name, turns in found.items():
         seconds = [turn[0] for turn in turns]
@@ -321,7 +320,9 @@ def main() -> None:
     parser.add_argument("--words", type=int, default=usual.words)
     parser.add_argument("--task", action="append", choices=list(PEERS), help="by default all")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each task")
-    parser.add_argument("--directory", type=Path, default=Path("data"), help="where files go")
+    parser.add_argument(
+        "--directory", type=Path, default=Path("data"), help="directory of the files"
+    )
     parser.add_argument("--json", type=Path, help="also write every turn to this file")
     given = parser.parse_args()
     sizes = Sizes(given.rows, given.dimension, given.vocabulary_words, given.words)

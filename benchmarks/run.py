@@ -1,11 +1,10 @@
-"""How does embstore compare with everything else that looks rows up? One peer after the other.
+"""The full comparison of embstore with its peers, one peer after the other.
 
-1. Make the table, rows from a generator, so that every row can be checked.
-2. Measure the disk's own limit.
-3. For each peer: have it write its files, let it take turns with embstore in every case, warm and
-   cold, and delete its files. So there are never more than two copies on the disk.
-4. The same with words, on a table of its own.
-5. Write ``results.json`` and the plots, print the table.
+1. Make the table from generated rows, so that every row can be checked.
+2. Measure the limit of the disk.
+3. For each peer: let it write its files, let it take turns with embstore in every case, warm and
+   cold, and delete its files. There are never more than two copies of the rows on the disk.
+4. Do the same with words, on a table of its own.
 """
 
 from __future__ import annotations
@@ -17,23 +16,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from benchmarks import device
+from benchmarks.measure import compare_warm, prepare
+from benchmarks.orders import BUILD, WORDS, WORDS_BATCH
 from benchmarks.peers import ALL, BY_ID, BY_WORD
 from benchmarks.peers.arrays import Memmap
+from benchmarks.peers.own import Embstore, EmbstoreInto
 from benchmarks.peers.ram import Take
+from benchmarks.plan import Plan, compare
+from benchmarks.report import PeerReport
 from benchmarks.table import GeneratedTable
-from embstore.bench import device, state, suite, work
-from embstore.bench.measure import Comparison, Entry, compare_warm, prepare
-from embstore.bench.peers import Embstore, EmbstoreInto, Peer
-from embstore.bench.report import Report
-from embstore.bench.suite import Plan
+from embstore.bench import state, work
+from embstore.bench.report import Comparison, Entry
 from embstore.bench.work import Case
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from embstore.bench.table import Table
+    from benchmarks.peers.base import Peer
 
-# Some peers need milliseconds for a row: they are asked less, and less often.
+# Some peers need milliseconds for a row: they get fewer rows and fewer rounds.
 SLOW_BATCHES = (1, 32, 256, 4096)
 SLOW_ROUNDS = 3
 COLD_ROUNDS = 3
@@ -46,17 +50,17 @@ class Comparing:
     Parameters
     ----------
     directory : Path
-        Where tables and the peers' files go; they are deleted in the end.
+        The directory of tables and of the peers' files, which are deleted at the end.
     rows, dimension : int
         Size of the table.
     word_rows : int
         Rows of the table with words, at most ``rows``.
     store : Path, optional
-        A store by ``tools/make_table`` to take instead of making one.
+        A store by ``tools/make_table`` to use instead of making one.
     peers : tuple of str
         Names of the peers; empty for all.
     plan : Plan
-        What to measure.
+        The measurements.
     """
 
     directory: Path
@@ -65,22 +69,21 @@ class Comparing:
     word_rows: int = 1_000_000
     store: Path | None = None
     peers: tuple[str, ...] = ()
-    plan: Plan = field(default_factory=lambda: Plan(works=work.WORKS))
+    plan: Plan = field(default_factory=Plan)
 
     def __post_init__(self) -> None:
         known = [peer.name for peer in ALL]
-        for name in self.peers:
-            if name not in known:
-                raise ValueError(f"there is no peer {name!r}; there are {', '.join(known)}")
+        if unknown := [name for name in self.peers if name not in known]:
+            raise ValueError(f"unknown peer {unknown[0]!r}; expected one of {', '.join(known)}")
 
 
-def run(comparing: Comparing, progress: Callable[[str], None]) -> Report:
-    """Make the comparison.
+def run(comparing: Comparing, progress: Callable[[str], None]) -> PeerReport:
+    """Run the comparison.
 
     Parameters
     ----------
     comparing : Comparing
-        What to compare.
+        The comparison.
     progress : callable
         Gets a line before each measurement.
     """
@@ -94,7 +97,8 @@ def run(comparing: Comparing, progress: Callable[[str], None]) -> Report:
             )
         else:
             table = GeneratedTable.at(comparing.store)
-        report = Report.of(table)
+        shape = (table.rows, *table.row_shape)
+        report = PeerReport.of(table.path, shape, np.dtype(table.dtype))
         if comparing.plan.disk_seconds:
             report.disk_limit = device.measure_limit(
                 Embstore(table).files(), seconds=comparing.plan.disk_seconds, progress=progress
@@ -102,38 +106,38 @@ def run(comparing: Comparing, progress: Callable[[str], None]) -> Report:
         _by_id(comparing, table, place, report, progress)
         if comparing.store is None:
             shutil.rmtree(table.path)
-        if work.WORDS in comparing.plan.works:
+        if WORDS in comparing.plan.works:
             _by_word(comparing, place, report, progress)
     return report
 
 
 def _by_id(
     comparing: Comparing,
-    table: Table,
+    table: GeneratedTable,
     place: Path,
-    report: Report,
+    report: PeerReport,
     progress: Callable[[str], None],
 ) -> None:
     plan = comparing.plan
     own_build: Entry | None = None
-    if work.BUILD in plan.works:
+    if BUILD in plan.works:
         with _written(Embstore(table), place, progress) as (_, own_build):
             pass
     for kind in _installed(BY_ID, comparing.peers, report.skipped):
         with _written(kind(table), place, progress) as (peer, build):
             if own_build is not None and not peer.in_ram:
-                case = Case(work.BUILD, 0)
+                case = Case(BUILD, 0)
                 report.comparisons.append(Comparison(case, state.WARM, [own_build, build]))
             if build.failure is not None:
                 report.skipped.append(f"{peer.name}: {build.failure}")
                 continue
             own = EmbstoreInto(table) if kind is Take else Embstore(table)
             for part in _plans(peer, plan):
-                report.comparisons += suite.compare(own, [peer], part, report, progress)
+                report.comparisons += compare(own, [peer], part, report, progress)
 
 
 def _by_word(
-    comparing: Comparing, place: Path, report: Report, progress: Callable[[str], None]
+    comparing: Comparing, place: Path, report: PeerReport, progress: Callable[[str], None]
 ) -> None:
     rows = min(comparing.word_rows, comparing.rows)
     kinds = list(_installed(BY_WORD, comparing.peers, report.skipped))
@@ -150,16 +154,16 @@ def _by_word(
             for name in states:
                 own = Embstore(table, preload=name == state.PRELOADED)
                 settings = comparing.plan.settings
-                cases = work.cases((work.WORDS,), ())
+                cases = [Case(WORDS, WORDS_BATCH)]
                 report.comparisons += compare_warm([own, peer], cases, name, settings, progress)
     shutil.rmtree(table.path)
 
 
 def _plans(peer: Peer, plan: Plan) -> Iterator[Plan]:
-    """Yield what is measured with a peer: warm states, then the others with fewer rounds."""
+    """Yield the plans for a peer: warm states, then the others with fewer rounds."""
     warm = {state.WARM, state.PRELOADED} if peer.in_ram else {state.WARM}
     others = {state.COLD, state.LIMITED} if isinstance(peer, Memmap) else {state.COLD}
-    # Into one array or not, a single row is the same call.
+    # A single row is the same call, with and without a reused array.
     works = tuple(name for name in plan.works if name not in work.WARM_ONLY or not peer.reuse)
     rounds = plan.settings.rounds
     batches = plan.batches
@@ -200,9 +204,9 @@ def _installed(
 def _written(
     peer: Peer, place: Path, progress: Callable[[str], None]
 ) -> Iterator[tuple[Peer, Entry]]:
-    """Have a peer write its files; delete them in the end."""
+    """Let a peer write its files, and delete them at the end."""
     if peer.in_ram:
-        yield peer, Entry.of(peer)
+        yield peer, Entry(peer.name, peer.table.rows)
         return
     directory = place / "peer"
     directory.mkdir()

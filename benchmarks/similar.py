@@ -1,8 +1,8 @@
-"""How fast are nearest words found on disk? Against gensim, which has all vectors in RAM.
+"""Nearest words in a store on disk, against gensim with all vectors in RAM.
 
-Run as ``python -m benchmarks.similar``. Both are asked for the same words in turns, in one process,
-and must answer the same; the store is in the page cache. Cold, with its files dropped from there,
-the store takes turns with a program that only reads these files from begin to end.
+Run as ``python -m benchmarks.similar``. Both take turns at the same words in one process, the store
+being in the page cache, and must give the same answers. Cold, with its files dropped from the page
+cache, the store takes turns with a program that only reads the files from start to end.
 """
 
 from __future__ import annotations
@@ -17,20 +17,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import embstore
+from benchmarks.device import flush
 from benchmarks.peers.words import Gensim
 from benchmarks.table import GeneratedTable
 from benchmarks.times import Times, against, timed
 from benchmarks.times import table as table_of
-from embstore.bench.peers import load_matrix
-from embstore.bench.state import flush, read_through
-from embstore.bench.table import files_under
+from embstore.bench.state import evict, files_under, read_through
 from embstore.interop.keyedvectors import KeyedVectors
-from embstore.reading.residence import drop_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# What is asked of both; words are drawn anew each time.
+# The calls to both; new words are drawn each time.
 CALLS: dict[str, Callable[[Any, list[str]], Any]] = {
     "most_similar, one word": lambda vectors, w: vectors.most_similar(w[0]),
     "most_similar, a - b + c": lambda vectors, w: vectors.most_similar([w[0], w[2]], [w[1]]),
@@ -51,7 +49,7 @@ def measure_warm(table: GeneratedTable, rounds: int, progress: Callable[[str], N
 
     progress("loading the vectors into RAM, for gensim")
     theirs = InRam(table.row_shape[0])
-    theirs.vectors = load_matrix(table)
+    theirs.vectors = table.matrix()
     theirs.index_to_key = table.words(np.arange(table.rows))
     theirs.key_to_index = {word: number for number, word in enumerate(theirs.index_to_key)}
     found: Times = {}
@@ -66,7 +64,7 @@ def measure_warm(table: GeneratedTable, rounds: int, progress: Callable[[str], N
                 for peer, vectors in peers.items():
                     answer, seconds = timed(partial(call, vectors, words))
                     answers.append(answer)
-                    # The first time, norms are computed.
+                    # The first turn also computes norms, so it is not counted.
                     if turn:
                         found.setdefault(f"{name}, {peer}", []).append(seconds)
                 _check(*answers)
@@ -81,17 +79,15 @@ def measure_cold(table: GeneratedTable, rounds: int, progress: Callable[[str], N
     word = table.words(np.arange(1))[0]
     for turn in range(rounds):
         progress(f"cold, turn {turn + 1} of {rounds}")
-        for file in files:
-            drop_cache(file)
+        evict(files)
         found[COLD].append(timed(partial(_search_once, table.path, word))[1])
-        for file in files:
-            drop_cache(file)
+        evict(files)
         found[READING].append(timed(partial(read_through, files))[1])
     return found
 
 
 def _search_once(path: Path, word: str) -> None:
-    # Closed, or its pages would stay mapped, and not be dropped.
+    # The store is closed, because mapped pages cannot be dropped from the page cache.
     with embstore.open(path) as store:
         KeyedVectors(store).most_similar(word)
 
@@ -99,14 +95,14 @@ def _search_once(path: Path, word: str) -> None:
 def _check(ours: Any, theirs: Any) -> None:
     if isinstance(ours, list):
         if [word for word, _ in ours[:10]] != [word for word, _ in theirs[:10]]:
-            raise ValueError(f"other neighbours than gensim's: {ours[:10]}, not {theirs[:10]}")
+            raise ValueError(f"wrong neighbours: {ours[:10]}, expected gensim's {theirs[:10]}")
         ours, theirs = ([score for _, score in answer] for answer in (ours, theirs))
     if not np.allclose(ours, theirs, atol=1e-5):
-        raise ValueError("other similarities than gensim's")
+        raise ValueError("wrong similarities: they differ from gensim's by more than 1e-5")
 
 
 def text(found: Times) -> str:
-    """Return a table of what was measured."""
+    """Return the times and ratios as a table."""
     lines = [*table_of(found), ""]
     for name in CALLS:
         ours, theirs = (f"{name}, {peer}" for peer in (OURS, THEIRS))
@@ -123,7 +119,9 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=15, help="turns of each")
     parser.add_argument("--cold-rounds", type=int, default=3)
-    parser.add_argument("--directory", type=Path, default=Path("data"), help="where files go")
+    parser.add_argument(
+        "--directory", type=Path, default=Path("data"), help="directory of the files"
+    )
     given = parser.parse_args()
     if Gensim.missing():
         sys.exit("benchmarks.similar: gensim is not installed")

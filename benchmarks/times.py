@@ -1,7 +1,7 @@
-"""What did calls take? They are timed after a rest, and told as a table.
+"""Times of calls, and a table of them.
 
-The libraries below NumPy, torch and gensim let their threads spin for a while when a call is done.
-They would take the processor from whoever is timed next.
+Each call is timed after a short rest. The libraries below NumPy, torch and gensim let their threads
+spin for a while after a call, and would take the processor from the next call.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Result = TypeVar("Result")
-# Seconds of every call, by what was done.
+# Seconds of every call, by its name.
 Times = dict[str, list[float]]
 
 REST_SECONDS = 0.1
 
 
 def timed(call: Callable[[], Result]) -> tuple[Result, float]:
-    """Return what a call returns, and the seconds it took."""
+    """Return the result of a call, and its seconds."""
     time.sleep(REST_SECONDS)
-    begin = time.perf_counter()
+    start = time.perf_counter()
     answer = call()
-    return answer, time.perf_counter() - begin
+    return answer, time.perf_counter() - start
 
 
 def table(found: Times) -> list[str]:
@@ -40,9 +40,9 @@ def table(found: Times) -> list[str]:
 def against(
     found: Times, what: str, ours: str, theirs: str, least: float | None = None
 ) -> list[str]:
-    """Return a line that says how many times as fast one is as another, if both were timed.
+    """Return a line with how many times as fast ``ours`` is as ``theirs``, if both were timed.
 
-    With ``least``, it also says whether that is enough.
+    With ``least``, the line also says whether that is enough.
     """
     if not (found.get(ours) and found.get(theirs)):
         return []

@@ -102,7 +102,7 @@ def as_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     Raises
     ------
     TypeError
-        If there is no such dtype.
+        If the dtype is unknown.
 
     Examples
     --------
@@ -173,14 +173,14 @@ def tensor_array(tensor: Any) -> NDArray[Any]:
     """
     tensor = tensor.detach()
     row = _extension_of_torch(tensor.dtype)
-    if row is None:
-        return np.asarray(tensor.numpy())
-    bits = tensor.view(getattr(sys.modules["torch"], row.stored))
-    return np.asarray(bits.numpy().view(row.numpy))
+    if row is not None:
+        tensor = tensor.view(getattr(sys.modules["torch"], row.stored))
+    array: NDArray[Any] = tensor.numpy()
+    return array if row is None else array.view(row.numpy)
 
 
 @cache
 def _extension_of_torch(dtype: Any) -> TableDtype | None:
     """Return the row of a torch dtype that NumPy does not know; None for others."""
-    names = (row for row in DTYPES.values() if row.is_extension)
-    return next((row for row in names if f"torch.{row.torch}" == str(dtype)), None)
+    extensions = (row for row in DTYPES.values() if row.is_extension)
+    return next((row for row in extensions if f"torch.{row.torch}" == str(dtype)), None)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from embstore.errors import FormatError, StoreCorruptError, StoreError, StoreNotFoundError
 from embstore.formats import FORMATS, STORE, Format, find_format
@@ -23,7 +23,8 @@ from embstore.formats.own.spec import METADATA
 from embstore.reading.files import ForeignFiles, StoreFiles
 from embstore.reading.mapping import can_map
 from embstore.reading.ranged import RangedRecords
-from embstore.settle import as_size
+from embstore.reading.residence import MIN_RESIDENT_BYTES
+from embstore.settle import as_choice, as_path, as_size
 from embstore.store import EmbeddingStore
 from embstore.verify import verify as verify_store
 from embstore.vocabulary import open_vocabulary
@@ -31,6 +32,7 @@ from embstore.writing.staging import finish_replacement
 
 if TYPE_CHECKING:
     import os
+    from pathlib import Path
 
     from embstore.progress import OnProgress
     from embstore.reading.mapped import MappedRecords
@@ -118,39 +120,45 @@ def open(
     array([[ 9., 10., 11.],
            [ 0.,  1.,  2.]])
     """
-    if reader not in ("auto", "mapped", "chunked"):
-        raise ValueError(f"reader must be auto, mapped or chunked, not {reader!r}")
-    if verify not in ("sizes", "full"):
-        raise ValueError(f"verify must be sizes or full, not {verify!r}")
-    limit = None if resident_limit is None else as_size(resident_limit, "resident_limit")
+    where = as_path(path, "path").absolute()
+    reader = as_choice(reader, "reader", get_args(ReaderName))
+    verify = as_choice(verify, "verify", get_args(Verify))
+    limit: int | None = None
+    if resident_limit is not None:
+        limit = as_size(resident_limit, "resident_limit", low=MIN_RESIDENT_BYTES)
     options = OpenOptions(reader, limit, preload, tensor)
-    where = Path(path).absolute()
-    finish_replacement(where)
-    found = find_format(where)
-    if found is None:
-        raise StoreNotFoundError(_missing(where))
-    format, main = found
-    if tensor is not None and "tensor" not in format.options:
-        raise FormatError(f"tensor= names a tensor of a safetensors file, but {where} is not one")
-    if format is not STORE:
-        if verify == "full":
-            raise ValueError(
-                f'verify="full" needs checksums, but {where} is not a store: build one'
-            )
-        return _open_foreign(where, format, main, options, progress)
     while True:
         finish_replacement(where)
         before = StoreFiles(where).identity
         try:
-            if verify == "full":
-                _verify(where, progress)
-            store = _open_own(where, options, progress)
+            store = _open_once(where, options, verify, progress)
         except (StoreError, FileNotFoundError):
             if StoreFiles(where).identity == before:
                 raise
         else:
             if StoreFiles(where).identity == before:
                 return store
+
+
+def _open_once(
+    path: Path, options: OpenOptions, verify: Verify, progress: OnProgress | None
+) -> EmbeddingStore:
+    found = find_format(path)
+    if found is None:
+        raise StoreNotFoundError(_missing(path))
+    format, main = found
+    if options.tensor is not None and "tensor" not in format.options:
+        raise FormatError(f"tensor= names a tensor of a safetensors file, but {path} is not one")
+    if format is STORE:
+        if verify == "full":
+            _verify(path, progress)
+        return _open_own(path, options, progress)
+    if verify == "full":
+        raise ValueError(
+            f'verify="full" needs the checksums of a store, but {path} is not one; make one with '
+            "embstore.build"
+        )
+    return _open_foreign(path, format, main, options, progress)
 
 
 def _reopen(path: str, options: OpenOptions, identity: object) -> EmbeddingStore:

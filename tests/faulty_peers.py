@@ -1,21 +1,21 @@
-"""Peers that do wrong; in a module of their own, because another process must find them."""
+"""Faulty peers, in a module of their own so that another process can import them."""
 
 from __future__ import annotations
 
 import os
 
-from embstore.bench.peers import Matrix
+from benchmarks.peers.ram import Matrix
 
 
 class Wrong(Matrix):
-    """Returns the row before."""
+    """Returns the previous row."""
 
     def lookup(self, ids):
         return self.matrix[ids - 1]
 
 
 class Dying(Matrix):
-    """Dies."""
+    """Kills its process."""
 
     def lookup(self, ids):
         os.kill(os.getpid(), 9)

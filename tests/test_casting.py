@@ -98,6 +98,74 @@ def test_exact_casts_are_not_reported(origin, dtype):
     assert caster.facts() == {}
 
 
+def test_rows_of_the_dtype_are_not_copied():
+    rows = np.ones((2, 3), np.float16)
+    assert Caster(np.dtype(np.float16)).cast(rows) is rows
+
+
+@pytest.mark.parametrize(
+    ("origin", "dtype"), [("int64", "int8"), ("uint64", "int64"), ("int32", "uint16")]
+)
+def test_integers_that_fit_are_cast(origin, dtype):
+    rows = np.array([[0, 1], [126, 127]], origin)
+    caster = Caster(np.dtype(dtype))
+    cast = caster.cast(rows)
+    assert cast.dtype == dtype
+    assert cast.tolist() == rows.tolist()
+    assert caster.facts() == {}
+
+
+def test_the_dtype_of_the_last_changed_batch_is_reported():
+    caster = Caster(np.dtype(np.float16))
+    caster.cast(np.array([[0.1]]))
+    caster.cast(np.array([[0.5]], np.float32))
+    assert caster.facts()["cast_from"] == "float64"
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0), (3, CAST_BYTES // 8 + 1)])
+def test_batches_of_any_size(shape):
+    rows = np.full(shape, 0.1)
+    caster = Caster(np.dtype(np.float32))
+    np.testing.assert_array_equal(caster.cast(rows), rows.astype(np.float32))
+    assert bool(caster.facts()) == bool(rows.size)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+def test_signalling_nans_do_not_warn(dtype):
+    rows = np.array([[0x7FA00000, 0x3F800000]], np.uint32).view(np.float32)
+    cast = Caster(as_dtype(dtype)).cast(rows)
+    assert np.isnan(cast[0, 0])
+    assert cast[0, 1] == 1
+
+
+def test_overflow_alone_is_reported():
+    caster = Caster(np.dtype(np.float16), "inf")
+    caster.cast(np.array([[7e4, 1.0]]))
+    assert caster.facts() == {
+        "cast_from": "float64",
+        "largest_cast_error": 0.0,
+        "overflow_count": 1,
+    }
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).nmant <= 52, reason="long doubles are float64 here")
+def test_long_doubles_are_rounded_once():
+    # Just above the middle between two bfloat16s, which float64 hits.
+    rows = np.array([[1]], np.longdouble) + 2.0**-8 + 2.0**-62
+    assert float(Caster(BFLOAT16).cast(rows)[0, 0]) == 1 + 2.0**-7
+    cast = Caster(np.dtype(np.float64)).cast(rows)
+    assert cast.tolist() == [[1 + 2.0**-8]]
+
+
+def test_only_floats_can_become_infinite():
+    with pytest.raises(
+        embstore.RowError, match=r"the value 300 is .* of int8; choose a wider dtype"
+    ) as got:
+        Caster(np.dtype(np.int8)).cast(np.array([[1, 2], [3, 300]]))
+    assert got.value.position == 1
+    assert "on_overflow" not in str(got.value)
+
+
 def test_exact_numbers_are_not_reported():
     caster = Caster(np.dtype(np.float16))
     caster.cast(np.array([[0.5, np.nan, np.inf, -np.inf]]))

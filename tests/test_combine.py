@@ -128,6 +128,11 @@ def test_non_finite_rows_affect_only_their_bag(weighted):
         assert combine_bags(as_params(array[:1]), ids * 0, splits, weights)[1, 0] == np.inf
 
 
+def test_float32_rows_are_summed_in_float32():
+    rows = as_params(np.full((2, 1), 3e38, np.float32))
+    assert combine_bags(rows, np.array([0, 1]), np.array([0, 2]), combiner="mean") == np.inf
+
+
 def test_rows_are_clipped_before_they_are_summed():
     array = table_of((2, 3)) * 3
     bags = [[0, 1, 2], [], [5]]
@@ -144,6 +149,13 @@ def test_decoded_rows_are_read_once():
     assert np.flatnonzero(table.reads).tolist() == [1, 3, 7]
     assert table.reads.max() == 1
     assert len(table.calls) == 1
+
+
+@pytest.mark.usefixtures("tiny_slices")
+def test_distinct_rows_fit_in_their_memory():
+    params = CountingParams(table_of((5,)), by_row=False)
+    combine_bags(params, np.arange(40), np.array([0, 40]))
+    assert [count for count, _ in params.calls] == [10] * 4  # 200 bytes hold 10 rows.
 
 
 class SharedParams(CountingParams):
@@ -222,6 +234,11 @@ def test_no_bags_and_no_ids_and_no_columns():
 def test_invalid_settings_are_refused(settings, error, message):
     with pytest.raises(error, match=message):
         combine_bags(as_params(table_of((2,))), np.array([0]), np.array([0, 1]), **settings)
+
+
+def test_settings_are_checked_without_ids():
+    with pytest.raises(ValueError, match="max_norm must be above 0"):
+        combine_bags(as_params(table_of((2,))), np.empty(0, np.int64), np.array([0]), max_norm=0)
 
 
 @pytest.mark.parametrize("dtype", ["int64", "complex64", "bool"])

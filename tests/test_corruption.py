@@ -58,7 +58,7 @@ def test_open_with_full_verification(store):
     embstore.open(store).close()
     with pytest.raises(StoreCorruptError, match=r"partitions/0/c/1/0: .* \(and 1 more problems\)"):
         embstore.open(store, verify="full")
-    with pytest.raises(ValueError, match="verify must be sizes or full, not 'all'"):
+    with pytest.raises(ValueError, match=r"verify must be .sizes. or .full., not 'all'"):
         embstore.open(store, verify="all")  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""The benchmark of building runs, small."""
+"""The benchmark of building runs small."""
 
 from __future__ import annotations
 

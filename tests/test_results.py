@@ -16,7 +16,13 @@ import numpy as np
 import pytest
 
 import embstore
-from embstore.reading.results import KEPT_COUNT, MAX_POOLED_BYTES, POOLED_BYTES, ResultPool
+from embstore.reading.results import (
+    KEPT_COUNT,
+    MAX_POOLED_BYTES,
+    POOL,
+    POOLED_BYTES,
+    ResultPool,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,12 +34,26 @@ SHAPE = (1024, 512)
 FLOAT = np.dtype(np.float32)
 
 
+class User:
+    """A user of a pool."""
+
+
 def address(array: NDArray[Any]) -> int:
     return int(array.ctypes.data)
 
 
-def test_memory_is_used_again():
+USER = User()
+
+
+def used_pool() -> ResultPool:
+    """Return a pool with a user."""
     pool = ResultPool()
+    pool.join(USER)
+    return pool
+
+
+def test_memory_is_used_again():
+    pool = used_pool()
     array = pool.empty((2000, 512), FLOAT)
     assert (array.shape, array.dtype) == ((2000, 512), FLOAT)
     assert array.flags.c_contiguous
@@ -63,7 +83,7 @@ def test_memory_is_used_again():
     ],
 )
 def test_memory_that_a_view_needs_is_left_alone(keep: Callable[[NDArray[Any]], object]):
-    pool = ResultPool()
+    pool = used_pool()
     array = pool.empty(SHAPE, FLOAT)
     first = address(array)
     kept = keep(array)
@@ -87,12 +107,61 @@ def test_a_closed_store_keeps_no_memory(words_store: Path):
     assert memory() is None
 
 
-def test_two_results_at_a_time_have_memory_of_their_own():
-    pool = ResultPool()
+def test_two_freed_results_are_kept():
+    pool = used_pool()
     arrays = [pool.empty(SHAPE, FLOAT) for _ in range(5)]
-    assert len(set(map(address, arrays))) == 5
+    addresses = {address(array) for array in arrays}
+    assert len(addresses) == 5
     del arrays
-    assert len(pool._free) == KEPT_COUNT
+    again = [pool.empty(SHAPE, FLOAT) for _ in range(5)]
+    assert len(addresses & {address(array) for array in again[:KEPT_COUNT]}) == KEPT_COUNT
+
+
+def test_kept_results_have_256_mib_together():
+    pool = ResultPool()
+    user = User()
+    leave = pool.join(user)
+    sizes = [MAX_POOLED_BYTES // 2, MAX_POOLED_BYTES // 2, MAX_POOLED_BYTES, POOLED_BYTES]
+    for size in sizes:
+        del_later = [pool.empty((size,), np.dtype(np.uint8)) for _ in range(2)]
+        del del_later
+        assert pool.kept_bytes <= MAX_POOLED_BYTES
+    assert pool.kept_bytes > 0
+    leave()
+    assert pool.kept_bytes == 0
+
+
+def test_nothing_is_kept_without_users():
+    pool = ResultPool()
+    one, other = User(), User()
+    leave = pool.join(one)
+    pool.join(other)
+    array = pool.empty(SHAPE, FLOAT)
+    del array
+    assert pool.kept_bytes
+    leave()
+    leave()  # Once is enough.
+    assert pool.kept_bytes
+    del other  # Collected without a call.
+    assert not pool.kept_bytes
+    array = pool.empty(SHAPE, FLOAT)
+    del array
+    assert not pool.kept_bytes
+
+
+def test_stores_share_one_pool_that_the_last_one_frees(tmp_path: Path):
+    table = np.zeros((2000, 512), np.float32)
+    stores = []
+    for name in "ab":
+        embstore.build(table, tmp_path / name).close()
+        stores.append(embstore.open(tmp_path / name))
+    for store in stores * 2:
+        assert store.lookup(np.arange(2000)).shape == (2000, 512)
+    assert 0 < POOL.kept_bytes <= MAX_POOLED_BYTES
+    stores[0].close()
+    assert POOL.kept_bytes
+    stores[1].close()
+    assert not POOL.kept_bytes
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8", "float64", ml_dtypes.bfloat16])

@@ -1,4 +1,4 @@
-"""The benchmark of nearest words runs, small."""
+"""The benchmark of nearest words runs small."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def table(tmp_path):
 
 @pytest.mark.skipif(importlib.util.find_spec("gensim") is None, reason="gensim is not installed")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_both_are_asked_and_compared(table):
+def test_both_are_timed_and_compared(table):
     found = similar.measure_warm(table, 2, lambda _: None)
     assert len(found) == 2 * len(similar.CALLS)
     assert all(len(times) == 2 for times in found.values())
     assert similar.text(found).count("against gensim") == len(similar.CALLS)
-    with pytest.raises(ValueError, match="other neighbours"):
+    with pytest.raises(ValueError, match="wrong neighbours"):
         similar._check([("a", 0.5)], [("b", 0.5)])
-    with pytest.raises(ValueError, match="other similarities"):
+    with pytest.raises(ValueError, match="wrong similarities"):
         similar._check([("a", 0.5)], [("a", 0.6)])
 
 

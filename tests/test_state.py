@@ -1,4 +1,4 @@
-"""Any order of builds, opens, lookups, replacements and closes, against tables in RAM."""
+"""A state machine of builds, opens, lookups, replacements and closes, against tables in RAM."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NAMES = st.sampled_from(["a.embstore", "b.embstore"])
 
 
 class Table(NamedTuple):
-    """What a store should hold."""
+    """The table that a store should hold."""
 
     rows: np.ndarray[Any, Any]
     words: list[str] | None
@@ -113,7 +113,7 @@ class Stores(RuleBasedStateMachine):
         self.published[name] = table
 
     @rule(name=NAMES)
-    def a_build_that_fails_changes_nothing(self, name):
+    def fail_to_build(self, name):
         table = Table(np.zeros((6, 3)), ["same"] * 6, 2, "mod", None)
         with pytest.raises(embstore.DuplicateWordError):
             self.write(name, table, overwrite=True)
@@ -138,7 +138,7 @@ class Stores(RuleBasedStateMachine):
         return Opened(store, reader, name, table)
 
     def lost(self, opened: Opened) -> bool:
-        """Say whether the table of a chunked store is gone from the disk."""
+        """Say whether the files of a chunked store were replaced or removed."""
         return opened.reader == "chunked" and self.published.get(opened.name) is not opened.table
 
     @rule(opened=opened, data=st.data())
@@ -155,7 +155,7 @@ class Stores(RuleBasedStateMachine):
         assert np.array_equal(rows, table.rows[np.array(ids, int)])
 
     @rule(opened=opened)
-    def look_up_an_id_that_is_not_there(self, opened):
+    def look_up_missing_id(self, opened):
         with pytest.raises(embstore.IdRangeError):
             opened.store.lookup([len(opened.table.rows)])
 
@@ -166,7 +166,7 @@ class Stores(RuleBasedStateMachine):
             with pytest.raises(embstore.MissingWordError):
                 opened.store.ids(["1-0"])
             return
-        # The words are mapped by either reader, so they stay also when the rows are lost.
+        # The words are mapped by either reader, so they remain readable after the rows are lost.
         asked = data.draw(st.lists(st.sampled_from(words), max_size=8))
         ids = [words.index(word) for word in asked]
         assert opened.store.ids(asked).tolist() == ids
@@ -188,7 +188,7 @@ class Stores(RuleBasedStateMachine):
             closed.store.ids(["1-0"])
 
     @invariant()
-    def nothing_else_is_left_on_disk(self):
+    def only_published_stores_are_on_disk(self):
         assert {path.name for path in self.folder.iterdir()} == set(self.published)
 
 

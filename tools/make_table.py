@@ -1,19 +1,19 @@
-"""Make a store of generated rows, of any size: ``tools/make_table PATH --rows 4000000``.
+"""Stores of generated rows, of any size: ``tools/make_table PATH --rows 4000000``.
 
 Every value is a hash of its id and column, so any row can be checked without keeping the table.
-Words, if asked for, are ``w0``, ``w1``, ...
+With ``--words``, the words are ``w0``, ``w1``, ...
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 import embstore
+from embstore.settle import as_size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ROWS_AT_ONCE = 1 << 15
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 
 
 def table_rows(ids: NDArray[np.int64], dimension: int, seed: int = 0) -> NDArray[np.float32]:
@@ -75,18 +73,9 @@ def make_table(
                 print(f"\r{start:,} of {rows:,} rows", end="", file=sys.stderr)
 
 
-def parse_bytes(text: str) -> int:
-    """Return the number of bytes in a size such as 4.8GB or 512MiB.
-
-    Examples
-    --------
-    >>> parse_bytes("4.8GB"), parse_bytes("2 MiB"), parse_bytes("1200")
-    (4800000000, 2097152, 1200)
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
-    if found is None or found[2].upper() not in UNITS:
-        raise ValueError(f"{text!r} is not a size; write it as in 4.8GB or 512MiB")
-    return round(float(found[1]) * UNITS[found[2].upper()])
+def as_bytes(size: str) -> int:
+    """Return the bytes of a size such as 4.8GB or 512MiB."""
+    return as_size(size, "--bytes")
 
 
 def main() -> None:
@@ -95,7 +84,7 @@ def main() -> None:
     parser.add_argument("path")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--rows", type=int, help="number of rows (4000000)")
-    size.add_argument("--bytes", type=parse_bytes, help="size of all rows, as in 4.8GB")
+    size.add_argument("--bytes", type=as_bytes, help="size of all rows, as in 4.8GB")
     parser.add_argument("--dimension", type=int, default=300)
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--strategy", choices=["mod", "div"], default="mod")

@@ -1,18 +1,22 @@
-"""Who else looks up rows? One small class each, set up as its own documentation advises.
+"""Peers: other ways to look up rows, each set up as its own documentation advises.
 
-Each writes its own files from the rows of the same store, is opened in a process of its own, and
-must return the same rows. One whose package is not installed is skipped.
+A peer writes its own files from the rows of the same store, is opened in a process of its own, and
+must return the same rows. A peer whose package is not installed is skipped.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from benchmarks.peers.arrays import Hdf5, Memmap, TensorStore, ZarrOindex
 from benchmarks.peers.databases import Lance, Lmdb
-from benchmarks.peers.ram import Take, TorchEmbedding
+from benchmarks.peers.ram import Matrix, Take, TorchEmbedding
 from benchmarks.peers.words import Gensim, GensimMapped
-from embstore.bench.peers import Matrix, Peer
 
-# Those that hold the rows in RAM first; then the others, the usual loader before all.
+if TYPE_CHECKING:
+    from benchmarks.peers.base import Peer
+
+# Peers with the rows in RAM first; of the others, NumPy's memmap, the most common, first.
 BY_ID: tuple[type[Peer], ...] = (
     Matrix,
     Take,

@@ -1,4 +1,4 @@
-"""How fast are rows in array files? NumPy's own, HDF5, Zarr."""
+"""Peers that read rows from array files: NumPy's own, HDF5, Zarr."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from embstore.bench.peers import Peer
+from benchmarks.peers.base import Peer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# What is read at once from a sharded Zarr array is an inner chunk. The shard's index, 16 bytes for
-# each inner chunk, is read before it.
+# One read from a sharded Zarr array fetches an inner chunk. The shard's index, 16 bytes for each
+# inner chunk, is read before it.
 SHARD_INNER_CHUNKS = 1024
 
 
 @dataclass
 class Memmap(Peer):
-    """``np.load(mmap_mode="r")[ids]``, what everyone writes first."""
+    """``np.load(mmap_mode="r")[ids]``, the most common code for this."""
 
     name: ClassVar[str] = "np.memmap"
 
@@ -50,7 +50,7 @@ class Hdf5(Peer):
     """h5py on a contiguous dataset, which needs no chunk cache.
 
     Its documentation asks for increasing ids without duplicates, and warns of lists of more than
-    1,000: so ids are sorted, and asked for in lists of that length.
+    1,000. So ids are sorted, and split into lists of that length.
     """
 
     name: ClassVar[str] = "h5py"
@@ -91,8 +91,8 @@ class Hdf5(Peer):
 class ZarrOindex(Peer):
     """zarr's ``oindex`` on an uncompressed array, sharded so that a row is a short read.
 
-    An inner chunk costs zarr far more than reading it does, so they are not as short as they could
-    be.
+    The overhead of an inner chunk in zarr is far larger than the time to read it, so inner chunks
+    are not as short as they could be.
     """
 
     name: ClassVar[str] = "zarr oindex"
@@ -188,7 +188,7 @@ class TensorStore(ZarrOindex):
                 "driver": "zarr3",
                 "kvstore": {"driver": "file", "path": str(self.own_directory / "rows.zarr")},
                 "context": {"file_io_concurrency": {"limit": 64}},
-                # The files do not change, so what was read once needs no look at them.
+                # The files do not change, so cached data need not be checked again.
                 "recheck_cached_metadata": "open",
                 "recheck_cached_data": "open",
             },

@@ -1,4 +1,4 @@
-"""How fast are rows in what is built for random access? LMDB and Lance."""
+"""Peers that are built for random access: LMDB and Lance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from embstore.bench.peers import Peer
+from benchmarks.peers.base import Peer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Lmdb(Peer):
-    """LMDB, a value for each row, read with ``getmulti`` without copying.
+    """LMDB with one value for each row, read with ``getmulti`` without copying.
 
-    Its documentation: ``readahead=False`` "may improve random read performance" for what is larger
-    than RAM, ``lock=False`` where nobody writes, ``append=True`` for keys that come in order.
+    Its documentation: ``readahead=False`` "may improve random read performance" for databases
+    larger than RAM, ``lock=False`` without writers, ``append=True`` for keys that come in order.
     """
 
     name: ClassVar[str] = "LMDB"
@@ -52,7 +52,7 @@ class Lmdb(Peer):
         self._cursor = self._database.begin(buffers=True).cursor()
 
     def lookup(self, ids: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the rows of ids; in the order of the keys, which is that of the pages."""
+        """Return the rows of ids, read in the order of the keys, which is that of the pages."""
         unique, inverse = np.unique(ids, return_inverse=True)
         values = b"".join([value for _, value in self._cursor.getmulti(_keys(unique))])
         rows = np.frombuffer(values, self.table.dtype).reshape(-1, *self.table.row_shape)
@@ -63,8 +63,8 @@ class Lmdb(Peer):
 class Lance(Peer):
     """Lance's ``take`` on a column of fixed-size lists.
 
-    Its performance guide: local files are read by 8 threads unless ``LANCE_IO_THREADS`` says
-    otherwise; more of them keep more reads in flight.
+    Its performance guide: 8 threads read local files unless ``LANCE_IO_THREADS`` is set; more
+    threads keep more reads in flight.
     """
 
     name: ClassVar[str] = "Lance take"
@@ -100,7 +100,7 @@ class Lance(Peer):
     def open(self) -> None:
         """Open the dataset."""
         os.environ |= {"LANCE_IO_THREADS": str(self.io_threads), "LANCE_LOG": "error"}
-        import lance  # noqa: PLC0415  # It reads the environment.
+        import lance  # noqa: PLC0415  # Importing it reads the environment.
 
         self._dataset = lance.dataset(self.own_directory / "rows.lance")
 
@@ -113,6 +113,6 @@ class Lance(Peer):
 
 
 def _keys(ids: NDArray[np.int64]) -> list[bytes]:
-    """Return keys that sort as the ids do."""
+    """Return keys that sort like the ids."""
     raw = ids.astype(">u8").tobytes()
     return [raw[at : at + 8] for at in range(0, len(raw), 8)]

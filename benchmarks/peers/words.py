@@ -1,4 +1,4 @@
-"""How fast are vectors of words elsewhere? gensim's KeyedVectors, in RAM and memory-mapped."""
+"""Peers that look up words: gensim's KeyedVectors, in RAM and memory-mapped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from embstore.bench.peers import Peer, load_matrix
+from benchmarks.peers.base import Peer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Gensim(Peer):
-    """``KeyedVectors[words]``, vectors in RAM."""
+    """``KeyedVectors[words]`` with the vectors in RAM."""
 
     name: ClassVar[str] = "gensim"
     packages: ClassVar[tuple[tuple[str, str], ...]] = (("gensim", "gensim"),)
@@ -37,7 +37,7 @@ class Gensim(Peer):
         from gensim.models import KeyedVectors  # noqa: PLC0415
 
         vectors = KeyedVectors(self.table.row_shape[0], count=0, dtype=np.dtype(self.table.dtype))
-        vectors.vectors = load_matrix(self.table)
+        vectors.vectors = self.table.matrix()
         vectors.index_to_key = self.table.words(np.arange(self.table.rows))
         vectors.key_to_index = {word: row for row, word in enumerate(vectors.index_to_key)}
         return vectors

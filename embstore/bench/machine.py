@@ -1,4 +1,4 @@
-"""What did this run on? The facts without which a number means nothing."""
+"""Facts about the machine and the disk, without which a measured number means nothing."""
 
 from __future__ import annotations
 
@@ -7,35 +7,60 @@ import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-PACKAGES = (
-    *("embstore", "numpy", "zarr", "torch", "tensorstore", "h5py", "lmdb", "pylance", "gensim"),
-    "matplotlib",
-)
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PACKAGES = ("embstore", "numpy", "zarr")
 
 
-def describe() -> dict[str, Any]:
-    """Return processor, RAM, kernel and versions, as JSON."""
-    processors = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(1)
+def describe(packages: Iterable[str] = PACKAGES) -> dict[str, Any]:
+    """Return processor, RAM, kernel and versions of packages, as JSON."""
     return {
         "processor": _field("/proc/cpuinfo", "model name") or platform.processor(),
-        "processors": len(processors),
+        "processors": len(os.sched_getaffinity(0)),
         "ram_bytes": _kibibytes("MemTotal"),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "versions": {name: found for name in packages if (found := _version(name))},
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
+def describe_disk(path: Path) -> dict[str, Any]:
+    """Return the device that holds a path, its read-ahead, and whether it rotates."""
+    device = block_device(path)
+    if device is None:
+        return {"device": None, "read_ahead_kb": None, "rotational": None}
+    # A partition has no queue; its disk, the directory above, has one.
+    queue = device / "queue" if (device / "queue").exists() else device.parent / "queue"
+
+    def number(name: str) -> int | None:
+        file = queue / name
+        return int(file.read_text()) if file.exists() else None
+
+    return {
+        "device": device.name,
+        "read_ahead_kb": number("read_ahead_kb"),
+        "rotational": bool(number("rotational")),
+    }
+
+
+def block_device(path: Path) -> Path | None:
+    """Return the directory in /sys of the block device that holds a path, if it has one."""
+    number = path.stat().st_dev
+    directory = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
+    return directory.resolve() if (directory / "stat").exists() else None
+
+
 def free_ram_bytes() -> int:
-    """Return how much memory programs can still have."""
+    """Return how much memory programs can still get."""
     return _kibibytes("MemAvailable")
 
 
 def caption(machine: dict[str, Any], table: dict[str, Any], disk: dict[str, Any]) -> str:
-    """Return the machine and the table in one line, for people."""
+    """Return the table, the machine and the disk in one line."""
     shape = " x ".join(f"{axis:,}" for axis in [table["rows"], *table["row_shape"]])
     ram = machine["ram_bytes"] / 2**30
     return (

@@ -1,84 +1,68 @@
-"""How does it look? Pictures of a report's JSON, PNG and SVG, each readable on its own.
+"""Plots of a report, PNG and SVG, each readable on its own.
 
-read_random_ram     rows per second against batch size, rows in RAM or in the page cache
-read_random_cold    the same, rows on disk, with the disk's own limit
-latency             50th, 90th and 99th percentile of a call
-limited             Zipf ids in less memory than the table has
+================ =================================================================================
+read_random_ram  rows per second and time of a call by batch size, rows in RAM or the page cache
+read_random_cold the same, rows on disk
+limited          Zipf-distributed ids in less memory than the table has
+================ =================================================================================
 """
 
 from __future__ import annotations
 
 import importlib.util
-import math
 import statistics
-from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from embstore.bench import work
 from embstore.bench.state import COLD, LIMITED, PRELOADED, WARM
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Name of a peer to name of its curve, and to batch size, to its figures.
+# From the label of a curve and a batch size to its figures.
 Curves = dict[str, dict[int, dict[str, float]]]
 
-LATENCY_BATCHES = (1, 32, 4096)
-OWN_COLOUR, OWN_INTO_COLOUR = "#d62728", "#ff9896"
-# Red is embstore's.
-COLOURS = (
-    *("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b"),
-    *("#e377c2", "#7f7f7f", "#bcbd22", "#17becf", "#393b79"),
-)
-STATE_NAMES = {PRELOADED: ", preloaded", WARM: ", page cache warm", COLD: ""}
+STATE_LABELS = {PRELOADED: ", preloaded", WARM: ", page cache warm"}
+PLACES = {(PRELOADED, WARM): "in RAM or in the page cache", (COLD,): "on disk, page cache empty"}
 
 
 def missing() -> str | None:
-    """Return the name of the package that is not installed, or None."""
+    """Return the name of the package that drawing needs, if it is not installed."""
     return None if importlib.util.find_spec("matplotlib") else "matplotlib"
 
 
 def draw(report: dict[str, Any], directory: Path) -> list[Path]:
-    """Draw what a report has.
-
-    Parameters
-    ----------
-    report : dict
-        `embstore.bench.report.Report.to_json`, or what it wrote.
-    directory : Path
-        Where the files go.
-
-    Returns
-    -------
-    list of Path
-        The files.
-    """
-    pictures = {
-        "read_random_ram": _throughput(report, (PRELOADED, WARM)),
-        "read_random_cold": _throughput(report, (COLD,)),
-        "latency": _latency(report),
-        "limited": _limited(report),
+    """Draw the plots of ``Report.to_json()`` into a directory; return the files."""
+    figures = {
+        "read_random_ram": _speed(report, (PRELOADED, WARM)),
+        "read_random_cold": _speed(report, (COLD,)),
+        "limited": limited(report, {}),
     }
+    return save(figures, report["caption"], directory)
+
+
+def save(figures: Mapping[str, Figure | None], caption: str, directory: Path) -> list[Path]:
+    """Write figures with a caption as PNG and SVG; return the files."""
     directory.mkdir(parents=True, exist_ok=True)
     files = []
-    for name, figure in pictures.items():
+    for name, figure in figures.items():
         if figure is None:
             continue
-        figure.text(0.01, 0.01, report["caption"], fontsize=7, color="#555555", wrap=True)
+        figure.text(0.01, 0.01, caption, fontsize=7, color="#555555", wrap=True)
         for ending in ("png", "svg"):
-            file = directory / f"{name}.{ending}"
-            figure.savefig(file, dpi=150)
-            files.append(file)
+            files.append(directory / f"{name}.{ending}")
+            figure.savefig(files[-1], dpi=150)
     return files
 
 
-def curves(report: dict[str, Any], name: str, states: tuple[str, ...]) -> Curves:
-    """Return the figures of one work: rows per second and percentiles, by peer and batch size.
+def curves(report: dict[str, Any], name: str, states: Sequence[str]) -> Curves:
+    """Return rows per second and percentiles of one work, by competitor and batch size.
 
-    Where a peer was in several comparisons, the median over them.
+    They are medians where a competitor was in several comparisons.
     """
     found: dict[str, dict[int, list[dict[str, float]]]] = {}
     for comparison in report["comparisons"]:
@@ -89,7 +73,7 @@ def curves(report: dict[str, Any], name: str, states: tuple[str, ...]) -> Curves
                 continue
             label = entry["name"]
             if label.startswith("embstore"):
-                label += STATE_NAMES.get(comparison["state"], "")
+                label += STATE_LABELS.get(comparison["state"], "")
             figures = {"rate": entry["rows_per_second"], **entry["microseconds"]}
             found.setdefault(label, {}).setdefault(comparison["batch"], []).append(figures)
     return {
@@ -101,127 +85,61 @@ def curves(report: dict[str, Any], name: str, states: tuple[str, ...]) -> Curves
     }
 
 
-def _throughput(report: dict[str, Any], states: tuple[str, ...]) -> Figure | None:
-    found = curves(report, work.RANDOM, states)
-    if not found:
-        return None
-    figure, axes = _figure()
-    styles = _styles(report)
-    for label, batches in found.items():
-        rates = [figures["rate"] for figures in batches.values()]
-        axes.plot(list(batches), rates, label=label, **styles[label])
-    limit = report["disk_limit"]
-    if states == (COLD,) and limit:
-        text = f"{limit['tool']}: best of 4 KiB direct reads"
-        axes.axhline(limit["best"], color="black", linestyle=":", label=text)
+def batch_axis(axes: Axes, found: Curves) -> None:
+    """Label the axes of curves over batch size."""
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(sorted({batch for batches in found.values() for batch in batches}))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlabel("ids in one call")
-    axes.set_ylabel("rows per second")
-    where = "on disk, page cache empty" if states == (COLD,) else "in RAM or in the page cache"
-    axes.set_title(f"Uniform random rows, {where}")
     axes.grid(visible=True, which="major", alpha=0.3)
-    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    return figure
 
 
-def _latency(report: dict[str, Any]) -> Figure | None:
-    panels = []
-    for states, where in (((PRELOADED, WARM), "in RAM"), ((COLD,), "on disk")):
-        found = curves(report, work.RANDOM, states)
-        for batch in LATENCY_BATCHES:
-            chosen = {label: each[batch] for label, each in found.items() if batch in each}
-            if chosen:
-                ids = "1 id" if batch == 1 else f"{batch:,} ids"
-                panels.append((f"{ids} a call, rows {where}", chosen))
-    if not panels:
-        return None
-    columns = min(len(panels), len(LATENCY_BATCHES))
-    lines = -(-len(panels) // columns)
-    figure = _canvas(5.2 * columns, 3.8 * lines + 0.6)
-    grid = figure.subplots(lines, columns, squeeze=False)
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
-    styles = _styles(report)
-    for axes, (title, chosen) in zip(grid.flat, panels, strict=False):
-        _latency_panel(axes, title, chosen, styles)
-    figure.suptitle("Time of one call: median (circle), 90 % (bar), 99 % (arrow)", fontsize=11)
-    figure.tight_layout(rect=(0, 0.05, 1, 1))
-    return figure
-
-
-def _latency_panel(
-    axes: Axes, title: str, chosen: dict[str, dict[str, float]], styles: dict[str, dict[str, Any]]
-) -> None:
-    labels = sorted(chosen, key=lambda label: chosen[label]["p50"])
-    places = range(len(labels), 0, -1)
-    colours = [styles[label]["color"] for label in labels]
-    low, high = ([chosen[label][name] for label in labels] for name in ("p50", "p99"))
-    axes.hlines(places, low, high, color=colours, alpha=0.5)
-    for name, mark in (("p50", "o"), ("p90", "|"), ("p99", ">")):
-        values = [chosen[label][name] for label in labels]
-        axes.scatter(values, places, marker=mark, color=colours, s=30)
-    axes.set_xscale("log")
-    # Whole decades are labelled, so at least two must be there.
-    axes.set_xlim(10 ** math.floor(math.log10(min(low))), 10 ** math.ceil(math.log10(max(high))))
-    axes.xaxis.set_minor_formatter(lambda value, _: "")
-    axes.set_yticks(list(places), labels, fontsize=7)
-    axes.set_xlabel("microseconds a call")
-    axes.set_title(title, fontsize=9)
-    axes.grid(visible=True, axis="x", alpha=0.3)
-
-
-def _limited(report: dict[str, Any]) -> Figure | None:
+def limited(report: dict[str, Any], colours: Mapping[str, str]) -> Figure | None:
+    """Return bars of the rows per second in limited memory, or None if that was not measured."""
     found = curves(report, work.HOT, (LIMITED,))
     sizes = [c["memory_bytes"] for c in report["comparisons"] if c["state"] == LIMITED]
     if not found:
         return None
-    figure, axes = _figure()
-    labels = list(found)
+    figure = canvas(9.5, 5.2)
+    axes = figure.subplots()
     rates = [next(iter(batches.values()))["rate"] for batches in found.values()]
-    styles = _styles(report)
-    bars = axes.bar(labels, rates, color=[styles[label]["color"] for label in labels])
+    bars = axes.bar(list(found), rates, color=[colours.get(label, "#1f77b4") for label in found])
     axes.bar_label(bars, [f"{rate:,.0f}" for rate in rates])
     axes.set_ylabel("rows per second")
     batch = next(iter(next(iter(found.values()))))
     times = report["table"]["bytes"] / sizes[0]
     axes.set_title(
-        f"Zipf 1.1 ids, {batch:,} a call, {sizes[0] / 2**20:,.0f} MiB of memory for a table "
-        f"{times:.0f} times that",
+        f"Zipf 1.1 ids, {batch:,} in a call, {sizes[0] / 2**20:,.0f} MiB of memory for a table "
+        f"{times:.0f} times as large",
         fontsize=10,
     )
     return figure
 
 
-def _figure() -> tuple[Figure, Axes]:
-    figure = _canvas(9.5, 5.2)
-    figure.subplots_adjust(left=0.09, right=0.7, bottom=0.16)
-    return figure, figure.subplots()
-
-
-def _canvas(width: float, height: float) -> Figure:
+def canvas(width: float, height: float) -> Figure:
+    """Return an empty figure of this size in inches."""
     from matplotlib.figure import Figure  # noqa: PLC0415  # Optional, and slow to import.
 
     return Figure(figsize=(width, height))
 
 
-def _styles(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return how each curve looks: embstore's stand out, a peer's colour is the same everywhere."""
-    styles: dict[str, dict[str, Any]] = {}
-    colours = cycle(COLOURS)
-    for name in dict.fromkeys(
-        entry["name"] for comparison in report["comparisons"] for entry in comparison["entries"]
-    ):
-        if not name.startswith("embstore"):
-            styles[name] = {"marker": ".", "linewidth": 1.2, "color": next(colours)}
-            continue
-        for state, shown in STATE_NAMES.items():
-            styles[name + shown] = {
-                "marker": "o",
-                "linewidth": 2.2,
-                "color": OWN_INTO_COLOUR if "out=" in name else OWN_COLOUR,
-                "linestyle": "--" if state == WARM else "-",
-            }
-    return styles
+def _speed(report: dict[str, Any], states: tuple[str, ...]) -> Figure | None:
+    """Return rates on the left, and on the right the median time of a call up to its 99 %."""
+    found = curves(report, work.RANDOM, states)
+    if not found:
+        return None
+    figure = canvas(11, 5.2)
+    figure.subplots_adjust(left=0.08, right=0.97, bottom=0.16)
+    rates, times = figure.subplots(1, 2)
+    for label, batches in found.items():
+        p50, p99 = ([each[name] for each in batches.values()] for name in ("p50", "p99"))
+        rates.plot(list(batches), [each["rate"] for each in batches.values()], ".-", label=label)
+        times.plot(list(batches), p50, ".-", label=label)
+        times.fill_between(list(batches), p50, p99, alpha=0.15)
+    for axes, label in ((rates, "rows per second"), (times, "microseconds a call: median to 99 %")):
+        batch_axis(axes, found)
+        axes.set_ylabel(label)
+        axes.legend(fontsize=7)
+    figure.suptitle(f"Uniform random rows, {PLACES[states]}")
+    return figure

@@ -1,54 +1,95 @@
-"""What came out? JSON with every sample, and a table for the terminal.
+"""Reports: a table for the terminal, and JSON with every sample.
 
-The first peer of every comparison is embstore; the ratio beside another one is the median over the
-rounds of embstore's rate through the other's, both of the same round.
+The first entry of a comparison is embstore. The ratio beside another entry is the median over the
+rounds of embstore's rate divided by the other's rate in the same round.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import statistics
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from embstore.bench import device, machine, work
-from embstore.bench.orders import Turn, median_rate, percentiles, share_of_limit
+from embstore.bench import machine, work
+from embstore.bench.machine import PACKAGES
 from embstore.bench.state import STATES
+from embstore.bench.timing import Turn, median_rate, percentiles
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from embstore.bench.device import DiskLimit
-    from embstore.bench.measure import Comparison, Entry
-    from embstore.bench.table import Table
+    import numpy as np
+
+
+@dataclass
+class Entry:
+    """The turns of one competitor in a comparison, one a round; ``failure`` is why it stopped."""
+
+    name: str
+    rows: int
+    note: str = ""
+    turns: list[Turn] = field(default_factory=list)
+    failure: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every sample, and the figures computed from them."""
+        seconds = sum(turn.seconds for turn in self.turns)
+        read = sum(turn.bytes_read for turn in self.turns)
+        figures: dict[str, Any] = {}
+        if self.turns:
+            figures = {
+                "rows_per_second": median_rate(self.turns),
+                "microseconds": percentiles(self.turns),
+                "bytes_read_per_second": read / seconds,
+            }
+        return asdict(self) | figures
+
+
+@dataclass
+class Comparison:
+    """Competitors that took turns at the same lookups in the same state; embstore is the first."""
+
+    case: work.Case
+    state: str
+    entries: list[Entry]
+    memory_bytes: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every sample."""
+        entries = [entry.to_json() for entry in self.entries]
+        about = {"state": self.state, "memory_bytes": self.memory_bytes}
+        return asdict(self.case) | about | {"entries": entries}
 
 
 @dataclass
 class Report:
-    """What was measured, on what."""
+    """The comparisons, and the table, machine and disk that they were measured on.
+
+    ``skipped`` says what could not be measured, and why.
+    """
 
     table: dict[str, Any]
     machine: dict[str, Any]
     disk: dict[str, Any]
-    disk_limit: DiskLimit | None = None
     comparisons: list[Comparison] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
-    @classmethod
-    def of(cls, table: Table) -> Report:
-        """Return a report on a table, with nothing measured yet."""
-        about = {
-            "rows": table.rows,
-            "row_shape": list(table.row_shape),
-            "dtype": table.dtype,
-            "bytes": table.total_bytes,
-        }
-        return cls(about, machine.describe(), device.describe(table.path))
+    packages: ClassVar[tuple[str, ...]] = PACKAGES
+    works: ClassVar[tuple[str, ...]] = work.WORKS
+    disk_columns: ClassVar[tuple[str, ...]] = ("KiB/row",)
 
-    @property
-    def disk_best(self) -> float | None:
-        """The most direct reads per second that the disk did, if that was measured."""
-        return None if self.disk_limit is None else self.disk_limit.best
+    @classmethod
+    def of(cls, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Self:
+        """Return an empty report on the store of these rows."""
+        about = {
+            "rows": shape[0],
+            "row_shape": list(shape[1:]),
+            "dtype": dtype.name,
+            "bytes": math.prod(shape) * dtype.itemsize,
+        }
+        return cls(about, machine.describe(cls.packages), machine.describe_disk(path))
 
     @property
     def caption(self) -> str:
@@ -61,14 +102,13 @@ class Report:
             "table": self.table,
             "machine": self.machine,
             "disk": self.disk,
-            "disk_limit": None if self.disk_limit is None else self.disk_limit.to_json(),
             "caption": self.caption,
             "comparisons": [comparison.to_json() for comparison in self.comparisons],
             "skipped": self.skipped,
         }
 
     def save(self, directory: Path) -> Path:
-        """Write ``results.json``; return its path."""
+        """Write ``results.json`` into a directory; return its path."""
         directory.mkdir(parents=True, exist_ok=True)
         file = directory / "results.json"
         file.write_text(json.dumps(self.to_json(), separators=(",", ":")) + "\n")
@@ -76,22 +116,21 @@ class Report:
 
     def text(self) -> str:
         """Return the table for the terminal."""
-        lines = [self.caption, *self._limit_lines()]
+        lines = [self.caption, *self.disk_lines()]
         for state in STATES:
-            for name in work.WORKS:
+            for name in self.works:
                 lines += self._section(state, name)
         lines += [f"skipped: {reason}" for reason in self.skipped]
         return "\n".join(lines)
 
-    def _limit_lines(self) -> list[str]:
-        if self.disk_limit is None:
-            return []
-        rates = self.disk_limit.reads_per_second.items()
-        shown = ", ".join(f"{depth}: {_count(rate)}" for depth, rate in rates)
-        return [
-            f"the disk's limit, 4 KiB direct random reads per second by {self.disk_limit.tool}: "
-            f"{_count(self.disk_limit.best)} (queue depth {shown})"
-        ]
+    def disk_lines(self) -> list[str]:
+        """Return lines about the disk, below the caption."""
+        return []
+
+    def disk_values(self, turns: list[Turn]) -> list[str]:
+        """Return the values of ``disk_columns``; those that are unknown are left out."""
+        looked_up = sum(turn.rows for turn in turns)
+        return [f"{sum(turn.bytes_read for turn in turns) / looked_up / 1024:.1f}"]
 
     def _section(self, state: str, name: str) -> list[str]:
         """Return the lines of one work in one state."""
@@ -101,63 +140,54 @@ class Report:
         sizes = {c.memory_bytes for c in chosen if c.memory_bytes}
         within = f" to {max(sizes) >> 20} MiB of memory" if sizes else ""
         from_disk = any(turn.bytes_read for c in chosen for e in c.entries for turn in e.turns)
-        lines = ["", f"{state}{within}, {name}", _header(from_disk=from_disk)]
+        titles = ["rows/s", "p50", "p90", "p99", "embstore", *self.disk_columns * from_disk]
+        header = f"{titles[0]:>9}" + "".join(f"{title:>10}" for title in titles[1:])
+        lines = ["", f"{state}{within}, {name}", " " * 37 + header]
         notes = {}
         for batch in sorted({c.case.batch for c in chosen}):
             label = f"batch {batch}" if batch else ""
-            for entry, ratio in rows([c for c in chosen if c.case.batch == batch]):
-                lines.append(label.ljust(13) + self._line(entry, ratio, from_disk=from_disk))
+            for entry, times in rows([c for c in chosen if c.case.batch == batch]):
+                lines.append(label.ljust(13) + self._line(entry, times, from_disk=from_disk))
                 label = ""
                 if entry.note:
                     notes[entry.name] = entry.note
-        return lines + [f"  {peer}: {note}" for peer, note in notes.items()]
+        return lines + [f"  {name}: {note}" for name, note in notes.items()]
 
-    def _line(self, entry: Entry, ratio: float | None, *, from_disk: bool) -> str:
+    def _line(self, entry: Entry, times: float | None, *, from_disk: bool) -> str:
         name = f"{entry.name:<24}"
         if not entry.turns:
             return f"{name}{entry.failure}"
-        times = "".join(f"{_time(value):>10}" for value in percentiles(entry.turns).values())
+        calls = "".join(f"{time(value):>10}" for value in percentiles(entry.turns).values())
         rate = median_rate(entry.turns)
-        line = f"{name}{_count(rate) if rate else '':>9}{times}"
-        line += f"{ratio:>9.2f}x" if ratio is not None else " " * 10
+        line = f"{name}{count(rate) if rate else '':>9}{calls}"
+        line += f"{times:>9.2f}x" if times is not None else " " * 10
         if from_disk and rate:
-            line += self._device_columns(entry.turns)
+            line += "".join(f"{value:>10}" for value in self.disk_values(entry.turns))
         return line + (f"  then {entry.failure}" if entry.failure else "")
-
-    def _device_columns(self, turns: list[Turn]) -> str:
-        seconds = sum(turn.seconds for turn in turns)
-        looked_up = sum(turn.rows for turn in turns)
-        line = f"{sum(turn.bytes_read for turn in turns) / looked_up / 1024:>10.1f}"
-        reads = [turn.device_reads for turn in turns]
-        if None in reads:
-            return line
-        line += f"{_count(sum(read or 0 for read in reads) / seconds):>10}"
-        share = share_of_limit(turns, self.disk_best)
-        return line if share is None else f"{line}{share:>10.0%}"
 
 
 def rows(comparisons: list[Comparison]) -> list[tuple[Entry, float | None]]:
-    """Return one entry for each peer with all of its turns, and how many times embstore is as fast.
+    """Return each competitor's entry with all its turns, and how many times as fast embstore is.
 
     Parameters
     ----------
     comparisons : list of Comparison
         Of one case in one state.
     """
-    first: dict[str, Entry] = {}
+    own: dict[str, Entry] = {}
     others: list[tuple[Entry, float | None]] = []
     for comparison in comparisons:
-        own, *rest = comparison.entries
-        if own.name in first:
-            first[own.name].turns.extend(own.turns)
-        else:
-            first[own.name] = _copy(own)
-        others += [(entry, ratio(own, entry)) for entry in rest]
-    return [(entry, None) for entry in first.values()] + others
+        first, *rest = comparison.entries
+        if first.name not in own:
+            own[first.name] = Entry(first.name, first.rows, first.note)
+        own[first.name].turns += first.turns
+        own[first.name].failure = own[first.name].failure or first.failure
+        others += [(entry, ratio(first, entry)) for entry in rest]
+    return [(entry, None) for entry in own.values()] + others
 
 
 def ratio(own: Entry, other: Entry) -> float | None:
-    """Return how many times as fast ``own`` is, the median over the rounds."""
+    """Return how many times as fast ``own`` is: the median over the rounds."""
     pairs = list(zip(own.turns, other.turns, strict=False))
     if not pairs:
         return None
@@ -166,29 +196,16 @@ def ratio(own: Entry, other: Entry) -> float | None:
     return statistics.median(a.rows_per_second / b.rows_per_second for a, b in pairs)
 
 
-def _copy(entry: Entry) -> Entry:
-    return type(entry)(
-        entry.name, entry.version, entry.rows, entry.note, list(entry.turns), entry.failure
-    )
-
-
-def _header(*, from_disk: bool) -> str:
-    names = f"{'rows/s':>9}{'p50':>10}{'p90':>10}{'p99':>10}{'embstore':>10}"
-    if from_disk:
-        names += f"{'KiB/row':>10}{'reads/s':>10}{'of limit':>10}"
-    return " " * 37 + names
-
-
-def _count(value: float) -> str:
-    """Return a rate in three digits."""
+def count(value: float) -> str:
+    """Return a rate with three digits."""
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= 0.9995 * size:
             return f"{value / size:.3g}{unit}"
     return f"{value:.3g}"
 
 
-def _time(microseconds: float) -> str:
-    """Return a time in three digits."""
+def time(microseconds: float) -> str:
+    """Return a time with three digits."""
     for size, unit in ((1e6, " s"), (1e3, " ms")):
         if microseconds >= 0.9995 * size:
             return f"{microseconds / size:.3g}{unit}"

@@ -1,11 +1,11 @@
-"""Where are the rows before a lookup: in RAM, on disk, or is there not RAM enough?
+"""States of the rows before a lookup: in RAM, on disk, or larger than the memory.
 
-========= ====================================================================================
-preloaded the store was opened with ``preload=True``
-warm      the page cache holds the files, read from begin to end; lookups have touched the mapping
-cold      the page cache holds none of them, and the process has just opened them
-limited   the process, page cache included, lives in a memory cgroup smaller than the table
-========= ====================================================================================
+========= ========================================================================================
+preloaded the store is opened with ``preload=True``
+warm      the files are in the page cache, read in order; lookups have touched the mapping
+cold      the files are not in the page cache, and the store has just been opened
+limited   the process, page cache included, is in a memory cgroup that is smaller than the table
+========= ========================================================================================
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 PRELOADED, WARM, COLD, LIMITED = STATES = ("preloaded", "warm", "cold", "limited")
 
 READ_BYTES = 8 << 20
-# Python, NumPy and a reader need some memory that is not rows.
-LEAST_GROUP_BYTES = 96 << 20
+# Python, NumPy and a reader need some memory besides the rows.
+MIN_GROUP_BYTES = 96 << 20
 
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -33,29 +33,26 @@ class NoMemoryGroupError(Exception):
     """A memory cgroup cannot be made here; the message says why."""
 
 
-def flush(files: Iterable[Path]) -> None:
-    """Have files written to the disk."""
-    for file in files:
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def files_under(path: Path) -> list[Path]:
+    """Return the regular files below a directory, or the file itself."""
+    if path.is_file():
+        return [path]
+    return sorted(file for file in path.rglob("*") if file.is_file())
 
 
 def evict(files: Iterable[Path]) -> None:
-    """Drop files from the page cache; pages that some process has mapped stay."""
+    """Drop files from the page cache; pages that a process has mapped stay."""
     for file in files:
         descriptor = os.open(file, os.O_RDONLY)
         try:
-            os.fsync(descriptor)  # Pages that are not on disk yet would stay.
+            os.fsync(descriptor)  # Pages that are not on the disk yet would stay.
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
             os.close(descriptor)
 
 
 def read_through(files: Iterable[Path]) -> None:
-    """Bring files into the page cache, reading each from begin to end."""
+    """Bring files into the page cache by reading them from start to end."""
     buffer = bytearray(READ_BYTES)
     for file in files:
         with file.open("rb", buffering=0) as opened:
@@ -65,21 +62,22 @@ def read_through(files: Iterable[Path]) -> None:
 
 @contextmanager
 def memory_group(limit_bytes: int) -> Iterator[Path]:
-    """Make a memory cgroup, and remove it in the end.
+    """Make a memory cgroup, and remove it at the end.
 
     Yields
     ------
     Path
-        Its ``cgroup.procs``: a process that writes its number there is in the group.
+        Its ``cgroup.procs``. A process joins the group by writing its number there.
 
     Raises
     ------
     NoMemoryGroupError
-        If there is none to be had.
+        If the limit is too small for a process, or the system does not allow a group.
     """
-    if limit_bytes < LEAST_GROUP_BYTES:
-        least = LEAST_GROUP_BYTES >> 20
-        raise NoMemoryGroupError(f"{limit_bytes >> 20} MiB are too few, a process needs {least}")
+    if limit_bytes < MIN_GROUP_BYTES:
+        raise NoMemoryGroupError(
+            f"{limit_bytes >> 20} MiB are too few; a process needs {MIN_GROUP_BYTES >> 20} MiB"
+        )
     group = _make_group(limit_bytes)
     try:
         yield group / "cgroup.procs"
@@ -93,7 +91,7 @@ def _make_group(limit_bytes: int) -> Path:
         group = parent / f"embstore-bench-{uuid.uuid4().hex[:8]}"
         try:
             group.mkdir()
-            # A file that the kernel made is there; a new one would be refused, and is not wanted.
+            # "r+" opens the kernel's file; it never creates one.
             with (group / limit_name).open("r+") as file:
                 file.write(str(limit_bytes))
         except OSError as error:
@@ -104,11 +102,11 @@ def _make_group(limit_bytes: int) -> Path:
             with suppress(OSError), (group / name).open("r+") as file:
                 file.write(value)
         return group
-    raise NoMemoryGroupError("; ".join(problems) or "there are no memory cgroups on this system")
+    raise NoMemoryGroupError("; ".join(problems) or "this system has no memory cgroups")
 
 
 def _parents() -> Iterator[tuple[Path, str]]:
-    """Yield groups to make one in, with the name of the limit: below one's own, or beside it."""
+    """Yield (parent of a new group, name of its limit): this process's group, then its parent."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -127,7 +125,7 @@ def _parents() -> Iterator[tuple[Path, str]]:
 
 
 def _remove(group: Path) -> None:
-    """Remove a group; it lasts until its last process is gone altogether."""
+    """Remove a group; the kernel refuses until its last process is gone."""
     for _ in range(100):
         try:
             group.rmdir()

@@ -1,15 +1,13 @@
-"""Which rows are asked for? Seeded streams of ids, so that every peer gets the same.
+"""Kinds of lookups, and seeded streams of ids for them.
 
-========== =================================================================================
-open       nothing yet: from the import being done to the store being ready
+=========== ======================================================================================
+open        opening the store; no lookups
 read_random uniform ids
-read_hot   Zipf ids, exponent 1.1: some rows are asked for again and again, scattered over the table
-read_one   one uniform id, the way the peer likes best (``store[5]``)
-read_same  the same 1 or 32 ids in every call, so that their rows are in the processor's caches:
-           what a call costs besides waiting for memory
-read_words words instead of ids, uniform
-build      the peer's own files, written from the rows of the store
-========== =================================================================================
+read_hot    Zipf-distributed ids, exponent 1.1, scattered over the table
+read_one    one uniform id, ``store[5]``
+read_same   the same 1 or 32 ids in every call: the cost of a call when its rows are in the
+            processor's caches
+=========== ======================================================================================
 """
 
 from __future__ import annotations
@@ -17,87 +15,97 @@ from __future__ import annotations
 import math
 import zlib
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from numpy.typing import NDArray
+
+OPEN, RANDOM, HOT, ONE, SAME = WORKS = ("open", "read_random", "read_hot", "read_one", "read_same")
+# One cold row takes as long as the disk does, however it is asked for, and is then warm.
+WARM_ONLY = (ONE, SAME)
 
 BATCHES = (1, 32, 256, 4096, 65536)
 HOT_BATCH = 4096
-WORDS_BATCH = 10_000
 SAME_BATCHES = (1, 32)
 ZIPF_EXPONENT = 1.1
-
-OPEN, RANDOM, HOT, ONE, SAME, WORDS, BUILD = WORKS = (
-    *("open", "read_random", "read_hot"),
-    *("read_one", "read_same", "read_words", "build"),
-)
-# One cold row takes as long as the disk does, whichever way it is asked for; and is warm then.
-WARM_ONLY = (ONE, SAME)
+DRAWN_TOGETHER = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A piece of work: its name, and how many rows one call asks for (0 where it asks for none)."""
+    """A kind of lookup and the number of ids in a call (0 for `OPEN`)."""
 
     work: str
     batch: int
 
-    def __post_init__(self) -> None:
-        if self.work not in WORKS:
-            raise ValueError(f"there is no work {self.work!r}; there are {', '.join(WORKS)}")
 
+def cases(works: Sequence[str], batches: Sequence[int]) -> list[Case]:
+    """Return the lookups to time: each kind with its batch sizes.
 
-def cases(works: tuple[str, ...], batches: tuple[int, ...]) -> list[Case]:
-    """Return the lookups to time: each work with each batch size it is asked in.
+    `HOT` is timed with `HOT_BATCH` ids if ``batches`` has it, otherwise with all of them.
 
-    Hot rows are asked for in batches of `HOT_BATCH` if that is among ``batches``.
-    """
-    found = []
-    usual = HOT_BATCH in batches
-    for work in works:
-        if work == ONE:
-            found.append(Case(work, 1))
-        elif work == SAME:
-            found += [Case(work, batch) for batch in SAME_BATCHES]
-        elif work == WORDS:
-            found.append(Case(work, WORDS_BATCH))
-        elif work == HOT:
-            found += [Case(work, batch) for batch in batches if batch == HOT_BATCH or not usual]
-        elif work == RANDOM:
-            found += [Case(work, batch) for batch in batches]
-        else:
-            Case(work, 0)  # It is checked, and has no lookups.
-    return found
-
-
-def draw_ids(work: str, rows: int, count: int, seed: int) -> NDArray[np.int64]:
-    """Return ``count`` ids below ``rows``: the same for the same arguments, on every machine.
+    Raises
+    ------
+    ValueError
+        If a kind of lookup is unknown, or a batch size is below 1.
 
     Examples
     --------
-    >>> draw_ids("read_random", 1000, 4, seed=1).tolist() == draw_ids(
-    ...     "read_random", 1000, 4, seed=1
-    ... ).tolist()
+    >>> cases(["read_random", "read_one"], [32])
+    [Case(work='read_random', batch=32), Case(work='read_one', batch=1)]
+    """
+    if unknown := [name for name in works if name not in WORKS]:
+        raise ValueError(f"unknown work {unknown[0]!r}; expected one of {', '.join(WORKS)}")
+    if not batches or min(batches) < 1:
+        raise ValueError(f"batches must be 1 id or more, not {list(batches)}")
+    hot = [HOT_BATCH] if HOT_BATCH in batches else batches
+    sizes = {OPEN: (), RANDOM: batches, HOT: hot, ONE: (1,), SAME: SAME_BATCHES}
+    return [Case(name, batch) for name in works for batch in sizes[name]]
+
+
+def draw_ids(work: str, rows: int, size: int, seed: int) -> NDArray[np.int64]:
+    """Return ``size`` ids below ``rows``: the same for the same arguments, on every machine.
+
+    Examples
+    --------
+    >>> ids = draw_ids("read_random", 1000, 4, seed=1)
+    >>> ids.tolist() == draw_ids("read_random", 1000, 4, seed=1).tolist()
     True
     """
     name = RANDOM if work == ONE else work
     random = np.random.default_rng([seed, rows, zlib.crc32(name.encode())])
     if work == HOT:
-        return scatter(zipf_ranks(random.random(count), rows), rows)
-    return random.integers(0, rows, count, dtype=np.int64)
+        return scatter(zipf_ranks(random.random(size), rows), rows)
+    return random.integers(0, rows, size, dtype=np.int64)
+
+
+def stream_ids(case: Case, rows: int, size: int, seed: int) -> NDArray[np.int64]:
+    """Return about ``size`` ids, a whole number of batches; one batch for `SAME`."""
+    batches = 1 if case.work == SAME else max(size // case.batch, 1)
+    return draw_ids(case.work, rows, batches * case.batch, seed)
+
+
+def fresh(case: Case, rows: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Yield newly drawn batches of ids without end; an id repeats only by chance."""
+    together = max(DRAWN_TOGETHER // case.batch, 1) * case.batch
+    for step in count():
+        ids = draw_ids(case.work, rows, together, seed * 1_000_003 + step)
+        yield from ids.reshape(-1, case.batch)
 
 
 def zipf_ranks(
     uniform: NDArray[np.float64], rows: int, exponent: float = ZIPF_EXPONENT
 ) -> NDArray[np.int64]:
-    """Turn uniform numbers in [0, 1) into ranks, 0 the most frequent, with Zipf's frequencies.
+    """Turn uniform numbers in [0, 1) into Zipf-distributed ranks; rank 0 is the most frequent.
 
-    The inverse of the distribution function of the power law ``x ** -exponent`` on [1, rows + 1),
-    rounded down: no table of frequencies is needed, however many rows there are. The first few
-    ranks come a little less often than in the sum's own distribution.
+    It inverts the distribution function of the power law ``x ** -exponent`` on [1, rows + 1) and
+    rounds down, so it needs no table of frequencies. The first few ranks come slightly less often
+    than in the exact distribution.
 
     Examples
     --------
@@ -111,8 +119,8 @@ def zipf_ranks(
 
 
 def scatter(ranks: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
-    """Give each rank an id of its own, neighbours far apart, so that hot rows share no pages."""
-    # The golden ratio's multiples are spread evenly.
+    """Map ranks to ids one to one, neighbours far apart, so that hot rows share no pages."""
+    # Multiples of the golden ratio are spread evenly.
     step = max(min(int(rows * 0.6180339887), (1 << 62) // rows), 1)
     while math.gcd(step, rows) != 1:
         step += 1

@@ -1,32 +1,24 @@
-"""`embstore bench`: a store against RAM, on its own disk."""
+"""The command ``embstore bench``: a store on its own disk against RAM."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from embstore.bench.state import STATES
+from embstore.bench.work import BATCHES, WORKS
 from embstore.cli.arguments import JsonOption, StoreArgument
-from embstore.cli.console import status, warn
+from embstore.cli.console import warn
 
 
 def bench(
     store: StoreArgument,
-    work: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="open, read_random, read_hot, read_one, read_same or read_words; by default all."
-        ),
-    ] = None,
-    batch: Annotated[
-        list[int] | None,
-        typer.Option(min=1, help="Ids in a call; by default 1, 32, 256, 4096 and 65536."),
-    ] = None,
-    state: Annotated[
-        list[str] | None,
-        typer.Option(help="preloaded, warm, cold or limited; by default all."),
-    ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of each peer in each case.")] = 5,
+    work: Annotated[list[str], typer.Option(help="Kind of lookup.")] = list(WORKS),  # noqa: B006
+    batch: Annotated[list[int], typer.Option(min=1, help="Ids in a call.")] = list(BATCHES),  # noqa: B006
+    state: Annotated[list[str], typer.Option(help="State of the rows.")] = list(STATES),  # noqa: B006
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each in each case.")] = 5,
     seconds: Annotated[float, typer.Option(min=0, help="Length of a turn.")] = 0.3,
     output: Annotated[
         Path | None,
@@ -34,10 +26,10 @@ def bench(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare looking rows up in a store with RAM, and with np.memmap.
+    """Compare lookups in a store with lookups in an array in RAM.
 
-    The page cache is asked to drop the store's files, before what is measured from the disk.
-    Options that choose may be given several times.
+    The store's files are dropped from the page cache before lookups that are measured on the disk.
+    --work, --batch and --state may be given several times.
 
     \b
     Examples:
@@ -47,9 +39,16 @@ def bench(
     # Imported here because only this command needs it.
     from embstore.bench import plots, suite  # noqa: PLC0415
 
-    plan = suite.Plan.of(works=work, batches=batch, states=state, rounds=rounds, seconds=seconds)
-    with status() as show:
-        report = suite.bench_store(store, plan, show)
+    report = suite.bench_store(
+        store,
+        works=work,
+        batches=batch,
+        states=state,
+        rounds=rounds,
+        seconds=seconds,
+        progress=_show,
+    )
+    _show("")
     typer.echo(json.dumps(report.to_json()) if as_json else report.text())
     if output is not None:
         report.save(output)
@@ -57,3 +56,9 @@ def bench(
             warn(f"no plots: {missing} is not installed (pip install embstore[bench])")
         else:
             plots.draw(report.to_json(), output)
+
+
+def _show(text: str) -> None:
+    """Show the current measurement on a terminal, without a thread that would disturb it."""
+    if sys.stderr.isatty():
+        typer.echo(f"\r\x1b[K{text}", nl=False, err=True)

@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -85,14 +85,3 @@ def progress_bar(task: str) -> Iterator[OnProgress | None]:
             bar.update(number, completed=at.done_bytes, total=total, rows_per_second=rate)
 
         yield advance
-
-
-@contextmanager
-def status() -> Iterator[Callable[[str], None]]:
-    """Yield a callback that shows the current step; without a terminal, it does nothing."""
-    console = Console(stderr=True, highlight=False, markup=False)
-    if not console.is_terminal:
-        yield lambda text: None
-        return
-    with console.status("") as status:
-        yield status.update

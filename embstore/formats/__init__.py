@@ -63,7 +63,7 @@ SAFETENSORS = Format(
     ("tensor",),
 )
 # The first one that recognises a path reads it.
-FORMATS = (STORE, NPY, SAFETENSORS)
+FORMATS = (STORE, SAFETENSORS, NPY)
 
 
 def find_format(path: Path) -> tuple[Format, Path] | None:

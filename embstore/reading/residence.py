@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from embstore.reading.mapping import AddressSpace, MappedFile
 
+# A lower limit would be some faults only, of which each may map a huge page.
+MIN_RESIDENT_BYTES = 32 * HUGE_PAGE_BYTES
 # One lock for all limits. A forked child gets a new one: a thread that it does not have may hold
 # the inherited one.
 _lock = Lock()
@@ -114,22 +116,15 @@ class ResidentLimit:
     space : AddressSpace
         The mapping.
     limit_bytes : int
-        The limit; at least 64 MiB, which is some faults.
+        The limit; at least `MIN_RESIDENT_BYTES`.
 
     Attributes
     ----------
     step_rows : int
         Most rows to touch at a time.
-
-    Raises
-    ------
-    ValueError
-        If the limit is below 64 MiB.
     """
 
     def __init__(self, space: AddressSpace, limit_bytes: int) -> None:
-        if limit_bytes < 32 * HUGE_PAGE_BYTES:
-            raise ValueError(f"resident_limit must be at least 64 MiB, not {limit_bytes} bytes")
         self._space = space
         self._limit_bytes = limit_bytes
         self._others_bytes = resident_file_bytes()

@@ -67,6 +67,11 @@ class ResultPool:
         leave.atexit = False
         return leave
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of freed results that are kept."""
+        return sum(map(len, tuple(self._free)))
+
     def _leave(self) -> None:
         self._users.pop()
         if not self._users:
@@ -76,7 +81,7 @@ class ResultPool:
         if not self._users:
             return
         self._free.append(memory)
-        while sum(map(len, tuple(self._free))) > MAX_POOLED_BYTES:
+        while self.kept_bytes > MAX_POOLED_BYTES:
             self._free.popleft()
 
     def _take(self, size_bytes: int) -> NDArray[np.uint8]:

@@ -1,6 +1,6 @@
-"""How does the bench talk to a peer in another process? Values pickled through two pipes.
+"""A peer in another process, which answers pickled messages through two pipes.
 
-The other end is `embstore.bench.worker`; the values are those of `embstore.bench.orders`.
+The other end is `benchmarks.worker`; the messages are those of `benchmarks.orders`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import sys
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
-from embstore.bench.orders import BenchError, Failure, Order, Start, Turn
+from benchmarks.orders import BenchError, DiskTurn, Failure, Order, Start
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from embstore.bench.peers import Peer
+    from benchmarks.peers.base import Peer
 
 
 class Process:
@@ -34,7 +34,7 @@ class Process:
 
     Attributes
     ----------
-    opened : Turn
+    opened : DiskTurn
         How long opening (or writing) took.
     """
 
@@ -42,7 +42,7 @@ class Process:
         self._name = peer.name
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "embstore.bench.worker"],
+            [sys.executable, "-m", "benchmarks.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -55,12 +55,18 @@ class Process:
             self.close()
             raise
 
-    def turn(self, order: Order) -> Turn:
-        """Have an order carried out."""
+    def turn(self, order: Order) -> DiskTurn:
+        """Return the turn of an order.
+
+        Raises
+        ------
+        BenchError
+            If the peer fails or its process ends.
+        """
         return self._ask(order)
 
     def close(self) -> None:
-        """End the process, and wait until it has let go of its files."""
+        """End the process, and wait until it has closed its files."""
         for pipe in (self._requests, self._answers):
             with suppress(BrokenPipeError):
                 pipe.close()
@@ -76,18 +82,18 @@ class Process:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _ask(self, request: Start | Order) -> Turn:
+    def _ask(self, request: Start | Order) -> DiskTurn:
         try:
             pickle.dump(request, self._requests)
             self._requests.flush()
             answer = pickle.load(self._answers)
         except (EOFError, BrokenPipeError) as error:
             status = self._process.wait()
-            how = f"killed by signal {-status}" if status < 0 else f"ended with status {status}"
-            raise BenchError(f"the process of {self._name} was {how}") from error
+            how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+            raise BenchError(f"the process of {self._name} {how}") from error
         if isinstance(answer, Failure):
             raise BenchError(answer.message)
-        turn: Turn = answer
+        turn: DiskTurn = answer
         return turn
 
 

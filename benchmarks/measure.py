@@ -1,123 +1,64 @@
-"""How do several peers compare? They take turns, over several rounds, because machines are noisy.
+"""Comparisons of peers that take turns over several rounds, because machines are noisy.
 
-* Warm, preloaded: every peer's process lives through all cases; in each round each has its turn.
-* Cold: each turn has a new process, and the files leave the page cache before it. After each of
-  embstore's, the disk's own limit is measured again, because a disk is faster now and then.
-* Limited: as cold, in a memory cgroup; one turn fills the group, the next ones count.
+* Warm, preloaded: each peer's process lives through all cases, and takes its turn in each round.
+* Cold: each turn has a new process, and the files leave the page cache before it. After each turn
+  of embstore, the limit of the disk is measured again, because a disk's speed varies.
+* Limited: as cold, in a memory cgroup. One turn fills the group's memory; the next ones count.
 
-A peer that fails or is killed is said to have been, with the reason; the others go on.
+A peer that fails or is killed is reported with the reason; the others continue.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from benchmarks.orders import BenchError, Order
+from benchmarks.process import Process
 from embstore.bench import work
-from embstore.bench.orders import BenchError, Order, Turn, median_rate, percentiles
-from embstore.bench.process import Process
+from embstore.bench.report import Comparison, Entry
 from embstore.bench.state import COLD, LIMITED, PRELOADED, evict, memory_group, read_through
+from embstore.bench.timing import Limits, calls_together
 from embstore.bench.work import Case
 
 if TYPE_CHECKING:
-    from embstore.bench.device import DiskLimit
-    from embstore.bench.peers import Peer
+    from benchmarks.device import DiskLimit
+    from benchmarks.peers.base import Peer
 
 Progress = Callable[[str], None]
 
-# Warm rows are drawn from so many that no processor's cache holds them, and not from more, because
-# what each of them must be is kept in RAM.
+# Warm rows are drawn from this many: more than a processor's cache holds, but not more, because the
+# rows that they must give are kept in RAM.
 STREAM_ROWS = 1 << 18
 SLOW_STREAM_ROWS = 1 << 14
 STREAM_BYTES = 384 << 20
-# Rows of calls that are timed one after the other, before they are compared.
+# Rows of calls that are timed back to back before they are compared.
 ROWS_TOGETHER = 4096
 SLOW_ROWS_TOGETHER = 256
 COLD_ROWS_TOGETHER = 1 << 16
-# A cold turn ends when so much of the table has been read: the rest is still cold.
+# A cold turn ends when this part of the table has been read, so that the rest is still cold.
 COLD_SHARE = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How long, and how often.
+    """Length and number of the turns.
 
     Parameters
     ----------
     rounds : int
         Turns of each peer in each case.
     seconds : float
-        Length of a turn; a cold turn is five times, a limited one ten times as long at most.
+        Length of a turn; a cold turn is at most 5 times, a limited one 10 times as long.
     seed : int
-        Which ids.
+        Seed of the ids.
     """
 
     rounds: int = 5
     seconds: float = 0.3
     seed: int = 1
-
-
-@dataclass
-class Entry:
-    """What one peer did in a case."""
-
-    name: str
-    version: str
-    rows: int
-    note: str = ""
-    turns: list[Turn] = field(default_factory=list)
-    failure: str | None = None
-
-    @classmethod
-    def of(cls, peer: Peer) -> Entry:
-        """Return an entry with no turns yet."""
-        return cls(peer.name, peer.version(), peer.rows, peer.note)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it with every sample, and the figures drawn from them."""
-        figures: dict[str, Any] = {}
-        if self.turns:
-            seconds = sum(turn.seconds for turn in self.turns)
-            reads = [turn.device_reads for turn in self.turns]
-            figures = {
-                "rows_per_second": median_rate(self.turns),
-                "microseconds": percentiles(self.turns),
-                "bytes_read_per_second": sum(turn.bytes_read for turn in self.turns) / seconds,
-                "device_reads_per_second": None
-                if None in reads
-                else sum(read or 0 for read in reads) / seconds,
-            }
-        return {
-            "name": self.name,
-            "version": self.version,
-            "rows": self.rows,
-            "note": self.note,
-            "failure": self.failure,
-            **figures,
-            "turns": [turn.to_json() for turn in self.turns],
-        }
-
-
-@dataclass
-class Comparison:
-    """Peers that took turns at one case, in one state; the first is the one compared."""
-
-    case: Case
-    state: str
-    entries: list[Entry]
-    memory_bytes: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it with every sample."""
-        return {
-            "work": self.case.work,
-            "batch": self.case.batch,
-            "state": self.state,
-            "memory_bytes": self.memory_bytes,
-            "entries": [entry.to_json() for entry in self.entries],
-        }
 
 
 def compare_warm(
@@ -127,12 +68,12 @@ def compare_warm(
     settings: Settings,
     progress: Progress,
 ) -> Iterator[Comparison]:
-    """Yield a comparison for each case, rows being in RAM."""
+    """Yield a comparison for each case, the rows being in RAM."""
     disk = [peer for peer in peers if not peer.in_ram]
     with ExitStack() as stack:
         processes: dict[int, Process] = {}
         failures: dict[int, str] = {}
-        # Those that load the rows from the store disturb its pages, so they go first.
+        # Peers that load the rows from the store disturb its pages, so they start first.
         for peer in sorted(peers, key=lambda peer: not peer.in_ram):
             if disk and peer is disk[0]:
                 _bring_in(disk, state)
@@ -143,7 +84,7 @@ def compare_warm(
                 failures[id(peer)] = str(error)
         for case in cases:
             progress(f"{', '.join(peer.name for peer in peers)}: {_shown(case, state)}")
-            entries = {id(peer): Entry.of(peer) for peer in peers}
+            entries = {id(peer): _entry(peer) for peer in peers}
             for key, failure in failures.items():
                 entries[key].failure = failure
             for _ in range(settings.rounds):
@@ -167,11 +108,11 @@ def compare_cold(
 ) -> Iterator[Comparison]:
     """Yield a comparison for each case, no row being in RAM.
 
-    What the disk can do is measured again after each turn of the first peer, if it was before.
+    If the limit of the disk is given, it is measured again after each turn of the first peer.
     """
     for case in cases:
         progress(f"{', '.join(peer.name for peer in peers)}: {_shown(case, COLD)}")
-        entries = [Entry.of(peer) for peer in peers]
+        entries = [_entry(peer) for peer in peers]
         for number in range(settings.rounds):
             for peer, entry in zip(peers, entries, strict=True):
                 if entry.failure is not None:
@@ -193,16 +134,16 @@ def compare_limited(
     settings: Settings,
     progress: Progress,
 ) -> Iterator[Comparison]:
-    """Yield a comparison for each case, each peer in a cgroup of so much memory.
+    """Yield a comparison for each case, each peer in a cgroup of ``memory_bytes``.
 
     Raises
     ------
     NoMemoryGroupError
-        If such a group cannot be made.
+        If the group cannot be made.
     """
     for case in cases:
         size = f"{memory_bytes >> 20} MiB"
-        entries = [Entry.of(peer) for peer in peers]
+        entries = [_entry(peer) for peer in peers]
         for peer, entry in zip(peers, entries, strict=True):
             progress(f"{peer.name}: {_shown(case, LIMITED)}, {size}")
             evict(peer.files())
@@ -221,9 +162,9 @@ def compare_limited(
 def compare_open(
     peers: Sequence[Peer], state: str, settings: Settings, progress: Progress
 ) -> Comparison:
-    """Compare how long opening takes, each time in a new process."""
+    """Compare the time of opening, each time in a new process."""
     progress(f"{', '.join(peer.name for peer in peers)}: open, {state}")
-    entries = [Entry.of(peer) for peer in peers]
+    entries = [_entry(peer) for peer in peers]
     for _ in range(settings.rounds):
         for peer, entry in zip(peers, entries, strict=True):
             if entry.failure is None:
@@ -235,41 +176,47 @@ def compare_open(
 
 
 def prepare(peer: Peer, progress: Progress) -> Entry:
-    """Have a peer write its files; return how long that took, until they were on the disk."""
+    """Let a peer write its files; return the time until they are on the disk."""
     progress(f"{peer.name}: writing its files")
-    entry = Entry.of(peer)
+    entry = _entry(peer)
     with _noting(entry), Process(peer, prepare=True) as process:
         entry.turns.append(process.opened)
     return entry
 
 
+def _entry(peer: Peer) -> Entry:
+    return Entry(peer.name, peer.table.rows)
+
+
 def _order(peer: Peer, case: Case, settings: Settings, state: str, number: int = 0) -> Order:
-    together = COLD_ROWS_TOGETHER if state == COLD else ROWS_TOGETHER
-    limit = min(STREAM_BYTES // max(peer.table.row_bytes, 1), 4 * peer.rows)
-    stream_rows = max(min(SLOW_STREAM_ROWS if peer.slow else STREAM_ROWS, limit), 1)
+    rows_together = COLD_ROWS_TOGETHER if state == COLD else ROWS_TOGETHER
+    if peer.slow:
+        rows_together = SLOW_ROWS_TOGETHER
+    # The next call of a peer that reuses its result overwrites the rows.
+    together = 1 if peer.reuse else calls_together(rows_together, case.batch)
+    bytes_read = {COLD: peer.table.total_bytes // COLD_SHARE, LIMITED: 1 << 62}.get(state)
+    seconds = settings.seconds * {COLD: 5, LIMITED: 10}.get(state, 1)
+    most = min(STREAM_BYTES // max(peer.table.row_bytes, 1), 4 * peer.table.rows)
     return Order(
         case=case,
-        seconds=settings.seconds * {COLD: 5, LIMITED: 10}.get(state, 1),
+        limits=Limits(seconds, bytes_read, together),
         seed=settings.seed + number,
-        again=state not in (COLD, LIMITED),
-        stream_rows=case.batch if case.work == work.SAME else stream_rows,
-        bytes_read=peer.table.total_bytes // COLD_SHARE if state == COLD else 1 << 62,
-        rows_together=SLOW_ROWS_TOGETHER if peer.slow else together,
+        stream_rows=max(min(SLOW_STREAM_ROWS if peer.slow else STREAM_ROWS, most), 1),
     )
 
 
 def _bring_in(peers: Sequence[Peer], state: str) -> None:
-    """Bring the files into the page cache in the large pieces that reading in order gives."""
+    """Read the files in order, which fills the page cache in large pieces."""
     files = dict.fromkeys(file for peer in peers for file in peer.files())
     evict(files)
-    # Who preloads reads its own files; that is part of what preloading is.
+    # Preloading includes reading the files.
     preloaded = peers[0].files() if state == PRELOADED else []
     read_through(file for file in files if file not in preloaded)
 
 
 @contextmanager
 def _noting(entry: Entry) -> Iterator[None]:
-    """Turn a failure into a line of the result."""
+    """Note a failure in the entry instead of raising it."""
     try:
         yield
     except BenchError as error:

@@ -1,0 +1,113 @@
+"""The table of dtypes, and tensors as arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import embstore
+from embstore.dtypes import (
+    DTYPES,
+    as_dtype,
+    find_dtype,
+    is_extension,
+    is_float,
+    is_tensor,
+    storage_dtype,
+    tensor_array,
+    wide_dtype,
+)
+from embstore.formats.own import spec
+
+ROWS = list(DTYPES.values())
+rows_of_dtypes = pytest.mark.parametrize("row", ROWS, ids=list(DTYPES))
+
+
+@rows_of_dtypes
+def test_rows_agree_with_numpy(row):
+    assert DTYPES[row.name] is row
+    assert row.numpy.name == row.name
+    assert as_dtype(row.name) == as_dtype(row.numpy) == row.numpy
+    assert find_dtype(row.numpy) is row
+    assert np.dtype(row.stored).itemsize == row.numpy.itemsize
+    assert storage_dtype(row.numpy).name == row.stored
+    assert is_float(row.numpy) == (row.kind == "f")
+    if not row.is_extension:
+        assert row.numpy.kind == row.kind
+        assert find_dtype(row.numpy.newbyteorder()) is row
+        assert storage_dtype(row.numpy) == row.numpy
+
+
+@rows_of_dtypes
+def test_wide_dtypes_hold_all_numbers(row):
+    wide = wide_dtype(row.numpy)
+    assert wide == np.dtype(row.wide)
+    assert np.can_cast(row.numpy, wide)
+    assert wide.itemsize >= min(row.numpy.itemsize, 8)
+    assert not is_extension(wide)
+    if row.kind == "f":
+        assert wide.itemsize >= 4
+
+
+@rows_of_dtypes
+def test_stores_of_every_dtype(tmp_path, row):
+    table = np.arange(40).reshape(10, 4).astype(row.numpy)
+    store = embstore.build(table, tmp_path / "t.embstore")
+    assert store.dtype == row.numpy
+    assert store[:].tobytes() == table.tobytes()
+    assert embstore.verify(store.path).ok
+
+
+def test_other_dtypes():
+    for name in ("complex64", "bool", "U3", "longdouble"):
+        dtype = np.dtype(name)
+        assert find_dtype(dtype) is None
+        assert not is_extension(dtype)
+        assert storage_dtype(dtype) == wide_dtype(dtype) == as_dtype(name) == dtype
+        assert is_float(dtype) == (name == "longdouble")
+    with pytest.raises(TypeError):
+        as_dtype("float12")
+
+
+def test_the_format_has_the_dtypes_of_the_table():
+    assert list(DTYPES) == list(spec.DTYPES)
+    assert spec.FEATURES == tuple(row.name for row in ROWS if row.is_extension) == ("bfloat16",)
+
+
+@rows_of_dtypes
+def test_tensors_share_their_memory(row):
+    torch = pytest.importorskip("torch")
+    tensor = torch.zeros((4, 6), dtype=getattr(torch, row.torch))
+    assert is_tensor(tensor)
+    for part in (tensor, tensor.T, tensor[::2, 1::3], tensor[:0], tensor[1, 2]):
+        array = tensor_array(part)
+        assert array.dtype == row.numpy
+        assert array.shape == tuple(part.shape)
+        if array.size:
+            array[...] = 3
+            assert part.float().eq(3).all()
+            tensor.zero_()
+
+
+def test_tensors_with_gradients_are_detached():
+    torch = pytest.importorskip("torch")
+    for dtype in (torch.float32, torch.bfloat16):
+        tensor = torch.ones(3, dtype=dtype, requires_grad=True)
+        assert tensor_array(tensor).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("given", [None, [1.0], np.ones(3)])
+def test_other_objects_are_not_tensors(given):
+    assert not is_tensor(given)
+
+
+@rows_of_dtypes
+def test_safetensors_names(tmp_path, row):
+    torch = pytest.importorskip("torch")
+    safetensors = pytest.importorskip("safetensors.torch")
+    tensor = torch.ones((3, 2), dtype=getattr(torch, row.torch))
+    safetensors.save_file({"t": tensor}, tmp_path / "t.safetensors")
+    assert f'"{row.safetensors}"'.encode() in (tmp_path / "t.safetensors").read_bytes()
+    store = embstore.build(tmp_path / "t.safetensors", tmp_path / "t.embstore")
+    assert store.dtype == row.numpy
+    assert store[:].astype(float).tolist() == [[1, 1]] * 3
