@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import embstore
+from embstore import row_blocks
 
 # A test must not fail because a machine is slow or by chance: the examples are the same in every
 # run. `--hypothesis-profile search` tries others.
@@ -55,6 +56,12 @@ def words_store(tmp_path: Path) -> Path:
     path = tmp_path / "words.embstore"
     embstore.build(WORDS, path, partitions=2).close()
     return path
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Split even a small table into many blocks."""
+    monkeypatch.setattr(row_blocks, "MAX_BLOCK_ROWS", 3)
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def test_every_dtype(tmp_path, dtype, save, order):
 
 
 @pytest.mark.usefixtures("batch_bytes")
-def test_a_directory_is_read_in_natural_order(tmp_path):
+def test_directory_is_read_in_natural_order(tmp_path):
     whole = table(60)
     (tmp_path / "parts").mkdir()
     for number in range(12):
@@ -131,7 +131,7 @@ def test_words_with_windows_line_ends(tmp_path):
 
 @pytest.mark.parametrize("count", [0, 2, 4, 100])
 @pytest.mark.parametrize("as_file", [False, True])
-def test_another_number_of_words_than_rows(tmp_path, count, as_file):
+def test_too_few_or_many_words(tmp_path, count, as_file):
     path = save_npy(tmp_path / "t.npy", table(3))
     words = [f"w{i}" for i in range(count)]
     name = "words"
@@ -145,7 +145,7 @@ def test_another_number_of_words_than_rows(tmp_path, count, as_file):
     assert not (tmp_path / "s").exists()
 
 
-def test_words_that_cannot_be(tmp_path):
+def test_invalid_words_are_refused(tmp_path):
     path = save_npy(tmp_path / "t.npy", table(2))
     (tmp_path / "w.txt").write_bytes(b"a\ncaf\xe9\n")
     with pytest.raises(SourceError, match=r"w\.txt:2: the word is not UTF-8"):
@@ -174,7 +174,7 @@ def truncated(path: Path, size: int) -> Path:
 
 
 @pytest.mark.parametrize("size", [3, 9, 60, 127, 128, 200, 727])
-def test_npy_files_that_were_cut(tmp_path, size):
+def test_truncated_npy_files(tmp_path, size):
     path = truncated(save_npy(tmp_path / "t.npy", table(50)), size)
     with pytest.raises(SourceError, match=r"t\.npy"):
         read(path, format="npy")
@@ -182,13 +182,13 @@ def test_npy_files_that_were_cut(tmp_path, size):
 
 @pytest.mark.parametrize("save", [save_npz, save_compressed])
 @pytest.mark.parametrize("size", [3, 60, 200, 400])
-def test_npz_files_that_were_cut(tmp_path, save, size):
+def test_truncated_npz_files(tmp_path, save, size):
     path = truncated(save(tmp_path / "t.npy", table(200)), size)
     with pytest.raises(SourceError, match=r"t\.npz"):
         read(path, format="npz")
 
 
-def test_a_compressed_member_that_is_damaged(tmp_path):
+def test_damaged_compressed_member(tmp_path):
     path = save_compressed(tmp_path / "t.npy", np.random.default_rng(0).random((20_000, 3)))
     flip(path, path.stat().st_size // 2, 255)
     with pytest.raises(SourceError, match="cannot be decompressed"):
@@ -218,13 +218,13 @@ def header_of(description: object) -> bytes:
         (b"", "not a readable .npy"),
     ],
 )
-def test_npy_files_that_are_refused(tmp_path, data, says):
+def test_invalid_npy_files_are_refused(tmp_path, data, says):
     (tmp_path / "t.npy").write_bytes(data)
     with pytest.raises(SourceError, match=says):
         read(tmp_path / "t.npy", format="npy")
 
 
-def test_a_row_larger_than_a_batch(tmp_path):
+def test_row_larger_than_a_batch(tmp_path):
     array = np.random.default_rng(0).random((3, 1_000_000))
     path = save_npy(tmp_path / "t.npy", array)
     assert [len(batch.rows) for batch in open_source(path).batches()] == [1, 1, 1]
@@ -244,7 +244,7 @@ print(peak_bytes() - before)
 
 
 @pytest.mark.parametrize("fortran", [False, True])
-def test_a_mapped_array_stays_out_of_memory(tmp_path, fortran):
+def test_mapped_array_is_not_held_in_memory(tmp_path, fortran):
     np.lib.format.open_memmap(
         tmp_path / "t.npy", "w+", np.float32, (512 << 10, 128), fortran_order=fortran
     )
@@ -290,7 +290,7 @@ def test_safetensors(tmp_path, dtype):
         read(tmp_path / "t", tensor="c")
 
 
-def test_what_the_safetensors_library_writes(tmp_path):
+def test_files_of_the_safetensors_library(tmp_path):
     torch = pytest.importorskip("torch")
     library = pytest.importorskip("safetensors.torch")
     matrix = torch.randn(70, 5)
@@ -351,13 +351,13 @@ GOOD = {"dtype": "F32", "shape": [2, 1], "data_offsets": [0, 8]}
         (with_header({"a": {"dtype": "F32"}}), "not a readable"),
     ],
 )
-def test_safetensors_files_that_are_refused(tmp_path, data, says):
+def test_invalid_safetensors_files_are_refused(tmp_path, data, says):
     (tmp_path / "t.safetensors").write_bytes(data)
     with pytest.raises(SourceError, match=says):
         read(tmp_path / "t.safetensors", format="safetensors")
 
 
-def test_a_zip_that_is_no_npz(tmp_path):
+def test_zip_that_is_not_an_npz(tmp_path):
     with zipfile.ZipFile(tmp_path / "t.pt", "w") as archive:
         archive.writestr("t/data.pkl", b"x")
     with pytest.raises(SourceError, match="a pickle, which could run any code"):

@@ -1,4 +1,4 @@
-"""Many threads and processes while the store is replaced, and forks in the midst of lookups."""
+"""Forks during lookups on other threads, and forks while locks are held."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ for thread in threads:
 for _ in range(25):
     child = os.fork()
     if child == 0:
-        signal.alarm(300)  # A child that waits for a lock which nobody has dies of it.
+        signal.alarm(300)  # Ends a child that waits for a lock for ever.
         store[3]
         store.prefetch(ids)
         same = np.array_equal(store.lookup(ids), expected[ids]) and store.ids("like") == 1

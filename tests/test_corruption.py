@@ -1,4 +1,4 @@
-"""Each damage of each file is named by verify, and none gives a wrong vector."""
+"""Damage that `open` and full verification refuse, and changes that are not damage."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def store(tmp_path):
     ],
 )
 def test_swapped_files_are_refused_by_open(store, one, two, reader):
-    """Of equal size, and each right in itself: a lookup would give rows of other words."""
+    """Both files are whole and of equal size: a lookup would give rows of other words."""
     first, second = (store / one).read_bytes(), (store / two).read_bytes()
     (store / one).write_bytes(second)
     (store / two).write_bytes(first)
@@ -54,7 +54,7 @@ def test_open_with_full_verification(store):
     for number in (0, 2):
         chunk = store / f"partitions/{number}/c/1/0"
         flip(chunk, 5, 4)
-    # A flipped bit among the rows is what only reading all of them shows.
+    # Only reading all rows shows a flipped bit among them.
     embstore.open(store).close()
     with pytest.raises(StoreCorruptError, match=r"partitions/0/c/1/0: .* \(and 1 more problems\)"):
         embstore.open(store, verify="full")
@@ -87,7 +87,7 @@ def test_missing_kind_of_checksum_is_refused(store, one):
 
 
 def test_source_facts_survive_the_checksum(tmp_path):
-    """Floats, texts beyond ASCII and keys that are no texts: what JSON makes of them counts."""
+    """Floats, non-ASCII text and keys that are not strings are compared as JSON writes them."""
     path = tmp_path / "t.embstore"
     source: dict[Any, Any] = {
         "ratio": 0.1,

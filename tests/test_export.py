@@ -20,10 +20,8 @@ from embstore.dtypes import as_dtype
 from embstore.sinks import SINKS, ExportFormat, TableFacts
 from embstore.sinks.text import write_glove, write_word2vec
 from embstore.vocabulary.words import pack
-from tests.helpers.round_trips import AWKWARD, ROWS, SPACED, assert_same, make_store, small_blocks
+from tests.helpers.round_trips import AWKWARD, ROWS, SPACED, assert_same, make_store
 from tests.helpers.text_files import assert_same_bits, read
-
-__all__ = ["small_blocks"]
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -1,4 +1,4 @@
-"""A build that the disk fails ends with that error, publishes nothing, and leaves nothing."""
+"""Failing and full disks: a build ends with the disk's error, and leaves nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.helpers.stores import names, value_of, write_store
 if TYPE_CHECKING:
     from tests.campaigns.faults import When
 
-ROWS = np.random.default_rng(0).standard_normal((4000, 64), np.float32)  # A megabyte.
+ROWS = np.random.default_rng(0).standard_normal((4000, 64), np.float32)  # 1 MB.
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def failing(when: When) -> contextlib.AbstractContextManager[None]:
 @pytest.mark.parametrize("way", ["exchange", "two renames"])
 @pytest.mark.parametrize("old", [False, True])
 def test_last_flush_fails(target, tmp_path, way, old):
-    """The store has its name already, and a reader may have it open."""
+    """The new store has its name already, and a reader may have opened it."""
     if old:
         write_store(target, 1)
 
@@ -54,7 +54,7 @@ def test_last_flush_fails(target, tmp_path, way, old):
     assert error.value.filename == str(tmp_path)
     assert value_of(target) == 2
     if old:
-        # It may be what the disk has under the target's name, so nothing of it may be removed.
+        # On disk, the target's name may still mean the old store, so all of it is kept.
         (kept,) = set(tmp_path.iterdir()) - {target}
         assert value_of(kept) == 1
         assert str(kept) in str(error.value)
@@ -82,7 +82,7 @@ def test_failed_removal_of_leftovers_releases_the_lock(target, tmp_path):
 
 
 def test_leftovers_are_kept_until_names_are_flushed(target, tmp_path):
-    """They may be an old store that is the target still, on disk."""
+    """Leftovers may be the old store, which still has the target's name on disk."""
     write_store(target, 1)
     left = target.rename(tmp_path / ".t.embstore.building")
     with (
@@ -106,7 +106,7 @@ def test_write_of_no_bytes_is_an_error(target, tmp_path):
     assert names(tmp_path) == []
 
 
-# A disk that is full, really.
+# File systems that are full.
 
 
 def build_text(folder, target):
@@ -121,19 +121,19 @@ def build_npy(folder, target):
 
 
 def write_words(folder, target):
-    """Write so many words that they go to scratch files."""
+    """Write more words than fit into memory, so that they go to scratch files."""
     with embstore.StoreWriter(
         target, row_shape=(), dtype="int8", memory_limit=1 << 20, overwrite=True
     ) as writer:
-        for begin in range(0, 60_000, 5000):
-            words = [f"a longer word {number}" for number in range(begin, begin + 5000)]
+        for first in range(0, 60_000, 5000):
+            words = [f"a longer word {number}" for number in range(first, first + 5000)]
             writer.write(np.zeros(5000, np.int8), words)
 
 
 @pytest.mark.parametrize("build", [build_text, build_npy, write_words])
 @pytest.mark.parametrize("old", [False, True], ids=["new", "replacing"])
 def test_full_disk(tmp_path, small_disk, build, old):
-    """Files of another build take some of it, so that it is full at another step each time."""
+    """Another file takes some of the disk, so that it is full at another step each time."""
     target = small_disk / "t.embstore"
     if old:
         write_store(target, 1)

@@ -1,4 +1,4 @@
-"""A fingerprint goes with the rows and words of a store, and with nothing else."""
+"""Fingerprints: equal for equal rows, words and partitions, and different otherwise."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def write_store(
 
 
 def test_fingerprint_is_stable(tmp_path):
-    # Checkpoints of models hold it: if this fails, they no longer fit their stores.
+    # Checkpoints of models hold the fingerprint: another value would make them refuse their store.
     assert write_store(tmp_path / "t") == "926480e7f96d8a15b510fa7543aca34b"
 
 

@@ -1,4 +1,4 @@
-"""A store that a stranger made: an error of the tree, quickly, and nothing that it says is run."""
+"""Hostile stores: a quick error of `embstore.errors`, and no code or path of theirs is used."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def store(whole_store, tmp_path):
 
 @contextlib.contextmanager
 def within(seconds: float):
-    """Fail if the block takes more of the processor's time; what else it does must not count."""
-    begin = time.process_time()
+    """Fail if the block takes more processor time; other processes do not count."""
+    start = time.process_time()
     try:
         yield
     finally:
-        assert time.process_time() - begin < seconds
+        assert time.process_time() - start < seconds
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,7 @@ def _quickly():
 
 
 def refused(store: Path, error: type[EmbstoreError] = StoreCorruptError) -> str:
-    """Open with both readers, and verify; return what the first says."""
+    """Open with both readers, and verify; return the message of the first error."""
     messages = []
     for reader in READERS:
         with pytest.raises(error) as found:
@@ -71,7 +71,7 @@ def refused(store: Path, error: type[EmbstoreError] = StoreCorruptError) -> str:
 
 @pytest.mark.parametrize("name", FILES)
 def test_link_instead_of_a_file(store, tmp_path, name):
-    """Also if what it leads to is just what belongs there: it could be the reader's own file."""
+    """Even if the target is the right file: a link could lead to any file of the reader."""
     (store / name).rename(tmp_path / "elsewhere")
     (store / name).symlink_to(tmp_path / "elsewhere")
     assert f"{store / name} is a symbolic link" in refused(store)
@@ -101,7 +101,7 @@ def test_special_file_or_directory_instead_of_a_file(store, tmp_path, monkeypatc
         case "fifo":
             os.mkfifo(path)
         case "socket":
-            monkeypatch.chdir(path.parent)  # Its path may have some hundred bytes only.
+            monkeypatch.chdir(path.parent)  # The path of a socket is limited to about 100 bytes.
             with socket.socket(socket.AF_UNIX) as made:
                 made.bind(path.name)
         case "device":
@@ -138,12 +138,12 @@ def test_numbers_out_of_bounds(store, fields):
 
 def test_huge_metadata_file(store):
     with (store / "partitions/0/zarr.json").open("ab") as file:
-        file.truncate(1 << 40)  # Takes no disk.
+        file.truncate(1 << 40)  # A sparse file takes no space on disk.
     assert "more than the allowed 16777216" in refused(store)
 
 
 def test_size_beyond_all_addresses(store):
-    """Sizes that the manifest and the files agree on, beyond what can be mapped."""
+    """The manifest and the files agree on sizes that are too large to map."""
     shutil.rmtree(store / "partitions")
     rows, chunk_rows = 2**40 - 1, 2**40
     shutil.rmtree(store / "vocabulary")
@@ -190,7 +190,7 @@ def test_any_json_instead_of_a_field(whole_store, data):
     holder = data.draw(st.sampled_from([own, own["vocabulary"], own["vocabulary"]["slots"]]))
     for _ in range(data.draw(st.integers(1, 3))):
         holder[data.draw(st.sampled_from(sorted(holder)))] = data.draw(JSON)
-    with contextlib.suppress(ValueError):  # Of a number that JSON does not have.
+    with contextlib.suppress(ValueError):  # A number that JSON cannot hold.
         own["manifest_crc32c"] = manifest_checksum(own)
     text = json.dumps(document).encode()
     said = ""
@@ -219,7 +219,7 @@ def change_array(store: Path, part: str, change: Any) -> None:
 
 
 def test_hash_table_without_a_free_slot(store):
-    """Every slot may be the word's, and none is: the search must end."""
+    """Every slot is a candidate, and none is the word's: the search must end."""
 
     def fill(slots):
         slots[:] = slots.max()
@@ -268,7 +268,7 @@ def test_descending_offsets(store):
 
 
 def test_overlapping_words_are_refused(store):
-    """Each word all of the bytes: a thousand words of a gigabyte would be a terabyte."""
+    """If each word had all bytes, a thousand words of a gigabyte would be a terabyte."""
 
     def change(offsets):
         offsets[0:24:2], offsets[1:24:2] = 0, offsets[23]
@@ -305,7 +305,7 @@ def test_control_characters_are_escaped(store):
 
 @pytest.mark.parametrize("text", [b"the " + b"9" * 10**5 + b"x\n" * 3, b"\n 1b  a2"])
 def test_texts_found_by_fuzzing(tmp_path, text):
-    """Digits were matched in quadratic time; only empty lines were an IndexError."""
+    """Digits once took quadratic time; a text of empty lines once raised an IndexError."""
     (tmp_path / "case.txt").write_bytes(text)
     with within(10), pytest.raises(embstore.SourceError):
         embstore.build(tmp_path / "case.txt", tmp_path / "case.embstore")

@@ -1,4 +1,4 @@
-"""What is an id? Every integer, and nothing else; and only those that the table has."""
+"""Ids: integers of every kind, in the range of the table, and nothing else."""
 
 from __future__ import annotations
 

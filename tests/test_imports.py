@@ -67,20 +67,20 @@ print(*(name for name in sys.modules if name == "numpy" or name.startswith("embs
 
 @pytest.mark.parametrize("with_words", [False, True])
 def test_open_of_64_partitions_costs_little_more_than_their_json(tmp_path, with_words):
-    """Through zarr it would take three to ten times as long."""
+    """Opening through zarr would take three to ten times as long."""
     path = tmp_path / "t.embstore"
     words = [f"w{i}" for i in range(10_000)] if with_words else None
     with embstore.StoreWriter(path, row_shape=(8,), dtype="float32", partitions=64) as writer:
         writer.write(np.zeros((10_000, 8), np.float32), words)
     opening, reading = [], []
     for _ in range(20):
-        begin = time.process_time()  # Whatever else the machine does.
+        start = time.process_time()  # Not counting other processes.
         store = embstore.open(path)
-        opening.append(time.process_time() - begin)
+        opening.append(time.process_time() - start)
         assert store.partition_count == 64
         store.close()
-        begin = time.process_time()
+        start = time.process_time()
         for file in path.rglob("zarr.json"):
             json.loads(file.read_bytes())
-        reading.append(time.process_time() - begin)
+        reading.append(time.process_time() - start)
     assert min(opening) < 3 * min(reading)

@@ -81,10 +81,10 @@ def test_file_size_limit_ends_the_build(table, tmp_path):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, SystemExit])
-@pytest.mark.parametrize("when", ["begin", "end"])
+@pytest.mark.parametrize("when", ["start", "end"])
 def test_error_of_the_progress_callback_ends_the_build(table, tmp_path, error, when):
     def progress(at):
-        if when == "begin" or at.done_bytes == at.total_bytes:
+        if when == "start" or at.done_bytes == at.total_bytes:
             raise error
 
     with pytest.raises(error):
@@ -141,7 +141,7 @@ def test_ctrl_c_while_a_chunk_is_written(table, tmp_path, old):
 
 
 def test_build_after_a_killed_build(table, tmp_path):
-    """While it lives, its target is taken; when it is dead, what it left is cleared away."""
+    """While a build lives, its target is busy; once it is dead, its leftovers are removed."""
     program = """
         def progress(at):
             print("half", flush=True)
@@ -228,7 +228,7 @@ def test_memory_is_bounded(tmp_path):
 
 
 def test_memory_of_a_writer_is_bounded(tmp_path):
-    """The rows are ten times the limit; the words alone, with their index, are over it, too."""
+    """The rows are ten times the limit; the words with their index exceed it, too."""
     program = """
         import numpy as np
         from embstore.vocabulary.words import pack_encoded

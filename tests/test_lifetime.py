@@ -1,4 +1,4 @@
-"""A store from many threads and processes, after ``close``, and after it was replaced on disk."""
+"""Stores used by threads and processes, after ``close``, and after a replacement on disk."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ READERS = pytest.mark.parametrize("reader", ["mapped", "chunked"])
 
 
 def table_of(number: int, rows: int = 500) -> NDArray[np.float32]:
-    """Return a table whose every value tells which table it is from."""
+    """Return a table whose values are different from those of all other tables."""
     return np.arange(rows * 4, dtype=np.float32).reshape(rows, 4) + 10_000 * number
 
 
@@ -94,7 +94,7 @@ import embstore
 
 store = embstore.open(sys.argv[1], reader=sys.argv[2])
 large = np.arange(500).repeat(100)
-expected = store.lookup(large)  # Whatever the reader sets up, it has set up before the fork.
+expected = store.lookup(large)  # The reader makes its threads and mappings before the fork.
 for _ in range(3):
     child = os.fork()
     if child == 0:
@@ -107,7 +107,7 @@ if child == 0:
     store.close()
     os._exit(0)
 os.waitpid(child, 0)
-assert np.array_equal(store.lookup(large), expected)  # The child closed its own only.
+assert np.array_equal(store.lookup(large), expected)  # The child has closed only its own copy.
 print("same")
 """
 
@@ -158,7 +158,7 @@ def test_pickle_holds_the_path(path, reader):
 def test_closed_store_raises(path, reader):
     with embstore.open(path, reader=reader) as store:
         pass
-    store.close()  # Twice is once.
+    store.close()  # A second close does nothing.
     for call in (
         *(lambda: store[0], lambda: store[[0, 1]], lambda: store["w1"], lambda: "w1" in store),
         *(lambda: store.lookup([]), lambda: store.lookup_words("w1", missing="zeros")),
@@ -201,7 +201,7 @@ def test_mapped_store_keeps_its_table_when_replaced(path):
 
 @pytest.mark.parametrize("read_before", [False, True])
 def test_chunked_store_never_reads_rows_of_another(path, read_before):
-    # It opens files when it needs them, so it may lose the store; it must not mix two.
+    # It opens files when it needs them, so it may lose the store, but it must not mix two.
     store = embstore.open(path, reader="chunked")
     if read_before:
         assert np.array_equal(store[:], table_of(0))

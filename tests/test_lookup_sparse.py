@@ -27,10 +27,9 @@ from embstore import (
     safe_embedding_lookup_sparse,
 )
 from tests.helpers.bags import combined, tolerance
+from tests.helpers.stores import make_store
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
 TABLE = np.array([[1, 10], [2, 20], [3, 30], [4, 40]], np.float32)
@@ -39,14 +38,6 @@ TABLE = np.array([[1, 10], [2, 20], [3, 30], [4, 40]], np.float32)
 PLACES = [[0, 0], [0, 1], [1, 0], [2, 3]]
 IDS = SparseIds(PLACES, [1, 3, 0, 1], [3, 4])
 WEIGHTS = SparseIds(PLACES, [2.0, 0.5, 1.0, 3.0], [3, 4])
-
-
-def write_store(path: Path, table: NDArray[Any], **options: Any) -> embstore.EmbeddingStore:
-    with embstore.StoreWriter(
-        path, row_shape=table.shape[1:], dtype=table.dtype, rows=len(table), **options
-    ) as writer:
-        writer.write(table)
-    return embstore.open(path)
 
 
 def cut(table: NDArray[Any], count: int, strategy: str) -> list[NDArray[Any]]:
@@ -92,7 +83,7 @@ def test_all_kinds_of_params_agree(tmp_path, shape, dtype, combiner):
     kinds: list[Any] = [table, *(cut(table, count, "mod") for count in (1, 2, 3, 13))]
     if np.dtype(dtype).kind == "f":  # Neither Zarr nor a store has bfloat16 everywhere.
         kinds += [
-            write_store(tmp_path / "store", table, partitions=3),
+            make_store(tmp_path / "store", table, partitions=3),
             zarr.create_array(tmp_path / "zarr", data=table, chunks=(4, *shape)),
             [zarr.create_array(tmp_path / "p", data=table[::2]), table[1::2]],
         ]
@@ -127,7 +118,7 @@ def test_torch_tensors_are_read_in_place():
 
 def test_a_store_in_a_list_is_refused(tmp_path):
     with (
-        write_store(tmp_path / "store", TABLE) as store,
+        make_store(tmp_path / "store", TABLE) as store,
         pytest.raises(TypeError, match="pass the store itself"),
     ):
         embedding_lookup([store, store], [0])
@@ -135,7 +126,7 @@ def test_a_store_in_a_list_is_refused(tmp_path):
 
 def test_ragged_ids_give_ragged_rows(tmp_path):
     ids = RaggedIds([3, 0, 3], [0, 2, 2, 3])
-    with write_store(tmp_path / "store", TABLE, partitions=2) as store:
+    with make_store(tmp_path / "store", TABLE, partitions=2) as store:
         for params in (store, TABLE, [TABLE[::2], TABLE[1::2]]):
             rows = embedding_lookup(params, ids, max_norm=20.0)
             assert isinstance(rows, RaggedRows)
@@ -221,7 +212,7 @@ def test_strategies(tmp_path):
         ]
     assert embedding_lookup_sparse(cut(table, 2, "mod"), ids).tolist() == [4, 1]
     assert safe_embedding_lookup_sparse(cut(table, 2, "div"), ids).tolist() == [4, 1]
-    with write_store(tmp_path / "store", table, partitions=2, strategy="mod") as store:
+    with make_store(tmp_path / "store", table, partitions=2, strategy="mod") as store:
         assert safe_embedding_lookup_sparse(store, ids).tolist() == [4, 1]  # It knows its own.
         for function in (embedding_lookup_sparse, safe_embedding_lookup_sparse):
             with pytest.raises(ValueError, match="partitioned by 'mod', not by 'div'"):

@@ -92,7 +92,7 @@ def test_missing_word(store, words):
     assert words not in store
 
 
-def test_the_message_names_five_words(plain):
+def test_message_names_five_words(plain):
     words = ["the", *(f"w{i}" for i in range(7)), "like"]
     with pytest.raises(embstore.MissingWordError) as raised:
         plain.lookup_words(words)
@@ -189,7 +189,7 @@ def test_words_of_ids(store, ids, words):
     assert store.words(ids) == words
 
 
-def test_a_store_without_words(wordless):
+def test_store_without_words(wordless):
     assert not wordless.has_words
     assert np.array_equal(wordless[:], TABLE)
     calls: list[Callable[[], object]] = [

@@ -135,7 +135,7 @@ def test_leftovers_of_a_dead_build_are_removed(target, tmp_path):
 
 
 def test_discard_keeps_the_directory_of_another_build(target, tmp_path):
-    """As when its directory was renamed away, and another build began."""
+    """Its directory was renamed, and another build started."""
     first = Staging(target, overwrite=False)
     first.path.rename(tmp_path / "elsewhere")
     second = Staging(target, overwrite=False)
@@ -216,7 +216,7 @@ def test_crash_between_the_two_renames(target, tmp_path, healed_by):
 
 
 def test_crash_after_the_two_renames(target, tmp_path, way):
-    """The old store is still there under another name; the next build removes it."""
+    """The old store still exists under another name; the next build removes it."""
     write_store(target, 1)
     shutil.copytree(target, tmp_path / "old")
     write_store(target, 2, overwrite=True)
@@ -239,7 +239,7 @@ def test_failed_rename_leaves_the_old_store(target, tmp_path, name):
 
 
 def test_open_between_the_two_renames(target, tmp_path):
-    """It puts the old store back and reads it; the build then renames once more."""
+    """The open puts the old store back and reads it; the build then renames again."""
     write_store(target, 1)
     opened: list[float] = []
 

@@ -9,9 +9,7 @@ import pytest
 
 import embstore
 from embstore.dtypes import as_dtype
-from tests.helpers.round_trips import AWKWARD, ROWS, SPACED, assert_same, make_store, small_blocks
-
-__all__ = ["small_blocks"]
+from tests.helpers.round_trips import AWKWARD, ROWS, SPACED, assert_same, make_store
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 NAMES = {

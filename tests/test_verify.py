@@ -1,4 +1,4 @@
-"""A whole store is found whole, and each damage is found and named."""
+"""Verification: a whole store is ok, and each damage is found and named."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def whole_store(tmp_path_factory):
 
 @pytest.fixture
 def store(whole_store, tmp_path):
-    """A copy of it, to be damaged."""
+    """A copy of the store, to damage."""
     return shutil.copytree(whole_store, tmp_path / "t.embstore")
 
 
@@ -42,7 +42,7 @@ def chunk_files(store: Path) -> list[Path]:
 
 
 def problem(store: Path) -> str:
-    """Verify; return the only problem there is."""
+    """Verify; return the one problem."""
     report = embstore.verify(store)
     assert not report.ok
     (found,) = report.problems
@@ -81,7 +81,7 @@ def test_flipped_bit(store, number, place, bit):
     ],
 )
 def test_swapped_chunks(store, one, other):
-    """Each is right in itself, so only the list of checksums tells."""
+    """Each chunk is whole; only the list of checksums shows the exchange."""
     one, other = store / one, store / other
     data = one.read_bytes()
     one.write_bytes(other.read_bytes())
@@ -159,7 +159,7 @@ def name_no_id(data: bytearray) -> None:
 
 @pytest.mark.parametrize("change", [swap_two_words, empty_a_slot, name_a_far_id, name_no_id])
 def test_wrong_slots(store, change):
-    """What a broken writer would leave: all checksums are right."""
+    """A broken writer could leave this: all checksums are right."""
     rewrite_chunk(store / "vocabulary" / "slots" / "c" / "0", change)
     assert str(store / "vocabulary") in problem(store)
 

@@ -1,4 +1,4 @@
-"""Errors and interrupts in the midst of work that threads share; helpers that have no time."""
+"""Errors and interrupts of work shared by threads, and helpers that are busy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROWS = np.arange(20_000 * 64, dtype=np.float32).reshape(20_000, 64)
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store that two threads look up, however many processors there are."""
+    """A store that two threads look up in, on any number of processors."""
     monkeypatch.setattr(workers, "processor_count", lambda: 2)
     path = tmp_path / "s.embstore"
     embstore.build(ROWS, path).close()

@@ -216,8 +216,8 @@ def test_number_of_partitions_follows_from_the_size(tmp_path, monkeypatch):
 
 
 def test_first_rows_are_held_until_partitions_are_chosen(tmp_path):
-    # An eighth of the limit is 640 rows of 100 bytes; more are not held, and need not be awaited.
-    def begins_after(rows: int, estimated: int | None) -> bool:
+    # An eighth of the limit is 640 rows of 100 bytes; rows beyond it are written.
+    def writes_after(rows: int, estimated: int | None) -> bool:
         with embstore.StoreWriter(
             tmp_path / f"{rows} {estimated}",
             row_shape=(100,),
@@ -228,10 +228,10 @@ def test_first_rows_are_held_until_partitions_are_chosen(tmp_path):
             writer.write(np.ones((rows, 100), np.int8))
             return any(tmp_path.glob(f".{rows} {estimated}.building/partitions/*"))
 
-    assert not begins_after(640, None)
-    assert begins_after(641, None)
-    assert not begins_after(1, 640)
-    assert begins_after(1, 641)
+    assert not writes_after(640, None)
+    assert writes_after(641, None)
+    assert not writes_after(1, 640)
+    assert writes_after(1, 641)
 
 
 def write_five_batches(path: Path) -> None:

@@ -1,16 +1,16 @@
-"""Fuzz what embstore parses, guided by coverage: ``python -m tools.fuzz manifest``.
+"""Fuzzing of embstore's parsers, guided by coverage: ``python -m tools.fuzz manifest``.
 
-The campaign `tests.campaigns.hostile` changes whole stores at random. This one is for days when
-there is more time, and needs atheris (``pip install atheris``), which is not in the test
-environment because it lacks wheels for some systems. Anything raised that is not of embstore's tree
-of errors ends it, with the input in a file ``crash-...`` of the current directory.
+The campaign `tests.campaigns.hostile` changes whole stores at random. Fuzzing takes more time, and
+needs atheris (``pip install atheris``), which is not in the test environment because it lacks
+wheels for some systems. An error that is not of `embstore.errors` ends the run, with the input in a
+file ``crash-...`` in the current directory.
 
     python -m tools.fuzz manifest -max_total_time=600
     python -m tools.fuzz vocabulary -max_total_time=600
     python -m tools.fuzz text -max_total_time=600
 
-atheris itself keeps some 30 KB of each case on vocabularies; ``-rss_limit_mb=0`` lets it, and a
-folder of cases as an argument lets several shorter runs go on where the last one ended.
+atheris itself keeps about 30 KB of memory for each case on vocabularies; ``-rss_limit_mb=0`` allows
+that. With a folder of cases as an argument, a run continues where the last one ended.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def vocabulary(data: bytes) -> None:
         with contextlib.suppress(EmbstoreError):
             number = int(found.ids([word])[0])
             if number >= 0 and found.words(np.array([number])) != [word]:
-                raise AssertionError(f"{word!r} leads to {number}, which is another word")
+                raise AssertionError(f"{word!r} leads to {number}, the id of another word")
     with contextlib.suppress(EmbstoreError):
         found.words(np.arange(len(found)))
 
@@ -81,7 +81,7 @@ def text(data: bytes) -> None:
 
 
 def _seeds(folder: Path) -> dict[str, list[bytes]]:
-    """Return what each kind of input looks like when it is right."""
+    """Return valid inputs of each kind."""
     store = stores.make_store(folder / "whole.embstore")
     document = json.loads((store / stores.METADATA).read_bytes())
     parts = [
@@ -96,7 +96,7 @@ def _seeds(folder: Path) -> dict[str, list[bytes]]:
 
 
 def main() -> None:
-    """Fuzz the kind of input that is named, with libFuzzer's options."""
+    """Fuzz one kind of input, with libFuzzer's options."""
     kinds: dict[str, Callable[[bytes], None]] = {
         "manifest": manifest,
         "vocabulary": vocabulary,

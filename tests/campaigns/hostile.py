@@ -96,10 +96,10 @@ def _work(kind: str, folder: Path, seed: int, size: Size, queue: Any) -> None:
     end = time.monotonic() + size.seconds
     count = 0
     while count < size.cases and time.monotonic() < end:
-        begin = time.process_time()
+        start = time.process_time()
         case(random_numbers)
         count += 1
-        took = time.process_time() - begin
+        took = time.process_time() - start
         if took > CASE_SECONDS:
             raise AssertionError(f"case {count} of seed {seed} took {took:.1f} s")
         if peak_bytes() - memory > MEMORY_BYTES:

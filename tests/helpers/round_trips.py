@@ -1,14 +1,13 @@
-"""Tables with awkward words and numbers, for tests that export a store and build it again."""
+"""Tables with awkward words and numbers, to export and build again."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytest
 
 import embstore
-from embstore import row_blocks
+from tests.helpers import stores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,21 +38,13 @@ ROWS[:3] = [
 def make_store(
     path: Path, words: list[str] | None, rows: Any = None, dtype: Any = None
 ) -> embstore.EmbeddingStore:
+    """Write rows, or the first of `ROWS`, over 3 partitions; open the store."""
     rows = ROWS[: len(words or ())] if rows is None else rows
-    with embstore.StoreWriter(
-        path, row_shape=rows.shape[1:], dtype=dtype or rows.dtype, partitions=3
-    ) as writer:
-        writer.write(rows, words)
-    return embstore.open(path)
-
-
-@pytest.fixture
-def small_blocks(monkeypatch):
-    """Split even a small table into many blocks."""
-    monkeypatch.setattr(row_blocks, "MAX_BLOCK_ROWS", 3)
+    return stores.make_store(path, rows, words, dtype=dtype or rows.dtype, partitions=3)
 
 
 def assert_same(store: embstore.EmbeddingStore, expected: embstore.EmbeddingStore) -> None:
+    """Compare words, and rows to the bit."""
     ids = np.arange(expected.rows)
     assert store.rows == expected.rows
     assert store.words(ids) == expected.words(ids)
