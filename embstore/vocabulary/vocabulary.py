@@ -76,8 +76,8 @@ class Vocabulary:
         StoreCorruptError
             If the hash table or the offsets are damaged.
         """
-        # Python ints read through memoryviews: 0.5 us. A batch of one word takes at least 40 times as
-        # long, nearly all of it in some thirty NumPy calls on arrays of one element.
+        # Python ints read through memoryviews: 0.5 us. A batch of one word takes at least 40 times
+        # as long, nearly all of it in some thirty NumPy calls on arrays of one element.
         try:
             encoded = str.encode(word)
         except (TypeError, UnicodeEncodeError):
