@@ -161,7 +161,7 @@ def test_only_floats_can_become_infinite():
     with pytest.raises(
         embstore.RowError, match=r"the value 300 is .* of int8; choose a wider dtype"
     ) as got:
-        Caster(np.dtype(np.int8)).cast(np.array([[1, 2], [3, 300]]))
+        Caster(np.dtype(np.int8)).cast(np.array([[1, 2], [3, 300], [400, 1]]))
     assert got.value.position == 1
     assert "on_overflow" not in str(got.value)
 
