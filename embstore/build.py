@@ -22,7 +22,7 @@ from embstore.progress import OnProgress, Progress
 from embstore.settle import as_choice, as_count, as_path, as_size
 from embstore.sources import EncodingErrors, Format
 from embstore.store import EmbeddingStore
-from embstore.table.partitioning import Strategy
+from embstore.table.numbering import Strategy
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT
 from embstore.writing.new_words import OnDuplicate
 from embstore.writing.staging import check_target

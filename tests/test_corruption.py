@@ -70,13 +70,14 @@ def test_added_attributes_are_not_damage(store):
     assert embstore.open(store)["w7"].tolist() == stores.table()[7].tolist()
 
 
-def test_store_without_checksums_of_metadata(store):
+def test_store_without_checksums_of_metadata_is_damaged(store):
     def forget(own):
         del own["metadata_crc32c"], own["manifest_crc32c"]
 
     stores.edit(store / "zarr.json", forget)
-    assert embstore.verify(store).ok
-    assert embstore.open(store, verify="full")["w7"].tolist() == stores.table()[7].tolist()
+    assert "'manifest_crc32c' of manifest is missing" in embstore.verify(store).problems[0]
+    with pytest.raises(StoreCorruptError, match="'manifest_crc32c' of manifest is missing"):
+        embstore.open(store)
 
 
 @pytest.mark.parametrize("one", ["metadata_crc32c", "manifest_crc32c"])

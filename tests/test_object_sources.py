@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import embstore
 from embstore import sources
 from embstore.errors import PartitionSizeError, SourceError
-from embstore.table.partitioning import Partitioning
+from embstore.table.numbering import Numbering
 from tests.helpers.sources import AWKWARD, any_word, assert_same, read
 
 ROWS = np.random.default_rng(0).standard_normal((20, 3), np.float32)
@@ -162,8 +162,8 @@ def test_dtype_may_differ_from_the_source(tmp_path):
 @pytest.mark.parametrize("strategy", ["mod", "div"])
 @pytest.mark.parametrize("count", [1, 3, 7, 25])
 def test_partitions(tmp_path, strategy, count):
-    partitioning = Partitioning(20, count, strategy)
-    parts = [ROWS[list(partitioning.ids_of(number))] for number in range(count)]
+    numbering = Numbering(20, count, strategy)
+    parts = [ROWS[list(numbering.ids_of(number))] for number in range(count)]
     words, rows = read(parts, partition_strategy=strategy, words=WORDS)
     assert words == WORDS
     assert_same(rows, ROWS)

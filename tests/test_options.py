@@ -21,7 +21,7 @@ from embstore.cli.stores import build
 from embstore.encodings.casting import OnOverflow
 from embstore.settle import as_size
 from embstore.sources import EncodingErrors, Format
-from embstore.table.partitioning import Strategy
+from embstore.table.numbering import Strategy
 from embstore.writing.new_words import OnDuplicate
 
 TEXT = b"the 1 2\nlike 3 4\n"

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 import embstore
 
 if TYPE_CHECKING:
-    from embstore.table.partitioning import Strategy
+    from embstore.table.numbering import Strategy
 
 NAMES = st.sampled_from(["a.embstore", "b.embstore"])
 

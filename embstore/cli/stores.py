@@ -13,7 +13,7 @@ from embstore.cli.arguments import JsonOption, StoreArgument
 from embstore.cli.console import print_facts, progress_bar, warn
 from embstore.cli.options import options_of
 from embstore.export import RESIDENT_LIMIT
-from embstore.table.partitioning import Strategy
+from embstore.table.numbering import Strategy
 
 
 @options_of(embstore.build, without=("partition_strategy", "progress"))

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from embstore.functional.bags import Bags
     from embstore.functional.combine import Combiner
     from embstore.functional.params import Params
-    from embstore.table.partitioning import Strategy
+    from embstore.table.numbering import Strategy
 
 
 @overload

@@ -15,7 +15,7 @@ import numpy as np
 from embstore.dtypes import has_masked, is_tensor, tensor_array
 from embstore.errors import PartitionSizeError
 from embstore.store import EmbeddingStore
-from embstore.table.partitioning import STRATEGIES, Partitioning, Strategy
+from embstore.table.numbering import STRATEGIES, Numbering, Strategy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -115,7 +115,7 @@ class ArrayParams:
         _check_same_rows(self.partitions)
         # Not len(): a zarr.Array has none.
         found = tuple(partition.shape[0] for partition in self.partitions)
-        expected = self.partitioning.row_counts()
+        expected = self.numbering.row_counts()
         if found != expected:
             raise PartitionSizeError(
                 f"partitions have {found} rows; expected {expected} for {self.rows} rows "
@@ -144,9 +144,9 @@ class ArrayParams:
         return len(self.partitions) == 1 and not _is_chunked(self.partitions[0])
 
     @property
-    def partitioning(self) -> Partitioning:
+    def numbering(self) -> Numbering:
         """Map from ids to partitions and rows."""
-        return Partitioning(self.rows, len(self.partitions), self.strategy)
+        return Numbering(self.rows, len(self.partitions), self.strategy)
 
     def read(self, ids: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Fill ``out`` with the rows of ``ids``."""
@@ -158,7 +158,7 @@ class ArrayParams:
             else:
                 out[...] = first[ids]
             return
-        partitions, rows = self.partitioning.locate(ids)
+        partitions, rows = self.numbering.locate(ids)
         order = np.argsort(partitions, kind="stable")
         bounds = np.searchsorted(partitions[order], np.arange(len(self.partitions) + 1))
         for array, start, stop in zip(self.partitions, bounds, bounds[1:], strict=False):

@@ -17,7 +17,7 @@ from embstore.sources.arrays import ArraySource
 from embstore.sources.iterables import IterableSource
 from embstore.sources.store import StoreSource
 from embstore.store import EmbeddingStore
-from embstore.table.partitioning import Partitioning, Strategy
+from embstore.table.numbering import Numbering, Strategy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -143,19 +143,19 @@ class _DealtOut:
                 )
         found = tuple(int(array.shape[0]) for array in self._parts)
         self.shape = (sum(found), *row_shape)
-        self._partitioning = Partitioning(sum(found), len(found), strategy)
-        if found != self._partitioning.row_counts():
+        self._numbering = Numbering(sum(found), len(found), strategy)
+        if found != self._numbering.row_counts():
             raise PartitionSizeError(
                 f"partitions have {found} rows, but {sum(found)} rows partitioned by {strategy!r} "
-                f"are {self._partitioning.row_counts()}: with other sizes, ids would lead to wrong "
+                f"are {self._numbering.row_counts()}: with other sizes, ids would lead to wrong "
                 "rows"
             )
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         start, stop, _ = rows.indices(self.shape[0])
         result = np.empty((stop - start, *self.shape[1:]), self.dtype)
-        for partition, piece in self._partitioning.spread(start, stop):
-            _, row = self._partitioning.locate_one(start + piece.start)
+        for partition, piece in self._numbering.spread(start, stop):
+            _, row = self._numbering.locate_one(start + piece.start)
             count = len(range(*piece.indices(stop - start)))
             result[piece] = self._parts[partition][row : row + count]
         return result

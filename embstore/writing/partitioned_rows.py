@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embstore.table.partitioning import Partitioning
+    from embstore.table.numbering import Numbering
     from embstore.writing.arrays import ArrayWriter
     from embstore.writing.new_words import MakeArray
 
@@ -27,7 +27,7 @@ class PartitionedRows:
 
     Parameters
     ----------
-    partitioning : Partitioning
+    numbering : Numbering
         How rows are split; its row count may be an upper bound.
     row_shape : tuple of int
         Shape of one row.
@@ -50,7 +50,7 @@ class PartitionedRows:
 
     def __init__(
         self,
-        partitioning: Partitioning,
+        numbering: Numbering,
         row_shape: tuple[int, ...],
         dtype: np.dtype[Any],
         make_array: MakeArray,
@@ -60,7 +60,7 @@ class PartitionedRows:
     ) -> None:
         self.chunk_rows = 1
         self.writers: list[ArrayWriter] = []
-        self._partitioning = partitioning
+        self._numbering = numbering
         self._row_shape = row_shape
         self._dtype = dtype
         self._row_bytes = math.prod(row_shape) * dtype.itemsize
@@ -103,7 +103,7 @@ class PartitionedRows:
         self._held.clear()
 
     def _spread(self, rows: NDArray[Any], start: int, *, copy: bool) -> None:
-        for partition, piece in self._partitioning.spread(start, start + len(rows)):
+        for partition, piece in self._numbering.spread(start, start + len(rows)):
             self.writers[partition].append(rows[piece], copy=copy)
 
     def _settle(self, chunk_rows: int) -> None:
@@ -111,7 +111,7 @@ class PartitionedRows:
         self.chunk_rows = chunk_rows
         self.writers = [
             self._make_array(spec.partition_name(p), self._row_shape, self._dtype, chunk_rows)
-            for p in range(self._partitioning.partition_count)
+            for p in range(self._numbering.partition_count)
         ]
         start = 0
         for rows in self._held:
@@ -124,9 +124,9 @@ class PartitionedRows:
         return rows * self._row_bytes > self._held_bytes
 
     def _choose_chunk_rows(self, rows: int) -> int:
-        longest = -(-rows // self._partitioning.partition_count)
+        longest = -(-rows // self._numbering.partition_count)
         most = spec.MAX_CHUNK_BYTES
         if rows == spec.MAX_ROWS:
             # The number of rows is unknown, and the last chunk of every partition is padded.
-            most //= self._partitioning.partition_count
+            most //= self._numbering.partition_count
         return spec.choose_chunk_rows(longest, self._row_bytes, most)

@@ -27,7 +27,7 @@ from embstore.encodings.casting import Caster, OnOverflow
 from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.formats.own.manifest import Manifest
-from embstore.table.partitioning import Partitioning, Strategy
+from embstore.table.numbering import Numbering, Strategy
 from embstore.version import __version__
 from embstore.vocabulary.words import PackedWords
 from embstore.writing import files
@@ -156,7 +156,7 @@ class StoreWriter:
             partitions = spec.choose_partition_count((self._estimated or 0) * self._row_bytes)
         # `mod` does not need the number of rows.
         known = spec.MAX_ROWS if rows is None else rows
-        self._partitioning = Partitioning(known, partitions, strategy)
+        self._numbering = Numbering(known, partitions, strategy)
         # Checks the parameters before anything is created.
         self._manifest(0, chunk_rows=1 if chunk_rows is None else chunk_rows)
         self._memory = plan_memory(memory_limit, partitions)
@@ -179,7 +179,7 @@ class StoreWriter:
                 on_duplicate=on_duplicate,
             )
             self._rows = PartitionedRows(
-                self._partitioning,
+                self._numbering,
                 self._row_shape,
                 storage_dtype(self._dtype),
                 self._make_array,
@@ -356,8 +356,8 @@ class StoreWriter:
             rows=rows,
             row_shape=self._row_shape,
             dtype=self._dtype,
-            partition_count=self._partitioning.partition_count,
-            strategy=self._partitioning.strategy,
+            partition_count=self._numbering.partition_count,
+            strategy=self._numbering.strategy,
             chunk_rows=chunk_rows,
             unk=unk,
             vocabulary=vocabulary,

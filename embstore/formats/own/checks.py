@@ -42,8 +42,7 @@ def check_groups(store: Path, manifest: Manifest) -> None:
     """Check the metadata of the groups that the arrays are in; errors as `check_store`."""
     for name in manifest.group_names():
         check_directories(store, [name])
-        if manifest.metadata_checksums is not None:
-            read_metadata(store, f"{name}/{spec.METADATA}", manifest)
+        read_metadata(store, f"{name}/{spec.METADATA}", manifest)
 
 
 def check_chunks(store: Path, array: RawArray, checksums: list[int]) -> None:
@@ -116,7 +115,7 @@ def read_metadata(store: Path, name: str, manifest: Manifest) -> Any:
     where = f"{store}/{name}"
     data = read_small(where, spec.MAX_METADATA_BYTES)
     expected = manifest.metadata_checksums
-    if expected is not None and checksum(data) != expected.get(name):
+    if checksum(data) != expected.get(name):
         listed = f"{expected[name]:08x}" if name in expected else "nothing of it"
         raise StoreCorruptError(
             f"{where} has the checksum {checksum(data):08x}, the manifest says {listed}: it is "

@@ -83,7 +83,7 @@ class Manifest:
     vocabulary: VocabularyManifest | None = None
     source: dict[str, Any] = field(default_factory=dict)
     created_by: str = ""
-    metadata_checksums: dict[str, int] | None = None
+    metadata_checksums: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 <= self.rows <= spec.MAX_ROWS:

@@ -64,13 +64,8 @@ def checksum(data: bytes) -> int:
     return int(google_crc32c.value(data))
 
 
-def check_seal(fields: dict[str, Any], reader: Fields) -> dict[str, int] | None:
-    """Check the manifest's own checksum; return those of the other metadata.
-
-    None for a store from before there were any.
-    """
-    if not {spec.MANIFEST_CHECKSUM, spec.METADATA_CHECKSUMS} & fields.keys():
-        return None
+def check_seal(fields: dict[str, Any], reader: Fields) -> dict[str, int]:
+    """Check the manifest's own checksum; return those of the other metadata."""
     stated = reader.integer(spec.MANIFEST_CHECKSUM)
     try:
         computed = manifest_checksum(fields)

@@ -65,8 +65,8 @@ chunk's, the list of those under ``metadata_crc32c``, that under ``manifest_crc3
 own is taken of its canonical text: keys sorted by code point, no white space, control characters
 and what is beyond ASCII escaped as ``\uxxxx`` (but for ``\b \f \n \r \t``), a number that is not
 whole as the shortest decimal that gives it back. Adding attributes of one's own beside ``embstore``
-to the root group is no damage; changing anything else is. A
-store from before 0.1.0 may have neither of the two fields; one alone is a damage.
+to the root group is not damage; changing anything else is. A
+store without one of the two fields is damaged.
 
 **Limits.** At most 65,536 partitions, 2**30 bytes a row, 2**40 - 1 rows, 2**56 bytes of chunks,
 16 MiB a ``zarr.json``, and a ``probe_count`` of 1,024. Nothing inside a store is a symbolic link.
