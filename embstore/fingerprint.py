@@ -15,6 +15,7 @@ Checkpoints of models hold fingerprints, so they are persistent: what is hashed 
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import google_crc32c
@@ -28,14 +29,16 @@ from embstore.table.numbering import Numbering
 from embstore.verify import verify
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from embstore.formats.own.manifest import Manifest
-    from embstore.store import EmbeddingStore
-    from embstore.table.extents import Column
     from embstore.table.protocols import Files
+    from embstore.table.tables import Table
+
+    Lookup = Callable[[NDArray[np.int64]], NDArray[Any]]
 
 SAMPLED_ROWS = 4096
 START_BYTES = 64 << 10
@@ -63,13 +66,13 @@ def of_store(path: Path, manifest: Manifest, *, full: bool = False) -> str:
     )
 
 
-def of_file(store: EmbeddingStore, column: Column, files: Files) -> str:
+def of_file(table: Table, files: Files, lookup: Lookup) -> str:
     """Return the fingerprint of a foreign file: ``"f"`` and 32 hexadecimal digits."""
-    last = max(store.rows - 1, 0)
-    ids = np.unique(np.linspace(0, last, min(SAMPLED_ROWS, store.rows)).astype(np.int64))
-    table = {
-        "row_shape": list(store.row_shape),
-        "dtype": store.dtype.name,
+    rows = table.numbering.rows
+    ids = np.linspace(0, max(rows - 1, 0), min(SAMPLED_ROWS, rows)).astype(np.int64)
+    facts = {
+        "row_shape": list(table.encoding.row_shape),
+        "dtype": table.encoding.dtype.name,
         "extents": [
             [
                 extent.offset,
@@ -77,32 +80,32 @@ def of_file(store: EmbeddingStore, column: Column, files: Files) -> str:
                 files.size(extent.file),
                 xxh3_128_hexdigest(files.read(extent.file, 0, START_BYTES)),
             ]
-            for extent in column.extents
+            for extent in table.columns[0].extents
             if extent.file
         ],
-        "rows": xxh3_128_hexdigest(store.lookup(ids).tobytes()),
+        "rows": xxh3_128_hexdigest(lookup(ids).tobytes()),
     }
-    return "f" + xxh3_128_hexdigest(json.dumps(table, sort_keys=True).encode())
+    return "f" + xxh3_128_hexdigest(json.dumps(facts, sort_keys=True).encode())
 
 
-def of_rows(store: EmbeddingStore) -> str:
-    """Return the fingerprint of the store that a build would make of this one, reading all rows."""
-    row_bytes = _row_bytes(store)
-    partitions = spec.choose_partition_count(store.rows * row_bytes)
-    longest = -(-store.rows // partitions)
-    chunk_rows = spec.choose_chunk_rows(longest, row_bytes)
-    numbering = Numbering(store.rows, partitions, "mod")
+def of_rows(table: Table, lookup: Lookup) -> str:
+    """Return the fingerprint of the store that a build would make of a table, reading all rows."""
+    row_shape, dtype, rows = table.encoding.row_shape, table.encoding.dtype, table.numbering.rows
+    row_bytes = math.prod(row_shape) * dtype.itemsize
+    partitions = spec.choose_partition_count(rows * row_bytes)
+    numbering = Numbering(rows, partitions)
+    chunk_rows = spec.choose_chunk_rows(numbering.row_count(0), row_bytes)
     chunks = [_Chunks(chunk_rows, row_bytes) for _ in range(partitions)]
     step = max(_ROWS_AT_ONCE_BYTES // row_bytes, 1)
-    for start in range(0, store.rows, step):
-        stop = min(start + step, store.rows)
-        rows = store.lookup(np.arange(start, stop))
+    for start in range(0, rows, step):
+        stop = min(start + step, rows)
+        some = lookup(np.arange(start, stop))
         for partition, piece in numbering.spread(start, stop):
-            chunks[partition].extend(rows[piece])
+            chunks[partition].extend(some[piece])
     checksums = {
         spec.partition_name(partition): own.finish() for partition, own in enumerate(chunks)
     }
-    return _hash_store(numbering, store.row_shape, store.dtype.name, store.unk, checksums)
+    return _hash_store(numbering, row_shape, dtype.name, None, checksums)
 
 
 class _Chunks:
@@ -135,10 +138,6 @@ class _Chunks:
                 missing -= min(missing, len(zeros))
             self._checksums.append(self._current)
         return self._checksums
-
-
-def _row_bytes(store: EmbeddingStore) -> int:
-    return int(np.prod(store.row_shape, dtype=np.int64)) * store.dtype.itemsize
 
 
 def _hash_store(

@@ -468,9 +468,9 @@ class EmbeddingStore:
         if self._manifest is not None:
             found = fingerprint.of_store(self._path, self._manifest, full=full)
         elif full:
-            found = fingerprint.of_rows(self)
+            found = fingerprint.of_rows(self._table, self.lookup)
         else:
-            found = fingerprint.of_file(self, self._table.columns[0], self._files)
+            found = fingerprint.of_file(self._table, self._files, self.lookup)
         self._files.check_identity(self._identity)
         return found
 
