@@ -536,6 +536,11 @@ class EmbeddingStore:
         return self._manifest is not None and self._manifest.vocabulary is not None
 
     @property
+    def is_store(self) -> bool:
+        """Whether this is a store; otherwise, a foreign file opened in place."""
+        return self._manifest is not None
+
+    @property
     def mapped(self) -> bool:
         """Whether rows come out of a memory mapping; otherwise, files are read when needed."""
         return self._open_records().mapped
