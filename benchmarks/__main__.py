@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from benchmarks import goals, plots
@@ -18,6 +19,7 @@ from embstore.bench.plots import missing
 from embstore.bench.state import STATES
 from embstore.bench.work import BATCHES
 from embstore.errors import EmbstoreError
+from embstore.settle import as_size
 
 
 def main() -> None:
