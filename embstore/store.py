@@ -6,7 +6,7 @@ request order. A lookup by word finds the ids in the vocabulary first.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from embstore.errors import FormatError, IdRangeError, MissingWordError, StoreCl
 from embstore.formats.own.spec import partition_name
 from embstore.norms import check_max_norm, clip_norms
 from embstore.reading.results import POOL, POOLED_BYTES, check_out
+from embstore.settle import as_choice, as_count
 from embstore.table.ids import as_ids
 from embstore.table.plan import LookupPlan, plan_lookup
 from embstore.vocabulary.missing import Missing, MissingId, find_ids
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 _INT64, _UINT64 = np.dtype(np.int64), np.dtype(np.uint64)
 # Up to this many rows, the steps around the gather are a good part of a lookup.
 FEW_ROWS = 512
+
+_MISSING, _MISSING_ID = get_args(Missing), get_args(MissingId)
 
 
 class EmbeddingStore:
@@ -195,8 +198,7 @@ class EmbeddingStore:
         >>> store.lookup_words(["like", "zyzzyva"], missing="zeros")[1].tolist()
         [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
         """
-        if missing not in ("error", "unk", "zeros"):
-            raise ValueError(f'missing must be "error", "unk" or "zeros", not {missing!r}')
+        missing = as_choice(missing, "missing", _MISSING)
         if isinstance(words, str) and (found := self._words().id_of(words)) >= 0:
             return self._open_records().take_one(self._numbering.row_of(found))
         if missing != "zeros":
@@ -236,8 +238,7 @@ class EmbeddingStore:
         >>> store.ids(["like", "zyzzyva"], missing="none").tolist()
         [1, -1]
         """
-        if missing not in ("error", "unk", "none"):
-            raise ValueError(f'missing must be "error", "unk" or "none" here, not {missing!r}')
+        missing = as_choice(missing, "missing", _MISSING_ID)
         vocabulary = self._words()
         if isinstance(words, str) and (found := vocabulary.id_of(words)) >= 0:
             return np.int64(found)  # type: ignore[return-value]  # A scalar, as documented.
@@ -270,6 +271,8 @@ class EmbeddingStore:
         ------
         IdRangeError
             If ``start`` or ``stop`` is out of range.
+        TypeError
+            If they are not integers.
         MissingWordError
             If the store has no words.
 
@@ -279,9 +282,7 @@ class EmbeddingStore:
         [b'like', b'between', b'did']
         """
         vocabulary = self._words()
-        if not 0 <= start <= stop <= self._rows:
-            raise IdRangeError(f"ids {start}:{stop} are out of range for {self._rows} rows")
-        return vocabulary.packed(start, stop)
+        return vocabulary.packed(*self._as_bounds(start, stop))
 
     def explain(self, ids: ArrayLike) -> LookupPlan:
         """Return what looking ``ids`` up would touch and read, without reading.
@@ -343,8 +344,10 @@ class EmbeddingStore:
 
         Raises
         ------
-        IndexError
-            If these are not ids of the table.
+        IdRangeError
+            If ``start`` or ``stop`` is out of range.
+        TypeError
+            If they are not integers.
 
         Examples
         --------
@@ -356,9 +359,7 @@ class EmbeddingStore:
         'national'
         """
         records = self._open_records()
-        stop = self._rows if stop is None else stop
-        if not 0 <= start <= stop <= self._rows:
-            raise IndexError(f"ids {start} to {stop} are not within the {self._rows} of the store")
+        start, stop = self._as_bounds(start, self._rows if stop is None else stop)
         numbering = self._numbering
 
         def show(rows: range, some: NDArray[np.uint8]) -> None:
@@ -423,6 +424,8 @@ class EmbeddingStore:
         ------
         IndexError
             If ``partition`` is not in ``0 .. partition_count - 1``.
+        TypeError
+            If it is not an integer.
         FormatError
             If this is a foreign file, which is not a Zarr array.
         StoreNotFoundError
@@ -432,12 +435,13 @@ class EmbeddingStore:
         import zarr  # noqa: PLC0415
 
         self._open_records()
-        if not 0 <= partition < self.partition_count:
-            last = self.partition_count - 1
-            raise IndexError(f"partition {partition} is out of range 0 to {last}")
+        try:
+            number = as_count(partition, "partition", high=self.partition_count - 1)
+        except ValueError as error:
+            raise IndexError(str(error)) from error
         self._own("partitions that are Zarr arrays")
         self._files.check_identity(self._identity)
-        return zarr.open_array(self._path / partition_name(partition), mode="r")
+        return zarr.open_array(self._path / partition_name(number), mode="r")
 
     def fingerprint(self, *, full: bool = False) -> str:
         """Return what tells this table from another one, wherever it lies.
@@ -607,6 +611,13 @@ class EmbeddingStore:
         if records is None:
             raise StoreClosedError(f"the store {self._path} is closed; open it again")
         return records
+
+    def _as_bounds(self, start: int, stop: int) -> tuple[int, int]:
+        try:
+            first = as_count(start, "start", high=self._rows)
+            return first, as_count(stop, "stop", low=first, high=self._rows)
+        except ValueError as error:
+            raise IdRangeError(f"ids out of range for {self._rows} rows: {error}") from error
 
     def _decode(self, records: NDArray[np.uint8]) -> NDArray[Any]:
         """Return records, shape (n, record_bytes), as rows; plain ones without a copy."""

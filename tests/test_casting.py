@@ -215,11 +215,6 @@ def test_bfloat16_is_not_cast_to_integers():
         Caster(np.dtype(np.int32)).cast(np.ones((1, 1), BFLOAT16))
 
 
-def test_unknown_on_overflow_is_refused():
-    with pytest.raises(ValueError, match="on_overflow"):
-        Caster(np.dtype(np.float16), "wrap")  # type: ignore[arg-type]
-
-
 def test_build_reports_casts(tmp_path):
     text = tmp_path / "t.txt"
     text.write_text("a 0.1 1\nb 2 70000\n")
