@@ -18,6 +18,7 @@ from embstore.norms import check_max_norm, clip_norms
 from embstore.reading.results import POOL, POOLED_BYTES, check_out
 from embstore.settle import as_choice, as_count
 from embstore.table.ids import as_ids
+from embstore.table.numbering import rows_function
 from embstore.table.plan import LookupPlan, plan_lookup
 from embstore.vocabulary.missing import Missing, MissingId, find_ids
 from embstore.vocabulary.vocabulary import are_words
@@ -81,6 +82,8 @@ class EmbeddingStore:
         self._path = path
         self._table = table
         self._numbering = table.numbering
+        self._rows_of = rows_function(table.numbering)
+        self._row_of = table.numbering.row_of
         self._encoding = table.encoding
         self._rows = table.numbering.rows
         self._row_shape = table.encoding.row_shape
@@ -153,7 +156,7 @@ class EmbeddingStore:
         if max_norm is not None:
             check_max_norm(max_norm, self._dtype)  # Before ``out`` is written to.
         if wide.size:
-            rows = self._numbering.rows_of(wide.reshape(-1))
+            rows = self._rows_of(wide.reshape(-1))
             records.take(rows, out.reshape(-1, *self._row_shape))
         else:
             records.take(wide.reshape(-1), out.reshape(0, *self._row_shape))
@@ -168,7 +171,7 @@ class EmbeddingStore:
         if unsigned.item(unsigned.argmax()) >= self._rows:
             as_ids(ids, self._rows)  # Raises.
         out = np.empty((len(ids), *self._row_shape), self._dtype)
-        records.take(self._numbering.rows_of(ids), out)
+        records.take(self._rows_of(ids), out)
         return out
 
     def lookup_words(self, words: Any, *, missing: Missing = "error") -> NDArray[Any]:
@@ -200,7 +203,7 @@ class EmbeddingStore:
         """
         missing = as_choice(missing, "missing", _MISSING)
         if isinstance(words, str) and (found := self._words().id_of(words)) >= 0:
-            return self._open_records().take_one(self._numbering.row_of(found))
+            return self._open_records().take_one(self._row_of(found))
         if missing != "zeros":
             return self.lookup(self.ids(words, missing=missing))
         ids = np.asarray(self.ids(words, missing="none"))
@@ -299,7 +302,7 @@ class EmbeddingStore:
         records = self._open_records()
         wide = as_ids(ids, self._rows)
         return plan_lookup(
-            self._numbering.rows_of(wide),
+            self._rows_of(wide),
             self._numbering,
             records.addresses,
             unit=records.unit_bytes,
@@ -326,7 +329,7 @@ class EmbeddingStore:
         >>> store.prefetch([0, 5, 7])
         """
         records = self._open_records()
-        records.announce(self._numbering.rows_of(as_ids(ids, self._rows).ravel()))
+        records.announce(self._rows_of(as_ids(ids, self._rows).ravel()))
 
     def scan(self, visit: Visit, start: int = 0, stop: int | None = None) -> None:
         """Show all rows, or those of consecutive ids, to a function, block by block.
@@ -572,10 +575,10 @@ class EmbeddingStore:
     def __getitem__(self, key: Any) -> NDArray[Any]:
         # One row has a path of its own: arrays for a single number would take most of its time.
         if type(key) is int and (records := self._records) is not None and 0 <= key < self._rows:
-            return records.take_one(self._numbering.row_of(key))
+            return records.take_one(self._row_of(key))
         # So has one word.
         if type(key) is str and (found := self._words().id_of(key)) >= 0:
-            return self._open_records().take_one(self._numbering.row_of(found))
+            return self._open_records().take_one(self._row_of(found))
         if isinstance(key, tuple):
             raise TypeError("a store takes one index; for several rows write store[[0, 5, 17]]")
         if isinstance(key, slice):
