@@ -160,6 +160,16 @@ def test_distinct_rows_fit_in_their_memory(width, calls):
     assert np.allclose(rows, np.add.reduceat(params.array, [0, 15]), atol=1e-4)
 
 
+@pytest.mark.usefixtures("tiny_slices")
+@pytest.mark.parametrize(("last", "total"), [(3e38, np.inf), (-np.inf, np.nan)])
+def test_sums_of_blocks_out_of_range_do_not_warn(last, total):
+    array = np.zeros((100, 1), np.float32)
+    array[0] = 3e38 if last > 0 else np.inf
+    array[99] = last  # In another block, of 50 ids.
+    rows = combine_bags(CountingParams(array, by_row=False), np.arange(100), np.array([0, 100]))
+    assert np.array_equal(rows, [[total]], equal_nan=True)
+
+
 @pytest.mark.parametrize("combiner", ["mean", "sqrtn"])
 def test_quotients_out_of_range_do_not_warn(combiner):
     params = as_params(np.array([[3e38], [0]], np.float32))
