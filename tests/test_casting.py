@@ -200,6 +200,10 @@ def test_overflow(dtype, value):
     [
         ([[300]], "int8", embstore.RowError),
         ([[-1]], "uint64", embstore.RowError),
+        (np.array([[2**63]], np.uint64), "int64", embstore.RowError),
+        (np.array([[2**64 - 1]], np.uint64), "int64", embstore.RowError),
+        (np.array([[2**64 - 1]], np.uint64), "int8", embstore.RowError),
+        (np.array([[-(2**63)]]), "uint64", embstore.RowError),
         ([[1.0]], "int8", TypeError),
         ([[True]], "float32", TypeError),
         ([[1j]], "float32", TypeError),

@@ -103,7 +103,8 @@ class Caster:
     def _cast_piece(self, rows: NDArray[Any], start: int) -> NDArray[Any]:
         cast = _round(rows, self.dtype)
         if not is_float(self.dtype):
-            self._refuse((cast != rows) | ((cast < 0) != (rows < 0)), rows, start)
+            # NumPy compares integers exactly, also int64 with uint64.
+            self._refuse(cast != rows, rows, start)
             return cast
         # Subtract in a wider dtype, where the difference is exact or nearly so. It is nan where
         # both are nan or inf.
