@@ -1,13 +1,13 @@
-"""Fingerprints: which table this is, by a short hash that goes with it wherever it lies.
+"""Fingerprints: short hashes that identify a table, wherever it is stored.
 
-The fingerprint of a store is over what decides every row and word: rows, row shape, dtype,
-partitions, the unk word, and the checksum of each chunk. Where the store lies, and what built it
-when, are left out, so the same input built again in the same way gives the same fingerprint.
-Partitioned or chunked in another way, the same rows have another one.
+The fingerprint of a store covers everything that determines its rows and words: rows, row shape,
+dtype, partitions, the unk word, and the checksum of each chunk. It leaves out the store's place,
+and when and by which program it was built, so the same input built again in the same way has the
+same fingerprint. The same rows in other partitions or chunks have another one.
 
-A foreign file has no checksums: its fingerprint starts with ``f`` and is over its size, its start,
-dtype and shape, and sampled rows. Read whole, its rows give the fingerprint of the store that a
-build would make of it.
+A foreign file has no checksums. Its fingerprint starts with ``f``, and covers its size, its start,
+dtype and shape, and sampled rows. If all rows are read, the result is the fingerprint of the store
+that a build would make of the file.
 
 Checkpoints of models hold fingerprints, so they are persistent: what is hashed must not change.
 """
@@ -109,7 +109,7 @@ def of_rows(table: Table, lookup: Lookup) -> str:
 
 
 class _Chunks:
-    """The checksums of a partition's chunks, row after row."""
+    """The checksums of a partition's chunks, from rows in order."""
 
     def __init__(self, chunk_rows: int, row_bytes: int) -> None:
         self._chunk_rows, self._row_bytes = chunk_rows, row_bytes
@@ -117,7 +117,7 @@ class _Chunks:
         self._current, self._filled = 0, 0
 
     def extend(self, rows: NDArray[Any]) -> None:
-        """Take in the next rows."""
+        """Add the next rows."""
         while len(rows):
             part = rows[: self._chunk_rows - self._filled]
             data = np.ascontiguousarray(part).reshape(-1).view(np.uint8)

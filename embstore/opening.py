@@ -1,17 +1,16 @@
-"""Opening: from a path to a store, everything checked that can be seen without reading rows.
+"""Opening of stores and foreign files, with every check that needs no reading of rows.
 
-1. `embstore.formats.FORMATS` tells what the path holds.
-2. Of a store, `embstore.formats.own.checks` looks at all but the rows: metadata, and the chunk
-   files' sizes and last four bytes. ``verify="full"`` has `embstore.verify` read the rows and words
-   too. Of a foreign file, the header and the size are checked.
-3. The records are mapped, or made ready to be read range by range.
-4. If the store was replaced meanwhile, this could mix two stores: then it starts over.
+1. `embstore.formats.FORMATS` tells the format of the path.
+2. Of a store, `embstore.formats.own.checks` checks everything but the rows: the metadata, and the
+   sizes and last four bytes of chunk files. ``verify="full"`` also reads all rows and words, with
+   `embstore.verify`. Of a foreign file, the header and the size are checked.
+3. The records are mapped, or will be read range by range.
+4. If the store was replaced meanwhile, the steps may have seen two stores, so they are repeated.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from embstore.errors import FormatError, StoreCorruptError, StoreError, StoreNotFoundError
@@ -44,7 +43,7 @@ Verify = Literal["sizes", "full"]
 
 @dataclass(frozen=True, slots=True)
 class OpenOptions:
-    """The options of `open` that a copy of the store takes too, as unpickling makes one."""
+    """The options of `open` that also apply to an unpickled copy of the store."""
 
     reader: ReaderName
     resident_limit: int | None
@@ -72,42 +71,46 @@ def open(
     tensor : str, optional
         The tensor of a safetensors file that has several.
     reader : {"auto", "mapped", "chunked"}
-        ``"mapped"`` takes rows out of memory-mapped files, ``"chunked"`` reads files when rows are
-        needed: a store's chunks whole, with their checksums; ``"auto"`` is mapped where the system
-        can.
+        ``"mapped"`` copies rows from memory-mapped files. ``"chunked"`` reads files when rows are
+        needed, those of a store chunk by chunk, and checks the checksums of chunks. ``"auto"`` maps
+        where supported.
     verify : {"sizes", "full"}
-        How much of a store to check first. ``"sizes"``: all metadata by its checksums, and for each
-        chunk file that it exists, has its size, and belongs there. ``"full"`` also reads everything
-        and computes the checksums of rows and words, as `embstore.verify` does; an unpickled copy
-        is not verified again. A foreign file has no checksums.
+        How much of a store to check first. ``"sizes"`` checks all metadata by its checksums, and
+        that each chunk file exists, has the expected size and belongs to this store. ``"full"``
+        also reads all rows and words and checks their checksums, as `embstore.verify` does; an
+        unpickled copy is not verified again. A foreign file has no checksums, so it takes only
+        ``"sizes"``.
     resident_limit : int or str, optional
-        How much of the mapping may count as this process's memory, in bytes or as in ``"2GiB"``;
-        at least 64 MiB. Unmapped pages stay in the page cache.
+        The most of the mapping that may count as this process's memory, in bytes or as in
+        ``"2GiB"``; at least 64 MiB. Unmapped pages stay in the page cache.
     preload : bool
-        Read everything into RAM first, and map it by huge pages where the system can.
+        Read everything into RAM first, and map it by huge pages where supported.
     progress : callable, optional
-        Called with an `embstore.Progress`: the bytes verified, then the bytes preloaded, and their
-        total.
+        Called with an `embstore.Progress`: the bytes verified and their total, then the bytes
+        preloaded and their total.
 
     Returns
     -------
     EmbeddingStore
-        Of a foreign file, without words, with one partition.
+        The open store. That of a foreign file has no words, and one partition.
 
     Raises
     ------
     StoreNotFoundError
-        If there is no store, and no file that can be opened.
+        If the path is neither a store nor a file that can be opened.
     StoreVersionError
         If the store needs a newer embstore.
     StoreCorruptError
-        If a file is missing, of another size, from another build, or contradicts the manifest;
-        under ``"full"``, if anything at all is damaged. If the header of a foreign file is wrong,
-        or the file is cut short.
+        If a file of a store is missing, has another size, is from another build, or contradicts the
+        manifest; under ``"full"``, if anything is damaged. If the header of a foreign file is
+        wrong, or the file is truncated.
     FormatError
-        If the rows of a foreign file cannot be read in place; it says if `embstore.build` can.
+        If the rows of a foreign file cannot be read in place; the message says whether
+        `embstore.build` can read them.
     StoreMappingError
-        If the system does not map as many files.
+        If the system refuses the mapping: too many files, or too much address space.
+    TypeError, ValueError
+        If an option has a wrong type or value, or ``verify="full"`` is used with a foreign file.
 
     Examples
     --------
@@ -162,7 +165,7 @@ def _open_once(
 
 
 def _reopen(path: str, options: OpenOptions, identity: object) -> EmbeddingStore:
-    """Open a store again, as unpickling does."""
+    """Open a store again, for unpickling."""
     store = open(
         path,
         tensor=options.tensor,
@@ -173,7 +176,7 @@ def _reopen(path: str, options: OpenOptions, identity: object) -> EmbeddingStore
     if identity is not None and store.files.identity != identity:
         store.close()
         raise StoreNotFoundError(
-            f"{path} is not the file that was pickled: another size or time; open it again"
+            f"{path} is not the file that was pickled (size or modification time); open it again"
         )
     return store
 
@@ -237,7 +240,7 @@ def _read(
     encoding = table.encoding
     if options.reader == "chunked" or (options.reader == "auto" and not can_map()):
         return RangedRecords(column, files, encoding.dtype, encoding.row_shape)
-    # Imported here because it needs modules that not every system has.
+    # Imported here because it needs modules that are missing on some systems.
     from embstore.reading.mapped import MappedRecords  # noqa: PLC0415
 
     records = MappedRecords(
@@ -259,7 +262,7 @@ def _missing(path: Path) -> str:
         return f"{path} is not a store: it has no {METADATA}"
     if path.exists():
         return (
-            f"no store at {path}: it is a file, and not one that opens in place ({names}); to make "
-            "a store from it, use embstore.build"
+            f"no store at {path}: it is a file, but not of a format that opens in place ({names}); "
+            "to make a store from it, use embstore.build"
         )
     return f"no store at {path}: no such directory"

@@ -1,7 +1,7 @@
-"""The open table: what a person holds.
+"""The open store: lookups by id and by word, scans, and facts about the table.
 
-A lookup goes: ids, checked; their rows in the columns; the records, which fill the result in
-request order. A lookup by word finds the ids in the vocabulary first.
+A lookup checks the ids, finds their rows in the columns, and fills the result with the records in
+request order. A lookup by word first finds the ids in the vocabulary.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from embstore.vocabulary.words import PackedWords
 
 _INT64, _UINT64 = np.dtype(np.int64), np.dtype(np.uint64)
-# Up to this many rows, the steps around the gather are a good part of a lookup.
+# Up to this many rows, the steps around the gather take a large part of a lookup's time.
 FEW_ROWS = 512
 
 _MISSING, _MISSING_ID = get_args(Missing), get_args(MissingId)
@@ -52,8 +52,8 @@ _MISSING, _MISSING_ID = get_args(Missing), get_args(MissingId)
 class EmbeddingStore:
     """An embedding table on disk; made by `embstore.open` and `embstore.build`.
 
-    Lookups may come from many threads. A store survives ``fork``, pickles by its path, and is a
-    context manager. It never changes: a build that replaces it leaves an open one as it is.
+    Lookups may come from many threads, and from a forked child. A store is a context manager, and
+    is pickled by its path. It never changes: a build that replaces it does not affect an open one.
 
     Examples
     --------
@@ -91,8 +91,8 @@ class EmbeddingStore:
         self._few = min(FEW_ROWS, (POOLED_BYTES - 1) // table.columns[0].record_bytes)
         self._records: MappedRecords | RangedRecords | None = records
         self._leave_pool = POOL.join(self)
-        self._recipe = recipe  # Opens the store again, for pickle.
-        self._manifest = manifest  # None of a foreign table.
+        self._recipe = recipe  # Opens the store again when it is unpickled.
+        self._manifest = manifest  # None for a foreign file.
         self._source = dict(manifest.source if manifest is not None else source or {})
         self._vocabulary = vocabulary
         self._files = files
@@ -112,7 +112,7 @@ class EmbeddingStore:
         ids : int or array-like of integers, any shape
             Ids in ``0 .. rows - 1``; repeats allowed.
         out : ndarray, shape ``ids.shape + row_shape``, of the store's dtype, optional
-            Where to put the rows; C-contiguous.
+            The array to fill, C-contiguous; by default a new one.
         max_norm : float, optional
             Rows whose L2 norm exceeds it are scaled down to it, in the result only.
 
@@ -120,17 +120,17 @@ class EmbeddingStore:
         -------
         rows : ndarray, shape ``ids.shape + row_shape``
             ``out`` if it was given. Buffers of the last two large results of the process, 256 MiB
-            at most, are reused once freed, until the last store is closed.
+            together at most, are reused once freed, until the last store is closed.
 
         Raises
         ------
         IdTypeError
             If ``ids`` are not integers.
         IdRangeError
-            If an id is negative, or not below the row count; it names the first one.
+            If an id is negative, or not below the row count; the message names the first one.
         ValueError, TypeError
             If ``out`` has another shape, dtype or memory order; if ``max_norm`` is not above 0, or
-            rows are no floats.
+            is given for rows that are not floats.
 
         Examples
         --------
@@ -166,7 +166,7 @@ class EmbeddingStore:
 
     def _lookup_few(self, ids: NDArray[np.int64]) -> NDArray[Any]:
         """Return the rows of a few ids, shape (n,), n above 0: the path of most calls."""
-        # Seen as unsigned, a negative id is a huge one; argmax takes a quarter of the time of max.
+        # As an unsigned number, a negative id is a huge one. argmax takes a quarter of max's time.
         records, unsigned = self._open_records(), ids.view(_UINT64)
         if unsigned.item(unsigned.argmax()) >= self._rows:
             as_ids(ids, self._rows)  # Raises.
@@ -268,7 +268,7 @@ class EmbeddingStore:
     def packed_words(self, start: int, stop: int) -> PackedWords:
         """Return the words of the ids ``start .. stop - 1`` as UTF-8 bytes and offsets.
 
-        For reading all words of a table without an object for each.
+        For reading many words without a Python object for each.
 
         Raises
         ------
@@ -288,16 +288,22 @@ class EmbeddingStore:
         return vocabulary.packed(*self._as_bounds(start, stop))
 
     def explain(self, ids: ArrayLike) -> LookupPlan:
-        """Return what looking ``ids`` up would touch and read, without reading.
+        """Return the plan of a lookup, without reading: what it would touch and read.
 
         Parameters
         ----------
         ids : int or array-like of integers, any shape
+            The ids of the lookup.
 
         Returns
         -------
         LookupPlan
-            Printing it gives a table.
+            The numbers of rows, chunks, reads and bytes; it prints as a table.
+
+        Raises
+        ------
+        IdTypeError, IdRangeError
+            As `lookup`.
         """
         records = self._open_records()
         wide = as_ids(ids, self._rows)
@@ -312,7 +318,7 @@ class EmbeddingStore:
     def prefetch(self, ids: ArrayLike) -> None:
         """Start reading the rows of ``ids`` from the disk, and return; a later lookup finds them.
 
-        Rows that are in memory already cost little. A reader that decodes chunks ignores it.
+        Rows that are in memory already cost little. Without a mapping, this does nothing.
 
         Parameters
         ----------
@@ -332,18 +338,18 @@ class EmbeddingStore:
         records.announce(self._rows_of(as_ids(ids, self._rows).ravel()))
 
     def scan(self, visit: Visit, start: int = 0, stop: int | None = None) -> None:
-        """Show all rows, or those of consecutive ids, to a function, block by block.
+        """Pass all rows, or those of consecutive ids, to a function, block by block.
 
-        For what must see the whole table, such as a search: memory stays bounded, and blocks that
-        are not in RAM are read ahead. It is not counted in `stats`.
+        For work on the whole table, such as a search. Memory stays bounded, and blocks that are not
+        in RAM are read ahead. Scans are not counted in `stats`.
 
         Parameters
         ----------
         visit : callable
-            Called with the ids of a block, a ``range``, and their rows, read-only. Blocks come in
-            any order, and from several threads at a time.
+            Called with the ids of a block, a ``range``, and their rows, a read-only ndarray of
+            shape ``(n, *row_shape)``. Calls come in any order, from several threads at a time.
         start, stop : int, optional
-            First id, and the one after the last; all by default.
+            First id, and the one after the last; by default all ids.
 
         Raises
         ------
@@ -373,7 +379,7 @@ class EmbeddingStore:
         records.scan_ranges(numbering.row_ranges(start, stop), show)
 
     def stats(self) -> LookupStats:
-        """Return what was looked up and read since the store was opened.
+        """Return the counts of lookups and reads since the store was opened.
 
         Examples
         --------
@@ -410,7 +416,7 @@ class EmbeddingStore:
         ImportError
             If gensim is not installed.
         ExportError
-            If the store has no words, its rows are no vectors, or float32 cannot hold its numbers.
+            If the store has no words, its rows are not vectors, or float32 cannot hold its numbers.
         """
         # Imported here because only this needs gensim.
         from embstore.sinks.gensim import to_keyed_vectors  # noqa: PLC0415
@@ -420,8 +426,8 @@ class EmbeddingStore:
     def partition(self, partition: int) -> zarr.Array[Any]:
         """Return one partition as a read-only ``zarr.Array``, shape (its rows, *row_shape).
 
-        The array reads the files under `path` when it is indexed, also after this store is closed.
-        That of a bfloat16 store is of uint16, the bits of the numbers: zarr does not know bfloat16.
+        The array reads the files under `path` when it is indexed, even after this store is closed.
+        For a bfloat16 store it is of uint16, the bits of the numbers, because zarr has no bfloat16.
 
         Raises
         ------
@@ -434,7 +440,7 @@ class EmbeddingStore:
         StoreNotFoundError
             If the store on disk was replaced or removed since this one was opened.
         """
-        # Imported here because opening a store and lookups must not wait for zarr (0.4 s).
+        # Imported here because opening and lookups must not wait for the import of zarr (0.4 s).
         import zarr  # noqa: PLC0415
 
         self._open_records()
@@ -447,21 +453,21 @@ class EmbeddingStore:
         return zarr.open_array(self._path / partition_name(number), mode="r")
 
     def fingerprint(self, *, full: bool = False) -> str:
-        """Return what tells this table from another one, wherever it lies.
+        """Return a short hash that identifies this table, wherever it is stored.
 
         Parameters
         ----------
         full : bool
-            Whether to read all rows. A store's chunks are then checked against their checksums.
-            Of a foreign file, the result is the fingerprint of the store that `embstore.build`
-            would make of it by default.
+            Whether to read all rows. The chunks of a store are then checked by their checksums. For
+            a foreign file, the result is the fingerprint of the store that `embstore.build` would
+            make of it by default.
 
         Returns
         -------
         str
-            32 hexadecimal digits, a hash of the store's shape and of its chunks' checksums. Of a
+            32 hexadecimal digits: a hash of the store's shape and of its chunks' checksums. For a
             foreign file, ``"f"`` and 32 digits: a hash of its size, start, dtype and shape, and of
-            4,096 rows at fixed places; a change of other rows does not show.
+            4,096 rows at fixed places. It does not change when only other rows change.
 
         Raises
         ------
@@ -482,7 +488,7 @@ class EmbeddingStore:
         return found
 
     def close(self) -> None:
-        """Release the files. Rows that were looked up stay valid; a further lookup is an error."""
+        """Release the files. Results of lookups stay valid; a further lookup raises an error."""
         self._records = None
         self._vocabulary = None
         self._leave_pool()
@@ -514,7 +520,7 @@ class EmbeddingStore:
 
     @property
     def strategy(self) -> Strategy:
-        """Which ids a partition has: ``"mod"`` or ``"div"``."""
+        """How ids are split among partitions: ``"mod"`` or ``"div"``."""
         return self._numbering.strategy
 
     @property
@@ -534,7 +540,7 @@ class EmbeddingStore:
 
     @property
     def source(self) -> dict[str, Any]:
-        """Where the rows came from, and what its build found."""
+        """Where the rows came from, and what the build found; a copy."""
         return dict(self._source)
 
     @property
@@ -549,7 +555,7 @@ class EmbeddingStore:
 
     @property
     def mapped(self) -> bool:
-        """Whether rows come out of a memory mapping; otherwise, files are read when needed."""
+        """Whether rows come from a memory mapping; otherwise files are read when needed."""
         return self._open_records().mapped
 
     @property
@@ -568,7 +574,7 @@ class EmbeddingStore:
 
     def __contains__(self, word: object) -> bool:
         if not isinstance(word, str):
-            raise TypeError(f"'in' asks for a word, a str, not {type(word).__name__}")
+            raise TypeError(f"'in' needs a word, a str, not {type(word).__name__}")
         self._open_records()
         return self.has_words and self._words().id_of(word) >= 0
 
@@ -582,7 +588,7 @@ class EmbeddingStore:
         if isinstance(key, tuple):
             raise TypeError("a store takes one index; for several rows write store[[0, 5, 17]]")
         if isinstance(key, slice):
-            # As of any sequence: open ends, steps and bounds beyond the end are fine.
+            # As for any sequence: open ends, steps and bounds beyond the end are fine.
             key = np.arange(*key.indices(self.rows))
         elif are_words(key):
             return self.lookup_words(key)

@@ -1,12 +1,12 @@
-"""Is everything in the store what its build wrote?
+"""Verification of a store: all of its metadata, rows and words are read and checked.
 
-1. The manifest and the other metadata have their checksums and agree with each other.
-2. Every chunk file is there, has its size, and its rows have the checksum at the end of the file,
-   which is the one in the list beside its array: a damaged chunk fails the first, one that was
-   swapped with another the second. Files are read on a few threads, each from begin to end.
-3. Each word, looked up, leads to its own id.
+1. The manifest and the other metadata have the right checksums and agree with each other.
+2. Every chunk file exists and has the expected size. Its rows have the checksum at the end of the
+   file; a damaged chunk has not. That is also the checksum in the list of its array; for a chunk
+   that was swapped with another, it is not. A few threads read the files, each from start to end.
+3. Each word, looked up, gives its own id.
 
-A store that someone made to deceive passes too: checksums are not signatures.
+A store that was forged passes too: checksums are not signatures.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from embstore.formats.own.spec import RawArray
     from embstore.progress import OnProgress
 
-# A piece that was just read is still in the processor's cache when its checksum is computed.
+# Small enough to be still in the processor's cache when its checksum is computed.
 PIECE_BYTES = 1 << 20
 MAX_THREADS = 8
 WORDS_AT_ONCE = 1 << 16
@@ -47,12 +47,12 @@ WORDS_AT_ONCE = 1 << 16
 
 @dataclass(slots=True)
 class VerifyReport:
-    """What `verify` found.
+    """The result of `verify`.
 
     Attributes
     ----------
     problems : list of str
-        One sentence for each, with the file; empty if the store is whole.
+        A message for each, with the file; empty if the store is undamaged.
     file_count, byte_count : int
         Chunk files read, and their bytes.
     """
@@ -75,18 +75,20 @@ def verify(path: str | os.PathLike[str], *, progress: OnProgress | None = None) 
     path : str or path-like
         The store.
     progress : callable, optional
-        Called with a `embstore.Progress`: the bytes read, and all of them, on the calling thread.
+        Called with an `embstore.Progress` on the calling thread: the bytes read, and their total.
 
     Returns
     -------
     VerifyReport
-        With ``ok``, and the list of ``problems``. If the manifest itself is damaged, that is the
-        only one, because it says what else there should be.
+        With ``ok``, and the list of ``problems``. Damage of the manifest is the only problem
+        listed, because the manifest says what else the store should have.
 
     Raises
     ------
     StoreNotFoundError, StoreVersionError
         If there is no store, or it needs a newer embstore.
+    TypeError, ValueError
+        If ``path`` is not a path.
 
     Examples
     --------
@@ -111,7 +113,7 @@ def verify(path: str | os.PathLike[str], *, progress: OnProgress | None = None) 
 def _verify_metadata(
     path: Path, manifest: Manifest, report: VerifyReport
 ) -> list[tuple[RawArray, list[int]]]:
-    """Check all metadata; return the arrays whose own is right, with their chunks' checksums."""
+    """Check all metadata; return the undamaged arrays, with the checksums of their chunks."""
     arrays = []
     for name in manifest.group_names():
         try:
@@ -158,7 +160,7 @@ def _verify_chunks(
 
 
 def _check_chunk(path: Path, array: RawArray, chunk: int, listed: int) -> str | None:
-    """Read a chunk file; say what is wrong with it, or None."""
+    """Read a chunk file; return a message if it is damaged, or None."""
     where = path / array.chunk_name(chunk)
     try:
         stated, computed = _checksums(where, array)
@@ -202,10 +204,12 @@ def _verify_words(
             if wrong.size:
                 first = int(ids[wrong[0]])
                 report.problems.append(
-                    f"{path / spec.VOCABULARY}: {wrong.size} words do not lead to their own id, "
+                    f"{path / spec.VOCABULARY}: {wrong.size} words do not give their own id, "
                     f"the first is that of id {first}"
                 )
         if manifest.unk is not None and vocabulary.ids([manifest.unk])[0] < 0:
-            report.problems.append(f"{path}: the unk word {manifest.unk!r} is not a word of it")
+            report.problems.append(
+                f"{path}: the unk word {manifest.unk!r} is not in the vocabulary"
+            )
     except EmbstoreError as error:
         report.problems.append(f"{path / spec.VOCABULARY}: {error}")

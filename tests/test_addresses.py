@@ -149,8 +149,8 @@ def test_aligned_rows_are_the_least_power_of_two(rows, record_bytes, power):
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: Extent("f", -1, 3), "extent of 3 rows at byte -1"),
-        (lambda: Extent("f", 0, -3), "extent of -3 rows"),
+        (lambda: Extent("f", -1, 3), "0 or more, not 3 rows at byte -1"),
+        (lambda: Extent("f", 0, -3), "0 or more, not -3 rows"),
         (lambda: Extent("", 4, 3), "a gap has no file"),
         (lambda: Column((), 0), "record_bytes must be 1 or more, not 0"),
         (lambda: Column((), 1, 0), "rows_per_record must be 1 or more, not 0"),

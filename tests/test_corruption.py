@@ -33,7 +33,7 @@ def test_swapped_files_are_refused_by_open(store, one, two, reader):
     first, second = (store / one).read_bytes(), (store / two).read_bytes()
     (store / one).write_bytes(second)
     (store / two).write_bytes(first)
-    with pytest.raises(StoreCorruptError, match=r"another (chunk|build)'s"):
+    with pytest.raises(StoreCorruptError, match=r"another (chunk|build)"):
         embstore.open(store, reader=reader)
 
 

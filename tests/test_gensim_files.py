@@ -90,7 +90,7 @@ def test_keyed_vectors_and_models(tmp_path):
     np.testing.assert_array_equal(store[:], vectors.vectors[:50])
     model = Word2Vec([["a", "b", "a"]] * 9, vector_size=4, min_count=1)
     assert read(model)[0] == model.wv.index_to_key
-    with pytest.raises(SourceError, match="has words of its own"):
+    with pytest.raises(SourceError, match="has its own words"):
         read(vectors, words=["a"])
 
 

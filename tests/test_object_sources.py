@@ -181,7 +181,7 @@ def test_invalid_partitions_are_refused():
         read(ROWS, partition_strategy="mod")
     with pytest.raises(SourceError, match="partition 1 has rows of shape"):
         read([ROWS, ROWS[:, :2]], partition_strategy="mod")
-    with pytest.raises(SourceError, match="partition 1 is str, no array"):
+    with pytest.raises(SourceError, match="partition 1 is str, not an array"):
         read([ROWS, "x"], partition_strategy="mod")
     with pytest.raises(ValueError, match="strategy must be"):
         read([ROWS, ROWS], partition_strategy="hash")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """Records that are rows.
+    """The encoding of records that are the rows themselves.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Plain:
         out[...] = self.view(numbers)
 
     def view(self, records: NDArray[np.uint8]) -> NDArray[Any]:
-        """Return records, shape (n, record_bytes), as rows; a copy only where they are misaligned.
+        """Return records, shape (n, record_bytes), as rows; a copy only if they are misaligned.
 
         Examples
         --------

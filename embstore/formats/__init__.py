@@ -1,10 +1,10 @@
 """Formats: tables that can be opened in place, told apart by their content.
 
-A format is one file, and one line in `FORMATS`. The file has three functions:
+Each format is a module, and a line in `FORMATS`. The module has three functions:
 
-* ``matches(start, name)``: whether a file with these first bytes is of the format;
-* ``main_file(directory)``: the file to read of a directory that holds the format's files;
-* ``describe(files, name, ...)``: the `Table` in a file.
+* ``matches(start, name)`` tells whether a file with these first bytes has the format;
+* ``main_file(directory)`` chooses the file to read in a directory of the format's files;
+* ``describe(files, name, ...)`` returns the `Table` in a file.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Format:
     patterns : tuple of str
         File names by which a directory is recognised.
     matches, main_file, describe : callable
-        The functions of the format's file.
+        The functions of the format's module.
     options : tuple of str
         The options that ``describe`` takes.
     """
@@ -67,12 +67,12 @@ FORMATS = (STORE, SAFETENSORS, NPY)
 
 
 def find_format(path: Path) -> tuple[Format, Path] | None:
-    """Return the format of a path and the file to read; None if no format knows it.
+    """Return the format of a path and the file to read; None if no format matches.
 
     Raises
     ------
     FormatError
-        If a directory holds a format's files, but not one that can be opened.
+        If a directory holds a format's files, but none of them can be opened.
     """
     if path.is_dir():
         found = next((format for format in FORMATS if format.is_in(path)), None)

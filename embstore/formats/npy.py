@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 
 PATTERNS = ("*.npy",)
 MAGIC = b"\x93NUMPY"
-# More than the header of any array takes; `numpy.lib.format` calls this size safe to evaluate.
+# More than any array's header takes; `numpy.lib.format` calls this size safe to evaluate.
 MAX_HEADER_BYTES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a ``.npy`` file says about its array.
+    """The header of a ``.npy`` file.
 
     Attributes
     ----------
     shape : tuple of int
-        Its shape.
+        Shape of the array.
     fortran : bool
         Whether the first axis varies fastest.
     dtype : numpy.dtype
-        Its dtype.
+        Dtype of its elements.
     """
 
     shape: tuple[int, ...]
@@ -50,16 +50,16 @@ class Header:
     dtype: np.dtype[Any]
 
 
-def matches(start: bytes, name: str) -> bool:  # As every format's.
+def matches(start: bytes, name: str) -> bool:  # Every format has this signature.
     """Return whether a file with these first bytes is a ``.npy``."""
     return start.startswith(MAGIC)
 
 
 def main_file(directory: Path) -> Path:
-    """Raise `FormatError`: a directory of ``.npy`` files is not one table in place."""
+    """Raise `FormatError`: a directory of ``.npy`` files cannot be opened as one table."""
     raise FormatError(
-        f"{directory} is a directory of .npy files; open one of them, or make a store of all with "
-        "embstore.build"
+        f"{directory} is a directory of .npy files; open one of them, or build a store from "
+        "all of them with embstore.build"
     )
 
 
@@ -101,23 +101,24 @@ def addresses_rows(path: Path) -> bool:
 
 
 def _layout_problem(header: Header) -> str | None:
-    """Return why rows cannot be read in place, and what to do, if they cannot."""
+    """Return why rows cannot be read in place, with a remedy; None if they can."""
     little = header.dtype.newbyteorder("<")
     if header.fortran and sum(axis > 1 for axis in header.shape) > 1:
         return (
-            "is in Fortran order, so its rows lie apart; make a store of it with embstore.build, "
-            "or save it in C order: numpy.save(path, numpy.ascontiguousarray(array))"
+            "is in Fortran order, so a row is not contiguous; build a store from it with "
+            "embstore.build, or save it in C order: "
+            "numpy.save(path, numpy.ascontiguousarray(array))"
         )
     if header.dtype != little:
         return (
-            f"has big-endian numbers ({header.dtype.str}); make a store of it with embstore.build, "
-            f"or save it as {little.str}"
+            f"has big-endian numbers ({header.dtype.str}); build a store from it with "
+            f"embstore.build, or save it as {little.str}"
         )
     return None
 
 
 def plain_table(files: Files, name: str, offset: int, rows: int, encoding: Plain) -> Table:
-    """Return the table of consecutive rows in one file, which must be long enough for them."""
+    """Return the table of consecutive rows in one file, after checking its length."""
     where = files.path(name)
     if not encoding.record_bytes:
         raise FormatError(f"{where}: rows of shape {encoding.row_shape} have no numbers")
@@ -130,14 +131,14 @@ def plain_table(files: Files, name: str, offset: int, rows: int, encoding: Plain
     if found < needed:
         raise StoreCorruptError(
             f"{where}: {rows} rows of shape {encoding.row_shape} and dtype {encoding.dtype} take "
-            f"{needed} bytes, but only {max(found, 0)} are there; is the download complete?"
+            f"{needed} bytes, but only {max(found, 0)} are in the file; is the download complete?"
         )
     column = Column((Extent(name, offset, rows),), encoding.record_bytes)
     return Table((column,), encoding, Numbering(rows))
 
 
 def read_header(file: IO[bytes], name: str) -> Header:
-    """Read the header of a ``.npy`` file, and leave the file at the first element.
+    """Read the header of a ``.npy`` file; the file is then at the first element.
 
     Raises
     ------
@@ -153,7 +154,7 @@ def read_header(file: IO[bytes], name: str) -> Header:
         header = Header(*read(file, max_header_size=MAX_HEADER_BYTES))
     except KeyError as error:
         raise StoreCorruptError(
-            f"{name} has version {error} of the .npy format, which is unknown"
+            f"{name} has version {error} of the .npy format, which embstore does not know"
         ) from error
     except ValueError as error:
         raise StoreCorruptError(f"{name} is not a readable .npy: {error}") from error

@@ -1,9 +1,10 @@
 """Tensors of ``.safetensors`` files: one file, or several with an index.
 
-A file begins with the size of its header, 8 bytes, little-endian; the header is JSON: for each
-tensor its dtype, shape, and where its bytes lie behind the header. They lie uncompressed, in C
-order. Of a model in several files, ``model.safetensors.index.json`` says which file holds which
-tensor. The format is specified in the README of the safetensors library.
+A file starts with 8 bytes, little-endian: the size of its header. The header is JSON, and gives the
+dtype and shape of each tensor, and the range of its bytes behind the header. The numbers are
+uncompressed, in C order. A model in several files has an index, ``model.safetensors.index.json``,
+which names the file of each tensor. The format is specified in the README of the safetensors
+library.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ _DTYPES = {row.safetensors: row for row in DTYPES.values()}
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """What a header says about a tensor.
+    """A tensor, as the header of its file describes it.
 
     Attributes
     ----------
     dtype : str
-        Its dtype, in the format's own words.
+        Its dtype, by the format's name.
     shape : tuple of int
         Its shape.
     offset, size_bytes : int
@@ -106,7 +107,7 @@ def describe(files: Files, name: str, *, tensor: str | None = None) -> Table:
 
 
 def locate(files: Files, name: str, tensor: str | None) -> tuple[str, str, Tensor]:
-    """Return the file of a tensor, its name, and what the header says about it.
+    """Return the file of a tensor, its name, and its entry in the header.
 
     The parameters and errors are those of `describe`.
     """
@@ -119,13 +120,13 @@ def locate(files: Files, name: str, tensor: str | None) -> tuple[str, str, Tenso
     name = index[tensor]
     if not _exists(files, name):
         raise StoreCorruptError(
-            f"{index_path} says that the tensor {tensor!r} is in {files.path(name)}: no such file; "
+            f"{files.path(name)}, which {index_path} lists for the tensor {tensor!r}, is missing; "
             "is the download complete?"
         )
     tensors = _read_header(files, name)
     if tensor not in tensors:
         raise StoreCorruptError(
-            f"{files.path(name)} has no tensor {tensor!r}, though {index_path} says so"
+            f"{files.path(name)} has no tensor {tensor!r}, but {index_path} lists it there"
         )
     return name, tensor, tensors[tensor]
 
@@ -159,7 +160,7 @@ def _read_index(files: Files, name: str) -> dict[str, str]:
             raise ValueError(f"it has more than {MAX_HEADER_BYTES} bytes")
         document = json.loads(files.read(name, 0, MAX_HEADER_BYTES), object_pairs_hook=_unique)
         for tensor, file in document["weight_map"].items():
-            # A name that leads elsewhere could make a model's download read any file.
+            # A name with directories in it could make a downloaded model read any file.
             if not isinstance(file, str) or not file or Path(file).name != file:
                 raise ValueError(f"tensor {tensor!r} is in {file!r}, which is not a file name")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -188,12 +189,12 @@ def _read_header(files: Files, name: str) -> dict[str, Tensor]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object, refusing a name that stands twice."""
+    """Return a JSON object as a dict; refuse repeated names."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {twice!r} stands twice")
+        raise ValueError(f"the name {twice!r} is repeated")
     return found
 
 

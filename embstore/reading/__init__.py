@@ -1,1 +1,1 @@
-"""Readers: records out of the extents of a column, mapped or by ranges of bytes."""
+"""Readers of a column's records: through a mapping of its files, or by reads of byte ranges."""

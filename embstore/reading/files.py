@@ -31,7 +31,7 @@ class LocalFiles:
         self.root = root
 
     def path(self, name: str) -> Path:
-        """Return where a file is."""
+        """Return the path of a file."""
         return self.root / name
 
     def size(self, name: str) -> int:
@@ -78,8 +78,8 @@ class LocalFiles:
 class StoreFiles(LocalFiles):
     """The files of a store; none is a symbolic link.
 
-    A store is told from one that replaces it by the root metadata's inode, and by its time too,
-    because a file system gives the inodes of removed files to new ones.
+    The inode and the modification time of the root metadata tell a store from one that replaces it.
+    The inode alone does not, because a file system reuses those of removed files.
     """
 
     checked = True
@@ -108,7 +108,7 @@ class StoreFiles(LocalFiles):
 
     @property
     def identity(self) -> tuple[int, int, int] | None:
-        """Device, inode and time of the root metadata; None without a store."""
+        """Device, inode and modification time of the root metadata; None if it is missing."""
         try:
             status = os.stat(f"{self.root}/{spec.METADATA}")  # noqa: PTH116  # Twice as fast.
         except OSError:
@@ -116,7 +116,7 @@ class StoreFiles(LocalFiles):
         return status.st_dev, status.st_ino, status.st_mtime_ns
 
     def check_identity(self, expected: object) -> None:
-        """Raise `StoreNotFoundError` if another store, or none, is here by now."""
+        """Raise `StoreNotFoundError` if the store was replaced or removed."""
         if self.identity != expected:
             raise StoreNotFoundError(
                 f"the store {self.root} was replaced or removed since it was opened; open it again"
@@ -143,7 +143,7 @@ class ForeignFiles(LocalFiles):
 
     @property
     def identity(self) -> tuple[tuple[str, int, int], ...]:
-        """Name, size and time of each file.
+        """Name, size and modification time of each file.
 
         Raises
         ------
@@ -164,5 +164,6 @@ class ForeignFiles(LocalFiles):
         if self.identity != expected:
             names = ", ".join(str(self.path(name)) for name in self.names)
             raise StoreNotFoundError(
-                f"{names} changed since the table was opened: another size or time; open it again"
+                f"{names} changed since the table was opened (size or modification time); open it "
+                "again"
             )

@@ -1,20 +1,20 @@
-"""Records out of one address space: a lookup is a gather, warm or cold.
+"""Records through a mapping: each lookup is a gather, and cold rows are announced before it.
 
-All extents of a column are mapped side by side. The page table does the grouping, and records land
-in request order without a second copy.
+All extents of a column are mapped side by side, so rows need not be grouped by file, and records
+are copied once, in request order.
 
 1. A lookup is cut into slices. A small one is a single slice on the calling thread. The slices of a
-   large one are shared with as many threads as there are processors; the gather gives up the GIL.
+   large one are shared by as many threads as there are processors; the gather releases the GIL.
 2. Rows that are not in the page cache would be read one after the other, each when the gather
-   touches it. So a cold slice is announced first: its pages, sorted and joined into runs, are all
-   given to the kernel, which puts their reads in flight at once. Here more threads than processors
-   help.
+   touches it. So a cold slice is announced first: its pages, sorted and joined into runs, are
+   passed to the kernel together, which starts all their reads at once. More threads than processors
+   help here.
 3. The first bytes of warm rows are touched together before the slice is gathered, so that the cache
    misses overlap.
 4. Announcing costs more than gathering a warm row, so it must stop when rows are warm. The kernel
-   counts the blocks that a thread caused to be read (``ru_inblock``), by touching and by announcing
-   alike: a slice that moved the counter was cold. The next slice is expected to be like the last
-   one, also from call to call; a thread that expects warm rows starts with a few.
+   counts the blocks that a thread caused to be read (``ru_inblock``), whether by touching or by
+   announcing: a slice that raised the count was cold. The next slice is expected to be like the
+   last one, also in the next call. A thread that expects warm rows starts with a small slice.
 """
 
 from __future__ import annotations
@@ -48,24 +48,24 @@ if TYPE_CHECKING:
     from embstore.table.extents import Column
     from embstore.table.protocols import VisitRecords
 
-# A warm slice is large enough that its overhead does not count beside its gather, and small enough
-# that cold rows in it are noticed soon.
+# Large enough that the overhead of a slice is small beside its gather, and small enough that cold
+# rows are noticed soon.
 WARM_SLICE_BYTES = 512 << 10
 MAX_SLICE_ROWS = 4096
-# The reads of a cold slice are in flight together, and the slices of several threads beside it.
+# All reads of a cold slice are in flight at once, beside those of other threads' slices.
 COLD_SLICE_ROWS = 128
 # Up to this many rows are one slice.
 SMALL_ROWS = 64
-# From this many rows on, touching their first bytes before the gather pays, unless a row is only a
-# cache line or two.
+# From this many rows on, touching their first bytes before the gather pays off, unless a row is
+# only a cache line or two.
 TOUCHED_ROWS = 16
 CACHE_LINE_BYTES = 64
-# Where rows are expected to be warm, the first slice of a thread is this small.
+# The first slice of a thread that expects warm rows.
 PROBE_ROWS = 16
-# Handing work over costs 30 to 50 us, in which a thread gathers some hundred KiB.
+# Handing work over costs 30 to 50 us, in which a thread gathers a few hundred KiB.
 HELPED_BYTES = 1 << 20
 
-# Announcing waits when the queue of the disk is full; more threads would not fill it further.
+# Announcing blocks while the disk's queue is full, so more threads would not help.
 PREFETCHING_THREADS = 2
 
 DEVICE_BLOCK_BYTES = 512  # The unit of ru_inblock.
@@ -77,7 +77,7 @@ class MappedRecords:
     Parameters
     ----------
     column : Column
-        Where the records lie.
+        The extents of the records.
     files : LocalFiles
         The files of its extents.
     dtype, row_shape : numpy.dtype, tuple of int
@@ -138,7 +138,7 @@ class MappedRecords:
 
     def take_one(self, row: int) -> NDArray[Any]:
         """Return a copy of the record of one row, shape ``row_shape``."""
-        # Alone, because arrays for a single number would take most of its time.
+        # On its own, because arrays for a single number would take most of its time.
         table = self._table
         if table is None:
             return self._take_one_elsewhere(row)
@@ -180,11 +180,11 @@ class MappedRecords:
             workers.submit(partial(self._announce_all, spots[first::PREFETCHING_THREADS]))
 
     def scan(self, first: int, stop: int, visit: VisitRecords) -> None:
-        """Show the records of ``first .. stop - 1``; see `embstore.table.protocols.Records`."""
+        """Pass records to ``visit``; see `embstore.table.protocols.Records`."""
         self.scan_ranges([range(first, stop)], visit)
 
     def scan_ranges(self, ranges: Sequence[range], visit: VisitRecords) -> None:
-        """Show the records of several ranges of rows, as `scan` those of one."""
+        """Pass the records of several ranges to ``visit``, as `scan` does for one."""
         MappedScan(self._space, self.addresses, self._limit).run(ranges, visit)
 
     def preload(self, progress: OnProgress | None) -> None:
@@ -205,12 +205,12 @@ class MappedRecords:
             self._announce(spots[start : start + MAX_SLICE_ROWS])
 
     def _announce(self, spots: NDArray[np.int64]) -> None:
-        """Have the kernel start reading the pages of records, shape (n,), that it does not have."""
+        """Have the kernel start reading the pages of records, shape (n,), that are not cached."""
         found = runs(self._gather.offsets(spots), self._record_bytes, unit=PAGE_BYTES)
         self._space.announce(found.firsts * PAGE_BYTES, found.counts * PAGE_BYTES)
 
     def _gather_together(self, spots: NDArray[np.int64], out: NDArray[Any]) -> tuple[int, int, int]:
-        """Gather on as many threads as help; return blocks read, cold slices, warm slices."""
+        """Gather on several threads; return blocks read, cold slices, warm slices."""
         left = [(0, len(spots))]
         done: list[tuple[int, int, int]] = []
         while left:
@@ -220,13 +220,13 @@ class MappedRecords:
                 for own in range(len(shares))
             ]
             done += workers.together(works, partial(_clear, shares))
-            # Threads that meet cold rows stop; what they leave is cut and shared again.
+            # Threads that find cold rows stop; the remaining slices are cut and shared again.
             left = [piece for share in shares for piece in share]
         blocks, cold, warm = map(sum, zip(*done, strict=True))
         return blocks, cold, warm
 
     def _shares(self, pieces: list[tuple[int, int]]) -> list[deque[tuple[int, int]]]:
-        """Cut pieces of a lookup into slices, a share for each thread that helps.
+        """Cut pieces of a lookup into slices, one share of them for each thread.
 
         Each thread starts with a share of neighbours, so that two threads do not fault in the same
         pages of a fresh ``out``, and then takes slices from the shares of others.
@@ -261,7 +261,7 @@ class MappedRecords:
     ) -> tuple[int, int, int]:
         """Gather slices; return blocks read, cold slices and warm slices.
 
-        It goes on until no slice is left, or until it finds cold rows where it expected warm ones.
+        Stops when no slice is left, or when it expected warm rows and finds cold ones.
         """
         first = blocks = getrusage(_WHO).ru_inblock
         expected_cold = cold = self._cold
@@ -311,5 +311,5 @@ def _taken(shares: list[deque[tuple[int, int]]]) -> Iterator[tuple[int, int]]:
                 break
 
 
-# Blocks are counted for each thread, where the system does.
+# Blocks are counted for each thread, where supported.
 _WHO: int = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)

@@ -2,13 +2,15 @@
 
 1. Reserve the whole range with an anonymous ``mmap`` that costs no memory.
 2. Map each file over its place in the range (``MAP_FIXED``), up to the place of the next, and close
-   it. Bytes behind the end of a file are never addressed; mapping them saves a mapping a file.
-3. NumPy views hold the ``mmap`` object; when the last view is gone, Python unmaps the range, files
+   it. Bytes beyond the end of a file are never addressed; including them makes one mapping for each
+   file instead of two.
+3. NumPy views hold the ``mmap`` object; when the last view is freed, Python unmaps the range, files
    included. No descriptor stays open.
 
-The hidden cost is address space: `embstore.table.addresses` bounds it by 8 times the table, or
-64 GiB. A file must be as long as expected when it is mapped. If it is cut afterwards, touching the
-lost part kills the process (SIGBUS): a published store is immutable, don't truncate one in use.
+The hidden cost is address space: `embstore.table.addresses` bounds it by 64 GiB or 8 times the
+table, whichever is larger. A file must have the expected length when it is mapped. If it is
+truncated later, touching the lost part kills the process (SIGBUS): a published store is immutable,
+so do not truncate one in use.
 """
 
 from __future__ import annotations
@@ -75,7 +77,7 @@ class AddressSpace:
     files : LocalFiles
         Opens them.
     random : bool
-        Whether the files are read here and there, so that the kernel reads only the pages touched.
+        Whether access is random, so that the kernel reads only the pages touched.
 
     Attributes
     ----------
@@ -91,7 +93,7 @@ class AddressSpace:
     StoreCorruptError
         If a file is missing, is not a regular file, or is too short.
     StoreMappingError
-        If the system refuses the mapping: too large, or of too many files.
+        If the system refuses the mapping: it is too large, or has too many files.
     """
 
     def __init__(
@@ -102,13 +104,13 @@ class AddressSpace:
         *,
         random: bool = True,
     ) -> None:
-        # mmap refuses an empty range; one byte more is never addressed.
+        # mmap refuses an empty range; the extra byte is never addressed.
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | syscalls.MAP_NORESERVE
         try:
             self._range = mmap.mmap(-1, max(size_bytes, 1), flags=flags, prot=mmap.PROT_READ)
         except (OSError, OverflowError) as error:
             raise StoreMappingError(
-                f"the system has no {size_bytes} bytes of addresses for a mapping ({error}); "
+                f"the system refuses to reserve {size_bytes} bytes of address space ({error}); "
                 'use embstore.open(path, reader="chunked")'
             ) from error
         # An ndarray, not a memoryview, so that views keep the range alive.
@@ -124,11 +126,11 @@ class AddressSpace:
             self.advise(0, size_bytes, syscalls.MADV_RANDOM)
 
     def advise(self, offset_bytes: int, size_bytes: int, advice: int) -> int:
-        """Advise the kernel on a range; return 0, or the number of the error."""
+        """Advise the kernel on a range; return 0, or the errno."""
         return syscalls.advise(self.address + offset_bytes, size_bytes, advice)
 
     def announce(self, offsets: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
-        """Have the kernel start reading ranges that are not in its cache.
+        """Have the kernel start reading ranges that are not cached.
 
         Parameters
         ----------
@@ -138,7 +140,7 @@ class AddressSpace:
         syscalls.advise_many(offsets + self.address, sizes, syscalls.MADV_WILLNEED)
 
     def map(self, piece: MappedFile) -> None:
-        """Map a file into its place, over what is there, as if for the first time."""
+        """Map a file into its place; this replaces an earlier mapping and its advice."""
         descriptor = self._opener.open(piece.name, piece.first + piece.map_bytes)
         try:
             syscalls.map_file(
@@ -159,7 +161,7 @@ class AddressSpace:
         return self._ends[piece.offset_bytes] - piece.offset_bytes
 
     def drop_cache(self, piece: MappedFile) -> None:
-        """Drop the pages of a file from the page cache, but for those that a process has mapped."""
+        """Drop the pages of a file from the page cache, except those that a process has mapped."""
         descriptor = self._opener.open(piece.name, 0)
         try:
             os.posix_fadvise(descriptor, piece.first, piece.map_bytes, os.POSIX_FADV_DONTNEED)
@@ -173,9 +175,9 @@ class AddressSpace:
         if error.errno != errno.ENOMEM:
             return f"{problem}; use {chunked}"
         return (
-            f"{problem}. This store needs {len(self.files)} mappings or more; a process may have "
-            "as many as sysctl vm.max_map_count says, 65530 by default. Raise it, close stores, "
-            f"build the store with larger chunks, or use {chunked}"
+            f"{problem}. It needs at least {len(self.files)} mappings; sysctl vm.max_map_count "
+            "limits those of a process, to 65530 by default. Raise the limit, close stores, build "
+            f"the store with larger chunks, or use {chunked}"
         )
 
 
@@ -191,7 +193,7 @@ def map_column(column: Column, addresses: Addresses, files: LocalFiles) -> Addre
     for extent, start in zip(column.extents, addresses.starts.tolist(), strict=True):
         if not extent.file or not extent.rows:
             continue
-        before = extent.offset % PAGE_BYTES  # Mappings begin on pages.
+        before = extent.offset % PAGE_BYTES  # Mappings start on pages.
         pieces.append(
             MappedFile(
                 extent.file,

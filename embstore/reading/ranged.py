@@ -1,12 +1,12 @@
-"""Records by reads: slower than a mapping, and works wherever files can be read.
+"""Records by reads of files: slower than a mapping, but possible on any system.
 
-1. The plan groups the rows by extent.
-2. A chunk of a store is read whole, and its checksum is checked. Of another file, the records of a
-   group become runs of bytes; neighbours that lie close are read together.
-3. The records go to the places of the request that asked for them.
+1. The rows are grouped by extent.
+2. A chunk of a store is read whole, and its checksum is checked. In another file, the records of a
+   group become runs of bytes; records that lie close together are read as one run.
+3. The records are put into request order.
 
-It holds one chunk or run in memory at a time, and no file open. So it cannot go on reading a store
-that a build has replaced, and says so.
+Only one chunk or run is in memory at a time, and no file stays open. So a store that a build has
+replaced can no longer be read; this raises an error.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from embstore.table.extents import Column
     from embstore.table.protocols import VisitRecords
 
-# Bytes of records that are read at once, and the most bytes between two records of one read.
+# Bytes of the records read at a time, and the most unneeded bytes between two of one read.
 READ_BYTES = 8 << 20
 MAX_GAP_BYTES = 64 << 10
 
@@ -44,7 +44,7 @@ class RangedRecords:
     Parameters
     ----------
     column : Column
-        Where the records lie.
+        The extents of the records.
     files : StoreFiles or ForeignFiles
         The files of its extents.
     dtype, row_shape : numpy.dtype, tuple of int
@@ -66,7 +66,7 @@ class RangedRecords:
         self._column = column
         self._files = files
         self._identity = files.identity
-        # Where files are checked, a read is a whole extent.
+        # Checked files are read by whole extents.
         self.unit_bytes = None if files.checked else 1
         self._dtype, self._row_shape = dtype, row_shape
         self._record_bytes = column.record_bytes
@@ -99,11 +99,11 @@ class RangedRecords:
         """Do nothing: a record is read when it is needed."""
 
     def scan(self, first: int, stop: int, visit: VisitRecords) -> None:
-        """Show the records of ``first .. stop - 1``; see `embstore.table.protocols.Records`."""
+        """Pass records to ``visit``; see `embstore.table.protocols.Records`."""
         self.scan_ranges([range(first, stop)], visit)
 
     def scan_ranges(self, ranges: Sequence[range], visit: VisitRecords) -> None:
-        """Show the records of several ranges of rows, as `scan` those of one."""
+        """Pass the records of several ranges to ``visit``, as `scan` does for one."""
         step = max(READ_BYTES // self._record_bytes, 1)
         most_rows = int(self.addresses.first_rows[-1]) if self._files.checked else step
         for block in blocks(ranges, self.addresses.first_rows, max(most_rows, 1)):
@@ -113,7 +113,7 @@ class RangedRecords:
             else:
                 data = self._read_bytes(block.extent, first, count)
             self._files.check_identity(self._identity)
-            # Over bytes, so it is read-only.
+            # An array over bytes is read-only.
             records = np.frombuffer(data, np.uint8, count)
             visit(block.rows, records.reshape(-1, self._record_bytes))
 
@@ -125,7 +125,7 @@ class RangedRecords:
         Yields
         ------
         start : int
-            Which of ``rows`` the first record is.
+            Position of the first record in ``rows``.
         records : ndarray of a void dtype, shape (n,)
             Their records.
         count : int
@@ -150,7 +150,7 @@ class RangedRecords:
                 done = stop
 
     def _read_whole(self, number: int) -> bytes:
-        """Read an extent that is a chunk file, and check it."""
+        """Read an extent that is a chunk file, and check its checksum."""
         extent = self._column.extents[number]
         assert isinstance(self._files, StoreFiles)  # Only these are checked.
         try:
@@ -160,7 +160,7 @@ class RangedRecords:
             raise
 
     def _read_bytes(self, number: int, first: int, count: int) -> bytes:
-        """Read some bytes of an extent, counted from its first record."""
+        """Read ``count`` bytes of an extent, ``first`` bytes after its start."""
         extent = self._column.extents[number]
         data = self._files.read(extent.file, extent.offset + first, count)
         if len(data) < count:
@@ -173,6 +173,6 @@ class RangedRecords:
 
 
 def _items(data: bytes, record_bytes: int) -> NDArray[Any]:
-    """Return the record that begins at each byte of ``data``."""
+    """Return the record that starts at each byte of ``data``."""
     count = len(data) - record_bytes + 1
     return np.ndarray((count,), np.dtype((np.void, record_bytes)), data, strides=(1,))

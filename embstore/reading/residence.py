@@ -1,19 +1,19 @@
-"""Residency of a mapping: all of it in RAM (`preload`), or no more than a limit.
+"""Residency of a mapping: all of it in RAM (`preload`), or at most a limit (`ResidentLimit`).
 
-**Preloading.** Random rows are bound by TLB misses, and a file page that the page cache holds in
-one piece of 2 MiB is mapped by a single entry (ext4 since Linux 6.16, XFS for longer; elsewhere
+**Preloading.** Lookups of random rows are bound by TLB misses. Where the page cache holds 2 MiB of
+a file in one piece, a single TLB entry maps it (ext4 since Linux 6.16, XFS for longer; elsewhere
 nothing is lost).
 
 1. Each file is read while huge pages are advised for its mapping: the kernel then reads, caches and
    maps 2 MiB at a time.
-2. Pages that the page cache already holds in smaller pieces stay small. Files that show this are
-   dropped from the page cache and read again, unless that does not help the first of them.
-3. Each file is mapped again, because the advice must not stay: with it, a row that has become cold
-   would read 2 MiB.
+2. Pages that the page cache already holds in smaller pieces stay small. Files of which this is true
+   are dropped from the page cache and read again, up to the first one that this does not help.
+3. Each file is mapped again to remove the advice: with it, a row that has become cold would read
+   2 MiB.
 
-**Limiting.** A fault maps far more than the row that caused it, up to 2 MiB, so the resident size
-of a process that looks up long enough grows to the whole table. `ResidentLimit` unmaps everything
-before the limit is reached; unmapped pages stay in the page cache, and touching maps them again.
+**Limiting.** A fault maps far more than the row that caused it, up to 2 MiB, so after enough
+lookups the resident size of the process grows by the whole table. `ResidentLimit` unmaps everything
+before the limit is reached. Unmapped pages stay in the page cache; touching maps them again.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
     from embstore.reading.mapping import AddressSpace, MappedFile
 
-# A lower limit would be some faults only, of which each may map a huge page.
+# A lower limit would allow only a few faults, each of which may map a huge page.
 MIN_RESIDENT_BYTES = 32 * HUGE_PAGE_BYTES
-# One lock for all limits. A forked child gets a new one: a thread that it does not have may hold
-# the inherited one.
+# One lock for all limits. A forked child gets a new one, because a thread that it does not have may
+# hold the inherited one.
 _lock = Lock()
 
 
@@ -72,7 +72,7 @@ def preload(space: AddressSpace, progress: OnProgress | None = None) -> None:
 
 
 def huge_mapped_bytes(space: AddressSpace) -> dict[MappedFile, int]:
-    """Return the bytes of each file that huge pages map; {} where the system does not say."""
+    """Return the bytes of each file that huge pages map; {} where unknown."""
     files = {space.address + file.offset_bytes: file for file in space.files}
     found: dict[MappedFile, int] = {}
     file = None
@@ -89,7 +89,7 @@ def huge_mapped_bytes(space: AddressSpace) -> dict[MappedFile, int]:
 
 
 def _in_small_pages(space: AddressSpace) -> list[MappedFile]:
-    """Return the files that huge pages could map and do not."""
+    """Return the files of which huge pages map less than 3/4 of what they could."""
     return [
         file
         for file, huge_bytes in huge_mapped_bytes(space).items()
@@ -99,7 +99,7 @@ def _in_small_pages(space: AddressSpace) -> list[MappedFile]:
 
 def _populate(space: AddressSpace, file: MappedFile, *, huge: bool) -> None:
     begin, end = file.offset_bytes, file.offset_bytes + file.map_bytes
-    if huge:  # For the whole mapping, or the advice would cut it in two.
+    if huge:  # On the whole mapping, because advice on a part would split it.
         space.advise(begin, space.span_bytes(file), syscalls.MADV_HUGEPAGE)
     failure = space.advise(begin, file.map_bytes, syscalls.MADV_POPULATE_READ)
     if failure == errno.EINVAL:  # Before Linux 5.14: touch each page.
@@ -109,7 +109,7 @@ def _populate(space: AddressSpace, file: MappedFile, *, huge: bool) -> None:
 
 
 class ResidentLimit:
-    """Keeps the resident size of a mapping under a limit.
+    """A limit on the resident size of a mapping.
 
     Parameters
     ----------
@@ -130,17 +130,17 @@ class ResidentLimit:
         self._others_bytes = resident_file_bytes()
         self._rows_left = 0
         self._touching = 0  # Number of threads that may be mapping pages.
-        # Few enough rows that those of several threads do not matter, though each maps a huge page.
+        # So few that several threads stay within the limit even if each row maps a huge page.
         self.step_rows = limit_bytes // (16 * HUGE_PAGE_BYTES)
 
     def blocks_at_once(self, block_bytes: int) -> int:
         """Return the number of threads that may touch a block each at a time."""
-        # Three quarters are reached before the next look; a block starts and ends in huge pages.
+        # Together they take a quarter of the limit. A block may start and end inside huge pages.
         return max(self._limit_bytes // (4 * (block_bytes + 2 * HUGE_PAGE_BYTES)), 1)
 
     @contextmanager
     def touching(self, row_count: int) -> Iterator[None]:
-        """Count the rows touched inside the block; then keep to the limit."""
+        """Count the rows touched in the ``with`` block, then enforce the limit."""
         with _lock:
             self._touching += 1
         try:
@@ -155,7 +155,7 @@ class ResidentLimit:
     def _look(self) -> None:
         """Read the resident size, and unmap everything before the limit is reached."""
         mapped = resident_file_bytes()
-        # Other mappings may shrink, as when a store is closed, but not below nothing.
+        # Other mappings may have shrunk, as when a store is closed; they are at most all.
         self._others_bytes = min(self._others_bytes, mapped)
         resident = mapped - self._others_bytes
         if resident > self._limit_bytes // 2:

@@ -1,18 +1,19 @@
 """Memory for large results, reused once an earlier result is freed.
 
-The kernel has to zero fresh memory, page by page, when it is first written: for rows that are in
-RAM, that takes longer than gathering them. So the memory of a large result is kept when its last
-reference is gone, and the next result of about its size gets it.
+The kernel has to zero fresh memory, page by page, when it is first written. For rows that are in
+RAM, this takes longer than gathering them. So the memory of a large result is kept when its last
+reference is gone, and the next result of about its size uses it.
 
 There is one pool for the process. It keeps at most two buffers, of 256 MiB together, outside of any
 store's ``resident_limit``, and frees them when the last open store is closed.
 
-Smaller results come from malloc. glibc's malloc also gives their memory back to the system, and
-faults it in again, until it has seen the program free a large array (``M_MMAP_THRESHOLD`` in
-mallopt(3)). The pool hides large arrays from it, so it is shown one that nothing was written to.
+Smaller results come from malloc. glibc's malloc also returns their memory to the system, and faults
+it in again, until the program has freed a large array (``M_MMAP_THRESHOLD`` in mallopt(3)). Because
+the pool keeps large arrays, malloc would never see one freed. So the pool allocates and frees one
+without writing to it.
 
-An array knows what its memory belongs to, and so does every view of it, so the last of them gives
-the memory back.
+An array refers to the owner of its memory, and so does every view of it. When the last of them is
+freed, the memory returns to the pool.
 """
 
 from __future__ import annotations
@@ -35,20 +36,20 @@ KEPT_COUNT = 2
 
 
 class ResultPool:
-    """Makes arrays for results; may be used from many threads.
+    """A pool of memory for results; safe to use from many threads.
 
     It keeps the memory of at most `KEPT_COUNT` freed results, `MAX_POOLED_BYTES` together, while it
     has users.
     """
 
-    # Its methods are atomic steps, and take no lock: a garbage collection may run any of them.
+    # Its methods take atomic steps and no lock, because a garbage collection may run any of them.
 
     def __init__(self) -> None:
         self._free: deque[NDArray[np.uint8]] = deque(maxlen=KEPT_COUNT)
         self._users: deque[None] = deque()
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Return an array with anything in it, as ``numpy.empty`` does."""
+        """Return an array without initial values, as ``numpy.empty`` does."""
         size_bytes = math.prod(shape) * dtype.itemsize
         if not POOLED_BYTES <= size_bytes <= MAX_POOLED_BYTES:
             return np.empty(shape, dtype)
@@ -60,9 +61,9 @@ class ResultPool:
         return owner[:size_bytes].view(dtype).reshape(shape)
 
     def join(self, user: object) -> weakref.finalize[..., object]:
-        """Count a user; call the result when it is done, or let it be collected."""
-        # Freed at once, which is its purpose. Not before there is a user: it makes malloc keep
-        # more of the memory that a build frees.
+        """Count a user; it leaves when the result is called, or when it is collected."""
+        # Freed at once, to adjust malloc; see the module's docstring. Not done before there is a
+        # user, because then malloc keeps more of the memory that a build frees.
         if not self._users:
             np.empty(SHOWN_BYTES, np.uint8)
         self._users.append(None)

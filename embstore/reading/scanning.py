@@ -1,12 +1,12 @@
-"""Scans of a mapped column: blocks of rows where they lie, read ahead of their use if cold.
+"""Scans of a mapped column: blocks of rows without copies, read ahead if cold.
 
 1. Ranges of rows are cut into blocks, and runs of neighbouring blocks are shared by threads. A
    block is a view of the mapping, so nothing is copied.
-2. Before a block that is expected in RAM is shown, a few of its bytes are touched: the kernel's
-   count of blocks read tells whether it was there.
+2. Before a block that is expected in RAM is passed on, a few of its bytes are touched: the kernel's
+   count of disk blocks read tells whether it was in RAM.
 3. A cold block is announced together with those that follow it, in runs as large as the kernel
-   reads at once: the mapping is advised for random access, so touching it would bring in page after
-   page.
+   reads at once. Touching it would read page after page, because the mapping is advised for random
+   access.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from embstore.table.addresses import Addresses
     from embstore.table.protocols import VisitRecords
 
-# Besides its arithmetic, a block costs tens of microseconds, in which a thread sees some 100 KiB.
+# A block has a fixed cost of tens of microseconds, in which a thread scans some 100 KiB.
 SCANNED_BYTES = 8 << 20
 RUN_BLOCKS = 8
 BLOCKS_AHEAD = 2
-# Of an announced range, the kernel reads no more than the device's read-ahead.
+# The kernel reads at most the device's read-ahead of an announced range.
 ANNOUNCED_PAGES = (128 << 10) // PAGE_BYTES
 PROBED_BYTES = 512 << 10
 
@@ -94,7 +94,7 @@ def blocks(
 
 
 class MappedScan:
-    """Shows the records of a mapping to a function.
+    """Scans of the records of a mapping.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class MappedScan:
     addresses : Addresses
         Its layout.
     limit : ResidentLimit, optional
-        Counts bytes that are touched.
+        The resident limit to keep.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class MappedScan:
         self._limit = limit
 
     def run(self, ranges: Sequence[range], visit: VisitRecords) -> None:
-        """Show the records of ranges of rows, block by block, in any order."""
+        """Pass the records of ranges of rows to ``visit``, in blocks, in any order."""
         most_rows = max(SCANNED_BYTES // self._record_bytes, 1)
         todo = list(blocks(ranges, self._addresses.first_rows, most_rows))
         if not todo:
@@ -138,7 +138,7 @@ class MappedScan:
             announced = 0
             for at, block in enumerate(run):
                 begin, end = self._span(block)
-                # The limit counts in faults, of which each may map a huge page.
+                # The limit counts faults, each of which may map a huge page.
                 count = (end - begin) // HUGE_PAGE_BYTES + 2
                 with nullcontext() if self._limit is None else self._limit.touching(count):
                     before = _blocks_read()
@@ -155,18 +155,18 @@ class MappedScan:
         return _blocks_read() != blocks_before
 
     def _announce(self, some: Sequence[Block]) -> None:
-        """Have the kernel start reading blocks that it does not have."""
+        """Have the kernel start reading blocks that are not cached."""
         for block in some:
             begin, end = self._span(block)
             found = runs(np.array([begin]), end - begin, unit=PAGE_BYTES, max_run=ANNOUNCED_PAGES)
             self._space.announce(found.firsts * PAGE_BYTES, found.counts * PAGE_BYTES)
 
     def _span(self, block: Block) -> tuple[int, int]:
-        """Return the first address of a block, and the one behind its last."""
+        """Return the first address of a block, and the one after its last."""
         start = int(self._addresses.starts[block.extent]) + block.first * self._record_bytes
         return start, start + len(block.rows) * self._record_bytes
 
 
 def _blocks_read() -> int:
-    """Return the number of blocks that this thread (if counted by thread) caused to be read."""
+    """Return the number of disk blocks that this thread caused to be read, or the process."""
     return resource.getrusage(_WHO).ru_inblock

@@ -1,4 +1,4 @@
-"""What did a reader do? Counters that are cheap enough to be always on."""
+"""Statistics of a reader: counters that are cheap enough to be always on."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from threading import Lock
 
 NOTED_AT_ONCE = 1024
 
-# One for all counters, since it is seldom taken; a child after a fork gets a new one, because
-# the one that it inherits may be held by a thread that it does not have.
+# One for all counters, since it is seldom taken. A forked child gets a new one, because a thread
+# that it does not have may hold the inherited one.
 _lock = Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class LookupStats:
-    """What a store has read since it was opened.
+    """Counts of lookups and reads since a store was opened.
 
     Attributes
     ----------
@@ -24,8 +24,8 @@ class LookupStats:
     bytes_needed : int
         Bytes of those rows.
     bytes_read : int
-        Bytes that came from the device for them, as the kernel counts them; for a reader that
-        decodes chunks, the bytes of the chunks.
+        Bytes read from the device for them, as the kernel counts them; without a mapping, all bytes
+        read from files.
     cold_slices, warm_slices : int
         Pieces of lookups that caused reads from the device, and pieces that did not.
     seconds : float
@@ -42,10 +42,10 @@ class LookupStats:
 
 
 class StatsCounter:
-    """Adds up `LookupStats`; may be used from many threads.
+    """Sums for `LookupStats`; safe to use from many threads.
 
-    What a lookup did is put on a list, which takes a tenth of a microsecond and no lock, and summed
-    up now and then.
+    The counts of a lookup are appended to a list, which takes a tenth of a microsecond and no lock.
+    The list is summed up now and then.
     """
 
     __slots__ = ("_noted", "_row_bytes", "_sums")

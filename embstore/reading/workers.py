@@ -1,14 +1,14 @@
-"""Who helps with a large lookup? A few threads that all stores of the process share.
+"""Helper threads for large lookups, shared by all stores of the process.
 
-They are started when first needed, and again in a child after a fork, which has none of them.
-Whoever asks for help works itself too, and does not wait for helpers that have not begun. A helper
-may ask for help in turn, as the sums of bags do when they look rows up; those that look rows up ask
-for none, so helpers cannot block each other.
+They are started when first needed, and again in a forked child, which does not inherit them. A
+thread that asks for help works too, and does not wait for helpers that have not started. A helper
+may ask for help in turn, as the sums of bags do when they look rows up. Helpers that look rows up
+ask for none, so helpers cannot block each other.
 
-An error in one ends all: nobody works on when a call has raised. Its arguments may be other things
-by then.
+An error in one thread stops all of them before the call raises, because its arguments may change
+afterwards.
 
-Handing work over is part of what a lookup costs, so the threads wait at a `queue.SimpleQueue`,
+Handing work over is part of the cost of a lookup, so the threads wait at a `queue.SimpleQueue`,
 which takes two thirds of the time of a ``ThreadPoolExecutor``.
 """
 
@@ -35,14 +35,14 @@ class Help(Generic[Result]):
     Attributes
     ----------
     ended : bool
-        Whether it was begun, and has ended.
+        Whether it has started and ended.
     """
 
     __slots__ = ("_claim", "_done", "_error", "_result", "_work", "ended")
 
     def __init__(self, work: Callable[[], Result]) -> None:
         self._work: Callable[[], Result] | None = work
-        self._claim = Lock()  # Whoever gets it does the work, or calls it off.
+        self._claim = Lock()  # Its holder does the work, or calls it off.
         self._done = Lock()
         self._done.acquire()
         self.ended = False
@@ -54,7 +54,7 @@ class Help(Generic[Result]):
         if not self._claim.acquire(blocking=False):
             return
         work, self._work = self._work, None
-        assert work is not None  # Only whoever has the claim takes it.
+        assert work is not None  # Only the holder of the claim takes it.
         try:
             self._result = work()
         except BaseException as error:  # Raised where the result is asked for.
@@ -63,15 +63,15 @@ class Help(Generic[Result]):
         self._done.release()
 
     def call_off(self) -> bool:
-        """Say that the work is not needed; return whether it had not begun."""
+        """Call off the work; return whether this came before its start."""
         if not self._claim.acquire(blocking=False):
             return False
-        self._work = None  # It may wait in the queue for long, and must not keep a result alive.
+        self._work = None  # It may be queued for long, and must not keep a result alive.
         return True
 
     def wait(self) -> None:
-        """Wait for the end of the work, which has begun."""
-        # A signal's handler may raise, also between getting the lock and noting that.
+        """Wait for the end of the work, which has started."""
+        # Not the lock but `ended` decides: a signal handler may raise when the lock is acquired.
         while not self.ended:
             self._done.acquire()
 
@@ -87,7 +87,7 @@ _asked: SimpleQueue[Help[Any]] | None = None
 
 
 def processor_count() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -102,15 +102,15 @@ def submit(work: Callable[[], Result]) -> Help[Result]:
 
 
 def together(works: Sequence[Callable[[], Result]], stop: Callable[[], None]) -> list[Result]:
-    """Do the first work here, and others where a helper is free; return what those done returned.
+    """Do the first work here, and the others on free helpers; return the results of those done.
 
     Parameters
     ----------
     works : sequence of callables
-        Each goes on until nothing is left to do, so it does not matter which of them are done.
+        Each drains a shared queue, so any subset may run.
     stop : callable
-        Leaves nothing to do. It is called when one has failed, or a signal's handler has raised;
-        the error is raised when nobody works any more.
+        Empties the queue. It is called when one has failed or a signal handler has raised; the
+        error is raised after all threads have stopped.
     """
 
     def guarded(work: Callable[[], Result]) -> Result:
@@ -123,7 +123,7 @@ def together(works: Sequence[Callable[[], Result]], stop: Callable[[], None]) ->
     helpers: list[Help[Result]] = []
     try:
         for work in works[1:]:
-            helpers.append(submit(partial(guarded, work)))  # noqa: PERF401  # Those before an error.
+            helpers.append(submit(partial(guarded, work)))  # noqa: PERF401  # Keeps those before an error.
         own = guarded(works[0])
     except BaseException:
         stop()
@@ -134,14 +134,14 @@ def together(works: Sequence[Callable[[], Result]], stop: Callable[[], None]) ->
 
 
 def _finish(helpers: list[Help[Result]], stop: Callable[[], None]) -> list[Help[Result]]:
-    """Call off the helpers that have not begun, wait for the others, and return these."""
+    """Call off the helpers that have not started, wait for the others, and return those."""
     begun = [helper for helper in helpers if not helper.call_off()]
     interrupt: BaseException | None = None
     for helper in begun:
         while not helper.ended:
             try:
                 helper.wait()
-            except BaseException as error:  # A signal's handler has raised, as for Ctrl-C.
+            except BaseException as error:  # A signal handler has raised, as for Ctrl-C.
                 stop()
                 interrupt = error
     if interrupt is not None:

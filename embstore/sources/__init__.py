@@ -1,13 +1,14 @@
-"""Where do rows come from? One format a file, one small protocol.
+"""Sources of rows: the protocol of a source, its batches, and a limit on their number.
 
-A source knows the shape and dtype of its rows before the first one, and yields them in batches, so
-that a build's memory does not depend on the table's size.
+Each format has a module in this package. A source knows the shape and dtype of its rows before the
+first one is read, and yields them in batches, so that a build's memory does not depend on the
+table's size.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -33,13 +34,13 @@ Format = Literal[
 ]
 EncodingErrors = Literal["strict", "replace", "ignore"]
 
-# About how much a source yields at once.
+# The approximate size of a batch.
 BATCH_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some consecutive rows.
+    """Consecutive rows of a source.
 
     Attributes
     ----------
@@ -48,9 +49,9 @@ class Batch:
     words : PackedWords or None
         Their words, n of them, if the source has words.
     first : int
-        Where the first row stands in the source, as `Source.place` takes it.
+        The number of the first row, as `Source.place` takes it.
     bytes_done : int
-        How much of the input is read, for progress.
+        Bytes of the input read so far, for progress.
     """
 
     rows: NDArray[Any]
@@ -65,13 +66,13 @@ class Source(Protocol):
     Attributes
     ----------
     name : str
-        What to call the source in messages.
+        The source's name in messages.
     row_shape : tuple of int
         Shape of one row.
     dtype : numpy.dtype
         Dtype of the rows.
     row_count : int or None
-        Number of rows, if the source says so itself.
+        Number of rows, if the source states it.
     byte_count : int
         Size of the input, on the scale of ``Batch.bytes_done``; 0 if unknown.
     """
@@ -84,7 +85,7 @@ class Source(Protocol):
 
     @property
     def row_estimate(self) -> int:
-        """About how many rows there are; 0 if nobody knows."""
+        """An estimate of the number of rows; 0 if unknown."""
         return self.row_count or 0
 
     def batches(self) -> Iterator[Batch]:
@@ -92,20 +93,60 @@ class Source(Protocol):
         ...
 
     def count_rows(self) -> int:
-        """Return the number of rows, reading the input through if that is what it takes."""
+        """Return the number of rows, reading all of the input if necessary."""
         if self.row_count is not None:
             return self.row_count
         return sum(len(batch.rows) for batch in self.batches())
 
     def describe(self) -> dict[str, Any]:
-        """Return what the manifest should say about where the rows came from."""
+        """Return facts about the origin of the rows, for the manifest."""
         ...
 
     def place(self, number: int) -> str:
-        """Return how messages name a row; by default rows count from 0."""
+        """Return the name of a row in messages; by default rows count from 0."""
         return f"{self.name}: row {number}"
 
 
+class Limited(Source):
+    """The first rows of a source, which is read only up to the batch in which they end.
+
+    Parameters
+    ----------
+    source : Source
+        The source of the rows.
+    limit : int
+        The largest number of rows to take.
+    """
+
+    def __init__(self, source: Source, limit: int) -> None:
+        self._source = source
+        self._limit = limit
+        self.name = source.name
+        self.row_shape = source.row_shape
+        self.dtype = source.dtype
+        self.byte_count = source.byte_count
+        self.row_count = None if source.row_count is None else min(source.row_count, limit)
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the first rows."""
+        left = self._limit
+        batches = self._source.batches()
+        while left > 0 and (batch := next(batches, None)) is not None:
+            if len(batch.rows) > left:
+                words = None if batch.words is None else batch.words.part(0, left)
+                batch = replace(batch, rows=batch.rows[:left], words=words)
+            left -= len(batch.rows)
+            yield batch
+
+    def describe(self) -> dict[str, Any]:
+        """Return facts about the origin of the source's rows."""
+        return self._source.describe()
+
+    def place(self, number: int) -> str:
+        """Return the name of a row of the source in messages."""
+        return self._source.place(number)
+
+
 def batch_rows(row_shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    """Return how many rows make a batch; large rows come one by one."""
+    """Return the number of rows in a batch; large rows come one by one."""
     return max(1, BATCH_BYTES // max(1, math.prod(row_shape) * dtype.itemsize))

@@ -49,15 +49,15 @@ class ArraySource(Source):
     words : str, Path, or sequence of str, optional
         The words of the rows: a text file of one word a line, or the words.
     origin : dict
-        What the manifest says about where the rows came from.
+        Facts about the origin of the rows, for the manifest.
     part_names : sequence of str, optional
         The name of each part.
 
     Raises
     ------
     SourceError
-        If there are no arrays, their rows differ in shape or dtype, or the number of words is not
-        that of the rows.
+        If there are no arrays, their rows differ in shape or dtype, or the numbers of words and
+        rows differ.
     """
 
     def __init__(
@@ -86,8 +86,8 @@ class ArraySource(Source):
                 raise SourceError(f"{part_name} has shape (); expected (rows, ...)")
             if (*part.shape[1:], part.dtype) != (*parts[0].shape[1:], self._dtype):
                 raise SourceError(
-                    f"{part_name} has shape {tuple(part.shape)} and dtype {part.dtype}, which does "
-                    f"not go with {names[0]}: {tuple(parts[0].shape)} and {self._dtype}"
+                    f"{part_name} has shape {tuple(part.shape)} and dtype {part.dtype}, but "
+                    f"{names[0]} has shape {tuple(parts[0].shape)} and dtype {self._dtype}"
                 )
         self.row_shape = tuple(map(int, parts[0].shape[1:]))
         self.row_count: int = sum(int(part.shape[0]) for part in parts)

@@ -5,8 +5,8 @@
    other format is text.
 3. ``format=`` overrules both.
 
-A format that can be opened in place is built from what `embstore.open` opens. Each format takes
-some options; others are refused by name.
+A format that can be opened in place is read through `embstore.open`. Each format takes some
+options; others are refused by name.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 from embstore.errors import SourceError
 from embstore.formats import FORMATS, NPY, SAFETENSORS, STORE
 from embstore.formats.npy import addresses_rows
+from embstore.sources import Limited
 from embstore.sources.arrow import IPC_MAGIC, PARQUET_MAGIC, open_arrow
 from embstore.sources.files import COMPRESSED_SUFFIXES, InputFile
-from embstore.sources.limit import Limited
 from embstore.sources.npy import open_npy, open_npz
 from embstore.sources.objects import open_object
 from embstore.sources.opened import open_table
@@ -75,7 +75,7 @@ class _Reader:
 
 
 def _open_npy(path: Path, *, words: Words | None = None) -> Source:
-    """Return the rows of a ``.npy`` that opens in place, or of other ones, or of a directory."""
+    """Return the rows of a ``.npy``, opened in place if possible, or of a directory of them."""
     if path.is_file() and addresses_rows(path):
         return open_table(NPY, path, words=words)
     return open_npy(path, words=words)
@@ -127,7 +127,7 @@ def open_source(
     """Return the source that reads a path or an object.
 
     The parameters are those of `embstore.build`, which checks them; None means not given. ``dtype``
-    is that of the store: the numbers of text are parsed as this.
+    is that of the store; the numbers of text are parsed as this dtype.
 
     Raises
     ------

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class FileArray:
     """An uncompressed array in a file.
 
-    It is read, not mapped: of an array in Fortran order, a few rows touch pages all over the file,
-    and each fault may map 2 MiB of it.
+    It is read, not mapped: in Fortran order, a few rows touch pages all over the file, and each
+    fault may map 2 MiB of it.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class FileArray:
         if found < size:
             raise SourceError(
                 f"{path}: an array of shape {shape} and dtype {dtype} takes {size} bytes, but only "
-                f"{max(found, 0)} are there; is the download complete?"
+                f"{max(found, 0)} are in the file; is the download complete?"
             )
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:

@@ -1,7 +1,7 @@
 """NumPy arrays that cannot be opened in place: directories, ``.npz``, Fortran order, big-endian.
 
 Uncompressed arrays are read slice by slice, in any order and byte order; a compressed member of an
-``.npz`` is read as a stream, which takes C order. Pickles are never loaded.
+``.npz`` is read as a stream, which must be in C order. Pickles are never loaded.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LOCAL_HEADER_BYTES = 30
 def open_npy(path: Path, *, words: Words | None = None) -> ArraySource:
     """Return the rows of a ``.npy`` file, or of a directory of them.
 
-    The files of a directory follow in natural order: ``part-2.npy`` before ``part-10.npy``.
+    The files of a directory are read in natural order: ``part-2.npy`` before ``part-10.npy``.
 
     Parameters
     ----------
@@ -94,12 +94,12 @@ def open_npz(path: Path, *, member: str | None = None, words: Words | None = Non
 
 
 def only_name(place: str, name: str | None, names: list[str], option: str) -> str:
-    """Return the name that was asked for, or the only one.
+    """Return the requested name, or the only one.
 
     Raises
     ------
     SourceError
-        If the name is missing, or there are several and none was asked for; it lists them.
+        If the name is missing, or there are several and none was requested; the message lists them.
     """
     listing = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
     if name is None:
@@ -131,7 +131,7 @@ class _StreamedArray:
         name = f"{self._path}[{self._info.filename}]"
         try:
             if self._stream is None or start != self._next:
-                self._archive = zipfile.ZipFile(self._path)  # Until it is read.
+                self._archive = zipfile.ZipFile(self._path)  # Kept open until it is read.
                 self._stream = self._archive.open(self._info)
                 _read_header(self._stream, name)
                 self._next = 0
@@ -148,7 +148,7 @@ class _StreamedArray:
 
 
 def _read_header(file: IO[bytes], name: str) -> Header:
-    """Read the header of a ``.npy`` file; leave the file at the first element."""
+    """Read the header of a ``.npy`` file; the file is then at the first element."""
     try:
         return read_header(file, name)
     except StoreCorruptError as error:
@@ -175,14 +175,14 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
         return FileArray(path, offset, header.shape, header.dtype, fortran=header.fortran)
     if header.fortran and len(header.shape) > 1:
         raise SourceError(
-            f"{name} is compressed and in Fortran order, so its rows lie apart; save it with "
-            "numpy.savez, or in C order"
+            f"{name} is compressed and in Fortran order, so a row is not contiguous; "
+            "save it with numpy.savez, or in C order"
         )
     return _StreamedArray(path, info, header)
 
 
 def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
-    """Return the first byte of a stored member: behind its own header, not the directory's."""
+    """Return the first byte of a stored member, after its local header."""
     with path.open("rb") as file:
         file.seek(info.header_offset)
         header = file.read(_LOCAL_HEADER_BYTES)

@@ -1,7 +1,7 @@
-"""Which source has the rows of a Python object? Told by what it is, or by what it can do.
+"""Sources for Python objects, chosen by the object's type or by what it can do.
 
-torch and gensim are asked for nothing: a tensor or ``KeyedVectors`` can only be passed by someone
-who has imported them.
+torch and gensim are not imported here: a caller that passes a tensor or ``KeyedVectors`` has
+imported them.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ def open_object(
     words : str, Path, or iterable of str, optional
         The words of an array's rows.
     partition_strategy : {"mod", "div"}, optional
-        How the ids were dealt out among a list of partitions.
+        How the ids are split among a list of partitions.
     limit : int, optional
-        Take only the first so many rows of an iterable.
+        The most rows to take from an iterable.
 
     Raises
     ------
     TypeError
         If it is none of these.
     SourceError
-        If its rows are not such as a store can hold.
+        If a store cannot hold its rows.
     """
     name = type(source).__name__
     if isinstance(source, EmbeddingStore):
@@ -68,13 +68,13 @@ def open_object(
             raise SourceError("a store takes neither words= nor partition_strategy=")
         return StoreSource(source)
     if partition_strategy is not None:
-        parts = _DealtOut(source, partition_strategy)
+        parts = _Partitioned(source, partition_strategy)
         return ArraySource(name, [parts], words=words, origin={"format": f"partitions of {name}"})
     if hasattr(getattr(source, "wv", None), "index_to_key"):
         source = source.wv  # A model of gensim.
     if hasattr(source, "index_to_key") and hasattr(source, "vectors"):
         if words is not None:
-            raise SourceError(f"{name} has words of its own, so words= does not fit")
+            raise SourceError(f"{name} has its own words; leave out words=")
         words, source = source.index_to_key, source.vectors
     if (array := as_array(source)) is not None:
         return ArraySource(name, [array], words=words, origin={"format": name})
@@ -97,7 +97,7 @@ def as_array(source: Any) -> ArrayLike | None:
         first = source[0]
         if isinstance(first, list | tuple) or np.isscalar(first):
             try:
-                return np.asarray(source)  # An array that is written out.
+                return np.asarray(source)  # Nested lists of numbers.
             except ValueError as error:
                 raise SourceError(
                     f"the rows of the {type(source).__name__} differ: {error}"
@@ -119,8 +119,8 @@ class _TensorRows:
         return tensor_array(self._tensor[rows].cpu())
 
 
-class _DealtOut:
-    """Partitions, as the array that was dealt out to them."""
+class _Partitioned:
+    """A list of partitions as one array, in the order of ids."""
 
     def __init__(self, partitions: Any, strategy: Strategy) -> None:
         if not isinstance(partitions, list | tuple) or not partitions:
@@ -132,7 +132,7 @@ class _DealtOut:
         for number, partition in enumerate(partitions):
             array = as_array(partition)
             if array is None or not array.shape:
-                raise SourceError(f"partition {number} is {type(partition).__name__}, no array")
+                raise SourceError(f"partition {number} is {type(partition).__name__}, not an array")
             self._parts.append(array)
         row_shape, self.dtype = tuple(self._parts[0].shape[1:]), np.dtype(self._parts[0].dtype)
         for number, array in enumerate(self._parts):
@@ -162,7 +162,7 @@ class _DealtOut:
 
 
 def _has_text(item: Any) -> bool:
-    """Say whether an item is, or begins with, a word or words."""
+    """Return whether an item is, or starts with, a word."""
     while isinstance(item, list | tuple) and item:
         item = item[0]
     return isinstance(item, str)

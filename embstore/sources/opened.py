@@ -1,4 +1,4 @@
-"""Rows of what `embstore.open` opens: another store, or a foreign file read in place."""
+"""Rows of a path that `embstore.open` opens: a store, or a foreign file read in place."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def open_table(
     format : Format
         The format of the path.
     path : Path
-        What `embstore.open` opens.
+        A path that `embstore.open` opens.
     tensor : str, optional
         The tensor of a safetensors file that has several.
     words : str, Path, or iterable of str, optional

@@ -1,4 +1,4 @@
-"""Rows of a store: to deal them out anew, or as another dtype."""
+"""Rows of an open store, for a build with other partitions or another dtype."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class StoreSource(Source):
-    """All rows of an open store, and its words; a `embstore.sources.Source`.
+    """All rows of an open store, and its words.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ class StoreSource(Source):
             yield Batch(block.rows, block.words, block.start, done * self._row_bytes)
 
     def describe(self) -> dict[str, Any]:
-        """Return the store's name and size, and what it says itself about where it came from.
+        """Return the store's name and size, and the facts about its own origin.
 
-        ``origins`` is a list of such facts, the oldest first.
+        ``origins`` lists these facts for each earlier build, the oldest first.
         """
         facts = self._store.source
         origins = facts.pop("origins", [])

@@ -31,7 +31,7 @@ class WordList:
     Parameters
     ----------
     words : str, Path, or iterable of str
-        A text file with one word per line, which may be compressed, or the words.
+        A text file with one word per line, which may be compressed; or the words themselves.
     """
 
     def __init__(self, words: Words) -> None:

@@ -1,1 +1,1 @@
-"""Tables as values: partitions, numbering, ids and plans. Pure: nothing here does I/O."""
+"""Tables as values: extents, numbering, ids and plans. Nothing here does I/O."""

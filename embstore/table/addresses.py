@@ -1,13 +1,13 @@
 """Addresses: where the records of a column lie in the address space of a mapping.
 
-`lay_out` places the extents of a column side by side, each congruent with its file to a multiple
-of 2 MiB where the address space allows it, so that huge pages can map it.
+`lay_out` places the extents of a column side by side. If there is enough address space, the address
+of each byte and its offset in the file are equal modulo 2 MiB, so that huge pages can map it.
 
-Where it can, it does so on one grid: every record's address is ``base + place * record_bytes``,
-where ``place`` is the row itself, or the row plus a gap behind every ``unit_rows`` rows. Then one
-``take`` serves any lookup. This always holds in a store of our own, whose chunks have one size and
-start at byte 0 of their files, and for a table in one extent. Elsewhere each record has an address
-by itself, the start of its extent plus its row in it.
+If possible, all records are on one grid: the address of a record is ``base + place *
+record_bytes``, where ``place`` is the row, or the row plus a gap after every ``unit_rows`` rows.
+Then one ``take`` serves any lookup. This is always so for embstore's own stores, whose chunks have
+one size and start at byte 0 of their files, and for a table in one extent. Otherwise, a record's
+address is the start of its extent plus its place in it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 PAGE_BYTES = mmap.PAGESIZE
 HUGE_PAGE_BYTES = 2 << 20
-# The alignments to try: huge pages if the address space they cost is within bounds, else less.
+# The alignments to try, in this order: a larger one takes more address space.
 ALIGNMENTS = (HUGE_PAGE_BYTES, 64 << 10, PAGE_BYTES)
 # Address space is plentiful (128 TiB), but many stores may be open at once.
 FREE_ADDRESS_BYTES = 64 << 30
@@ -37,15 +37,15 @@ MAX_ADDRESS_FACTOR = 8
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Records at equal distances, but for a gap behind each unit.
+    """Records at equal distances, except for a gap after each unit.
 
     Attributes
     ----------
     base : int
         Address of row 0.
     unit_rows, gap_rows : int
-        Behind each ``unit_rows`` rows, a power of two, there is a gap of ``gap_rows`` records;
-        ``gap_rows`` is 0 where there is none.
+        After each ``unit_rows`` rows, a power of two, there is a gap of ``gap_rows`` records, 0 for
+        none.
 
     Examples
     --------
@@ -58,7 +58,7 @@ class Grid:
     gap_rows: int = 0
 
     def places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the place of each row on the grid: ``rows`` itself where there are no gaps."""
+        """Return the place of each row on the grid: ``rows`` itself if there are no gaps."""
         if not self.gap_rows:
             return rows
         places = rows >> scalar(self.unit_rows.bit_length() - 1)
@@ -86,7 +86,7 @@ class Addresses:
     size_bytes : int
         Size of the address space.
     grid : Grid or None
-        The grid on which all records stand, if they do.
+        The grid that all records are on; None if there is none.
     """
 
     record_bytes: int
@@ -107,7 +107,7 @@ class Addresses:
 
 
 def aligned_rows(rows: int, record_bytes: int, alignment: int) -> int:
-    """Return the least power of two of rows, ``rows`` or more, that fills whole alignments.
+    """Return the smallest power of two of rows, ``rows`` or more, that fills whole alignments.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def lay_out(column: Column) -> Addresses:
     Parameters
     ----------
     column : Column
-        Its extents may begin at any byte of their files.
+        Its extents may start at any byte of their files.
     """
     first_rows = np.array(column.first_rows(), np.int64)
     filled = [i for i, extent in enumerate(column.extents) if extent.file and extent.rows]
@@ -161,19 +161,19 @@ def _find_grid(
     record_bytes: int,
     limit: int,
 ) -> Grid | None:
-    """Return the grid that gives the extents the best alignment, if there is one."""
+    """Return the grid with the best alignment for the extents; None if there is none."""
     if len(firsts) > 1 and (offsets % PAGE_BYTES).any():
-        return None  # The page at the end of an extent would also be that of the next.
+        return None  # The last page of an extent would also be the first of the next.
     last_row = int(firsts[-1] + rows[-1])
     # The largest power of two that divides the first row of every extent.
     bits = int(np.bitwise_or.reduce(firsts))
     unit_rows = (bits & -bits) or 1 << (last_row - 1).bit_length()
     for alignment in ALIGNMENTS:
-        # Without gaps, if that already aligns every extent with its file.
+        # Without gaps, if that aligns every extent with its file.
         bases = (offsets - firsts * record_bytes) % alignment
         if (bases == bases[0]).all() and last_row * record_bytes <= limit:
             return Grid(int(bases[0]))
-        # Else with a gap behind each unit.
+        # Otherwise with a gap after each unit.
         shifts = offsets % alignment
         if (shifts != shifts[0]).any() or int(rows.max()) > unit_rows:
             continue
@@ -185,7 +185,7 @@ def _find_grid(
 
 
 def _side_by_side(offsets: NDArray[np.int64], sizes: NDArray[np.int64], limit: int) -> list[int]:
-    """Return the address of each extent, one behind the other."""
+    """Return the address of each extent, one after the other."""
     for alignment in ALIGNMENTS:
         starts, end = [], 0
         for offset, size in zip(offsets.tolist(), sizes.tolist(), strict=True):

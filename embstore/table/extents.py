@@ -1,14 +1,14 @@
 """Extents and columns: where the records of a table lie in files.
 
-A record is the bytes of one row in one column. An extent is a number of consecutive records in one
-file; a column is a list of extents, and its rows count through them:
+A record is the bytes of one row in one column. An extent is consecutive records in one file. A
+column is a list of extents; its rows are numbered through them:
 
 >>> column = Column((Extent("part-0", 8, 100), Extent("part-1", 8, 50)), record_bytes=12)
 >>> column.rows
 150
 
-The rows of a column may have gaps: an extent without a file stands for rows that no id has, such as
-those behind the last row of a partition, or for rows that another machine holds.
+An extent without a file is a gap: rows that no id has, such as those after the last row of a
+partition, or rows that another machine holds.
 """
 
 from __future__ import annotations
@@ -43,9 +43,12 @@ class Extent:
 
     def __post_init__(self) -> None:
         if self.offset < 0 or self.rows < 0:
-            raise ValueError(f"extent of {self.rows} rows at byte {self.offset} of {self.file!r}")
+            raise ValueError(
+                f"an extent of {self.file!r} must have rows and an offset of 0 or more, not "
+                f"{self.rows} rows at byte {self.offset}"
+            )
         if not self.file and self.offset:
-            raise ValueError(f"a gap has no file, so it has no offset: {self.offset}")
+            raise ValueError(f"a gap has no file, so its offset must be 0, not {self.offset}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +62,12 @@ class Column:
     record_bytes : int
         Size of a record.
     rows_per_record : int
-        Rows that share a record; 1 but for scales that stand for a block of rows.
+        Rows that share a record; 1, except for scales that apply to a block of rows.
 
     Raises
     ------
     ValueError
-        If a record has no bytes, or stands for no row.
+        If ``record_bytes`` or ``rows_per_record`` is less than 1.
     """
 
     extents: tuple[Extent, ...]
@@ -79,7 +82,7 @@ class Column:
 
     @property
     def rows(self) -> int:
-        """Number of records, those of gaps included."""
+        """Number of records, including those of gaps."""
         return sum(extent.rows for extent in self.extents)
 
     @property
@@ -88,7 +91,7 @@ class Column:
         return sum(extent.rows for extent in self.extents if extent.file) * self.record_bytes
 
     def first_rows(self) -> list[int]:
-        """Return the first row of each extent, and behind them the number of rows.
+        """Return the first row of each extent, followed by the number of rows.
 
         Examples
         --------

@@ -1,8 +1,8 @@
-"""Are these ids, and does the table have them?
+"""Ids: conversion of a caller's ids to int64, and the check that the table has them.
 
 1. Anything array-like becomes an int64 array of the same shape: lists, tuples, NumPy arrays,
    ``__array__``, DLPack. Booleans and floats are refused; rounding an id would give a wrong row.
-2. Ids are literal: a negative one, or one past the end, is an error. Nothing wraps or clips.
+2. Ids are literal: a negative one, or one past the end, is an error. None wraps or is clipped.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 _INT64, _UINT64 = np.dtype(np.int64), np.dtype(np.uint64)
 
-# What to do about the mistakes that people make, by the kind of dtype that came.
+# The remedies for common mistakes, by the kind of the given dtype.
 _REMEDIES = {
-    "b": "a mask is turned into ids with np.flatnonzero(mask)",
+    "b": "turn a mask into ids with np.flatnonzero(mask)",
     "f": "if these numbers are meant as ids, convert them with .astype('int64')",
-    "U": "rows are looked up by word with lookup_words",
+    "U": "look up rows by word with lookup_words",
 }
 
 
@@ -39,7 +39,7 @@ def as_ids(ids: Any, rows: int) -> NDArray[np.int64]:
     Raises
     ------
     IdTypeError
-        If ``ids`` are booleans, floats, strings, ragged lists or anything else than integers.
+        If ``ids`` are booleans, floats, strings, ragged lists or otherwise not integers.
     IdRangeError
         If an id is negative, or not below ``rows``.
 
@@ -51,11 +51,11 @@ def as_ids(ids: Any, rows: int) -> NDArray[np.int64]:
     fits = type(ids) is np.ndarray and ids.dtype.kind in "iu"
     array = ids if fits else _as_integers(ids)
     if array.dtype.kind != "O":
-        # Seen as unsigned, a negative id is a huge one, so a single pass finds both mistakes; and
-        # a uint64 beyond int64 is the same huge number before and after.
+        # As an unsigned number, a negative id is a huge one, so a single pass finds both mistakes.
+        # A uint64 beyond int64 is the same huge number before and after.
         wide = array if array.dtype is _INT64 else array.astype(_INT64, copy=False)
         unsigned = wide.view(_UINT64)
-        # For a small array, argmax takes a quarter of the time of max.
+        # argmax takes a quarter of the time of max for a small array.
         if wide.size == 0 or unsigned.item(unsigned.argmax()) < rows:
             return wide
     bad = np.argwhere((array < 0) | (array >= rows))
@@ -64,10 +64,9 @@ def as_ids(ids: Any, rows: int) -> NDArray[np.int64]:
     where = tuple(int(axis) for axis in bad[0])
     position = "" if array.ndim == 0 else f" at position {where[0] if array.ndim == 1 else where}"
     others = "" if len(bad) == 1 else f" ({len(bad)} of the {array.size} ids are out of range)"
-    have = f"0 to {rows - 1}" if rows else "none at all"
+    have = f"{rows} rows, ids 0 to {rows - 1}" if rows else "no rows"
     raise IdRangeError(
-        f"id {int(array[where])}{position} is out of range: the table has {rows} rows, ids "
-        f"{have}{others}"
+        f"id {int(array[where])}{position} is out of range: the table has {have}{others}"
     )
 
 
@@ -87,14 +86,14 @@ def _as_integers(ids: Any) -> NDArray[Any]:
     found = array.dtype
     if isinstance(ids, list | tuple | range | int):
         if array.size == 0:
-            # NumPy calls an empty list float64; it holds no float.
+            # NumPy makes an empty list float64, though it holds no float.
             return array.astype(np.int64)
         if array.dtype.kind == "f":
-            # So does it call integers of which one is 2**63 or more, if others are less.
+            # It also makes integers float64 if some are 2**63 or more, and others less.
             array = np.asarray(ids, object)
         elif array.dtype.kind in "iu" and _has_bool(ids):
-            # And True among integers is 1 to it.
-            raise IdTypeError("ids must be integers, but there is a bool among them")
+            # And it makes True among integers 1.
+            raise IdTypeError("ids must be integers, but one of them is a bool")
     if array.dtype.kind in "iu" or (array.dtype.kind == "O" and _all_integers(array)):
         return array
     name = type(ids).__name__

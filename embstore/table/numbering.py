@@ -1,11 +1,11 @@
-"""The numbering of a table: which partition and row an id is, and which row of the columns.
+"""The numbering of a table: the partition of each id, its row there, and its row in the columns.
 
-The arithmetic of TensorFlow's ``partition_strategy``, made total: any row count, any partition
-count, more partitions than rows included. With ``base, extra = divmod(rows, partition_count)``,
+The arithmetic of TensorFlow's ``partition_strategy``, for any row count and any partition count,
+even more partitions than rows. With ``base, extra = divmod(rows, partition_count)``,
 partition ``p`` has ``base + (p < extra)`` rows under both strategies, and
 
-* ``mod`` takes ids in turn: ``partition = id % P``, ``row = id // P``;
-* ``div`` cuts contiguous pieces, the first ``extra`` of them one row longer.
+* ``mod`` assigns ids in turn: ``partition = id % P``, ``row = id // P``;
+* ``div`` cuts the ids into contiguous pieces, the first ``extra`` of them one row longer.
 
 Thirteen ids over five partitions:
 
@@ -46,9 +46,9 @@ class Numbering:
     rows : int
         Number of ids, 0 or more.
     partition_count : int
-        Number of partitions, 1 or more; it may exceed ``rows``, some are empty then.
+        Number of partitions, 1 or more; if it exceeds ``rows``, some are empty.
     strategy : {"mod", "div"}
-        Which ids a partition has; see the module's text.
+        How ids are split among partitions; see the module's docstring.
     partition_rows : int, optional
         Distance between the first rows of two partitions in the columns; by default the row count
         of the longest partition.
@@ -117,7 +117,7 @@ class Numbering:
         Returns
         -------
         rows : ndarray of int64, the shape of ``ids``
-            ``ids`` itself where there is one partition, else a new array.
+            ``ids`` itself if there is one partition, else a new array.
 
         Examples
         --------
@@ -126,7 +126,7 @@ class Numbering:
         """
         if self.partition_count == 1:
             return ids
-        # In place: for a small lookup, each new array is a good part of the time.
+        # In place, because each new array takes a large part of a small lookup's time.
         partition, row = self.locate(ids)
         partition *= scalar(self.distance)
         partition += row
@@ -156,7 +156,7 @@ class Numbering:
         return self.ids_of(partition)[first : first + len(rows)]
 
     def row_ranges(self, start: int, stop: int) -> list[range]:
-        """Return the rows of the ids ``start .. stop - 1`` in the columns, a range a partition.
+        """Return the rows of the ids ``start .. stop - 1`` in the columns, by partition.
 
         Consecutive ids are consecutive rows of each partition, under both strategies.
 
@@ -213,7 +213,7 @@ class Numbering:
         return partition, number - (partition * base + min(partition, extra))
 
     def spread(self, start: int, stop: int) -> Iterator[tuple[int, slice]]:
-        """Yield where the consecutive ids ``start .. stop - 1`` go.
+        """Yield the partition of each piece of the consecutive ids ``start .. stop - 1``.
 
         Yields
         ------
@@ -267,7 +267,7 @@ def rows_function(
 def scalar(number: int) -> NDArray[np.int64]:
     """Return a number as an array of rank 0.
 
-    NumPy computes with one in half the time that it takes with an int, which is a good part of a
-    small lookup.
+    NumPy computes with it in half the time that it takes with an int, which counts in a small
+    lookup.
     """
     return np.array(number, np.int64)

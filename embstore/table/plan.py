@@ -1,10 +1,10 @@
-"""Plans: what a lookup touches and reads, known before anything is read.
+"""Plans of lookups: the chunks they touch and the bytes they read, without reading any.
 
-1. `group_by_extent` sorts rows and cuts them where the extent changes. A group knows which elements
-   of the request it serves, so its records can be scattered back into request order.
+1. `group_by_extent` sorts rows and cuts them where the extent changes. A group lists the positions
+   in the request that it serves, so its records can be put back into request order.
 2. `runs` turns the same records into the pages or bytes they lie on, without repeats, and joins
    neighbours: one run is one read.
-3. `plan_lookup` puts both into a `LookupPlan`.
+3. `plan_lookup` combines both into a `LookupPlan`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ChunkGroup:
     Attributes
     ----------
     partition, chunk : int
-        Which chunk.
+        The partition, and the chunk of it.
     positions : ndarray of intp, shape (n,)
         The elements of the flattened request that it serves.
     rows : ndarray of int64, shape (n,)
@@ -79,12 +79,12 @@ class Runs:
 
 @dataclass(frozen=True, slots=True)
 class LookupPlan:
-    """What a lookup touches and reads.
+    """The plan of a lookup: what it touches and what it reads.
 
     Attributes
     ----------
     row_count, distinct_row_count : int
-        Rows asked for, and different ones among them.
+        Rows requested, and distinct ones among them.
     partition_count, chunk_count : int
         Partitions and chunks touched.
     bytes_needed : int
@@ -92,7 +92,7 @@ class LookupPlan:
     bytes_read : int
         Bytes of the runs.
     run_count : int
-        Reads, when neighbours are fetched together.
+        Number of reads; neighbours are read together.
     groups : tuple of ChunkGroup
         The rows by chunk.
     """
@@ -174,7 +174,7 @@ def runs(
     max_gap: int = 0,
     max_run: int | None = None,
 ) -> Runs:
-    """Return the units that records lie on, neighbours joined.
+    """Return the units that hold records, neighbours joined into runs.
 
     Parameters
     ----------
@@ -185,9 +185,9 @@ def runs(
     unit : int
         Bytes of a unit: a page, or 1.
     max_gap : int
-        Units that nobody needs between two records of one run.
+        The most unneeded units between two records of one run.
     max_run : int, optional
-        Longest run, in units; a longer one is cut.
+        The longest run, in units; a longer one is cut.
 
     Examples
     --------
@@ -228,8 +228,8 @@ def plan_lookup(
     addresses : Addresses
         The layout of the column.
     unit, max_gap : int
-        Bytes of the least that the reader reads, and units that it reads between two records, as in
-        `runs`; a ``unit`` of None stands for whole extents.
+        Bytes of the reader's smallest read, and the most unneeded units between two records, as in
+        `runs`. If ``unit`` is None, whole extents are read.
     """
     rows = rows.ravel()
     groups = group_by_extent(rows, addresses.first_rows)
@@ -257,7 +257,7 @@ def plan_lookup(
 def _chunk_group(
     group: ExtentGroup, numbering: Numbering, first_rows: NDArray[np.int64]
 ) -> ChunkGroup:
-    """Name the extent of a group by its partition and its place in that."""
+    """Return a group with its extent named as a partition and a chunk of it."""
     partition = 0
     if numbering.partition_count > 1:
         partition = int(first_rows[group.extent]) // numbering.distance
@@ -268,7 +268,9 @@ def _chunk_group(
 def _cut(found: Runs, max_run: int) -> Runs:
     """Cut runs that are longer than ``max_run`` units."""
     pieces = -(-found.counts // max_run)
-    starts = np.repeat(np.cumsum(pieces) - pieces, pieces)  # Of the run that a piece is of.
+    starts = np.repeat(
+        np.cumsum(pieces) - pieces, pieces
+    )  # For each piece, the first piece of its run.
     skipped = (np.arange(len(starts)) - starts) * max_run
     firsts = np.repeat(found.firsts, pieces) + skipped
     return Runs(firsts, np.minimum(np.repeat(found.counts, pieces) - skipped, max_run))

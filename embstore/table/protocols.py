@@ -22,7 +22,7 @@ class Files(Protocol):
 
     @property
     def identity(self) -> object:
-        """What tells these files from others under the same name."""
+        """A value that differs for other files under the same name."""
         ...
 
     def size(self, name: str) -> int:
@@ -34,12 +34,12 @@ class Files(Protocol):
         ...
 
     def path(self, name: str) -> Path | None:
-        """Return where a file is on a local disk, None if it is not on one."""
+        """Return the path of a file on a local disk; None if it is not on one."""
         ...
 
 
 class Encoding(Protocol):
-    """How the records of a row become numbers."""
+    """The conversion of a row's records to numbers."""
 
     @property
     def row_shape(self) -> tuple[int, ...]:
@@ -59,7 +59,7 @@ class Encoding(Protocol):
         records : tuple of ndarray of uint8, each of shape (n, record_bytes)
             The records of n rows, one array for each column.
         out : ndarray of `dtype`, shape (n, *row_shape), C-contiguous
-            Where the rows go.
+            Filled with the rows.
         """
         ...
 
@@ -70,8 +70,8 @@ class Records(Protocol):
     Attributes
     ----------
     unit_bytes : int or None
-        The least that is read: a page of this size, 1 where reads begin at any byte, or None where
-        whole extents are read.
+        Size of the smallest read: that of a page; 1 if reads may start at any byte; None if whole
+        extents are read.
     """
 
     unit_bytes: int | None
@@ -93,5 +93,5 @@ class Records(Protocol):
         ...
 
     def scan(self, first: int, stop: int, visit: VisitRecords) -> None:
-        """Show the records of the rows ``first .. stop - 1``, block by block, in any order."""
+        """Pass the records of rows ``first .. stop - 1`` to ``visit``, in blocks, in any order."""
         ...

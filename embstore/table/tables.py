@@ -18,16 +18,16 @@ class Table:
     Parameters
     ----------
     columns : tuple of Column
-        Where the records lie: the numbers first, then what their encoding needs besides.
+        The records: first those of the numbers, then others that the encoding needs.
     encoding : Encoding
-        How the records of a row become numbers.
+        Converts the records of a row to numbers.
     numbering : Numbering
-        Which row of the columns an id is.
+        Gives the row in the columns of each id.
 
     Raises
     ------
     ValueError
-        If a column has fewer rows than the numbering leads to.
+        If a column has fewer rows than the numbering needs.
     """
 
     columns: tuple[Column, ...]

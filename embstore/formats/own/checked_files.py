@@ -1,8 +1,8 @@
-"""Files opened with care: a stranger may have made them.
+"""Checked opening of a store's files, which may come from an untrusted source.
 
-1. A store's own path may be a symbolic link. Nothing inside it may be: a link could lead out.
-2. A file must be a regular file: reading a FIFO would wait for ever, a device has no end.
-3. It must have the expected size or, where none is known, a size within bounds.
+1. A store's own path may be a symbolic link. Nothing inside it may be one: it could point outside.
+2. A file must be a regular file: reading a FIFO would block for ever, and a device has no end.
+3. It must have the expected size or, if none is known, a size within bounds.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ def check_directories(store: Path, names: Iterable[str]) -> None:
     store : Path
         The store; it may be a link itself.
     names : iterable of str
-        Paths inside it. A missing one is not refused here: its files will be.
+        Paths inside it. Missing ones are skipped; opening their files fails later.
 
     Raises
     ------
     StoreCorruptError
-        For the first link.
+        If one is a symbolic link.
     """
     root = str(store)
     for name in names:
@@ -100,7 +100,7 @@ def open_regular(
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK):
             raise StoreCorruptError(f"{path} is a symbolic link; {remedy}") from error
-        if error.errno in (errno.ENXIO, errno.ENODEV):  # A socket, or a device that is missing.
+        if error.errno in (errno.ENXIO, errno.ENODEV):  # A socket, or a missing device.
             raise StoreCorruptError(f"{path} is not a regular file; {remedy}") from error
         raise
     status = os.fstat(descriptor)

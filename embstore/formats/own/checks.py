@@ -1,10 +1,10 @@
-"""What can be seen of a store without reading its rows?
+"""Checks of a store that need no reading of rows: its metadata, and the ends of its chunk files.
 
-1. Nothing inside it is a symbolic link, and every metadata file is the one that the manifest's
-   checksums mean, and describes the manifest's arrays.
-2. Every chunk file is there and has its size.
-3. It ends in the checksum that is listed for it: another chunk's file, or one of another build,
-   does not. Whether its rows have that checksum, only reading them tells: `embstore.verify`.
+1. Nothing inside it is a symbolic link. Every metadata file has the checksum that the manifest
+   lists, and describes the manifest's arrays.
+2. Every chunk file exists and has the expected size.
+3. It ends with the checksum that is listed for it, so a file of another chunk or build is noticed.
+   Whether its rows have that checksum is checked by `embstore.verify`, which reads them.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 def check_store(store: Path, manifest: Manifest) -> None:
-    """Check all of a store that needs no reading of rows.
+    """Check everything in a store but its rows and words.
 
     Raises
     ------
     StoreCorruptError
-        For the first thing that is not as it should be.
+        For the first problem found.
     """
     check_groups(store, manifest)
     for array in manifest.arrays():
@@ -39,19 +39,19 @@ def check_store(store: Path, manifest: Manifest) -> None:
 
 
 def check_groups(store: Path, manifest: Manifest) -> None:
-    """Check the metadata of the groups that the arrays are in; errors as `check_store`."""
+    """Check the metadata of the arrays' groups; errors as `check_store`."""
     for name in manifest.group_names():
         check_directories(store, [name])
         read_metadata(store, f"{name}/{spec.METADATA}", manifest)
 
 
 def check_chunks(store: Path, array: RawArray, checksums: list[int]) -> None:
-    """Check that an array's chunk files are there, and end in their checksums.
+    """Check that an array's chunk files exist, and end with the listed checksums.
 
     Raises
     ------
     StoreCorruptError
-        For the first that is missing, of another size, or another chunk's.
+        If one is missing, has another size, or belongs to another chunk.
     """
     check_directories(store, array.directory_names())
     chunk_bytes, file_bytes = array.chunk_bytes, array.file_bytes
@@ -69,15 +69,15 @@ def check_chunks(store: Path, array: RawArray, checksums: list[int]) -> None:
 
 
 def wrong_chunk(where: Path | str, array: RawArray, found: int, listed: int) -> str:
-    """Say that a chunk file has another checksum than the one that is listed for it."""
+    """Return the message for a chunk file whose checksum is not the listed one."""
     return (
-        f"{where}: its checksum is {found:08x}, but {array.metadata_name} lists {listed:08x}: it "
-        f"is another chunk's, or another build's; {REBUILD}"
+        f"{where}: its checksum is {found:08x}, but {array.metadata_name} lists {listed:08x}: the "
+        f"file belongs to another chunk or another build; {REBUILD}"
     )
 
 
 def check_array(store: Path, array: RawArray, manifest: Manifest) -> list[int]:
-    """Compare an array's metadata with what the manifest says; return its chunks' checksums.
+    """Compare an array's metadata with the manifest; return the checksums of its chunks.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def check_array(store: Path, array: RawArray, manifest: Manifest) -> list[int]:
         raise StoreCorruptError(f"{where} is not Zarr metadata; {REBUILD}")
     if differences := array.differences(metadata):
         raise StoreCorruptError(
-            f"{where} is not the manifest's array: {'; '.join(differences)}; {REBUILD}"
+            f"{where} does not match the manifest: {'; '.join(differences)}; {REBUILD}"
         )
     attributes = metadata.get("attributes")
     own = attributes.get(spec.ATTRIBUTE) if isinstance(attributes, dict) else None
@@ -104,21 +104,21 @@ def check_array(store: Path, array: RawArray, manifest: Manifest) -> list[int]:
 
 
 def read_metadata(store: Path, name: str, manifest: Manifest) -> Any:
-    """Return what a metadata file beside the manifest holds, if it is the one that was written.
+    """Return the content of a metadata file, whose checksum the manifest must list.
 
     Raises
     ------
     StoreCorruptError
-        If it is missing, or not what it was.
+        If it is missing, or its checksum differs.
     """
     # Not a Path: with many partitions, making those would take a third of the time of an open.
     where = f"{store}/{name}"
     data = read_small(where, spec.MAX_METADATA_BYTES)
     expected = manifest.metadata_checksums
     if checksum(data) != expected.get(name):
-        listed = f"{expected[name]:08x}" if name in expected else "nothing of it"
+        listed = f"{expected[name]:08x}" if name in expected else "none"
         raise StoreCorruptError(
-            f"{where} has the checksum {checksum(data):08x}, the manifest says {listed}: it is "
-            f"damaged, or another build's; {REBUILD}"
+            f"{where} has the checksum {checksum(data):08x}, but the manifest lists {listed}: "
+            f"it is damaged, or from another build; {REBUILD}"
         )
     return parse_json(where, data)

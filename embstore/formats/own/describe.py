@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from embstore.formats.own.manifest import Manifest
     from embstore.table.protocols import Files
 
-
 PATTERNS = (spec.METADATA,)
 
 
-def matches(start: bytes, name: str) -> bool:  # As every format's.
+def matches(start: bytes, name: str) -> bool:  # Every format has this signature.
     """Return False: a store is a directory."""
     return False
 
@@ -36,16 +35,16 @@ def describe(files: Files, name: str) -> Table:
     """Return the table of the store in the directory ``name``; errors as `read_manifest`."""
     where = files.path(name)
     if where is None:
-        raise ValueError("a store is described from a local directory")
+        raise ValueError("a store must be in a local directory")
     return table_of(read_manifest(where))
 
 
 def table_of(manifest: Manifest) -> Table:
     """Return the table that a manifest describes.
 
-    A chunk is an extent; its last rows may be padding, which no id leads to. Partitions of one
-    chunk lie at a power of two of rows from each other, so that each begins where a huge page may
-    without a gap inside; a gap fills the distance.
+    Each chunk is an extent; its last rows may be padding, which no id has. Partitions of a single
+    chunk are a power of two of rows apart, so that each can start on a huge page; a gap fills the
+    rows between them.
     """
     numbering = manifest.numbering
     distance = _distance(manifest)
@@ -69,12 +68,12 @@ def table_of(manifest: Manifest) -> Table:
 
 
 def _distance(manifest: Manifest) -> int:
-    """Return the rows from one partition to the next."""
+    """Return the number of rows from the start of a partition to that of the next."""
     longest = manifest.partition(0)
     rows = longest.chunk_count * manifest.chunk_rows
     count = manifest.partition_count
     if count == 1 or longest.chunk_count != 1:
-        return rows  # Several chunks are aligned by the reader, one by one.
+        return rows  # The reader aligns several chunks one by one.
     limit = address_limit(rows * count * manifest.row_bytes)
     for alignment in ALIGNMENTS:
         distance = aligned_rows(rows, manifest.row_bytes, alignment)

@@ -1,4 +1,4 @@
-"""How is JSON read that nobody vouches for? Bounded in size; each field by its type and bounds."""
+"""Untrusted JSON: bounded in size, with the type and bounds of each field checked."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def read_json(path: Path) -> Any:
-    """Return what a JSON file of the store holds."""
+    """Return the value in a JSON file of the store."""
     return parse_json(path, read_small(path, spec.MAX_METADATA_BYTES))
 
 
 def parse_json(path: Path | str, data: bytes) -> Any:
-    """Return what the text of a JSON file holds."""
+    """Return the value in the text of a JSON file."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -33,11 +33,11 @@ class Fields:
     Parameters
     ----------
     fields : anything
-        What should be an object.
+        The value, which must be an object.
     where : Path or str
-        The file it is from, for messages.
+        Its file, for messages.
     name : str
-        What to call it there.
+        Its name, for messages.
     """
 
     def __init__(self, fields: Any, where: Path | str, name: str) -> None:
@@ -50,7 +50,7 @@ class Fields:
         return StoreCorruptError(f"{self._where}: {key!r} of {self._name} {problem}; {REBUILD}")
 
     def get(self, key: str, *kinds: type) -> Any:
-        """Return a field that is of one of some types."""
+        """Return a field of one of some types."""
         if key not in self._fields:
             raise self.error(key, "is missing")
         value = self._fields[key]

@@ -1,9 +1,8 @@
-"""What does a store say about itself?
+"""The manifest of a store: its facts, each checked for type and bounds when it is read.
 
-The manifest stands in the attributes of the store's root group; `embstore.formats.own.spec`
-specifies it.
-Reading one takes nothing on trust: every field is there, of its type and within its bounds, or the
-store is refused before a byte of its rows is touched.
+It is kept in the attributes of the store's root group; `embstore.formats.own.spec` specifies it.
+A reader trusts no field: if one is missing, has another type or is out of its bounds, the store is
+refused before any row is read.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class ArraySize:
 
 @dataclass(frozen=True, slots=True)
 class VocabularyManifest:
-    """What the manifest says about the words: the arrays' sizes and the longest probe."""
+    """The vocabulary's part of a manifest: the sizes of its arrays, and the longest probe."""
 
     probe_count: int
     sizes: dict[str, ArraySize]
@@ -48,13 +47,16 @@ class VocabularyManifest:
     def __post_init__(self) -> None:
         if self.probe_count > spec.MAX_PROBE_COUNT:
             raise ValueError(
-                f"a word takes {self.probe_count} probes, {spec.MAX_PROBE_COUNT} at most are "
+                f"a word takes {self.probe_count} probes, more than the {spec.MAX_PROBE_COUNT} "
                 "allowed: the words' hashes collide"
             )
         for array in map(self.array, self.sizes):
             # Chunks of an array are mapped next to each other, so they must end on a page.
             if array.chunk_count > 1 and array.chunk_bytes % spec.SMALL_CHUNK_BYTES:
-                raise ValueError(f"{array.name} has chunks of {array.chunk_bytes} bytes")
+                raise ValueError(
+                    f"{array.name} has chunks of {array.chunk_bytes} bytes, expected a multiple of "
+                    f"{spec.SMALL_CHUNK_BYTES}"
+                )
 
     def array(self, part: str) -> RawArray:
         """Return the array ``part``: ``bytes``, ``offsets`` or ``slots``."""
@@ -65,7 +67,7 @@ class VocabularyManifest:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a store says about itself; the fields are those of the format.
+    """The manifest of a store; its fields are those of the format.
 
     Raises
     ------
@@ -95,16 +97,18 @@ class Manifest:
         if self.dtype.name not in spec.DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(spec.DTYPES)}, not {self.dtype}")
         if len(self.row_shape) > 32 or any(axis < 1 for axis in self.row_shape):
-            raise ValueError(f"row shape must have positive axes, 32 at most: {self.row_shape}")
+            raise ValueError(f"row shape must have up to 32 axes, each 1 or more: {self.row_shape}")
         if self.chunk_rows < 1 or self.chunk_rows & (self.chunk_rows - 1):
             raise ValueError(f"chunk_rows must be a power of two, not {self.chunk_rows}")
         if self.row_bytes > spec.MAX_ROW_BYTES:
-            raise ValueError(f"a row may have {spec.MAX_ROW_BYTES} bytes, not {self.row_bytes}")
+            raise ValueError(
+                f"a row has {self.row_bytes} bytes, more than the {spec.MAX_ROW_BYTES} allowed"
+            )
         chunk_count = self.partition(0).chunk_count * self.partition_count
         if max(chunk_count, 1) * self.chunk_rows * self.row_bytes > spec.MAX_BYTES:
             raise ValueError(
-                f"{self.rows} rows of {self.row_bytes} bytes, in chunks of {self.chunk_rows}, are "
-                "out of bounds"
+                f"{self.rows} rows of {self.row_bytes} bytes, in chunks of {self.chunk_rows}, take "
+                f"more than {spec.MAX_BYTES} bytes"
             )
         if self.vocabulary is None:
             if self.unk is not None:
@@ -115,11 +119,13 @@ class Manifest:
         if offsets != self.rows + 1:
             raise ValueError(f"{offsets} word offsets, expected {self.rows + 1}")
         if slots & (slots - 1) or slots <= self.rows:
-            raise ValueError(f"{slots} hash slots for {self.rows} words")
+            raise ValueError(
+                f"{slots} hash slots for {self.rows} words, expected a power of two above that"
+            )
 
     @property
     def numbering(self) -> Numbering:
-        """Which ids a partition has."""
+        """The numbering of the ids, without gaps between partitions."""
         return Numbering(self.rows, self.partition_count, self.strategy)
 
     @property
@@ -146,12 +152,12 @@ class Manifest:
             yield spec.VOCABULARY
 
     def metadata_names(self) -> Iterator[str]:
-        """Yield the path of each metadata file inside the store, but for the manifest's own."""
+        """Yield the path of each metadata file inside the store, except the manifest's own."""
         yield from (f"{group}/{spec.METADATA}" for group in self.group_names())
         yield from (array.metadata_name for array in self.arrays())
 
     def to_json(self) -> dict[str, Any]:
-        """Return the manifest as it stands in the root group's attributes."""
+        """Return the manifest as it is written to the root group's attributes."""
         vocabulary: dict[str, Any] | None = None
         if self.vocabulary is not None:
             vocabulary = {"hash": spec.WORD_HASH, "probe_count": self.vocabulary.probe_count}
@@ -190,7 +196,7 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
     fields = attributes.get(spec.ATTRIBUTE) if isinstance(attributes, dict) else None
     if fields is None:
         raise StoreNotFoundError(
-            f"{where} has no embstore manifest: a Zarr group, but not a store, or one whose build "
+            f"{where} has no embstore manifest: it is a Zarr group but not a store, or its build "
             "did not finish"
         )
     if (document.get("zarr_format"), document.get("node_type")) != (3, "group"):
@@ -229,7 +235,7 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
             created_by=reader.get("created_by", str),
             metadata_checksums=metadata_checksums,
         )
-    except StoreError:  # Says already what is wrong; some are ValueErrors, too.
+    except StoreError:  # Its message is complete; some are ValueErrors too.
         raise
     except ValueError as error:
         raise StoreCorruptError(
@@ -253,7 +259,7 @@ def _parse_vocabulary(fields: Any, where: Path) -> VocabularyManifest | None:
     reader = Fields(fields, where, "vocabulary")
     if (name := reader.get("hash", str)) != spec.WORD_HASH:
         raise StoreVersionError(
-            f"{where} has words by the hash {shown(name)}; this embstore reads "
+            f"{where} has words hashed by {shown(name)}; this embstore reads "
             f"{spec.WORD_HASH!r}: {_UPGRADE}"
         )
     sizes = {}
@@ -263,7 +269,7 @@ def _parse_vocabulary(fields: Any, where: Path) -> VocabularyManifest | None:
             length=size.integer("length", high=spec.MAX_BYTES // 8),
             chunk_rows=size.integer("chunk_rows", low=1, high=spec.MAX_BYTES // 8),
         )
-    # A ValueError of this is the caller's to translate, like the manifest's own.
+    # The caller converts a ValueError of this, as it does one of the manifest's own.
     return VocabularyManifest(reader.integer("probe_count", high=spec.MAX_ROWS), sizes)
 
 

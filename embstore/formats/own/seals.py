@@ -1,7 +1,7 @@
-"""Is the metadata what its build wrote? Checksums of it stand in the manifest, and one of that.
+"""Checksums of metadata: the manifest has those of the other files, and one of itself.
 
-`embstore.formats.own.spec` specifies them. A build seals the manifest when all else is written; a
-reader checks the seal before it believes a field.
+`embstore.formats.own.spec` specifies them. A build seals the manifest after everything else is
+written. A reader checks the seal before it uses any field.
 """
 
 from __future__ import annotations
@@ -28,20 +28,23 @@ def seal(store: Path, manifest: dict[str, Any], metadata_names: Iterable[str]) -
     store : Path
         The store, complete but for its manifest.
     manifest : dict
-        Its manifest, as JSON has it.
+        Its manifest, as `Manifest.to_json` returns it.
     metadata_names : iterable of str
         The paths of all other metadata inside the store.
 
     Raises
     ------
     ValueError
-        If its ``source`` is not JSON, or too much of it.
+        If its ``source`` is not JSON, or too long.
     """
     checksums = {name: checksum((store / name).read_bytes()) for name in metadata_names}
     text = json.dumps(manifest | {spec.METADATA_CHECKSUMS: checksums}, allow_nan=False)
-    # Half of what a reader takes: Zarr indents what it writes.
+    # Half of a reader's limit, because Zarr indents what it writes.
     if len(text) > spec.MAX_METADATA_BYTES // 2:
-        raise ValueError(f"the manifest has {len(text)} bytes; keep its source short")
+        raise ValueError(
+            f"the manifest has {len(text)} bytes, more than {spec.MAX_METADATA_BYTES // 2}; make "
+            "source= shorter"
+        )
     fields: dict[str, Any] = json.loads(text)
     return fields | {spec.MANIFEST_CHECKSUM: manifest_checksum(fields)}
 

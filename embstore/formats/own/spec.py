@@ -1,4 +1,4 @@
-r"""What lies on disk? The format of a store, version 1.
+r"""The format of a store on disk, version 1.
 
 A store is a directory that any Zarr v3 reader can open. Everything here is persistent: changing a
 name or a number below changes the format. ::
@@ -15,15 +15,15 @@ name or a number below changes the format. ::
       vocabulary/offsets/...       array of int64, rows + 1 of them
       vocabulary/slots/...         array of uint64: an open-addressing hash table
 
-Goals: one row is one short read; any Zarr reader gets the rows, without embstore; what is damaged
-is noticed. Not goals: changing a row in place, compression (a layout of another name may add it).
+Goals: one row is one short read; any Zarr reader can read the rows without embstore; damage is
+noticed. Not goals: changing a row in place; compression (another layout may add it).
 
 **Arrays.** Every array is Zarr v3, regular chunks that span all axes but the first, chunk keys
-``default`` with separator ``/``, fill value 0, codecs ``[bytes (little endian), crc32c]``. A chunk
-file therefore is ``chunk_rows`` rows in C order, from byte 0, then 4 bytes: their CRC-32C, little
-endian. The last chunk of an array has full size too, its tail is zeros; every chunk is present,
-also one that is all zeros. Each array's ``attributes["embstore"]["chunk_crc32c"]`` lists those
-checksums as integers, chunk after chunk, so that two chunk files that were swapped are noticed.
+``default`` with separator ``/``, fill value 0, codecs ``[bytes (little endian), crc32c]``. So a
+chunk file has ``chunk_rows`` rows in C order from byte 0 on, then 4 bytes: their CRC-32C, little
+endian. The last chunk of an array has full size too, padded with zeros. Every chunk is present,
+even one of zeros only. Each array's ``attributes["embstore"]["chunk_crc32c"]`` lists these
+checksums as integers, in the order of the chunks, so that swapped chunk files are noticed.
 
 **Partitions.** Id ``i`` of a table of ``rows`` ids in ``partition_count`` partitions ``P`` is
 
@@ -32,11 +32,12 @@ checksums as integers, chunk after chunk, so that two chunk files that were swap
   partition ``p = max(i // (base + 1), (i - extra) // base)``.
 
 Row ``r`` of a partition is row ``r % chunk_rows`` of its chunk ``r // chunk_rows``. All partitions
-share one ``chunk_rows``, a power of two. A partition may be empty: it has no chunk then.
+share one ``chunk_rows``, a power of two. An empty partition has no chunk.
 
-**bfloat16.** Zarr's core has no such data type, and zarr-python knows none. So the partitions of a
-table of bfloat16 are Zarr arrays of ``uint16``: each number's bits, which are the upper half of the
-equal float32's. The manifest's ``dtype`` is ``"bfloat16"``, and its ``requires`` names it.
+**bfloat16.** Neither Zarr's core nor zarr-python has this data type. The partitions of a bfloat16
+table are therefore Zarr arrays of ``uint16``: the bits of each number, which are the upper half of
+the bits of the equal float32. The manifest's ``dtype`` is ``"bfloat16"``, and its ``requires``
+names it.
 
 **Manifest.** A JSON object; a reader refuses a ``format_version`` above its own, and any name in
 ``requires`` that it does not know. ::
@@ -54,29 +55,29 @@ equal float32's. The manifest's ``dtype`` is ``"bfloat16"``, and its ``requires`
     unk               the word whose row stands for unknown words, or null
     vocabulary        null, or {"hash": "xxh3_64", "probe_count": ..., "bytes": A, "offsets": A,
                       "slots": A}, each A being {"length": elements, "chunk_rows": elements}
-    source            where the rows came from, an object for people
-    created_by        what wrote the store, for example "embstore 0.1.0"
+    source            an object that tells people where the rows came from
+    created_by        the program that wrote the store, for example "embstore 0.1.0"
     metadata_crc32c   the CRC-32C of each other zarr.json of the store, by its path inside it:
                       {"partitions/zarr.json": ..., "partitions/0/zarr.json": ..., ...}
     manifest_crc32c   the CRC-32C of the manifest itself, without this field
 
-**Checksums.** So each byte is under a checksum that stands elsewhere: rows and words under their
-chunk's, the list of those under ``metadata_crc32c``, that under ``manifest_crc32c``. The manifest's
-own is taken of its canonical text: keys sorted by code point, no white space, control characters
-and what is beyond ASCII escaped as ``\uxxxx`` (but for ``\b \f \n \r \t``), a number that is not
-whole as the shortest decimal that gives it back. Adding attributes of one's own beside ``embstore``
-to the root group is not damage; changing anything else is. A
-store without one of the two fields is damaged.
+**Checksums.** Every byte is covered by a checksum in another place: rows and words by their
+chunk's, the lists of these by ``metadata_crc32c``, and that by ``manifest_crc32c``. The manifest's
+own checksum is over its canonical text: keys sorted by code point, no white space, control
+characters and all characters beyond ASCII escaped as ``\uxxxx`` (except ``\b \f \n \r \t``), a
+number that is not whole as the shortest decimal that reads back as the same number. Attributes
+added beside ``embstore`` in the root group are not damage; any other change is. A store without one
+of the two fields is damaged.
 
 **Limits.** At most 65,536 partitions, 2**30 bytes a row, 2**40 - 1 rows, 2**56 bytes of chunks,
 16 MiB a ``zarr.json``, and a ``probe_count`` of 1,024. Nothing inside a store is a symbolic link.
 
-**Vocabulary.** Word ``i`` is ``bytes[offsets[i] : offsets[i + 1]]``. ``slots`` has a power of two
-of elements. A slot is 0 if empty, else ``(hash & ~(2**40 - 1)) | (id + 1)``: the upper 24 bits of
+**Vocabulary.** Word ``i`` is ``bytes[offsets[i] : offsets[i + 1]]``. The length of ``slots`` is a
+power of two. A slot is 0 if empty, else ``(hash & ~(2**40 - 1)) | (id + 1)``: the upper 24 bits of
 the word's hash above its id plus one. The hash is XXH3, 64 bits, seed 0, of the word's bytes. A
-word is looked for from slot ``hash % len(slots)`` on, slot after slot, around the end, until its
-id is found, or an empty slot, or ``probe_count`` slots were seen. A hit counts only when the bytes
-are equal: a hash is not a word.
+search starts at slot ``hash % len(slots)`` and goes on slot by slot, wrapping around at the end,
+until it finds the word or an empty slot, or has seen ``probe_count`` slots. A slot matches only if
+the word's bytes are equal too, because different words may have equal hashes.
 
 Worked example: 10 float32 rows of 3, ``mod`` over 4 partitions, ``chunk_rows`` 2. Id 9 is row 2 of
 partition 1 (9 % 4, 9 // 4), so row 0 of its chunk 1: bytes 0 to 11 of ``partitions/1/c/1/0``, a
@@ -120,10 +121,10 @@ MAX_BYTES: Final = 1 << 56
 MAX_ROW_BYTES: Final = 1 << 30
 MAX_PARTITIONS: Final = 1 << 16
 MAX_METADATA_BYTES: Final = 16 << 20
-# Words whose hashes are not made to collide need some 400, in a table of 2**40 words that is two
-# thirds full: the longest cluster has about ln(words) / (load - 1 - ln(load)) slots.
+# Words that were not chosen to collide need about 400 in a table of 2**40 words that is two thirds
+# full: the longest cluster has about ln(words) / (load - 1 - ln(load)) slots.
 MAX_PROBE_COUNT: Final = 1024
-# What a reader must know, besides this version, to read a store that names it.
+# What a store may require of a reader besides this version.
 FEATURES: Final = tuple(row.name for row in dtypes.DTYPES.values() if row.is_extension)
 
 SHOWN_LENGTH: Final = 200  # Of a value, in a message.
@@ -135,15 +136,15 @@ DTYPES: Final = tuple(dtypes.DTYPES)
 MAX_CHUNK_BYTES: Final = 90 << 20
 # Below this size a chunk is not cut further to save the padding behind the last row.
 SMALL_CHUNK_BYTES: Final = 64 << 10
-# A partition is what one loads, copies or checks as one, so it should fit into memory.
+# A partition is loaded, copied or checked as a whole, so it should fit into memory.
 MAX_PARTITION_BYTES: Final = 16 << 30
 
 
 def choose_partition_count(table_bytes: int) -> int:
-    """Return the number of partitions that suits a table: as few as keep each below 16 GiB.
+    """Return the smallest power of two of partitions that keeps each below 16 GiB.
 
-    Lookups are as quick with one partition as with many. A power of two, because a remainder by
-    one is a single bit operation.
+    Lookups are as fast with one partition as with many. A remainder by a power of two is a single
+    bit operation.
 
     Examples
     --------
@@ -154,10 +155,10 @@ def choose_partition_count(table_bytes: int) -> int:
 
 
 def choose_chunk_rows(rows: int, row_bytes: int, max_chunk_bytes: int = MAX_CHUNK_BYTES) -> int:
-    """Return the power of two that suits an array of ``rows`` rows as its chunk.
+    """Return the rows in a chunk, a power of two, for an array of ``rows`` rows.
 
-    The largest one whose chunk has at most ``max_chunk_bytes`` and whose padding behind the last
-    row is at most an eighth of the rows; the second holds for chunks over 64 KiB only.
+    It is the largest one whose chunk has at most ``max_chunk_bytes``, and whose padding is at most
+    an eighth of the rows. Only chunks over 64 KiB are made smaller to reduce padding.
 
     Examples
     --------
@@ -187,7 +188,7 @@ class RawArray:
     shape : tuple of int
         Rows first.
     dtype : numpy.dtype
-        What the numbers are; little endian. The Zarr array's data type is `storage_dtype` of it.
+        Dtype of the numbers, little endian. The Zarr array has its `storage_dtype`.
     chunk_rows : int
         Rows in a chunk.
     """
@@ -209,7 +210,7 @@ class RawArray:
 
     @property
     def chunk_bytes(self) -> int:
-        """Bytes of rows in a chunk file; the checksum comes after them."""
+        """Bytes of rows in a chunk file; the checksum follows them."""
         return math.prod(self.chunk_shape) * self.dtype.itemsize
 
     @property
@@ -234,12 +235,12 @@ class RawArray:
                 yield "/".join([self.name, "c", str(chunk), *["0"] * (axis - 1)])
 
     def differences(self, metadata: dict[str, Any]) -> list[str]:
-        """Say where Zarr metadata is not this array's.
+        """Return how Zarr metadata differs from that of this array.
 
         Returns
         -------
         list of str
-            One sentence for each difference; empty if ``metadata`` describes this array.
+            One clause for each difference; empty if ``metadata`` describes this array.
         """
         separator = {"name": "default", "configuration": {"separator": "/"}}
         chunks = {"name": "regular", "configuration": {"chunk_shape": list(self.chunk_shape)}}
@@ -265,7 +266,7 @@ class RawArray:
 
 
 def shown(value: object) -> str:
-    """Return a value from a file for a message: its begin, where there is much of it."""
+    """Return ``repr(value)`` of a value from a file, truncated for messages."""
     try:
         text = repr(value)
     except RecursionError:
