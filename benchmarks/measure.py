@@ -20,8 +20,8 @@ from benchmarks.process import Process
 from embstore.bench import work
 from embstore.bench.report import Comparison, Entry
 from embstore.bench.state import COLD, LIMITED, PRELOADED, evict, memory_group, read_through
-from embstore.bench.timing import Limits, calls_together
-from embstore.bench.work import Case
+from embstore.bench.timing import calls_together, limits_of
+from embstore.bench.work import STREAM_ROWS, Case
 
 if TYPE_CHECKING:
     from benchmarks.device import DiskLimit
@@ -29,17 +29,11 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 
-# Warm rows are drawn from this many: more than a processor's cache holds, but not more, because the
-# rows that they must give are kept in RAM.
-STREAM_ROWS = 1 << 18
 SLOW_STREAM_ROWS = 1 << 14
+# The rows that repeated ids must give are kept in RAM.
 STREAM_BYTES = 384 << 20
-# Rows of calls that are timed back to back before they are compared.
-ROWS_TOGETHER = 4096
+# Rows of a slow peer's calls that are timed back to back before they are compared.
 SLOW_ROWS_TOGETHER = 256
-COLD_ROWS_TOGETHER = 1 << 16
-# A cold turn ends when this part of the table has been read, so that the rest is still cold.
-COLD_SHARE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +80,7 @@ def compare_warm(
             progress(f"{', '.join(peer.name for peer in peers)}: {_shown(case, state)}")
             entries = {id(peer): _entry(peer) for peer in peers}
             for key, failure in failures.items():
-                entries[key].failure = failure
+                entries[key].note = failure
             for _ in range(settings.rounds):
                 for peer in peers:
                     if id(peer) in failures:
@@ -95,7 +89,7 @@ def compare_warm(
                     try:
                         entries[id(peer)].turns.append(processes[id(peer)].turn(order))
                     except BenchError as error:
-                        failures[id(peer)] = entries[id(peer)].failure = str(error)
+                        failures[id(peer)] = entries[id(peer)].note = str(error)
             yield Comparison(case, state, list(entries.values()))
 
 
@@ -115,7 +109,7 @@ def compare_cold(
         entries = [_entry(peer) for peer in peers]
         for number in range(settings.rounds):
             for peer, entry in zip(peers, entries, strict=True):
-                if entry.failure is not None:
+                if entry.note:
                     continue
                 evict(peer.files())
                 order = _order(peer, case, settings, COLD, number)
@@ -167,7 +161,7 @@ def compare_open(
     entries = [_entry(peer) for peer in peers]
     for _ in range(settings.rounds):
         for peer, entry in zip(peers, entries, strict=True):
-            if entry.failure is None:
+            if not entry.note:
                 if state == COLD:
                     evict(peer.files())
                 with _noting(entry), Process(peer) as process:
@@ -189,17 +183,17 @@ def _entry(peer: Peer) -> Entry:
 
 
 def _order(peer: Peer, case: Case, settings: Settings, state: str, number: int = 0) -> Order:
-    rows_together = COLD_ROWS_TOGETHER if state == COLD else ROWS_TOGETHER
+    limits = limits_of(state, case, settings.seconds, peer.table.total_bytes)
     if peer.slow:
-        rows_together = SLOW_ROWS_TOGETHER
-    # The next call of a peer that reuses its result overwrites the rows.
-    together = 1 if peer.reuse else calls_together(rows_together, case.batch)
-    bytes_read = {COLD: peer.table.total_bytes // COLD_SHARE, LIMITED: 1 << 62}.get(state)
-    seconds = settings.seconds * {COLD: 5, LIMITED: 10}.get(state, 1)
+        together = calls_together(SLOW_ROWS_TOGETHER, case.batch)
+        limits = replace(limits, calls_together=together)
+    if peer.reuse:
+        # The next call overwrites the rows.
+        limits = replace(limits, calls_together=1)
     most = min(STREAM_BYTES // max(peer.table.row_bytes, 1), 4 * peer.table.rows)
     return Order(
         case=case,
-        limits=Limits(seconds, bytes_read, together),
+        limits=limits,
         seed=settings.seed + number,
         stream_rows=max(min(SLOW_STREAM_ROWS if peer.slow else STREAM_ROWS, most), 1),
     )
@@ -220,7 +214,7 @@ def _noting(entry: Entry) -> Iterator[None]:
     try:
         yield
     except BenchError as error:
-        entry.failure = str(error)
+        entry.note = str(error)
 
 
 def _shown(case: Case, state: str) -> str:

@@ -75,8 +75,17 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class DiskTurn(Turn):
-    """A turn, and how many direct reads per second the disk did right after it, if measured."""
+    """A turn and the disk.
 
+    Attributes
+    ----------
+    device_reads : int, optional
+        Reads that the device completed during the calls, for any process, if they were counted.
+    disk_reads_per_second : float, optional
+        How many direct reads per second the disk did right after the turn, if measured.
+    """
+
+    device_reads: int | None = None
     disk_reads_per_second: float | None = None
 
 
@@ -104,10 +113,11 @@ def share_of_limit(turns: Sequence[Turn], best: float | None) -> float | None:
     float or None
         None if the device's reads or its limit are unknown.
     """
-    if any(turn.device_reads is None for turn in turns):
+    counted = [turn for turn in turns if isinstance(turn, DiskTurn)]
+    rates = [turn.device_reads / turn.seconds for turn in counted if turn.device_reads is not None]
+    if len(rates) < len(turns):
         return None
-    rates = [(turn.device_reads or 0) / turn.seconds for turn in turns]
-    limits = [turn.disk_reads_per_second if isinstance(turn, DiskTurn) else None for turn in turns]
+    limits = [turn.disk_reads_per_second for turn in counted]
     shares = [rate / limit for rate, limit in zip(rates, limits, strict=True) if limit]
     if shares:
         return statistics.median(shares)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from benchmarks.report import PeerReport
     from embstore.bench.report import Comparison
 
-# In the limited state, the table is this many times the memory.
-LIMITED_SHARE = 8
+# Kinds of lookups by id.
+BY_ID = tuple(name for name in work.WORKS if name != work.OPEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Plan:
     @property
     def cases(self) -> list[Case]:
         """The lookups by id."""
-        return work.cases([name for name in self.works if name in work.WORKS], self.batches)
+        return work.cases([name for name in self.works if name in BY_ID], self.batches)
 
 
 def compare(
@@ -101,7 +101,7 @@ def compare(
         cold = [case for case in plan.cases if case.work not in work.WARM_ONLY]
         yield from compare_cold([own, *disk], cold, plan.settings, progress, report.disk_limit)
     if state.LIMITED in plan.states and disk and work.HOT in plan.works:
-        size = own.table.total_bytes // LIMITED_SHARE
+        size = own.table.total_bytes // state.LIMITED_SHARE
         limited = [Case(work.HOT, work.HOT_BATCH)]
         try:
             yield from compare_limited([own, *disk], limited, size, plan.settings, progress)

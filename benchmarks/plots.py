@@ -9,19 +9,26 @@ limited             Zipf-distributed ids in less memory than the table has
 from __future__ import annotations
 
 import math
+import statistics
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from embstore.bench import work
-from embstore.bench.plots import PLACES, STATE_LABELS, batch_axis, canvas, curves, limited, save
-from embstore.bench.state import COLD, PRELOADED, STATES, WARM
+from embstore.bench.plots import batch_axis, canvas, save
+from embstore.bench.state import COLD, LIMITED, PRELOADED, STATES, WARM
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# From the label of a curve and a batch size to its figures.
+Curves = dict[str, dict[int, dict[str, float]]]
+
+STATE_LABELS = {PRELOADED: ", preloaded", WARM: ", page cache warm"}
+PLACES = {(PRELOADED, WARM): "in RAM or in the page cache", (COLD,): "on disk, page cache empty"}
 LATENCY_BATCHES = (1, 32, 4096)
 OWN_COLOUR, OWN_INTO_COLOUR = "#d62728", "#ff9896"
 # Red is for embstore.
@@ -51,13 +58,13 @@ def draw(report: dict[str, Any], directory: Path) -> list[Path]:
         "read_random_ram": _throughput(report, (PRELOADED, WARM)),
         "read_random_cold": _throughput(report, (COLD,)),
         "latency": _latency(report),
-        "limited": limited(report, colours),
+        "limited": _limited(report, colours),
     }
     return save(figures, report["caption"], directory)
 
 
 def _throughput(report: dict[str, Any], states: tuple[str, ...]) -> Figure | None:
-    found = curves(report, work.RANDOM, states)
+    found = _curves(report, work.RANDOM, states)
     if not found:
         return None
     figure = canvas(9.5, 5.2)
@@ -71,7 +78,7 @@ def _throughput(report: dict[str, Any], states: tuple[str, ...]) -> Figure | Non
     if states == (COLD,) and limit:
         text = f"{limit['tool']}: best of 4 KiB direct reads"
         axes.axhline(limit["best"], color="black", linestyle=":", label=text)
-    batch_axis(axes, found)
+    batch_axis(axes, {batch for batches in found.values() for batch in batches})
     axes.set_ylabel("rows per second")
     axes.set_title(f"Uniform random rows, {PLACES[states]}")
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
@@ -81,7 +88,7 @@ def _throughput(report: dict[str, Any], states: tuple[str, ...]) -> Figure | Non
 def _latency(report: dict[str, Any]) -> Figure | None:
     panels = []
     for states, where in (((PRELOADED, WARM), "in RAM"), ((COLD,), "on disk")):
-        found = curves(report, work.RANDOM, states)
+        found = _curves(report, work.RANDOM, states)
         for batch in LATENCY_BATCHES:
             chosen = {label: each[batch] for label, each in found.items() if batch in each}
             if chosen:
@@ -122,6 +129,48 @@ def _latency_panel(
     axes.set_xlabel("microseconds a call")
     axes.set_title(title, fontsize=9)
     axes.grid(visible=True, axis="x", alpha=0.3)
+
+
+def _curves(report: dict[str, Any], name: str, states: Sequence[str]) -> Curves:
+    """Return rows per second and percentiles of one work, by competitor and batch size.
+
+    They are medians where a competitor was in several comparisons.
+    """
+    found: dict[str, dict[int, list[dict[str, float]]]] = {}
+    for each in sorted(report["comparisons"], key=lambda each: each["batch"]):
+        for entry in each["entries"] if each["work"] == name and each["state"] in states else ():
+            own = entry["name"].startswith("embstore")
+            label = entry["name"] + (STATE_LABELS.get(each["state"], "") if own else "")
+            if entry["turns"]:
+                figures = {"rate": entry["rows_per_second"], **entry["microseconds"]}
+                found.setdefault(label, {}).setdefault(each["batch"], []).append(figures)
+    return {
+        label: {
+            batch: {key: statistics.median(one[key] for one in several) for key in several[0]}
+            for batch, several in batches.items()
+        }
+        for label, batches in found.items()
+    }
+
+
+def _limited(report: dict[str, Any], colours: Mapping[str, str]) -> Figure | None:
+    """Return bars of the rows per second in limited memory, or None if that was not measured."""
+    found = _curves(report, work.HOT, (LIMITED,))
+    if not found:
+        return None
+    chosen = next(each for each in report["comparisons"] if each["state"] == LIMITED)
+    axes = (figure := canvas(9.5, 5.2)).subplots()
+    rates = [next(iter(batches.values()))["rate"] for batches in found.values()]
+    bars = axes.bar(list(found), rates, color=[colours.get(label, "#1f77b4") for label in found])
+    axes.bar_label(bars, [f"{rate:,.0f}" for rate in rates])
+    axes.set_ylabel("rows per second")
+    size = chosen["memory_bytes"]
+    axes.set_title(
+        f"Zipf 1.1 ids, {chosen['batch']:,} in a call, {size / 2**20:,.0f} MiB of memory for a "
+        f"table {report['table']['bytes'] / size:.0f} times as large",
+        fontsize=10,
+    )
+    return figure
 
 
 def _styles(report: dict[str, Any]) -> dict[str, dict[str, Any]]:

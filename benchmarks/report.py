@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Self
 
-from benchmarks.orders import WORKS, share_of_limit
-from embstore.bench import machine
-from embstore.bench.report import Report, count
+from benchmarks.orders import DiskTurn, share_of_limit
+from embstore.bench.report import Comparison, Entry, Report, count, ratio
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
     from benchmarks.device import DiskLimit
     from embstore.bench.timing import Turn
+
+PACKAGES = ("torch", "tensorstore", "h5py", "lmdb", "pylance", "gensim", "matplotlib")
 
 
 @dataclass
@@ -20,12 +27,14 @@ class PeerReport(Report):
 
     disk_limit: DiskLimit | None = None
 
-    packages: ClassVar[tuple[str, ...]] = (
-        *machine.PACKAGES,
-        *("torch", "tensorstore", "h5py", "lmdb", "pylance", "gensim", "matplotlib"),
-    )
-    works: ClassVar[tuple[str, ...]] = WORKS
-    disk_columns: ClassVar[tuple[str, ...]] = ("KiB/row", "reads/s", "of limit")
+    @classmethod
+    def of(cls, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Self:
+        """Return an empty report, with the versions of the peers' packages."""
+        report = super().of(path, shape, dtype)
+        for package in PACKAGES:
+            with suppress(PackageNotFoundError):
+                report.machine["versions"][package] = version(package)
+        return report
 
     @property
     def disk_best(self) -> float | None:
@@ -37,23 +46,45 @@ class PeerReport(Report):
         limit = None if self.disk_limit is None else self.disk_limit.to_json()
         return super().to_json() | {"disk_limit": limit}
 
-    def disk_lines(self) -> list[str]:
-        """Return a line with the limit of the disk."""
+    def text(self) -> str:
+        """Return the table for the terminal, with the limit of the disk below the caption."""
         if self.disk_limit is None:
-            return []
+            return super().text()
+        caption, sections = super().text().split("\n", 1)
         rates = self.disk_limit.reads_per_second.items()
         shown = ", ".join(f"{depth}: {count(rate)}" for depth, rate in rates)
-        return [
+        limit = (
             f"limit of the disk, 4 KiB direct random reads per second by {self.disk_limit.tool}: "
             f"{count(self.disk_limit.best)} (queue depth {shown})"
-        ]
+        )
+        return f"{caption}\n{limit}\n{sections}"
 
-    def disk_values(self, turns: list[Turn]) -> list[str]:
-        """Return the values of ``disk_columns``; those that are unknown are left out."""
-        values = super().disk_values(turns)
-        if any(turn.device_reads is None for turn in turns):
-            return values
-        reads = sum(turn.device_reads or 0 for turn in turns)
-        values.append(count(reads / sum(turn.seconds for turn in turns)))
+    def lines(self, chosen: list[Comparison]) -> list[tuple[int, Entry, float | None]]:
+        """Return embstore's entries with the turns of all comparisons of a batch, then the peers'.
+
+        embstore takes turns with one peer after the other, so it is in each comparison.
+        """
+        found: list[tuple[int, Entry, float | None]] = []
+        for batch in sorted({each.case.batch for each in chosen}):
+            own: dict[str, Entry] = {}
+            peers: list[tuple[int, Entry, float | None]] = []
+            for each in chosen:
+                if each.case.batch == batch:
+                    first, *rest = each.entries
+                    merged = own.setdefault(first.name, Entry(first.name, first.rows))
+                    merged.turns += first.turns
+                    merged.note = merged.note or first.note
+                    peers += [(batch, entry, ratio(first, entry)) for entry in rest]
+            found += [*((batch, entry, None) for entry in own.values()), *peers]
+        return found
+
+    def disk_columns(self, turns: list[Turn]) -> dict[str, str]:
+        """Return also the device's reads per second and their share of the limit, if known."""
+        columns = super().disk_columns(turns)
+        reads = [turn.device_reads for turn in turns if isinstance(turn, DiskTurn)]
+        known = [each for each in reads if each is not None]
+        if not columns or len(known) < len(turns):
+            return columns
+        columns["reads/s"] = count(sum(known) / sum(turn.seconds for turn in turns))
         share = share_of_limit(turns, self.disk_best)
-        return values if share is None else [*values, f"{share:.0%}"]
+        return columns if share is None else columns | {"of limit": f"{share:.0%}"}

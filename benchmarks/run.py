@@ -128,8 +128,8 @@ def _by_id(
             if own_build is not None and not peer.in_ram:
                 case = Case(BUILD, 0)
                 report.comparisons.append(Comparison(case, state.WARM, [own_build, build]))
-            if build.failure is not None:
-                report.skipped.append(f"{peer.name}: {build.failure}")
+            if build.note:
+                report.skipped.append(f"{peer.name}: {build.note}")
                 continue
             own = EmbstoreInto(table) if kind is Take else Embstore(table)
             for part in _plans(peer, plan):
@@ -148,8 +148,8 @@ def _by_word(
     table = GeneratedTable.make(place / "words.embstore", rows, comparing.dimension, words=True)
     for kind in kinds:
         with _written(kind(table), place, progress) as (peer, build):
-            if build.failure is not None:
-                report.skipped.append(f"{peer.name}: {build.failure}")
+            if build.note:
+                report.skipped.append(f"{peer.name}: {build.note}")
                 continue
             for name in states:
                 own = Embstore(table, preload=name == state.PRELOADED)

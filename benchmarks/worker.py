@@ -14,7 +14,7 @@ import pickle
 import sys
 import time
 import traceback
-from dataclasses import fields
+from dataclasses import replace
 from functools import partial
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -29,7 +29,8 @@ from embstore.bench.state import files_under
 from embstore.bench.timing import Call, check_rows, time_calls, warm_up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -39,6 +40,30 @@ if TYPE_CHECKING:
     Batch = tuple[NDArray[np.int64], list[str] | None, NDArray[Any] | None]
 
 GROUP_ROWS = 4096
+
+
+class DeviceReads:
+    """Counts the reads that a device completes during calls, but not during their checks.
+
+    `time_calls` takes the calls that it times together, times them, and then checks each.
+    """
+
+    def __init__(self, device: Path) -> None:
+        self._device = device
+        self._before: int | None = None
+        self.reads = 0
+
+    def around(self, call: Call) -> Call:
+        """Count from the first call that is taken to the first that is checked."""
+        if self._before is None:
+            self._before = reads_completed(self._device)
+        return replace(call, check=partial(self._check, call.check))
+
+    def _check(self, check: Callable[[Any], int], rows: Any) -> int:
+        if self._before is not None:
+            self.reads += reads_completed(self._device) - self._before
+            self._before = None
+        return check(rows)
 
 
 class Worker:
@@ -62,9 +87,10 @@ class Worker:
             else:
                 # What a package does only once, such as importing parts of itself, is not timed.
                 self._peer.lookup(np.zeros(1, np.int64))
-        count = None if self._device is None else partial(reads_completed, self._device)
-        turn = time_calls(calls, order.limits, count)
-        return DiskTurn(*(getattr(turn, each.name) for each in fields(turn)))
+        counter = None if self._device is None else DeviceReads(self._device)
+        turn = time_calls(calls if counter is None else map(counter.around, calls), order.limits)
+        reads = None if counter is None else counter.reads
+        return DiskTurn(turn.nanoseconds, turn.rows, turn.checked_rows, turn.bytes_read, reads)
 
     def _calls_on(self, order: Order, batches: Iterable[Batch]) -> Iterator[Call]:
         single = order.case.batch == 1 and order.case.work in work.WARM_ONLY

@@ -6,7 +6,7 @@ request order. A lookup by word finds the ids in the vocabulary first.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
 
@@ -16,7 +16,9 @@ from embstore.errors import FormatError, IdRangeError, MissingWordError, StoreCl
 from embstore.formats.own.spec import partition_name
 from embstore.norms import check_max_norm, clip_norms
 from embstore.reading.results import POOL, POOLED_BYTES, check_out
+from embstore.settle import as_choice, as_count
 from embstore.table.ids import as_ids
+from embstore.table.numbering import rows_function
 from embstore.table.plan import LookupPlan, plan_lookup
 from embstore.vocabulary.missing import Missing, MissingId, find_ids
 from embstore.vocabulary.vocabulary import are_words
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 _INT64, _UINT64 = np.dtype(np.int64), np.dtype(np.uint64)
 # Up to this many rows, the steps around the gather are a good part of a lookup.
 FEW_ROWS = 512
+
+_MISSING, _MISSING_ID = get_args(Missing), get_args(MissingId)
 
 
 class EmbeddingStore:
@@ -78,6 +82,8 @@ class EmbeddingStore:
         self._path = path
         self._table = table
         self._numbering = table.numbering
+        self._rows_of = rows_function(table.numbering)
+        self._row_of = table.numbering.row_of
         self._encoding = table.encoding
         self._rows = table.numbering.rows
         self._row_shape = table.encoding.row_shape
@@ -150,7 +156,7 @@ class EmbeddingStore:
         if max_norm is not None:
             check_max_norm(max_norm, self._dtype)  # Before ``out`` is written to.
         if wide.size:
-            rows = self._numbering.rows_of(wide.reshape(-1))
+            rows = self._rows_of(wide.reshape(-1))
             records.take(rows, out.reshape(-1, *self._row_shape))
         else:
             records.take(wide.reshape(-1), out.reshape(0, *self._row_shape))
@@ -165,7 +171,7 @@ class EmbeddingStore:
         if unsigned.item(unsigned.argmax()) >= self._rows:
             as_ids(ids, self._rows)  # Raises.
         out = np.empty((len(ids), *self._row_shape), self._dtype)
-        records.take(self._numbering.rows_of(ids), out)
+        records.take(self._rows_of(ids), out)
         return out
 
     def lookup_words(self, words: Any, *, missing: Missing = "error") -> NDArray[Any]:
@@ -195,10 +201,9 @@ class EmbeddingStore:
         >>> store.lookup_words(["like", "zyzzyva"], missing="zeros")[1].tolist()
         [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
         """
-        if missing not in ("error", "unk", "zeros"):
-            raise ValueError(f'missing must be "error", "unk" or "zeros", not {missing!r}')
+        missing = as_choice(missing, "missing", _MISSING)
         if isinstance(words, str) and (found := self._words().id_of(words)) >= 0:
-            return self._open_records().take_one(self._numbering.row_of(found))
+            return self._open_records().take_one(self._row_of(found))
         if missing != "zeros":
             return self.lookup(self.ids(words, missing=missing))
         ids = np.asarray(self.ids(words, missing="none"))
@@ -236,8 +241,7 @@ class EmbeddingStore:
         >>> store.ids(["like", "zyzzyva"], missing="none").tolist()
         [1, -1]
         """
-        if missing not in ("error", "unk", "none"):
-            raise ValueError(f'missing must be "error", "unk" or "none" here, not {missing!r}')
+        missing = as_choice(missing, "missing", _MISSING_ID)
         vocabulary = self._words()
         if isinstance(words, str) and (found := vocabulary.id_of(words)) >= 0:
             return np.int64(found)  # type: ignore[return-value]  # A scalar, as documented.
@@ -270,6 +274,8 @@ class EmbeddingStore:
         ------
         IdRangeError
             If ``start`` or ``stop`` is out of range.
+        TypeError
+            If they are not integers.
         MissingWordError
             If the store has no words.
 
@@ -279,9 +285,7 @@ class EmbeddingStore:
         [b'like', b'between', b'did']
         """
         vocabulary = self._words()
-        if not 0 <= start <= stop <= self._rows:
-            raise IdRangeError(f"ids {start}:{stop} are out of range for {self._rows} rows")
-        return vocabulary.packed(start, stop)
+        return vocabulary.packed(*self._as_bounds(start, stop))
 
     def explain(self, ids: ArrayLike) -> LookupPlan:
         """Return what looking ``ids`` up would touch and read, without reading.
@@ -298,7 +302,7 @@ class EmbeddingStore:
         records = self._open_records()
         wide = as_ids(ids, self._rows)
         return plan_lookup(
-            self._numbering.rows_of(wide),
+            self._rows_of(wide),
             self._numbering,
             records.addresses,
             unit=records.unit_bytes,
@@ -325,7 +329,7 @@ class EmbeddingStore:
         >>> store.prefetch([0, 5, 7])
         """
         records = self._open_records()
-        records.announce(self._numbering.rows_of(as_ids(ids, self._rows).ravel()))
+        records.announce(self._rows_of(as_ids(ids, self._rows).ravel()))
 
     def scan(self, visit: Visit, start: int = 0, stop: int | None = None) -> None:
         """Show all rows, or those of consecutive ids, to a function, block by block.
@@ -343,8 +347,10 @@ class EmbeddingStore:
 
         Raises
         ------
-        IndexError
-            If these are not ids of the table.
+        IdRangeError
+            If ``start`` or ``stop`` is out of range.
+        TypeError
+            If they are not integers.
 
         Examples
         --------
@@ -356,9 +362,7 @@ class EmbeddingStore:
         'national'
         """
         records = self._open_records()
-        stop = self._rows if stop is None else stop
-        if not 0 <= start <= stop <= self._rows:
-            raise IndexError(f"ids {start} to {stop} are not within the {self._rows} of the store")
+        start, stop = self._as_bounds(start, self._rows if stop is None else stop)
         numbering = self._numbering
 
         def show(rows: range, some: NDArray[np.uint8]) -> None:
@@ -423,6 +427,8 @@ class EmbeddingStore:
         ------
         IndexError
             If ``partition`` is not in ``0 .. partition_count - 1``.
+        TypeError
+            If it is not an integer.
         FormatError
             If this is a foreign file, which is not a Zarr array.
         StoreNotFoundError
@@ -432,12 +438,13 @@ class EmbeddingStore:
         import zarr  # noqa: PLC0415
 
         self._open_records()
-        if not 0 <= partition < self.partition_count:
-            last = self.partition_count - 1
-            raise IndexError(f"partition {partition} is out of range 0 to {last}")
+        try:
+            number = as_count(partition, "partition", high=self.partition_count - 1)
+        except ValueError as error:
+            raise IndexError(str(error)) from error
         self._own("partitions that are Zarr arrays")
         self._files.check_identity(self._identity)
-        return zarr.open_array(self._path / partition_name(partition), mode="r")
+        return zarr.open_array(self._path / partition_name(number), mode="r")
 
     def fingerprint(self, *, full: bool = False) -> str:
         """Return what tells this table from another one, wherever it lies.
@@ -536,6 +543,11 @@ class EmbeddingStore:
         return self._manifest is not None and self._manifest.vocabulary is not None
 
     @property
+    def is_store(self) -> bool:
+        """Whether this is a store; otherwise, a foreign file opened in place."""
+        return self._manifest is not None
+
+    @property
     def mapped(self) -> bool:
         """Whether rows come out of a memory mapping; otherwise, files are read when needed."""
         return self._open_records().mapped
@@ -563,10 +575,10 @@ class EmbeddingStore:
     def __getitem__(self, key: Any) -> NDArray[Any]:
         # One row has a path of its own: arrays for a single number would take most of its time.
         if type(key) is int and (records := self._records) is not None and 0 <= key < self._rows:
-            return records.take_one(self._numbering.row_of(key))
+            return records.take_one(self._row_of(key))
         # So has one word.
         if type(key) is str and (found := self._words().id_of(key)) >= 0:
-            return self._open_records().take_one(self._numbering.row_of(found))
+            return self._open_records().take_one(self._row_of(found))
         if isinstance(key, tuple):
             raise TypeError("a store takes one index; for several rows write store[[0, 5, 17]]")
         if isinstance(key, slice):
@@ -602,6 +614,13 @@ class EmbeddingStore:
         if records is None:
             raise StoreClosedError(f"the store {self._path} is closed; open it again")
         return records
+
+    def _as_bounds(self, start: int, stop: int) -> tuple[int, int]:
+        try:
+            first = as_count(start, "start", high=self._rows)
+            return first, as_count(stop, "stop", low=first, high=self._rows)
+        except ValueError as error:
+            raise IdRangeError(f"ids out of range for {self._rows} rows: {error}") from error
 
     def _decode(self, records: NDArray[np.uint8]) -> NDArray[Any]:
         """Return records, shape (n, record_bytes), as rows; plain ones without a copy."""

@@ -15,7 +15,6 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import google_crc32c
@@ -28,11 +27,13 @@ from embstore.formats.own.checks import check_array, read_metadata, wrong_chunk
 from embstore.formats.own.manifest import read_manifest
 from embstore.progress import Progress
 from embstore.reading.workers import processor_count
+from embstore.settle import as_path
 from embstore.vocabulary import open_vocabulary
 from embstore.writing.staging import finish_replacement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from embstore.formats.own.manifest import Manifest, VocabularyManifest
     from embstore.formats.own.spec import RawArray
@@ -92,7 +93,7 @@ def verify(path: str | os.PathLike[str], *, progress: OnProgress | None = None) 
     >>> embstore.verify("words.embstore").ok
     True
     """
-    where = Path(path).absolute()
+    where = as_path(path, "path").absolute()
     report = VerifyReport()
     finish_replacement(where)
     try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
-import sys
+from contextlib import contextmanager, nullcontext
 from itertools import count, islice, repeat
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 import embstore
-from embstore.bench import limited, machine, plots, state, suite, work
+from embstore.bench import machine, plots, state, suite, work
 from embstore.bench.report import Comparison, Entry, Report, ratio
 from embstore.bench.suite import bench_store
 from embstore.bench.timing import Call, Limits, Turn, check_rows, time_calls
@@ -91,8 +92,6 @@ def test_a_turn_ends_at_its_limits():
     assert len(time_calls(calls_of(list), Limits(0, calls_together=3)).nanoseconds) == 3
     turn = time_calls(calls_of(list), Limits(60, max_calls=10))
     assert (len(turn.nanoseconds), turn.rows, turn.checked_rows) == (10, 50, 50)
-    assert turn.device_reads is None
-    assert time_calls(calls_of(list), Limits(0), count().__next__).device_reads == 1
 
 
 def test_a_turn_from_disk_ends_within_a_group(monkeypatch):
@@ -179,58 +178,66 @@ def test_cold_lookups_read_from_the_device(path):
     assert "KiB/row" in report.text()
 
 
-def test_limited_memory(path, rows, monkeypatch, tmp_path):
+def test_memory_group_for_a_process():
     with (
         pytest.raises(state.NoMemoryGroupError, match="MiB are too few"),
         state.memory_group(1 << 20),
     ):
         pass
-    # The group is a plain file here; the child writes its number there.
-    group = tmp_path / "cgroup.procs"
-    case = Case(work.HOT, 100)
-    child = limited.Limited(path, group, ROWS, 2000, case, Limits(0, 1 << 62, 3), 2, seed=1)
-    turns = child.turns(rows[:2000])
-    assert group.read_text().isdigit()
-    assert [turn.rows for turn in turns] == [100, 100]
-    assert all(0 < turn.checked_rows < turn.rows for turn in turns)
-    with pytest.raises(ValueError, match="wrong rows"):
-        child.turns(rows[:2000] + 1)
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(ChildProcessError, match="ended with status 1"):
-        child.turns(rows)
 
 
-def test_lookups_in_a_memory_group(path, rows):
-    case = Case(work.HOT, 100)
-    try:
-        with state.memory_group(256 << 20) as processes:
-            child = limited.Limited(
-                path, processes, ROWS, ROWS, case, Limits(0, 1 << 62), 1, seed=1
-            )
-            (turn,) = child.turns(rows)
-            assert turn.checked_rows == 100
-    except state.NoMemoryGroupError as error:
-        pytest.skip(f"no memory cgroup can be made: {error}")
-    assert not processes.parent.exists()
+@pytest.fixture
+def plain_group(monkeypatch, tmp_path):
+    """A plain file instead of a group; the child writes its number there."""
+    monkeypatch.setattr(state, "memory_group", lambda size: nullcontext(tmp_path / "procs"))
+    return tmp_path / "procs"
 
 
-def test_limited_memory_in_a_report(path, rows, monkeypatch, tmp_path):
-    class Group:
-        def __init__(self, size):
-            assert size == rows.nbytes // 8
+def test_limited_lookups_in_a_child(path, rows, monkeypatch, plain_group):
+    def measure() -> Report:
+        return bench_store(path, works=[work.HOT], states=["limited"], rounds=2, seconds=0)
 
-        def __enter__(self):
-            return tmp_path / "cgroup.procs"
+    monkeypatch.setattr(machine, "free_ram_bytes", lambda: rows.nbytes)
+    own, other = measure().comparisons[0].entries
+    assert int(plain_group.read_text()) != os.getpid()
+    assert [turn.rows for turn in own.turns] == [work.HOT_BATCH] * 2
+    assert all(0 < turn.checked_rows < turn.rows for turn in own.turns)
+    assert all(turn.checked_rows == turn.rows for turn in other.turns)
 
-        def __exit__(self, *error):
-            pass
+    lookup = embstore.EmbeddingStore.lookup
+    monkeypatch.setattr(embstore.EmbeddingStore, "lookup", lambda self, ids: lookup(self, ids) + 1)
+    with pytest.raises(ValueError, match="embstore returned wrong rows"):
+        measure()
+    monkeypatch.setattr(embstore.EmbeddingStore, "lookup", lambda self, ids: os._exit(1))
+    assert measure().skipped == ["limited: the child process ended with status 1"]
 
-    monkeypatch.setattr(state, "memory_group", Group)
+
+def test_lookups_in_a_memory_group(path, rows, monkeypatch):
+    groups = []
+    memory_group = state.memory_group
+
+    @contextmanager
+    def large_enough(size):
+        with memory_group(256 << 20) as processes:
+            groups.append(processes.parent)
+            yield processes
+
+    monkeypatch.setattr(state, "memory_group", large_enough)
+    report = bench_store(path, works=[work.HOT], states=["limited"], rounds=1, seconds=0)
+    if report.skipped:
+        pytest.skip(f"no memory cgroup can be made: {report.skipped[0]}")
+    (turn,) = report.comparisons[0].entries[0].turns
+    assert turn.checked_rows == work.HOT_BATCH
+    assert not groups[0].exists()
+
+
+def test_limited_memory_in_a_report(path, rows, plain_group):
     report = bench_store(path, works=[work.HOT], states=["limited"], rounds=2, seconds=0.001)
     own, other = report.comparisons[0].entries
     assert [turn.checked_rows for turn in own.turns + other.turns] == [
         turn.rows for turn in own.turns + other.turns
     ]
+    assert report.comparisons[0].memory_bytes == rows.nbytes // 8
     assert "has its rows in RAM, outside of the limit" in report.text()
 
 
@@ -274,6 +281,32 @@ def test_command(path, tmp_path):
     assert [(c["state"], c["batch"]) for c in report["comparisons"]] == [("warm", 64)]
     for wrong in (["--state", "lukewarm"], ["--work", "sleep"]):
         assert runner.invoke(app, ["bench", str(path), *wrong]).exit_code != 0
+
+
+def test_files_opened_in_place(rows, tmp_path):
+    np.save(tmp_path / "rows.npy", rows)
+    header = {
+        name: {"dtype": "F32", "shape": [count, DIMENSION], "data_offsets": [0, count * 80]}
+        for name, count in (("a", ROWS), ("b", 7))
+    }
+    header["b"]["data_offsets"] = [ROWS * 80, ROWS * 80 + 560]
+    text = json.dumps(header).encode()
+    data = len(text).to_bytes(8, "little") + text + rows.tobytes() + rows[:7].tobytes()
+    (tmp_path / "rows.safetensors").write_bytes(data)
+    (tmp_path / "other").write_text("not a file of the table")
+    for name, tensor in (("rows.npy", None), ("rows.safetensors", "a")):
+        with embstore.open(tmp_path / name, tensor=tensor) as store:
+            assert state.files_of(store) == [tmp_path / name]
+        report = bench_store(tmp_path / name, tensor=tensor, batches=[300], rounds=1, seconds=0.001)
+        assert {c.state for c in report.comparisons} == set(state.STATES) - {state.LIMITED}
+        for comparison in report.comparisons:
+            for entry in comparison.entries:
+                assert [turn.checked_rows for turn in entry.turns] == [
+                    turn.rows for turn in entry.turns
+                ]
+    command = ["bench", str(tmp_path / "rows.safetensors"), "--tensor", "b", "--json"]
+    printed = CliRunner().invoke(app, [*command, "--state", "cold", "--seconds", "0"])
+    assert json.loads(printed.output)["table"]["rows"] == 7
 
 
 def test_store_without_rows(tmp_path):

@@ -204,3 +204,20 @@ def test_wrong_arguments_show_the_usage(arguments: list[str], words_store: Path)
     done = run(*arguments, status=2)
     assert "Usage: " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_foreign_files(tmp_path):
+    table = np.arange(12, dtype=np.float32).reshape(4, 3)
+    np.save(tmp_path / "t.npy", table)
+    facts = json.loads(run("info", tmp_path / "t.npy", "--json").stdout)
+    assert facts == {
+        "file": str(tmp_path / "t.npy"),
+        "format": "npy",
+        "rows": 4,
+        "row_shape": [3],
+        "dtype": "float32",
+        "row_bytes": 48,
+    }
+    found = json.loads(run("get", tmp_path / "t.npy", "--ids", "2,0", "--json").stdout)
+    assert [entry["row"] for entry in found] == table[[2, 0]].tolist()
+    assert "read amplification" in run("explain", tmp_path / "t.npy", "--ids", "0:4").stdout

@@ -152,10 +152,33 @@ def test_decoded_rows_are_read_once():
 
 
 @pytest.mark.usefixtures("tiny_slices")
-def test_distinct_rows_fit_in_their_memory():
-    params = CountingParams(table_of((5,)), by_row=False)
-    combine_bags(params, np.arange(40), np.array([0, 40]))
-    assert [count for count, _ in params.calls] == [10] * 4  # 200 bytes hold 10 rows.
+@pytest.mark.parametrize(("width", "calls"), [(5, [10] * 4), (60, [1] * 40)])
+def test_distinct_rows_fit_in_their_memory(width, calls):
+    params = CountingParams(table_of((width,)), by_row=False)
+    rows = combine_bags(params, np.arange(40), np.array([0, 15, 40]))
+    assert [count for count, _ in params.calls] == calls  # At most 200 bytes, but one row.
+    assert np.allclose(rows, np.add.reduceat(params.array, [0, 15]), atol=1e-4)
+
+
+@pytest.mark.usefixtures("tiny_slices")
+@pytest.mark.parametrize(("last", "total"), [(3e38, np.inf), (-np.inf, np.nan)])
+def test_sums_of_blocks_out_of_range_do_not_warn(last, total):
+    array = np.zeros((100, 1), np.float32)
+    array[0] = 3e38 if last > 0 else np.inf
+    array[99] = last  # In another block, of 50 ids.
+    rows = combine_bags(CountingParams(array, by_row=False), np.arange(100), np.array([0, 100]))
+    assert np.array_equal(rows, [[total]], equal_nan=True)
+
+
+@pytest.mark.parametrize("combiner", ["mean", "sqrtn"])
+def test_quotients_out_of_range_do_not_warn(combiner):
+    params = as_params(np.array([[3e38], [0]], np.float32))
+    ids, splits = np.array([0, 1]), np.array([0, 2])
+    weights = np.array([1, -0.9375]) if combiner == "mean" else np.array([1e-30, 0])
+    rows = combine_bags(params, ids, splits, weights, combiner=combiner)
+    assert rows[0, 0] == (np.inf if combiner == "mean" else pytest.approx(3e38))
+    rows = combine_bags(params, ids, splits, np.array([np.inf, 1]), combiner=combiner)
+    assert np.isnan(rows[0, 0])
 
 
 class SharedParams(CountingParams):

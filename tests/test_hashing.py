@@ -134,3 +134,21 @@ def test_largest_id():
         slots, np.array([2**64 - 1], np.uint64), 4, lambda positions, ids: everything
     )
     assert found.tolist() == [largest]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2**20])
+def test_the_kept_bits_decide_whatever_the_others_are(number):
+    """The lower bits of the hash may be those of the id plus one, or all differ from them."""
+    low = (1 << SLOT_ID_BITS) - 1
+    for hashed in (number + 1, low ^ (number + 1), low << 24 | (low ^ (number + 1))):
+        hashes = np.array([hashed % 2**64], np.uint64)
+        slots = np.zeros(4, np.uint64)
+        hashing.insert(slots, hashes, np.array([number]))
+        found = hashing.find(slots, hashes, 4, lambda positions, ids: np.ones(len(ids), bool))
+        assert found.tolist() == [number]
+        neighbour = hashes ^ np.uint64(1 << SLOT_ID_BITS)
+        assert hashing.find(slots, neighbour, 4, refuse).tolist() == [-1]
+
+
+def refuse(positions: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    raise AssertionError("a slot with other bits is a candidate")

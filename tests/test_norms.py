@@ -31,6 +31,12 @@ def test_rows_above_the_limit_are_scaled(shape, row_rank, dtype):
     np.testing.assert_allclose(flat[~short].astype(np.float64), expected, rtol=tolerance)
 
 
+def test_long_doubles_are_scaled():
+    rows = np.array([[3.0, 4.0], [0.3, 0.4]], np.longdouble)
+    clip_norms(rows, 2.5, 1)
+    assert rows.astype(float).tolist() == [[1.5, 2.0], [0.3, 0.4]]
+
+
 def test_rows_at_the_limit_keep_their_bits():
     rows = np.array([[3.0, 4.0], [0.1, 0.7]], np.float32)
     limit = float(np.sqrt(np.square(rows[1], dtype=np.float64).sum()))

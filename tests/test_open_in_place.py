@@ -149,7 +149,7 @@ def test_what_only_a_store_has(tmp_path, save):
             store.chunk_rows  # noqa: B018
         with pytest.raises(embstore.FormatError, match="no partitions that are Zarr arrays"):
             store.partition(0)
-        with pytest.raises(IndexError, match="partition 1 is out of range 0 to 0"):
+        with pytest.raises(IndexError, match="partition must be from 0 to 0, not 1"):
             store.partition(1)
         for call in (lambda: store["a"], lambda: store.ids(["a"]), lambda: store.words([0])):
             with pytest.raises(embstore.MissingWordError, match="has no words"):

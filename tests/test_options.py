@@ -15,6 +15,7 @@ from typer.main import get_command
 import embstore
 from embstore import EmbeddingStore
 from embstore.cli import app
+from embstore.cli.arguments import OPEN_WITHOUT
 from embstore.cli.options import options_of, parameter_texts
 from embstore.cli.rows import get
 from embstore.cli.stores import build
@@ -122,12 +123,16 @@ CASES = {
     "export": Case((embstore.export,), without=("progress",), own=("json",)),
     "verify": Case((embstore.verify,), without=("progress",), own=("json",)),
     "get": Case(
-        (EmbeddingStore.lookup, EmbeddingStore.lookup_words),
-        without=("out",),
+        (embstore.open, EmbeddingStore.lookup, EmbeddingStore.lookup_words),
+        without=("out", *OPEN_WITHOUT),
         own=("ids", "npy", "json"),
     ),
-    "explain": Case((EmbeddingStore.explain, EmbeddingStore.lookup_words), own=("ids", "json")),
-    "info": Case(own=("json",)),
+    "explain": Case(
+        (embstore.open, EmbeddingStore.explain, EmbeddingStore.lookup_words),
+        without=OPEN_WITHOUT,
+        own=("ids", "json"),
+    ),
+    "info": Case((embstore.open,), without=OPEN_WITHOUT, own=("json",)),
 }
 # `bench` calls a class of its own; tests/test_bench.py has its options.
 ALL_COMMANDS = sorted([*CASES, "bench"])

@@ -6,12 +6,13 @@ import json
 import pickle
 import subprocess
 import sys
+from itertools import repeat
 
 import numpy as np
 import pytest
 
 import embstore
-from benchmarks import device, goals, orders, plots
+from benchmarks import device, goals, orders, plots, worker
 from benchmarks.device import DiskLimit
 from benchmarks.measure import Settings, compare_cold, compare_limited, compare_warm
 from benchmarks.orders import DiskTurn, share_of_limit
@@ -25,7 +26,7 @@ from benchmarks.run import Comparing, run
 from benchmarks.table import GeneratedTable
 from embstore.bench import machine, state, work
 from embstore.bench.report import Comparison, Entry, ratio
-from embstore.bench.timing import Turn
+from embstore.bench.timing import Call, Limits, Turn, time_calls
 from embstore.bench.work import Case
 from tests.faulty_peers import Dying, Wrong
 
@@ -87,7 +88,7 @@ def test_every_peer_returns_the_rows(kind, table, tmp_path):
         cases.append(Case(orders.WORDS, 100))
     for comparison in compare_warm([Embstore(table), peer], cases, state.WARM, SMALL, quiet):
         for entry in comparison.entries:
-            assert entry.failure is None
+            assert not entry.note
             assert len(entry.turns) == SMALL.rounds
             assert all(turn.checked_rows == turn.rows > 0 for turn in entry.turns)
         assert (ratio(*comparison.entries) or 0) > 0
@@ -100,9 +101,9 @@ def test_every_peer_returns_the_rows(kind, table, tmp_path):
 def test_failing_peer_is_reported(kind, failure, table):
     (comparison,) = compare_warm([Embstore(table), kind(table)], [RANDOM], state.WARM, SMALL, quiet)
     own, other = comparison.entries
-    assert own.failure is None
+    assert not own.note
     assert len(own.turns) == SMALL.rounds
-    assert failure in str(other.failure)
+    assert failure in other.note
     report = empty_report(table)
     report.comparisons.append(comparison)
     assert failure in report.text()
@@ -123,6 +124,26 @@ def test_cold_turns_are_measured_beside_the_disk(table, memmap, monkeypatch):
         assert report.text().splitlines()[3].endswith("KiB/row   reads/s  of limit")
 
 
+def test_reads_of_the_device_are_counted_during_calls_only(monkeypatch, tmp_path):
+    done = 0
+
+    def lookup():
+        nonlocal done
+        done += 1
+        return np.zeros(1)
+
+    def check(rows):
+        nonlocal done
+        done += 100
+        return 1
+
+    monkeypatch.setattr(worker, "reads_completed", lambda device: done)
+    counter = worker.DeviceReads(tmp_path)
+    calls = map(counter.around, repeat(Call(lookup, 1, check)))
+    turn = time_calls(calls, Limits(60, calls_together=3, max_calls=7))
+    assert counter.reads == len(turn.nanoseconds) == 9
+
+
 def test_share_of_what_the_disk_can_do():
     second = [10**9]
     beside = [
@@ -130,7 +151,7 @@ def test_share_of_what_the_disk_can_do():
         for reads, limit in ((50, 100.0), (80, 100.0), (90, 100.0))
     ]
     assert share_of_limit(beside, best=1000) == 0.8
-    alone = [Turn(second, 1, 1, 0, reads) for reads in (50, 80, 90)]
+    alone = [DiskTurn(second, 1, 1, 0, reads) for reads in (50, 80, 90)]
     assert share_of_limit(alone, best=1000) == 0.08
     assert share_of_limit(alone, best=None) is None
     assert share_of_limit([*beside, Turn(second, 1, 1)], best=1000) is None

@@ -106,7 +106,7 @@ def test_an_error_of_the_visitor_comes_through(table, reader, processors, monkey
         # One for each thread that works, the caller among them, not for each block.
         assert len(calls) <= min(processors, workers.THREAD_COUNT + 1)
         for start, stop in [(-1, 3), (3, 2), (0, 5001)]:
-            with pytest.raises(IndexError, match="are not within the 5000"):
+            with pytest.raises(IndexError, match="ids out of range for 5000 rows"):
                 store.scan(fail, start, stop)
     with pytest.raises(embstore.StoreClosedError):
         store.scan(fail)

@@ -78,6 +78,13 @@ def test_colliding_hashes(batches, queries, bits):
         check_against_dict(batches, queries)
 
 
+@pytest.mark.parametrize("low", [1, (1 << 40) - 2])
+def test_bits_of_the_id_do_not_matter_for_the_hash(monkeypatch, low):
+    """The lower bits of the hash are those of the id plus one, or all differ from them."""
+    patch_hash(monkeypatch, lambda word: 7 << 40 | low)
+    check_against_dict([["a"]], ["a", "b"])
+
+
 @pytest.mark.parametrize(
     "words",
     [("40403", "631031"), ("580848", "761941"), ("1185131", "1185854"), ("46613", "1216046")],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -169,22 +170,37 @@ def test_single_rows_and_too_few_or_many_words(tmp_path, count):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("chunk_rows", [0, -1, 3])
-def test_chunk_rows_must_be_a_power_of_two(tmp_path, chunk_rows):
-    with pytest.raises(ValueError, match="chunk_rows must be a power of two"):
-        embstore.StoreWriter(
-            tmp_path / "t.embstore", row_shape=(2,), dtype="float32", chunk_rows=chunk_rows
-        )
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"chunk_rows": 3}, "chunk_rows must be a power of two, not 3"),
+        ({"chunk_rows": 0}, "chunk_rows must be 1 or more, not 0"),
+        ({"partitions": 0}, "partitions must be from 1 to 65536, not 0"),
+        ({"partitions": 65537}, "partitions must be from 1 to 65536, not 65537"),
+        ({"partitions": True}, "partitions must be an integer, not True (bool)"),
+        ({"rows": -1}, "rows must be from 0 to 1099511627775, not -1"),
+        ({"rows": 1.5}, "rows must be an integer, not 1.5 (float)"),
+        ({"estimated_rows": -1}, "estimated_rows must be from 0 to 1099511627775, not -1"),
+        ({"row_shape": (3, 0)}, "row_shape[1] must be 1 or more, not 0"),
+        ({"row_shape": 3}, "row_shape must be a tuple of integers such as (300,), not 3 (int)"),
+        ({"strategy": "hash"}, 'strategy must be "mod" or "div", not \'hash\''),
+        ({"strategy": "div"}, "strategy div needs the number of rows in advance; give rows="),
+        ({"on_duplicate": "last"}, 'on_duplicate must be "error" or "first", not \'last\''),
+        ({"on_overflow": "wrap"}, 'on_overflow must be "error" or "inf", not \'wrap\''),
+        ({"memory_limit": "much"}, "memory_limit must be a size such as 2GiB, 500MB or 4096"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_written(tmp_path, options, message):
+    arguments = {"row_shape": (2,), "dtype": "float32"} | options
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+        embstore.StoreWriter(tmp_path / "t.embstore", **arguments)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("partitions", [10**9, spec.MAX_PARTITIONS + 1])
-def test_too_many_partitions_are_refused(tmp_path, partitions):
-    with pytest.raises(ValueError, match="partition count must be 1 to 65536"):
-        embstore.StoreWriter(
-            tmp_path / "t.embstore", row_shape=(300,), dtype="float32", partitions=partitions
-        )
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize(("path", "kind"), [(b"t", TypeError), ("", ValueError), (3, TypeError)])
+def test_wrong_paths_are_refused(path, kind):
+    with pytest.raises(kind, match=r"^path must be a "):
+        embstore.StoreWriter(path, row_shape=(2,), dtype="float32")
 
 
 @pytest.mark.parametrize("partitions", [20_000, 65_536])

@@ -5,46 +5,38 @@ from __future__ import annotations
 import os
 import platform
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+import numpy as np
 
-PACKAGES = ("embstore", "numpy", "zarr")
+import embstore
 
 
-def describe(packages: Iterable[str] = PACKAGES) -> dict[str, Any]:
-    """Return processor, RAM, kernel and versions of packages, as JSON."""
+def describe() -> dict[str, Any]:
+    """Return processor, RAM, kernel and versions, as JSON."""
+    versions = {"embstore": embstore.__version__, "numpy": np.__version__, "zarr": version("zarr")}
     return {
         "processor": _field("/proc/cpuinfo", "model name") or platform.processor(),
         "processors": len(os.sched_getaffinity(0)),
         "ram_bytes": _kibibytes("MemTotal"),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "versions": {name: found for name in packages if (found := _version(name))},
+        "versions": versions,
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
 def describe_disk(path: Path) -> dict[str, Any]:
-    """Return the device that holds a path, its read-ahead, and whether it rotates."""
+    """Return the device that holds a path, its read-ahead, and whether it rotates (1 or 0)."""
     device = block_device(path)
-    if device is None:
-        return {"device": None, "read_ahead_kb": None, "rotational": None}
-    # A partition has no queue; its disk, the directory above, has one.
-    queue = device / "queue" if (device / "queue").exists() else device.parent / "queue"
-
-    def number(name: str) -> int | None:
-        file = queue / name
-        return int(file.read_text()) if file.exists() else None
-
-    return {
-        "device": device.name,
-        "read_ahead_kb": number("read_ahead_kb"),
-        "rotational": bool(number("rotational")),
-    }
+    about: dict[str, Any] = {"device": device and device.name}
+    for name in ("read_ahead_kb", "rotational"):
+        # A partition has no queue; its disk, the directory above, has one.
+        files = [place / "queue" / name for place in (device, device.parent)] if device else []
+        about[name] = next((int(file.read_text()) for file in files if file.exists()), None)
+    return about
 
 
 def block_device(path: Path) -> Path | None:
@@ -59,34 +51,11 @@ def free_ram_bytes() -> int:
     return _kibibytes("MemAvailable")
 
 
-def caption(machine: dict[str, Any], table: dict[str, Any], disk: dict[str, Any]) -> str:
-    """Return the table, the machine and the disk in one line."""
-    shape = " x ".join(f"{axis:,}" for axis in [table["rows"], *table["row_shape"]])
-    ram = machine["ram_bytes"] / 2**30
-    return (
-        f"{shape} {table['dtype']} ({table['bytes'] / 1e9:.2g} GB); {machine['processors']} cores "
-        f"{machine['processor']}, {ram:.0f} GiB RAM, {machine['system']}, "
-        f"disk {disk['device']} (read-ahead {disk['read_ahead_kb']} KiB)"
-    )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def _kibibytes(name: str) -> int:
+    return int((_field("/proc/meminfo", name) or "0").split()[0]) * 1024
 
 
 def _field(file: str, name: str) -> str:
-    path = Path(file)
-    if path.exists():
-        for line in path.read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == name:
-                return value.strip()
-    return ""
-
-
-def _kibibytes(name: str) -> int:
-    words = _field("/proc/meminfo", name).split()
-    return int(words[0]) * 1024 if words else 0
+    lines = Path(file).read_text().splitlines() if Path(file).exists() else []
+    pairs = (line.partition(":") for line in lines)
+    return next((value.strip() for key, _, value in pairs if key.strip() == name), "")

@@ -1,4 +1,4 @@
-"""Reports: a table for the terminal, and JSON with every sample.
+"""Reports: a table for the terminal, and JSON with the machine, the disk and every sample.
 
 The first entry of a comparison is embstore. The ratio beside another entry is the median over the
 rounds of embstore's rate divided by the other's rate in the same round.
@@ -10,57 +10,53 @@ import json
 import math
 import statistics
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Self
 
-from embstore.bench import machine, work
-from embstore.bench.machine import PACKAGES
+from embstore.bench.machine import describe, describe_disk
 from embstore.bench.state import STATES
-from embstore.bench.timing import Turn, median_rate, percentiles
+from embstore.bench.timing import Turn, percentiles
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
 
+    from embstore.bench.work import Case
+
 
 @dataclass
 class Entry:
-    """The turns of one competitor in a comparison, one a round; ``failure`` is why it stopped."""
+    """The turns of one competitor in a comparison, one a round, and a note for the reader."""
 
     name: str
     rows: int
     note: str = ""
     turns: list[Turn] = field(default_factory=list)
-    failure: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return every sample, and the figures computed from them."""
-        seconds = sum(turn.seconds for turn in self.turns)
-        read = sum(turn.bytes_read for turn in self.turns)
-        figures: dict[str, Any] = {}
-        if self.turns:
-            figures = {
-                "rows_per_second": median_rate(self.turns),
-                "microseconds": percentiles(self.turns),
-                "bytes_read_per_second": read / seconds,
-            }
-        return asdict(self) | figures
+    @property
+    def rate(self) -> float:
+        """Rows in a second of calls, the median over the turns; 0 if the calls return no rows."""
+        return statistics.median(turn.rows / turn.seconds for turn in self.turns)
 
 
 @dataclass
 class Comparison:
     """Competitors that took turns at the same lookups in the same state; embstore is the first."""
 
-    case: work.Case
+    case: Case
     state: str
     entries: list[Entry]
     memory_bytes: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return every sample."""
-        entries = [entry.to_json() for entry in self.entries]
-        about = {"state": self.state, "memory_bytes": self.memory_bytes}
-        return asdict(self.case) | about | {"entries": entries}
+        """Return every sample, and the figures computed from them."""
+        found: dict[str, Any] = asdict(self)
+        for shown, entry in zip(found["entries"], self.entries, strict=True):
+            if entry.turns:
+                shown["rows_per_second"] = entry.rate
+                shown["microseconds"] = percentiles(entry.turns)
+        return {**found.pop("case"), **found}
 
 
 @dataclass
@@ -76,36 +72,29 @@ class Report:
     comparisons: list[Comparison] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
-    packages: ClassVar[tuple[str, ...]] = PACKAGES
-    works: ClassVar[tuple[str, ...]] = work.WORKS
-    disk_columns: ClassVar[tuple[str, ...]] = ("KiB/row",)
-
     @classmethod
     def of(cls, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Self:
-        """Return an empty report on the store of these rows."""
-        about = {
-            "rows": shape[0],
-            "row_shape": list(shape[1:]),
-            "dtype": dtype.name,
-            "bytes": math.prod(shape) * dtype.itemsize,
-        }
-        return cls(about, machine.describe(cls.packages), machine.describe_disk(path))
+        """Return an empty report on a table of this shape at a path."""
+        size = math.prod(shape) * dtype.itemsize
+        about = {"rows": shape[0], "row_shape": list(shape[1:]), "dtype": dtype.name, "bytes": size}
+        return cls(about, describe(), describe_disk(path))
 
     @property
     def caption(self) -> str:
-        """The table and the machine in one line."""
-        return machine.caption(self.machine, self.table, self.disk)
+        """The table, the machine and the disk in one line."""
+        table, machine, disk = self.table, self.machine, self.disk
+        shape = " x ".join(f"{axis:,}" for axis in [table["rows"], *table["row_shape"]])
+        return (
+            f"{shape} {table['dtype']} ({table['bytes'] / 1e9:.2g} GB); {machine['processors']} "
+            f"cores {machine['processor']}, {machine['ram_bytes'] / 2**30:.0f} GiB RAM, "
+            f"{machine['system']}, disk {disk['device']} (read-ahead {disk['read_ahead_kb']} KiB)"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return everything."""
-        return {
-            "table": self.table,
-            "machine": self.machine,
-            "disk": self.disk,
-            "caption": self.caption,
-            "comparisons": [comparison.to_json() for comparison in self.comparisons],
-            "skipped": self.skipped,
-        }
+        about = {"table": self.table, "machine": self.machine, "disk": self.disk}
+        found = {"caption": self.caption, "comparisons": [c.to_json() for c in self.comparisons]}
+        return about | found | {"skipped": self.skipped}
 
     def save(self, directory: Path) -> Path:
         """Write ``results.json`` into a directory; return its path."""
@@ -116,97 +105,63 @@ class Report:
 
     def text(self) -> str:
         """Return the table for the terminal."""
-        lines = [self.caption, *self.disk_lines()]
-        for state in STATES:
-            for name in self.works:
-                lines += self._section(state, name)
-        lines += [f"skipped: {reason}" for reason in self.skipped]
-        return "\n".join(lines)
+        sections: dict[tuple[str, str], list[Comparison]] = {}
+        for each in sorted(self.comparisons, key=lambda each: STATES.index(each.state)):
+            sections.setdefault((each.state, each.case.work), []).append(each)
+        lines = [line for chosen in sections.values() for line in self._section(chosen)]
+        return "\n".join([self.caption, *lines, *(f"skipped: {reason}" for reason in self.skipped)])
 
-    def disk_lines(self) -> list[str]:
-        """Return lines about the disk, below the caption."""
-        return []
+    def lines(self, chosen: list[Comparison]) -> list[tuple[int, Entry, float | None]]:
+        """Return (batch, entry, ratio) for each line of the comparisons of one work and state."""
+        return [
+            (each.case.batch, entry, ratio(each.entries[0], entry) if number else None)
+            for each in chosen
+            for number, entry in enumerate(each.entries)
+        ]
 
-    def disk_values(self, turns: list[Turn]) -> list[str]:
-        """Return the values of ``disk_columns``; those that are unknown are left out."""
-        looked_up = sum(turn.rows for turn in turns)
-        return [f"{sum(turn.bytes_read for turn in turns) / looked_up / 1024:.1f}"]
+    def disk_columns(self, turns: list[Turn]) -> dict[str, str]:
+        """Return what is shown of turns that read from the disk, by title."""
+        rows = sum(turn.rows for turn in turns)
+        size = sum(turn.bytes_read for turn in turns)
+        return {"KiB/row": f"{size / rows / 1024:.1f}"} if rows else {}
 
-    def _section(self, state: str, name: str) -> list[str]:
+    def _section(self, chosen: list[Comparison]) -> list[str]:
         """Return the lines of one work in one state."""
-        chosen = [c for c in self.comparisons if (c.state, c.case.work) == (state, name)]
-        if not chosen:
-            return []
-        sizes = {c.memory_bytes for c in chosen if c.memory_bytes}
-        within = f" to {max(sizes) >> 20} MiB of memory" if sizes else ""
-        from_disk = any(turn.bytes_read for c in chosen for e in c.entries for turn in e.turns)
-        titles = ["rows/s", "p50", "p90", "p99", "embstore", *self.disk_columns * from_disk]
-        header = f"{titles[0]:>9}" + "".join(f"{title:>10}" for title in titles[1:])
-        lines = ["", f"{state}{within}, {name}", " " * 37 + header]
-        notes = {}
-        for batch in sorted({c.case.batch for c in chosen}):
-            label = f"batch {batch}" if batch else ""
-            for entry, times in rows([c for c in chosen if c.case.batch == batch]):
-                lines.append(label.ljust(13) + self._line(entry, times, from_disk=from_disk))
-                label = ""
-                if entry.note:
-                    notes[entry.name] = entry.note
-        return lines + [f"  {name}: {note}" for name, note in notes.items()]
-
-    def _line(self, entry: Entry, times: float | None, *, from_disk: bool) -> str:
-        name = f"{entry.name:<24}"
-        if not entry.turns:
-            return f"{name}{entry.failure}"
-        calls = "".join(f"{time(value):>10}" for value in percentiles(entry.turns).values())
-        rate = median_rate(entry.turns)
-        line = f"{name}{count(rate) if rate else '':>9}{calls}"
-        line += f"{times:>9.2f}x" if times is not None else " " * 10
-        if from_disk and rate:
-            line += "".join(f"{value:>10}" for value in self.disk_values(entry.turns))
-        return line + (f"  then {entry.failure}" if entry.failure else "")
-
-
-def rows(comparisons: list[Comparison]) -> list[tuple[Entry, float | None]]:
-    """Return each competitor's entry with all its turns, and how many times as fast embstore is.
-
-    Parameters
-    ----------
-    comparisons : list of Comparison
-        Of one case in one state.
-    """
-    own: dict[str, Entry] = {}
-    others: list[tuple[Entry, float | None]] = []
-    for comparison in comparisons:
-        first, *rest = comparison.entries
-        if first.name not in own:
-            own[first.name] = Entry(first.name, first.rows, first.note)
-        own[first.name].turns += first.turns
-        own[first.name].failure = own[first.name].failure or first.failure
-        others += [(entry, ratio(first, entry)) for entry in rest]
-    return [(entry, None) for entry in own.values()] + others
+        lines = self.lines(chosen)
+        size = chosen[0].memory_bytes
+        within = f" to {size >> 20} MiB of memory" if size else ""
+        from_disk = any(turn.bytes_read for _, entry, _ in lines for turn in entry.turns)
+        columns = [self.disk_columns(entry.turns) if from_disk else {} for _, entry, _ in lines]
+        titles = ["p50", "p90", "p99", "embstore", *dict.fromkeys(chain(*columns))]
+        shown = ["", f"{chosen[0].state}{within}, {chosen[0].case.work}"]
+        shown.append(" " * 37 + f"{'rows/s':>9}" + "".join(f"{title:>10}" for title in titles))
+        before = 0
+        for (batch, entry, times), extra in zip(lines, columns, strict=True):
+            label = f"batch {batch}" if batch != before else ""
+            before = batch
+            values = []
+            if entry.turns:
+                calls = percentiles(entry.turns).values()
+                values = [count(value, ("us", "ms", "s")) for value in calls]
+                values += ["" if times is None else f"{times:.2f}x", *extra.values()]
+            rate = count(entry.rate) if entry.turns and entry.rate else ""
+            line = f"{label:<13}{entry.name:<24}{rate:>9}"
+            shown.append((line + "".join(f"{value:>10}" for value in values)).rstrip())
+        notes = {entry.name: entry.note for _, entry, _ in lines if entry.note}
+        return shown + [f"  {name}: {note}" for name, note in notes.items()]
 
 
 def ratio(own: Entry, other: Entry) -> float | None:
     """Return how many times as fast ``own`` is: the median over the rounds."""
-    pairs = list(zip(own.turns, other.turns, strict=False))
-    if not pairs:
-        return None
-    if not pairs[0][0].rows:
-        return statistics.median(b.seconds / a.seconds for a, b in pairs)
-    return statistics.median(a.rows_per_second / b.rows_per_second for a, b in pairs)
+    # Opening returns no rows: a round is then one call.
+    rates = [
+        (a.rows or 1) / a.seconds / ((b.rows or 1) / b.seconds)
+        for a, b in zip(own.turns, other.turns, strict=False)
+    ]
+    return statistics.median(rates) if rates else None
 
 
-def count(value: float) -> str:
-    """Return a rate with three digits."""
-    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if value >= 0.9995 * size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}"
-
-
-def time(microseconds: float) -> str:
-    """Return a time with three digits."""
-    for size, unit in ((1e6, " s"), (1e3, " ms")):
-        if microseconds >= 0.9995 * size:
-            return f"{microseconds / size:.3g}{unit}"
-    return f"{microseconds:.3g} us"
+def count(value: float, units: tuple[str, ...] = ("", "k", "M", "G")) -> str:
+    """Return a number with three digits and a unit, each 1000 times the one before."""
+    power = sum(value >= 0.9995 * 1000**each for each in range(1, len(units)))
+    return f"{value / 1000**power:.3g} {units[power]}".rstrip()

@@ -17,15 +17,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embstore.reading.files import ForeignFiles
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    import embstore
+
 PRELOADED, WARM, COLD, LIMITED = STATES = ("preloaded", "warm", "cold", "limited")
 
+LIMITED_SHARE = 8  # In the limited state, the table is this many times the memory.
 READ_BYTES = 8 << 20
-# Python, NumPy and a reader need some memory besides the rows.
-MIN_GROUP_BYTES = 96 << 20
-
+MIN_GROUP_BYTES = 96 << 20  # Python, NumPy and a reader need some memory besides the rows.
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -33,10 +36,16 @@ class NoMemoryGroupError(Exception):
     """A memory cgroup cannot be made here; the message says why."""
 
 
+def files_of(store: embstore.EmbeddingStore) -> list[Path]:
+    """Return the files of a store, or the foreign files that are opened in place."""
+    files = store.files
+    if isinstance(files, ForeignFiles):
+        return [files.path(name) for name in files.names]
+    return files_under(files.root)
+
+
 def files_under(path: Path) -> list[Path]:
-    """Return the regular files below a directory, or the file itself."""
-    if path.is_file():
-        return [path]
+    """Return the regular files below a directory."""
     return sorted(file for file in path.rglob("*") if file.is_file())
 
 
@@ -62,61 +71,44 @@ def read_through(files: Iterable[Path]) -> None:
 
 @contextmanager
 def memory_group(limit_bytes: int) -> Iterator[Path]:
-    """Make a memory cgroup, and remove it at the end.
+    """Make a memory cgroup, remove it at the end; yield its ``cgroup.procs``.
 
-    Yields
-    ------
-    Path
-        Its ``cgroup.procs``. A process joins the group by writing its number there.
-
-    Raises
-    ------
-    NoMemoryGroupError
-        If the limit is too small for a process, or the system does not allow a group.
+    A process joins the group by writing its number there. `NoMemoryGroupError` is raised if the
+    limit is too small for a process, or the system does not allow a group.
     """
     if limit_bytes < MIN_GROUP_BYTES:
         raise NoMemoryGroupError(
             f"{limit_bytes >> 20} MiB are too few; a process needs {MIN_GROUP_BYTES >> 20} MiB"
         )
-    group = _make_group(limit_bytes)
-    try:
-        yield group / "cgroup.procs"
-    finally:
-        _remove(group)
-
-
-def _make_group(limit_bytes: int) -> Path:
     problems = []
     for parent, limit_name in _parents():
         group = parent / f"embstore-bench-{uuid.uuid4().hex[:8]}"
         try:
             group.mkdir()
-            # "r+" opens the kernel's file; it never creates one.
-            with (group / limit_name).open("r+") as file:
-                file.write(str(limit_bytes))
+            _set(group / limit_name, limit_bytes)
         except OSError as error:
             problems.append(f"{error.strerror}: {error.filename}")
             _remove(group)
             continue
-        for name, value in (("memory.swap.max", "0"), ("memory.swappiness", "0")):
-            with suppress(OSError), (group / name).open("r+") as file:
-                file.write(value)
-        return group
+        for name in ("memory.swap.max", "memory.swappiness"):
+            with suppress(OSError):
+                _set(group / name, 0)
+        try:
+            yield group / "cgroup.procs"
+        finally:
+            _remove(group)
+        return
     raise NoMemoryGroupError("; ".join(problems) or "this system has no memory cgroups")
 
 
 def _parents() -> Iterator[tuple[Path, str]]:
     """Yield (parent of a new group, name of its limit): this process's group, then its parent."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, name = line.split(":", 2)
-        if controllers == "memory":
-            yield CGROUPS / "memory" / name.lstrip("/"), "memory.limit_in_bytes"
-        elif not controllers:
-            for root in (CGROUPS, CGROUPS / "unified"):
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, name = line.split(":", 2)
+            if controllers == "memory":
+                yield CGROUPS / "memory" / name.lstrip("/"), "memory.limit_in_bytes"
+            for root in () if controllers else (CGROUPS, CGROUPS / "unified"):
                 own = root / name.lstrip("/")
                 for parent in (own, own.parent):
                     enabled = parent / "cgroup.subtree_control"
@@ -124,14 +116,16 @@ def _parents() -> Iterator[tuple[Path, str]]:
                         yield parent, "memory.max"
 
 
+def _set(file: Path, value: int) -> None:
+    with file.open("r+") as opened:  # "r+" opens the kernel's file; it never creates one.
+        opened.write(str(value))
+
+
 def _remove(group: Path) -> None:
-    """Remove a group; the kernel refuses until its last process is gone."""
+    """Remove a group; the kernel refuses until its last process has ended."""
     for _ in range(100):
-        try:
+        with suppress(OSError):
             group.rmdir()
-        except FileNotFoundError:
+        if not group.exists():
             return
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return
+        time.sleep(0.02)

@@ -6,28 +6,22 @@ every timed call are compared with the array in RAM.
 
 from __future__ import annotations
 
-import time
+import math
+import multiprocessing
+import os
+import warnings
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import cycle, repeat
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import embstore
-from embstore.bench import machine, state, work
-from embstore.bench.limited import Limited
+from embstore.bench import machine, state, timing, work
 from embstore.bench.report import Comparison, Entry, Report
-from embstore.bench.state import STATES
-from embstore.bench.timing import (
-    Call,
-    Limits,
-    Turn,
-    calls_together,
-    check_rows,
-    time_calls,
-    warm_up,
-)
+from embstore.bench.state import COLD, LIMITED, PRELOADED, STATES, WARM
+from embstore.bench.timing import Call, Turn, time_calls
 from embstore.bench.work import BATCHES, WORKS, Case
 
 if TYPE_CHECKING:
@@ -36,20 +30,23 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Warm rows are drawn from this many, more than a processor's cache holds.
-STREAM_ROWS = 1 << 18
-ROWS_TOGETHER = 4096
-COLD_ROWS_TOGETHER = 1 << 16
-# A cold turn ends when this part of the table has been read, so that the rest is still cold.
-COLD_SHARE = 16
-# In the limited state, the table is this many times the memory.
-LIMITED_SHARE = 8
+    Competitor = embstore.EmbeddingStore | NDArray[Any]
+
+# The states in which each kind of lookup is timed.
+MEASURED = {
+    work.OPEN: (WARM, COLD),
+    work.RANDOM: (PRELOADED, WARM, COLD),
+    work.HOT: STATES,
+    work.ONE: (PRELOADED, WARM),
+    work.SAME: (PRELOADED, WARM),
+}
 SEED = 1
 
 
 def bench_store(
     path: Path,
     *,
+    tensor: str | None = None,
     works: Sequence[str] = WORKS,
     states: Sequence[str] = STATES,
     batches: Sequence[int] = BATCHES,
@@ -57,180 +54,181 @@ def bench_store(
     seconds: float = 0.3,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Report:
-    """Measure a store against its rows in RAM.
+    """Measure what `embstore.open` opens against its rows in RAM.
 
-    Parameters
-    ----------
-    path : Path
-        The store. It is only read; its files are dropped from the page cache.
-    works, states : sequence of str
-        Kinds of lookups from `embstore.bench.work`, and states from `embstore.bench.state`.
-    batches : sequence of int
-        Ids in a call.
-    rounds : int
-        Turns of each in each case.
-    seconds : float
-        Length of a turn; a cold turn is at most 5 times, a limited one 10 times as long.
-    progress : callable
-        Gets a line before each measurement.
-
-    Raises
-    ------
-    StoreNotFoundError, StoreCorruptError, ...
-        As `embstore.open`.
-    ValueError
-        If the store has no rows, a work or state is unknown, or a returned row is wrong.
+    The files are only read, and dropped from the page cache. Each case has ``rounds`` turns of
+    ``seconds``; a cold one takes at most 5 times, a limited one 10 times as long. ``progress`` gets
+    a line before each case. ValueError says that a table has no rows, that a work or state is
+    unknown, or that a returned row is wrong.
     """
     cases = work.cases(works, batches)
     if unknown := [name for name in states if name not in STATES]:
         raise ValueError(f"unknown state {unknown[0]!r}; expected one of {', '.join(STATES)}")
     progress("loading the rows into RAM")
-    with embstore.open(path) as store:
+    opening = partial(embstore.open, path, tensor=tensor)
+    with opening() as store:
         if not store.rows:
             raise ValueError(f"{path} has no rows to look up")
         matrix = load_matrix(store, machine.free_ram_bytes() // 2)
         report = Report.of(path, store.shape, store.dtype)
-    bench = StoreBench(path, matrix, report.table["rows"], rounds, seconds, progress)
-    if work.OPEN in works:
-        opened = [name for name in (state.WARM, state.COLD) if name in states]
-        report.comparisons += map(bench.opening, opened)
-    for name in (state.PRELOADED, state.WARM):
-        if name in states:
-            report.comparisons += bench.in_ram(cases, name)
-    if state.COLD in states:
-        report.comparisons += bench.cold(case for case in cases if case.work not in work.WARM_ONLY)
-    if state.LIMITED in states and work.HOT in works:
-        try:
-            report.comparisons.append(bench.limited())
-        except (state.NoMemoryGroupError, ChildProcessError) as error:
-            report.skipped.append(f"limited: {error}")
+        files = state.files_of(store)
+    bench = _Bench(opening, files, matrix, report.table, rounds, seconds, progress)
+    for name in sorted(set(states), key=STATES.index):
+        chosen = [case for case in cases if name in MEASURED[case.work]]
+        if name == COLD:
+            report.comparisons += map(bench.cold, chosen)
+        elif chosen and name != LIMITED:
+            report.comparisons += bench.in_ram(chosen, name)
+        elif chosen:
+            try:
+                report.comparisons.append(bench.limited(Case(work.HOT, work.HOT_BATCH)))
+            except (state.NoMemoryGroupError, ChildProcessError) as error:
+                report.skipped.append(f"limited: {error}")
     return report
 
 
-class Competitor(NamedTuple):
-    """The store or the array in RAM: a name, and functions that look up ids and a single id."""
-
-    name: str
-    rows: int
-    lookup: Callable[[NDArray[np.int64]], NDArray[Any]]
-    one: Callable[[int], NDArray[Any]]
-
-
 @dataclass(frozen=True, slots=True)
-class StoreBench:
+class _Bench:
     """The measurements of one store, a method for each kind of state."""
 
-    path: Path
+    open: Callable[..., embstore.EmbeddingStore]
+    files: list[Path]
     matrix: NDArray[Any]
-    rows: int
+    table: dict[str, Any]
     rounds: int
     seconds: float
     progress: Callable[[str], None]
 
-    def opening(self, name: str) -> Comparison:
-        """Measure how long opening takes, everything being imported."""
-        self.progress(f"open, {name}")
-        own = Entry("embstore", self.rows)
-        for _ in range(self.rounds):
-            if name == state.COLD:
-                state.evict(state.files_under(self.path))
-            start = time.perf_counter_ns()
-            store = embstore.open(self.path)
-            own.turns.append(Turn([time.perf_counter_ns() - start]))
-            store.close()
-        return Comparison(Case(work.OPEN, 0), name, [own])
-
     def in_ram(self, cases: Iterable[Case], name: str) -> Iterator[Comparison]:
-        """Yield a comparison for each case, the store being preloaded or in the page cache."""
-        files = state.files_under(self.path)
-        state.evict(files)
-        if name == state.WARM:
+        state.evict(self.files)
+        if name == WARM:
             # Reading in order fills the page cache in large pieces.
-            state.read_through(files)
-        with embstore.open(self.path, preload=name == state.PRELOADED) as store:
+            state.read_through(self.files)
+        with self.open(preload=name == PRELOADED) as store:
             for case in cases:
-                self.progress(f"{case.work}, batch {case.batch}, {name}")
-                streams = [self._warm_calls(one, case) for one in self._competitors(store)]
-                limits = Limits(self.seconds, None, calls_together(ROWS_TOGETHER, case.batch))
-                entries = self._entries()
-                for _ in range(self.rounds):
-                    for entry, calls in zip(entries, streams, strict=True):
-                        entry.turns.append(time_calls(calls, limits))
-                yield Comparison(case, name, entries)
+                calls = [self._warm_calls(one, case) for one in (store, self.matrix)]
+                yield self._compare(case, name, repeat(calls))
 
-    def cold(self, cases: Iterable[Case]) -> Iterator[Comparison]:
-        """Yield a comparison for each case, the store's files not being in the page cache."""
-        share = self.rows * self.matrix[:1].nbytes // COLD_SHARE
-        for case in cases:
-            self.progress(f"{case.work}, batch {case.batch}, {state.COLD}")
-            together = calls_together(COLD_ROWS_TOGETHER, case.batch)
-            limits = Limits(5 * self.seconds, share, together)
-            entries = self._entries()
-            for turn in range(self.rounds):
-                state.evict(state.files_under(self.path))
-                with embstore.open(self.path) as store:
-                    for entry, one in zip(entries, self._competitors(store), strict=True):
-                        one.lookup(np.zeros(1, np.int64))  # Pays for what happens only once.
-                        calls = self._calls(one, case, work.fresh(case, one.rows, SEED + turn))
-                        entry.turns.append(time_calls(calls, limits))
-            yield Comparison(case, state.COLD, entries)
+    def cold(self, case: Case) -> Comparison:
+        def calls(turn: int) -> Iterator[Iterator[Call]]:
+            state.evict(self.files)
+            if case.work == work.OPEN:
+                yield self._open_calls()
+                return
+            with self.open() as store:
+                for one in (store, self.matrix):
+                    one[np.zeros(1, np.int64)]  # Pays for what happens only once.
+                    yield self._calls(one, case, work.fresh(case, len(one), SEED + turn))
 
-    def limited(self) -> Comparison:
+        return self._compare(case, COLD, map(calls, range(self.rounds)))
+
+    def limited(self, case: Case) -> Comparison:
         """Compare the store in a small memory cgroup with the array, which is outside of it."""
-        case = Case(work.HOT, work.HOT_BATCH)
-        size = self.rows * self.matrix[:1].nbytes // LIMITED_SHARE
-        self.progress(f"{case.work}, batch {case.batch}, {size >> 20} MiB of memory")
-        state.evict(state.files_under(self.path))
-        limits = Limits(10 * self.seconds, 1 << 62)
-        own, other = self._entries()
-        rows = (self.rows, len(self.matrix))
+
+        def take(one: Competitor, count: int) -> list[Turn]:
+            calls = self._calls(one, case, work.fresh(case, len(one), SEED))
+            return [time_calls(calls, self._limits(case, LIMITED)) for _ in range(count)]
+
+        def take_in_group() -> list[Turn]:
+            with self.open() as store:
+                return take(store, self.rounds + 1)[1:]  # The first fills the group's memory.
+
+        own, other = self._entries(case, LIMITED)
+        size = self.table["bytes"] // state.LIMITED_SHARE
+        state.evict(self.files)
         with state.memory_group(size) as group:
-            child = Limited(self.path, group, *rows, case, limits, self.rounds, SEED)
-            own.turns = child.turns(self.matrix)
-        one = self._in_matrix()
-        calls = self._calls(one, case, work.fresh(case, one.rows, SEED))
-        other.turns = [time_calls(calls, limits) for _ in range(self.rounds)]
+            own.turns = _in_group(group, take_in_group)
+        other.turns = take(self.matrix, self.rounds)
         other.note = f"{other.note or 'has its rows in RAM'}, outside of the limit"
-        return Comparison(case, state.LIMITED, [own, other], size)
+        return Comparison(case, LIMITED, [own, other], size)
 
-    def _competitors(self, store: embstore.EmbeddingStore) -> tuple[Competitor, Competitor]:
-        own = Competitor("embstore", self.rows, store.lookup, store.__getitem__)
-        return own, self._in_matrix()
+    def _compare(
+        self, case: Case, name: str, rounds: Iterable[Iterable[Iterator[Call]]]
+    ) -> Comparison:
+        """Time a turn of each competitor in each round."""
+        entries = self._entries(case, name)
+        for _, calls in zip(range(self.rounds), rounds, strict=False):
+            for each, entry in zip(calls, entries, strict=False):
+                entry.turns.append(time_calls(each, self._limits(case, name)))
+        return Comparison(case, name, entries)
 
-    def _in_matrix(self) -> Competitor:
-        matrix = self.matrix
-        # A view of one row would have read nothing.
-        return Competitor(
-            "matrix[ids]", len(matrix), matrix.__getitem__, lambda n: matrix[n].copy()
-        )
-
-    def _entries(self) -> list[Entry]:
-        count = len(self.matrix)
+    def _entries(self, case: Case, name: str) -> list[Entry]:
+        self.progress(f"{case.work}, batch {case.batch}, {name}")
+        own, count = Entry("embstore", self.table["rows"]), len(self.matrix)
         part = f"has only the first {count:,} rows: half of the free RAM"
-        note = part if count < self.rows else ""
-        return [Entry("embstore", self.rows), Entry("matrix[ids]", count, note)]
+        note = part if count < own.rows else ""
+        return [own, Entry("matrix[ids]", count, note)][: 1 if case.work == work.OPEN else 2]
+
+    def _limits(self, case: Case, name: str) -> timing.Limits:
+        return timing.limits_of(name, case, self.seconds, self.table["bytes"])
+
+    def _open_calls(self) -> Iterator[Call]:
+        return repeat(Call(self.open, 0, lambda store: store.close() or 0))
 
     def _warm_calls(self, one: Competitor, case: Case) -> Iterator[Call]:
         """Return calls on rows that are in RAM and mapped, after a few to warm up."""
-        ids = work.stream_ids(case, one.rows, min(STREAM_ROWS, 4 * one.rows), SEED)
-        for start in range(0, len(ids), ROWS_TOGETHER):
-            one.lookup(ids[start : start + ROWS_TOGETHER])
+        if case.work == work.OPEN:
+            return self._open_calls()
+        ids = work.stream_ids(case, len(one), min(work.STREAM_ROWS, 4 * len(one)), SEED)
+        for start in range(0, len(ids), timing.ROWS_TOGETHER):
+            one[ids[start : start + timing.ROWS_TOGETHER]]
         calls = self._calls(one, case, cycle(ids.reshape(-1, case.batch)))
-        warm_up(calls)
+        timing.warm_up(calls)
         return calls
 
     def _calls(
         self, one: Competitor, case: Case, batches: Iterable[NDArray[np.int64]]
     ) -> Iterator[Call]:
         single = case.batch == 1 and case.work in work.WARM_ONLY
+        many: Callable[[Any], Any]
+        get: Callable[[int], Any]
+        if isinstance(one, np.ndarray):
+            # A view of one row would have read nothing.
+            name, many, get = "matrix[ids]", one.__getitem__, lambda number: one[number].copy()
+        else:
+            name, many, get = "embstore", one.lookup, one.__getitem__
         for ids in batches:
-            run = partial(one.one, int(ids[0])) if single else partial(one.lookup, ids)
-            yield Call(run, len(ids), partial(self._check, one.name, ids))
+            run = partial(get, int(ids[0])) if single else partial(many, ids)
+            yield Call(run, len(ids), partial(self._check, name, ids))
 
     def _check(self, name: str, ids: NDArray[np.int64], rows: NDArray[Any]) -> int:
         known = ids < len(self.matrix)
         rows = np.asarray(rows).reshape(len(ids), *self.matrix.shape[1:])
-        return check_rows(name, ids[known], rows[known], self.matrix[ids[known]])
+        return timing.check_rows(name, ids[known], rows[known], self.matrix[ids[known]])
+
+
+def _in_group(group: Path, turns: Callable[[], list[Turn]]) -> list[Turn]:
+    """Return turns taken in a forked child that has joined a memory cgroup.
+
+    The child compares rows with its parent's array. Its pages count for the parent, so they take no
+    memory of the group.
+    """
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+
+    def run() -> None:
+        try:
+            group.write_text(str(os.getpid()))
+            sender.send(turns())
+        except Exception as error:  # Raised again in the parent.
+            sender.send(error)
+
+    child = context.Process(target=run)
+    with receiver, sender, warnings.catch_warnings():
+        # Python 3.12 and later warn of a fork beside threads; embstore starts its own again.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child.start()
+        sender.close()
+        try:
+            answer = receiver.recv()
+        except EOFError:
+            answer = None
+        child.join()
+    if answer is None:
+        raise ChildProcessError(f"the child process ended with status {child.exitcode}")
+    if isinstance(answer, Exception):
+        raise answer
+    return list(answer)
 
 
 def load_matrix(store: embstore.EmbeddingStore, max_bytes: int) -> NDArray[Any]:
@@ -238,7 +236,7 @@ def load_matrix(store: embstore.EmbeddingStore, max_bytes: int) -> NDArray[Any]:
 
     They come from `scan`, not from the lookups that are compared with them.
     """
-    row_bytes = int(np.prod(store.row_shape, dtype=np.int64)) * store.dtype.itemsize
+    row_bytes = math.prod(store.row_shape) * store.dtype.itemsize
     count = max(min(store.rows, max_bytes // max(row_bytes, 1)), 1)
     matrix = np.empty((count, *store.row_shape), store.dtype)
 

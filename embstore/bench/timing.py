@@ -7,7 +7,6 @@ empty the processor's caches before the next small lookup, and let the disk rest
 from __future__ import annotations
 
 import resource
-import statistics
 import time
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,13 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embstore.bench.state import COLD, LIMITED
+from embstore.bench.work import OPEN
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from embstore.bench.work import Case
+
 WARM_UP_CALLS = 8
 MAX_CALLS_TOGETHER = 256
+ROWS_TOGETHER = 4096
+COLD_ROWS_TOGETHER = 1 << 16
+# A cold turn ends when this part of the table has been read, so that the rest is still cold.
+COLD_SHARE = 16
 BLOCK_BYTES = 512  # The unit of ru_inblock.
 
 
@@ -32,26 +40,17 @@ class Call:
     The check raises ValueError for a wrong row, and returns how many rows it compared.
     """
 
-    run: Callable[[], NDArray[Any]]
+    run: Callable[[], Any]
     rows: int
-    check: Callable[[NDArray[Any]], int]
+    check: Callable[[Any], int]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When a turn ends. It makes at least one call.
+    """When a turn ends: after some seconds, checks included, bytes read or calls; one at least.
 
-    Parameters
-    ----------
-    seconds : float
-        After this time, checks included.
-    bytes_read : int, optional
-        After this much was read from the device. None for rows in RAM; otherwise time and bytes are
-        tested after each call, not only before the next calls that are timed together.
-    calls_together : int
-        Calls that are timed back to back before their rows are compared.
-    max_calls : int
-        After this many calls.
+    ``bytes_read`` is None for rows in RAM; otherwise time and bytes are tested after each call, not
+    only before the next ``calls_together`` calls that are timed back to back.
     """
 
     seconds: float
@@ -62,35 +61,30 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The calls of a turn.
+    """The times of the calls of a turn, how many rows they returned, and how many were compared.
 
-    Attributes
-    ----------
-    nanoseconds : list of int
-        Time of each call.
-    rows, checked_rows : int
-        Rows that the calls returned, and rows that were compared.
-    bytes_read : int
-        Bytes read from the device during the calls, as the kernel counts them for the process.
-    device_reads : int, optional
-        Reads that the device completed during the calls, for any process, if they were counted.
+    ``bytes_read`` from the device are those that the kernel counts for the process during calls.
     """
 
     nanoseconds: list[int] = field(default_factory=list)
     rows: int = 0
     checked_rows: int = 0
     bytes_read: int = 0
-    device_reads: int | None = None
 
     @property
     def seconds(self) -> float:
         """Time in calls."""
         return sum(self.nanoseconds) / 1e9
 
-    @property
-    def rows_per_second(self) -> float:
-        """Rows in a second of calls."""
-        return self.rows / self.seconds if self.rows else 0.0
+
+def limits_of(state: str, case: Case, seconds: float, table_bytes: int) -> Limits:
+    """Return when a turn ends: a cold one may take 5 times, a limited one 10 times ``seconds``."""
+    if case.work == OPEN:
+        return Limits(0)
+    table = {COLD: (5, table_bytes // COLD_SHARE), LIMITED: (10, 1 << 62)}
+    times, bytes_read = table.get(state, (1, None))
+    rows = COLD_ROWS_TOGETHER if state == COLD else ROWS_TOGETHER
+    return Limits(times * seconds, bytes_read, calls_together(rows, case.batch))
 
 
 def calls_together(rows: int, batch: int) -> int:
@@ -104,22 +98,10 @@ def warm_up(calls: Iterator[Call]) -> None:
         call.run()
 
 
-def time_calls(
-    calls: Iterator[Call], limits: Limits, device_reads: Callable[[], int] | None = None
-) -> Turn:
-    """Time calls until a limit is reached.
-
-    Parameters
-    ----------
-    calls : iterator of Call
-        The calls, without end.
-    limits : Limits
-        When to stop.
-    device_reads : callable, optional
-        Returns how many reads the device has completed.
-    """
+def time_calls(calls: Iterator[Call], limits: Limits) -> Turn:
+    """Time calls, which have no end, until a limit is reached."""
     nanoseconds: list[int] = []
-    rows = checked = bytes_read = reads = 0
+    rows = checked = bytes_read = 0
     max_bytes = limits.bytes_read
     end = time.perf_counter() + limits.seconds
     while not nanoseconds or (
@@ -129,7 +111,6 @@ def time_calls(
     ):
         group = list(islice(calls, limits.calls_together))
         bytes_before = _bytes_read()
-        reads_before = device_reads() if device_reads else 0
         answers = []
         for call in group:
             start = time.perf_counter_ns()
@@ -141,27 +122,23 @@ def time_calls(
             ):
                 break
         bytes_read += _bytes_read() - bytes_before
-        reads += device_reads() - reads_before if device_reads else 0
         for call, answer in zip(group, answers, strict=False):
             checked += call.check(answer)
             rows += call.rows
-    return Turn(nanoseconds, rows, checked, bytes_read, reads if device_reads else None)
+    return Turn(nanoseconds, rows, checked, bytes_read)
 
 
 def check_rows(name: str, ids: NDArray[np.int64], got: Any, expected: NDArray[Any]) -> int:
-    """Compare rows bit by bit (nan equals nan, 0 is not -0); return how many they are.
+    """Compare rows bit by bit (nan equals nan, 0 is not -0); return their number.
 
-    Raises
-    ------
-    ValueError
-        If a row or the dtype differs.
+    A row or a dtype that differs is a ValueError.
     """
     found = np.asarray(got).reshape(expected.shape)
-    bits = np.dtype(f"u{expected.dtype.itemsize}")
     if found.dtype != expected.dtype:
         raise ValueError(f"{name} returned {found.dtype}, expected {expected.dtype}")
-    if not np.array_equal(found.view(bits), expected.view(bits)):
-        differ = (found.view(bits) != expected.view(bits)).reshape(len(expected), -1).any(axis=1)
+    bits = np.dtype(f"u{expected.dtype.itemsize}")
+    differ = (found.view(bits) != expected.view(bits)).reshape(len(expected), -1).any(axis=1)
+    if differ.any():
         raise ValueError(
             f"{name} returned wrong rows for {differ.sum()} of {len(expected)} ids, "
             f"the first for id {int(ids[differ][0])}"
@@ -174,11 +151,6 @@ def percentiles(turns: Sequence[Turn]) -> dict[str, float]:
     samples = np.concatenate([np.array(turn.nanoseconds, float) for turn in turns])
     values = np.percentile(samples, [50, 90, 99]) / 1e3
     return dict(zip(("p50", "p90", "p99"), values.tolist(), strict=True))
-
-
-def median_rate(turns: Sequence[Turn]) -> float:
-    """Return the median over turns of the rows in a second of calls."""
-    return statistics.median(turn.rows_per_second for turn in turns)
 
 
 def _bytes_read() -> int:

@@ -8,6 +8,14 @@ import typer
 from numpy.typing import NDArray
 
 StoreArgument = Annotated[Path, typer.Argument(help="The store's directory.", show_default=False)]
+TableArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="A store, a .npy file, or a safetensors file or model.", show_default=False
+    ),
+]
+# What `embstore.open` takes and a command that opens a table once does not.
+OPEN_WITHOUT = ("reader", "verify", "resident_limit", "preload", "progress")
 WordsArgument = Annotated[
     list[str] | None, typer.Argument(help="Words to look up.", show_default=False)
 ]

@@ -15,6 +15,9 @@ from embstore.cli.console import warn
 
 def bench(
     store: StoreArgument,
+    tensor: Annotated[
+        str | None, typer.Option(help="The tensor of a safetensors file that has several.")
+    ] = None,
     work: Annotated[list[str], typer.Option(help="Kind of lookup.")] = list(WORKS),  # noqa: B006
     batch: Annotated[list[int], typer.Option(min=1, help="Ids in a call.")] = list(BATCHES),  # noqa: B006
     state: Annotated[list[str], typer.Option(help="State of the rows.")] = list(STATES),  # noqa: B006
@@ -26,14 +29,15 @@ def bench(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare lookups in a store with lookups in an array in RAM.
+    """Compare lookups in a store, or in a file opened in place, with an array in RAM.
 
-    The store's files are dropped from the page cache before lookups that are measured on the disk.
+    The files are dropped from the page cache before lookups that are measured on the disk.
     --work, --batch and --state may be given several times.
 
     \b
     Examples:
       embstore bench glove.embstore
+      embstore bench model.safetensors --tensor embed.weight
       embstore bench glove.embstore --work read_random --batch 4096 --state cold --output results
     """
     # Imported here because only this command needs it.
@@ -41,6 +45,7 @@ def bench(
 
     report = suite.bench_store(
         store,
+        tensor=tensor,
         works=work,
         batches=batch,
         states=state,

@@ -15,9 +15,11 @@ from rich.table import Table
 import embstore
 from embstore import EmbeddingStore
 from embstore.cli.arguments import (
+    OPEN_WITHOUT,
     IdsOption,
     JsonOption,
     StoreArgument,
+    TableArgument,
     WordsArgument,
     parse_ids,
 )
@@ -28,9 +30,14 @@ from embstore.dtypes import is_float, wide_dtype
 VALUES_SHOWN = 5
 
 
-@options_of(EmbeddingStore.lookup, EmbeddingStore.lookup_words, without=("out",))
+@options_of(
+    embstore.open,
+    EmbeddingStore.lookup,
+    EmbeddingStore.lookup_words,
+    without=("out", *OPEN_WITHOUT),
+)
 def get(
-    store: StoreArgument,
+    store: TableArgument,
     words: WordsArgument = None,
     *,
     ids: IdsOption = None,
@@ -46,9 +53,10 @@ def get(
     Examples:
       embstore get glove.embstore like the country
       embstore get glove.embstore --ids 0,5,17 --npy rows.npy
+      embstore get model.safetensors --tensor embed.weight --ids 0,5,17
     """
-    missing = options.pop("missing")
-    with embstore.open(store) as table:
+    missing, tensor = options.pop("missing"), options.pop("tensor")
+    with embstore.open(store, tensor=tensor) as table:
         found = _ids_asked_for(table, words, ids, missing)
         known = found >= 0 if words else np.ones(len(found), bool)
         if known.all():
@@ -75,9 +83,11 @@ def get(
         _print_rows(found, labels, rows)
 
 
-@options_of(EmbeddingStore.explain, EmbeddingStore.lookup_words)
+@options_of(
+    embstore.open, EmbeddingStore.explain, EmbeddingStore.lookup_words, without=OPEN_WITHOUT
+)
 def explain(
-    store: StoreArgument,
+    store: TableArgument,
     words: WordsArgument = None,
     *,
     ids: IdsOption = None,
@@ -91,8 +101,8 @@ def explain(
       embstore explain glove.embstore like the country
       embstore explain glove.embstore --ids 0:100000
     """
-    missing = options.pop("missing")
-    with embstore.open(store) as table:
+    missing, tensor = options.pop("missing"), options.pop("tensor")
+    with embstore.open(store, tensor=tensor) as table:
         found = _ids_asked_for(table, words, ids, missing)
         plan = table.explain(found[found >= 0] if words else found, **options)
     if as_json:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 import embstore
-from embstore.cli.arguments import JsonOption, StoreArgument
+from embstore.cli.arguments import OPEN_WITHOUT, JsonOption, StoreArgument, TableArgument
 from embstore.cli.console import print_facts, progress_bar, warn
 from embstore.cli.options import options_of
 from embstore.export import RESIDENT_LIMIT
@@ -100,15 +100,18 @@ def repartition(
     _print_summary(built, new, time.perf_counter() - started, as_json=as_json)
 
 
-def info(store: StoreArgument, *, as_json: JsonOption = False) -> None:
-    """Print what a store contains.
+@options_of(embstore.open, without=OPEN_WITHOUT)
+def info(store: TableArgument, *, as_json: JsonOption = False, **options: Any) -> None:
+    """Print what a store or a foreign file contains.
 
     \b
-    Example:
+    Examples:
       embstore info glove.embstore
+      embstore info model.safetensors --tensor embed.weight
     """
-    with embstore.open(store) as table:
-        print_facts(_store_facts(table, store), as_json=as_json)
+    with embstore.open(store, **options) as table:
+        facts = _store_facts(table, store) if table.is_store else _file_facts(table, store)
+        print_facts(facts, as_json=as_json)
 
 
 @options_of(embstore.verify, without=("progress",))
@@ -133,6 +136,18 @@ def verify(store: StoreArgument, *, as_json: JsonOption = False, **options: Any)
         typer.echo(f"{count} problem{'s' * (count > 1)}; restore the store or build it again")
     if not report.ok:
         raise typer.Exit(1)
+
+
+def _file_facts(table: embstore.EmbeddingStore, path: Path) -> dict[str, Any]:
+    """Return what a foreign file contains, by name."""
+    return {
+        "file": str(path),
+        "format": table.source["format"],
+        "rows": table.rows,
+        "row_shape": list(table.row_shape),
+        "dtype": str(table.dtype),
+        "row_bytes": math.prod(table.shape) * table.dtype.itemsize,
+    }
 
 
 def _store_facts(table: embstore.EmbeddingStore, path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -54,8 +54,6 @@ class Caster:
     """
 
     def __init__(self, dtype: np.dtype[Any], on_overflow: OnOverflow = "error") -> None:
-        if on_overflow not in get_args(OnOverflow):
-            raise ValueError(f'on_overflow must be "error" or "inf", not {on_overflow!r}')
         self.largest_error = 0.0
         self.overflow_count = 0
         self.dtype = dtype
@@ -105,7 +103,8 @@ class Caster:
     def _cast_piece(self, rows: NDArray[Any], start: int) -> NDArray[Any]:
         cast = _round(rows, self.dtype)
         if not is_float(self.dtype):
-            self._refuse((cast != rows) | ((cast < 0) != (rows < 0)), rows, start)
+            # NumPy compares integers exactly, also int64 with uint64.
+            self._refuse(cast != rows, rows, start)
             return cast
         # Subtract in a wider dtype, where the difference is exact or nearly so. It is nan where
         # both are nan or inf.

@@ -70,7 +70,9 @@ class LocalFiles:
         )
 
     def _open(self, name: str) -> tuple[int, int]:
-        return open_regular(self.path(name), follow_links=self.follows_links, remedy=self.remedy)
+        # Not a Path: with many chunks, making those would take a third of the time of opening.
+        where = f"{self.root}/{name}"
+        return open_regular(where, follow_links=self.follows_links, remedy=self.remedy)
 
 
 class StoreFiles(LocalFiles):
@@ -108,7 +110,7 @@ class StoreFiles(LocalFiles):
     def identity(self) -> tuple[int, int, int] | None:
         """Device, inode and time of the root metadata; None without a store."""
         try:
-            status = (self.root / spec.METADATA).stat()
+            status = os.stat(f"{self.root}/{spec.METADATA}")  # noqa: PTH116  # Twice as fast.
         except OSError:
             return None
         return status.st_dev, status.st_ino, status.st_mtime_ns

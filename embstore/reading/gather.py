@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embstore.table.numbering import scalar
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -36,6 +38,8 @@ class GridGather:
 
     def __init__(self, data: NDArray[np.uint8], grid: Grid, record_bytes: int) -> None:
         self._grid = grid
+        self._gap_rows = scalar(grid.gap_rows) if grid.gap_rows else None
+        self._unit_shift = scalar(grid.unit_rows.bit_length() - 1)
         self._record_bytes = record_bytes
         count = max(len(data) - grid.base, 0) // record_bytes
         self._data = data[grid.base : grid.base + count * record_bytes]
@@ -44,7 +48,14 @@ class GridGather:
 
     def spots(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the place of each row; ``rows`` itself on a grid without gaps."""
-        return self._grid.places(rows)
+        # As `Grid.places`, with the constants at hand.
+        gap_rows = self._gap_rows
+        if gap_rows is None:
+            return rows
+        spots = rows >> self._unit_shift
+        spots *= gap_rows
+        spots += rows
+        return spots
 
     def offsets(self, spots: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the address of each spot, a new array."""

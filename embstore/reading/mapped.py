@@ -127,6 +127,9 @@ class MappedRecords:
         else:
             self._gather = AddressGather(self._space.data, self.addresses)
         self._table = self._gather.table(dtype, row_shape)
+        self._unit_rows, self._gap_rows = (
+            (1, 0) if grid is None else (grid.unit_rows, grid.gap_rows)
+        )
         self._touches = record_bytes > 2 * CACHE_LINE_BYTES
         self._cold = False
         self._limit: ResidentLimit | None = None
@@ -136,15 +139,13 @@ class MappedRecords:
     def take_one(self, row: int) -> NDArray[Any]:
         """Return a copy of the record of one row, shape ``row_shape``."""
         # Alone, because arrays for a single number would take most of its time.
-        table, grid = self._table, self.addresses.grid
-        if table is None or grid is None:
-            out = np.empty((1, *self._row_shape), self._dtype)
-            self.take(np.array([row]), out)
-            record: NDArray[Any] = out[0]
-            return record
+        table = self._table
+        if table is None:
+            return self._take_one_elsewhere(row)
         begin = time.perf_counter()
         before = getrusage(_WHO).ru_inblock
-        place = grid.place(row)
+        place = row + row // self._unit_rows * self._gap_rows  # As `Grid.place`.
+        record: NDArray[Any]
         if self._limit is None:
             record = table[place].copy()
         else:
@@ -191,6 +192,13 @@ class MappedRecords:
         # Pages over the limit are unmapped again; they stay in the page cache.
         with nullcontext() if self._limit is None else self._limit.touching(1):
             preload(self._space, progress)
+
+    def _take_one_elsewhere(self, row: int) -> NDArray[Any]:
+        """Return the record of one row that is not on an aligned grid."""
+        out = np.empty((1, *self._row_shape), self._dtype)
+        self.take(np.array([row]), out)
+        record: NDArray[Any] = out[0]
+        return record
 
     def _announce_all(self, spots: NDArray[np.int64]) -> None:
         for start in range(0, len(spots), MAX_SLICE_ROWS):

@@ -117,7 +117,7 @@ class AddressSpace:
         self.files = tuple(pieces)
         self._opener = files
         ends = [*(piece.offset_bytes for piece in pieces[1:]), size_bytes]
-        self._ends = dict(zip(self.files, ends, strict=False))
+        self._ends = {piece.offset_bytes: end for piece, end in zip(self.files, ends, strict=False)}
         for piece in pieces:
             self.map(piece)
         if random and pieces:
@@ -156,7 +156,7 @@ class AddressSpace:
 
     def span_bytes(self, piece: MappedFile) -> int:
         """Return the bytes from the place of a file to that of the next: its one mapping."""
-        return self._ends[piece] - piece.offset_bytes
+        return self._ends[piece.offset_bytes] - piece.offset_bytes
 
     def drop_cache(self, piece: MappedFile) -> None:
         """Drop the pages of a file from the page cache, but for those that a process has mapped."""

@@ -63,7 +63,8 @@ class ResultPool:
         """Count a user; call the result when it is done, or let it be collected."""
         # Freed at once, which is its purpose. Not before there is a user: it makes malloc keep
         # more of the memory that a build frees.
-        np.empty(SHOWN_BYTES, np.uint8)
+        if not self._users:
+            np.empty(SHOWN_BYTES, np.uint8)
         self._users.append(None)
         leave = weakref.finalize(user, self._leave)
         leave.atexit = False

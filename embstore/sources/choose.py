@@ -88,10 +88,16 @@ _READERS = {
     "word2vec": _TEXT,
     "text": _TEXT,
     "word2vec-binary": _Reader(Word2VecBinarySource, ("member", "encoding_errors")),
-    "npy": _Reader(_open_npy, ("words",)),
     "npz": _Reader(open_npz, ("member", "words")),
-    "safetensors": _Reader(partial(open_table, SAFETENSORS), ("tensor", "words")),
-    "store": _Reader(partial(open_table, STORE), ()),
+    # The formats that open in place; some .npy files do not.
+    **{
+        format.name: _Reader(
+            partial(open_table, format),
+            format.options if format is STORE else (*format.options, "words"),
+        )
+        for format in FORMATS
+    },
+    "npy": _Reader(_open_npy, ("words",)),
     "parquet": _ARROW,
     "arrow": _ARROW,
 }

@@ -17,8 +17,7 @@ import math
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
 
@@ -27,6 +26,7 @@ from embstore.encodings.casting import Caster, OnOverflow
 from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.formats.own.manifest import Manifest
+from embstore.settle import as_choice, as_count, as_path, as_shape, as_size
 from embstore.table.numbering import Numbering, Strategy
 from embstore.version import __version__
 from embstore.vocabulary.words import PackedWords
@@ -40,6 +40,7 @@ from embstore.writing.partitioned_rows import PartitionedRows
 from embstore.writing.staging import Staging
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable
     from types import TracebackType
 
@@ -60,7 +61,7 @@ class StoreWriter:
 
     Parameters
     ----------
-    path : str or Path
+    path : str or path-like
         Where the store will be.
     row_shape : tuple of int
         Shape of one row; ``()`` for scalars.
@@ -88,10 +89,10 @@ class StoreWriter:
         infinity.
     chunk_rows : int, optional
         Rows in a chunk, a power of two. By default chosen from the number of rows.
-    memory_limit : int
-        The most bytes that writing may use, whatever the number of rows and words; see
-        `embstore.writing.memory` for the shares. A limit that is too low raises before anything is
-        created.
+    memory_limit : int or str
+        The most memory that writing may use, whatever the number of rows and words, in bytes or as
+        in ``"2GiB"``; see `embstore.writing.memory` for the shares. A limit that is too low raises
+        before anything is created.
     source : dict, optional
         Where the rows come from, for the manifest; JSON values.
 
@@ -122,7 +123,7 @@ class StoreWriter:
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | os.PathLike[str],
         *,
         row_shape: tuple[int, ...],
         dtype: DTypeLike,
@@ -135,17 +136,24 @@ class StoreWriter:
         unk: str | None = None,
         on_overflow: OnOverflow = "error",
         chunk_rows: int | None = None,
-        memory_limit: int = DEFAULT_MEMORY_LIMIT,
+        memory_limit: int | str = DEFAULT_MEMORY_LIMIT,
         source: dict[str, Any] | None = None,
     ) -> None:
+        target = as_path(path, "path")
+        partitions = _as_count(partitions, "partitions", low=1, high=spec.MAX_PARTITIONS)
+        strategy = as_choice(strategy, "strategy", get_args(Strategy))
+        rows = _as_count(rows, "rows", high=spec.MAX_ROWS)
+        estimated_rows = _as_count(estimated_rows, "estimated_rows", high=spec.MAX_ROWS)
+        on_duplicate = as_choice(on_duplicate, "on_duplicate", get_args(OnDuplicate))
+        on_overflow = as_choice(on_overflow, "on_overflow", get_args(OnOverflow))
+        chunk_rows = _as_count(chunk_rows, "chunk_rows", low=1)
+        memory_bytes = as_size(memory_limit, "memory_limit")
         if rows is None and strategy == "div":
             raise ValueError("strategy div needs the number of rows in advance; give rows=")
-        if on_duplicate not in ("error", "first"):
-            raise ValueError(f'on_duplicate must be "error" or "first", not {on_duplicate!r}')
         self.source = dict(source or {})
         self.rows_written = 0
         self.duplicate_count = 0
-        self._row_shape = tuple(row_shape)
+        self._row_shape = as_shape(row_shape, "row_shape")
         self._dtype = as_dtype(dtype).newbyteorder("<")
         self._row_bytes = math.prod(self._row_shape) * self._dtype.itemsize
         self._caster = Caster(self._dtype, on_overflow)
@@ -159,13 +167,13 @@ class StoreWriter:
         self._numbering = Numbering(known, partitions, strategy)
         # Checks the parameters before anything is created.
         self._manifest(0, chunk_rows=1 if chunk_rows is None else chunk_rows)
-        self._memory = plan_memory(memory_limit, partitions)
+        self._memory = plan_memory(memory_bytes, partitions)
         self._groups = [""]
         self._pool = PiecePool(self._memory.piece_bytes)
         self._staging: Staging | None = None
         self._background = Background(self._memory.queue_bytes)
         try:
-            self._staging = Staging(Path(path), overwrite=overwrite)
+            self._staging = Staging(target, overwrite=overwrite)
             self._path = self._staging.path
             self._make_group(spec.PARTITIONS)
             # A method of this object would be in a reference cycle with it, and keep its memory.
@@ -364,3 +372,7 @@ class StoreWriter:
             source=self.source,
             created_by=f"embstore {__version__}",
         )
+
+
+def _as_count(value: Any, name: str, *, low: int = 0, high: int | None = None) -> int | None:
+    return None if value is None else as_count(value, name, low=low, high=high)
