@@ -176,3 +176,46 @@ def test_store_checks_ids(words_store, reader):
         for key in (-1, 11, True, None, ..., 1.0, b"like"):
             with pytest.raises((embstore.IdRangeError, embstore.IdTypeError)):
                 store[key]
+
+
+@pytest.mark.parametrize("shape", [(3,), (0,), (2, 2), ()])
+def test_int64_arrays_are_not_copied(shape):
+    ids = np.ones(shape, np.int64)
+    assert as_ids(ids, 2) is ids
+
+
+@pytest.mark.parametrize(
+    "ids", [[[1, True]], [(1, True)], ([1, 2], [3, False]), ((1,), (np.True_,))]
+)
+def test_booleans_in_nested_sequences_are_refused(ids):
+    with pytest.raises(embstore.IdTypeError) as error:
+        as_ids(ids, 10)
+    assert str(error.value) == "ids must be integers, but there is a bool among them"
+
+
+def test_an_array_without_axes_is_named_by_its_dtype():
+    with pytest.raises(embstore.IdTypeError, match=r"not float64 \(of type ndarray\); if"):
+        as_ids(np.array(1.5), 10)
+
+
+def test_masked_ids_are_refused():
+    with pytest.raises(embstore.IdTypeError) as error:
+        as_ids(np.ma.masked_array([1, 2], [False, True]), 10)
+    assert str(error.value) == (
+        "ids must be integers, but some are masked; give ids.compressed(), or ids.filled(id)"
+    )
+
+
+class TooLarge:
+    def __array__(self, dtype=None, copy=None):
+        raise OverflowError("too large")
+
+
+@pytest.mark.parametrize(
+    ("ids", "cause"), [([[1], [2, 3]], ValueError), (TooLarge(), OverflowError)]
+)
+def test_what_numpy_refuses_is_refused_with_its_reason(ids, cause):
+    with pytest.raises(embstore.IdTypeError, match="^ids must be an array of integers: ") as error:
+        as_ids(ids, 10)
+    assert type(error.value.__cause__) is cause
+    assert str(error.value.__cause__) in str(error.value)

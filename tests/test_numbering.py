@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embstore.table.numbering import Numbering
+from embstore.table.numbering import Numbering, scalar
 
 SIZES = {"rows": st.integers(0, 60), "count": st.integers(1, 70)}
 STRATEGY = st.sampled_from(["mod", "div"])
@@ -130,3 +130,45 @@ def test_ranges_of_rows_are_ranges_of_ids(rows, count, strategy, data):
 def test_partitions_that_would_overlap_are_refused():
     with pytest.raises(ValueError, match="partitions of 4 rows overlap at a distance of 3 rows"):
         Numbering(10, 3, "mod", 3)
+
+
+def test_a_table_is_one_partition_by_default():
+    assert Numbering(7) == Numbering(7, 1, "mod", None)
+
+
+def test_numberings_are_frozen_and_slotted():
+    numbering = Numbering(7)
+    with pytest.raises(AttributeError):
+        numbering.rows = 8  # type: ignore[misc]
+    assert not hasattr(numbering, "__dict__")
+
+
+@given(**SIZES, strategy=STRATEGY)
+@settings(deadline=None)
+def test_partitions_are_adjacent_by_default(rows, count, strategy):
+    numbering = Numbering(rows, count, strategy)
+    longest = max(numbering.row_counts())
+    assert numbering.distance == longest
+    assert Numbering(rows, count, strategy, longest + 3).distance == longest + 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((-1,), "rows must be 0 or more, not -1"),
+        ((1, 0), "partition count must be 1 or more, not 0"),
+        ((1, 1, "hash"), 'strategy must be "mod" or "div", not \'hash\''),
+        ((9, 3, "mod", 2), "partitions of 3 rows overlap at a distance of 2 rows"),
+        ((10, 3, "div", 3), "partitions of 4 rows overlap at a distance of 3 rows"),
+    ],
+)
+def test_messages_name_what_was_found(arguments, message):
+    with pytest.raises(ValueError, match="must be|overlap") as error:
+        Numbering(*arguments)
+    assert str(error.value) == message
+
+
+def test_scalars_are_made_once():
+    assert scalar(7) is scalar(7)
+    assert scalar(7).shape == ()
+    assert scalar(7).dtype == np.int64
