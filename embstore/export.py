@@ -62,12 +62,13 @@ class ExportReport:
 
 
 def export(
-    store: EmbeddingStore | str | Path,
-    path: str | Path,
+    store: EmbeddingStore | str | os.PathLike[str],
+    path: str | os.PathLike[str],
     *,
+    tensor: str | None = None,
     format: ExportFormat | None = None,
     dtype: DTypeLike | None = None,
-    words: str | Path | None = None,
+    words: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     progress: OnProgress | None = None,
 ) -> ExportReport:
@@ -80,9 +81,11 @@ def export(
     Parameters
     ----------
     store : EmbeddingStore, str or Path
-        The store, or its path.
+        The store, or its path, or that of a foreign file; see `embstore.open`.
     path : str or Path
         The file to write.
+    tensor : str, optional
+        The tensor, where ``store`` is the path of a safetensors file or model that has several.
     format : {"glove", "word2vec", "word2vec-binary", "npy", "parquet"}, optional
         By default ``"word2vec"`` for ``.vec``, ``"word2vec-binary"`` for ``.bin``, ``"npy"`` for
         ``.npy``, and ``"parquet"`` for ``.parquet``.
@@ -116,8 +119,10 @@ def export(
     >>> embstore.build("again.vec", "again.embstore")["like"].tobytes() == store["like"].tobytes()
     True
     """
-    target = Path(path).absolute()
-    words_target = None if words is None else Path(words).absolute()
+    target = as_path(path, "path").absolute()
+    words_target = None if words is None else as_path(words, "words").absolute()
+    if format is not None:
+        format = as_choice(format, "format", get_args(ExportFormat))
     format = _choose_format(target, format)
     if words_target is not None and format != "npy":
         raise ValueError(f"words= is for npy; {format} holds the words itself")
@@ -127,7 +132,7 @@ def export(
         _check_new_file(file, overwrite=overwrite)
     with ExitStack() as stack:
         if not isinstance(store, EmbeddingStore):
-            store = stack.enter_context(open_store(store, resident_limit=RESIDENT_LIMIT))
+            store = stack.enter_context(open_store(store, tensor=tensor, resident_limit=RESIDENT_LIMIT))
         if words_target is not None and not store.has_words:
             raise ExportError(f"the store {store.path} has no words; omit words= (--words)")
         caster = Caster(store.dtype if dtype is None else as_dtype(dtype))

@@ -14,7 +14,7 @@ import numpy as np
 
 from embstore.dtypes import find_dtype
 from embstore.encodings.plain import Plain
-from embstore.errors import FormatError, StoreCorruptError
+from embstore.errors import FormatError, StoreCorruptError, StoreError
 from embstore.formats.own import spec
 from embstore.table.extents import Column, Extent
 from embstore.table.numbering import Numbering
@@ -96,7 +96,7 @@ def addresses_rows(path: Path) -> bool:
     with path.open("rb") as file:
         try:
             return _layout_problem(read_header(file, str(path))) is None
-        except StoreCorruptError:
+        except StoreError:
             return False
 
 
@@ -143,7 +143,9 @@ def read_header(file: IO[bytes], name: str) -> Header:
     Raises
     ------
     StoreCorruptError
-        If the header is wrong, or its dtype is not one that a table can hold.
+        If the header is wrong.
+    FormatError
+        If a table cannot hold numbers of its dtype.
     """
     try:
         version = np.lib.format.read_magic(file)
@@ -159,9 +161,9 @@ def read_header(file: IO[bytes], name: str) -> Header:
     except ValueError as error:
         raise StoreCorruptError(f"{name} is not a readable .npy: {error}") from error
     if header.dtype.hasobject:
-        raise StoreCorruptError(f"{name} holds Python objects (a pickle), which are never loaded")
+        raise FormatError(f"{name} holds Python objects (a pickle), which are never loaded")
     if min(header.shape, default=0) < 0 or math.prod(header.shape) >= 1 << 62:
         raise StoreCorruptError(f"{name} is not a readable .npy: its shape is {header.shape}")
     if find_dtype(header.dtype) is None:
-        raise StoreCorruptError(f"{name} has dtype {header.dtype}, which a table cannot hold")
+        raise FormatError(f"{name} has dtype {header.dtype}, which a table cannot hold")
     return header

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore.errors import SourceError, StoreCorruptError
+from embstore.errors import SourceError, StoreError
 from embstore.formats.npy import Header, read_header
 from embstore.sources.arrays import ArraySource
 from embstore.sources.file_array import FileArray
@@ -151,7 +151,7 @@ def _read_header(file: IO[bytes], name: str) -> Header:
     """Read the header of a ``.npy`` file; the file is then at the first element."""
     try:
         return read_header(file, name)
-    except StoreCorruptError as error:
+    except StoreError as error:
         raise SourceError(str(error)) from error
 
 

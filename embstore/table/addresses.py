@@ -138,60 +138,70 @@ def lay_out(column: Column) -> Addresses:
     column : Column
         Its extents may start at any byte of their files.
     """
-    first_rows = np.array(column.first_rows(), np.int64)
-    filled = [i for i, extent in enumerate(column.extents) if extent.file and extent.rows]
-    firsts = first_rows[filled]
-    offsets = np.array([column.extents[i].offset for i in filled], np.int64)
-    rows = np.array([column.extents[i].rows for i in filled], np.int64)
+    # Python's integers, not arrays: most tables have few extents, and none of this can overflow.
+    first_rows = column.first_rows()
     record_bytes, limit = column.record_bytes, address_limit(column.stored_bytes)
-    starts = np.full(len(column.extents), -1, np.int64)
-    grid = _find_grid(firsts, offsets, rows, record_bytes, limit) if filled else Grid(0)
+    filled = [
+        (first, extent.offset, extent.rows)
+        for first, extent in zip(first_rows, column.extents, strict=False)
+        if extent.file and extent.rows
+    ]
+    grid = _find_grid(filled, record_bytes, limit) if filled else Grid(0)
     if grid is not None:
-        starts[filled] = grid.places(firsts) * record_bytes + grid.base
+        found = [grid.base + grid.place(first) * record_bytes for first, _, _ in filled]
     else:
-        starts[filled] = _side_by_side(offsets, rows * record_bytes, limit)
-    end = max((starts[filled] + rows * record_bytes).tolist(), default=0)
-    return Addresses(record_bytes, first_rows, starts, -(-end // PAGE_BYTES) * PAGE_BYTES, grid)
+        found = _side_by_side(filled, record_bytes, limit)
+    end = found[-1] + filled[-1][2] * record_bytes if filled else 0
+    places = iter(found)
+    starts = [next(places) if extent.file and extent.rows else -1 for extent in column.extents]
+    return Addresses(
+        record_bytes,
+        np.array(first_rows, np.int64),
+        np.array(starts, np.int64),
+        -(-end // PAGE_BYTES) * PAGE_BYTES,
+        grid,
+    )
 
 
-def _find_grid(
-    firsts: NDArray[np.int64],
-    offsets: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    record_bytes: int,
-    limit: int,
-) -> Grid | None:
+# The first row in the column, the offset in the file, and the number of rows of an extent.
+_Filled = tuple[int, int, int]
+
+
+def _find_grid(filled: list[_Filled], record_bytes: int, limit: int) -> Grid | None:
     """Return the grid with the best alignment for the extents; None if there is none."""
-    if len(firsts) > 1 and (offsets % PAGE_BYTES).any():
+    if len(filled) > 1 and any(offset % PAGE_BYTES for _, offset, _ in filled):
         return None  # The last page of an extent would also be the first of the next.
-    last_row = int(firsts[-1] + rows[-1])
+    last_row = filled[-1][0] + filled[-1][2]
     # The largest power of two that divides the first row of every extent.
-    bits = int(np.bitwise_or.reduce(firsts))
+    bits = 0
+    for first, _, _ in filled:
+        bits |= first
     unit_rows = (bits & -bits) or 1 << (last_row - 1).bit_length()
+    one_unit_each = all(rows <= unit_rows for _, _, rows in filled)
     for alignment in ALIGNMENTS:
         # Without gaps, if that aligns every extent with its file.
-        bases = (offsets - firsts * record_bytes) % alignment
-        if (bases == bases[0]).all() and last_row * record_bytes <= limit:
-            return Grid(int(bases[0]))
+        bases = {(offset - first * record_bytes) % alignment for first, offset, _ in filled}
+        if len(bases) == 1 and last_row * record_bytes <= limit:
+            return Grid(bases.pop())
         # Otherwise with a gap after each unit.
-        shifts = offsets % alignment
-        if (shifts != shifts[0]).any() or int(rows.max()) > unit_rows:
+        bases = {offset % alignment for _, offset, _ in filled}
+        if len(bases) > 1 or not one_unit_each:
             continue
         stride_rows = aligned_rows(unit_rows, record_bytes, alignment)
-        grid = Grid(int(shifts[0]), unit_rows, stride_rows - unit_rows)
+        grid = Grid(bases.pop(), unit_rows, stride_rows - unit_rows)
         if grid.place(last_row) * record_bytes <= limit:
             return grid
     return None
 
 
-def _side_by_side(offsets: NDArray[np.int64], sizes: NDArray[np.int64], limit: int) -> list[int]:
+def _side_by_side(filled: list[_Filled], record_bytes: int, limit: int) -> list[int]:
     """Return the address of each extent, one after the other."""
     for alignment in ALIGNMENTS:
         starts, end = [], 0
-        for offset, size in zip(offsets.tolist(), sizes.tolist(), strict=True):
+        for _, offset, rows in filled:
             start = -(-end // alignment) * alignment + offset % alignment
             starts.append(start)
-            end = start + size
+            end = start + rows * record_bytes
         if end <= limit:
             break
     return starts
