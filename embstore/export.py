@@ -13,7 +13,6 @@ import os
 import secrets
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from embstore.dtypes import as_dtype
@@ -22,6 +21,7 @@ from embstore.errors import ExportError
 from embstore.opening import open as open_store
 from embstore.progress import OnProgress, Progress
 from embstore.row_blocks import row_blocks, row_bytes
+from embstore.settle import as_choice, as_path
 from embstore.sinks import SINKS, ExportFormat, TableFacts
 from embstore.sinks.npy import write_words
 from embstore.store import EmbeddingStore
@@ -29,6 +29,7 @@ from embstore.writing import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from numpy.typing import DTypeLike
 
@@ -80,9 +81,9 @@ def export(
 
     Parameters
     ----------
-    store : EmbeddingStore, str or Path
+    store : EmbeddingStore, str or path-like
         The store, or its path, or that of a foreign file; see `embstore.open`.
-    path : str or Path
+    path : str or path-like
         The file to write.
     tensor : str, optional
         The tensor, where ``store`` is the path of a safetensors file or model that has several.
@@ -92,7 +93,7 @@ def export(
     dtype : dtype, optional
         Dtype to cast the numbers to first, as when a store is built; by default that of the store.
         Text and word2vec-binary hold 16-bit floats as the equal float32 numbers.
-    words : str or Path, optional
+    words : str or path-like, optional
         For npy: a file to write the words to, one per line.
     overwrite : bool
         Whether existing files may be replaced.
@@ -111,6 +112,8 @@ def export(
         If a file exists and may not be replaced, or something else is at its path.
     FileNotFoundError
         If the directory of a file does not exist.
+    TypeError, ValueError
+        If an argument has a wrong type or value, or the name of the file does not tell the format.
 
     Examples
     --------
@@ -119,11 +122,12 @@ def export(
     >>> embstore.build("again.vec", "again.embstore")["like"].tobytes() == store["like"].tobytes()
     True
     """
+    if not isinstance(store, EmbeddingStore):
+        store = as_path(store, "store")
     target = as_path(path, "path").absolute()
     words_target = None if words is None else as_path(words, "words").absolute()
-    if format is not None:
-        format = as_choice(format, "format", get_args(ExportFormat))
     format = _choose_format(target, format)
+    caster = None if dtype is None else Caster(as_dtype(dtype))
     if words_target is not None and format != "npy":
         raise ValueError(f"words= is for npy; {format} holds the words itself")
     if words_target == target:
@@ -132,10 +136,11 @@ def export(
         _check_new_file(file, overwrite=overwrite)
     with ExitStack() as stack:
         if not isinstance(store, EmbeddingStore):
-            store = stack.enter_context(open_store(store, tensor=tensor, resident_limit=RESIDENT_LIMIT))
+            opened_store = open_store(store, tensor=tensor, resident_limit=RESIDENT_LIMIT)
+            store = stack.enter_context(opened_store)
         if words_target is not None and not store.has_words:
             raise ExportError(f"the store {store.path} has no words; omit words= (--words)")
-        caster = Caster(store.dtype if dtype is None else as_dtype(dtype))
+        caster = caster or Caster(store.dtype)
         table = TableFacts(store.rows, store.row_shape, caster.dtype, store.has_words)
         sink = SINKS[format]
         blocks = _with_progress(row_blocks(store, sink.block_bytes), store, progress)
@@ -165,9 +170,7 @@ def _choose_format(path: Path, format: ExportFormat | None) -> ExportFormat:
             f"the name {path.name!r} does not tell the format; pass format= (--format on the "
             f"command line): {', '.join(SINKS)}"
         )
-    if format not in SINKS:
-        raise ValueError(f"format must be one of {', '.join(SINKS)}, not {format!r}")
-    return format
+    return as_choice(format, "format", tuple(SINKS))
 
 
 def _with_progress(

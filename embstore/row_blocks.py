@@ -62,11 +62,6 @@ def row_blocks(store: EmbeddingStore, block_bytes: int = ROW_BLOCK_BYTES) -> Ite
         yield RowBlock(start, _rows(store, start, stop), words)
 
 
-def all_rows(store: EmbeddingStore) -> NDArray[Any]:
-    """Return all rows of a store as one array, shape (rows, *row_shape)."""
-    return _rows(store, 0, store.rows)
-
-
 def row_bytes(store: EmbeddingStore) -> int:
     """Return the size of one row in bytes."""
     return math.prod(store.row_shape) * store.dtype.itemsize
@@ -76,8 +71,8 @@ def _rows(store: EmbeddingStore, start: int, stop: int) -> NDArray[Any]:
     """Return the rows of the ids ``start .. stop - 1``."""
     rows = np.empty((stop - start, *store.row_shape), store.dtype)
 
-    def put(ids: range, some: NDArray[Any]) -> None:
-        rows[ids.start - start : ids.stop - start : ids.step] = some
+    def put(ids: range, found: NDArray[Any]) -> None:
+        rows[ids.start - start : ids.stop - start : ids.step] = found
 
     store.scan(put, start, stop)
     return rows

@@ -223,7 +223,7 @@ def test_any_words_and_numbers(tmp_path_factory, words, rows, format):
     [
         ("t.txt", {}, "does not tell the format"),
         ("t.vec.gz", {"format": "word2vec"}, "compress"),
-        ("t", {"format": "csv"}, "format must be one of"),
+        ("t", {"format": "csv"}, "format must be"),
         ("t.vec", {"words": "w.txt"}, "words= is for npy"),
         ("t.npy", {"words": "t.npy"}, "cannot both be written"),
     ],
@@ -232,6 +232,13 @@ def test_wrong_arguments(words_store, tmp_path, monkeypatch, name, options, mess
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=message):
         embstore.export(words_store, name, **options)
+
+
+@pytest.mark.parametrize("name", ["store", "path", "words"])
+def test_paths_have_to_be_paths(words_store, tmp_path, name):
+    arguments = {"store": words_store, "path": tmp_path / "t.npy", "words": tmp_path / "w.txt"}
+    with pytest.raises(TypeError, match=rf"{name} must be a str or a pathlib\.Path, not 3 \(int\)"):
+        embstore.export(**arguments | {name: 3})
 
 
 def test_target(words_store, tmp_path):

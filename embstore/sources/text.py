@@ -79,12 +79,6 @@ class TextSource(Source):
         dimension: int | None = None,
         limit: int | None = None,
     ) -> None:
-        if format not in ("auto", "glove", "word2vec"):
-            raise ValueError(f"format must be auto, glove or word2vec, not {format!r}")
-        if encoding_errors not in ("strict", "replace", "ignore"):
-            raise ValueError(
-                f"encoding_errors must be strict, replace or ignore: {encoding_errors!r}"
-            )
         self._file = TextFile(Path(path), member)
         self.name = self._file.name
         self.byte_count = self._file.byte_count
