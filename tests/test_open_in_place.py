@@ -418,3 +418,12 @@ def test_build_of_a_store_s_path(words_store, tmp_path):
             assert np.array_equal(built.to_numpy(), store.to_numpy())
     with pytest.raises(embstore.SourceError, match="does not take words="):
         embstore.build(words_store, tmp_path / "u", words=["a"])
+
+
+def test_export_of_a_tensor(tmp_path):
+    tables = {"a": table_of(), "b": table_of(np.int16, ())}
+    (tmp_path / "t.safetensors").write_bytes(safetensors_bytes(tables))
+    embstore.export(tmp_path / "t.safetensors", tmp_path / "b.npy", tensor="b")
+    assert np.array_equal(np.load(tmp_path / "b.npy"), tables["b"])
+    with pytest.raises(embstore.FormatError, match="has 2 tensors: a, b"):
+        embstore.export(tmp_path / "t.safetensors", tmp_path / "c.npy")
