@@ -1,9 +1,9 @@
 """Verification of a store: all of its metadata, rows and words are read and checked.
 
 1. The manifest and the other metadata have the right checksums and agree with each other.
-2. Every chunk file exists and has the expected size. Its rows have the checksum at the end of the
-   file; a damaged chunk has not. That is also the checksum in the list of its array; for a chunk
-   that was swapped with another, it is not. A few threads read the files, each from start to end.
+2. Every chunk file exists and has the expected size. The checksum of its rows must equal that at
+   the end of the file, or the chunk is damaged; and that must equal the one in the array's list, or
+   the chunk was swapped with another. A few threads read the files, each from start to end.
 3. Each word, looked up, gives its own id.
 
 A store that was forged passes too: checksums are not signatures.

@@ -1,4 +1,4 @@
-"""Addresses against a model that walks through all extents, and the grid where there is one."""
+"""Addresses against a model that walks through all extents, on a grid and without one."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ def check_layout(column: Column) -> None:
 
 
 @given(column=columns())
-def test_records_have_places_of_their_own(column):
+def test_records_do_not_overlap(column):
     check_layout(column)
 
 
 @given(manifest=stores())
-def test_stores_stand_on_a_grid_aligned_for_huge_pages(manifest):
+def test_stores_are_on_a_grid_aligned_for_huge_pages(manifest):
     (column,) = table_of(manifest).columns
     if len(column.extents) > 4000:
         return  # The model walks through all of them.
@@ -93,7 +93,7 @@ def test_stores_stand_on_a_grid_aligned_for_huge_pages(manifest):
     assert addresses.grid is not None or addresses.size_bytes > FREE_ADDRESS_BYTES / 2
     starts = addresses.starts[addresses.starts >= 0]
     if (starts % HUGE_PAGE_BYTES).any():
-        # Only where 2 MiB would have cost too much address space.
+        # Only if 2 MiB would take too much address space.
         stride = aligned_rows(manifest.chunk_rows, manifest.row_bytes, HUGE_PAGE_BYTES)
         whole = len(starts) * stride * manifest.row_bytes
         assert 2 * whole > max(FREE_ADDRESS_BYTES, MAX_ADDRESS_FACTOR * column.stored_bytes)

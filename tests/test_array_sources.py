@@ -264,7 +264,7 @@ TENSORS: dict[str, Any] = {
 
 
 def safetensors_bytes(tensors: dict[str, NDArray[Any]]) -> bytes:
-    """Write tensors as the format's specification says."""
+    """Write tensors according to the format's specification."""
     codes = {np.dtype(dtype): code for code, dtype in TENSORS.items()}
     header: dict[str, Any] = {"__metadata__": {"made": "by hand"}}
     data = b""
@@ -357,7 +357,7 @@ def test_invalid_safetensors_files_are_refused(tmp_path, data, says):
         read(tmp_path / "t.safetensors", format="safetensors")
 
 
-def test_zip_that_is_not_an_npz(tmp_path):
+def test_zip_without_arrays_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "t.pt", "w") as archive:
         archive.writestr("t/data.pkl", b"x")
     with pytest.raises(SourceError, match="a pickle, which could run any code"):

@@ -25,7 +25,7 @@ def file(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["t.txt", "t.vec", "t.bin", "t.npy", "t", "t.json", "t.parquet"])
-def test_the_content_decides_not_the_suffix(file, name):
+def test_content_decides_not_the_suffix(file, name):
     assert open_source(file(name, TEXT)).describe()["format"] == "glove"
     assert open_source(file(name, b"2 2\n" + TEXT)).describe()["format"] == "word2vec"
     binary = b"1 2\nthe \x00\x00\x80\x3f\x00\x00\x00\x40"

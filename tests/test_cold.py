@@ -1,4 +1,4 @@
-"""Rows that are on disk and not in memory: how much is read for them, and are they right?"""
+"""Cold rows, on disk and not in memory: they are right, and little else is read for them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def model(ids: ArrayLike) -> NDArray[np.float32]:
-    """Return the rows of ids; every row is another, and exact in float32."""
+    """Return the rows of ids, all different and exact in float32."""
     columns = np.arange(DIMENSION) % 16
     rows: NDArray[Any] = np.asarray(ids)[..., np.newaxis] * 16 + columns
     return rows.astype(np.float32)
@@ -48,7 +48,7 @@ def evict(path: Path) -> None:
 
 
 def blocks_count(path: Path) -> bool:
-    """Say whether a plain cold read of a file moves the counter of blocks."""
+    """Return whether a plain cold read of a file moves the counter of blocks."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_inblock
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -80,7 +80,7 @@ def large_store(tmp_path_factory):
         shutil.rmtree(folder)
 
 
-# The small store has the same code loaded, so that what is measured is the large one's rows.
+# The small store loads the same code first, so that only the large one's rows are measured.
 PROGRAM = """
 import json, resource, sys
 import numpy as np
@@ -130,6 +130,6 @@ def test_many_cold_rows(large_store, words_store, tmp_path, count):
     ids = np.random.default_rng(count).integers(0, ROWS, count)
     rows, read, planned = look_up_cold(large_store, words_store, ids.tolist(), tmp_path)
     assert np.array_equal(rows, model(ids))
-    # Some pages may be read by two slices of a request or by the kernel's own choice, but it
-    # must not be 128 KiB around every row.
+    # Some pages may be read by two slices of a request, or because the kernel chooses to, but not
+    # 128 KiB around every row.
     assert planned // 2 < read <= 2 * planned

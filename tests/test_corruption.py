@@ -29,7 +29,7 @@ def store(tmp_path):
     ],
 )
 def test_swapped_files_are_refused_by_open(store, one, two, reader):
-    """Both files are whole and of equal size: a lookup would give rows of other words."""
+    """Both files are undamaged and of equal size; a lookup would give rows of other words."""
     first, second = (store / one).read_bytes(), (store / two).read_bytes()
     (store / one).write_bytes(second)
     (store / two).write_bytes(first)

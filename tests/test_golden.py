@@ -1,4 +1,4 @@
-"""Golden stores of format version 1: written once by the first code of the format, read for ever.
+"""Golden stores of format version 1: written once by its first code, read by all later code.
 
 ``tests/golden`` is never regenerated. A later feature of the format adds a store, written by the
 code that first had the feature.

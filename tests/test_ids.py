@@ -1,4 +1,4 @@
-"""Ids: integers of every kind, in the range of the table, and nothing else."""
+"""Ids: integers of every kind within the range of the table are accepted, all else is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Importing, opening and looking up are quick: they load no heavy libraries."""
+"""Imports: embstore, opening and lookups load no heavy libraries."""
 
 from __future__ import annotations
 

@@ -245,7 +245,7 @@ def test_chunked_reader_checks_checksums(path):
 @pytest.mark.parametrize("size_bytes", [1 << 60, 1 << 70])
 def test_too_large_address_space_is_an_error(size_bytes):
     with pytest.raises(
-        embstore.StoreMappingError, match=r'bytes of addresses.*reader="chunked"'
+        embstore.StoreMappingError, match=r'bytes of address space.*reader="chunked"'
     ) as found:
         AddressSpace(size_bytes, [], StoreFiles(Path()))
     assert isinstance(found.value, OSError)

@@ -23,7 +23,7 @@ DTYPES = ["float16", "float32", "float64", "int8", "uint8", "int32"]
 
 
 def random_table(shape: tuple[int, ...], dtype: DTypeLike, seed: int = 0) -> NDArray[Any]:
-    """Return an array of random bits: every number, infinity and NaN that the dtype has."""
+    """Return an array of random bits, so of any number, infinity or NaN of the dtype."""
     dtype = np.dtype(dtype)
     size_bytes = int(np.prod(shape)) * dtype.itemsize
     return np.frombuffer(np.random.default_rng(seed).bytes(size_bytes), dtype).reshape(shape)
@@ -43,7 +43,7 @@ def rows_of(table: NDArray[Any], ids: NDArray[Any]) -> NDArray[Any]:
 
 
 def same_bits(found: Any, expected: NDArray[Any]) -> bool:
-    """Say whether two arrays are the same to the bit, NaNs included."""
+    """Return whether two arrays are equal to the bit, NaNs included."""
     return bool(
         type(found) is np.ndarray
         and found.shape == expected.shape
@@ -59,7 +59,7 @@ def tables(draw):
 
 
 def ids_of(table: NDArray[Any]) -> st.SearchStrategy[NDArray[np.int64]]:
-    """Draw ids of any rank, with repeats; of an empty table, no ids in arrays of any rank."""
+    """Draw ids of any rank, with repeats; for an empty table, empty arrays of any rank."""
     shapes = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=6)
     if not len(table):
         return shapes.map(lambda shape: np.empty((*shape, 0), np.int64))
@@ -142,7 +142,7 @@ def test_batches_of_every_size(store, table, count):
     assert same_bits(store.lookup(ids), table[ids])
 
 
-def test_one_id(store, table):
+def test_single_id(store, table):
     assert same_bits(store.lookup(5), table[5])
     assert same_bits(store[5], table[5])
     assert same_bits(store[np.int32(999)], table[999])
@@ -160,7 +160,7 @@ def test_rows_that_are_scalars(tmp_path):
 
 
 @pytest.mark.parametrize("ids", [[], (), [[], []], np.empty((2, 0, 3), np.uint8)])
-def test_no_ids(store, ids):
+def test_empty_ids_give_no_rows(store, ids):
     expected = np.empty((*np.shape(ids), 3), np.float32)
     assert same_bits(store.lookup(ids), expected)
 
@@ -176,7 +176,7 @@ def test_slices_are_those_of_a_sequence(store, table, key):
     assert same_bits(store[key], np.ascontiguousarray(table[key]))
 
 
-def test_a_store_is_a_sequence_of_rows(tmp_path):
+def test_store_is_a_sequence_of_rows(tmp_path):
     table = np.arange(12, dtype=np.float32).reshape(4, 3)
     with embstore.open(write_store(tmp_path / "t", table, partitions=2)) as store:
         assert len(store) == 4
@@ -223,12 +223,12 @@ def read_only(shape: tuple[int, ...]) -> NDArray[np.float32]:
         ([[0.0] * 3] * 2, TypeError, "an ndarray, not list"),
     ],
 )
-def test_out_that_does_not_fit_is_refused(store, out, error, message):
+def test_wrong_out_is_refused(store, out, error, message):
     with pytest.raises(error, match=message):
         store.lookup([0, 1], out=out)
 
 
-def test_out_is_untouched_when_an_id_is_bad(store):
+def test_out_is_unchanged_after_a_bad_id(store):
     out = np.full((2, 3), 7, np.float32)
     with pytest.raises(embstore.IdRangeError):
         store.lookup([0, 1000], out=out)
@@ -241,7 +241,7 @@ def test_rows_are_copies(store, table):
     assert same_bits(store.lookup([1, 1]), table[[1, 1]])
 
 
-def test_what_a_store_says_of_itself(tmp_path, table):
+def test_properties_of_a_store(tmp_path, table):
     path = write_store(tmp_path / "t", table, partitions=4, strategy="div", chunk_rows=32)
     with embstore.open(path) as store:
         assert (store.shape, store.rows, store.row_shape) == ((1000, 3), 1000, (3,))
@@ -258,7 +258,7 @@ def test_what_a_store_says_of_itself(tmp_path, table):
 
 
 @pytest.mark.parametrize("max_norm", [0, -1.0, float("nan")])
-def test_a_max_norm_that_is_refused_leaves_out_as_it_is(words_store, max_norm):
+def test_out_is_unchanged_after_a_bad_max_norm(words_store, max_norm):
     with embstore.open(words_store) as store:
         out = np.full((2, *store.row_shape), 7, store.dtype)
         with pytest.raises(ValueError, match="max_norm must be above 0"):

@@ -1,4 +1,4 @@
-"""Partitions against what their definition says: ``id % P``, and contiguous pieces."""
+"""Numberings against the definition of partitions: ``id % P``, and contiguous pieces."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STRATEGY = st.sampled_from(["mod", "div"])
 
 
 def model(rows: int, count: int, strategy: str) -> list[list[int]]:
-    """Return the ids of each partition, straight from the words of TensorFlow's documentation."""
+    """Return the ids of each partition, straight from TensorFlow's documentation."""
     if strategy == "mod":
         return [[i for i in range(rows) if i % count == p] for p in range(count)]
     # "Each of the first (rows % count) partitions is assigned one more id."
@@ -25,7 +25,7 @@ def model(rows: int, count: int, strategy: str) -> list[list[int]]:
 
 @given(**SIZES, strategy=STRATEGY)
 @settings(deadline=None)
-def test_partitions_are_the_models(rows, count, strategy):
+def test_partitions_equal_the_model(rows, count, strategy):
     numbering = Numbering(rows, count, strategy)
     expected = model(rows, count, strategy)
     assert [list(numbering.ids_of(p)) for p in range(count)] == expected
@@ -44,7 +44,7 @@ def test_locate_finds_every_id(rows, count, strategy):
 
 @given(**SIZES, strategy=STRATEGY, data=st.data())
 @settings(deadline=None)
-def test_spread_deals_out_a_stretch_of_ids(rows, count, strategy, data):
+def test_spread_splits_consecutive_ids(rows, count, strategy, data):
     start = data.draw(st.integers(0, rows))
     stop = data.draw(st.integers(start, rows))
     numbering = Numbering(rows, count, strategy)
@@ -88,7 +88,7 @@ def test_ids_keep_their_shape(strategy):
         (1, 1, "hash", "not 'hash'"),
     ],
 )
-def test_nonsense_is_refused(rows, count, strategy, message):
+def test_wrong_arguments_of_a_numbering_are_refused(rows, count, strategy, message):
     with pytest.raises(ValueError, match=message):
         Numbering(rows, count, strategy)
 
@@ -97,7 +97,7 @@ def test_nonsense_is_refused(rows, count, strategy, message):
     rows=st.integers(0, 80), count=st.integers(1, 12), strategy=STRATEGY, spare=st.integers(0, 9)
 )
 @settings(deadline=None)
-def test_rows_of_the_columns_are_counted_from_the_partitions(rows, count, strategy, spare):
+def test_column_rows_follow_from_partition_rows(rows, count, strategy, spare):
     distance = Numbering(rows, count, strategy).row_count(0) + spare
     numbering = Numbering(rows, count, strategy, distance)
     ids = np.arange(rows)
@@ -127,7 +127,7 @@ def test_ranges_of_rows_are_ranges_of_ids(rows, count, strategy, data):
     assert sorted(found) == list(range(start, stop))
 
 
-def test_partitions_that_would_overlap_are_refused():
+def test_overlapping_partitions_are_refused():
     with pytest.raises(ValueError, match="partitions of 4 rows overlap at a distance of 3 rows"):
         Numbering(10, 3, "mod", 3)
 

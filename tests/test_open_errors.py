@@ -1,4 +1,4 @@
-"""What is not a store, or a damaged one, is refused when it is opened, before a row is read."""
+"""Refusals of `open`: paths that are not stores, and damaged stores, before a row is read."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def whole_store(tmp_path_factory):
 
 @pytest.fixture
 def store(whole_store, tmp_path):
-    """A copy of it, to be damaged."""
+    """A copy of the store, to damage."""
     return shutil.copytree(whole_store, tmp_path / "t.embstore")
 
 
 def edit(path: Path, change: Callable[[Any], object]) -> None:
-    """Change metadata, and the checksums over it: a wrong one would be noticed first."""
+    """Change metadata and the checksums over it, because a wrong one would be noticed first."""
     document = json.loads(path.read_bytes())
     change(document)
     path.write_text(json.dumps(document))
@@ -76,11 +76,11 @@ def fails_with(error: type[EmbstoreError], path: Path) -> str:
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_the_undamaged_store_opens(store, reader):
+def test_undamaged_store_opens(store, reader):
     assert embstore.open(store, reader=reader)["w22"].tolist() == [66, 67, 68]
 
 
-def test_nothing_there(tmp_path):
+def test_missing_paths(tmp_path):
     message = fails_with(StoreNotFoundError, tmp_path / "no.embstore")
     assert "no such directory" in message
     with pytest.raises(FileNotFoundError):
@@ -88,7 +88,7 @@ def test_nothing_there(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "zarr group", "zarr array", "unfinished"])
-def test_no_store(tmp_path, store, kind):
+def test_paths_that_are_not_stores(tmp_path, store, kind):
     path = tmp_path / "other"
     match kind:
         case "file":
@@ -115,13 +115,13 @@ def test_no_store(tmp_path, store, kind):
         {"layout": "sharded"},
     ],
 )
-def test_a_newer_store(store, fields):
+def test_newer_store(store, fields):
     edit_manifest(store, **fields)
     message = fails_with(StoreVersionError, store)
     assert "this embstore reads" in message
 
 
-def test_another_word_hash(store):
+def test_unknown_word_hash(store):
     def change(document):
         document["attributes"]["embstore"]["vocabulary"]["hash"] = "sha256"
 
@@ -147,7 +147,7 @@ CHUNKS = [
         ("under a file", "is missing"),
     ],
 )
-def test_a_damaged_chunk_file(store, chunk, damage, says):
+def test_damaged_chunk_file(store, chunk, damage, says):
     path = store / chunk
     data = path.read_bytes()
     path.unlink()
@@ -221,13 +221,13 @@ BAD_FIELDS: dict[str, list[Any]] = {
 @pytest.mark.parametrize(
     ("key", "value"), [(key, value) for key, values in BAD_FIELDS.items() for value in values]
 )
-def test_a_manifest_field_that_cannot_be(store, key, value):
+def test_impossible_manifest_field(store, key, value):
     edit_manifest(store, **{key: value})
     fails_with(StoreCorruptError, store)
 
 
 @pytest.mark.parametrize("key", BAD_FIELDS)
-def test_a_manifest_field_that_is_not_there(store, key):
+def test_missing_manifest_field(store, key):
     edit(store / METADATA, lambda document: document["attributes"]["embstore"].pop(key))
     assert repr(key) in fails_with(StoreCorruptError, store)
 
@@ -235,7 +235,7 @@ def test_a_manifest_field_that_is_not_there(store, key):
 @pytest.mark.parametrize("part", ["bytes", "offsets", "slots"])
 @pytest.mark.parametrize("key", ["length", "chunk_rows"])
 @pytest.mark.parametrize("value", [None, "9", -1, 0, 1, 7, 2**53, HUGE, 3.5, True])
-def test_a_vocabulary_size_that_cannot_be(store, part, key, value):
+def test_impossible_vocabulary_size(store, part, key, value):
     def change(document):
         document["attributes"]["embstore"]["vocabulary"][part][key] = value
 
@@ -244,7 +244,7 @@ def test_a_vocabulary_size_that_cannot_be(store, part, key, value):
 
 
 @pytest.mark.parametrize("value", [None, "1", -1, 2.5, HUGE])
-def test_a_probe_count_that_cannot_be(store, value):
+def test_impossible_probe_count(store, value):
     def change(document):
         document["attributes"]["embstore"]["vocabulary"]["probe_count"] = value
 
@@ -252,7 +252,7 @@ def test_a_probe_count_that_cannot_be(store, value):
     fails_with(StoreCorruptError, store)
 
 
-def test_an_unk_word_without_words(store):
+def test_unk_word_without_words(store):
     edit_manifest(store, vocabulary=None, unk="w1")
     assert "no words" in fails_with(StoreCorruptError, store)
 
@@ -283,7 +283,7 @@ def test_metadata_that_contradicts_the_manifest(store, name, key, value):
 @pytest.mark.parametrize(
     "checksums", [None, {}, "12", [], [1], [1, 2, 3], [1, -2], [1, "2"], [1, 2.0]]
 )
-def test_a_bad_list_of_checksums(store, checksums):
+def test_wrong_list_of_checksums(store, checksums):
     def change(document):
         document["attributes"]["embstore"]["chunk_crc32c"] = checksums
 

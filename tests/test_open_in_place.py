@@ -63,7 +63,7 @@ READERS: list[ReaderName] = ["mapped", "chunked"]
 
 @pytest.mark.parametrize("row", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("pad", range(9))
-def test_safetensors_rows_equal_the_library_s_at_every_misalignment(tmp_path, row, pad):
+def test_safetensors_rows_at_every_misalignment(tmp_path, row, pad):
     library = pytest.importorskip("safetensors.numpy")
     table = table_of(row.numpy)
     path = save_safetensors(tmp_path, table, pad)
@@ -80,7 +80,7 @@ def test_safetensors_rows_equal_the_library_s_at_every_misalignment(tmp_path, ro
 @pytest.mark.parametrize("dtype", [d for d in DTYPES if not DTYPES[d].is_extension])
 @pytest.mark.parametrize("row_shape", [(), (1,), (2, 3)])
 @pytest.mark.parametrize("reader", READERS)
-def test_npy_rows_equal_numpy_s(tmp_path, dtype, row_shape, reader):
+def test_npy_rows_equal_those_of_numpy(tmp_path, dtype, row_shape, reader):
     path = save_npy(tmp_path, table_of(dtype, row_shape))
     expected = np.load(path)
     with embstore.open(path, reader=reader) as store:
@@ -93,7 +93,7 @@ def test_npy_rows_equal_numpy_s(tmp_path, dtype, row_shape, reader):
 
 @pytest.mark.parametrize("save", SAVES)
 @pytest.mark.parametrize("reader", READERS)
-def test_all_that_a_store_does_with_rows(tmp_path, save, reader):
+def test_everything_that_a_store_does_with_rows(tmp_path, save, reader):
     table = table_of()
     path = save(tmp_path, table)
     before = sorted(file.name for file in tmp_path.iterdir())
@@ -137,7 +137,7 @@ def test_all_that_a_store_does_with_rows(tmp_path, save, reader):
 
 
 @pytest.mark.parametrize("save", SAVES)
-def test_what_only_a_store_has(tmp_path, save):
+def test_foreign_file_lacks_the_facts_of_a_store(tmp_path, save):
     path = save(tmp_path, table_of())
     with embstore.open(path) as store:
         assert (store.partition_count, store.strategy, store.rows) == (1, "mod", ROWS)
@@ -178,7 +178,7 @@ def test_fingerprints_of_files(tmp_path, save):
         assert other.fingerprint(full=True) != full
 
 
-def test_a_full_fingerprint_of_many_chunks_and_no_rows(tmp_path, monkeypatch):
+def test_full_fingerprint_of_many_chunks_and_of_no_rows(tmp_path, monkeypatch):
     from embstore.formats.own import spec
 
     monkeypatch.setattr(spec, "MAX_PARTITION_BYTES", 50_000)
@@ -190,7 +190,7 @@ def test_a_full_fingerprint_of_many_chunks_and_no_rows(tmp_path, monkeypatch):
             assert store.fingerprint(full=True) == built.fingerprint()
 
 
-def test_a_full_fingerprint_finds_damage(words_store):
+def test_full_fingerprint_finds_damage(words_store):
     with embstore.open(words_store) as store:
         assert store.fingerprint(full=True) == store.fingerprint()
         chunk = words_store / "partitions/0/c/0/0"
@@ -204,7 +204,7 @@ def test_a_full_fingerprint_finds_damage(words_store):
 
 @pytest.mark.parametrize("save", SAVES)
 @pytest.mark.parametrize("reader", READERS)
-def test_a_pickle_refuses_another_file(tmp_path, save, reader):
+def test_pickle_refuses_another_file(tmp_path, save, reader):
     table = table_of()
     path = save(tmp_path, table)
     with embstore.open(path, reader=reader) as store:
@@ -222,7 +222,7 @@ def test_a_pickle_refuses_another_file(tmp_path, save, reader):
 
 
 @pytest.mark.parametrize("save", SAVES)
-def test_a_fork_reads_the_same_rows(tmp_path, save):
+def test_forked_child_reads_the_same_rows(tmp_path, save):
     path = save(tmp_path, table_of())
     program = """
 import os, sys
@@ -238,7 +238,7 @@ print(os.waitpid(child, 0)[1])
     assert run_python("-W", "ignore", "-c", program, path).stdout == "0\n"
 
 
-def test_a_changed_file_is_noticed_where_it_is_read(tmp_path):
+def test_changed_file_is_noticed_when_it_is_read(tmp_path):
     path = save_npy(tmp_path, table_of())
     with embstore.open(path, reader="chunked") as store:
         np.save(path, table_of()[:100])
@@ -347,7 +347,7 @@ def npy(shape: tuple[int, ...], descr: str = "<f4", data: bytes = b"") -> bytes:
         (b"", embstore.StoreNotFoundError, "it is a file, .*embstore.build"),
     ],
 )
-def test_npy_files_that_are_refused(tmp_path, data, error, says):
+def test_wrong_npy_files_are_refused(tmp_path, data, error, says):
     (tmp_path / "t.npy").write_bytes(data)
     for reader in READERS:
         with pytest.raises(error, match=says):
@@ -386,7 +386,7 @@ TWICE = b'{"a": {"dtype": "F32"}, "a": {"dtype": "F32"}}'
         ),
     ],
 )
-def test_safetensors_files_that_are_refused(tmp_path, data, error, says):
+def test_wrong_safetensors_files_are_refused(tmp_path, data, error, says):
     (tmp_path / "t.safetensors").write_bytes(data)
     with pytest.raises(error, match=says):
         embstore.open(tmp_path / "t.safetensors")
@@ -400,7 +400,7 @@ def test_directories_with_several_safetensors_files(tmp_path):
 
 
 @pytest.mark.parametrize("save", SAVES)
-def test_an_empty_table(tmp_path, save):
+def test_empty_table(tmp_path, save):
     path = save(tmp_path, table_of()[:0])
     for reader in READERS:
         with embstore.open(path, reader=reader, preload=reader == "mapped") as store:
@@ -410,7 +410,7 @@ def test_an_empty_table(tmp_path, save):
             assert store.fingerprint().startswith("f")
 
 
-def test_build_of_a_store_s_path(words_store, tmp_path):
+def test_build_from_the_path_of_a_store(words_store, tmp_path):
     with embstore.build(words_store, tmp_path / "t", partitions=3) as built:
         assert built.words([1]) == ["like"]
         assert built.source["format"] == "store"

@@ -37,7 +37,7 @@ def requests(draw):
 
 
 def units_of(offsets: list[int], count: int, unit: int) -> set[int]:
-    """Return the units on which a byte of the records lies, byte by byte."""
+    """Return the units that hold a byte of the records, found byte by byte."""
     return {(offset + i) // unit for offset in offsets for i in range(count)}
 
 
@@ -66,7 +66,7 @@ def test_groups_cover_each_position_once(request):
     max_run=st.one_of(st.none(), st.integers(1, 9)),
 )
 @settings(deadline=None)
-def test_runs_cover_the_touched_units_and_small_gaps(rows, count, unit, max_gap, max_run):
+def test_runs_cover_touched_units_and_small_gaps(rows, count, unit, max_gap, max_run):
     offsets = [row * count for row in rows]
     found = runs(np.array(offsets, np.int64), count, unit=unit, max_gap=max_gap, max_run=max_run)
     firsts, counts = found.firsts.tolist(), found.counts.tolist()
@@ -88,7 +88,7 @@ def test_runs_cover_the_touched_units_and_small_gaps(rows, count, unit, max_gap,
 
 @given(request=requests())
 @settings(deadline=None)
-def test_a_plan_adds_up(request):
+def test_plan_adds_up(request):
     numbering, column, ids = request
     addresses, rows = lay_out(column), numbering.rows_of(ids)
     plan = plan_lookup(rows, numbering, addresses, unit=16)
@@ -111,7 +111,7 @@ def test_a_plan_adds_up(request):
 
 
 @pytest.mark.parametrize("unit", [4096, None])
-def test_an_empty_lookup_reads_nothing(unit):
+def test_empty_lookup_reads_nothing(unit):
     plan = plan_lookup(
         np.empty((2, 0), np.int64), Numbering(0, 3, "mod"), lay_out(Column((), 8)), unit=unit
     )
@@ -119,7 +119,7 @@ def test_an_empty_lookup_reads_nothing(unit):
     assert plan.groups == ()
 
 
-def test_a_plan_prints_as_a_table(words_store):
+def test_plan_prints_as_a_table(words_store):
     with embstore.open(words_store) as store:
         plan = store.explain([[1, 0], [7, 1]])
         assert plan.summary() | {"bytes read": 0, "read amplification": 0} == {
@@ -137,7 +137,7 @@ def test_a_plan_prints_as_a_table(words_store):
     assert lines[0].split() == ["rows", "4"]
 
 
-def test_a_long_plan_prints_its_first_chunks():
+def test_long_plan_prints_its_first_chunks():
     addresses = lay_out(Column(tuple(Extent(f"{i}", 0, 1) for i in range(40)), 8))
     plan = plan_lookup(np.arange(40), Numbering(40), addresses, unit=None)
     assert str(plan).endswith("... and 30 more chunks")

@@ -106,7 +106,7 @@ def test_rows_of_any_dtype_at_any_misalignment(tmp_path, reader, offset, dtype, 
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_file_that_was_cut_is_refused(tmp_path, reader):
+def test_short_or_missing_file_is_refused(tmp_path, reader):
     (tmp_path / "f").write_bytes(bytes(99))
     column = Column((Extent("f", 4, 10),), 10)
     files = ForeignFiles(tmp_path, ("f",))

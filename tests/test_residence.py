@@ -1,4 +1,4 @@
-"""What of a store is in RAM: preload, resident limit, prefetch, and the statistics."""
+"""Residency of a store in RAM: preload, resident limit, prefetch, and the statistics."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def chill(path: Path) -> None:
 
 
 def cached_share(store: embstore.EmbeddingStore, ids: np.ndarray) -> float:
-    """Return how many of the pages that rows begin in are in the page cache, 0 to 1."""
+    """Return the share of rows whose first page is in the page cache, 0 to 1."""
     records = store._records
     assert isinstance(records, MappedRecords)
     space, found = records._space, ctypes.c_ubyte()
@@ -67,7 +67,7 @@ def cached_share(store: embstore.EmbeddingStore, ids: np.ndarray) -> float:
 
 
 def free_huge_pages_bytes() -> int:
-    """Return how much memory is free in pieces of 2 MiB or more."""
+    """Return the bytes of free memory in pieces of 2 MiB or more."""
     free = 0
     for line in Path("/proc/buddyinfo").read_text().splitlines():
         counts = map(int, line.split()[4:])
@@ -76,8 +76,8 @@ def free_huge_pages_bytes() -> int:
 
 
 def device_reads_are_counted(path: Path) -> bool:
-    """Say whether reading a cold row moves the kernel's counter (it does not on tmpfs)."""
-    for _ in range(10):  # Reads of an earlier test may still be under way.
+    """Return whether reading a cold row moves the kernel's counter (on tmpfs it does not)."""
+    for _ in range(10):  # Reads of an earlier test may still be in flight.
         chill(path)
         with embstore.open(path) as store:
             store.lookup([0])
@@ -115,7 +115,7 @@ def test_preload_maps_huge_pages(big_store: Path) -> None:
     assert int(done.stdout) > 0.9 * size
 
 
-def test_nothing_stays_advised_to_huge_pages(big_store: Path) -> None:
+def test_preload_removes_its_advice(big_store: Path) -> None:
     """After a preload, a row that has become cold must not read 2 MiB."""
     if not device_reads_are_counted(big_store):
         pytest.skip("this file system does not count reads")
@@ -129,9 +129,9 @@ def test_nothing_stays_advised_to_huge_pages(big_store: Path) -> None:
 
 
 def test_without_a_limit_the_mapping_grows(big_store: Path) -> None:
-    """What the next test limits does happen without the limit."""
+    """The growth that the next test limits does happen without a limit."""
     for file in big_store.rglob("c/*/*"):
-        file.read_bytes()  # From a slow disk, it takes so long that the first pages may go again.
+        file.read_bytes()  # Or a slow disk takes so long that the first pages are evicted.
     with embstore.open(big_store) as store:
         before = resident_file_bytes()
         store.lookup(np.arange(ROWS))
@@ -139,7 +139,7 @@ def test_without_a_limit_the_mapping_grows(big_store: Path) -> None:
 
 
 def resident_bytes(store: embstore.EmbeddingStore) -> int:
-    """Return how much of a store's mapping is resident, whatever else the process has mapped."""
+    """Return the resident bytes of a store's mapping, without the process's other mappings."""
     space = store._records._space  # type: ignore[union-attr]
     begin, end = space.address, space.address + len(space.data)
     size, inside = 0, False
@@ -157,7 +157,9 @@ def test_resident_limit_is_kept(big_store: Path) -> None:
     with embstore.open(big_store, resident_limit="64MiB") as store:
         store[5]
         assert resident_bytes(store) > 0
-        highest = 0  # It stays so where each lookup maps so much that all is unmapped at its end.
+        highest = (
+            0  # It stays 0 if each lookup maps so much that everything is unmapped at its end.
+        )
         generator = np.random.default_rng(1)
         for _ in range(200):
             ids = generator.integers(0, ROWS, 500)
@@ -167,10 +169,10 @@ def test_resident_limit_is_kept(big_store: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="shows no mappings")
-def test_resident_limit_is_kept_in_the_midst_of_a_lookup(
+def test_resident_limit_is_kept_during_a_lookup(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of short rows, a thread gathers thousands before it looks up; each may map 64 KiB."""
+    """A thread gathers thousands of short rows before it looks; each may map 64 KiB."""
     rows = np.random.default_rng(0).integers(0, 255, (1 << 20, 128), np.uint8)
     path = tmp_path / "short.embstore"
     embstore.build(rows, path).close()
@@ -207,7 +209,7 @@ def test_resident_limit_holds_after_a_preload(big_store: Path) -> None:
         assert resident_bytes(store) <= 64 << 20
 
 
-def test_what_another_thread_maps_is_not_taken_for_others(
+def test_pages_mapped_by_another_thread_count_for_the_store(
     big_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with embstore.open(big_store, resident_limit="64MiB") as store:
@@ -218,12 +220,12 @@ def test_what_another_thread_maps_is_not_taken_for_others(
         with limit.touching(1000):
             with limit.touching(1000):
                 pass
-            # The other one is at work, and has mapped 100 MiB by now.
+            # The other thread is still working, and has mapped 100 MiB.
             assert limit._others_bytes == others
         assert limit._others_bytes == others + (100 << 20)
 
 
-def test_resident_limit_too_low(big_store: Path) -> None:
+def test_wrong_resident_limits_are_refused(big_store: Path) -> None:
     with pytest.raises(ValueError, match="64MiB or more"):
         embstore.open(big_store, resident_limit=0)
     with pytest.raises(ValueError, match="64MiB or more"):
@@ -244,7 +246,7 @@ def test_prefetched_rows_are_not_read_again(big_store: Path) -> None:
                 break
             time.sleep(0.02)
         np.testing.assert_array_equal(store.lookup(ids), expected_rows(ids))
-        # Some kernels soon take pages back that nobody has mapped yet (DAMON's reclaim).
+        # Some kernels soon reclaim pages that no process has mapped yet (DAMON).
         stats = store.stats()
         assert stats.bytes_read < stats.bytes_needed / 10
 
@@ -283,7 +285,7 @@ def test_stats_count_lookups(words_store: Path, reader: str) -> None:
     assert stats.seconds > 0
 
 
-def test_stats_count_what_the_device_read(big_store: Path) -> None:
+def test_stats_count_reads_from_the_device(big_store: Path) -> None:
     if not device_reads_are_counted(big_store):
         pytest.skip("this file system does not count reads")
     chill(big_store)
@@ -293,7 +295,7 @@ def test_stats_count_what_the_device_read(big_store: Path) -> None:
         cold = store.stats()
         assert cold.bytes_read >= len(ids) * ROW_BYTES
         store.lookup(ids)
-        # The kernel may have taken some pages back.
+        # The kernel may have reclaimed some pages.
         assert store.stats().bytes_read - cold.bytes_read < cold.bytes_read / 10
         assert store.stats().warm_slices > cold.warm_slices
 
@@ -302,5 +304,5 @@ def test_huge_mapped_bytes_knows_every_file(big_store: Path) -> None:
     with embstore.open(big_store) as store:
         space = store._records._space  # type: ignore[union-attr]
         if not Path("/proc/self/smaps").exists():
-            pytest.skip("this system does not list its mappings")
+            pytest.skip("this system does not list mappings")
         assert set(huge_mapped_bytes(space)) == set(space.files)

@@ -1,4 +1,4 @@
-"""Memory of a result is used again when nobody refers to it, and never before."""
+"""Memory of results: it is reused when no reference to it is left, and never before."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def used_pool() -> ResultPool:
     return pool
 
 
-def test_memory_is_used_again():
+def test_freed_memory_is_reused():
     pool = used_pool()
     array = pool.empty((2000, 512), FLOAT)
     assert (array.shape, array.dtype) == ((2000, 512), FLOAT)
@@ -63,7 +63,7 @@ def test_memory_is_used_again():
     smaller = pool.empty((1500, 512), FLOAT)
     assert address(smaller) == first
     del smaller
-    # Not for one that would waste most of it.
+    # A result that would waste most of it does not get it.
     assert address(pool.empty((POOLED_BYTES,), np.dtype(np.uint8))) != first
     assert address(pool.empty((2000, 512), FLOAT)) == first
 
@@ -82,7 +82,7 @@ def test_memory_is_used_again():
         iter,
     ],
 )
-def test_memory_that_a_view_needs_is_left_alone(keep: Callable[[NDArray[Any]], object]):
+def test_memory_of_a_view_is_not_reused(keep: Callable[[NDArray[Any]], object]):
     pool = used_pool()
     array = pool.empty(SHAPE, FLOAT)
     first = address(array)
@@ -95,7 +95,7 @@ def test_memory_that_a_view_needs_is_left_alone(keep: Callable[[NDArray[Any]], o
     gc.collect()
 
 
-def test_a_closed_store_keeps_no_memory(words_store: Path):
+def test_closed_store_keeps_no_memory(words_store: Path):
     store = embstore.open(words_store)
     rows = store.lookup(np.zeros(POOLED_BYTES // 8, np.int64))
     owner: Any = rows.base
@@ -117,7 +117,7 @@ def test_two_freed_results_are_kept():
     assert len(addresses & {address(array) for array in again[:KEPT_COUNT]}) == KEPT_COUNT
 
 
-def test_kept_results_have_256_mib_together():
+def test_kept_results_take_at_most_256_mib():
     pool = ResultPool()
     user = User()
     leave = pool.join(user)
@@ -140,7 +140,7 @@ def test_nothing_is_kept_without_users():
     del array
     assert pool.kept_bytes
     leave()
-    leave()  # Once is enough.
+    leave()  # A second call does nothing.
     assert pool.kept_bytes
     del other  # Collected without a call.
     assert not pool.kept_bytes
@@ -149,7 +149,7 @@ def test_nothing_is_kept_without_users():
     assert not pool.kept_bytes
 
 
-def test_stores_share_one_pool_that_the_last_one_frees(tmp_path: Path):
+def test_last_open_store_frees_the_shared_pool(tmp_path: Path):
     table = np.zeros((2000, 512), np.float32)
     stores = []
     for name in "ab":
@@ -202,9 +202,9 @@ def test_lookups_from_many_threads_keep_their_rows(tmp_path: Path):
         assert all(threads.map(look_up, range(16)))
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another malloc, other habits")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc is measured")
 def test_small_results_are_not_faulted_in_each_time(tmp_path):
-    """Without what the pool does about it, each of these lookups takes some 75 page faults."""
+    """Without the pool's remedy, each of these lookups takes some 75 page faults."""
     embstore.build(np.zeros((256, 300), np.float32), tmp_path / "s.embstore").close()
     code = """
         import resource, sys

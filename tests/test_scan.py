@@ -1,4 +1,4 @@
-"""Seeing a whole table, block by block, and finding the best rows in it: against an ndarray."""
+"""Scans of a whole table, and searches for the best rows in it, against an ndarray."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ READERS = ["mapped", "chunked"]
 
 
 @given(data=st.data(), sizes=st.lists(st.integers(0, 20), max_size=9))
-def test_blocks_are_the_rows_once_each(data, sizes):
+def test_blocks_have_every_row_once(data, sizes):
     first_rows = np.cumsum([0, *sizes])
     rows = int(first_rows[-1])
     cuts = sorted(data.draw(st.lists(st.integers(0, rows), min_size=2, max_size=6)))
@@ -59,7 +59,7 @@ def table(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize(("start", "stop"), [(0, None), (17, 4000), (5, 6), (5000, 5000)])
-def test_scan_shows_every_row_once(table, reader, start, stop):
+def test_scan_passes_every_row_once(table, reader, start, stop):
     path, rows = table
     seen = np.zeros(len(rows), int)
     lock = threading.Lock()
@@ -91,7 +91,7 @@ def test_small_tables(tmp_path, reader, rows, shape):
 
 @pytest.mark.parametrize("processors", [1, 3, 64])
 @pytest.mark.parametrize("reader", READERS)
-def test_an_error_of_the_visitor_comes_through(table, reader, processors, monkeypatch):
+def test_error_in_the_visitor_is_raised(table, reader, processors, monkeypatch):
     monkeypatch.setattr(workers, "processor_count", lambda: processors)
     path, _ = table
     calls = []
@@ -103,7 +103,7 @@ def test_an_error_of_the_visitor_comes_through(table, reader, processors, monkey
     with embstore.open(path, reader=reader) as store:
         with pytest.raises(RuntimeError, match="enough"):
             store.scan(fail)
-        # One for each thread that works, the caller among them, not for each block.
+        # One call for each working thread, the caller included, not one for each block.
         assert len(calls) <= min(processors, workers.THREAD_COUNT + 1)
         for start, stop in [(-1, 3), (3, 2), (0, 5001)]:
             with pytest.raises(IndexError, match="ids out of range for 5000 rows"):
@@ -112,7 +112,7 @@ def test_an_error_of_the_visitor_comes_through(table, reader, processors, monkey
         store.scan(fail)
 
 
-def test_a_cold_table_is_announced(tmp_path, monkeypatch):
+def test_cold_table_is_announced(tmp_path, monkeypatch):
     rows = np.arange(3 << 20, dtype=np.float32).reshape(-1, 256)
     path = write(tmp_path / "t.embstore", rows, partitions=2)
     announced = []
@@ -141,7 +141,7 @@ def test_a_cold_table_is_announced(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("processors", [1, 2, 64])
-def test_a_resident_limit_holds(tmp_path, processors, monkeypatch):
+def test_resident_limit_holds_during_a_scan(tmp_path, processors, monkeypatch):
     from embstore.reading.residence import resident_file_bytes
 
     monkeypatch.setattr(workers, "processor_count", lambda: processors)
@@ -194,11 +194,11 @@ def test_norms_are_computed_once(table):
         search.scores(query, 0, 1000)
         assert (search._norms[:1000] >= 0).all()
         assert (search._norms[1000:] == -1).all()
-        search._norms[:] = 2  # Another pass would mend them.
+        search._norms[:] = 2  # Another pass would correct them.
         assert np.allclose(search.scores(query), rows @ query.vectors[0] / 2, atol=1e-6)
 
 
-def test_many_threads_ask_at_once(table):
+def test_searches_from_many_threads(table):
     path, rows = table
     vector = rows[2] / np.linalg.norm(rows[2])
     with embstore.open(path) as store:
@@ -225,12 +225,12 @@ def test_memory_is_bounded(tmp_path, monkeypatch, reader):
     with embstore.open(path, reader=reader) as store:
         search = CosineSearch(store)
         query = Query(rows[:1].astype(np.float32))
-        store[0]  # What a reader imports is not what is measured.
+        store[0]  # So that the reader's imports are not measured.
         tracemalloc.start()
         search.best(query, 10)
         _, peak_bytes = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    # A chunk is 2 MiB, 4 MiB as float32, of which each thread holds one. All rows are 32 MiB then.
+    # Each thread holds one chunk: 2 MiB, 4 MiB as float32. All rows would take 32 MiB.
     assert peak_bytes < 12 << 20
 
 

@@ -1,4 +1,4 @@
-"""Verification: a whole store is ok, and each damage is found and named."""
+"""Verification: an undamaged store is ok, and each damage is found and named."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_flipped_bit(store, number, place, bit):
     ],
 )
 def test_swapped_chunks(store, one, other):
-    """Each chunk is whole; only the list of checksums shows the exchange."""
+    """Each chunk is undamaged; only the list of checksums shows the exchange."""
     one, other = store / one, store / other
     data = one.read_bytes()
     one.write_bytes(other.read_bytes())
@@ -159,7 +159,7 @@ def name_no_id(data: bytearray) -> None:
 
 @pytest.mark.parametrize("change", [swap_two_words, empty_a_slot, name_a_far_id, name_no_id])
 def test_wrong_slots(store, change):
-    """A broken writer could leave this: all checksums are right."""
+    """A faulty writer could leave this, with all checksums right."""
     rewrite_chunk(store / "vocabulary" / "slots" / "c" / "0", change)
     assert str(store / "vocabulary") in problem(store)
 

@@ -71,7 +71,7 @@ class Help(Generic[Result]):
 
     def wait(self) -> None:
         """Wait for the end of the work, which has started."""
-        # Not the lock but `ended` decides: a signal handler may raise when the lock is acquired.
+        # `ended` decides, not the lock: a signal handler may raise when the lock is acquired.
         while not self.ended:
             self._done.acquire()
 

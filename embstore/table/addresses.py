@@ -1,4 +1,4 @@
-"""Addresses: where the records of a column lie in the address space of a mapping.
+"""Addresses: the places of a column's records in the address space of a mapping.
 
 `lay_out` places the extents of a column side by side. If there is enough address space, the address
 of each byte and its offset in the file are equal modulo 2 MiB, so that huge pages can map it.

@@ -1,4 +1,4 @@
-"""Extents and columns: where the records of a table lie in files.
+"""Extents and columns: the places of a table's records in files.
 
 A record is the bytes of one row in one column. An extent is consecutive records in one file. A
 column is a list of extents; its rows are numbered through them:

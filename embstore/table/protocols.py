@@ -1,4 +1,4 @@
-"""Protocols between the rooms: files, records, encodings."""
+"""Protocols of a table's parts: files, records, encodings."""
 
 from __future__ import annotations
 

@@ -42,6 +42,7 @@ from embstore.writing.staging import Staging
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
+    from pathlib import Path
     from types import TracebackType
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -173,28 +174,7 @@ class StoreWriter:
         self._staging: Staging | None = None
         self._background = Background(self._memory.queue_bytes)
         try:
-            self._staging = Staging(target, overwrite=overwrite)
-            self._path = self._staging.path
-            self._make_group(spec.PARTITIONS)
-            # A method of this object would be in a reference cycle with it, and keep its memory.
-            self._make_array: MakeArray = partial(
-                ArrayWriter, self._path, pool=self._pool, background=self._background
-            )
-            self._words = NewWords(
-                self._memory.vocabulary_bytes,
-                self._path,
-                estimated_words=self._estimated or 0,
-                on_duplicate=on_duplicate,
-            )
-            self._rows = PartitionedRows(
-                self._numbering,
-                self._row_shape,
-                storage_dtype(self._dtype),
-                self._make_array,
-                held_bytes=self._memory.held_bytes,
-                estimated_rows=self._estimated,
-            )
-            self._rows.start(chunk_rows, exact=rows is not None)
+            self._start(target, overwrite, on_duplicate, chunk_rows)
         except BaseException:
             self._background.close()
             if self._staging is not None:
@@ -303,6 +283,33 @@ class StoreWriter:
             self._close()
             self._staging.discard()
             self._staging = None
+
+    def _start(
+        self, target: Path, overwrite: bool, on_duplicate: OnDuplicate, chunk_rows: int | None
+    ) -> None:
+        """Create the staging directory, and what writes rows and words into it."""
+        self._staging = Staging(target, overwrite=overwrite)
+        self._path = self._staging.path
+        self._make_group(spec.PARTITIONS)
+        # A method of this object would be in a reference cycle with it, and keep its memory.
+        self._make_array: MakeArray = partial(
+            ArrayWriter, self._path, pool=self._pool, background=self._background
+        )
+        self._words = NewWords(
+            self._memory.vocabulary_bytes,
+            self._path,
+            estimated_words=self._estimated or 0,
+            on_duplicate=on_duplicate,
+        )
+        self._rows = PartitionedRows(
+            self._numbering,
+            self._row_shape,
+            storage_dtype(self._dtype),
+            self._make_array,
+            held_bytes=self._memory.held_bytes,
+            estimated_rows=self._estimated,
+        )
+        self._rows.start(chunk_rows, exact=self._expected is not None)
 
     def _close(self) -> None:
         """End the threads; free the memory and the disk space that only the build needed."""
