@@ -215,7 +215,7 @@ class TooLarge:
     ("ids", "cause"), [([[1], [2, 3]], ValueError), (TooLarge(), OverflowError)]
 )
 def test_what_numpy_refuses_is_refused_with_its_reason(ids, cause):
-    with pytest.raises(embstore.IdTypeError, match="^ids must be an array of integers: ") as error:
+    with pytest.raises(embstore.IdTypeError, match=r"^ids must be an array of integers: ") as error:
         as_ids(ids, 10)
     assert type(error.value.__cause__) is cause
     assert str(error.value.__cause__) in str(error.value)

@@ -163,7 +163,7 @@ def test_partitions_are_adjacent_by_default(rows, count, strategy):
     ],
 )
 def test_messages_name_what_was_found(arguments, message):
-    with pytest.raises(ValueError, match="must be|overlap") as error:
+    with pytest.raises(ValueError, match=r"must be|overlap") as error:
         Numbering(*arguments)
     assert str(error.value) == message
 
