@@ -150,6 +150,11 @@ def test_aligned_rows_are_the_least_power_of_two(rows, record_bytes, power):
     assert found == 1 or half < rows or half * record_bytes % (1 << power)
 
 
+def test_rows_that_fill_alignments_are_rounded_up_to_powers_of_two():
+    found = [aligned_rows(rows, 4096, 4096) for rows in range(10)]
+    assert found == [1, 1, 2, 4, 4, 8, 8, 8, 8, 16]
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
