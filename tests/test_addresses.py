@@ -12,15 +12,19 @@ from hypothesis import strategies as st
 
 from embstore.formats.own.describe import table_of
 from embstore.formats.own.manifest import Manifest
+from embstore.table import addresses as module
 from embstore.table.addresses import (
     FREE_ADDRESS_BYTES,
     HUGE_PAGE_BYTES,
     MAX_ADDRESS_FACTOR,
     Grid,
+    address_limit,
     aligned_rows,
     lay_out,
 )
 from embstore.table.extents import Column, Extent
+from embstore.table.numbering import Numbering
+from embstore.table.tables import Table
 
 PAGE = mmap.PAGESIZE
 
@@ -146,6 +150,11 @@ def test_aligned_rows_are_the_least_power_of_two(rows, record_bytes, power):
     assert found == 1 or half < rows or half * record_bytes % (1 << power)
 
 
+def test_rows_that_fill_alignments_are_rounded_up_to_powers_of_two():
+    found = [aligned_rows(rows, 4096, 4096) for rows in range(10)]
+    assert found == [1, 1, 2, 4, 4, 8, 8, 8, 8, 16]
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
@@ -167,3 +176,134 @@ def test_values_are_frozen_and_slotted():
         extent.rows = 4  # type: ignore[misc]
     assert not hasattr(extent, "__dict__")
     assert math.isclose(Column((extent,), 8).stored_bytes, 24)
+
+
+def test_address_space_is_limited_to_64_gib_or_8_times_the_table():
+    assert address_limit(0) == address_limit(8 << 30) == 64 << 30
+    assert address_limit(9 << 30) == 72 << 30
+
+
+def chunks(count: int, record_bytes: int, rows: int = 1, offset: int = 0) -> Column:
+    return Column(tuple(Extent(f"{i}", offset, rows) for i in range(count)), record_bytes)
+
+
+@pytest.mark.parametrize(
+    ("limit", "gap_rows"),
+    [
+        (8 << 20, 16383),  # Four chunks at distances of 2 MiB,
+        ((8 << 20) - 1, 511),  # of 64 KiB,
+        (256 << 10, 511),
+        ((256 << 10) - 1, PAGE // 128 - 1),  # of a page,
+        (4 * PAGE, PAGE // 128 - 1),
+        (4 * PAGE - 1, None),  # and off the grid.
+    ],
+)
+def test_gaps_shrink_with_the_limit(monkeypatch, limit, gap_rows):
+    monkeypatch.setattr(module, "FREE_ADDRESS_BYTES", limit)
+    addresses = lay_out(chunks(4, 128))
+    assert addresses.grid == (None if gap_rows is None else Grid(0, 1, gap_rows))
+    distance = PAGE if gap_rows is None else (gap_rows + 1) * 128
+    assert addresses.starts.tolist() == [0, distance, 2 * distance, 3 * distance]
+    assert addresses.size_bytes == 3 * distance + PAGE
+
+
+@pytest.mark.parametrize(
+    ("spare", "alignment"), [(0, HUGE_PAGE_BYTES), (-1, 64 << 10), (-(4 << 20), PAGE)]
+)
+def test_alignments_off_the_grid_shrink_with_the_limit(monkeypatch, spare, alignment):
+    end = 2 * HUGE_PAGE_BYTES + 100 + 2 * 128
+    monkeypatch.setattr(module, "FREE_ADDRESS_BYTES", end + spare)
+    addresses = lay_out(chunks(3, 128, rows=2, offset=100))
+    assert addresses.grid is None
+    assert addresses.starts.tolist() == [100, alignment + 100, 2 * alignment + 100]
+    assert addresses.size_bytes == 2 * alignment + PAGE
+
+
+def test_off_the_grid_extents_of_exact_alignments_are_adjacent():
+    first, other = Extent("a", 1, HUGE_PAGE_BYTES - 1), Extent("b", 0, 5)
+    assert lay_out(Column((first, other), 1)).starts.tolist() == [1, HUGE_PAGE_BYTES]
+    first = Extent("a", 1, HUGE_PAGE_BYTES)
+    assert lay_out(Column((first, other), 1)).starts.tolist() == [1, 2 * HUGE_PAGE_BYTES]
+
+
+def test_a_leading_gap_costs_address_space_up_to_the_limit(monkeypatch):
+    column = Column((Extent("", 0, PAGE // 8 - 1), Extent("f", 0, 1)), 8)
+    monkeypatch.setattr(module, "FREE_ADDRESS_BYTES", PAGE)
+    assert lay_out(column).grid == Grid(HUGE_PAGE_BYTES - PAGE + 8)
+    assert lay_out(column).starts.tolist() == [-1, HUGE_PAGE_BYTES]
+    monkeypatch.setattr(module, "FREE_ADDRESS_BYTES", PAGE - 1)
+    assert lay_out(column).grid is None
+    assert lay_out(column).starts.tolist() == [-1, 0]
+
+
+def test_a_column_without_records_needs_no_address_space():
+    for extents in [(), (Extent("", 0, 5),), (Extent("f", 0, 0),)]:
+        addresses = lay_out(Column(extents, 8))
+        assert addresses.grid == Grid(0)
+        assert addresses.size_bytes == 0
+        assert addresses.starts.tolist() == [-1] * len(extents)
+
+
+def test_a_grid_has_no_gaps_by_default():
+    assert Grid(5) == Grid(5, unit_rows=1, gap_rows=0)
+    rows = np.arange(3)
+    assert Grid(5).places(rows) is rows
+
+
+def test_addresses_leave_the_rows_as_they_are():
+    rows = np.array([5, 0, 3])
+    for column in (chunks(6, 128), chunks(6, 128, offset=100), chunks(1, 128, rows=6)):
+        addresses = lay_out(column)
+        assert (addresses.of(rows) >= 0).all()
+        assert rows.tolist() == [5, 0, 3]
+
+
+def table(*columns: tuple[int, int]) -> Table:
+    """Return a table of ten ids from the records and the rows per record of its columns."""
+    made = [Column((Extent("f", 0, records),), 8, shared) for records, shared in columns]
+    return Table(tuple(made), None, Numbering(10))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Extent("f", -1, 3), "extent of 3 rows at byte -1 of 'f'"),
+        (lambda: Extent("f", 0, -3), "extent of -3 rows at byte 0 of 'f'"),
+        (lambda: Extent("", 4, 3), "a gap has no file, so it has no offset: 4"),
+        (lambda: Column((), 0), "record_bytes must be 1 or more, not 0"),
+        (lambda: Column((), 1, 0), "rows_per_record must be 1 or more, not 0"),
+        (table, "a table has at least one column"),
+        (lambda: table((9, 1)), "a column has 9 rows, but the ids need 10"),
+        (lambda: table((10, 1), (4, 2)), "a column has 8 rows, but the ids need 10"),
+    ],
+)
+def test_messages_name_what_was_found(make, message):
+    with pytest.raises(ValueError, match=message) as error:
+        make()
+    assert str(error.value) == message
+
+
+def test_columns_may_have_more_rows_than_the_ids_need():
+    assert len(table((10, 1), (11, 1), (5, 2), (9, 9)).columns) == 4
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        (Grid(0), "base"),
+        (Extent("f", 0, 3), "rows"),
+        (Column((), 8), "record_bytes"),
+        (lay_out(Column((), 8)), "grid"),
+        (table((10, 1)), "numbering"),
+    ],
+)
+def test_all_values_are_frozen_and_slotted(value, field):
+    with pytest.raises(AttributeError):
+        setattr(value, field, None)
+    assert not hasattr(value, "__dict__")
+
+
+def test_a_record_stands_for_one_row_by_default():
+    assert Column((), 8).rows_per_record == 1
+    assert Column((Extent("a", 0, 3), Extent("", 0, 2)), 8).rows == 5
+    assert Column((Extent("a", 0, 3), Extent("", 0, 2)), 8).stored_bytes == 24

@@ -13,7 +13,15 @@ import embstore
 from embstore.table.addresses import lay_out
 from embstore.table.extents import Column, Extent
 from embstore.table.numbering import Numbering
-from embstore.table.plan import group_by_extent, plan_lookup, runs
+from embstore.table.plan import (
+    ChunkGroup,
+    ExtentGroup,
+    LookupPlan,
+    Runs,
+    group_by_extent,
+    plan_lookup,
+    runs,
+)
 
 ROWS = st.lists(st.integers(0, 400), max_size=40)
 
@@ -149,3 +157,80 @@ def test_explain_checks_ids_and_knows_its_reader(words_store):
         assert plan.bytes_read == 2 * store.chunk_rows * 8 * 4
         with pytest.raises(embstore.IdRangeError, match="id 11 at position 1"):
             store.explain([0, 11])
+
+
+def plan_of_chunks(count: int) -> LookupPlan:
+    """Return a plan of chunk 3 of the first partitions, 1000 rows and more of each."""
+    empty = np.empty(0, np.intp)
+    groups = tuple(ChunkGroup(p, 3, empty, np.zeros(1000 + p, np.int64)) for p in range(count))
+    return LookupPlan(4321, 1234, count, 5678, 3000, 10_000, 8765, groups)
+
+
+def test_a_printed_plan_is_aligned():
+    assert str(plan_of_chunks(11)).splitlines() == [
+        "rows                          4,321",
+        "distinct rows                 1,234",
+        "partitions                       11",
+        "chunks                        5,678",
+        "bytes needed                  3,000",
+        "bytes read                   10,000",
+        "runs                          8,765",
+        "read amplification             3.33",
+        "",
+        "partition    chunk             rows",
+        *(f"        {p}        3            1,00{p}" for p in range(10)),
+        "... and 1 more chunks",
+    ]
+
+
+def test_a_plan_of_few_chunks_prints_all_of_them():
+    assert str(plan_of_chunks(10)).splitlines()[-1] == "        9        3            1,009"
+    assert str(plan_of_chunks(0)).splitlines()[-1] == "partition    chunk             rows"
+
+
+def test_the_repr_of_a_plan_has_no_groups():
+    assert repr(plan_of_chunks(2)) == (
+        "LookupPlan(row_count=4321, distinct_row_count=1234, partition_count=2, chunk_count=5678, "
+        "bytes_needed=3000, bytes_read=10000, run_count=8765)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        (ExtentGroup(0, np.empty(0, np.intp), np.empty(0, np.int64)), "extent"),
+        (ChunkGroup(0, 0, np.empty(0, np.intp), np.empty(0, np.int64)), "chunk"),
+        (Runs(np.empty(0, np.int64), np.empty(0, np.int64)), "firsts"),
+        (plan_of_chunks(0), "groups"),
+    ],
+)
+def test_parts_of_plans_are_frozen_and_slotted(value, field):
+    with pytest.raises(AttributeError):
+        setattr(value, field, None)
+    assert not hasattr(value, "__dict__")
+
+
+def test_runs_of_bytes_without_gaps_by_default():
+    found = runs(np.array([0, 1, 3, 7]), 1)
+    assert (found.firsts.tolist(), found.counts.tolist()) == ([0, 3, 7], [2, 1, 1])
+
+
+def test_a_plan_reads_small_gaps_only_if_told_to():
+    addresses = lay_out(Column((Extent("f", 0, 9),), 8))
+    rows = np.array([5, 0, 1, 3])
+    plan = plan_lookup(rows, Numbering(9), addresses, unit=8)
+    assert (plan.run_count, plan.bytes_read) == (3, 32)
+    plan = plan_lookup(rows, Numbering(9), addresses, unit=8, max_gap=1)
+    assert (plan.run_count, plan.bytes_read) == (1, 48)
+
+
+def test_repeated_rows_keep_the_order_of_the_request():
+    rows = np.arange(200) % 2
+    (group,) = group_by_extent(rows, np.array([0, 2]))
+    assert group.positions.tolist() == [*range(0, 200, 2), *range(1, 200, 2)]
+
+
+def test_a_plan_leaves_the_rows_as_they_are():
+    rows = np.array([[5, 0], [1, 3]])
+    plan_lookup(rows, Numbering(9), lay_out(Column((Extent("f", 0, 9),), 8)), unit=8)
+    assert rows.tolist() == [[5, 0], [1, 3]]

@@ -234,3 +234,45 @@ def test_paths_are_not_empty(value):
 @pytest.mark.parametrize("value", ["\0", "a\0b", PathLike("a\0"), Path("a\0b")])
 def test_paths_have_no_nul(value):
     assert refusal(as_path, value, "path").startswith("path must be a path without NUL characters")
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        *((0, "0"), (1, "1"), (1023, "1023"), (1 << 10, "1KiB"), (1 << 20, "1MiB")),
+        *((1 << 30, "1GiB"), (1 << 40, "1TiB"), (1 << 50, "1024TiB"), ((1 << 40) + 1024, None)),
+    ],
+)
+def test_size_texts_use_the_largest_unit(size, text):
+    assert size_text(size) == (text or f"{(1 << 30) + 1}KiB")
+
+
+@pytest.mark.parametrize("length", [98, 99, 200])
+def test_messages_show_at_most_100_characters_of_a_value(length):
+    text = "x" * length  # Its repr has two quotes more.
+    shown = repr(text) if length <= 98 else f"'{'x' * 96}..."
+    assert len(shown) == 100
+    how = "memory_limit must be a size such as 2GiB, 500MB or 4096"
+    assert refusal(as_size, text, "memory_limit") == f"{how}, not {shown}"
+    assert refusal(as_count, text, "limit") == f"limit must be an integer, not {shown} (str)"
+    assert refusal(as_choice, text, "strategy", ("mod",)) == f'strategy must be "mod", not {shown}'
+
+
+def test_long_paths_are_truncated_in_messages():
+    expected = f"path must be a path without NUL characters, not '{'x' * 96}..."
+    assert refusal(as_path, "x" * 200 + "\0", "path") == expected
+
+
+def test_messages_name_the_type_of_a_value():
+    assert refusal(as_count, None, "limit") == "limit must be an integer, not None"
+    assert refusal(as_count, 2.0, "limit") == "limit must be an integer, not 2.0 (float)"
+    assert refusal(as_choice, b"a", "format", ("a",)) == "format must be \"a\", not b'a' (bytes)"
+    assert refusal(as_choice, None, "format", ("a",)) == 'format must be "a", not None'
+    expected = "path must be a str or a pathlib.Path, not None"
+    assert refusal(as_path, None, "path") == expected
+
+
+def test_buffers_are_not_shapes():
+    message = refusal(as_shape, memoryview(b"33"), "row_shape")
+    assert message.startswith("row_shape must be a tuple of integers such as (300,), not <memory")
+    assert message.endswith(" (memoryview)")
