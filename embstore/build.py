@@ -21,7 +21,6 @@ from embstore.opening import open as open_store
 from embstore.progress import OnProgress, Progress
 from embstore.settle import as_choice, as_count, as_path, as_size
 from embstore.sources import EncodingErrors, Format
-from embstore.store import EmbeddingStore
 from embstore.table.numbering import Strategy
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT
 from embstore.writing.new_words import OnDuplicate
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from embstore.sources import Source
+    from embstore.store import EmbeddingStore
 
 
 def build(
@@ -177,10 +177,8 @@ def build(
     limit = _as_count_if_any(limit, "limit")
     words = _as_path_if_any(words, "words")
     dimension = _as_count_if_any(dimension, "dimension")
-    if encoding_errors is not None:
-        encoding_errors = as_choice(encoding_errors, "encoding_errors", get_args(EncodingErrors))
-    if partition_strategy is not None:
-        partition_strategy = as_choice(partition_strategy, "partition_strategy", get_args(Strategy))
+    encoding_errors = _as_choice_if_any(encoding_errors, "encoding_errors", EncodingErrors)
+    partition_strategy = _as_choice_if_any(partition_strategy, "partition_strategy", Strategy)
     on_duplicate = as_choice(on_duplicate, "on_duplicate", get_args(OnDuplicate))
     on_overflow = as_choice(on_overflow, "on_overflow", get_args(OnOverflow))
     memory_bytes = as_size(memory_limit, "memory_limit")
@@ -210,14 +208,11 @@ def build(
         strategy=strategy,
         overwrite=overwrite,
         on_duplicate=on_duplicate,
-        unk=source.unk if unk is None and isinstance(source, EmbeddingStore) else unk,
+        unk=rows.unk if unk is None else unk,
         on_overflow=on_overflow,
         memory_limit=memory_bytes,
     )
-    if strategy == "mod":
-        _copy(rows, make_writer(estimated_rows=rows.row_estimate), progress)
-    else:
-        _copy_counted(rows, make_writer, progress)
+    _copy_all(rows, make_writer, progress, counted=strategy == "div")
     return open_store(target)
 
 
@@ -230,10 +225,21 @@ def _as_path_if_any(value: Any, name: str) -> Any:
     return as_path(value, name) if isinstance(value, str | os.PathLike) else value
 
 
-def _copy_counted(
-    source: Source, make_writer: Callable[..., StoreWriter], progress: OnProgress | None
+def _as_choice_if_any(value: Any, name: str, choices: Any) -> Any:
+    return None if value is None else as_choice(value, name, get_args(choices))
+
+
+def _copy_all(
+    source: Source,
+    make_writer: Callable[..., StoreWriter],
+    progress: OnProgress | None,
+    *,
+    counted: bool,
 ) -> None:
-    """Write all rows of a source to a store that must know their number first."""
+    """Write all rows of a source to a store, which may have to know their number first."""
+    if not counted:
+        _copy(source, make_writer(estimated_rows=source.row_estimate), progress)
+        return
     row_count = source.count_rows()
     try:
         _copy(source, make_writer(rows=row_count), progress)

@@ -5,8 +5,8 @@
    ``TYPE_CHECKING`` as well: they show on which room a module depends.
 3. An import inside a function may point up only from a method of `EmbeddingStore`: what a store
    can do for convenience, such as `to_gensim`, may need the rooms above it.
-4. Imports that run when a module is imported form no cycle. Those under ``TYPE_CHECKING`` are left
-   out: `fingerprint` names the type of the store that calls it.
+4. Imports form no cycle, those under ``TYPE_CHECKING`` included; imports inside functions are left
+   out.
 """
 
 from __future__ import annotations
@@ -58,15 +58,15 @@ class Import:
         Where it stands.
     scope : tuple of str
         The classes and functions around it, outermost first.
-    runs : bool
-        Whether it runs when the module is imported.
+    outside : bool
+        Whether it stands outside of functions.
     """
 
     origin: str
     target: str
     line: int
     scope: tuple[str, ...] = ()
-    runs: bool = True
+    outside: bool = True
 
     def __str__(self) -> str:
         return f"{self.origin}:{self.line} imports {self.target}"
@@ -91,20 +91,18 @@ def read_modules() -> dict[str, str]:
 def imports(name: str, source: str, modules: Collection[str]) -> Iterator[Import]:
     """Yield the imports of embstore's modules in the source of one."""
 
-    def walk(node: ast.AST, scope: tuple[str, ...], runs: bool) -> Iterator[Import]:
+    def walk(node: ast.AST, scope: tuple[str, ...], outside: bool) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.Import | ast.ImportFrom):
                 for target in targets(child):
                     if target.split(".")[0] == "embstore":
-                        yield Import(name, target, child.lineno, scope, runs)
+                        yield Import(name, target, child.lineno, scope, outside)
             elif isinstance(child, ast.ClassDef):
-                yield from walk(child, (*scope, child.name), runs)
+                yield from walk(child, (*scope, child.name), outside)
             elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield from walk(child, (*scope, child.name), False)
-            elif isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
-                yield from walk(child, scope, False)
             else:
-                yield from walk(child, scope, runs)
+                yield from walk(child, scope, outside)
 
     def targets(node: ast.Import | ast.ImportFrom) -> list[str]:
         if isinstance(node, ast.Import):
@@ -137,7 +135,7 @@ def cycle(found: Iterable[Import]) -> list[str]:
     """Return the modules of an import cycle, the first one repeated at the end; empty if none."""
     graph: dict[str, set[str]] = {}
     for one in found:
-        if one.runs:
+        if one.outside:
             graph.setdefault(one.origin, set()).add(one.target)
     try:
         graphlib.TopologicalSorter(graph).prepare()

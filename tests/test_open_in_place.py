@@ -427,3 +427,10 @@ def test_export_of_a_tensor(tmp_path):
     assert np.array_equal(np.load(tmp_path / "b.npy"), tables["b"])
     with pytest.raises(embstore.FormatError, match="has 2 tensors: a, b"):
         embstore.export(tmp_path / "t.safetensors", tmp_path / "c.npy")
+
+
+def test_build_of_a_store_s_path_keeps_its_unk_word(tmp_path):
+    table = {"a": [1.0], "other": [2.0]}
+    embstore.build(table, tmp_path / "s", unk="other").close()
+    with embstore.build(tmp_path / "s", tmp_path / "t") as built:
+        assert built.unk == "other"

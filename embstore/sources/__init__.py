@@ -75,6 +75,8 @@ class Source(Protocol):
         Number of rows, if the source states it.
     byte_count : int
         Size of the input, on the scale of ``Batch.bytes_done``; 0 if unknown.
+    unk : str or None
+        The word whose row stands for unknown words, if the source names one.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Source(Protocol):
     dtype: np.dtype[Any]
     row_count: int | None
     byte_count: int
+    unk: str | None = None
 
     @property
     def row_estimate(self) -> int:
@@ -126,6 +129,7 @@ class Limited(Source):
         self.dtype = source.dtype
         self.byte_count = source.byte_count
         self.row_count = None if source.row_count is None else min(source.row_count, limit)
+        self.unk = source.unk
 
     def batches(self) -> Iterator[Batch]:
         """Yield the first rows."""

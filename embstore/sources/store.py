@@ -29,6 +29,7 @@ class StoreSource(Source):
         self.row_count: int | None = store.rows
         self._row_bytes = row_bytes(store)
         self.byte_count = store.rows * self._row_bytes
+        self.unk: str | None = store.unk
         self._store = store
 
     def batches(self) -> Iterator[Batch]:

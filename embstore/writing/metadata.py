@@ -16,16 +16,15 @@ from embstore.formats.own.seals import seal
 from embstore.writing import files
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from embstore.formats.own.manifest import Manifest
     from embstore.formats.own.spec import RawArray
-    from embstore.writing.arrays import ArrayWriter
 
 
 def write_metadata(
-    path: Path, groups: Sequence[str], arrays: Sequence[ArrayWriter], manifest: Manifest
+    path: Path, groups: Sequence[str], arrays: Iterable[tuple[Path, bytes]], manifest: Manifest
 ) -> None:
     """Write all metadata of a store at ``path``, the manifest last.
 
@@ -35,12 +34,12 @@ def write_metadata(
         The directory of the store.
     groups : sequence of str
         The names of its groups; the first is the root.
-    arrays : sequence of ArrayWriter
-        Its arrays, completely written.
+    arrays : iterable of (Path, bytes)
+        The path and the content of each array's ``zarr.json``.
     manifest : Manifest
         The manifest, which is sealed with the checksums of the other metadata.
     """
-    files.write_files(array.metadata() for array in arrays)
+    files.write_files(arrays)
     group = group_metadata()
     root, *others = (path / name / spec.METADATA for name in groups)
     files.write_files((where, group) for where in others)

@@ -264,7 +264,8 @@ class StoreWriter:
                 self.rows_written, self._rows.chunk_rows, unk=unk, vocabulary=vocabulary
             )
             self._background.finish()
-            write_metadata(self._path, self._groups, arrays, manifest)
+            documents = (array.metadata() for array in arrays)
+            write_metadata(self._path, self._groups, documents, manifest)
             self._close()
             staging.publish()
         except BaseException:
