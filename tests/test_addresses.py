@@ -243,6 +243,7 @@ def test_extents_that_begin_with_a_page_are_on_a_grid():
     assert addresses.grid == Grid(PAGE, 2, 16382)
     assert addresses.starts.tolist() == [PAGE + i * HUGE_PAGE_BYTES for i in range(3)]
     assert type(addresses.grid.base) is int
+    assert type(addresses.size_bytes) is int
     different = lay_out(Column((Extent("a", 0, 2), Extent("b", PAGE, 2)), 128))
     assert different.grid == Grid(0, 2, PAGE // 128 - 2)
 
@@ -305,6 +306,7 @@ def table(*columns: tuple[int, int]) -> Table:
     [
         (lambda: Extent("f", -1, 3), "extent of 3 rows at byte -1 of 'f'"),
         (lambda: Extent("f", 0, -3), "extent of -3 rows at byte 0 of 'f'"),
+        (lambda: Extent("f", 0, -1), "extent of -1 rows at byte 0 of 'f'"),
         (lambda: Extent("", 4, 3), "a gap has no file, so it has no offset: 4"),
         (lambda: Column((), 0), "record_bytes must be 1 or more, not 0"),
         (lambda: Column((), 1, 0), "rows_per_record must be 1 or more, not 0"),
