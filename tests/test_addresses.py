@@ -213,17 +213,54 @@ def test_gaps_shrink_with_the_limit(monkeypatch, limit, gap_rows):
 def test_alignments_off_the_grid_shrink_with_the_limit(monkeypatch, spare, alignment):
     end = 2 * HUGE_PAGE_BYTES + 100 + 2 * 128
     monkeypatch.setattr(module, "FREE_ADDRESS_BYTES", end + spare)
-    addresses = lay_out(chunks(3, 128, rows=2, offset=100))
+    addresses = lay_out(chunks(3, 128, rows=2, offset=HUGE_PAGE_BYTES + 100))
     assert addresses.grid is None
     assert addresses.starts.tolist() == [100, alignment + 100, 2 * alignment + 100]
     assert addresses.size_bytes == 2 * alignment + PAGE
 
 
 def test_off_the_grid_extents_of_exact_alignments_are_adjacent():
-    first, other = Extent("a", 1, HUGE_PAGE_BYTES - 1), Extent("b", 0, 5)
-    assert lay_out(Column((first, other), 1)).starts.tolist() == [1, HUGE_PAGE_BYTES]
-    first = Extent("a", 1, HUGE_PAGE_BYTES)
-    assert lay_out(Column((first, other), 1)).starts.tolist() == [1, 2 * HUGE_PAGE_BYTES]
+    rows, other = HUGE_PAGE_BYTES, Extent("b", 0, 5)  # Of 4 bytes each, from byte 4 on.
+    adjacent = lay_out(Column((Extent("a", 4, rows - 1), other), 4))
+    assert adjacent.starts.tolist() == [4, 4 * HUGE_PAGE_BYTES]
+    beyond = lay_out(Column((Extent("a", 4, rows), other), 4))
+    assert beyond.starts.tolist() == [4, 5 * HUGE_PAGE_BYTES]
+
+
+def test_extents_that_begin_inside_a_page_are_not_on_a_grid():
+    """Their equal bases would have the end of one file and the next file on one page."""
+    first, other = Extent("a", 0, 2), Extent("b", 256, 2)
+    addresses = lay_out(Column((first, other), 128))
+    assert addresses.grid is None
+    assert addresses.starts.tolist() == [0, HUGE_PAGE_BYTES + 256]
+    assert lay_out(chunks(2, 128, rows=2, offset=100)).grid is None
+    assert lay_out(chunks(3, 128, rows=2, offset=100)).grid is None
+
+
+def test_extents_that_begin_with_a_page_are_on_a_grid():
+    shift = HUGE_PAGE_BYTES + PAGE
+    addresses = lay_out(chunks(3, 128, rows=2, offset=shift))
+    assert addresses.grid == Grid(PAGE, 2, 16382)
+    assert addresses.starts.tolist() == [PAGE + i * HUGE_PAGE_BYTES for i in range(3)]
+    assert type(addresses.grid.base) is int
+    assert type(addresses.size_bytes) is int
+    different = lay_out(Column((Extent("a", 0, 2), Extent("b", PAGE, 2)), 128))
+    assert different.grid == Grid(0, 2, PAGE // 128 - 2)
+
+
+def test_a_grid_without_gaps_takes_address_space_up_to_the_limit(monkeypatch):
+    """A gap of 100 pages, a page of records, and 3 records, where one file would have them."""
+    page_rows = PAGE // 8
+    gap = Extent("", 0, 100 * page_rows)
+    extents = (gap, Extent("a", 100 * PAGE, page_rows), Extent("b", 101 * PAGE, 3))
+    column, end = Column(extents, 8), 101 * PAGE + 24
+    monkeypatch.setattr(module, "FREE_ADDRESS_BYTES", end)
+    addresses = lay_out(column)
+    assert addresses.grid == Grid(0)
+    assert type(addresses.grid.base) is int
+    assert addresses.starts.tolist() == [-1, 100 * PAGE, 101 * PAGE]
+    monkeypatch.setattr(module, "FREE_ADDRESS_BYTES", end - 1)
+    assert lay_out(column).grid is None
 
 
 def test_a_leading_gap_costs_address_space_up_to_the_limit(monkeypatch):
@@ -269,6 +306,7 @@ def table(*columns: tuple[int, int]) -> Table:
     [
         (lambda: Extent("f", -1, 3), "extent of 3 rows at byte -1 of 'f'"),
         (lambda: Extent("f", 0, -3), "extent of -3 rows at byte 0 of 'f'"),
+        (lambda: Extent("f", 0, -1), "extent of -1 rows at byte 0 of 'f'"),
         (lambda: Extent("", 4, 3), "a gap has no file, so it has no offset: 4"),
         (lambda: Column((), 0), "record_bytes must be 1 or more, not 0"),
         (lambda: Column((), 1, 0), "rows_per_record must be 1 or more, not 0"),

@@ -172,3 +172,8 @@ def test_scalars_are_made_once():
     assert scalar(7) is scalar(7)
     assert scalar(7).shape == ()
     assert scalar(7).dtype == np.int64
+
+
+def test_an_empty_table_has_no_ids_at_no_rows():
+    assert Numbering(0).ids_at(range(0)) == range(0)
+    assert Numbering(0).row_ranges(0, 0) == []

@@ -234,3 +234,26 @@ def test_a_plan_leaves_the_rows_as_they_are():
     rows = np.array([[5, 0], [1, 3]])
     plan_lookup(rows, Numbering(9), lay_out(Column((Extent("f", 0, 9),), 8)), unit=8)
     assert rows.tolist() == [[5, 0], [1, 3]]
+
+
+@given(request=requests())
+@settings(deadline=None)
+def test_groups_of_a_plan_name_the_rows_of_their_chunks(request):
+    numbering, column, ids = request
+    chunk_rows = column.extents[0].rows
+    partition, row = numbering.locate(ids)
+    plan = plan_lookup(numbering.rows_of(ids), numbering, lay_out(column), unit=16)
+    for group in plan.groups:
+        assert type(group.partition) is type(group.chunk) is int
+        assert (partition[group.positions] == group.partition).all()
+        assert (row[group.positions] == group.chunk * chunk_rows + group.rows).all()
+        assert (np.diff(group.rows) >= 0).all()
+    assert sum(len(group.positions) for group in plan.groups) == len(ids)
+
+
+@pytest.mark.parametrize("unit", [8, None])
+def test_numbers_of_a_plan_are_plain_ints(unit):
+    addresses = lay_out(Column((Extent("f", 0, 9),), 8))
+    plan = plan_lookup(np.array([5, 0, 1]), Numbering(9), addresses, unit=unit)
+    numbers = [value for name, value in plan.summary().items() if name != "read amplification"]
+    assert {type(number) for number in numbers} == {int}
