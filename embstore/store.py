@@ -335,7 +335,8 @@ class EmbeddingStore:
         >>> store.prefetch([0, 5, 7])
         """
         records = self._open_records()
-        records.announce(self._rows_of(as_ids(ids, self._rows).ravel()))
+        # A copy: the reads start on another thread, when the caller may have changed its array.
+        records.announce(self._rows_of(as_ids(ids, self._rows).flatten()))
 
     def scan(self, visit: Visit, start: int = 0, stop: int | None = None) -> None:
         """Pass all rows, or those of consecutive ids, to a function, block by block.
