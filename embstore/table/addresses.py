@@ -176,7 +176,7 @@ def _find_grid(filled: list[_Filled], record_bytes: int, limit: int) -> Grid | N
     bits = 0
     for first, _, _ in filled:
         bits |= first
-    unit_rows = (bits & -bits) or 1 << (last_row - 1).bit_length()
+    unit_rows = bits & -bits
     one_unit_each = all(rows <= unit_rows for _, _, rows in filled)
     for alignment in ALIGNMENTS:
         # Without gaps, if that aligns every extent with its file.
