@@ -304,10 +304,19 @@ def table(*columns: tuple[int, int]) -> Table:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Extent("f", -1, 3), "extent of 3 rows at byte -1 of 'f'"),
-        (lambda: Extent("f", 0, -3), "extent of -3 rows at byte 0 of 'f'"),
-        (lambda: Extent("f", 0, -1), "extent of -1 rows at byte 0 of 'f'"),
-        (lambda: Extent("", 4, 3), "a gap has no file, so it has no offset: 4"),
+        (
+            lambda: Extent("f", -1, 3),
+            "an extent of 'f' must have rows and an offset of 0 or more, not 3 rows at byte -1",
+        ),
+        (
+            lambda: Extent("f", 0, -3),
+            "an extent of 'f' must have rows and an offset of 0 or more, not -3 rows at byte 0",
+        ),
+        (
+            lambda: Extent("f", 0, -1),
+            "an extent of 'f' must have rows and an offset of 0 or more, not -1 rows at byte 0",
+        ),
+        (lambda: Extent("", 4, 3), "a gap has no file, so its offset must be 0, not 4"),
         (lambda: Column((), 0), "record_bytes must be 1 or more, not 0"),
         (lambda: Column((), 1, 0), "rows_per_record must be 1 or more, not 0"),
         (table, "a table has at least one column"),

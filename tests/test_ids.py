@@ -190,7 +190,7 @@ def test_int64_arrays_are_not_copied(shape):
 def test_booleans_in_nested_sequences_are_refused(ids):
     with pytest.raises(embstore.IdTypeError) as error:
         as_ids(ids, 10)
-    assert str(error.value) == "ids must be integers, but there is a bool among them"
+    assert str(error.value) == "ids must be integers, but one of them is a bool"
 
 
 def test_an_array_without_axes_is_named_by_its_dtype():
