@@ -249,7 +249,7 @@ def test_properties_of_a_store(tmp_path, table):
         assert store.dtype == np.float32
         assert (store.path, store.unk, store.has_words, store.chunk_rows) == (path, None, False, 32)
         assert repr(store) == ("<EmbeddingStore 1000 rows of (3,) float32, 4 div partitions>")
-        with pytest.raises(IndexError, match="no partition 4: they count from 0 to 3"):
+        with pytest.raises(IndexError, match="partition must be from 0 to 3, not 4"):
             store.partition(4)
         with pytest.raises(IndexError):
             store.partition(-1)
