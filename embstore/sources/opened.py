@@ -77,13 +77,16 @@ class _Rows:
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         start, stop, _ = rows.indices(self.shape[0])
-        result = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        blocks: dict[int, NDArray[Any]] = {}
 
-        def put(ids: range, some: NDArray[Any]) -> None:
-            result[ids.start - start : ids.stop - start : ids.step] = some
+        def keep(ids: range, some: NDArray[Any]) -> None:
+            blocks[ids.start] = some
 
-        self._store.scan(put, start, stop)
-        return result
+        self._store.scan(keep, start, stop)
+        if len(blocks) == 1:
+            return blocks[start]  # A view of the mapping: nothing is copied.
+        empty = np.empty((0, *self.shape[1:]), self.dtype)
+        return np.concatenate([empty, *(blocks[first] for first in sorted(blocks))])
 
 
 def _tensor_name(path: Path, tensor: str | None) -> str:
