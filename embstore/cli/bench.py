@@ -9,12 +9,12 @@ import typer
 
 from embstore.bench.state import STATES
 from embstore.bench.work import BATCHES, WORKS
-from embstore.cli.arguments import JsonOption, StoreArgument
+from embstore.cli.arguments import JsonOption, TableArgument
 from embstore.cli.console import warn
 
 
 def bench(
-    store: StoreArgument,
+    store: TableArgument,
     tensor: Annotated[
         str | None, typer.Option(help="The tensor of a safetensors file that has several.")
     ] = None,

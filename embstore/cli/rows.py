@@ -18,7 +18,6 @@ from embstore.cli.arguments import (
     OPEN_WITHOUT,
     IdsOption,
     JsonOption,
-    StoreArgument,
     TableArgument,
     WordsArgument,
     parse_ids,
@@ -114,7 +113,7 @@ def explain(
 
 @options_of(embstore.export, without=("progress",))
 def export(
-    store: StoreArgument,
+    store: TableArgument,
     file: Annotated[Path, typer.Argument(help="Where the file will be.", show_default=False)],
     *,
     as_json: JsonOption = False,
