@@ -224,8 +224,8 @@ class ArrowSource(Source):
 
     def _shape_of_first(self, name: str) -> tuple[int, ...]:
         for part, columns in zip(self._parts, self._columns, strict=True):
-            for batch in part.batches(1, columns.names):
-                if batch.num_rows:
-                    with read_errors(part.name, part.format):
-                        return shape_of_first(batch.column(name), f"{part.name}: row 0", name)
+            batch = part.first(columns.names)
+            if batch is not None:
+                with read_errors(part.name, part.format):
+                    return shape_of_first(batch.column(name), f"{part.name}: row 0", name)
         raise SourceError(f"{self.name} has no rows, so the row length is unknown")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PARQUET_MAGIC = b"PAR1"
 ENCRYPTED_MAGIC = b"PARE"
 IPC_MAGIC = b"ARROW1"
+IN_MEMORY = "Arrow data"  # The format of parts that are not files.
 # Larger record batches are mapped.
 MAX_BATCH_BYTES = 256 << 20
 _PARQUET_BUFFER_BYTES = 1 << 20
@@ -55,6 +56,10 @@ class Part(Protocol):
     def batches(self, size: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Yield some columns of all rows; ``size`` rows at a time where that is possible."""
         ...
+
+    def first(self, columns: Sequence[str]) -> pa.RecordBatch | None:
+        """Return a batch that starts with the first row; None if there are no rows."""
+        return next((batch for batch in self.batches(1, columns) if batch.num_rows), None)
 
 
 class ArrowFile(Part):
@@ -190,6 +195,5 @@ def read_errors(name: str, format: str) -> Iterator[None]:
     except (pa.ArrowException, OSError, ValueError, LookupError, MemoryError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # The disk failed; the contents may be fine.
-        raise SourceError(
-            f"{name} cannot be read as {format}: {error}; is the download complete?"
-        ) from error
+        hint = "" if format == IN_MEMORY else "; is the download complete?"
+        raise SourceError(f"{name} cannot be read as {format}: {error}{hint}") from error

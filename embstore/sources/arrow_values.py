@@ -56,26 +56,30 @@ def row_type(field: pa.Field) -> tuple[np.dtype[Any], Shape] | None:
     return np.dtype(kind.to_pandas_dtype()), tuple(shape)
 
 
-def word_type(kind: pa.DataType) -> Literal["text", "bytes"] | None:
-    """Return whether a column of this type holds text, or bytes that may be text; else None."""
-    while True:
-        if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
-            kind = kind.value_type
-        elif (
-            pa.types.is_string(kind)
-            or pa.types.is_large_string(kind)
-            or pa.types.is_string_view(kind)
-        ):
-            return "text"
-        elif (
-            pa.types.is_binary(kind)
-            or pa.types.is_large_binary(kind)
-            or pa.types.is_binary_view(kind)
-            or pa.types.is_fixed_size_binary(kind)
-        ):
-            return "bytes"
-        else:
-            return None
+def word_type(field: pa.Field) -> Literal["text", "bytes"] | None:
+    """Return whether a column holds text, or bytes that may be text; None for other columns."""
+    kind = _word_values(field.type)
+    if _is_text(kind):
+        return "text"
+    # Bytes of an extension type, such as polars' objects, are not text.
+    if _is_bytes(kind) and _EXTENSION not in (field.metadata or {}):
+        return "bytes"
+    return None
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(
+        types.is_binary(kind)
+        or types.is_large_binary(kind)
+        or types.is_binary_view(kind)
+        or types.is_fixed_size_binary(kind)
+    )
 
 
 def has_permuted_axes(kind: pa.DataType) -> bool:
@@ -173,7 +177,20 @@ def words_of(column: pa.Array, name: str, place: Callable[[int], str]) -> Packed
         raise SourceError(
             f"{place(_first_null(column))}: column {name!r} is null; fix or remove the row"
         )
-    return packed_binary(column.cast(pa.binary()), "strict", place)
+    packed = column.cast(pa.binary())
+    try:
+        packed.cast(pa.string())  # Only to check that each word is UTF-8.
+    except pa.ArrowInvalid:
+        for row, word in enumerate(packed.to_pylist()):
+            try:
+                word.decode()
+            except UnicodeDecodeError as error:
+                raise SourceError(
+                    f"{place(row)}: {word[:40]!r} in column {name!r} is not UTF-8 ({error.reason} "
+                    f"at byte {error.start}); convert the column, or name another with "
+                    "word_column=, or none with word_column='' (--word-column)"
+                ) from error
+    return packed_binary(packed, "strict", place)
 
 
 def storage_type(kind: pa.DataType) -> pa.DataType:
@@ -203,13 +220,20 @@ def _decoded(column: pa.Array) -> pa.Array:
     """Return words without an encoding, and without views."""
     kind = column.type
     if pa.types.is_run_end_encoded(kind):
-        return pa.array(column.to_pylist(), _plain(kind.value_type))
+        return pa.array(column.to_pylist(), _plain(_word_values(kind)))
     if pa.types.is_dictionary(kind):
         if not _is_plain(kind.value_type):  # Arrow cannot take from views or runs.
             words = _decoded(column.dictionary)
             column = pa.DictionaryArray.from_arrays(column.indices, words)
         return _decoded(column.dictionary_decode())
     return column.cast(_plain(kind))
+
+
+def _word_values(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the words in a type that may be encoded."""
+    while pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        kind = kind.value_type
+    return kind
 
 
 def _is_plain(kind: pa.DataType) -> bool:
@@ -220,4 +244,4 @@ def _is_plain(kind: pa.DataType) -> bool:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    return pa.large_string() if word_type(kind) == "text" else pa.large_binary()
+    return pa.large_string() if _is_text(kind) else pa.large_binary()

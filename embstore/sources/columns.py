@@ -20,13 +20,13 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from embstore.errors import SourceError
 from embstore.sources.arrow_values import has_permuted_axes, row_type, word_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import pyarrow as pa
 
 WORD_COLUMN = "word"
 # A key of a schema's metadata: the column of rows. `embstore.sinks.parquet` writes it.
@@ -142,7 +142,7 @@ def match_columns(
             )
     if first.is_wide:
         known = {*first.names, *(level for level in index if isinstance(level, str))}
-        others = [f.name for f in schema if f.name not in known and word_type(f.type) is None]
+        others = [f.name for f in schema if f.name not in known and word_type(f) is None]
         if others:
             raise SourceError(f"{name} has a column {others[0]!r}, which {first_name} lacks")
     ids = index[0] if index and words is None and word_column is None else None
@@ -250,7 +250,7 @@ def _choose_dimensions(
     fields = [
         field
         for field in schema
-        if field.name != words and field.name not in index and word_type(field.type) is None
+        if field.name != words and field.name not in index and word_type(field) is None
     ]
     names = [field.name for field in fields]
     kinds = [row_type(field) for field in fields]
@@ -292,7 +292,7 @@ def _choose_words(
 ) -> str | None:
     if word_column == "":
         return None
-    kinds = [(field.name, word_type(field.type)) for field in schema]
+    kinds = [(field.name, word_type(field)) for field in schema]
     if word_column is None and WORD_COLUMN in schema.names:
         word_column = WORD_COLUMN
         if any(one == WORD_COLUMN and kind is None for one, kind in kinds):
@@ -313,17 +313,18 @@ def _choose_words(
             f"{name} has an index of {len(index)} levels; name the column of words with "
             "word_column= (--word-column), or make the index columns with reset_index()"
         )
-    for wanted in ("text", "bytes"):
-        found = [one for one, kind in kinds if kind == wanted]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise SourceError(
-                f"{name} has {len(found)} columns of strings; name that of the words with "
-                "word_column=, or none with word_column='' (--word-column on the command line); "
-                f"it has: {listing(schema)}"
-            )
-    return None
+    found = [one for one, kind in kinds if kind == "text"]
+    found = found or [one for one, kind in kinds if kind == "bytes"]
+    if len(found) > 1:
+        problem = f"{len(found)} columns of strings"
+    elif found and pa.types.is_fixed_size_binary(schema.field(found[0]).type):
+        problem = f"a column {found[0]!r} of bytes, which may be words or not"
+    else:
+        return found[0] if found else None
+    raise SourceError(
+        f"{name} has {problem}; name the column of words with word_column=, or none with "
+        f"word_column='' (--word-column on the command line); it has: {listing(schema)}"
+    )
 
 
 def _pandas_index(schema: pa.Schema) -> list[Any]:
