@@ -21,7 +21,7 @@ from embstore.sources import Batch, Source, batch_rows
 from embstore.sources.arrays import check_dtype
 from embstore.sources.arrow_files import IPC_MAGIC, PARQUET_MAGIC, ArrowFile, read_errors
 from embstore.sources.arrow_values import row_type, rows_of, shape_of_first, words_of
-from embstore.sources.columns import check_index, choose_columns, match_columns
+from embstore.sources.columns import WORD_COLUMN, check_index, choose_columns, match_columns
 from embstore.sources.files import natural_order
 
 if TYPE_CHECKING:
@@ -73,6 +73,11 @@ class ArrowSource(Source):
     column, word_column : str, optional
         The columns of rows and words; see `embstore.sources.columns`.
 
+    Attributes
+    ----------
+    ids_matter : bool
+        Whether a repeated word is an error by default, because nobody said that they are words.
+
     Raises
     ------
     SourceError
@@ -97,6 +102,8 @@ class ArrowSource(Source):
         for part in parts[1:]:
             columns = match_columns(first, part.schema, part.name, parts[0].name, word_column)
             self._columns.append(columns)
+        # Words that were not named may be something else, such as the languages of texts.
+        self.ids_matter = first.words not in (None, word_column, WORD_COLUMN)
         self.dtype = self._find_dtype()
         self.row_shape = self._find_shape()
         self._row_bytes = math.prod(self.row_shape) * self.dtype.itemsize
@@ -108,7 +115,8 @@ class ArrowSource(Source):
         counts = [part.row_count for part in parts]
         known = [count for count in counts if count is not None]
         self.row_count = sum(known) if len(known) == len(counts) else None
-        self.byte_count = sum(part.byte_count for part in parts)
+        file_bytes = sum(part.byte_count for part in parts)
+        self.byte_count = file_bytes or (self.row_count or 0) * self._row_bytes
         self._firsts = [0]  # The number of the first row of each part that has been reached.
 
     def describe(self) -> dict[str, Any]:
@@ -145,7 +153,7 @@ class ArrowSource(Source):
                     if part.byte_count:
                         estimate = min(estimate, part.byte_count)
                     yield Batch(rows, words, first, bytes_before + estimate)
-            bytes_before += part.byte_count
+            bytes_before += part.byte_count or (done - self._firsts[-1]) * self._row_bytes
 
     def place(self, number: int) -> str:
         """Return the name of a row in messages: its part, and its position there, from 0."""

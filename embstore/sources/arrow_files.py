@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyarrow import ipc, parquet
 
 from embstore.errors import EmbstoreError, SourceError
-from embstore.sources.ipc_messages import largest_batch, stream_end
+from embstore.sources.ipc_messages import StreamFacts, largest_batch, walk_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,7 +44,7 @@ class Part(Protocol):
     row_count : int or None
         Its rows, if known.
     byte_count : int
-        Its size; 0 if unknown.
+        Its size; 0 if it is not a file.
     """
 
     name: str
@@ -151,38 +151,46 @@ class _Ipc:
         self._open = ipc.open_stream if is_stream else ipc.open_file
         self._path = file.name
         self.schema = self._open(pa.OSFile(self._path)).schema
-        largest = _check_end(file, name) if is_stream else largest_batch(file)
+        self._name = name
+        self._facts = _check_end(file, name) if is_stream else None
+        largest = self._facts.largest_body if self._facts else largest_batch(file)
         self._source = pa.memory_map if largest > MAX_BATCH_BYTES else pa.OSFile
 
     def batches(self, size: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         names = self.schema.names
         options = ipc.IpcReadOptions(included_fields=[names.index(one) for one in columns])
         reader = self._open(self._source(self._path), options=options)
-        if self.format == "arrow":
-            batches = map(reader.get_batch, range(reader.num_record_batches))
-        else:
-            batches = iter(reader)
-        for batch in batches:
+        is_stream = self._facts is not None
+        numbers = range(0 if is_stream else reader.num_record_batches)
+        done = 0
+        for batch in reader if is_stream else map(reader.get_batch, numbers):
+            done += 1
             selected = batch.select(list(columns))
             selected.validate(full=True)  # For example, offsets may lead out of the file.
             for start in range(0, selected.num_rows, size):
                 yield selected.slice(start, size)
+        # Without its end mark, a stream ends where its file was cut.
+        if self._facts is not None and done != self._facts.batch_count:
+            raise SourceError(
+                f"{self._name} was changed while it was read: it had {self._facts.batch_count} "
+                f"record batches, and now {done}; build again"
+            )
 
 
-def _check_end(file: IO[bytes], name: str) -> int:
-    """Check that a stream ends where its file does; return the size of its largest message."""
-    end = stream_end(file)
-    if end is None:
+def _check_end(file: IO[bytes], name: str) -> StreamFacts:
+    """Check that a stream ends where its file does; return facts about it."""
+    facts = walk_stream(file)
+    if facts is None:
         raise SourceError(
             f"{name} is an Arrow stream without its end mark, so rows may be missing; is the "
             "download complete? If its writer was not closed, write it again"
         )
-    if end[0] != file.seek(0, os.SEEK_END):
+    if facts.end != file.seek(0, os.SEEK_END):
         raise SourceError(
-            f"{name} has {file.tell() - end[0]} bytes behind the end of its Arrow stream; keep one "
-            "stream in a file"
+            f"{name} has {file.tell() - facts.end} bytes behind the end of its Arrow stream; keep "
+            "one stream in a file"
         )
-    return end[1]
+    return facts
 
 
 @contextmanager

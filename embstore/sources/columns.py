@@ -127,6 +127,12 @@ def match_columns(
                 f"{name} has {found} column {one!r}, which {first_name} has; it has: "
                 f"{listing(schema)}"
             )
+    for one in first.rows:
+        if row_type(schema.field(one)) is None or has_permuted_axes(schema.field(one).type):
+            raise SourceError(
+                f"{name}: column {one!r} is {schema.field(one).type}; expected numbers, as in "
+                f"{first_name}"
+            )
     index = _pandas_index(schema)
     words = _choose_words(schema, name, word_column, index)
     if words != first.words:
@@ -134,12 +140,6 @@ def match_columns(
             f"{name} has its words in {_shown(words)}, but {first_name} in {_shown(first.words)}; "
             "name the column of words with word_column= (--word-column)"
         )
-    for one in first.rows:
-        if row_type(schema.field(one)) is None or has_permuted_axes(schema.field(one).type):
-            raise SourceError(
-                f"{name}: column {one!r} is {schema.field(one).type}; expected numbers, as in "
-                f"{first_name}"
-            )
     if first.is_wide:
         known = {*first.names, *(level for level in index if isinstance(level, str))}
         others = [f.name for f in schema if f.name not in known and word_type(f) is None]

@@ -115,12 +115,12 @@ class _TablePart(Part):
     """An Arrow table, which shares the memory of the frame that it was made of."""
 
     format = IN_MEMORY
+    byte_count = 0
 
     def __init__(self, table: pa.Table, name: str) -> None:
         self.name = name
         self.schema = table.schema
         self.row_count: int | None = table.num_rows
-        self.byte_count = table.nbytes
         self._table = table
 
     def batches(self, size: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -169,8 +169,12 @@ class _StreamPart(Part):
             raise SourceError(f"a {self.name} can be read only once; pass a table to read it again")
         rest = self._rest(columns)
         head, self._head = self._head, []
+        done = 0
         for batch in chain(head, rest):
+            done += batch.num_rows
             yield batch.select(list(columns))
+        if not done and self.row_count is None:
+            raise SourceError(f"the {self.name} has no rows; was it read before?")
 
     def _rest(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         with read_errors(self.name, self.format):

@@ -9,25 +9,47 @@ specifies (https://arrow.apache.org/docs/format/Columnar.html):
 * A file ends in its footer, the footer's size as int32, and ``ARROW1``. The footer lists a block
   for each record batch.
 
-Metadata and footer are flatbuffers; only two fields of them are looked at.
+Metadata and footer are flatbuffers; only a few fields of them are looked at.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+from dataclasses import dataclass
 from typing import IO
 
 _CONTINUATION = 0xFFFFFFFF
 _MAX_METADATA_BYTES = 1 << 28
-# The positions of two fields in their tables.
+# The positions of fields in their tables.
+_HEADER_TYPE = 1
 _BODY_LENGTH = 3
 _RECORD_BATCHES = 3
+_RECORD_BATCH = 3  # A header type.
 _BLOCK = struct.Struct("<qi4xq")  # Offset, size of the metadata, size of the body.
 
 
-def stream_end(file: IO[bytes]) -> tuple[int, int] | None:
-    """Return where a stream ends and the size of its largest body, or None without an end mark.
+@dataclass(frozen=True, slots=True)
+class StreamFacts:
+    """Facts about a whole stream.
+
+    Attributes
+    ----------
+    end : int
+        The place behind its end mark.
+    largest_body : int
+        The size of its largest body in bytes.
+    batch_count : int
+        Its record batches.
+    """
+
+    end: int
+    largest_body: int
+    batch_count: int
+
+
+def walk_stream(file: IO[bytes]) -> StreamFacts | None:
+    """Return facts about a stream; None if it has no end mark.
 
     Parameters
     ----------
@@ -35,7 +57,7 @@ def stream_end(file: IO[bytes]) -> tuple[int, int] | None:
         The stream, from its first byte on.
     """
     size = os.fstat(file.fileno()).st_size
-    place = largest = 0
+    place = largest = batches = 0
     try:
         while place < size:
             file.seek(place)
@@ -45,13 +67,14 @@ def stream_end(file: IO[bytes]) -> tuple[int, int] | None:
                 (length,) = struct.unpack("<I", file.read(4))
                 place += 4
             if length == 0:
-                return place, largest
+                return StreamFacts(place, largest, batches)
             if length > _MAX_METADATA_BYTES:
                 return None
-            body = _body_length(file.read(length))
+            kind, body = _message(file.read(length))
             if body < 0:
                 return None
             largest = max(largest, body)
+            batches += kind == _RECORD_BATCH
             place += length + body
     except struct.error:  # The file ends, or these are not messages.
         pass
@@ -76,9 +99,13 @@ def largest_batch(file: IO[bytes]) -> int:
         return 0
 
 
-def _body_length(metadata: bytes) -> int:
-    place = _field(metadata, _BODY_LENGTH)
-    return 0 if place is None else _unpack("<q", metadata, place)
+def _message(metadata: bytes) -> tuple[int, int]:
+    """Return the type of a message's header, and the size of its body."""
+    kind, body = (_field(metadata, number) for number in (_HEADER_TYPE, _BODY_LENGTH))
+    return (
+        0 if kind is None else _unpack("<B", metadata, kind),
+        0 if body is None else _unpack("<q", metadata, body),
+    )
 
 
 def _field(buffer: bytes, number: int) -> int | None:
