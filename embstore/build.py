@@ -70,10 +70,10 @@ def build(
     source : str, path-like, or object
         A file: GloVe, word2vec or fastText text, or word2vec's binary format, each also as ``.gz``,
         ``.bz2``, ``.xz`` or ``.zip``; a ``.npy`` or ``.npz``; safetensors, Parquet or Arrow. A
-        directory of ``.npy``, safetensors, Parquet or Arrow files. An object: an array, a
-        ``{word: vector}`` mapping, an iterable of ``(word, vector)`` or of arrays of rows, a gensim
-        ``KeyedVectors``, a torch tensor, a list of partitions, or an open store, which may be the
-        one that is replaced.
+        directory of ``.npy``, safetensors, Parquet or Arrow files. An object: an array, a frame of
+        pandas or polars, an Arrow table, a ``{word: vector}`` mapping, an iterable of
+        ``(word, vector)`` or of arrays of rows, a gensim ``KeyedVectors``, a torch tensor, a list
+        of partitions, or an open store, which may be the one that is replaced.
     path : str or path-like
         Where the store will be.
     partitions : int, optional
@@ -98,11 +98,12 @@ def build(
     tensor : str, optional
         The tensor to read of a safetensors file that has several.
     column : str, optional
-        The column of a Parquet or Arrow file with the rows. By default the only one of lists of
-        numbers.
+        The column of a Parquet or Arrow file, or of a frame, with the rows. By default the only one
+        of lists of numbers; without lists, all columns of numbers, if they are clearly the
+        dimensions of one table.
     word_column : str, optional
-        The column of a Parquet or Arrow file with the words; an empty name for no words. By default
-        the one called ``word``, if there is one.
+        The column of a Parquet or Arrow file, or of a frame, with the words; an empty name for no
+        words. By default the one called ``word``, else the only one of strings.
     dimension : int, optional
         Number of values in each line of text. Give it where words end in a number after a space
         (``route 66``): without it they are refused, because their lines look like longer vectors.

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import DTypeLike, NDArray
 
 
@@ -112,6 +114,55 @@ def as_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     if isinstance(dtype, str) and dtype in DTYPES:
         return DTYPES[dtype].numpy
     return np.dtype(dtype)
+
+
+def common_dtype(dtypes: Iterable[np.dtype[Any]]) -> np.dtype[Any]:
+    """Return the smallest dtype of a table that holds the numbers of all given dtypes.
+
+    It holds all of them exactly, with one exception: 64-bit integers among floats give float64,
+    and their cast is to be counted, as `embstore.encodings.casting.Caster` does. The order of the
+    dtypes does not matter.
+
+    Parameters
+    ----------
+    dtypes : iterable of numpy.dtype
+        Dtypes that a table can hold, in any byte order.
+
+    Returns
+    -------
+    numpy.dtype
+        In native byte order.
+
+    Raises
+    ------
+    ValueError
+        If there are none, a table cannot hold one of them, or there is no common one, as of uint64
+        and a signed integer.
+
+    Examples
+    --------
+    >>> common_dtype([np.dtype("float16"), as_dtype("bfloat16")])
+    dtype('float32')
+    >>> common_dtype([np.dtype("int32"), np.dtype("float32")])
+    dtype('float64')
+    """
+    found = {dtype.name: dtype.newbyteorder("=") for dtype in dtypes}
+    if not found:
+        raise ValueError("expected at least one dtype, found none")
+    unknown = [name for name in found if name not in DTYPES]
+    if unknown:
+        raise ValueError(f"expected dtypes of {', '.join(DTYPES)}; found {', '.join(unknown)}")
+    if len(found) == 1:
+        return next(iter(found.values()))
+    floats = any(DTYPES[name].kind == "f" for name in found)
+    for row in sorted(DTYPES.values(), key=lambda row: row.numpy.itemsize):
+        if (row.kind == "f") != floats:
+            continue
+        if all(np.can_cast(dtype, row.numpy) for dtype in found.values()):
+            return row.numpy
+    raise ValueError(
+        f"no dtype holds {' and '.join(found)} exactly; convert them to one dtype first"
+    )
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:

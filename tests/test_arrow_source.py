@@ -103,11 +103,13 @@ def test_directory(tmp_path, suffix):
     words, found = read(tmp_path / "t", word_column="key")
     assert words == [f"w{i}" for i in range(60)]
     assert_same(found, rows)
-    write(tmp_path / "t" / f"part-12{suffix}", pa.table({"other": lists(rows)}))
+    keys = [f"v{i}" for i in range(60)]
+    write(tmp_path / "t" / f"part-12{suffix}", pa.table({"other": lists(rows), "key": keys}))
     with pytest.raises(SourceError, match=rf"part-12{suffix} has no column 'v', which .*part-0"):
         read(tmp_path / "t")
-    write(tmp_path / "t" / f"part-12{suffix}", pa.table({"v": lists(rows[:, :1])}))
-    with pytest.raises(SourceError, match=r"row 60: expected 2 values, .* found 1"):
+    table = pa.table({"v": lists(rows[:, :1]), "key": keys})
+    write(tmp_path / "t" / f"part-12{suffix}", table)
+    with pytest.raises(SourceError, match=r"part-12.* 'v' is .*; expected rows of shape \(2,\)"):
         read(tmp_path / "t")
 
 
@@ -173,13 +175,14 @@ def test_column_is_required_if_several_fit(tmp_path, suffix):
     with pytest.raises(SourceError, match=r"has 2 columns of lists of numbers; .*--column"):
         read(path)
     words, found = read(path, column="b")
-    assert words is None  # A column of strings holds words only if it is named.
+    assert words == ["x", "y", "z"]
     assert_same(found, 2 * rows)
     assert read(path, column="b", word_column="title")[0] == ["x", "y", "z"]
+    assert read(path, column="b", word_column="")[0] is None
     for options, says in (
         ({"column": "c"}, "no column 'c' of lists"),
         ({"column": "title"}, "no column 'title' of lists"),
-        ({"column": "a", "word_column": "b"}, "no column 'b' of strings; it has: a: "),
+        ({"column": "a", "word_column": "b"}, "no column 'b' of strings, as word_column=.*a: "),
     ):
         with pytest.raises(SourceError, match=says):
             read(path, **options)

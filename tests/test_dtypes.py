@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ import embstore
 from embstore.dtypes import (
     DTYPES,
     as_dtype,
+    common_dtype,
     find_dtype,
     is_extension,
     is_float,
@@ -72,6 +75,79 @@ def test_other_dtypes():
 def test_the_format_has_the_dtypes_of_the_table():
     assert list(DTYPES) == list(spec.DTYPES)
     assert spec.FEATURES == tuple(row.name for row in ROWS if row.is_extension) == ("bfloat16",)
+
+
+@pytest.mark.parametrize(
+    ("names", "common"),
+    [
+        (("float32",), "float32"),
+        (("bfloat16", "bfloat16"), "bfloat16"),
+        (("int32", "uint8"), "int32"),
+        (("int8", "uint8"), "int16"),
+        (("int32", "uint32"), "int64"),
+        (("uint64", "uint8"), "uint64"),
+        (("float16", "float32"), "float32"),
+        (("float32", "float64"), "float64"),
+        (("bfloat16", "float16"), "float32"),
+        (("bfloat16", "float32"), "float32"),
+        (("float16", "uint8"), "float16"),
+        (("bfloat16", "int8"), "bfloat16"),
+        (("bfloat16", "int16"), "float32"),
+        (("float16", "int16"), "float32"),
+        (("bfloat16", "float16", "int32"), "float64"),
+        (("float32", "int16"), "float32"),
+        (("float32", "int32"), "float64"),
+        (("float32", "int64"), "float64"),
+        (("uint64", "int8", "float16"), "float64"),
+    ],
+)
+def test_common_dtype(names, common):
+    for order in permutations(names):
+        assert common_dtype(map(as_dtype, order)) == as_dtype(common)
+        foreign = [as_dtype(name).newbyteorder() for name in order]
+        if not any(is_extension(dtype) for dtype in foreign):
+            assert common_dtype(foreign).isnative
+
+
+@pytest.mark.parametrize("one", DTYPES)
+@pytest.mark.parametrize("another", DTYPES)
+def test_common_dtype_holds_all_numbers_exactly(one, another):
+    one, another = DTYPES[one].numpy, DTYPES[another].numpy
+    if {one.name, another.name} in [{"uint64", f"int{bits}"} for bits in (8, 16, 32, 64)]:
+        with pytest.raises(ValueError, match="exactly; convert them to one dtype"):
+            common_dtype([one, another])
+        return
+    common = common_dtype([one, another])
+    for dtype in (one, another):
+        if dtype.itemsize == 8 and not is_float(dtype) and is_float(common):
+            continue  # The one exception; the writer counts what the cast changes.
+        if is_float(dtype):
+            bits = np.random.default_rng(0).integers(0, 256, 80 * dtype.itemsize, np.uint8)
+            numbers = bits.view(dtype)
+        else:
+            limits = np.iinfo(dtype)
+            numbers = np.array([limits.min, limits.max, limits.max - 1, limits.max // 2 + 1], dtype)
+        with np.errstate(invalid="ignore"):
+            back = numbers.astype(common).astype(dtype)
+            nan = np.isnan(numbers.astype(np.float64))
+            assert ((back == numbers) | nan).all()
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        ((), "at least one dtype"),
+        (("bool", "float32"), "found bool"),
+        (("complex64",), "found complex64"),
+        (("float32", "U3", "object"), "found str96, object"),
+        (("longdouble", "float32"), "found (float128|longdouble)"),
+        (("datetime64[s]",), "found datetime64"),
+        (("uint64", "int64"), "no dtype holds uint64 and int64 exactly"),
+    ],
+)
+def test_dtypes_without_a_common_one(names, says):
+    with pytest.raises(ValueError, match=says):
+        common_dtype(map(np.dtype, names))
 
 
 @rows_of_dtypes

@@ -1,42 +1,42 @@
-"""Parquet, and Arrow IPC files and streams: rows in a column of lists, read batch by batch.
+"""Rows of record batches: of Parquet files, of Arrow IPC files and streams, or of frames in memory.
 
-A row is a list of numbers, of fixed or variable size, but all rows have one length; fixed-shape
-tensors may have more axes. The column has to be named only if several hold lists of numbers. Words
-come from a column of strings: the one that is named, else one called ``word``.
-
-The files of a directory are read one after the other, in natural order.
+A table has one or more parts, such as the files of a directory, which are read one after the other
+and batch by batch. `embstore.sources.columns` chooses the columns. All parts have these columns,
+and rows of one shape; where their numbers have different dtypes, the table has the common one.
 """
 
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-from pyarrow import ipc, parquet
 
+from embstore.dtypes import common_dtype
+from embstore.encodings.casting import Caster
 from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.sources import Batch, Source, batch_rows
 from embstore.sources.arrays import check_dtype
+from embstore.sources.arrow_files import IPC_MAGIC, PARQUET_MAGIC, ArrowFile, read_errors
+from embstore.sources.arrow_values import row_type, rows_of, shape_of_first, words_of
+from embstore.sources.columns import WORD_COLUMN, check_index, choose_columns, match_columns
 from embstore.sources.files import natural_order
-from embstore.sources.packing import packed_binary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    import pyarrow as pa
     from numpy.typing import NDArray
 
+    from embstore.sources.arrow_files import Part
     from embstore.vocabulary.words import PackedWords
 
-WORD_COLUMN = "word"
-PARQUET_MAGIC = b"PAR1"
-IPC_MAGIC = b"ARROW1"
+__all__ = ["IPC_MAGIC", "PARQUET_MAGIC", "SUFFIXES", "ArrowSource", "open_arrow"]
+
 SUFFIXES = (".parquet", ".arrow", ".arrows", ".feather", ".ipc")
-_PARQUET_BUFFER_BYTES = 1 << 20
 
 
 def open_arrow(
@@ -54,287 +54,186 @@ def open_arrow(
                 f"{path} has no Parquet or Arrow files; expected names that end in "
                 f"{', '.join(SUFFIXES)}"
             )
-    return ArrowSource(path, files, column=column, word_column=word_column)
+    parts = [ArrowFile(file) for file in files]
+    origin = {"file": path.name, "format": parts[0].format}
+    return ArrowSource(str(path), parts, origin=origin, column=column, word_column=word_column)
 
 
 class ArrowSource(Source):
-    """Rows of Parquet or Arrow IPC files; an `embstore.sources.Source`.
+    """Rows of Arrow record batches; an `embstore.sources.Source`.
 
     Parameters
     ----------
-    path : Path
-        The file, or the directory of the files.
-    files : sequence of Path
-        The files, all of one schema.
-    column : str, optional
-        The column of rows; not needed if only one column holds lists of numbers.
-    word_column : str, optional
-        The column of words; by default ``word``, if it exists and holds strings. ``""`` takes no
-        words.
+    name : str
+        The name of the table in messages.
+    parts : sequence of Part
+        The parts of the table, at least one.
+    origin : dict
+        Facts about the origin of the rows, for the manifest.
+    column, word_column : str, optional
+        The columns of rows and words; see `embstore.sources.columns`.
+
+    Attributes
+    ----------
+    ids_matter : bool
+        Whether a repeated word is an error by default, because nobody said that they are words.
 
     Raises
     ------
     SourceError
-        If a column is missing, the files cannot be read, or a store cannot hold such rows.
+        If a column is missing, a part cannot be read, parts do not fit each other, or a store
+        cannot hold such rows.
     """
 
     def __init__(
         self,
-        path: Path,
-        files: Sequence[Path],
+        name: str,
+        parts: Sequence[Part],
         *,
+        origin: dict[str, Any],
         column: str | None = None,
         word_column: str | None = None,
     ) -> None:
-        self.name = str(path)
-        self._path = path
-        self._files = files
-        self.byte_count = sum(file.stat().st_size for file in files)
-        table = _open(files[0])
-        self.format = table.format
-        schema = table.schema
-        self._column = self._choose_column(schema, column)
-        self._word_column = self._choose_words(schema, word_column)
-        list_type = schema.field(self._column).type
-        self.dtype = check_dtype(f"{self.name}: column {self._column!r}", _element_dtype(list_type))
-        self.row_shape = self._find_shape(list_type)
-        row_bytes = math.prod(self.row_shape) * self.dtype.itemsize
-        if row_bytes > spec.MAX_ROW_BYTES:
+        self.name = name
+        self._parts = parts
+        self._origin = origin
+        first = choose_columns(parts[0].schema, name, column=column, word_column=word_column)
+        self._columns = [first]  # Of each part; only the index may differ.
+        for part in parts[1:]:
+            columns = match_columns(first, part.schema, part.name, parts[0].name, word_column)
+            self._columns.append(columns)
+        # Words that were not named may be something else, such as the languages of texts.
+        self.ids_matter = first.words not in (None, word_column, WORD_COLUMN)
+        self.dtype = self._find_dtype()
+        self.row_shape = self._find_shape()
+        self._row_bytes = math.prod(self.row_shape) * self.dtype.itemsize
+        if not 0 < self._row_bytes <= spec.MAX_ROW_BYTES:
             raise SourceError(
-                f"{self.name}: column {self._column!r} has rows of {row_bytes} bytes; a store can "
-                f"hold rows of up to {spec.MAX_ROW_BYTES} bytes"
+                f"{self.name}: column {first.rows[0]!r} has rows of {self._row_bytes} "
+                f"bytes; a store can hold rows of 1 to {spec.MAX_ROW_BYTES} bytes"
             )
-        self.row_count = self._count()
+        counts = [part.row_count for part in parts]
+        known = [count for count in counts if count is not None]
+        self.row_count = sum(known) if len(known) == len(counts) else None
+        file_bytes = sum(part.byte_count for part in parts)
+        self.byte_count = file_bytes or (self.row_count or 0) * self._row_bytes
+        self._firsts = [0]  # The number of the first row of each part that has been reached.
 
     def describe(self) -> dict[str, Any]:
-        """Return the file's name, format, columns and size."""
-        return {
-            "file": self._path.name,
-            "format": self.format,
-            "column": self._column,
-            "word_column": self._word_column,
+        """Return the table's origin, columns and size."""
+        columns = self._columns[0]
+        rows = columns.rows
+        return self._origin | {
+            "column": f"{rows[0]} ... {rows[-1]}" if columns.is_wide else rows[0],
+            "word_column": columns.words,
             "bytes": self.byte_count,
         }
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the rows of all files.
+        """Yield the rows of all parts, each in its own dtype.
 
         Raises
         ------
         SourceError
-            If a row is null, or its length differs from the first row's; the error names the row.
+            If a row is null, or has another shape; the error names the row.
         """
         done = bytes_before = 0
         size = batch_rows(self.row_shape, self.dtype)
-        row_bytes = math.prod(self.row_shape) * self.dtype.itemsize
-        for file in self._files:
-            file_bytes = file.stat().st_size
-            rows_before = done
-            for batch in self._read(file, size):
-                rows = self._rows(batch.column(self._column), done)
-                words = None
-                if self._word_column is not None:
-                    words = self._words(batch.column(self._word_column), done)
-                first = done
-                done += len(rows)
-                # Arrow does not tell how much of the file is read; the rows give an estimate.
-                estimate = min((done - rows_before) * row_bytes, file_bytes)
-                yield Batch(rows, words, first, bytes_before + estimate)
-            bytes_before += file_bytes
-
-    def _read(self, file: Path, size: int) -> Iterator[pa.RecordBatch]:
-        """Yield the two columns of a file in batches of at most ``size`` rows."""
-        columns = [self._column]
-        if self._word_column is not None:
-            columns.append(self._word_column)
-        table = _open(file)
-        missing = [name for name in columns if name not in table.schema.names]
-        if missing:
-            raise SourceError(
-                f"{file} has no column {missing[0]!r}, which {self._files[0]} has; it has: "
-                f"{', '.join(table.schema.names)}"
-            )
-        with _read_errors(file, table.format):
-            for batch in table.batches(size, columns):
+        self._firsts = []
+        for number, part in enumerate(self._parts):
+            self._firsts.append(done)
+            for batch in part.batches(size, self._columns[number].names):
                 for start in range(0, batch.num_rows, size):
-                    yield batch.slice(start, size)
+                    piece = batch.slice(start, size)
+                    rows, words = self._read(number, piece, done)
+                    first = done
+                    done += len(rows)
+                    # Arrow does not tell how much of a file is read; the rows give an estimate.
+                    estimate = (done - self._firsts[-1]) * self._row_bytes
+                    if part.byte_count:
+                        estimate = min(estimate, part.byte_count)
+                    yield Batch(rows, words, first, bytes_before + estimate)
+            bytes_before += part.byte_count or (done - self._firsts[-1]) * self._row_bytes
 
-    def _rows(self, column: pa.Array, first: int) -> NDArray[Any]:
-        """Return a column of lists as rows; ``first`` is the number of its first row."""
-        self._refuse_nulls(column, self._column, first)
-        if isinstance(column, pa.ExtensionArray):
-            column = column.storage
-        length = math.prod(self.row_shape)
-        if not pa.types.is_fixed_size_list(column.type):
-            lengths = np.diff(column.offsets.to_numpy())
-            wrong = np.flatnonzero(lengths != length)
-            if wrong.size:
+    def place(self, number: int) -> str:
+        """Return the name of a row in messages: its part, and its position there, from 0."""
+        part = max(bisect_right(self._firsts, number) - 1, 0)
+        return f"{self._parts[part].name}: row {number - self._firsts[part]}"
+
+    def _read(
+        self, number: int, batch: pa.RecordBatch, first: int
+    ) -> tuple[NDArray[Any], PackedWords | None]:
+        """Return a batch of a part as rows and words; its first row has the number ``first``."""
+
+        def place(row: int) -> str:
+            return self.place(first + row)
+
+        part, columns = self._parts[number], self._columns[number]
+        with read_errors(part.name, part.format):
+            if columns.is_wide:
+                rows = self._rows_of_dimensions(columns.rows, batch, place)
+            else:
+                name = columns.rows[0]
+                rows = rows_of(batch.column(name), name, self.row_shape, place)
+            words = None
+            if columns.words is not None:
+                words = words_of(batch.column(columns.words), columns.words, place)
+            if columns.index is not None:
+                check_index(columns.index, batch, first, self._firsts[-1], place)
+        return rows, words
+
+    def _rows_of_dimensions(
+        self, names: tuple[str, ...], batch: pa.RecordBatch, place: Callable[[int], str]
+    ) -> NDArray[Any]:
+        rows = np.empty((batch.num_rows, len(names)), self.dtype)
+        caster = Caster(self.dtype)
+        for axis, name in enumerate(names):
+            numbers = rows_of(batch.column(name), name, (), place)
+            rows[:, axis] = caster.cast(numbers)
+            if caster.largest_error:  # The writer cannot count what this changes.
+                pairs = enumerate(zip(numbers.tolist(), rows[:, axis].tolist(), strict=True))
+                row = next(row for row, (number, cast) in pairs if number != cast)
                 raise SourceError(
-                    f"{self.place(first + int(wrong[0]))}: expected {length} values, as in the "
-                    f"first row, found {lengths[wrong[0]]}; fix or remove the row"
+                    f"{place(row)}: {self.dtype} does not hold {numbers[row]}, an {numbers.dtype} "
+                    f"of column {name!r}; convert all columns to one dtype"
                 )
-        elif column.type.list_size != length:
-            raise SourceError(
-                f"{self.place(first)}: expected {length} values, as in the first file, found "
-                f"{column.type.list_size}"
-            )
-        values = column.flatten()
-        if values.null_count:
-            place = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
-            raise SourceError(
-                f"{self.place(first + place // length)}: value {place % length + 1} is null; fix "
-                "or remove the row"
-            )
-        rows: NDArray[Any] = values.to_numpy(zero_copy_only=False)
-        return rows.astype(self.dtype, copy=False).reshape(len(column), *self.row_shape)
+        return rows
 
-    def _words(self, column: pa.Array, first: int) -> PackedWords:
-        assert self._word_column is not None
-        self._refuse_nulls(column, self._word_column, first)
-        if pa.types.is_dictionary(column.type):
-            column = column.dictionary_decode()
-        return packed_binary(
-            column.cast(pa.binary()),
-            "strict",
-            lambda row: self.place(first + row),
-        )
+    def _find_dtype(self) -> np.dtype[Any]:
+        """Return the dtype that holds the numbers of all columns in all parts."""
+        found = []
+        for part, columns in zip(self._parts, self._columns, strict=True):
+            for name in columns.rows:
+                dtype = row_type(part.schema.field(name))[0]
+                found.append(check_dtype(f"{part.name}: column {name!r}", dtype))
+        try:
+            return common_dtype(found)
+        except ValueError as error:
+            raise SourceError(f"{self.name}: {error}") from error
 
-    def _refuse_nulls(self, column: pa.Array, name: str, first: int) -> None:
-        if column.null_count:
-            row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
-            raise SourceError(
-                f"{self.place(first + row)}: column {name!r} is null; fix or remove the row"
-            )
-
-    def _choose_column(self, schema: pa.Schema, name: str | None) -> str:
-        lists = [field.name for field in schema if _element_dtype(field.type) is not None]
-        listing = ", ".join(f"{field.name}: {field.type}" for field in schema)
-        if name is None and len(lists) != 1:
-            raise SourceError(
-                f"{self.name} has {len(lists)} columns of lists of numbers; name the column of "
-                f"rows (column=, or --column on the command line): {listing}"
-            )
-        if name is not None and name not in lists:
-            raise SourceError(
-                f"{self.name} has no column {name!r} of lists of numbers; it has: {listing}"
-            )
-        return lists[0] if name is None else name
-
-    def _choose_words(self, schema: pa.Schema, name: str | None) -> str | None:
-        strings = [field.name for field in schema if _is_string(field.type)]
-        if name is None:
-            return WORD_COLUMN if WORD_COLUMN in strings else None
-        if name == "":
-            return None
-        if name not in strings:
-            raise SourceError(
-                f"{self.name} has no column {name!r} of strings; it has: "
-                f"{', '.join(f'{field.name}: {field.type}' for field in schema)}"
-            )
-        return name
-
-    def _find_shape(self, list_type: pa.DataType) -> tuple[int, ...]:
-        """Return the shape of a row, from the column's type or from the first row."""
-        if isinstance(list_type, pa.FixedShapeTensorType):
-            if list_type.permutation not in (None, sorted(list_type.permutation)):
+    def _find_shape(self) -> tuple[int, ...]:
+        """Return the shape of a row, from the columns' types or from the first row."""
+        if self._columns[0].is_wide:
+            return (len(self._columns[0].rows),)
+        name = self._columns[0].rows[0]
+        shapes = [row_type(part.schema.field(name))[1] for part in self._parts]
+        shape = shapes[0]
+        if None in shape:
+            shape = self._shape_of_first(name)
+        for part, other in zip(self._parts, shapes, strict=True):
+            if len(other) != len(shape) or any(
+                one not in (None, another) for one, another in zip(other, shape, strict=True)
+            ):
                 raise SourceError(
-                    f"{self.name}: column {self._column!r} is a tensor with permuted axes; write "
-                    "it with its axes in order"
+                    f"{part.name}: column {name!r} is {part.schema.field(name).type}; expected "
+                    f"rows of shape {shape}, as in {self._parts[0].name}"
                 )
-            return tuple(list_type.shape)
-        if pa.types.is_fixed_size_list(list_type):
-            return (list_type.list_size,)
-        for file in self._files:
-            for batch in self._read(file, 1):
-                column = batch.column(self._column)
-                self._refuse_nulls(column, self._column, 0)
-                return (len(column.flatten()),)
+        return shape
+
+    def _shape_of_first(self, name: str) -> tuple[int, ...]:
+        for part, columns in zip(self._parts, self._columns, strict=True):
+            batch = part.first(columns.names)
+            if batch is not None:
+                with read_errors(part.name, part.format):
+                    return shape_of_first(batch.column(name), f"{part.name}: row 0", name)
         raise SourceError(f"{self.name} has no rows, so the row length is unknown")
-
-    def _count(self) -> int | None:
-        counts = [_open(file).row_count for file in self._files]
-        known = [count for count in counts if count is not None]
-        return sum(known) if len(known) == len(counts) else None
-
-
-class _Parquet:
-    """An open Parquet file."""
-
-    format = "parquet"
-
-    def __init__(self, path: Path) -> None:
-        # pre_buffer would read a whole row group at once.
-        self._file = parquet.ParquetFile(path, pre_buffer=False, buffer_size=_PARQUET_BUFFER_BYTES)
-        self.schema = self._file.schema_arrow
-        self.row_count: int | None = self._file.metadata.num_rows
-
-    def batches(self, size: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        yield from self._file.iter_batches(size, columns=columns, use_threads=False)
-
-
-class _Ipc:
-    """An open Arrow IPC file or stream; it is mapped, so a large batch is not read as a whole."""
-
-    def __init__(self, path: Path, *, is_stream: bool) -> None:
-        self.format = "arrow-stream" if is_stream else "arrow"
-        self._map = pa.memory_map(str(path))
-        self._reader = (ipc.open_stream if is_stream else ipc.open_file)(self._map)
-        self.schema = self._reader.schema
-        self.row_count: int | None = None
-
-    def batches(self, size: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        if self.format == "arrow-stream":
-            batches = iter(self._reader)
-        else:
-            numbers = range(self._reader.num_record_batches)
-            batches = (self._reader.get_batch(number) for number in numbers)
-        for batch in batches:
-            selected = batch.select(columns)
-            selected.validate(full=True)  # For example, offsets may lead out of the file.
-            yield selected
-
-
-def _open(path: Path) -> _Parquet | _Ipc:
-    """Open a file in the format that its first bytes tell."""
-    with path.open("rb") as file:
-        magic = file.read(6)
-    with _read_errors(path, "Parquet or Arrow"):
-        if magic.startswith(PARQUET_MAGIC):
-            return _Parquet(path)
-        return _Ipc(path, is_stream=magic != IPC_MAGIC)
-
-
-@contextmanager
-def _read_errors(path: Path, format: str) -> Iterator[None]:
-    """Turn Arrow's errors about a file's contents into a SourceError that names the file."""
-    try:
-        yield
-    except (pa.ArrowInvalid, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # The disk failed; the contents may be fine.
-        raise SourceError(
-            f"{path} cannot be read as {format}: {error}; is the download complete?"
-        ) from error
-
-
-def _element_dtype(list_type: pa.DataType) -> Any:
-    """Return the dtype of the numbers if a type is a list of numbers, else None."""
-    if isinstance(list_type, pa.FixedShapeTensorType):
-        list_type = list_type.storage_type
-    types = pa.types
-    if not (
-        types.is_list(list_type)
-        or types.is_large_list(list_type)
-        or types.is_fixed_size_list(list_type)
-    ):
-        return None
-    value = list_type.value_type
-    if not (types.is_integer(value) or types.is_floating(value)):
-        return None
-    return np.dtype(value.to_pandas_dtype())
-
-
-def _is_string(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

@@ -101,7 +101,7 @@ _READERS = {
     "parquet": _ARROW,
     "arrow": _ARROW,
 }
-_OBJECTS = _Reader(open_object, ("words", "partition_strategy"))
+_OBJECTS = _Reader(open_object, ("words", "partition_strategy", "column", "word_column"))
 _IN_DIRECTORIES = {
     **{format.name: format.patterns for format in FORMATS},
     "parquet": ("*.parquet",),

@@ -14,6 +14,7 @@ import numpy as np
 from embstore.dtypes import is_tensor, tensor_array
 from embstore.errors import PartitionSizeError, SourceError
 from embstore.sources.arrays import ArraySource
+from embstore.sources.frames import open_frame
 from embstore.sources.iterables import IterableSource
 from embstore.sources.store import StoreSource
 from embstore.store import EmbeddingStore
@@ -38,6 +39,8 @@ def open_object(
     *,
     words: Words | None = None,
     partition_strategy: Strategy | None = None,
+    column: str | None = None,
+    word_column: str | None = None,
     limit: int | None = None,
 ) -> Source:
     """Return the rows of an object.
@@ -52,6 +55,8 @@ def open_object(
         The words of an array's rows.
     partition_strategy : {"mod", "div"}, optional
         How the ids are split among a list of partitions.
+    column, word_column : str, optional
+        The columns of a frame or an Arrow table; see `embstore.sources.columns`.
     limit : int, optional
         The most rows to take from an iterable.
 
@@ -67,6 +72,16 @@ def open_object(
         if words is not None or partition_strategy is not None:
             raise SourceError("a store takes neither words= nor partition_strategy=")
         return StoreSource(source)
+    frame = open_frame(source, column=column, word_column=word_column)
+    if frame is not None:
+        if words is not None or partition_strategy is not None:
+            raise SourceError(
+                f"a {name} takes neither words= nor partition_strategy=; put the words into a "
+                "column of strings"
+            )
+        return frame
+    if column is not None or word_column is not None:
+        raise SourceError(f"a {name} takes neither column= nor word_column=; frames do")
     if partition_strategy is not None:
         parts = _Partitioned(source, partition_strategy)
         return ArraySource(name, [parts], words=words, origin={"format": f"partitions of {name}"})
