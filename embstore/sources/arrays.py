@@ -60,6 +60,8 @@ class ArraySource(Source):
         rows differ.
     """
 
+    ids_matter = True
+
     def __init__(
         self,
         name: str,
@@ -98,7 +100,7 @@ class ArraySource(Source):
                 f"bytes, more than the {spec.MAX_ROW_BYTES} that a store can hold"
             )
         self.byte_count = self.row_count * self._row_bytes
-        self._words = None if words is None else WordList(words)
+        self._words = None if words is None else WordList(words, self.row_count)
         if self._words is not None:
             self._words.check_count(self.row_count, name)
 
