@@ -50,9 +50,9 @@ def as_array(source: Any) -> ArrayLike | None:
         return _TensorRows(source, name)
     if isinstance(source, list | tuple):
         return _nested(source) if _holds_numbers(source) else None
+    _refuse_sparse(source, name)
     if isinstance(source, str | bytes | bytearray | mmap | Mapping):
         return None
-    _refuse_sparse(source, name)
     return source if isinstance(source, np.ndarray) else _foreign(source, name)
 
 
@@ -186,7 +186,8 @@ def _embedding_weight(source: Any) -> Any:
 
 
 def _refuse_sparse(source: Any, name: str) -> None:
-    if any(hasattr(source, attribute) for attribute in _SPARSE):
+    # Of its type: a frame may have a column of this name.
+    if any(hasattr(type(source), attribute) for attribute in _SPARSE):
         raise SourceError(
             f"{name} is sparse, a store holds dense rows; pass .toarray(), if it fits into memory, "
             "or yield dense blocks of its rows"
@@ -194,13 +195,14 @@ def _refuse_sparse(source: Any, name: str) -> None:
 
 
 def _holds_numbers(items: Any) -> bool:
-    """Say whether a list holds numbers or lists of numbers, but no words or arrays."""
+    """Say whether a list holds numbers or lists of numbers, but no words or arrays of rows."""
     first = items[0] if items else None
-    if isinstance(first, list | tuple):
-        while isinstance(first, list | tuple) and first:
-            first = first[0]
-        return not isinstance(first, str)
-    return np.isscalar(first) and not isinstance(first, str | bytes)
+    if not isinstance(first, list | tuple):
+        return np.isscalar(first) and not isinstance(first, str | bytes)
+    while isinstance(first, list | tuple) and first:
+        first = first[0]
+    is_text = getattr(getattr(first, "dtype", None), "kind", "") in ("O", "S", "T", "U")
+    return not (is_text or isinstance(first, str) or hasattr(first, "to_pylist"))
 
 
 def _nested(items: Any) -> NDArray[Any]:

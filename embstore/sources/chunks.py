@@ -74,6 +74,7 @@ class ChunkedRows:
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         start, stop, _ = rows.indices(self.shape[0])
+        stop = max(start, stop)
         pieces = []
         if self._held is not None and self._first <= start < self._first + len(self._held):
             pieces = [self._held[start - self._first : stop - self._first]]

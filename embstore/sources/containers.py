@@ -47,11 +47,10 @@ def refuse_container(source: Any) -> None:
     listing = ", ".join(f"{name!r}: {_inside(source, name)}" for name in names[:_LISTED])
     if len(names) > _LISTED:
         listing += f", and {len(names) - _LISTED} more"
-    example = f"source[{names[0]!r}]" if names else "one of its arrays"
     raise SourceError(
         f"{type(source).__name__} holds several arrays by name, not {{word: vector}}: "
-        f"{listing or 'none'}; pass one of them, such as {example}, and words= if its rows have "
-        f"words{remedy}"
+        f"{listing or 'none that can be read'}; pass one of them, such as "
+        f"source[{names[0] if names else 'name'!r}], and words= if its rows have words{remedy}"
     )
 
 
