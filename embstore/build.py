@@ -53,7 +53,7 @@ def build(
     dimension: int | None = None,
     encoding_errors: EncodingErrors | None = None,
     partition_strategy: Strategy | None = None,
-    on_duplicate: OnDuplicate = "first",
+    on_duplicate: OnDuplicate | None = None,
     unk: str | None = None,
     on_overflow: OnOverflow = "error",
     memory_limit: int | str = DEFAULT_MEMORY_LIMIT,
@@ -91,8 +91,10 @@ def build(
         ``parquet`` or ``arrow``; ``auto`` looks into the file.
     limit : int, optional
         Take only this number of rows, the first ones, and do not read the others.
-    words : str, path-like, or iterable of str, optional
-        The words of an array's rows: a text file of one word a line, or the words themselves.
+    words : str, path-like, iterable of str, or mapping of str to int, optional
+        The words of an array's rows: the words themselves, as a list, an array, a series or a
+        ``{word: id}`` mapping; or a file of them: one word a line, words with their ids as in
+        ``entity2id.txt``, a ``vocab.json``, or a ``tokenizer.json``.
     member : str, optional
         The member to read of a ``.zip`` or ``.npz`` that has several.
     tensor : str, optional
@@ -113,9 +115,11 @@ def build(
     partition_strategy : {"mod", "div"}, optional
         How ids are distributed over ``source``, a list of arrays, as in
         `embstore.embedding_lookup`. By default the arrays follow each other.
-    on_duplicate : {"error", "first"}
-        What to do when a word comes again: stop with an error, or keep its first row and count the
-        others.
+    on_duplicate : {"error", "first"}, optional
+        What to do when a word comes again: stop with an error, or keep its first row, and drop and
+        count the others, which lowers the ids of later rows. By default an error where rows have
+        ids without their words (arrays, tensors, ``KeyedVectors``, partitions, stores), because
+        these ids are used elsewhere; else the first.
     unk : str, optional
         The word whose row stands for unknown words. By default that of the source if it is a store,
         else the first of ``<unk>``, ``[UNK]``, ``<UNK>`` and ``UNK`` that is in the vocabulary.
@@ -180,7 +184,7 @@ def build(
     dimension = _as_count_if_any(dimension, "dimension")
     encoding_errors = _as_choice_if_any(encoding_errors, "encoding_errors", EncodingErrors)
     partition_strategy = _as_choice_if_any(partition_strategy, "partition_strategy", Strategy)
-    on_duplicate = as_choice(on_duplicate, "on_duplicate", get_args(OnDuplicate))
+    on_duplicate = _as_choice_if_any(on_duplicate, "on_duplicate", OnDuplicate)
     on_overflow = as_choice(on_overflow, "on_overflow", get_args(OnOverflow))
     memory_bytes = as_size(memory_limit, "memory_limit")
     # The target is checked before the source is opened: counting the lines of a large file is slow.
@@ -200,6 +204,8 @@ def build(
         encoding_errors=encoding_errors,
         partition_strategy=partition_strategy,
     )
+    if on_duplicate is None:
+        on_duplicate = "error" if rows.ids_matter else "first"
     make_writer = partial(
         StoreWriter,
         target,

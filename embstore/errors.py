@@ -102,7 +102,8 @@ class DuplicateWordError(RowError):
     def __init__(self, word: str, position: int, first_id: int) -> None:
         super().__init__(
             f"the word {word!r} already has id {first_id}; remove one of the two, or keep the "
-            'first with on_duplicate="first" (--on-duplicate first on the command line)',
+            'first with on_duplicate="first" (--on-duplicate first on the command line), which '
+            "drops the other row and so lowers later ids",
             position,
         )
 

@@ -120,7 +120,7 @@ def test_blocks(kind, with_words):
 )
 def test_any_words(words, shape, limit):
     rows = np.random.default_rng(0).random((len(words), *shape))
-    found, read_rows = read(dict(zip(words, rows, strict=True)), limit=limit)
+    found, read_rows = read(dict(zip(words, rows, strict=True)).items(), limit=limit)
     assert found == words[:limit]
     assert_same(read_rows, rows[:limit])
 
@@ -179,7 +179,7 @@ def test_invalid_partitions_are_refused():
         read([ROWS[:3], ROWS[:5]], partition_strategy="mod")
     with pytest.raises(SourceError, match="goes with a list of partitions, not with ndarray"):
         read(ROWS, partition_strategy="mod")
-    with pytest.raises(SourceError, match="partition 1 has rows of shape"):
+    with pytest.raises(SourceError, match=r"partition 1 has shape \(20, 2\)"):
         read([ROWS, ROWS[:, :2]], partition_strategy="mod")
     with pytest.raises(SourceError, match="partition 1 is str, not an array"):
         read([ROWS, "x"], partition_strategy="mod")
@@ -200,8 +200,9 @@ def test_invalid_partitions_are_refused():
         ({"a": [1], 2: [1]}, r"row 1: expected \(word, vector\)"),
         ([("a", [1]), ("\ud800", [1])], "row 1: the word '.ud800'"),
         ([(["a"], np.ones((2, 2)))], "a block has 1 words but 2 rows"),
-        ([np.ones((2, 2)), np.ones((2, 3))], r"row 2: expected an array of shape \(n, 2\)"),
+        ([np.ones((2, 2)), np.ones((2, 3))], r"list\[1\] has shape \(2, 3\)"),
         ([np.ones((2, 2)), np.ones(2)], r"row 2: expected an array of shape \(n, 2\)"),
+        (iter([np.ones((2, 2)), np.ones((2, 3))]), r"row 2: expected an array of shape \(n, 2\)"),
         (np.ones((2, 2), complex), "dtype complex128"),
         (np.array(1.0), r"has shape \(\)"),
     ],

@@ -210,7 +210,7 @@ def test_options_have_the_types_of_the_parameters():
         "strategy": Strategy,
         "format": Format,
         "encoding_errors": EncodingErrors | None,
-        "on_duplicate": OnDuplicate,
+        "on_duplicate": OnDuplicate | None,
         "on_overflow": OnOverflow,
         "dtype": np.dtype | None,
         "words": Path | None,

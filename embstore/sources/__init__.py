@@ -77,6 +77,9 @@ class Source(Protocol):
         Size of the input, on the scale of ``Batch.bytes_done``; 0 if unknown.
     unk : str or None
         The word whose row stands for unknown words, if the source names one.
+    ids_matter : bool
+        Whether a row's number is its id elsewhere too, as a token's in a model. Then a repeated
+        word is an error by default, because dropping a row would change the later ids.
     """
 
     name: str
@@ -85,6 +88,7 @@ class Source(Protocol):
     row_count: int | None
     byte_count: int
     unk: str | None = None
+    ids_matter: bool = False
 
     @property
     def row_estimate(self) -> int:
@@ -130,6 +134,7 @@ class Limited(Source):
         self.byte_count = source.byte_count
         self.row_count = None if source.row_count is None else min(source.row_count, limit)
         self.unk = source.unk
+        self.ids_matter = source.ids_matter
 
     def batches(self) -> Iterator[Batch]:
         """Yield the first rows."""

@@ -1,23 +1,27 @@
 """Rows that a program produces: pairs of word and vector, or blocks of rows.
 
-The first item tells whether an iterable holds pairs or blocks, the shape of a row, and the dtype.
-An iterator can be read only once, so its rows cannot be counted first.
+The first item tells whether an iterable holds pairs or blocks, and the shape of a row. The dtype is
+that of the first item too, or what holds the numbers of all of them where they are in memory: in a
+list, a tuple or a dict. Later items of another dtype keep it, so that the writer counts what its
+cast changes. An iterator can be read only once, so its rows cannot be counted first.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sized
-from contextlib import suppress
-from itertools import chain, islice
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sized
+from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embstore.dtypes import common_dtype, is_tensor
 from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.sources import Batch, Source, batch_rows
+from embstore.sources.array_objects import as_rows
 from embstore.sources.arrays import check_dtype
+from embstore.sources.word_objects import list_words
 from embstore.vocabulary.words import PackedWords, pack
 
 if TYPE_CHECKING:
@@ -66,9 +70,11 @@ class IterableSource(Source):
         self._limit = limit
         self._in_pairs = _is_pair(first)
         row = self._row_like(first)
-        self.dtype = check_dtype(self.place(0), row.dtype)
         self.row_shape = row.shape
-        self._row_bytes = math.prod(row.shape) * row.dtype.itemsize
+        self.dtype = check_dtype(self.place(0), row.dtype)
+        if isinstance(items, list | tuple | ItemsView) and self.dtype != np.float64:
+            self.dtype = self._common_dtype(items)
+        self._row_bytes = math.prod(row.shape) * self.dtype.itemsize
         if self._row_bytes > spec.MAX_ROW_BYTES:
             raise SourceError(
                 f"{self.place(0)}: a row takes {self._row_bytes} bytes, more than the "
@@ -128,31 +134,45 @@ class IterableSource(Source):
                         f"item, found {_kind(item)}"
                     )
                 word, vector = item
+                if self._once:  # A generator may reuse the array for the next vector.
+                    vector = np.array(as_rows(vector, self.place(done + len(words))))
                 words.append(word)
-                # A generator may reuse the array for the next vector.
-                vectors.append(np.array(vector) if self._once else vector)
+                vectors.append(vector)
             if not words:
                 return
-            yield self._stack(vectors, done), self._pack(words, done)
+            packed = self._pack(words, done)
+            start = 0
+            for rows in self._stacks(vectors, done):
+                yield rows, packed.part(start, start + len(rows))
+                start += len(rows)
             done += len(words)
 
-    def _stack(self, vectors: list[Any], first: int) -> NDArray[Any]:
-        with suppress(ValueError):  # The shapes differ; the error below says where.
-            rows = np.array(vectors)
-            if rows.shape == (len(vectors), *self.row_shape) and rows.dtype.kind not in "OSU":
-                check_dtype(self.place(first), rows.dtype)
-                return rows
-        for position, vector in enumerate(map(np.asarray, vectors), first):
-            check_dtype(self.place(position), vector.dtype)
-            if vector.shape != self.row_shape:
+    def _stacks(self, vectors: list[Any], first: int) -> Iterator[NDArray[Any]]:
+        """Yield vectors as arrays of one dtype each."""
+        if set(map(type, vectors)) <= {list, tuple}:  # Converted together, which is fast.
+            rows = self._joined(vectors, first)
+            if rows is not None:
+                yield rows
+                return
+        arrays = [as_rows(vector, self.place(at)) for at, vector in enumerate(vectors, first)]
+        for at, array in enumerate(arrays, first):
+            check_dtype(self.place(at), array.dtype)
+            if array.shape != self.row_shape:
                 raise SourceError(
-                    f"{self.place(position)}: expected a vector of shape {self.row_shape}, like "
-                    f"the first one, found {vector.shape}"
+                    f"{self.place(at)}: expected a vector of shape {self.row_shape}, like the "
+                    f"first one, found {array.shape}"
                 )
-        raise SourceError(
-            f"{self.place(first)}: the vectors from here on cannot be combined into one array of "
-            "numbers"
-        )
+        for dtype, run in groupby(arrays, key=lambda array: array.dtype):
+            yield np.array(list(run), dtype.newbyteorder("="))
+
+    def _joined(self, vectors: list[Any], first: int) -> NDArray[Any] | None:
+        """Return lists of numbers as one array; None where they differ, which is then explained."""
+        try:
+            rows = as_rows(vectors, self.place(first))
+        except SourceError:
+            return None
+        fits = rows.shape == (len(vectors), *self.row_shape) and rows.dtype.kind in "iuf"
+        return rows if fits else None
 
     def _blocks(self) -> Iterator[tuple[NDArray[Any], PackedWords | None]]:
         size = batch_rows(self.row_shape, self.dtype)
@@ -162,7 +182,7 @@ class IterableSource(Source):
         while left is None or left > 0:
             if (item := next(items, None)) is None:
                 return
-            words, rows = _split_block(item)
+            words, rows = _split_block(item, self.place(done))
             self._check_block(words, rows, done)
             count = len(rows) if left is None else min(len(rows), left)
             for start in range(0, count, size):
@@ -203,19 +223,37 @@ class IterableSource(Source):
     def _row_like(self, first: Any) -> NDArray[Any]:
         """Return an array of the shape and dtype of a row, from the first item."""
         if self._in_pairs:
-            return np.asarray(first[1])
-        _, rows = _split_block(first)
+            return as_rows(first[1], self.place(0))
+        _, rows = _split_block(first, self.place(0))
         if rows.ndim < 2:
             raise TypeError(
                 f"the first item of the {self.name} is {_kind(first)}; expected items {ITEMS}"
             )
         return np.empty(rows.shape[1:], rows.dtype)
 
+    def _common_dtype(self, items: Any) -> np.dtype[Any]:
+        """Return the dtype that holds the numbers of all items."""
+        found = {self.dtype}
+        done = 0
+        for item in items if self._limit is None else islice(items, self._limit):
+            place = self.place(done)
+            if not self._in_pairs:
+                rows = _split_block(item, place)[1]
+                done += len(rows) if rows.ndim else 0
+                found.add(check_dtype(place, rows.dtype))
+            elif _is_pair(item):
+                found.add(check_dtype(place, as_rows(item[1], place).dtype))
+                done += 1
+        try:
+            return common_dtype(found)
+        except ValueError as error:
+            raise SourceError(f"{self.name}: {error}") from error
+
     def _count(self, items: Any) -> int | None:
         if self._in_pairs and isinstance(items, Sized):
             count = len(items)
         elif not self._in_pairs and isinstance(items, list | tuple):
-            count = sum(len(_split_block(item)[1]) for item in items)
+            count = sum(len(_split_block(item, self.name)[1]) for item in items)
         else:
             return None
         return count if self._limit is None else min(count, self._limit)
@@ -225,16 +263,32 @@ def _is_pair(item: Any) -> bool:
     return isinstance(item, tuple | list) and len(item) == 2 and isinstance(item[0], str)
 
 
-def _split_block(item: Any) -> tuple[list[str] | None, NDArray[Any]]:
+def _split_block(item: Any, place: str) -> tuple[list[str] | None, NDArray[Any]]:
     """Return the words of a block, if it has words, and its rows."""
-    if isinstance(item, tuple) and len(item) == 2:
-        words, rows = item
-        if isinstance(words, list | tuple | np.ndarray) and all(isinstance(w, str) for w in words):
-            return [str(word) for word in words], np.asarray(rows)
-    return None, np.asarray(item)
+    if isinstance(item, tuple) and len(item) == 2 and (words := _words_of(item[0])) is not None:
+        return words, as_rows(item[1], place)
+    if isinstance(item, tuple) and any(len(getattr(part, "shape", ())) > 1 for part in item):
+        raise SourceError(f"{place}: expected {ITEMS}; found {_kind(item)}")
+    return None, as_rows(item, place)
+
+
+def _words_of(item: Any) -> list[str] | None:
+    """Return the words of a block; None if these are no words."""
+    if isinstance(item, list | tuple):
+        return [str(word) for word in item] if all(isinstance(word, str) for word in item) else None
+    if is_tensor(item) or not (hasattr(item, "shape") or hasattr(item, "to_pylist")):
+        return None
+    if getattr(getattr(item, "dtype", None), "kind", "O") in "iufcb":
+        return None
+    try:
+        return list_words(item)
+    except TypeError:
+        return None
 
 
 def _kind(item: Any) -> str:
     """Return the type and the shape of an item, for messages."""
+    if isinstance(item, tuple) and len(item) < 9:
+        return f"({', '.join(map(_kind, item))})"
     shape = getattr(item, "shape", None)
     return type(item).__name__ + (f" of shape {tuple(shape)}" if shape is not None else "")

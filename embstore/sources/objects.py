@@ -6,31 +6,33 @@ imported them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import ItemsView, Iterable, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from embstore.dtypes import is_tensor, tensor_array
-from embstore.errors import PartitionSizeError, SourceError
+from embstore.errors import SourceError
+from embstore.sources.array_objects import as_array
 from embstore.sources.arrays import ArraySource
+from embstore.sources.by_id import VectorsById
+from embstore.sources.containers import refuse_container
 from embstore.sources.frames import open_frame
 from embstore.sources.iterables import IterableSource
+from embstore.sources.partitioned import Partitioned
 from embstore.sources.store import StoreSource
 from embstore.store import EmbeddingStore
-from embstore.table.numbering import Numbering, Strategy
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Sequence
 
     from embstore.sources import Source
     from embstore.sources.arrays import ArrayLike
     from embstore.sources.word_list import Words
+    from embstore.table.numbering import Strategy
 
 ACCEPTED = (
-    "a path, an array, a {word: vector} mapping, an iterable of (word, vector) or of arrays of "
-    "rows, a gensim KeyedVectors, a torch tensor, an open store, or a list of partitions with "
-    "partition_strategy="
+    "a path, an array (NumPy's, or of a library whose arrays slice like them), a {word: vector} or "
+    "{id: vector} mapping, an iterable of (word, vector), of (words, rows) or of arrays of rows, a "
+    "gensim KeyedVectors, a torch tensor or Embedding, an open store, a data frame or Arrow table, "
+    "or a list of partitions with partition_strategy="
 )
 
 
@@ -49,8 +51,9 @@ def open_object(
     ----------
     source : object
         An array (NumPy's, or one with ``shape``, ``dtype`` and slices like NumPy's, such as
-        ``zarr.Array``), a torch tensor, an open store, a list of partitions, a gensim
-        ``KeyedVectors``, a mapping, or an iterable; see `embstore.sources.iterables`.
+        ``zarr.Array``), a torch tensor or ``Embedding``, an open store, a list of arrays or of
+        partitions, a gensim ``KeyedVectors``, a mapping, or an iterable; see
+        `embstore.sources.array_objects` and `embstore.sources.iterables`.
     words : str, Path, or iterable of str, optional
         The words of an array's rows.
     partition_strategy : {"mod", "div"}, optional
@@ -65,7 +68,7 @@ def open_object(
     TypeError
         If it is none of these.
     SourceError
-        If a store cannot hold its rows.
+        If a store cannot hold its rows, or it holds several tables.
     """
     name = type(source).__name__
     if isinstance(source, EmbeddingStore):
@@ -83,7 +86,7 @@ def open_object(
     if column is not None or word_column is not None:
         raise SourceError(f"a {name} takes neither column= nor word_column=; frames do")
     if partition_strategy is not None:
-        parts = _Partitioned(source, partition_strategy)
+        parts = Partitioned(source, partition_strategy)
         return ArraySource(name, [parts], words=words, origin={"format": f"partitions of {name}"})
     if hasattr(getattr(source, "wv", None), "index_to_key"):
         source = source.wv  # A model of gensim.
@@ -91,93 +94,41 @@ def open_object(
         if words is not None:
             raise SourceError(f"{name} has its own words; leave out words=")
         words, source = source.index_to_key, source.vectors
-    if (array := as_array(source)) is not None:
-        return ArraySource(name, [array], words=words, origin={"format": name})
+    if (arrays := _arrays(source)) is not None:
+        return ArraySource(name, arrays, words=words, origin={"format": name})
+    _refuse_others(source)
     if words is not None:
         raise SourceError(
             f"words= goes with arrays, not with {name}; yield (word, vector) or (words, rows)"
         )
-    if isinstance(source, Mapping) or (
-        isinstance(source, Iterable) and not isinstance(source, bytes)
+    return IterableSource(source, limit=limit)
+
+
+def _arrays(source: Any) -> Sequence[ArrayLike] | None:
+    """Return the arrays that an object is: itself, its items one after the other, or its values."""
+    if (array := as_array(source)) is not None:
+        return [array]
+    if isinstance(source, list | tuple) and not any(
+        isinstance(x, list | tuple | str) for x in source
     ):
-        return IterableSource(source, limit=limit)
-    raise TypeError(f"cannot build from {name}; expected {ACCEPTED}")
+        arrays = [as_array(item) for item in source]
+        found = [array for array in arrays if array is not None and len(array.shape) > 1]
+        return found if found and len(found) == len(source) else None
+    if isinstance(source, Mapping) and source and not isinstance(next(iter(source)), str):
+        refuse_container(source)
+        return [VectorsById(source)]
+    return None
 
 
-def as_array(source: Any) -> ArrayLike | None:
-    """Return an object as something that slices like an array; None if it does not."""
-    if is_tensor(source):
-        return _TensorRows(source)
-    if isinstance(source, list | tuple) and source and not _has_text(source[0]):
-        first = source[0]
-        if isinstance(first, list | tuple) or np.isscalar(first):
-            try:
-                return np.asarray(source)  # Nested lists of numbers.
-            except ValueError as error:
-                raise SourceError(
-                    f"the rows of the {type(source).__name__} differ: {error}"
-                ) from error
-    if isinstance(source, str | bytes | Mapping) or not hasattr(source, "__getitem__"):
-        return None
-    return source if hasattr(source, "shape") and hasattr(source, "dtype") else None
-
-
-class _TensorRows:
-    """A torch tensor, as an array."""
-
-    def __init__(self, tensor: Any) -> None:
-        self._tensor = tensor.detach()
-        self.shape = tuple(tensor.shape)
-        self.dtype = self[slice(0, 0)].dtype
-
-    def __getitem__(self, rows: slice) -> NDArray[Any]:
-        return tensor_array(self._tensor[rows].cpu())
-
-
-class _Partitioned:
-    """A list of partitions as one array, in the order of ids."""
-
-    def __init__(self, partitions: Any, strategy: Strategy) -> None:
-        if not isinstance(partitions, list | tuple) or not partitions:
-            raise SourceError(
-                "partition_strategy= goes with a list of partitions, not with "
-                f"{type(partitions).__name__}"
-            )
-        self._parts = []
-        for number, partition in enumerate(partitions):
-            array = as_array(partition)
-            if array is None or not array.shape:
-                raise SourceError(f"partition {number} is {type(partition).__name__}, not an array")
-            self._parts.append(array)
-        row_shape, self.dtype = tuple(self._parts[0].shape[1:]), np.dtype(self._parts[0].dtype)
-        for number, array in enumerate(self._parts):
-            if (tuple(array.shape[1:]), np.dtype(array.dtype)) != (row_shape, self.dtype):
-                raise SourceError(
-                    f"partition {number} has rows of shape {tuple(array.shape[1:])} and dtype "
-                    f"{array.dtype}, partition 0 of {row_shape} and {self.dtype}"
-                )
-        found = tuple(int(array.shape[0]) for array in self._parts)
-        self.shape = (sum(found), *row_shape)
-        self._numbering = Numbering(sum(found), len(found), strategy)
-        if found != self._numbering.row_counts():
-            raise PartitionSizeError(
-                f"partitions have {found} rows, but {sum(found)} rows partitioned by {strategy!r} "
-                f"are {self._numbering.row_counts()}: with other sizes, ids would lead to wrong "
-                "rows"
-            )
-
-    def __getitem__(self, rows: slice) -> NDArray[Any]:
-        start, stop, _ = rows.indices(self.shape[0])
-        result = np.empty((stop - start, *self.shape[1:]), self.dtype)
-        for partition, piece in self._numbering.spread(start, stop):
-            _, row = self._numbering.locate_one(start + piece.start)
-            count = len(range(*piece.indices(stop - start)))
-            result[piece] = self._parts[partition][row : row + count]
-        return result
-
-
-def _has_text(item: Any) -> bool:
-    """Return whether an item is, or starts with, a word."""
-    while isinstance(item, list | tuple) and item:
-        item = item[0]
-    return isinstance(item, str)
+def _refuse_others(source: Any) -> None:
+    """Raise for what is no iterable of rows."""
+    name = type(source).__name__
+    refuse_container(source)
+    if isinstance(source, Set) and not isinstance(source, ItemsView):
+        raise TypeError(f"cannot build from a {name}, which has no order; expected {ACCEPTED}")
+    if hasattr(source, "read"):
+        raise TypeError(f"cannot build from an open file ({name}); pass its path")
+    if hasattr(source, "state_dict"):
+        raise TypeError(f"cannot build from {name}; pass its weight, or a tensor of state_dict()")
+    if isinstance(source, bytes | bytearray) or not isinstance(source, Iterable):
+        raise TypeError(f"cannot build from {name}; expected {ACCEPTED}")

@@ -22,6 +22,8 @@ class StoreSource(Source):
         The store. It stays open, and may be the one that the build replaces.
     """
 
+    ids_matter = True
+
     def __init__(self, store: EmbeddingStore) -> None:
         self.name = str(store.path)
         self.row_shape = store.row_shape

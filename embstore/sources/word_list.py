@@ -1,7 +1,8 @@
-r"""Words for rows that come without words: a list, or a text file with one word per line.
+r"""Words for rows that come without words: a list or vocabulary, or a file.
 
-A file is UTF-8; its lines end in ``\n`` or ``\r\n``, and nowhere else. An empty line is the empty
-word. The file is read along with the rows.
+A file is UTF-8 and has one word a line; its lines end in ``\n`` or ``\r\n``, and nowhere else. An
+empty line is the empty word, but empty lines at the end that no row is left for do not count. It is
+read along with the rows. `embstore.sources.word_files` reads files that are vocabularies with ids.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import pyarrow as pa
 from embstore.errors import SourceError
 from embstore.sources.blocks import TextFile
 from embstore.sources.packing import packed_binary
+from embstore.sources.word_files import read_vocabulary
+from embstore.sources.word_objects import ACCEPTED, list_words
 from embstore.vocabulary.words import encode, pack_encoded
 
 if TYPE_CHECKING:
@@ -30,13 +33,22 @@ class WordList:
 
     Parameters
     ----------
-    words : str, Path, or iterable of str
-        A text file with one word per line, which may be compressed; or the words themselves.
+    words : str, Path, iterable of str, or mapping of str to int
+        A file of words, which may be compressed; or the words themselves.
+    row_count : int, optional
+        The number of rows, so that an endless iterator can be refused.
     """
 
-    def __init__(self, words: Words) -> None:
-        self._file = TextFile(Path(words)) if isinstance(words, str | Path) else None
-        self._words = [] if isinstance(words, str | Path) else list(words)
+    def __init__(self, words: Words, row_count: int | None = None) -> None:
+        self._file: TextFile | None = None
+        self._words: list[str] | None
+        if isinstance(words, str | Path):
+            if not Path(words).exists():
+                raise SourceError(f"no such file: {words}; words= takes {ACCEPTED}")
+            self._file = TextFile(Path(words))
+            self._words = read_vocabulary(self._file)
+        else:
+            self._words = list_words(words, row_count)
         self.name = "words" if self._file is None else self._file.name
 
     def check_count(self, row_count: int, rows_name: str) -> None:
@@ -50,29 +62,40 @@ class WordList:
         count = self._count(row_count)
         if count != row_count:
             found = f"more than {row_count}" if count > row_count else f"{count}"
+            remedy = "give one word for each row (in a file, one per line)"
+            if 0 < count < row_count:
+                remedy += f", or build from the first {count} rows"
             raise SourceError(
-                f"{self.name} has {found} words, but {rows_name} has {row_count} rows; give one "
-                "word for each row (in a file, one per line)"
+                f"{self.name} has {found} words, but {rows_name} has {row_count} rows; {remedy}"
             )
 
     def reader(self) -> WordReader:
         """Return a reader that starts at the first word."""
-        return WordReader(self._encoded() if self._file is None else self._lines(self._file))
+        if self._words is not None:
+            return WordReader(self._encoded(self._words))
+        assert self._file is not None
+        return WordReader(self._lines(self._file))
 
     def _count(self, enough: int) -> int:
-        """Return the number of words, or any number above ``enough`` if there are more."""
-        if self._file is None:
-            return len(self._words)
-        count = 0
-        for block in self._file.blocks(empty_lines="keep"):
-            count += block.data.count(b"\n") + (not block.data.endswith(b"\n"))
-            if count > enough:
-                break
-        return count
+        """Return the number of words, or any number above ``enough`` if there are more.
 
-    def _encoded(self) -> Iterator[list[bytes]]:
+        Empty lines at the end count only as far as there are rows for them.
+        """
+        if self._words is not None:
+            return len(self._words)
+        assert self._file is not None
+        filled = count = 0  # Lines up to the last one that is not empty, and all.
+        for block in self._file.blocks(empty_lines="keep"):
+            if text := block.data.rstrip(b"\r\n"):
+                filled = count + text.count(b"\n") + 1
+            count += block.data.count(b"\n") + (not block.data.endswith(b"\n"))
+            if filled > enough:
+                break
+        return enough if filled == enough else count
+
+    def _encoded(self, words: list[str]) -> Iterator[list[bytes]]:
         try:
-            yield encode(self._words)
+            yield encode(words)
         except UnicodeEncodeError as error:
             raise SourceError(
                 f"the word {error.object!r} cannot be encoded as UTF-8: {error.reason}"
@@ -106,7 +129,9 @@ class WordReader:
     def take(self, count: int) -> PackedWords:
         """Return the next ``count`` words."""
         while len(self._words) - self._next < count:
-            self._words = self._words[self._next :] + next(self._lists)
+            if (more := next(self._lists, None)) is None:
+                raise SourceError("the words became fewer while they were read")
+            self._words = self._words[self._next :] + more
             self._next = 0
         taken = self._words[self._next : self._next + count]
         self._next += count
