@@ -52,14 +52,13 @@ def test_compressed(tmp_path, monkeypatch, suffix, block_bytes):
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zip"])
-@pytest.mark.parametrize("damage", ["cut", "not compressed", "empty"])
+@pytest.mark.parametrize("damage", ["cut", "empty"])
 def test_damaged_compressed_files(tmp_path, suffix, damage):
     rng = np.random.default_rng(0)
     data = "".join(f"w{i} {rng.random()} {rng.random()}\n" for i in range(3000)).encode()
     path = compressed(tmp_path, suffix, data)
     whole = path.read_bytes()
-    damaged = {"cut": whole[: len(whole) // 2], "not compressed": data, "empty": b""}[damage]
-    path.write_bytes(damaged)
+    path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"")
     with pytest.raises(SourceError) as error:
         read(path)
     assert str(error.value).startswith(str(path))
@@ -95,5 +94,5 @@ def test_unreadable_zips(tmp_path):
     path.write_bytes(data)
     with pytest.raises(SourceError, match="encrypted"):
         TextSource(path)
-    with pytest.raises(SourceError, match=r"is not a \.zip, so it has no member"):
+    with pytest.raises(SourceError, match="is not an archive, so it has no member"):
         read_bytes(tmp_path, GLOVE, member="t.txt")
