@@ -381,7 +381,11 @@ TWICE = b'{"a": {"dtype": "F32"}, "a": {"dtype": "F32"}}'
             embstore.StoreCorruptError,
             "but the file has 79 bytes",
         ),
-        (with_header({"a": GOOD | {"dtype": "X9"}}, bytes(8)), embstore.FormatError, "has dtype X9"),
+        (
+            with_header({"a": GOOD | {"dtype": "X9"}}, bytes(8)),
+            embstore.FormatError,
+            "has dtype X9",
+        ),
         (with_header({"a": {"dtype": "F32"}}), embstore.StoreCorruptError, "not a readable"),
         (
             with_header({"a": GOOD | {"shape": [], "data_offsets": [0, 4]}}, bytes(4)),

@@ -35,17 +35,18 @@ class Archive:
     Attributes
     ----------
     members : callable
-        Returns the names of the members of an open file.
+        Returns the names of the members of an open file; of a compressed tar, perhaps not of all,
+        but the one that is wanted, if any.
     open : callable
         Returns a member of an open file as a stream, given its name, and whether it was the only
         one.
     """
 
-    members: Callable[[IO[bytes]], list[str]]
+    members: Callable[[IO[bytes], str | None], list[str]]
     open: Callable[[IO[bytes], str, bool], Any]
 
 
-def _zip_members(file: IO[bytes]) -> list[str]:
+def _zip_members(file: IO[bytes], wanted: str | None) -> list[str]:
     with _zip(file) as archive:
         infos = [info for info in archive.infolist() if not info.is_dir()]
     return [info.filename for info in infos if not _is_side_file(info.filename)]
@@ -90,12 +91,13 @@ def is_tar(start: bytes) -> bool:
     return True
 
 
-def _tar_members(file: IO[bytes]) -> list[str]:
+def _tar_members(file: IO[bytes], wanted: str | None) -> list[str]:
     names, listed = [], 0
     for name, size in _tar_files(file):
         names.append(name)
         listed += size
-        if not file.seekable() and listed > _LISTED_BYTES:
+        enough = listed > _LISTED_BYTES and wanted in (None, *names)
+        if enough and not file.seekable():
             break
         _skip(file, size + -size % _BLOCK)
     return names

@@ -151,24 +151,25 @@ class InputFile:
                 )
             alone = True
             if kind.archive is not None:
-                names = self._members(kind)
+                wanted = None if self.member else member
+                names = self._members(kind, wanted)
                 # A member that is named in full is read as a file, from an .npz too.
                 is_npz = kind.name == "zip" and member not in names
                 archived = find_archived(names, self.path.name)
                 if archived is not None and (archived.remedy or is_npz):
                     return archived
-                alone = len(names) == 1
-                self.member = self._choose(names, None if self.member else member)
+                alone = wanted is None
+                self.member = self._choose(names, wanted)
             self._layers.append(_Layer(kind, self.member or "", alone))
 
-    def _members(self, kind: Kind) -> list[str]:
+    def _members(self, kind: Kind, wanted: str | None) -> list[str]:
         assert kind.archive is not None
         if kind.name == "zip" and self._layers:
             raise SourceError(f"{self.name} has a zip archive in it; extract that first")
         with self.open() as stream:
             self._layers.append(_Layer(kind, "", alone=True))  # For the message.
             with self.errors_named():
-                names = kind.archive.members(stream.stream)
+                names = kind.archive.members(stream.stream, wanted)
             self._layers.pop()
         if not names:
             raise SourceError(f"{self.name} is empty: {kind.what} without members")
@@ -200,7 +201,7 @@ class _Layer:
     member : str
         The member of an archive.
     alone : bool
-        Whether the archive must have no other member.
+        Whether the archive must have no other member, because none was named.
     """
 
     kind: Kind

@@ -145,7 +145,7 @@ KINDS = (
     Kind(
         "torrent",
         "a torrent",
-        like(rb"d\d+:(announce|created by|comment|creation date|info)"),
+        like(rb"d\d+:(announce(-list)?|created by|comment|creation date|info)[\dild]"),
         _POINTER + "open it with a BitTorrent client",
     ),
     Kind("html", "an HTML or XML page", is_markup, _FAILED),
@@ -235,7 +235,7 @@ KINDS = (
         f"read the tensor with the library that wrote it (onnx, tensorflow) {_PASS}",
     ),
     # Documents and programs.
-    Kind("pdf", "a PDF document", like(rb"%PDF-"), _FAILED),
+    Kind("pdf", "a PDF document", like(rb"%PDF-\d\.\d\s*(%|\d+ \d+ obj)"), _FAILED),
     Kind("7z", "a 7z archive", starts(b"7z\xbc\xaf\x27\x1c"), _EXTRACT),
     Kind("rar", "a RAR archive", starts(b"Rar!\x1a\x07"), _EXTRACT),
     Kind("cabinet", "a Cabinet archive", starts(b"MSCF\0\0\0\0"), _EXTRACT),

@@ -85,7 +85,7 @@ def open_npz(path: Path, *, member: str | None = None, words: Words | None = Non
     """
     try:
         with path.open("rb") as raw:
-            names = [name for name in ZIP.members(raw) if name.endswith(_SUFFIX)]
+            names = [name for name in ZIP.members(raw, None) if name.endswith(_SUFFIX)]
     except DamagedError as error:
         raise SourceError(
             f"{path} is not a readable .npz: {error}; is the download complete?"

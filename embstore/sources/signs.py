@@ -46,7 +46,7 @@ def is_vector(start: bytes) -> bool:
     return len(fields) > 1 and all(map(_NUMBER.fullmatch, fields[1:10]))
 
 
-_declared = like(rb"<(!doctype|\?xml|!--)[\s>-]")
+_declared = like(rb"<(!doctype|\?xml|!--)[ \t]")
 _tagged = like(rb"<(html|head|body|script|title|center|meta|div|p|h1|error|message|svg)\b")
 _TWO_TAGS = re.compile(rb"<\w+[^<>\n]*>[^<\n]*<[/\w]|<\w+\s+\w+=")
 
