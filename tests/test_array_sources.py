@@ -191,7 +191,7 @@ def test_truncated_npz_files(tmp_path, save, size):
 def test_damaged_compressed_member(tmp_path):
     path = save_compressed(tmp_path / "t.npy", np.random.default_rng(0).random((20_000, 3)))
     flip(path, path.stat().st_size // 2, 255)
-    with pytest.raises(SourceError, match="cannot be decompressed"):
+    with pytest.raises(SourceError, match="cannot be read as zip: Bad CRC-32"):
         read(path)
 
 
@@ -346,7 +346,7 @@ GOOD = {"dtype": "F32", "shape": [2, 1], "data_offsets": [0, 8]}
         (with_header({"a": GOOD | {"shape": [-2, -1]}}, b"12345678"), "not whole numbers"),
         (with_header({"a": GOOD | {"shape": [2.0, 1]}}, b"12345678"), "not whole numbers"),
         (with_header({"a": GOOD | {"data_offsets": [-8, 0]}}, b"12345678"), "not whole numbers"),
-        (with_header({"a": GOOD}, b"1234567"), "take 8 bytes, but only 7 are in the file"),
+        (with_header({"a": GOOD}, b"1234567"), "but the file has 79 bytes"),
         (with_header({"a": GOOD | {"dtype": "F8_E4M3"}}, b"12345678"), "has dtype F8_E4M3"),
         (with_header({"a": {"dtype": "F32"}}), "not a readable"),
     ],
@@ -360,9 +360,10 @@ def test_invalid_safetensors_files_are_refused(tmp_path, data, says):
 def test_zip_without_arrays_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "t.pt", "w") as archive:
         archive.writestr("t/data.pkl", b"x")
-    with pytest.raises(SourceError, match="a pickle, which could run any code"):
+    with pytest.raises(SourceError, match="a pickle of torch, which could run any code"):
         read(tmp_path / "t.pt")
     with zipfile.ZipFile(tmp_path / "t.odt", "w") as archive:
+        archive.writestr("mimetype", b"application/vnd.oasis.opendocument.text")
         archive.writestr("content.xml", b"x")
-    with pytest.raises(SourceError, match=r"a zip archive; if it holds a text file"):
+    with pytest.raises(SourceError, match="an Office document; save it as CSV"):
         read(tmp_path / "t.odt")

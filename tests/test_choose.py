@@ -86,13 +86,6 @@ def test_unsupported_files_are_named(file, start, says, suffix):
             read(path, format=format)
 
 
-def test_compressed_arrays_are_refused(file, tmp_path):
-    np.save(tmp_path / "t.npy", np.ones((2, 2)))
-    path = file("t.npy.gz", gzip.compress((tmp_path / "t.npy").read_bytes()))
-    with pytest.raises(SourceError, match="a compressed npy file; decompress it first"):
-        read(path)
-
-
 def test_directories(tmp_path):
     with pytest.raises(SourceError, match=r"not a file, nor a directory of \.npy, \.safetensors"):
         read(tmp_path)

@@ -335,7 +335,11 @@ def npy(shape: tuple[int, ...], descr: str = "<f4", data: bytes = b"") -> bytes:
         ),
         (b"\x93NUMPY\x01\x00\xff\xff{", embstore.StoreCorruptError, "not a readable .npy"),
         (npy((9, -1)), embstore.StoreCorruptError, r"its shape is \(9, -1\)"),
-        (npy((2, 2), data=bytes(15)), embstore.StoreCorruptError, "take 16 bytes, but only 15 are"),
+        (
+            npy((2, 2), data=bytes(15)),
+            embstore.StoreCorruptError,
+            "takes 16 bytes, but only 15 are",
+        ),
         (npy((10**15, 9)), embstore.StoreCorruptError, "but only 0 are in the file"),
         (npy((1,), "|O"), embstore.FormatError, "Python objects"),
         (npy((0,), "<c8"), embstore.FormatError, "dtype complex64"),
@@ -375,9 +379,13 @@ TWICE = b'{"a": {"dtype": "F32"}, "a": {"dtype": "F32"}}'
         (
             with_header({"a": GOOD}, bytes(7)),
             embstore.StoreCorruptError,
-            "but only 7 are in the file",
+            "but the file has 79 bytes",
         ),
-        (with_header({"a": GOOD | {"dtype": "X9"}}), embstore.FormatError, "has dtype X9"),
+        (
+            with_header({"a": GOOD | {"dtype": "X9"}}, bytes(8)),
+            embstore.FormatError,
+            "has dtype X9",
+        ),
         (with_header({"a": {"dtype": "F32"}}), embstore.StoreCorruptError, "not a readable"),
         (
             with_header({"a": GOOD | {"shape": [], "data_offsets": [0, 4]}}, bytes(4)),

@@ -5,16 +5,18 @@ The format is specified in `numpy.lib.format`. Pickles are never loaded.
 
 from __future__ import annotations
 
+import ast
 import io
 import math
+import re
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from embstore.dtypes import find_dtype
 from embstore.encodings.plain import Plain
-from embstore.errors import FormatError, StoreCorruptError, StoreError
+from embstore.errors import FormatError, StoreCorruptError
 from embstore.formats.own import spec
 from embstore.table.extents import Column, Extent
 from embstore.table.numbering import Numbering
@@ -29,6 +31,17 @@ PATTERNS = ("*.npy",)
 MAGIC = b"\x93NUMPY"
 # More than any array's header takes; `numpy.lib.format` calls this size safe to evaluate.
 MAX_HEADER_BYTES = 10_000
+# The size of the header's length, for each version of the format.
+_LENGTH_BYTES = {(1, 0): 2, (2, 0): 4, (3, 0): 4}
+_KEYS = {"descr", "fortran_order", "shape"}
+
+
+class Readable(Protocol):
+    """What a header is read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,28 +89,20 @@ def describe(files: Files, name: str) -> Table:
     Raises
     ------
     StoreCorruptError
-        If the header is wrong, or the file is shorter than its array.
+        If the header is wrong, or the file is shorter or longer than its array.
     FormatError
         If rows cannot be read in place: Fortran order, big-endian numbers, no rows.
     """
     where = files.path(name)
     start = io.BytesIO(files.read(name, 0, MAX_HEADER_BYTES + 64))
-    header = read_header(start, str(where))
+    header, header_bytes = read_header(start, str(where))
     if not header.shape:
         raise FormatError(f"{where} has shape (); a table needs rows, so shape (rows, ...)")
     if problem := _layout_problem(header):
         raise FormatError(f"{where} {problem}")
+    check_size(str(where), header, header_bytes, files.size(name))
     encoding = Plain(header.dtype.newbyteorder("="), header.shape[1:])
-    return plain_table(files, name, start.tell(), header.shape[0], encoding)
-
-
-def addresses_rows(path: Path) -> bool:
-    """Return whether the rows of a ``.npy`` file can be read in place."""
-    with path.open("rb") as file:
-        try:
-            return _layout_problem(read_header(file, str(path))) is None
-        except StoreError:
-            return False
+    return plain_table(files, name, header_bytes, header.shape[0], encoding)
 
 
 def _layout_problem(header: Header) -> str | None:
@@ -137,8 +142,40 @@ def plain_table(files: Files, name: str, offset: int, rows: int, encoding: Plain
     return Table((column,), encoding, Numbering(rows))
 
 
-def read_header(file: IO[bytes], name: str) -> Header:
-    """Read the header of a ``.npy`` file; the file is then at the first element.
+def check_size(name: str, header: Header, header_bytes: int, size_bytes: int) -> None:
+    """Check that a file ends with its array.
+
+    Parameters
+    ----------
+    name : str
+        The file's name in messages.
+    header : Header
+        Its header.
+    header_bytes, size_bytes : int
+        Bytes of the header, and of the file.
+
+    Raises
+    ------
+    StoreCorruptError
+        If it is shorter or longer.
+    """
+    needed, found = math.prod(header.shape) * header.dtype.itemsize, size_bytes - header_bytes
+    array = f"an array of shape {header.shape} and dtype {header.dtype} takes {needed} bytes"
+    if found < needed:
+        raise StoreCorruptError(
+            f"{name}: {array}, but only {max(found, 0)} are in the file; is the download complete?"
+        )
+    if found > needed:
+        raise StoreCorruptError(
+            f"{name}: {array}, but {found - needed} more bytes follow it: a second array, or rows "
+            "that the header does not count; save all rows as one array"
+        )
+
+
+def read_header(file: Readable, name: str) -> tuple[Header, int]:
+    """Read the header of a ``.npy`` file, and return it and its size in bytes.
+
+    The file is then at the first element.
 
     Raises
     ------
@@ -147,18 +184,27 @@ def read_header(file: IO[bytes], name: str) -> Header:
     FormatError
         If a table cannot hold numbers of its dtype.
     """
-    try:
-        version = np.lib.format.read_magic(file)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        header = Header(*read(file, max_header_size=MAX_HEADER_BYTES))
-    except KeyError as error:
+    start = file.read(len(MAGIC) + 2)
+    if not start.startswith(MAGIC) or len(start) < len(MAGIC) + 2:
         raise StoreCorruptError(
-            f"{name} has version {error} of the .npy format, which embstore does not know"
-        ) from error
-    except ValueError as error:
+            f"{name} is not a readable .npy: it starts with {start!r}, not {MAGIC!r}"
+        )
+    version = start[-2], start[-1]
+    if version not in _LENGTH_BYTES:
+        raise StoreCorruptError(
+            f"{name} has version {version} of the .npy format, which embstore does not know"
+        )
+    length = int.from_bytes(file.read(_LENGTH_BYTES[version]), "little")
+    text = file.read(min(length, MAX_HEADER_BYTES + 1))
+    if not len(text) == length <= MAX_HEADER_BYTES:
+        raise StoreCorruptError(
+            f"{name} is not a readable .npy: its header has {length} bytes, expected up to "
+            f"{MAX_HEADER_BYTES} and the end of the header in the file"
+        )
+    try:
+        header = _parse(text)
+    # A header is Python source, whose parser raises all of these.
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise StoreCorruptError(f"{name} is not a readable .npy: {error}") from error
     if header.dtype.hasobject:
         raise FormatError(f"{name} holds Python objects (a pickle), which are never loaded")
@@ -166,4 +212,17 @@ def read_header(file: IO[bytes], name: str) -> Header:
         raise StoreCorruptError(f"{name} is not a readable .npy: its shape is {header.shape}")
     if find_dtype(header.dtype) is None:
         raise FormatError(f"{name} has dtype {header.dtype}, which a table cannot hold")
-    return header
+    return header, len(start) + _LENGTH_BYTES[version] + length
+
+
+def _parse(text: bytes) -> Header:
+    # Python 2 wrote the sizes of a shape as 4L.
+    found = ast.literal_eval(re.sub(r"(?<=\d)L(?=[,)])", "", text.decode("utf-8").strip()))
+    if not isinstance(found, dict) or found.keys() != _KEYS:
+        raise ValueError(f"expected the keys {', '.join(sorted(_KEYS))}, found {text[:80]!r}")
+    shape, fortran = found["shape"], found["fortran_order"]
+    if not isinstance(shape, tuple) or not all(type(size) is int for size in shape):
+        raise ValueError(f"its shape is {shape!r}")
+    if not isinstance(fortran, bool):
+        raise ValueError(f"fortran_order is {fortran!r}")
+    return Header(shape, fortran, np.lib.format.descr_to_dtype(found["descr"]))

@@ -1,10 +1,10 @@
 """Tensors of ``.safetensors`` files: one file, or several with an index.
 
 A file starts with 8 bytes, little-endian: the size of its header. The header is JSON, and gives the
-dtype and shape of each tensor, and the range of its bytes behind the header. The numbers are
-uncompressed, in C order. A model in several files has an index, ``model.safetensors.index.json``,
-which names the file of each tensor. The format is specified in the README of the safetensors
-library.
+dtype and shape of each tensor, and the range of its bytes behind the header. The tensors fill the
+file, one after the other; their numbers are uncompressed, in C order. A model in several files has
+an index, ``model.safetensors.index.json``, which names the file of each tensor. The format is
+specified in the README of the safetensors library.
 """
 
 from __future__ import annotations
@@ -55,6 +55,11 @@ class Tensor:
     offset: int
     size_bytes: int
 
+    @property
+    def end(self) -> int:
+        """The byte after its last."""
+        return self.offset + self.size_bytes
+
 
 def matches(start: bytes, name: str) -> bool:
     """Return whether a file is an index by its name, or a safetensors file by its first bytes."""
@@ -92,7 +97,8 @@ def describe(files: Files, name: str, *, tensor: str | None = None) -> Table:
     Raises
     ------
     StoreCorruptError
-        If a header or an index is wrong, or a file is shorter than its tensor.
+        If a header or an index is wrong, a file is shorter than its tensors, or bytes in it belong
+        to no tensor or to several.
     FormatError
         If the tensor is missing or not named, or rows cannot be read in place.
     """
@@ -178,14 +184,35 @@ def _read_header(files: Files, name: str) -> dict[str, Tensor]:
             raise ValueError(f"its header has {size} bytes, more than {MAX_HEADER_BYTES}")
         header = json.loads(files.read(name, _SIZE_BYTES, size), object_pairs_hook=_unique)
         header.pop("__metadata__", None)
-        return {tensor: _tensor(entry, _SIZE_BYTES + size) for tensor, entry in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        start = _SIZE_BYTES + size
+        tensors = {tensor: _tensor(entry, start) for tensor, entry in header.items()}
+        _check_cover(tensors, start, files.size(name))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError) as error:
         if isinstance(error, StoreCorruptError):
             raise
+        problem = error if isinstance(error, ValueError) else repr(error)
         raise StoreCorruptError(
-            f"{files.path(name)} is not a readable safetensors file: {error!r}; is the download "
+            f"{files.path(name)} is not a readable safetensors file: {problem}; is the download "
             "complete?"
         ) from error
+    return tensors
+
+
+def _check_cover(tensors: dict[str, Tensor], start: int, stop: int) -> None:
+    """Check that the tensors follow each other from byte ``start`` on, and fill the file."""
+    end, before = start, "the header"
+    for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].offset, item[1].end)):
+        if tensor.offset != end:
+            what = "overlap" if tensor.offset < end else "leave a gap"
+            raise ValueError(
+                f"the tensor {name!r} starts at byte {tensor.offset}, but {before} ends at byte "
+                f"{end}: they {what}"
+            )
+        end, before = tensor.end, f"the tensor {name!r}"
+    if end < stop:
+        raise ValueError(f"{stop - end} bytes after {before} belong to no tensor")
+    if end > stop:
+        raise ValueError(f"{before} ends at byte {end}, but the file has {stop} bytes")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -203,6 +230,8 @@ def _tensor(entry: dict[str, Any], start: int) -> Tensor:
     begin, end = entry["data_offsets"]
     if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
         raise ValueError(f"shape {shape} and offsets {begin}, {end} are not whole numbers")
+    if end < begin:
+        raise ValueError(f"its bytes end at {end}, before they start at {begin}")
     dtype = str(entry["dtype"])
     known = _DTYPES.get(dtype)
     if known and end - begin != math.prod(shape) * np.dtype(known.stored).itemsize:

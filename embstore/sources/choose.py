@@ -1,8 +1,8 @@
 """The choice of a source: by the content of a path, or by what an object can do.
 
 1. The format of a directory follows from the names of its files.
-2. The format of a file follows from its first bytes, whatever its suffix; a file that matches no
-   other format is text.
+2. The format of a file follows from its first bytes, whatever its name is; `embstore.sources.kinds`
+   has the table.
 3. ``format=`` overrules both.
 
 A format that can be opened in place is read through `embstore.open`. Each format takes some
@@ -11,10 +11,7 @@ options; others are refused by name.
 
 from __future__ import annotations
 
-import codecs
 import os
-import re
-import zipfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,15 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from embstore.errors import SourceError
 from embstore.formats import FORMATS, NPY, SAFETENSORS, STORE
-from embstore.formats.npy import addresses_rows
 from embstore.sources import Limited
-from embstore.sources.arrow import IPC_MAGIC, PARQUET_MAGIC, open_arrow
-from embstore.sources.files import COMPRESSED_SUFFIXES, InputFile
+from embstore.sources.arrow import open_arrow
+from embstore.sources.files import InputFile, check_file
+from embstore.sources.kinds import UNCLAIMED
 from embstore.sources.npy import open_npy, open_npz
 from embstore.sources.objects import open_object
 from embstore.sources.opened import open_table
 from embstore.sources.text import TextSource
-from embstore.sources.vectors import is_number
 from embstore.sources.word2vec_binary import Word2VecBinarySource
 
 if TYPE_CHECKING:
@@ -39,23 +35,11 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
     from embstore.sources import EncodingErrors, Format, Source
-    from embstore.sources.word_list import Words
     from embstore.table.numbering import Strategy
 
-_LOOKED_AT_BYTES = 64 << 10
-_BINARY_HEADER = re.compile(rb"\d{1,18}[ \t]+(\d{1,9})[ \t\r]*\n")
-_CONTROLS = frozenset(range(32)) - frozenset(b"\t\r\n")
-_PICKLE = (
-    "a pickle, which could run any code when it is loaded; load it with the library that wrote it "
-    "(gensim, torch) and pass the object"
-)
-# The first bytes of files that are not read, with the file's kind and the remedy.
-_NOT_READ = {
-    (793712314).to_bytes(4, "little"): "a fastText model; use the .vec file that fastText writes "
-    "beside it",
-    b"\x89HDF": "an HDF5 file; open it with h5py and pass the data set",
-    **{b"\x80" + bytes([protocol]): _PICKLE for protocol in range(2, 6)},
-}
+_TEXT_FORMATS = ("text", "glove", "word2vec", "word2vec-binary")
+# The formats of which a stream is enough.
+_STREAMED = (*_TEXT_FORMATS, NPY.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +58,6 @@ class _Reader:
     options: tuple[str, ...]
 
 
-def _open_npy(path: Path, *, words: Words | None = None) -> Source:
-    """Return the rows of a ``.npy``, opened in place if possible, or of a directory of them."""
-    if path.is_file() and addresses_rows(path):
-        return open_table(NPY, path, words=words)
-    return open_npy(path, words=words)
-
-
 _TEXT = _Reader(TextSource, ("member", "encoding_errors", "dimension"))
 _ARROW = _Reader(open_arrow, ("column", "word_column"))
 _READERS = {
@@ -97,7 +74,7 @@ _READERS = {
         )
         for format in FORMATS
     },
-    "npy": _Reader(_open_npy, ("words",)),
+    "npy": _Reader(open_npy, ("member", "words")),
     "parquet": _ARROW,
     "arrow": _ARROW,
 }
@@ -153,13 +130,12 @@ def open_source(
         _check_options(f"a {type(source).__name__}", _OBJECTS, given)
         return _limited(open_object(source, limit=limit, **given), limit)
     path = Path(source)
-    if not path.exists():
-        raise SourceError(f"no such file: {path}")
     if path.is_dir():
         found = _format_of_directory(path) if format == "auto" else format
         if found not in _IN_DIRECTORIES:
             raise SourceError(f"{path} is not a file, as format={format!r} needs")
     else:
+        check_file(path)
         found = _format_of_file(path, format, given.get("member"))
     reader = _READERS[found]
     _check_options(f"{path}, read as {found},", reader, given)
@@ -200,70 +176,17 @@ def _format_of_directory(path: Path) -> str:
 
 def _format_of_file(path: Path, format: str, member: str | None) -> str:
     """Return the format of a file; "text" for one of the text formats."""
-    if SAFETENSORS.matches(b"", path.name) and format in ("auto", SAFETENSORS.name):
-        return SAFETENSORS.name
-    with path.open("rb") as file:
-        is_zip = file.read(4) == b"PK\x03\x04"
-    if is_zip and path.suffix.lower() != ".zip":
-        return _format_of_archive(path, format)
-    if format == "npz":
+    if format == SAFETENSORS.name and SAFETENSORS.matches(b"", path.name):
         return format
-    input_file = InputFile(path, member)
-    with input_file.open() as stream:
-        start = stream.read(_LOOKED_AT_BYTES)
-    for magic, what in _NOT_READ.items():
-        if start.startswith(magic):
-            raise SourceError(f"{path} is {what}")
-    found = _format_of_bytes(start, path) if format == "auto" else format
-    binary = found not in ("text", "glove", "word2vec", "word2vec-binary")
-    if binary and input_file.suffix in COMPRESSED_SUFFIXES:
-        raise SourceError(f"{path} is a compressed {found} file; decompress it first")
-    return found
-
-
-def _format_of_archive(path: Path, format: str) -> str:
-    """Return the format of a zip archive whose name does not end in ``.zip``."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except zipfile.BadZipFile:
-        return "npz"  # Its reader reports the problem.
-    if any(name.endswith(".pkl") for name in names):
-        raise SourceError(f"{path} is {_PICKLE}")
-    if format not in ("auto", "npz") or not any(name.endswith(".npy") for name in names):
+    # Where a format is given, its reader says what is wrong with bytes that nothing else claims.
+    file = InputFile(path, member, takes=() if format == "auto" else UNCLAIMED)
+    found = file.kind.name
+    if format in _TEXT_FORMATS and found not in _TEXT_FORMATS:
+        raise SourceError(f"{file.name} is {file.kind.what}, not {format}; leave out format=")
+    if format != "auto":
+        found = format
+    if file.packed and found not in _STREAMED:
         raise SourceError(
-            f"{path} is a zip archive; if it holds a text file, let its name end in .zip"
+            f"{file.name} is {file.kind.what}, compressed or in an archive; extract it first"
         )
-    return "npz"
-
-
-def _format_of_bytes(start: bytes, path: Path) -> str:
-    """Return the format of a file with these first bytes."""
-    if start.startswith(PARQUET_MAGIC):
-        return "parquet"
-    if start.startswith((IPC_MAGIC, b"\xff\xff\xff\xff")):
-        return "arrow"
-    for format in FORMATS:
-        if format.matches(start, path.name):
-            return format.name
-    return "word2vec-binary" if _is_word2vec_binary(start, path) else "text"
-
-
-def _is_word2vec_binary(start: bytes, path: Path) -> bool:
-    """Return whether bytes, and not digits, follow the header and the first word."""
-    header = _BINARY_HEADER.match(start)
-    if header is None:
-        return False
-    _, space, rest = start[header.end() :].partition(b" ")
-    vector = rest[: int(header[1]) * 4]
-    if not space or not vector:
-        return False
-    if not _CONTROLS.isdisjoint(vector):
-        return True
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(vector)
-    except UnicodeDecodeError:
-        return True
-    # All of it could be text, as by chance a few float32 can; then numbers make it text.
-    line = start[header.end() :].partition(b"\n")[0]
-    return ".bin" in path.suffixes and not all(map(is_number, line.split()[1:]))
+    return found

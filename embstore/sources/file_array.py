@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 class FileArray:
     """An uncompressed array in a file.
 
-    It is read, not mapped: in Fortran order, a few rows touch pages all over the file, and each
-    fault may map 2 MiB of it.
+    It is read, not mapped: a file that is cut meanwhile is an error then, and not the end of the
+    process. In Fortran order, a few rows also touch pages all over the file, and each fault may map
+    2 MiB of it.
 
     Parameters
     ----------
@@ -34,10 +36,6 @@ class FileArray:
     fortran : bool
         Whether the first axis varies fastest.
 
-    Raises
-    ------
-    SourceError
-        If the file is too short.
     """
 
     def __init__(
@@ -53,13 +51,7 @@ class FileArray:
         self.dtype = dtype
         self._path, self._offset = path, offset
         self._fortran = fortran and len(shape) > 1
-        size = math.prod(shape) * dtype.itemsize
-        found = path.stat().st_size - offset
-        if found < size:
-            raise SourceError(
-                f"{path}: an array of shape {shape} and dtype {dtype} takes {size} bytes, but only "
-                f"{max(found, 0)} are in the file; is the download complete?"
-            )
+        self._identity = _identity(path.stat())
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         start, stop, _ = rows.indices(self.shape[0])
@@ -74,9 +66,23 @@ class FileArray:
         return np.array(columns).T.reshape(stop - start, *row_shape, order="F")
 
     def _read(self, first: int, count: int) -> NDArray[Any]:
-        """Return ``count`` items of the array from item ``first`` on."""
-        offset = self._offset + first * self.dtype.itemsize
-        found = np.fromfile(self._path, self.dtype, count, offset=offset)
-        if len(found) < count:
-            raise SourceError(f"{self._path} became shorter while it was read")
+        """Return ``count`` items of the array from item ``first`` on.
+
+        Raises
+        ------
+        SourceError
+            If the file has changed since the array was made.
+        """
+        found = np.empty(count, self.dtype)
+        room, done = found.view(np.uint8), 0
+        with self._path.open("rb", buffering=0) as file:
+            file.seek(self._offset + first * self.dtype.itemsize)
+            while size := file.readinto(room[done:].data):
+                done += size
+            if done < len(room) or _identity(os.fstat(file.fileno())) != self._identity:
+                raise SourceError(f"{self._path} changed while it was read; build again")
         return found
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -1,33 +1,42 @@
-"""NumPy arrays that cannot be opened in place: directories, ``.npz``, Fortran order, big-endian.
+"""NumPy arrays in files: ``.npy``, directories of them, and ``.npz``.
 
-Uncompressed arrays are read slice by slice, in any order and byte order; a compressed member of an
-``.npz`` is read as a stream, which must be in C order. Pickles are never loaded.
+An uncompressed file is read slice by slice, in any order and byte order. One that is compressed or
+in an archive, as all members of an ``.npz`` are, is read as a stream, so that its checksum is
+checked; an array in Fortran order is read slice by slice after that, and must be uncompressed.
+Pickles are never loaded.
 """
 
 from __future__ import annotations
 
 import math
-import zipfile
-import zlib
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embstore.errors import SourceError, StoreError
-from embstore.formats.npy import Header, read_header
+from embstore.formats.npy import check_size, read_header
+from embstore.sources import BATCH_BYTES
+from embstore.sources.archives import ZIP, stored_offset
 from embstore.sources.arrays import ArraySource
+from embstore.sources.decompress import DamagedError
 from embstore.sources.file_array import FileArray
-from embstore.sources.files import natural_order
+from embstore.sources.files import InputFile, natural_order
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
+    from embstore.formats.npy import Header
+    from embstore.sources.files import Stream
     from embstore.sources.word_list import Words
 
-_LOCAL_HEADER_BYTES = 30
+_SUFFIX = ".npy"
 
 
-def open_npy(path: Path, *, words: Words | None = None) -> ArraySource:
+def open_npy(path: Path, *, member: str | None = None, words: Words | None = None) -> ArraySource:
     """Return the rows of a ``.npy`` file, or of a directory of them.
 
     The files of a directory are read in natural order: ``part-2.npy`` before ``part-10.npy``.
@@ -36,6 +45,8 @@ def open_npy(path: Path, *, words: Words | None = None) -> ArraySource:
     ----------
     path : Path
         The file or directory.
+    member : str, optional
+        The member of an archive that has several.
     words : str, Path, or iterable of str, optional
         The words of the rows.
 
@@ -44,18 +55,15 @@ def open_npy(path: Path, *, words: Words | None = None) -> ArraySource:
     SourceError
         If a file is not a ``.npy``, or a store cannot hold its array.
     """
-    paths = [path]
-    if path.is_dir():
-        paths = natural_order(path.glob("*.npy"))
-        if not paths:
-            raise SourceError(f"{path} has no .npy files; expected at least one")
-    return ArraySource(
-        str(path),
-        [_map(path) for path in paths],
-        words=words,
-        origin={"file": path.name, "format": "npy"},
-        part_names=[str(path) for path in paths],
-    )
+    if not path.is_dir():
+        file = InputFile(path, member)
+        return _source(file.name, file.short_name, "npy", [file], words)
+    if member is not None:
+        raise SourceError(f"{path} is a directory, so it has no member {member!r}")
+    paths = natural_order(path.glob("*.npy"))
+    if not paths:
+        raise SourceError(f"{path} has no .npy files; expected at least one")
+    return _source(str(path), path.name, "npy", list(map(InputFile, paths)), words)
 
 
 def open_npz(path: Path, *, member: str | None = None, words: Words | None = None) -> ArraySource:
@@ -76,21 +84,20 @@ def open_npz(path: Path, *, member: str | None = None, words: Words | None = Non
         If the array is missing, or a store cannot hold it.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            infos = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            name = only_name(str(path), member, list(infos), "member")
-            array = _member(path, archive, infos[name])
-    except zipfile.BadZipFile as error:
+        with path.open("rb") as raw:
+            names = [name for name in ZIP.members(raw, None) if name.endswith(_SUFFIX)]
+    except DamagedError as error:
         raise SourceError(
             f"{path} is not a readable .npz: {error}; is the download complete?"
         ) from error
-    return ArraySource(
-        f"{path}[{name}]",
-        [array],
-        words=words,
-        origin={"file": f"{path.name}[{name}]", "format": "npz"},
-        part_names=[f"{path}[{name}]"],
-    )
+    arrays = [name.removesuffix(_SUFFIX) for name in names]
+    if len(set(arrays)) < len(arrays):
+        twice = next(name for name in arrays if arrays.count(name) > 1)
+        raise SourceError(f"{path} has several members {twice!r}; save each array once")
+    name = only_name(str(path), member, arrays, "member")
+    file = InputFile(path, name + _SUFFIX)
+    place = f"{path.name}[{name}]"
+    return _source(str(path.with_name(place)), place, "npz", [file], words)
 
 
 def only_name(place: str, name: str | None, names: list[str], option: str) -> str:
@@ -114,78 +121,95 @@ def only_name(place: str, name: str | None, names: list[str], option: str) -> st
     return name
 
 
-class _StreamedArray:
-    """A compressed array in C order, whose rows are read one after the other."""
-
-    def __init__(self, path: Path, info: zipfile.ZipInfo, header: Header) -> None:
-        self.shape = header.shape
-        self.dtype = header.dtype
-        self._path = path
-        self._info = info
-        self._row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
-        self._stream: IO[bytes] | None = None
-        self._next = 0
-
-    def __getitem__(self, rows: slice) -> Any:
-        start, stop, _ = rows.indices(self.shape[0])
-        name = f"{self._path}[{self._info.filename}]"
-        try:
-            if self._stream is None or start != self._next:
-                self._archive = zipfile.ZipFile(self._path)  # Kept open until it is read.
-                self._stream = self._archive.open(self._info)
-                _read_header(self._stream, name)
-                self._next = 0
-            size = (stop - start) * self._row_bytes
-            data = self._stream.read(size)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise SourceError(
-                f"{name} cannot be decompressed: {error}; is the download complete?"
-            ) from error
-        if len(data) != size:
-            raise SourceError(f"{name} ends in row {start + len(data) // self._row_bytes}")
-        self._next = stop
-        return np.frombuffer(data, self.dtype).reshape(stop - start, *self.shape[1:])
+def _source(
+    name: str, origin: str, format: str, files: Sequence[InputFile], words: Words | None
+) -> ArraySource:
+    return ArraySource(
+        name,
+        [_open_array(file) for file in files],
+        words=words,
+        origin={"file": origin, "format": format},
+        part_names=[file.name for file in files],
+    )
 
 
-def _read_header(file: IO[bytes], name: str) -> Header:
-    """Read the header of a ``.npy`` file; the file is then at the first element."""
+def _open_array(file: InputFile) -> FileArray | _StreamedArray:
+    with file.open() as stream:
+        header, header_bytes = _read_header(stream)
+        size_bytes = file.byte_count
+        start: int | None = 0
+        if file.packed:
+            if not header.fortran or sum(axis > 1 for axis in header.shape) < 2:
+                return _StreamedArray(file, header)
+            # Columns are read from all over the array.
+            start = stored_offset(stream.raw, str(file.member)) if file.layers == ("zip",) else None
+            if start is None:
+                raise SourceError(
+                    f"{file.name} is compressed and in Fortran order, so a row is not contiguous; "
+                    "save it uncompressed (numpy.savez), or in C order"
+                )
+            size_bytes = header_bytes + _size(file, header_bytes)
     try:
-        return read_header(file, name)
+        check_size(file.name, header, header_bytes, size_bytes)
     except StoreError as error:
         raise SourceError(str(error)) from error
+    offset = start + header_bytes
+    return FileArray(file.path, offset, header.shape, header.dtype, fortran=header.fortran)
 
 
-def _map(path: Path) -> FileArray:
-    with path.open("rb") as file:
-        header = _read_header(file, str(path))
-        offset = file.tell()
-    return FileArray(path, offset, header.shape, header.dtype, fortran=header.fortran)
+def _size(file: InputFile, header_bytes: int) -> int:
+    """Return the bytes behind the header; reading all of them also checks their checksum."""
+    with file.open() as stream:
+        size = -header_bytes
+        while data := stream.read(BATCH_BYTES):
+            size += len(data)
+    return size
 
 
-def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
-    name = f"{path}[{info.filename}]"
+class _StreamedArray:
+    """An array in C order, whose rows are read from a stream one after the other.
+
+    Parameters
+    ----------
+    file : InputFile
+        A ``.npy``, compressed or in an archive.
+    header : Header
+        Its header.
+    """
+
+    def __init__(self, file: InputFile, header: Header) -> None:
+        self.shape = header.shape
+        self.dtype = header.dtype
+        self._file = file
+        self._row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
+        self._opened: AbstractContextManager[Stream] | None = None
+        self._next = 0
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        start, stop, _ = rows.indices(self.shape[0])
+        if self._opened is None or start != self._next:
+            self._opened = self._file.open()  # Kept open until the array is read.
+            self._stream = self._opened.__enter__()
+            _read_header(self._stream)
+        found = np.empty((stop - start) * self._row_bytes, np.uint8)
+        done = self._stream.read_into(found.data)
+        if done != len(found):
+            raise SourceError(
+                f"{self._file.name} ends in row {start + done // self._row_bytes} of "
+                f"{self.shape[0]}; is the download complete?"
+            )
+        if stop == self.shape[0] and self._stream.read(1):  # This also checks its checksum.
+            raise SourceError(
+                f"{self._file.name}: more bytes follow its array of shape {self.shape}: a second "
+                "array, or rows that the header does not count; save all rows as one array"
+            )
+        self._next = stop
+        return found.view(self.dtype).reshape(stop - start, *self.shape[1:])
+
+
+def _read_header(stream: Stream) -> tuple[Header, int]:
+    """Read the header of a ``.npy`` file, and return it and its size in bytes."""
     try:
-        with archive.open(info) as stream:
-            header = _read_header(stream, name)
-            header_bytes = stream.tell()
-    except (RuntimeError, zlib.error) as error:  # Encrypted, an unknown method, damaged.
-        raise SourceError(f"{name} cannot be read: {error}") from error
-    if info.compress_type == zipfile.ZIP_STORED:
-        offset = _data_offset(path, info) + header_bytes
-        return FileArray(path, offset, header.shape, header.dtype, fortran=header.fortran)
-    if header.fortran and len(header.shape) > 1:
-        raise SourceError(
-            f"{name} is compressed and in Fortran order, so a row is not contiguous; "
-            "save it with numpy.savez, or in C order"
-        )
-    return _StreamedArray(path, info, header)
-
-
-def _data_offset(path: Path, info: zipfile.ZipInfo) -> int:
-    """Return the first byte of a stored member, after its local header."""
-    with path.open("rb") as file:
-        file.seek(info.header_offset)
-        header = file.read(_LOCAL_HEADER_BYTES)
-    name_bytes = int.from_bytes(header[26:28], "little")
-    extra_bytes = int.from_bytes(header[28:30], "little")
-    return info.header_offset + _LOCAL_HEADER_BYTES + name_bytes + extra_bytes
+        return read_header(stream, stream.file.name)
+    except StoreError as error:
+        raise SourceError(str(error)) from error

@@ -8,6 +8,7 @@ import numpy as np
 
 from embstore.errors import SourceError, StoreError
 from embstore.formats import SAFETENSORS, STORE, safetensors
+from embstore.opening import ReaderName
 from embstore.opening import open as open_store
 from embstore.reading.files import ForeignFiles
 from embstore.sources.arrays import ArraySource
@@ -54,7 +55,11 @@ def open_table(
         name = path.name
         if format is SAFETENSORS:
             name = _tensor_name(path, tensor)
-        store = open_store(path, tensor=tensor, resident_limit=RESIDENT_LIMIT)
+        # A foreign file is read, not mapped: if it is cut meanwhile, that is an error then, and not
+        # the end of the process.
+        reader: ReaderName = "auto" if format is STORE else "chunked"
+        limit = RESIDENT_LIMIT if format is STORE else None
+        store = open_store(path, tensor=tensor, reader=reader, resident_limit=limit)
     except StoreError as error:
         raise SourceError(str(error)) from error
     if format is STORE:
@@ -68,7 +73,7 @@ def open_table(
 
 
 class _Rows:
-    """An open store that slices like an array."""
+    """An open foreign file that slices like an array."""
 
     def __init__(self, store: EmbeddingStore) -> None:
         self.shape = store.shape
@@ -82,9 +87,12 @@ class _Rows:
         def keep(ids: range, some: NDArray[Any]) -> None:
             blocks[ids.start] = some
 
-        self._store.scan(keep, start, stop)
+        try:
+            self._store.scan(keep, start, stop)
+        except StoreError as error:  # The file has changed.
+            raise SourceError(str(error)) from error
         if len(blocks) == 1:
-            return blocks[start]  # A view of the mapping: nothing is copied.
+            return blocks[start]
         empty = np.empty((0, *self.shape[1:]), self.dtype)
         return np.concatenate([empty, *(blocks[first] for first in sorted(blocks))])
 
