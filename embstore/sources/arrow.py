@@ -4,7 +4,7 @@ A row is a list of numbers, of fixed or variable size, but all rows have one len
 tensors may have more axes. The column has to be named only if several hold lists of numbers. Words
 come from a column of strings: the one that is named, else one called ``word``.
 
-The files of a directory are read one after the other, in natural order.
+The files of a directory are read one after the other; `embstore.sources.folder` tells which.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.sources import Batch, Source, batch_rows
 from embstore.sources.arrays import check_dtype
-from embstore.sources.files import natural_order
+from embstore.sources.folder import table_files
 from embstore.sources.packing import packed_binary
 
 if TYPE_CHECKING:
@@ -35,25 +35,21 @@ if TYPE_CHECKING:
 WORD_COLUMN = "word"
 PARQUET_MAGIC = b"PAR1"
 IPC_MAGIC = b"ARROW1"
-SUFFIXES = (".parquet", ".arrow", ".arrows", ".feather", ".ipc")
 _PARQUET_BUFFER_BYTES = 1 << 20
 
 
 def open_arrow(
-    path: Path, *, column: str | None = None, word_column: str | None = None
+    path: Path,
+    *,
+    column: str | None = None,
+    word_column: str | None = None,
+    folder_format: str = "parquet",
 ) -> ArrowSource:
-    """Return the rows of a Parquet or Arrow IPC file, or of a directory of them.
+    """Return the rows of a Parquet or Arrow IPC file, or of a directory of files of one format.
 
-    See `ArrowSource` for the parameters and errors.
+    See `ArrowSource` for the other parameters and errors.
     """
-    files = [path]
-    if path.is_dir():
-        files = natural_order(file for file in path.iterdir() if file.suffix in SUFFIXES)
-        if not files:
-            raise SourceError(
-                f"{path} has no Parquet or Arrow files; expected names that end in "
-                f"{', '.join(SUFFIXES)}"
-            )
+    files = table_files(path, folder_format) if path.is_dir() else [path]
     return ArrowSource(path, files, column=column, word_column=word_column)
 
 

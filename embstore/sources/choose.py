@@ -1,6 +1,6 @@
 """The choice of a source: by the content of a path, or by what an object can do.
 
-1. The format of a directory follows from the names of its files.
+1. `embstore.sources.folder` tells the format of a directory, by the names of its files.
 2. The format of a file follows from its first bytes, whatever its suffix; a file that matches no
    other format is text.
 3. ``format=`` overrules both.
@@ -26,6 +26,8 @@ from embstore.formats.npy import addresses_rows
 from embstore.sources import Limited
 from embstore.sources.arrow import IPC_MAGIC, PARQUET_MAGIC, open_arrow
 from embstore.sources.files import COMPRESSED_SUFFIXES, InputFile
+from embstore.sources.folder import FORMATS as FOLDER_FORMATS
+from embstore.sources.folder import format_of_folder
 from embstore.sources.npy import open_npy, open_npz
 from embstore.sources.objects import open_object
 from embstore.sources.opened import open_table
@@ -82,7 +84,6 @@ def _open_npy(path: Path, *, words: Words | None = None) -> Source:
 
 
 _TEXT = _Reader(TextSource, ("member", "encoding_errors", "dimension"))
-_ARROW = _Reader(open_arrow, ("column", "word_column"))
 _READERS = {
     "glove": _TEXT,
     "word2vec": _TEXT,
@@ -98,15 +99,12 @@ _READERS = {
         for format in FORMATS
     },
     "npy": _Reader(_open_npy, ("words",)),
-    "parquet": _ARROW,
-    "arrow": _ARROW,
+    **{
+        format: _Reader(partial(open_arrow, folder_format=format), ("column", "word_column"))
+        for format in ("parquet", "arrow")
+    },
 }
 _OBJECTS = _Reader(open_object, ("words", "partition_strategy"))
-_IN_DIRECTORIES = {
-    **{format.name: format.patterns for format in FORMATS},
-    "parquet": ("*.parquet",),
-    "arrow": ("*.arrow", "*.arrows", "*.feather", "*.ipc"),
-}
 
 
 def open_source(
@@ -156,8 +154,8 @@ def open_source(
     if not path.exists():
         raise SourceError(f"no such file: {path}")
     if path.is_dir():
-        found = _format_of_directory(path) if format == "auto" else format
-        if found not in _IN_DIRECTORIES:
+        found = format_of_folder(path) if format == "auto" else format
+        if found not in FOLDER_FORMATS:
             raise SourceError(f"{path} is not a file, as format={format!r} needs")
     else:
         found = _format_of_file(path, format, given.get("member"))
@@ -181,21 +179,6 @@ def _check_options(what: str, reader: _Reader, given: dict[str, Any]) -> None:
     if unfit:
         listing = ", ".join(f"{name}=" for name in (*reader.options, "limit"))
         raise SourceError(f"{what} does not take {unfit[0]}=; it takes {listing}")
-
-
-def _format_of_directory(path: Path) -> str:
-    found = [
-        format
-        for format, patterns in _IN_DIRECTORIES.items()
-        if any(next(path.glob(pattern), None) for pattern in patterns)
-    ]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise SourceError(
-            f"{path} is not a file, nor a directory of .npy, .safetensors, .parquet or .arrow files"
-        )
-    raise SourceError(f"{path} has files of several formats: {', '.join(found)}; give format=")
 
 
 def _format_of_file(path: Path, format: str, member: str | None) -> str:

@@ -17,7 +17,7 @@ from embstore.errors import SourceError, StoreError
 from embstore.formats.npy import Header, read_header
 from embstore.sources.arrays import ArraySource
 from embstore.sources.file_array import FileArray
-from embstore.sources.files import natural_order
+from embstore.sources.folder import table_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ _LOCAL_HEADER_BYTES = 30
 def open_npy(path: Path, *, words: Words | None = None) -> ArraySource:
     """Return the rows of a ``.npy`` file, or of a directory of them.
 
-    The files of a directory are read in natural order: ``part-2.npy`` before ``part-10.npy``.
+    The files of a directory must be parts of one table; see `embstore.sources.folder`.
 
     Parameters
     ----------
@@ -44,11 +44,7 @@ def open_npy(path: Path, *, words: Words | None = None) -> ArraySource:
     SourceError
         If a file is not a ``.npy``, or a store cannot hold its array.
     """
-    paths = [path]
-    if path.is_dir():
-        paths = natural_order(path.glob("*.npy"))
-        if not paths:
-            raise SourceError(f"{path} has no .npy files; expected at least one")
+    paths = table_files(path, "npy") if path.is_dir() else [path]
     return ArraySource(
         str(path),
         [_map(path) for path in paths],

@@ -1,0 +1,384 @@
+"""Folders: which of their files are one table, and in which order.
+
+1. A folder may say itself what is in it: the ``state.json`` of a data set that Hugging Face's
+   datasets saved, or the log of a Delta table. Tables that need another reader (Iceberg, Hudi,
+   Lance, Zarr, models that gensim saved) are refused by name.
+2. Else the suffixes tell the files, in subfolders too. Names that start with ``.`` or ``_`` are
+   hidden: markers, summaries, AppleDouble files. So are caches of a data set library. Other files,
+   such as a README, are ignored.
+3. A half-written or compressed file (``x.npy.tmp``, ``x.parquet.gz``) is ignored too, unless it
+   stands for a part that is missing.
+4. `embstore.sources.parts` puts the files in order, or refuses them.
+
+The files may be symbolic links, as in a model cache; subfolders may not, because they could lead in
+a circle. A subfolder that is a table of its own, such as a store, is ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from fnmatch import fnmatch
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from embstore.errors import SourceError
+from embstore.formats import SAFETENSORS, STORE
+from embstore.formats.own import spec
+from embstore.sources.delta import LOG, delta_files
+from embstore.sources.parts import listing, order_parts, template_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+# The formats of which a folder may hold several files, and their suffixes.
+SUFFIXES = {
+    "npy": (".npy",),
+    "parquet": (".parquet", ".parq", ".pq"),
+    "arrow": (".arrow", ".arrows", ".feather", ".ipc"),
+}
+FORMATS = (STORE.name, SAFETENSORS.name, *SUFFIXES)
+MAX_ENTRIES = 1_000_000
+
+_ALL_SUFFIXES = "|".join(re.escape(suffix) for some in SUFFIXES.values() for suffix in some)
+_UNFINISHED = (
+    r"tmp|temp|part|partial|crdownload|download|incomplete|inprogress|aria2|filepart|swp|lock"
+    r"|bak|old|orig|backup"
+)
+# A file that stands for another one, which is group 1: half-written, a backup, or compressed.
+_STAND_INS = (
+    re.compile(rf"\.?(.+(?:{_ALL_SUFFIXES}))(?:~|(?:\.(?:{_UNFINISHED})[0-9]*)+)", re.IGNORECASE),
+    re.compile(rf"\.(.+(?:{_ALL_SUFFIXES}))\.[A-Za-z0-9]{{6}}"),  # As rsync writes it.
+    re.compile(rf"(.+(?:{_ALL_SUFFIXES}))\.(?:gz|bz2|xz|zst|zip|lz4|snappy)", re.IGNORECASE),
+)
+_UNFINISHED_STEM = re.compile(
+    rf"\.?(.+)\.(?:tmp|temp|partial|incomplete|inprogress)({_ALL_SUFFIXES})", re.IGNORECASE
+)
+_CACHE = re.compile(r"(?:cache|indices)-[0-9a-f]+(?:_[0-9]+_of_[0-9]+)?\.arrow")
+_GENSIM = re.compile(
+    r"(.+?)\.(?:(?:wv|dv|docvecs|trainables|syn1neg)\.)*"
+    r"(?:vectors(?:_\w+)?|syn0\w*|syn1\w*|doctag_syn0\w*|vectors_docs\w*)\.npy"
+)
+_OTHER_TABLES = {
+    ".hoodie": "a Hudi table; read it with Spark or hudi, and pass the frame",
+    "_versions": "a Lance table; read it with lance, as in lance.dataset(path).to_table(), and "
+    "pass the table",
+    ".zarray": "a Zarr array; open it with zarr, and pass the array",
+    ".zgroup": "a Zarr group; open it with zarr, and pass one of its arrays",
+    "metadata/version-hint.text": "an Iceberg table; read it with pyiceberg, as in "
+    "table.scan().to_arrow(), and pass the table",
+    "metadata/*.metadata.json": "an Iceberg table; read it with pyiceberg, as in "
+    "table.scan().to_arrow(), and pass the table",
+}
+
+_ZARR = (spec.METADATA, ".zarray", ".zgroup")
+# The names by which a subfolder is a table of its own.
+_MARKERS = (
+    *((name,) for name in (*_ZARR, LOG, ".hoodie", "_versions", "dataset_dict.json")),
+    ("state.json", "dataset_info.json"),
+)
+
+
+def format_of_folder(folder: Path) -> str:
+    """Return the format of the table in a folder, one of `FORMATS`.
+
+    Raises
+    ------
+    SourceError
+        If there is none, or files of several formats.
+    """
+    described = _described(folder)
+    if described is not None:
+        return described[0]
+    names = [
+        entry.name for entry in _entries(folder) if not _is_hidden(entry.name) and entry.is_file()
+    ]
+    found = [
+        format.name
+        for format in (STORE, SAFETENSORS)
+        if any(fnmatch(name, pattern) for pattern in format.patterns for name in names)
+    ]
+    found += [format for format in SUFFIXES if any(_is_of(format, name) for name in names)]
+    if not found:
+        listed = _Listing(folder)
+        found = [format for format in SUFFIXES if listed.files(format)]
+        if not found:
+            raise SourceError(
+                f"{folder} is not a file, nor a directory of .npy, .safetensors, .parquet or "
+                f".arrow files{listed.instead()}"
+            )
+    if len(found) > 1:
+        raise SourceError(
+            f"{folder} has files of several formats: {', '.join(found)}; give format=, or name a "
+            "file"
+        )
+    return found[0]
+
+
+def table_files(folder: Path, format: str) -> list[Path]:
+    """Return the files of the table in a folder, in the order of their rows.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    format : str
+        The format to look for, one of `SUFFIXES`.
+
+    Raises
+    ------
+    SourceError
+        If there are none, or it is in doubt which files are one table, or a part is missing.
+    """
+    described = _described(folder)
+    if described is not None and described[0] == format:
+        return described[1]()
+    listed = _Listing(folder)
+    names = listed.files(format)
+    if not names:
+        suffixes = ", ".join(SUFFIXES[format])
+        raise SourceError(f"{folder} has no files of {suffixes}{listed.instead()}")
+    listed.check(format)
+    _refuse_gensim(folder, names, listed)
+    ordered = order_parts(str(folder), names)
+    _refuse_stand_ins(folder, ordered, listed)
+    for name in ordered:
+        _check_file(folder / name)
+    return [folder / name for name in ordered]
+
+
+class _Listing:
+    """The files in a folder and its subfolders, by their paths in it.
+
+    Attributes
+    ----------
+    visible, hidden : list of str
+        The files, and what is hidden.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.visible: list[str] = []
+        self.hidden: list[str] = []
+        self._folder = folder
+        self._tables: dict[str, str] = {}  # The marker by which a subfolder is a table of its own.
+        self._unfinished_jobs: list[str] = []
+        self._links: list[str] = []
+        left = [""]
+        while left:
+            left += self._read(left.pop())
+            if len(self.visible) + len(self.hidden) > MAX_ENTRIES:
+                raise SourceError(
+                    f"{folder} has more than {MAX_ENTRIES} files; give the folder of one table"
+                )
+
+    def files(self, format: str) -> list[str]:
+        """Return the files of a format that are not hidden, half-written or caches."""
+        return [
+            name
+            for name in self.visible
+            if _is_of(format, name)
+            and not _UNFINISHED_STEM.fullmatch(_base(name))
+            and not _CACHE.fullmatch(_base(name))
+        ]
+
+    def stand_ins(self) -> Iterator[tuple[str, str]]:
+        """Yield each file that stands for another, such as a half-written one, and the other."""
+        for name in (*self.visible, *self.hidden):
+            folder, slash, base = name.rpartition("/")
+            for pattern in _STAND_INS:
+                if match := pattern.fullmatch(base):
+                    yield name, folder + slash + match[1]
+                    break
+            else:
+                if match := _UNFINISHED_STEM.fullmatch(base):
+                    yield name, folder + slash + match[1] + match[2]
+
+    def check(self, format: str) -> None:
+        """Refuse what makes it doubtful whether the files of a format are whole, and all."""
+        if self._unfinished_jobs:
+            raise SourceError(
+                f"{self._folder}: a job that writes it has not finished, or failed: found "
+                f"{listing(self._unfinished_jobs)} and no _SUCCESS; wait for it, or remove that"
+            )
+        if self._links:
+            raise SourceError(
+                f"{self._folder}: the subfolder {self._links[0]} is a symbolic link, which is not "
+                "followed; give the folder that it leads to, or copy it"
+            )
+        others = [name for name, marker in self._tables.items() if marker not in _ZARR]
+        if others and format != "npy":
+            raise SourceError(
+                f"{self._folder}: the subfolder {others[0]} is a table of its own; give that "
+                "folder, or move it away"
+            )
+
+    def instead(self) -> str:
+        """Return the end of a message that no file was found: what there is instead."""
+        if self._tables:
+            return f"; it holds tables of their own: {listing(self._tables)}; give the path of one"
+        found = [*self.visible, *self.hidden, *self._links]
+        return f"; found {listing(found)}" if found else "; it is empty"
+
+    def _read(self, name: str) -> list[str]:
+        """Note the files of a subfolder; return its subfolders."""
+        entries = list(_entries(self._folder / name))
+        names = {entry.name for entry in entries}
+        marker = next((marker for marker in _MARKERS if names.issuperset(marker)), None)
+        if name and marker is not None:
+            self._tables[name] = marker[0]
+            return []
+        prefix = f"{name}/" if name else ""
+        subfolders = []
+        for entry in entries:
+            path = prefix + entry.name
+            is_folder = entry.is_dir()
+            if _is_hidden(entry.name):
+                self.hidden.append(path)
+                unfinished = entry.name == "_temporary" and "_SUCCESS" not in names
+                if unfinished and is_folder and any(_entries(self._folder / path)):
+                    self._unfinished_jobs.append(path)
+            elif not is_folder:
+                self.visible.append(path)
+            elif entry.is_symlink():
+                self._links.append(path)
+            else:
+                subfolders.append(path)
+        return subfolders
+
+
+def _described(folder: Path) -> tuple[str, Callable[[], list[Path]]] | None:
+    """Return the format of a folder that says itself what is in it, and a function for the files.
+
+    Raises
+    ------
+    SourceError
+        If it needs another reader.
+    """
+    if (folder / LOG).is_dir():
+        return "parquet", partial(delta_files, folder)
+    for pattern, what in _OTHER_TABLES.items():
+        if next(folder.glob(pattern), None) is not None:
+            raise SourceError(f"{folder} is {what}")
+    group = _read_json(folder / spec.METADATA)
+    if isinstance(group, dict) and "zarr_format" in group:
+        attributes = group.get("attributes")
+        if not isinstance(attributes, dict) or spec.ATTRIBUTE not in attributes:
+            raise SourceError(
+                f"{folder} is a Zarr {group.get('node_type', 'group')}, not a store; open it with "
+                "zarr, and pass the array"
+            )
+    splits = _read_json(folder / "dataset_dict.json")
+    if isinstance(splits, dict) and isinstance(splits.get("splits"), list):
+        names = list(map(str, splits["splits"]))
+        if len(names) != 1 or _base(names[0]) != names[0] or not (folder / names[0]).is_dir():
+            raise SourceError(
+                f"{folder} is a data set with the splits {', '.join(names)}; give the folder of "
+                f"one, as in {folder / names[0] if names else folder}"
+            )
+        return _described(folder / names[0])
+    state = _read_json(folder / "state.json")
+    if isinstance(state, dict) and "_data_files" in state:
+        return "arrow", partial(_dataset_files, folder, state)
+    return None
+
+
+def _dataset_files(folder: Path, state: dict[str, Any]) -> list[Path]:
+    """Return the files of a data set, as its state lists them."""
+    where = folder / "state.json"
+    if state.get("_indices_data_files"):
+        raise SourceError(
+            f"{folder} is a data set whose rows are chosen or reordered by other files (select, "
+            "shuffle, filter); save it after flatten_indices(), or pass its rows"
+        )
+    try:
+        names = [entry["filename"] for entry in state["_data_files"]]
+        if not all(isinstance(name, str) and _base(name) == name for name in names):
+            raise ValueError(f"a file is named {names}")
+    except (TypeError, KeyError, ValueError) as error:
+        raise SourceError(f"{where} is not readable: {error!r}; save the data set again") from error
+    if not names:
+        raise SourceError(f"{where} lists no files, so the data set has no rows")
+    if len(set(names)) < len(names):
+        raise SourceError(f"{where} lists a file twice: {listing(names)}; save the data set again")
+    for name in names:
+        if not os.path.lexists(folder / name):
+            raise SourceError(f"{where} lists {name}, which is missing; is the download complete?")
+        _check_file(folder / name)
+    return [folder / name for name in names]
+
+
+def _refuse_gensim(folder: Path, names: Sequence[str], listed: _Listing) -> None:
+    """Refuse the arrays that gensim saves beside a model."""
+    models: dict[str, list[str]] = {}
+    for name in names:
+        if match := _GENSIM.fullmatch(name):
+            models.setdefault(match[1], []).append(name)
+    for model, arrays in models.items():
+        if model in listed.visible or len(arrays) > 1:
+            likely = [name for name in arrays if name.endswith(("vectors.npy", "syn0.npy"))]
+            raise SourceError(
+                f"{folder} is a model that gensim saved: {model}, with {listing(arrays)}; load "
+                f"{model} in gensim, and pass its vectors (model.wv), which have their words; for "
+                f"the numbers alone, give {folder / (likely or arrays)[0]}"
+            )
+
+
+def _refuse_stand_ins(folder: Path, ordered: Sequence[str], listed: _Listing) -> None:
+    """Refuse a folder in which a part is only there half-written, compressed or as a backup."""
+    templates = set(map(template_of, ordered))
+    known = set(listed.visible)
+    for name, final in listed.stand_ins():
+        if final not in known and template_of(final) in templates:
+            raise SourceError(
+                f"{folder}: {name} stands for {final}, which is missing: it is half-written, "
+                f"compressed or a backup; finish or unpack it, or remove it if {listing(ordered)} "
+                "are all"
+            )
+
+
+def _check_file(path: Path) -> None:
+    """Refuse a file that cannot be read: a dangling link, a FIFO, one without permission."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        kind = "a symbolic link that leads nowhere" if path.is_symlink() else "not readable"
+        raise SourceError(
+            f"{path} is {kind} ({error.strerror}); is the download complete?"
+        ) from error
+    if not stat.S_ISREG(mode):
+        raise SourceError(f"{path} is not a regular file; remove it, or name one file")
+    if not os.access(path, os.R_OK):
+        raise SourceError(f"{path} may not be read by this user; change its permissions")
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except OSError as error:
+        raise SourceError(f"{folder} cannot be listed: {error.strerror}") from error
+
+
+def _read_json(path: Path) -> Any:
+    """Return the value in a small JSON file; None if it is missing or not JSON."""
+    try:
+        if path.is_file() and path.stat().st_size <= spec.MAX_METADATA_BYTES:
+            return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        pass
+    return None
+
+
+def _is_of(format: str, name: str) -> bool:
+    return name.lower().endswith(SUFFIXES[format])
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "_"))
+
+
+def _base(name: str) -> str:
+    return name.rpartition("/")[2]
