@@ -16,22 +16,25 @@ a circle. A subfolder that is a table of its own, such as a store, is ignored.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
 from fnmatch import fnmatch
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from embstore.errors import SourceError
 from embstore.formats import SAFETENSORS, STORE
-from embstore.formats.own import spec
-from embstore.sources.delta import LOG, delta_files
+from embstore.sources.described import (
+    MARKERS,
+    ZARR,
+    described_files,
+    refuse_gensim,
+    refuse_stack,
+)
 from embstore.sources.parts import listing, order_parts, template_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 # The formats of which a folder may hold several files, and their suffixes.
@@ -58,28 +61,6 @@ _UNFINISHED_STEM = re.compile(
     rf"\.?(.+)\.(?:tmp|temp|partial|incomplete|inprogress)({_ALL_SUFFIXES})", re.IGNORECASE
 )
 _CACHE = re.compile(r"(?:cache|indices)-[0-9a-f]+(?:_[0-9]+_of_[0-9]+)?\.arrow")
-_GENSIM = re.compile(
-    r"(.+?)\.(?:(?:wv|dv|docvecs|trainables|syn1neg)\.)*"
-    r"(?:vectors(?:_\w+)?|syn0\w*|syn1\w*|doctag_syn0\w*|vectors_docs\w*)\.npy"
-)
-_OTHER_TABLES = {
-    ".hoodie": "a Hudi table; read it with Spark or hudi, and pass the frame",
-    "_versions": "a Lance table; read it with lance, as in lance.dataset(path).to_table(), and "
-    "pass the table",
-    ".zarray": "a Zarr array; open it with zarr, and pass the array",
-    ".zgroup": "a Zarr group; open it with zarr, and pass one of its arrays",
-    "metadata/version-hint.text": "an Iceberg table; read it with pyiceberg, as in "
-    "table.scan().to_arrow(), and pass the table",
-    "metadata/*.metadata.json": "an Iceberg table; read it with pyiceberg, as in "
-    "table.scan().to_arrow(), and pass the table",
-}
-
-_ZARR = (spec.METADATA, ".zarray", ".zgroup")
-# The names by which a subfolder is a table of its own.
-_MARKERS = (
-    *((name,) for name in (*_ZARR, LOG, ".hoodie", "_versions", "dataset_dict.json")),
-    ("state.json", "dataset_info.json"),
-)
 
 
 def format_of_folder(folder: Path) -> str:
@@ -90,7 +71,7 @@ def format_of_folder(folder: Path) -> str:
     SourceError
         If there is none, or files of several formats.
     """
-    described = _described(folder)
+    described = described_files(folder)
     if described is not None:
         return described[0]
     names = [
@@ -133,21 +114,30 @@ def table_files(folder: Path, format: str) -> list[Path]:
     SourceError
         If there are none, or it is in doubt which files are one table, or a part is missing.
     """
-    described = _described(folder)
+    described = described_files(folder)
     if described is not None and described[0] == format:
-        return described[1]()
+        paths = described[1]()
+    else:
+        paths = [folder / name for name in _parts(folder, format)]
+    for path in paths:
+        _check_file(path)
+    return paths
+
+
+def _parts(folder: Path, format: str) -> list[str]:
+    """Return the files of a format in a folder that says nothing, in the order of their rows."""
     listed = _Listing(folder)
     names = listed.files(format)
     if not names:
         suffixes = ", ".join(SUFFIXES[format])
         raise SourceError(f"{folder} has no files of {suffixes}{listed.instead()}")
     listed.check(format)
-    _refuse_gensim(folder, names, listed)
+    if format == "npy":
+        refuse_gensim(folder, names, listed.visible)
+        refuse_stack(folder, names, listed.visible)
     ordered = order_parts(str(folder), names)
     _refuse_stand_ins(folder, ordered, listed)
-    for name in ordered:
-        _check_file(folder / name)
-    return [folder / name for name in ordered]
+    return ordered
 
 
 class _Listing:
@@ -208,7 +198,7 @@ class _Listing:
                 f"{self._folder}: the subfolder {self._links[0]} is a symbolic link, which is not "
                 "followed; give the folder that it leads to, or copy it"
             )
-        others = [name for name, marker in self._tables.items() if marker not in _ZARR]
+        others = [name for name, marker in self._tables.items() if marker not in ZARR]
         if others and format != "npy":
             raise SourceError(
                 f"{self._folder}: the subfolder {others[0]} is a table of its own; give that "
@@ -226,7 +216,7 @@ class _Listing:
         """Note the files of a subfolder; return its subfolders."""
         entries = list(_entries(self._folder / name))
         names = {entry.name for entry in entries}
-        marker = next((marker for marker in _MARKERS if names.issuperset(marker)), None)
+        marker = next((marker for marker in MARKERS if names.issuperset(marker)), None)
         if name and marker is not None:
             self._tables[name] = marker[0]
             return []
@@ -247,83 +237,6 @@ class _Listing:
             else:
                 subfolders.append(path)
         return subfolders
-
-
-def _described(folder: Path) -> tuple[str, Callable[[], list[Path]]] | None:
-    """Return the format of a folder that says itself what is in it, and a function for the files.
-
-    Raises
-    ------
-    SourceError
-        If it needs another reader.
-    """
-    if (folder / LOG).is_dir():
-        return "parquet", partial(delta_files, folder)
-    for pattern, what in _OTHER_TABLES.items():
-        if next(folder.glob(pattern), None) is not None:
-            raise SourceError(f"{folder} is {what}")
-    group = _read_json(folder / spec.METADATA)
-    if isinstance(group, dict) and "zarr_format" in group:
-        attributes = group.get("attributes")
-        if not isinstance(attributes, dict) or spec.ATTRIBUTE not in attributes:
-            raise SourceError(
-                f"{folder} is a Zarr {group.get('node_type', 'group')}, not a store; open it with "
-                "zarr, and pass the array"
-            )
-    splits = _read_json(folder / "dataset_dict.json")
-    if isinstance(splits, dict) and isinstance(splits.get("splits"), list):
-        names = list(map(str, splits["splits"]))
-        if len(names) != 1 or _base(names[0]) != names[0] or not (folder / names[0]).is_dir():
-            raise SourceError(
-                f"{folder} is a data set with the splits {', '.join(names)}; give the folder of "
-                f"one, as in {folder / names[0] if names else folder}"
-            )
-        return _described(folder / names[0])
-    state = _read_json(folder / "state.json")
-    if isinstance(state, dict) and "_data_files" in state:
-        return "arrow", partial(_dataset_files, folder, state)
-    return None
-
-
-def _dataset_files(folder: Path, state: dict[str, Any]) -> list[Path]:
-    """Return the files of a data set, as its state lists them."""
-    where = folder / "state.json"
-    if state.get("_indices_data_files"):
-        raise SourceError(
-            f"{folder} is a data set whose rows are chosen or reordered by other files (select, "
-            "shuffle, filter); save it after flatten_indices(), or pass its rows"
-        )
-    try:
-        names = [entry["filename"] for entry in state["_data_files"]]
-        if not all(isinstance(name, str) and _base(name) == name for name in names):
-            raise ValueError(f"a file is named {names}")
-    except (TypeError, KeyError, ValueError) as error:
-        raise SourceError(f"{where} is not readable: {error!r}; save the data set again") from error
-    if not names:
-        raise SourceError(f"{where} lists no files, so the data set has no rows")
-    if len(set(names)) < len(names):
-        raise SourceError(f"{where} lists a file twice: {listing(names)}; save the data set again")
-    for name in names:
-        if not os.path.lexists(folder / name):
-            raise SourceError(f"{where} lists {name}, which is missing; is the download complete?")
-        _check_file(folder / name)
-    return [folder / name for name in names]
-
-
-def _refuse_gensim(folder: Path, names: Sequence[str], listed: _Listing) -> None:
-    """Refuse the arrays that gensim saves beside a model."""
-    models: dict[str, list[str]] = {}
-    for name in names:
-        if match := _GENSIM.fullmatch(name):
-            models.setdefault(match[1], []).append(name)
-    for model, arrays in models.items():
-        if model in listed.visible or len(arrays) > 1:
-            likely = [name for name in arrays if name.endswith(("vectors.npy", "syn0.npy"))]
-            raise SourceError(
-                f"{folder} is a model that gensim saved: {model}, with {listing(arrays)}; load "
-                f"{model} in gensim, and pass its vectors (model.wv), which have their words; for "
-                f"the numbers alone, give {folder / (likely or arrays)[0]}"
-            )
 
 
 def _refuse_stand_ins(folder: Path, ordered: Sequence[str], listed: _Listing) -> None:
@@ -360,16 +273,6 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
             yield from entries
     except OSError as error:
         raise SourceError(f"{folder} cannot be listed: {error.strerror}") from error
-
-
-def _read_json(path: Path) -> Any:
-    """Return the value in a small JSON file; None if it is missing or not JSON."""
-    try:
-        if path.is_file() and path.stat().st_size <= spec.MAX_METADATA_BYTES:
-            return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        pass
-    return None
 
 
 def _is_of(format: str, name: str) -> bool:

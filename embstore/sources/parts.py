@@ -17,6 +17,7 @@ that do not count parts: ``v1``, ``epoch-1``, a browser's ``(1)``.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -88,6 +89,8 @@ def order_parts(where: str, names: Sequence[str]) -> list[str]:
     ['part-9.npy', 'part-10.npy']
     """
     folders = [name.rpartition("/")[0] for name in names]
+    shared = os.path.commonpath(folders) if all(folders) else ""
+    folders = [folder[len(shared) :].strip("/") for folder in folders]
     hive = all(_is_hive(folder) for folder in folders)
     if len(set(folders)) > 1 and not hive:
         # Numbered folders with a file each: shard-0/rows.npy, shard-1/rows.npy.
@@ -103,9 +106,7 @@ def order_parts(where: str, names: Sequence[str]) -> list[str]:
     if hive:
         return _in_hive_order(where, names, folders, parsed)
     ordered = _in_order(where, names, parsed)
-    by_path = sorted(
-        names, key=lambda name: (natural_key(name.rpartition("/")[0]), ordered.index(name))
-    )
+    by_path = sorted(ordered, key=lambda name: natural_key(name.rpartition("/")[0]))  # Is stable.
     return _agreed(where, ordered, by_path)
 
 
