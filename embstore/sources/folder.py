@@ -75,7 +75,9 @@ def format_of_folder(folder: Path) -> str:
     if described is not None:
         return described[0]
     names = [
-        entry.name for entry in _entries(folder) if not _is_hidden(entry.name) and entry.is_file()
+        entry.name
+        for entry in _entries(folder)
+        if not _is_hidden(entry.name) and not _is_folder(entry)
     ]
     found = [
         format.name
@@ -224,7 +226,7 @@ class _Listing:
         subfolders = []
         for entry in entries:
             path = prefix + entry.name
-            is_folder = entry.is_dir()
+            is_folder = _is_folder(entry)
             if _is_hidden(entry.name):
                 self.hidden.append(path)
                 unfinished = entry.name == "_temporary" and "_SUCCESS" not in names
@@ -273,6 +275,13 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
             yield from entries
     except OSError as error:
         raise SourceError(f"{folder} cannot be listed: {error.strerror}") from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # A link that leads in a circle.
+        return False
 
 
 def _is_of(format: str, name: str) -> bool:
