@@ -117,7 +117,7 @@ DOUBTFUL = [
     (["train-00002-of-00003.parquet", "train-00003-of-00003.parquet"], "number 1 is missing"),
     ([f"x-{number}-of-2.npy" for number in range(3)], "3 parts, but their names say 2"),
     ([f"part-0000{number}-{ONE}-c000.parquet" for number in (0, 2)], "number 1 is missing"),
-    ([f"part-00003-{ONE}-c000.parquet"], "number 1 is missing"),
+    ([f"part-00003-{ONE}-c000.parquet"], "number 0 is missing"),
     (["x-0-of-2.npy", "x-1-of-3.npy"], "several runs"),
     ([f"part-00000-{run}-c000.parquet" for run in (ONE, TWO)], "several runs"),
     ([f"part-0000{number}-{run}.parquet" for number, run in enumerate((ONE, TWO))], "several runs"),

@@ -236,21 +236,23 @@ def _keys(where: str, names: Sequence[str], parsed: list[_Name]) -> list[Key]:
 
 def _check_complete(where: str, names: Sequence[str], one: _Name, keys: list[Key]) -> None:
     """Refuse numbers with a gap; ``keys`` are distinct and sorted."""
-    numbers = sorted({key[0] for key in keys if key})
-    missing = _missing(numbers)
+    files: dict[int, list[int]] = {}  # Of Spark's tasks, the numbers of their files.
+    for key in keys:
+        if key:
+            files.setdefault(key[0], []).extend(key[1:])
+    numbers = list(files)
+    missing = _missing(numbers, 0 if _SPARK.match(one.template) else 1)
     count_place = _count_place(one)
     if missing is None and numbers and count_place is not None:
-        stop = numbers[0] + one.numbers[count_place]
-        known = set(numbers)
-        missing = next((n for n in range(numbers[0], stop) if n not in known), None)
-        if missing is None and len(numbers) > one.numbers[count_place]:
+        count = one.numbers[count_place]
+        if len(numbers) > count:
             raise SourceError(
-                f"{where} has {len(numbers)} parts, but their names say "
-                f"{one.numbers[count_place]}: {listing(names)}; {_ONE_TABLE}"
+                f"{where} has {len(numbers)} parts, but their names say {count}: {listing(names)}; "
+                f"{_ONE_TABLE}"
             )
-    for number in numbers:
-        of_one = [key[1] for key in keys if key[0] == number and len(key) > 1]
-        missing = _missing(of_one) if missing is None else missing
+        missing = None if len(numbers) == count else numbers[-1] + 1
+    for of_task in files.values():
+        missing = _missing(of_task, 0) if missing is None else missing
     if missing is not None:
         raise SourceError(
             f"{where}: the part with the number {missing} is missing; found {listing(names)}; "
@@ -258,12 +260,15 @@ def _check_complete(where: str, names: Sequence[str], one: _Name, keys: list[Key
         )
 
 
-def _missing(numbers: list[int]) -> int | None:
-    """Return the first number that is missing among sorted ones that start at 0 or 1, or None."""
+def _missing(numbers: list[int], last_start: int) -> int | None:
+    """Return the first number that is missing, or None.
+
+    The numbers are sorted, and start at 0 to ``last_start``.
+    """
     if not numbers:
         return None
-    start = min(numbers[0], 1)
-    return next((start + n for n, number in enumerate(numbers) if number != start + n), None)
+    start = min(numbers[0], last_start)
+    return next((n for n, number in enumerate(numbers, start) if number != n), None)
 
 
 def _is_hive(folder: str) -> bool:
