@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from embstore.errors import FormatError, StoreCorruptError, StoreError, StoreNotFoundError
 from embstore.formats import FORMATS, STORE, Format, find_format
+from embstore.formats.own.checked_files import REBUILD
 from embstore.formats.own.checks import check_store
 from embstore.formats.own.describe import table_of
 from embstore.formats.own.manifest import read_manifest
@@ -62,6 +63,9 @@ def open(
     progress: OnProgress | None = None,
 ) -> EmbeddingStore:
     """Open a store, or a foreign file whose rows can be read in place.
+
+    Files of a store may be symbolic links, as in a model cache; its directories may not. A chunk
+    file that is a link is read whole when the store is opened, and its checksum is compared.
 
     Parameters
     ----------
@@ -191,10 +195,10 @@ def _verify(path: Path, progress: OnProgress | None) -> None:
 def _open_own(path: Path, options: OpenOptions, progress: OnProgress | None) -> EmbeddingStore:
     manifest = read_manifest(path)
     check_store(path, manifest)
+    files, table = StoreFiles(path, manifest), table_of(manifest)
     vocabulary = None
     if manifest.vocabulary is not None:
-        vocabulary = open_vocabulary(path, manifest.vocabulary)
-    files, table = StoreFiles(path), table_of(manifest)
+        vocabulary = open_vocabulary(files, manifest.vocabulary)
     return EmbeddingStore(
         path,
         table,
@@ -259,7 +263,9 @@ def _missing(path: Path) -> str:
     """Return why there is nothing to open at a path."""
     names = ", ".join(format.name for format in FORMATS if format is not STORE)
     if path.is_dir():
-        return f"{path} is not a store: it has no {METADATA}"
+        dangling = f", only a link to a missing file; {REBUILD}"
+        has_link = (path / METADATA).is_symlink()
+        return f"{path} is not a store: it has no {METADATA}{dangling if has_link else ''}"
     if path.exists():
         return (
             f"no store at {path}: it is a file, but not of a format that opens in place ({names}); "

@@ -23,9 +23,15 @@ import numpy as np
 from embstore.errors import EmbstoreError, StoreCorruptError
 from embstore.formats.own import spec
 from embstore.formats.own.checked_files import check_directories, open_checked
-from embstore.formats.own.checks import check_array, read_metadata, wrong_chunk
+from embstore.formats.own.checks import (
+    check_array,
+    read_metadata,
+    wrong_chunk,
+    wrong_target,
+)
 from embstore.formats.own.manifest import read_manifest
 from embstore.progress import Progress
+from embstore.reading.files import StoreFiles
 from embstore.reading.workers import processor_count
 from embstore.settle import as_path
 from embstore.vocabulary import open_vocabulary
@@ -167,6 +173,8 @@ def _check_chunk(path: Path, array: RawArray, chunk: int, listed: int) -> str | 
     except (EmbstoreError, OSError) as error:
         return str(error)
     if stated != computed:
+        if where.is_symlink():  # Its bytes may be anyone's.
+            return wrong_target(where)
         return (
             f"{where}: its rows have the checksum {computed:08x}, the file says {stated:08x}: it "
             "is damaged"
@@ -196,7 +204,7 @@ def _verify_words(
     path: Path, manifest: Manifest, sizes: VocabularyManifest, report: VerifyReport
 ) -> None:
     try:
-        vocabulary = open_vocabulary(path, sizes)
+        vocabulary = open_vocabulary(StoreFiles(path, manifest), sizes)
         for start in range(0, manifest.rows, WORDS_AT_ONCE):
             ids = np.arange(start, min(start + WORDS_AT_ONCE, manifest.rows))
             found = vocabulary.ids(vocabulary.words(ids))

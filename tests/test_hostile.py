@@ -69,14 +69,6 @@ def refused(store: Path, error: type[EmbstoreError] = StoreCorruptError) -> str:
     return messages[0]
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_link_instead_of_a_file(store, tmp_path, name):
-    """Even if the target is the right file: a link could lead to any file of the reader."""
-    (store / name).rename(tmp_path / "elsewhere")
-    (store / name).symlink_to(tmp_path / "elsewhere")
-    assert f"{store / name} is a symbolic link" in refused(store)
-
-
 @pytest.mark.parametrize(
     "name", ["partitions", "partitions/2", "partitions/0/c", "partitions/0/c/1", "vocabulary/bytes"]
 )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ PATTERNS = ("*.safetensors", "*.safetensors.index.json")
 INDEX_NAME = "model.safetensors.index.json"
 INDEX_SUFFIX = ".index.json"
 MAX_HEADER_BYTES = 100_000_000  # The safetensors library's own limit.
+_SHARD = re.compile(r"-[0-9]+-of-([0-9]+)\.safetensors$")
 _SIZE_BYTES = 8
 _DTYPES = {row.safetensors: row for row in DTYPES.values()}
 
@@ -73,10 +75,20 @@ def main_file(directory: Path) -> Path:
     """Return the index or the only file of a directory."""
     if (directory / INDEX_NAME).is_file():
         return directory / INDEX_NAME
-    found = sorted(file for pattern in PATTERNS for file in directory.glob(pattern))
+    found = sorted(
+        file
+        for pattern in PATTERNS
+        for file in directory.glob(pattern)
+        if not file.name.startswith((".", "_"))  # Such as an AppleDouble file, ._model.safetensors.
+    )
     if len(found) == 1:
+        if (shard := _SHARD.search(found[0].name)) and int(shard[1]) > 1:
+            raise FormatError(
+                f"{found[0]} is one of {int(shard[1])} files, and {INDEX_NAME} is missing; is the "
+                "download complete? To read a tensor of this file alone, name the file"
+            )
         return found[0]
-    names = ", ".join(file.name for file in found[:10])
+    names = ", ".join(file.name for file in found[:10]) or "only hidden files"
     raise FormatError(
         f"{directory}: expected {INDEX_NAME} or one .safetensors file, found {names}; name the file"
     )

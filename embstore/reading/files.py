@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 from embstore.errors import StoreCorruptError, StoreNotFoundError
 from embstore.formats.own import spec
-from embstore.formats.own.checked_files import REBUILD, open_regular
+from embstore.formats.own.checked_files import REBUILD, OpenFile, open_regular
+from embstore.formats.own.checks import check_array, check_linked_chunk
 from embstore.formats.own.seals import checksum
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from embstore.formats.own.manifest import Manifest
 
 
 class LocalFiles:
@@ -24,7 +27,6 @@ class LocalFiles:
     """
 
     remedy = REBUILD
-    follows_links = False
     checked = False  # Whether a file read whole can be checked.
 
     def __init__(self, root: Path) -> None:
@@ -36,13 +38,13 @@ class LocalFiles:
 
     def size(self, name: str) -> int:
         """Return the size of a file in bytes."""
-        descriptor, size_bytes = self._open(name)
+        descriptor, size_bytes, _ = self._open(name)
         os.close(descriptor)
         return size_bytes
 
     def read(self, name: str, first: int, count: int) -> bytes:
         """Return ``count`` bytes of a file from byte ``first`` on; fewer where the file ends."""
-        descriptor, _ = self._open(name)
+        descriptor, _, _ = self._open(name)
         try:
             pieces, done = [], 0
             while done < count and (piece := os.pread(descriptor, count - done, first + done)):
@@ -60,7 +62,7 @@ class LocalFiles:
         StoreCorruptError
             If the file is missing, is not a regular file, or is shorter.
         """
-        descriptor, size_bytes = self._open(name)
+        descriptor, size_bytes, _ = self._open(name)
         if size_bytes >= needed_bytes:
             return descriptor
         os.close(descriptor)
@@ -69,20 +71,35 @@ class LocalFiles:
             f"{self.remedy}"
         )
 
-    def _open(self, name: str) -> tuple[int, int]:
+    def _open(self, name: str) -> OpenFile:
         # Not a Path: with many chunks, making those would take a third of the time of opening.
-        where = f"{self.root}/{name}"
-        return open_regular(where, follow_links=self.follows_links, remedy=self.remedy)
+        return open_regular(f"{self.root}/{name}", remedy=self.remedy)
 
 
 class StoreFiles(LocalFiles):
-    """The files of a store; none is a symbolic link.
+    """The files of a store; a chunk file may be a symbolic link to one that has its checksum.
+
+    The target of a link is read whole when it is first opened, before any byte of it is given, and
+    again if it has changed since (inode, size or times).
 
     The inode and the modification time of the root metadata tell a store from one that replaces it.
     The inode alone does not, because a file system reuses those of removed files.
+
+    Parameters
+    ----------
+    root : Path
+        The directory of the store.
+    manifest : Manifest, optional
+        Its manifest; without it, links are refused.
     """
 
     checked = True
+
+    def __init__(self, root: Path, manifest: Manifest | None = None) -> None:
+        super().__init__(root)
+        self._manifest = manifest
+        self._listed: dict[str, list[int]] = {}  # The checksums of arrays that have links.
+        self._targets: dict[str, tuple[int, ...]] = {}  # The targets that were checked.
 
     def read_checked(self, name: str, count: int) -> bytes:
         """Return the ``count`` bytes of a chunk file that come before its checksum.
@@ -105,6 +122,34 @@ class StoreFiles(LocalFiles):
                 f"{stated:08x}: it is damaged; {REBUILD}"
             )
         return data[:count]
+
+    def _open(self, name: str) -> OpenFile:
+        file = super()._open(name)
+        if file.is_link:
+            try:
+                self._check_target(name, file.descriptor)
+            except BaseException:
+                os.close(file.descriptor)
+                raise
+        return file
+
+    def _check_target(self, name: str, descriptor: int) -> None:
+        """Check the open target of a link, unless it was checked and has not changed."""
+        where = f"{self.root}/{name}"
+        if self._manifest is None:
+            raise StoreCorruptError(f"{where} is a symbolic link; {REBUILD}")
+        status = os.fstat(descriptor)
+        target = (
+            *(status.st_dev, status.st_ino, status.st_size),
+            *(status.st_mtime_ns, status.st_ctime_ns),
+        )
+        if self._targets.get(name) == target:
+            return
+        array, chunk = self._manifest.find_chunk(name)
+        if array.name not in self._listed:
+            self._listed[array.name] = check_array(self.root, array, self._manifest)
+        check_linked_chunk(where, descriptor, array, self._listed[array.name][chunk])
+        self._targets[name] = target
 
     @property
     def identity(self) -> tuple[int, int, int] | None:
@@ -135,7 +180,6 @@ class ForeignFiles(LocalFiles):
     """
 
     remedy = "is the download complete?"
-    follows_links = True
 
     def __init__(self, root: Path, names: tuple[str, ...] = ()) -> None:
         super().__init__(root)

@@ -1,8 +1,9 @@
 """Rows of record batches: of Parquet files, of Arrow IPC files and streams, or of frames in memory.
 
-A table has one or more parts, such as the files of a directory, which are read one after the other
-and batch by batch. `embstore.sources.columns` chooses the columns. All parts have these columns,
-and rows of one shape; where their numbers have different dtypes, the table has the common one.
+A table has one or more parts, such as the files of a directory (`embstore.sources.folder` tells
+which), which are read one after the other and batch by batch. `embstore.sources.columns` chooses
+the columns. All parts have these columns, and rows of one shape; where their numbers have different
+dtypes, the table has the common one.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.sources import Batch, Source, batch_rows
 from embstore.sources.arrays import check_dtype
-from embstore.sources.arrow_files import IPC_MAGIC, PARQUET_MAGIC, ArrowFile, read_errors
+from embstore.sources.arrow_files import ArrowFile, read_errors
 from embstore.sources.arrow_values import row_type, rows_of, shape_of_first, words_of
 from embstore.sources.columns import WORD_COLUMN, check_index, choose_columns, match_columns
-from embstore.sources.files import natural_order
+from embstore.sources.folder import table_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,26 +35,21 @@ if TYPE_CHECKING:
     from embstore.sources.arrow_files import Part
     from embstore.vocabulary.words import PackedWords
 
-__all__ = ["IPC_MAGIC", "PARQUET_MAGIC", "SUFFIXES", "ArrowSource", "open_arrow"]
-
-SUFFIXES = (".parquet", ".arrow", ".arrows", ".feather", ".ipc")
+__all__ = ["ArrowSource", "open_arrow"]
 
 
 def open_arrow(
-    path: Path, *, column: str | None = None, word_column: str | None = None
+    path: Path,
+    *,
+    column: str | None = None,
+    word_column: str | None = None,
+    folder_format: str = "parquet",
 ) -> ArrowSource:
-    """Return the rows of a Parquet or Arrow IPC file, or of a directory of them.
+    """Return the rows of a Parquet or Arrow IPC file, or of a directory of files of one format.
 
-    See `ArrowSource` for the parameters and errors.
+    See `ArrowSource` for the other parameters and errors.
     """
-    files = [path]
-    if path.is_dir():
-        files = natural_order(file for file in path.iterdir() if file.suffix in SUFFIXES)
-        if not files:
-            raise SourceError(
-                f"{path} has no Parquet or Arrow files; expected names that end in "
-                f"{', '.join(SUFFIXES)}"
-            )
+    files = table_files(path, folder_format) if path.is_dir() else [path]
     parts = [ArrowFile(file) for file in files]
     origin = {"file": path.name, "format": parts[0].format}
     return ArrowSource(str(path), parts, origin=origin, column=column, word_column=word_column)

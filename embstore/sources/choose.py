@@ -1,6 +1,6 @@
 """The choice of a source: by the content of a path, or by what an object can do.
 
-1. The format of a directory follows from the names of its files.
+1. `embstore.sources.folder` tells the format of a directory, by the names of its files.
 2. The format of a file follows from its first bytes, whatever its name is; `embstore.sources.kinds`
    has the table.
 3. ``format=`` overrules both.
@@ -22,6 +22,8 @@ from embstore.formats import FORMATS, NPY, SAFETENSORS, STORE
 from embstore.sources import Limited
 from embstore.sources.arrow import open_arrow
 from embstore.sources.files import InputFile, check_file
+from embstore.sources.folder import FORMATS as FOLDER_FORMATS
+from embstore.sources.folder import format_of_folder
 from embstore.sources.kinds import UNCLAIMED
 from embstore.sources.npy import open_npy, open_npz
 from embstore.sources.objects import open_object
@@ -59,7 +61,6 @@ class _Reader:
 
 
 _TEXT = _Reader(TextSource, ("member", "encoding_errors", "dimension"))
-_ARROW = _Reader(open_arrow, ("column", "word_column"))
 _READERS = {
     "glove": _TEXT,
     "word2vec": _TEXT,
@@ -75,15 +76,12 @@ _READERS = {
         for format in FORMATS
     },
     "npy": _Reader(open_npy, ("member", "words")),
-    "parquet": _ARROW,
-    "arrow": _ARROW,
+    **{
+        format: _Reader(partial(open_arrow, folder_format=format), ("column", "word_column"))
+        for format in ("parquet", "arrow")
+    },
 }
 _OBJECTS = _Reader(open_object, ("words", "partition_strategy", "column", "word_column"))
-_IN_DIRECTORIES = {
-    **{format.name: format.patterns for format in FORMATS},
-    "parquet": ("*.parquet",),
-    "arrow": ("*.arrow", "*.arrows", "*.feather", "*.ipc"),
-}
 
 
 def open_source(
@@ -131,8 +129,8 @@ def open_source(
         return _limited(open_object(source, limit=limit, **given), limit)
     path = Path(source)
     if path.is_dir():
-        found = _format_of_directory(path) if format == "auto" else format
-        if found not in _IN_DIRECTORIES:
+        found = format_of_folder(path) if format == "auto" else format
+        if found not in FOLDER_FORMATS:
             raise SourceError(f"{path} is not a file, as format={format!r} needs")
     else:
         check_file(path)
@@ -157,21 +155,6 @@ def _check_options(what: str, reader: _Reader, given: dict[str, Any]) -> None:
     if unfit:
         listing = ", ".join(f"{name}=" for name in (*reader.options, "limit"))
         raise SourceError(f"{what} does not take {unfit[0]}=; it takes {listing}")
-
-
-def _format_of_directory(path: Path) -> str:
-    found = [
-        format
-        for format, patterns in _IN_DIRECTORIES.items()
-        if any(next(path.glob(pattern), None) for pattern in patterns)
-    ]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise SourceError(
-            f"{path} is not a file, nor a directory of .npy, .safetensors, .parquet or .arrow files"
-        )
-    raise SourceError(f"{path} has files of several formats: {', '.join(found)}; give format=")
 
 
 def _format_of_file(path: Path, format: str, member: str | None) -> str:

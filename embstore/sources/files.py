@@ -19,7 +19,7 @@ from embstore.sources import decompress
 from embstore.sources.kinds import START_BYTES, find_archived, find_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterator
     from io import BufferedIOBase
     from pathlib import Path
 
@@ -264,13 +264,3 @@ class Stream:
             while count := self.stream.readinto(room[done:]):
                 done += count
         return done
-
-
-def natural_order(paths: Iterable[Path]) -> list[Path]:
-    """Sort paths by name, numbers in names by value: ``part-2`` comes before ``part-10``."""
-
-    def key(path: Path) -> list[tuple[int, str]]:
-        pieces = re.split(r"(\d+)", path.name)
-        return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in pieces]
-
-    return sorted(paths, key=key)

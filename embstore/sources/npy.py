@@ -20,7 +20,8 @@ from embstore.sources.archives import ZIP, stored_offset
 from embstore.sources.arrays import ArraySource
 from embstore.sources.decompress import DamagedError
 from embstore.sources.file_array import FileArray
-from embstore.sources.files import InputFile, natural_order
+from embstore.sources.files import InputFile
+from embstore.sources.folder import table_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,7 @@ _SUFFIX = ".npy"
 def open_npy(path: Path, *, member: str | None = None, words: Words | None = None) -> ArraySource:
     """Return the rows of a ``.npy`` file, or of a directory of them.
 
-    The files of a directory are read in natural order: ``part-2.npy`` before ``part-10.npy``.
+    The files of a directory must be parts of one table; see `embstore.sources.folder`.
 
     Parameters
     ----------
@@ -60,10 +61,8 @@ def open_npy(path: Path, *, member: str | None = None, words: Words | None = Non
         return _source(file.name, file.short_name, "npy", [file], words)
     if member is not None:
         raise SourceError(f"{path} is a directory, so it has no member {member!r}")
-    paths = natural_order(path.glob("*.npy"))
-    if not paths:
-        raise SourceError(f"{path} has no .npy files; expected at least one")
-    return _source(str(path), path.name, "npy", list(map(InputFile, paths)), words)
+    files = list(map(InputFile, table_files(path, "npy")))
+    return _source(str(path), path.name, "npy", files, words)
 
 
 def open_npz(path: Path, *, member: str | None = None, words: Words | None = None) -> ArraySource:

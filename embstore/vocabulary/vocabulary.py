@@ -22,18 +22,16 @@ from xxhash import xxh3_64_intdigest
 from embstore.errors import StoreCorruptError
 from embstore.formats.own import spec
 from embstore.formats.own.checked_files import REBUILD
-from embstore.reading.files import StoreFiles
 from embstore.reading.mapping import AddressSpace, MappedFile
 from embstore.vocabulary import hashing
 from embstore.vocabulary.words import PackedWords, encode, hash_words, pack_encoded
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from embstore.formats.own.manifest import VocabularyManifest
     from embstore.formats.own.spec import RawArray
+    from embstore.reading.files import StoreFiles
 
 # Larger arrays are mapped without the kernel's read-ahead.
 READ_AHEAD_BYTES = 64 << 20
@@ -208,16 +206,16 @@ def flatten(words: Any) -> tuple[list[Any], tuple[int, ...]]:
     return array.ravel().tolist(), array.shape
 
 
-def open_vocabulary(path: Path, manifest: VocabularyManifest) -> Vocabulary:
-    """Map the vocabulary of the store at ``path``."""
+def open_vocabulary(files: StoreFiles, manifest: VocabularyManifest) -> Vocabulary:
+    """Map the vocabulary of a store."""
     data, offsets, slots = (
-        _map_array(path, manifest.array(part))
+        _map_array(files, manifest.array(part))
         for part in (spec.WORD_BYTES, spec.WORD_OFFSETS, spec.WORD_SLOTS)
     )
     return Vocabulary(PackedWords(data, offsets), slots, manifest.probe_count)
 
 
-def _map_array(path: Path, array: RawArray) -> NDArray[Any]:
+def _map_array(files: StoreFiles, array: RawArray) -> NDArray[Any]:
     """Map a one-dimensional array; its chunks must fit together without gaps."""
     pieces = [
         MappedFile(array.chunk_name(chunk), 0, chunk * array.chunk_bytes, array.chunk_bytes)
@@ -226,7 +224,7 @@ def _map_array(path: Path, array: RawArray) -> NDArray[Any]:
     size_bytes = array.chunk_count * array.chunk_bytes
     # The kernel's read-ahead reads a small array with a few reads. Of a large one, a word needs
     # only single pages.
-    space = AddressSpace(size_bytes, pieces, StoreFiles(path), random=size_bytes > READ_AHEAD_BYTES)
+    space = AddressSpace(size_bytes, pieces, files, random=size_bytes > READ_AHEAD_BYTES)
     return space.data.view(array.dtype)[: array.shape[0]]
 
 

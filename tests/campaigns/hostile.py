@@ -3,7 +3,8 @@
 1. Each file of a store is damaged in every way (`tests.campaigns.damage`), and its checksums show
    it.
 2. Manifests, metadata, words and texts are changed at random, and their checksums are corrected,
-   as a hostile author would do. Each case is opened, looked up in, and verified (a text is parsed)
+   as a hostile author would do; files become links to others, which never give a byte that the
+   manifest does not list. Each case is opened, looked up in, and verified (a text is parsed)
    in a process of its own that is watched. Anything raised is of the tree in `embstore.errors`. A
    case takes less than `CASE_SECONDS` of processor time, all together less than `MEMORY_BYTES` of
    memory. The process survives; if it does not, the error names the folder with the case.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import math
 import multiprocessing
+import os
 import random
 import shutil
 import time
@@ -200,6 +202,58 @@ def _vocabularies(folder: Path) -> Callable[[random.Random], None]:
     return case
 
 
+SECRET = b"root:x:0:0:a secret of another user:"
+
+
+def _links(folder: Path) -> Callable[[random.Random], None]:
+    """Return a function that tries a store some of whose files are links to any file."""
+    whole = stores.make_store(folder / "whole.embstore")
+    chunks = {path.read_bytes() for path in stores.chunk_files(whole)}
+    size = len(next(iter(chunks)))
+    outside = folder / "outside"
+    outside.mkdir()
+    (outside / "directory").mkdir()
+    os.mkfifo(outside / "fifo")
+    (outside / "loop").symlink_to("loop")
+    (outside / "dangling").symlink_to("nowhere")
+    store = folder / "case.embstore"
+    targets = [outside / name for name in ("directory", "fifo", "loop", "dangling", "file")]
+    targets += [Path("/dev/zero"), Path("/proc/self/environ"), Path("/proc/self/mem")]
+
+    def case(random_numbers: random.Random) -> None:
+        shutil.copytree(whole, store)
+        right = True
+        for file in random_numbers.sample(stores.files_of(store), random_numbers.choice((1, 2, 9))):
+            data = file.read_bytes()
+            file.rename(outside / "file")
+            choice = random_numbers.random()
+            if choice < 0.4:
+                target = outside / f"right-{file.relative_to(store).as_posix().replace('/', '-')}"
+                (outside / "file").rename(target)
+            else:
+                target = random_numbers.choice(targets)
+                if target.name == "file":
+                    end = random_numbers.choice((data[-4:], b"", bytes(4)))
+                    data = (SECRET * size)[: len(data) - len(end)] + end
+                    target.write_bytes(data)
+                right = False
+            file.symlink_to(target)
+        for reader in ("mapped", "chunked"):
+            try:
+                with embstore.open(store, reader=reader) as opened:  # type: ignore[arg-type]
+                    rows, words = opened[:], opened.words(range(stores.ROWS))
+            except EmbstoreError as error:
+                if right or "secret" in str(error):
+                    raise AssertionError(f"{reader}: {error}") from error
+            else:
+                if not right or words != stores.WORDS or not np.array_equal(rows, stores.table()):
+                    raise AssertionError(f"{reader}: a link gave bytes that are not listed")
+        exercise(store)
+        shutil.rmtree(store)
+
+    return case
+
+
 TEXTS = [
     b"the 0.1 0.2 0.3\nlike 1 2 3\nof -1e-3 .5 7.\n" * 3,
     b"3 2\nthe 0.1 0.2\nlike 1 2\n<unk> 0 0\n",
@@ -234,4 +288,9 @@ def _texts(folder: Path) -> Callable[[random.Random], None]:
     return case
 
 
-KINDS = {"manifests": _manifests, "vocabularies": _vocabularies, "texts": _texts}
+KINDS = {
+    "manifests": _manifests,
+    "vocabularies": _vocabularies,
+    "links": _links,
+    "texts": _texts,
+}

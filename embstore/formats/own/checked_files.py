@@ -1,8 +1,11 @@
 """Checked opening of a store's files, which may come from an untrusted source.
 
-1. A store's own path may be a symbolic link. Nothing inside it may be one: it could point outside.
-2. A file must be a regular file: reading a FIFO would block for ever, and a device has no end.
-3. It must have the expected size or, if none is known, a size within bounds.
+1. A store's own path may be a symbolic link. A directory inside it may not be one.
+2. A file inside it may be a link to a regular file, as in a model cache. The link could point to
+   any file, so nothing is taken from it before its checksum is compared with the listed one, and no
+   message shows its bytes.
+3. A file must be a regular file: reading a FIFO would block for ever, and a device has no end.
+4. It must have the expected size or, if none is known, a size within bounds.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from embstore.errors import StoreCorruptError
 
@@ -20,8 +23,33 @@ if TYPE_CHECKING:
 
 # Without O_NONBLOCK, opening a FIFO would wait for a writer.
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+# What may be wrong with a file or with the target of a link, by the error of opening it.
+_PROBLEMS = {
+    errno.ENOENT: "is missing",
+    errno.ENOTDIR: "is missing",
+    errno.ENXIO: "is not a regular file",  # A socket, or a missing device.
+    errno.ENODEV: "is not a regular file",
+}
+_LINK_PROBLEMS = {
+    errno.ENOENT: "to a missing file",
+    errno.ENOTDIR: "to a missing file",
+    errno.ENAMETOOLONG: "to a missing file",
+    errno.ELOOP: "that leads in a circle",
+    errno.ENXIO: "to something that is not a regular file",
+    errno.ENODEV: "to something that is not a regular file",
+    errno.EACCES: "to a file that may not be read",
+    errno.EPERM: "to a file that may not be read",
+}
 
 REBUILD = "restore it or build the store again"
+
+
+class OpenFile(NamedTuple):
+    """An open regular file: its descriptor, its size, and whether a symbolic link led to it."""
+
+    descriptor: int
+    size_bytes: int
+    is_link: bool
 
 
 def open_checked(path: Path | str, file_bytes: int) -> int:
@@ -32,7 +60,7 @@ def open_checked(path: Path | str, file_bytes: int) -> int:
     StoreCorruptError
         If the file is missing, is not a regular file, or has another size.
     """
-    descriptor, size_bytes = open_regular(path)
+    descriptor, size_bytes, _ = open_regular(path)
     if size_bytes == file_bytes:
         return descriptor
     os.close(descriptor)
@@ -47,7 +75,7 @@ def read_small(path: Path | str, max_bytes: int) -> bytes:
     StoreCorruptError
         If the file is missing, is not a regular file, or is larger.
     """
-    descriptor, size_bytes = open_regular(path)
+    descriptor, size_bytes, _ = open_regular(path)
     try:
         if size_bytes <= max_bytes:
             return os.read(descriptor, size_bytes)
@@ -80,31 +108,43 @@ def check_directories(store: Path, names: Iterable[str]) -> None:
         except (FileNotFoundError, NotADirectoryError):
             continue
         if stat.S_ISLNK(mode):
-            raise StoreCorruptError(f"{store / name} is a symbolic link; {REBUILD}")
+            raise StoreCorruptError(
+                f"{store / name} is a symbolic link, but only the files of a store may be links, "
+                f"not its directories; {REBUILD}"
+            )
 
 
-def open_regular(
-    path: Path | str, *, follow_links: bool = False, remedy: str = REBUILD
-) -> tuple[int, int]:
-    """Open a regular file; return its descriptor and its size in bytes.
+def open_regular(path: Path | str, *, remedy: str = REBUILD) -> OpenFile:
+    """Open a regular file, or the one that a symbolic link leads to.
 
     Raises
     ------
     StoreCorruptError
-        If the file is missing, is a symbolic link that is not followed, or is not a regular file.
+        If the file or the target is missing, or is not a regular file.
     """
+    is_link = False
     try:
-        descriptor = os.open(path, _FLAGS if follow_links else _FLAGS | os.O_NOFOLLOW)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise StoreCorruptError(f"{path} is missing; {remedy}") from error
+        try:
+            descriptor = os.open(path, _FLAGS | os.O_NOFOLLOW)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.EMLINK):
+                raise
+            is_link = True
+            # A look before the open: opening a device may have an effect.
+            if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+                raise OSError(errno.ENXIO, os.strerror(errno.ENXIO)) from error
+            descriptor = os.open(path, _FLAGS)
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EMLINK):
-            raise StoreCorruptError(f"{path} is a symbolic link; {remedy}") from error
-        if error.errno in (errno.ENXIO, errno.ENODEV):  # A socket, or a missing device.
-            raise StoreCorruptError(f"{path} is not a regular file; {remedy}") from error
-        raise
+        number = error.errno or 0
+        if is_link and number in _LINK_PROBLEMS:
+            problem = f"is a symbolic link {_LINK_PROBLEMS[number]}"
+        elif number in _PROBLEMS:
+            problem = _PROBLEMS[number]
+        else:
+            raise
+        raise StoreCorruptError(f"{path} {problem}; {remedy}") from error
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise StoreCorruptError(f"{path} is not a regular file; {remedy}")
-    return descriptor, status.st_size
+    return OpenFile(descriptor, status.st_size, is_link)

@@ -1,16 +1,19 @@
 """Checks of a store that need no reading of rows: its metadata, and the ends of its chunk files.
 
-1. Nothing inside it is a symbolic link. Every metadata file has the checksum that the manifest
+1. No directory inside it is a symbolic link. Every metadata file has the checksum that the manifest
    lists, and describes the manifest's arrays.
 2. Every chunk file exists and has the expected size.
 3. It ends with the checksum that is listed for it, so a file of another chunk or build is noticed.
    Whether its rows have that checksum is checked by `embstore.verify`, which reads them.
+4. A chunk file that is a link is read whole before any of it is used: see `check_linked_chunk`.
 """
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any
+
+import google_crc32c
 
 from embstore.errors import StoreCorruptError
 from embstore.formats.own import spec
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 
     from embstore.formats.own.manifest import Manifest
     from embstore.formats.own.spec import RawArray
+
+# Small enough to be still in the processor's cache when its checksum is computed.
+_PIECE_BYTES = 1 << 20
 
 
 def check_store(store: Path, manifest: Manifest) -> None:
@@ -70,10 +76,52 @@ def check_chunks(store: Path, array: RawArray, checksums: list[int]) -> None:
 
 def wrong_chunk(where: Path | str, array: RawArray, found: int, listed: int) -> str:
     """Return the message for a chunk file whose checksum is not the listed one."""
+    if os.path.islink(where):  # noqa: PTH114  # Its bytes may be anyone's.
+        return wrong_target(where)
     return (
         f"{where}: its checksum is {found:08x}, but {array.metadata_name} lists {listed:08x}: the "
         f"file belongs to another chunk or another build; {REBUILD}"
     )
+
+
+def wrong_target(where: Path | str) -> str:
+    """Return the message for a link to a file with another checksum than the listed one."""
+    return (
+        f"{where} is a symbolic link to a file that does not have the checksum that the store "
+        f"lists: the file is damaged, or another one; {REBUILD}"
+    )
+
+
+def check_linked_chunk(where: str, descriptor: int, array: RawArray, listed: int) -> None:
+    """Read the whole target of a link, and compare it with the listed size and checksum.
+
+    Parameters
+    ----------
+    where : str
+        The chunk file that is a link, for messages.
+    descriptor : int
+        Its open target; the same descriptor is then mapped or read.
+    array : RawArray
+        The array of the chunk.
+    listed : int
+        The chunk's checksum, as the array's metadata lists it.
+
+    Raises
+    ------
+    StoreCorruptError
+        If the size or the checksum differs.
+    """
+    computed = done = 0
+    while done < array.chunk_bytes:
+        size = min(_PIECE_BYTES, array.chunk_bytes - done)
+        piece = os.pread(descriptor, size, done)
+        if not piece:
+            break
+        computed = google_crc32c.extend(computed, piece)
+        done += len(piece)
+    tail = os.pread(descriptor, spec.CHECKSUM_BYTES + 1, array.chunk_bytes)
+    if tail != listed.to_bytes(8, "little")[: spec.CHECKSUM_BYTES] or computed != listed:
+        raise StoreCorruptError(wrong_target(where))
 
 
 def check_array(store: Path, array: RawArray, manifest: Manifest) -> list[int]:
@@ -116,6 +164,8 @@ def read_metadata(store: Path, name: str, manifest: Manifest) -> Any:
     data = read_small(where, spec.MAX_METADATA_BYTES)
     expected = manifest.metadata_checksums
     if checksum(data) != expected.get(name):
+        if os.path.islink(where):  # noqa: PTH114  # Its bytes may be anyone's.
+            raise StoreCorruptError(wrong_target(where))
         listed = f"{expected[name]:08x}" if name in expected else "none"
         raise StoreCorruptError(
             f"{where} has the checksum {checksum(data):08x}, but the manifest lists {listed}: "

@@ -23,6 +23,8 @@ def parse_json(path: Path | str, data: bytes) -> Any:
     """Return the value in the text of a JSON file."""
     try:
         return json.loads(data)
+    except UnicodeDecodeError as error:
+        raise StoreCorruptError(f"{path} is not readable JSON: not UTF-8; {REBUILD}") from error
     except (ValueError, RecursionError) as error:
         raise StoreCorruptError(f"{path} is not readable JSON: {error}; {REBUILD}") from error
 

@@ -145,6 +145,14 @@ class Manifest:
         if self.vocabulary is not None:
             yield from map(self.vocabulary.array, spec.VOCABULARY_DTYPES)
 
+    def find_chunk(self, name: str) -> tuple[RawArray, int]:
+        """Return the array of a chunk file, given its path inside the store, and the chunk."""
+        group, part, _, chunk, *_ = name.split("/")
+        if group == spec.PARTITIONS:
+            return self.partition(int(part)), int(chunk)
+        assert self.vocabulary is not None
+        return self.vocabulary.array(part), int(chunk)
+
     def group_names(self) -> Iterator[str]:
         """Yield the path of each group of arrays."""
         yield spec.PARTITIONS

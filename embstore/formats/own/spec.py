@@ -70,7 +70,11 @@ added beside ``embstore`` in the root group are not damage; any other change is.
 of the two fields is damaged.
 
 **Limits.** At most 65,536 partitions, 2**30 bytes a row, 2**40 - 1 rows, 2**56 bytes of chunks,
-16 MiB a ``zarr.json``, and a ``probe_count`` of 1,024. Nothing inside a store is a symbolic link.
+16 MiB a ``zarr.json``, and a ``probe_count`` of 1,024.
+
+**Links.** A file of a store may be a symbolic link to a regular file, as a model cache makes them;
+a directory inside it may not. A link may lead to any file, so a reader gives no byte of a linked
+chunk file before it has compared the size and checksum of the whole file with those listed.
 
 **Vocabulary.** Word ``i`` is ``bytes[offsets[i] : offsets[i + 1]]``. The length of ``slots`` is a
 power of two. A slot is 0 if empty, else ``(hash & ~(2**40 - 1)) | (id + 1)``: the upper 24 bits of
