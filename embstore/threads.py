@@ -29,6 +29,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# Once the main thread has ended, this module cannot be imported any more, and pandas, which pyarrow
+# looks for at its first conversion of an array, needs it.
+with suppress(RuntimeError):
+    import concurrent.futures.thread  # noqa: F401
+
 Result = TypeVar("Result")
 
 
