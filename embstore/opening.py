@@ -27,7 +27,7 @@ from embstore.settle import as_choice, as_path, as_size
 from embstore.store import EmbeddingStore
 from embstore.verify import verify as verify_store
 from embstore.vocabulary import open_vocabulary
-from embstore.writing.staging import finish_replacement
+from embstore.writing.replacement import finish_replacement
 
 if TYPE_CHECKING:
     import os

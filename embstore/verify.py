@@ -28,7 +28,7 @@ from embstore.progress import Progress
 from embstore.reading.pipeline import in_order
 from embstore.settle import as_path
 from embstore.vocabulary import open_vocabulary
-from embstore.writing.staging import finish_replacement
+from embstore.writing.replacement import finish_replacement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -128,6 +128,11 @@ def remove_file(path: Path) -> None:
     path.unlink()
 
 
+def remove_directory(path: Path) -> None:
+    """Remove an empty directory."""
+    path.rmdir()
+
+
 def remove_tree(path: Path, *, ignore_errors: bool = False) -> None:
     """Remove a directory with its contents; with ``ignore_errors``, as much as can be removed."""
     shutil.rmtree(path, ignore_errors=ignore_errors)
