@@ -128,9 +128,10 @@ def remove_file(path: Path) -> None:
     path.unlink()
 
 
-def remove_directory(path: Path) -> None:
-    """Remove an empty directory."""
-    path.rmdir()
+def remove_entry(name: str, directory: int, path: Path) -> None:
+    """Remove a file of an open directory; ``path`` is where it was."""
+    with naming(path):
+        os.unlink(name, dir_fd=directory)
 
 
 def remove_tree(path: Path, *, ignore_errors: bool = False) -> None:

@@ -15,10 +15,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from embstore.formats.own.spec import METADATA
 from embstore.writing import files
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _COPIED_BYTES = 4 << 20
 
@@ -55,11 +58,13 @@ def renew(target: Path) -> None:
         _copy_file(target / METADATA, copied / METADATA)
         files.flush_directory(copied)
         files.flush_directory(target.parent)
+        with contextlib.suppress(FileNotFoundError):  # An open may have finished it.
+            _put_copy(target)
     except BaseException:
-        files.remove_tree(copied, ignore_errors=True)
+        finish_replacement(target)
+        with contextlib.suppress(OSError):
+            remove_old(target)
         raise
-    with contextlib.suppress(FileNotFoundError):  # An open may have finished it.
-        _put_copy(target)
     files.flush_directory(target.parent)
 
 
@@ -82,7 +87,8 @@ def remove_old(target: Path) -> None:
         return
     # On disk, the target's name may still mean the store that was moved aside.
     files.flush_directory(target.parent)
-    remove(copied)  # If it was needed, `finish_replacement` has put it back.
+    if (target / METADATA).exists() or not (copied / METADATA).exists():
+        remove(copied)
     if target.exists():
         remove(aside)
 
@@ -110,20 +116,31 @@ def _put_copy(target: Path) -> None:
     Raises
     ------
     OSError
-        If something is left that is not in the copy.
+        If the directory has files that are not in the copy.
     """
     copied = copied_path(target)
     with contextlib.suppress(FileNotFoundError):
-        files.remove_file(target / METADATA)
-    for directory, _, names in os.walk(target, topdown=False):
-        for name in names:
-            path = Path(directory, name)
-            if os.path.lexists(copied / path.relative_to(target)):
-                with contextlib.suppress(FileNotFoundError):
-                    files.remove_file(path)
-        with contextlib.suppress(FileNotFoundError):
-            files.remove_directory(Path(directory))
+        _remove_copied(target, copied)
     files.rename(copied, target)
+
+
+def _remove_copied(target: Path, copied: Path) -> None:
+    """Remove the files of a store that are also in its copy, the manifest first."""
+    # By descriptors: another process may give the copy the store's name at any moment.
+    top = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            files.remove_entry(METADATA, top, target / METADATA)
+        for directory, folders, names, descriptor in os.fwalk(".", topdown=False, dir_fd=top):
+            for name in names:
+                if os.path.lexists(copied / directory / name):
+                    with contextlib.suppress(FileNotFoundError):
+                        files.remove_entry(name, descriptor, target / directory / name)
+            for name in folders:
+                with contextlib.suppress(OSError):  # It has other files, or is a link.
+                    os.rmdir(name, dir_fd=descriptor)
+    finally:
+        os.close(top)
 
 
 def _copy(source: Path, to: Path, *, but: str = "") -> None:
