@@ -35,6 +35,7 @@ ROOMS = (
     ("build", "export", "sources", "sinks"),
     ("store", "opening", "verify", "search", "row_blocks", "fingerprint"),
     ("writing",),
+    ("contents",),
     ("vocabulary",),
     ("reading",),
     ("formats",),

@@ -3,10 +3,11 @@
 1. The staging directory is a hidden sibling of the target, ``.NAME.building``. A build claims the
    target by creating and locking it (`embstore.writing.owner`). A directory that is not locked is
    left over from a crash, and is cleared.
-2. `Staging.publish` has the staged store checked and flushes every directory to disk (files are
-   flushed when they are complete). Then one step renames the staging directory to the target, or
-   puts it in the place of a store (`embstore.writing.replacement`). Once this step is on disk, the
-   old store is removed. An error after the step cannot undo it, and its message says so.
+2. `Staging.check_contents` opens the staged store without its rows. `Staging.publish` flushes every
+   directory to disk (files are flushed when they are complete). Then one step renames the staging
+   directory to the target, or puts it in the place of a store (`embstore.writing.replacement`).
+   Once this step is on disk, the old store is removed. An error after the step cannot undo it, and
+   its message says so.
 3. Only the process that made a `Staging` publishes or removes it. A forked child that leaves the
    ``with`` block of a build, or exits, changes nothing.
 """
@@ -19,9 +20,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embstore.contents import read_contents
 from embstore.errors import (
     StoreBusyError,
     StoreCorruptError,
+    StoreError,
     StoreExistsError,
     StoreNotFoundError,
 )
@@ -68,6 +71,7 @@ class Staging:
     def __init__(self, target: Path, *, overwrite: bool) -> None:
         self.target = target.absolute()
         self._overwrite = overwrite
+        self._process = os.getpid()
         finish_replacement(self.target)
         check_target(self.target, overwrite=overwrite)
         self.path = self.target.with_name(f".{self.target.name}.building")
@@ -79,6 +83,36 @@ class Staging:
             self.discard()
             raise
 
+    @property
+    def is_own(self) -> bool:
+        """Whether this process began the build; a forked child did not."""
+        return os.getpid() == self._process
+
+    def check_own(self) -> None:
+        """Raise StoreBusyError unless this process began the build."""
+        if not self.is_own:
+            raise StoreBusyError(
+                f"process {self._process} began the build of {self.target}, so only that process, "
+                "not one forked from it, can write to it and publish it; make a StoreWriter in "
+                "this process"
+            )
+
+    def check_contents(self) -> None:
+        """Read the staged store as an open does, so that no damaged one replaces another.
+
+        Raises
+        ------
+        StoreCorruptError
+            If it cannot be opened.
+        """
+        try:
+            read_contents(self.path)
+        except StoreError as error:
+            raise StoreCorruptError(
+                f"the store written for {self.target} cannot be opened, so it is discarded, and "
+                f"the target is unchanged; check the disk, and build again ({error})"
+            ) from error
+
     def publish(self) -> None:
         """Move the staged store to the target, durably, and remove the store that it replaces.
 
@@ -87,6 +121,7 @@ class Staging:
         OSError
             If the disk fails. Once the store is in place it stays there, and the error says so.
         """
+        self.check_own()
         owner.remove_note(self.path)
         flush_directories(self.path)
         check_target(self.target, overwrite=self._overwrite)
@@ -99,7 +134,9 @@ class Staging:
             self._release()  # `discard` removes only what is locked.
 
     def discard(self) -> None:
-        """Remove the staged files; the target does not change."""
+        """Remove the staged files; the target does not change. In a forked child, do nothing."""
+        if not self.is_own:
+            return
         if any(owner.locks(lock, self.path) for lock in self._locks):
             files.remove_tree(self.path, ignore_errors=True)
         finish_replacement(self.target)
