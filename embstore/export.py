@@ -198,17 +198,43 @@ def _new_file(path: Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
     """
     _check_new_file(path, overwrite=overwrite)
     hidden = path.with_name(f".{path.name}.exporting-{secrets.token_hex(4)}")
+    process = os.getpid()
     try:
-        with files.naming(path), hidden.open("xb") as file:
+        with files.naming(path), hidden.open("xb") as file, _own(file.fileno()):
             yield file
             file.flush()
             os.fsync(file.fileno())
         _check_new_file(path, overwrite=overwrite)
         hidden.replace(path)
     except BaseException:
-        hidden.unlink(missing_ok=True)
+        if os.getpid() == process:  # Not in a forked child, whose parent goes on.
+            hidden.unlink(missing_ok=True)
         raise
     files.flush_directory(path.parent)
+
+
+# Descriptors of files that this process writes. A forked child flushes its copy of a file's buffer
+# when it unwinds or exits, so its descriptors are made to lead nowhere.
+_written: set[int] = set()
+
+
+@contextmanager
+def _own(descriptor: int) -> Iterator[None]:
+    _written.add(descriptor)
+    try:
+        yield
+    finally:
+        _written.discard(descriptor)
+
+
+def _leave_to_parent() -> None:
+    for descriptor in _written:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor, inheritable=False)
+        os.close(nowhere)
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def _check_new_file(path: Path, *, overwrite: bool) -> None:

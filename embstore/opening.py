@@ -1,7 +1,7 @@
 """Opening of stores and foreign files, with every check that needs no reading of rows.
 
 1. `embstore.formats.FORMATS` tells the format of the path.
-2. Of a store, `embstore.formats.own.checks` checks everything but the rows: the metadata, and the
+2. Of a store, `embstore.contents` checks everything but the rows: the metadata, and the
    sizes and last four bytes of chunk files. ``verify="full"`` also reads all rows and words, with
    `embstore.verify`. Of a foreign file, the header and the size are checked.
 3. The records are mapped, or will be read range by range.
@@ -13,12 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
+from embstore.contents import read_contents
 from embstore.errors import FormatError, StoreCorruptError, StoreError, StoreNotFoundError
 from embstore.formats import FORMATS, STORE, Format, find_format
 from embstore.formats.own.checked_files import REBUILD
-from embstore.formats.own.checks import check_store
-from embstore.formats.own.describe import table_of
-from embstore.formats.own.manifest import read_manifest
 from embstore.formats.own.spec import METADATA
 from embstore.reading.files import ForeignFiles, StoreFiles
 from embstore.reading.mapping import can_map
@@ -27,8 +25,7 @@ from embstore.reading.residence import MIN_RESIDENT_BYTES
 from embstore.settle import as_choice, as_path, as_size
 from embstore.store import EmbeddingStore
 from embstore.verify import verify as verify_store
-from embstore.vocabulary import open_vocabulary
-from embstore.writing.staging import finish_replacement
+from embstore.writing.replacement import finish_replacement
 
 if TYPE_CHECKING:
     import os
@@ -193,20 +190,15 @@ def _verify(path: Path, progress: OnProgress | None) -> None:
 
 
 def _open_own(path: Path, options: OpenOptions, progress: OnProgress | None) -> EmbeddingStore:
-    manifest = read_manifest(path)
-    check_store(path, manifest)
-    files, table = StoreFiles(path, manifest), table_of(manifest)
-    vocabulary = None
-    if manifest.vocabulary is not None:
-        vocabulary = open_vocabulary(files, manifest.vocabulary)
+    contents = read_contents(path)
     return EmbeddingStore(
         path,
-        table,
-        files,
-        _read(table, files, options, progress),
+        contents.table,
+        contents.files,
+        _read(contents.table, contents.files, options, progress),
         (_reopen, (str(path), options, None)),
-        manifest=manifest,
-        vocabulary=vocabulary,
+        manifest=contents.manifest,
+        vocabulary=contents.vocabulary,
     )
 
 

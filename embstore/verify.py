@@ -12,9 +12,8 @@ A store that was forged passes too: checksums are not signatures.
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING
 
 import google_crc32c
@@ -32,10 +31,10 @@ from embstore.formats.own.checks import (
 from embstore.formats.own.manifest import read_manifest
 from embstore.progress import Progress
 from embstore.reading.files import StoreFiles
-from embstore.reading.workers import processor_count
+from embstore.reading.pipeline import in_order
 from embstore.settle import as_path
 from embstore.vocabulary import open_vocabulary
-from embstore.writing.staging import finish_replacement
+from embstore.writing.replacement import finish_replacement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
 
 # Small enough to be still in the processor's cache when its checksum is computed.
 PIECE_BYTES = 1 << 20
-MAX_THREADS = 8
 WORDS_AT_ONCE = 1 << 16
 
 
@@ -147,22 +145,21 @@ def _verify_chunks(
     """Read all chunk files, in the order in which they are stored."""
     done = 0
     total = sum(array.file_bytes * len(listed) for array, listed in arrays)
-    thread_count = min(processor_count(), MAX_THREADS)
-    pool = ThreadPoolExecutor(thread_count, thread_name_prefix="embstore-verify")
-    try:
-        for array, listed in arrays:
-            check = partial(_check_chunk, path, array)
-            for problem in pool.map(check, range(len(listed)), listed):
-                done += array.file_bytes
-                if problem is not None:
-                    report.problems.append(problem)
-                else:
-                    report.file_count += 1
-                    report.byte_count += array.file_bytes
-                if progress is not None:
-                    progress(Progress(done, total))
-    finally:
-        pool.shutdown(cancel_futures=True)
+
+    def check(chunk: tuple[RawArray, int, int]) -> tuple[int, str | None]:
+        return chunk[0].file_bytes, _check_chunk(path, *chunk)
+
+    chunks = ((array, *chunk) for array, listed in arrays for chunk in enumerate(listed))
+    with closing(in_order(check, chunks, thread_name="embstore-verify")) as found:
+        for size_bytes, problem in found:
+            done += size_bytes
+            if problem is not None:
+                report.problems.append(problem)
+            else:
+                report.file_count += 1
+                report.byte_count += size_bytes
+            if progress is not None:
+                progress(Progress(done, total))
 
 
 def _check_chunk(path: Path, array: RawArray, chunk: int, listed: int) -> str | None:

@@ -35,12 +35,13 @@ ROOMS = (
     ("build", "export", "sources", "sinks"),
     ("store", "opening", "verify", "search", "row_blocks", "fingerprint"),
     ("writing",),
+    ("contents",),
     ("vocabulary",),
     ("reading",),
     ("formats",),
     ("encodings",),
     ("table",),
-    ("settle", "dtypes", "errors", "progress", "syscalls", "norms", "version"),
+    ("settle", "dtypes", "errors", "progress", "syscalls", "norms", "threads", "version"),
 )
 LEVELS = {name: level for level, room in enumerate(ROOMS) for name in room}
 STORE_METHODS = ("embstore.store", "EmbeddingStore")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from embstore.sources.pipeline import MAX_WORKERS, ahead, in_order
+from embstore.reading.pipeline import MAX_WORKERS, ahead, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -1,9 +1,10 @@
 """Helper threads for large lookups, shared by all stores of the process.
 
-They are started when first needed, and again in a forked child, which does not inherit them. A
-thread that asks for help works too, and does not wait for helpers that have not started. A helper
-may ask for help in turn, as the sums of bags do when they look rows up. Helpers that look rows up
-ask for none, so helpers cannot block each other.
+They are started when first needed, and again in a forked child, which does not inherit them. There
+may be fewer, or none, where threads cannot be started (`embstore.threads`). A thread that asks for
+help works too, and does not wait for helpers that have not started. A helper may ask for help in
+turn, as the sums of bags do when they look rows up. Helpers that look rows up ask for none, so
+helpers cannot block each other.
 
 An error in one thread stops all of them before the call raises, because its arguments may change
 afterwards.
@@ -15,10 +16,12 @@ which takes two thirds of the time of a ``ThreadPoolExecutor``.
 from __future__ import annotations
 
 import os
+from _queue import SimpleQueue
 from functools import partial
-from queue import SimpleQueue
-from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from embstore.threads import Task, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,62 +31,8 @@ Result = TypeVar("Result")
 # Threads that wait for the disk; gathering rows that are in memory uses one for each processor.
 THREAD_COUNT = 8
 
-
-class Help(Generic[Result]):
-    """Work that was handed over; made by `submit`.
-
-    Attributes
-    ----------
-    ended : bool
-        Whether it has started and ended.
-    """
-
-    __slots__ = ("_claim", "_done", "_error", "_result", "_work", "ended")
-
-    def __init__(self, work: Callable[[], Result]) -> None:
-        self._work: Callable[[], Result] | None = work
-        self._claim = Lock()  # Its holder does the work, or calls it off.
-        self._done = Lock()
-        self._done.acquire()
-        self.ended = False
-        self._error: BaseException | None = None
-        self._result: Result
-
-    def begin(self) -> None:
-        """Do the work, unless it was called off."""
-        if not self._claim.acquire(blocking=False):
-            return
-        work, self._work = self._work, None
-        assert work is not None  # Only the holder of the claim takes it.
-        try:
-            self._result = work()
-        except BaseException as error:  # Raised where the result is asked for.
-            self._error = error
-        self.ended = True
-        self._done.release()
-
-    def call_off(self) -> bool:
-        """Call off the work; return whether this came before its start."""
-        if not self._claim.acquire(blocking=False):
-            return False
-        self._work = None  # It may be queued for long, and must not keep a result alive.
-        return True
-
-    def wait(self) -> None:
-        """Wait for the end of the work, which has started."""
-        # `ended` decides, not the lock: a signal handler may raise when the lock is acquired.
-        while not self.ended:
-            self._done.acquire()
-
-    def result(self) -> Result:
-        """Return the result of the work, which has ended, or raise its error."""
-        if self._error is not None:
-            raise self._error
-        return self._result
-
-
 _lock = Lock()
-_asked: SimpleQueue[Help[Any]] | None = None
+_asked: SimpleQueue[Task[Any]] | None = None
 
 
 def processor_count() -> int:
@@ -93,12 +42,15 @@ def processor_count() -> int:
     return os.cpu_count() or 1
 
 
-def submit(work: Callable[[], Result]) -> Help[Result]:
-    """Have a helper do ``work``."""
+def submit(work: Callable[[], Result]) -> Task[Result]:
+    """Have a helper do ``work``; do it now if there is none."""
     asked = _asked or _start()
-    help = Help(work)
-    asked.put(help)
-    return help
+    task = Task(work)
+    if asked is None:
+        task.begin()
+    else:
+        asked.put(task)
+    return task
 
 
 def together(works: Sequence[Callable[[], Result]], stop: Callable[[], None]) -> list[Result]:
@@ -120,7 +72,7 @@ def together(works: Sequence[Callable[[], Result]], stop: Callable[[], None]) ->
             stop()
             raise
 
-    helpers: list[Help[Result]] = []
+    helpers: list[Task[Result]] = []
     try:
         for work in works[1:]:
             helpers.append(submit(partial(guarded, work)))  # noqa: PERF401  # Keeps those before an error.
@@ -133,7 +85,7 @@ def together(works: Sequence[Callable[[], Result]], stop: Callable[[], None]) ->
     return [own, *(helper.result() for helper in begun)]
 
 
-def _finish(helpers: list[Help[Result]], stop: Callable[[], None]) -> list[Help[Result]]:
+def _finish(helpers: list[Task[Result]], stop: Callable[[], None]) -> list[Task[Result]]:
     """Call off the helpers that have not started, wait for the others, and return those."""
     begun = [helper for helper in helpers if not helper.call_off()]
     interrupt: BaseException | None = None
@@ -149,19 +101,20 @@ def _finish(helpers: list[Help[Result]], stop: Callable[[], None]) -> list[Help[
     return begun
 
 
-def _start() -> SimpleQueue[Help[Any]]:
+def _start() -> SimpleQueue[Task[Any]] | None:
+    """Start as many helpers as can be started; return their queue, or None without any."""
     global _asked  # noqa: PLW0603  # One for the process.
     with _lock:
         if _asked is None:
-            asked: SimpleQueue[Help[Any]] = SimpleQueue()
+            asked: SimpleQueue[Task[Any]] = SimpleQueue()
             for number in range(THREAD_COUNT):
-                # Daemons, so that they do not keep a process from ending.
-                Thread(target=_serve, args=(asked,), name=f"embstore_{number}", daemon=True).start()
-            _asked = asked
+                if start(partial(_serve, asked), f"embstore_{number}") is None:
+                    break
+                _asked = asked
         return _asked
 
 
-def _serve(asked: SimpleQueue[Help[Any]]) -> None:
+def _serve(asked: SimpleQueue[Task[Any]]) -> None:
     while True:
         asked.get().begin()
 

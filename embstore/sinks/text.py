@@ -30,8 +30,8 @@ import pyarrow.compute as pc
 
 from embstore.dtypes import wide_dtype
 from embstore.errors import ExportError
+from embstore.reading.pipeline import in_order
 from embstore.sinks import refuse_bytes, word_error, words_of
-from embstore.sources.pipeline import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

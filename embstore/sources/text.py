@@ -22,9 +22,9 @@ import numpy as np
 from embstore.dtypes import wide_dtype
 from embstore.errors import SourceError
 from embstore.formats.own import spec
+from embstore.reading.pipeline import in_order
 from embstore.sources import Batch, EncodingErrors, Source, TextFormat
 from embstore.sources.blocks import TextFile, first_lines
-from embstore.sources.pipeline import in_order
 from embstore.sources.vectors import VectorParser, is_number
 
 if TYPE_CHECKING:

@@ -22,10 +22,10 @@ import numpy as np
 
 from embstore.errors import SourceError
 from embstore.formats.own import spec
+from embstore.reading.pipeline import ahead
 from embstore.sources import Batch, EncodingErrors, Source
 from embstore.sources.files import InputFile
 from embstore.sources.packing import packed_list
-from embstore.sources.pipeline import ahead
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

@@ -6,23 +6,26 @@
 3. After the first error, the work that follows is dropped, and the next call or `finish` raises the
    error.
 
-Writing, checksums and flushing release the GIL, so the producer is hardly slowed down.
+Writing, checksums and flushing release the GIL, so the producer is hardly slowed down. Where no
+thread can be started, work is done when it is queued (`embstore.threads`).
 """
 
 from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Condition
 from typing import TYPE_CHECKING
 
+from embstore.threads import Pool
 from embstore.writing import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
     from pathlib import Path
+
+    from embstore.threads import Task
 
 # Complete files are flushed when they have this many bytes, or when too many are open.
 FLUSH_BYTES = 64 << 20
@@ -47,13 +50,10 @@ class Background:
         self._open: OrderedDict[Path, int] = OrderedDict()
         self._complete: list[tuple[int, Path]] = []
         self._complete_bytes = 0
-        self._flushed: Future[None] | None = None  # Of the last files passed to the other thread.
+        self._flushed: Task[None] | None = None  # Of the last files passed to the other thread.
         self._max_open = files.max_open_files()
-        self._writing = ThreadPoolExecutor(1, thread_name_prefix="embstore-write")
-        self._flushing = ThreadPoolExecutor(1, thread_name_prefix="embstore-flush")
-        # Start both threads now, so that a later KeyboardInterrupt cannot interrupt the start.
-        for pool in (self._writing, self._flushing):
-            pool.submit(int).result()
+        self._writing = Pool(1, "embstore-write")
+        self._flushing = Pool(1, "embstore-flush")
 
     def write(self, work: Callable[[], None], size_bytes: int) -> None:
         """Queue ``work``, which holds ``size_bytes`` of rows; work is done in order."""
@@ -64,7 +64,7 @@ class Background:
                 self._changed.wait()
             self._check()
             self._pending_bytes += size_bytes
-        self._writing.submit(self._run, work, size_bytes)
+        self._writing.submit(partial(self._run, work, size_bytes))
 
     def finish(self) -> None:
         """Wait until everything is written and flushed.
@@ -74,16 +74,19 @@ class Background:
         OSError
             If writing or flushing a file failed.
         """
-        self._writing.submit(self._flush_complete).result()
-        self._flushing.submit(int).result()
+        self._writing.result(self._writing.submit(self._flush_complete))
+        self._flushing.result(self._flushing.submit(int))
         with self._changed:
             self._check()
 
     def close(self) -> None:
         """Drop queued work, wait for the work that has started, and end the threads."""
         self._closed = True
-        self._writing.shutdown(cancel_futures=True)
-        self._flushing.shutdown()
+        if self._writing.is_gone:
+            return  # The files belong to the process that began the build.
+        self._writing.close()
+        self._flushing.result(self._flushing.submit(int))  # Files passed to it are closed there.
+        self._flushing.close()
         for descriptor in [*self._open.values(), *(file[0] for file in self._complete)]:
             os.close(descriptor)
         self._open.clear()
@@ -108,9 +111,9 @@ class Background:
 
     def _flush_complete(self) -> None:
         if self._flushed is not None:
-            self._flushed.result()  # Otherwise the number of open files would grow.
+            self._flushing.result(self._flushed)  # Otherwise the number of open files would grow.
         complete, self._complete, self._complete_bytes = self._complete, [], 0
-        self._flushed = self._flushing.submit(self._flush_and_close, complete)
+        self._flushed = self._flushing.submit(partial(self._flush_and_close, complete))
 
     def _close_oldest(self) -> None:
         """Close the least recently written file; `write_at` opens it again.

@@ -128,6 +128,12 @@ def remove_file(path: Path) -> None:
     path.unlink()
 
 
+def remove_entry(name: str, directory: int, path: Path) -> None:
+    """Remove a file of an open directory; ``path`` is where it was."""
+    with naming(path):
+        os.unlink(name, dir_fd=directory)
+
+
 def remove_tree(path: Path, *, ignore_errors: bool = False) -> None:
     """Remove a directory with its contents; with ``ignore_errors``, as much as can be removed."""
     shutil.rmtree(path, ignore_errors=ignore_errors)

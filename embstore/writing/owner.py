@@ -5,6 +5,9 @@
    before it publishes.
 3. A build that finds the directory locked reads the note for its error message.
 
+4. A forked child inherits the descriptors of its parent's locks. It closes them, so that they end
+   with the parent.
+
 The lock is authoritative; the note only names its holder. It may be missing (the owner has just
 started or is about to finish) or old (the owner has not yet removed what a dead build left). A note
 that is garbled, or of a process that has ended, counts as missing.
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOTE = "owner.json"
+# The descriptors that hold locks of this process.
+_held: set[int] = set()
 # The name of a machine has at most 255 bytes.
 MAX_NOTE_BYTES = 1000
 
@@ -44,12 +49,14 @@ def lock(directory: Path) -> int:
     except BaseException:
         os.close(descriptor)
         raise
+    _held.add(descriptor)
     return descriptor
 
 
 def unlock(descriptor: int) -> None:
     """Release a lock."""
-    # Closing is not enough while a forked child has the descriptor, too.
+    # Closing is not enough: a child that is being forked may have the descriptor, too.
+    _held.discard(descriptor)
     fcntl.flock(descriptor, fcntl.LOCK_UN)
     os.close(descriptor)
 
@@ -102,3 +109,12 @@ def _is_alive(pid: int) -> bool:
         except (ProcessLookupError, OverflowError):
             return False
     return True
+
+
+def _close_in_child() -> None:
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)

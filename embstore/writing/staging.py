@@ -3,31 +3,41 @@
 1. The staging directory is a hidden sibling of the target, ``.NAME.building``. A build claims the
    target by creating and locking it (`embstore.writing.owner`). A directory that is not locked is
    left over from a crash, and is cleared.
-2. `Staging.publish` flushes every directory to disk (files are flushed when they are complete).
-   Then one step renames the staging directory to the target, or exchanges the two to replace a
-   store; a reader that has the old store open keeps reading it. Once this step is on disk, the old
-   store is removed. An error after the step cannot undo it, and its message says so.
-3. Without RENAME_EXCHANGE, the old store is first renamed to ``.NAME.replaced``. If the process
-   dies right after, `finish_replacement`, which every open and every build calls, renames it back.
-   If the process dies after the second rename, the next build removes the old store.
+2. `Staging.check_contents` opens the staged store without its rows. `Staging.publish` flushes every
+   directory to disk (files are flushed when they are complete). Then one step renames the staging
+   directory to the target, or puts it in the place of a store (`embstore.writing.replacement`).
+   Once this step is on disk, the old store is removed. An error after the step cannot undo it, and
+   its message says so.
+3. Only the process that made a `Staging` publishes or removes it. A forked child that leaves the
+   ``with`` block of a build, or exits, changes nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embstore.contents import read_contents
 from embstore.errors import (
     StoreBusyError,
     StoreCorruptError,
+    StoreError,
     StoreExistsError,
     StoreNotFoundError,
 )
 from embstore.formats.own import spec
 from embstore.formats.own.fields import read_json
 from embstore.writing import files, owner
+from embstore.writing.replacement import (
+    finish_replacement,
+    remove,
+    remove_old,
+    renew,
+    swap,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,20 +71,47 @@ class Staging:
     def __init__(self, target: Path, *, overwrite: bool) -> None:
         self.target = target.absolute()
         self._overwrite = overwrite
+        self._process = os.getpid()
         finish_replacement(self.target)
         check_target(self.target, overwrite=overwrite)
         self.path = self.target.with_name(f".{self.target.name}.building")
         self._locks = self._claim()
         try:
-            self._clear()
-        except BaseException:
-            self._release()  # The next build clears the rest.
-            raise
-        try:
+            remove_old(self.target)
             owner.write_note(self.path)
         except BaseException:
             self.discard()
             raise
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this process began the build; a forked child did not."""
+        return os.getpid() == self._process
+
+    def check_own(self) -> None:
+        """Raise StoreBusyError unless this process began the build."""
+        if not self.is_own:
+            raise StoreBusyError(
+                f"process {self._process} began the build of {self.target}, so only that process, "
+                "not one forked from it, can write to it and publish it; make a StoreWriter in "
+                "this process"
+            )
+
+    def check_contents(self) -> None:
+        """Read the staged store as an open does, so that no damaged one replaces another.
+
+        Raises
+        ------
+        StoreCorruptError
+            If it cannot be opened.
+        """
+        try:
+            read_contents(self.path)
+        except StoreError as error:
+            raise StoreCorruptError(
+                f"the store written for {self.target} cannot be opened, so it is discarded, and "
+                f"the target is unchanged; check the disk, and build again ({error})"
+            ) from error
 
     def publish(self) -> None:
         """Move the staged store to the target, durably, and remove the store that it replaces.
@@ -84,6 +121,7 @@ class Staging:
         OSError
             If the disk fails. Once the store is in place it stays there, and the error says so.
         """
+        self.check_own()
         owner.remove_note(self.path)
         flush_directories(self.path)
         check_target(self.target, overwrite=self._overwrite)
@@ -96,7 +134,9 @@ class Staging:
             self._release()  # `discard` removes only what is locked.
 
     def discard(self) -> None:
-        """Remove the staged files; the target does not change."""
+        """Remove the staged files; the target does not change. In a forked child, do nothing."""
+        if not self.is_own:
+            return
         if any(owner.locks(lock, self.path) for lock in self._locks):
             files.remove_tree(self.path, ignore_errors=True)
         finish_replacement(self.target)
@@ -111,35 +151,34 @@ class Staging:
             files.flush_directory(self.target.parent)
         if replaced is not None:
             with _in_place(self.target, f"some of the old one is left in {replaced}"):
-                _remove(replaced)
+                remove(replaced)
                 files.flush_directory(self.target.parent)
 
     def _replace(self) -> Path:
         """Move the staged store to the target; return the new path of the old store."""
-        # The old store is locked before it gets the staging directory's name, and until it is
-        # removed, so that no other build takes it for a leftover. A lock of another process serves
-        # as well.
+        self._lock_target()
+        try:
+            return swap(self.path, self.target)
+        except OSError as error:
+            if error.errno != errno.EXDEV or not self.target.exists():
+                raise
+        renew(self.target)
+        self._lock_target()
+        return swap(self.path, self.target)
+
+    def _lock_target(self) -> None:
+        """Lock the old store until it is removed, so that no other build clears it."""
+        # A lock of another process serves as well.
         with contextlib.suppress(BlockingIOError):
             self._locks.append(owner.lock(self.target))
-        if files.exchange(self.path, self.target):
-            return self.path
-        aside = _aside(self.target)
-        while True:
-            files.rename(self.target, aside)
-            try:
-                files.rename(self.path, self.target)
-            except OSError:
-                # An open between the two renames may have moved the old store back.
-                if not self.target.exists():
-                    raise
-            else:
-                return aside
 
     def _claim(self) -> list[int]:
-        """Create the staging directory, or take one that is not locked, and lock it."""
+        """Create the staging directory and lock it, after removing what a dead build left."""
         while True:
+            made = False
             with contextlib.suppress(FileExistsError):
                 files.make_directory(self.path)
+                made = True
             try:
                 lock = owner.lock(self.path)
             except FileNotFoundError:
@@ -150,26 +189,20 @@ class Staging:
                     f"another build is writing {self.target} ({by}); wait for it, or choose "
                     "another target"
                 ) from None
-            if owner.locks(lock, self.path):
+            if made and owner.locks(lock, self.path):
                 return [lock]
-            owner.unlock(lock)
+            try:
+                if owner.locks(lock, self.path):
+                    self._clear()
+            finally:
+                owner.unlock(lock)
 
     def _clear(self) -> None:
-        """Remove what a dead build left in the staging directory and beside it."""
-        leftovers = list(self.path.iterdir())
-        aside = _aside(self.target)
-        if not leftovers and not aside.is_dir():
-            return
-        # A build that died may have left the old store here while the exchange is not on disk. On
-        # disk the old store then still has the target's name, so flush the exchange first.
+        """Remove the staging directory of a dead build."""
+        # It may be the old store, while the exchange is not on disk. On disk the old store then
+        # still has the target's name, so flush the exchange first.
         files.flush_directory(self.target.parent)
-        for leftover in leftovers:
-            if leftover.is_dir() and not leftover.is_symlink():
-                files.remove_tree(leftover)
-            else:
-                files.remove_file(leftover)
-        if self.target.exists():
-            _remove(aside)  # Its successor is in place; the build died before removing it.
+        remove(self.path)
 
     def _release(self) -> None:
         for lock in self._locks:
@@ -211,27 +244,10 @@ def _why_no_store(target: Path) -> str | None:
     return "is another Zarr group, not a store"
 
 
-def finish_replacement(target: Path) -> None:
-    """Rename a replaced store back if its successor is missing.
-
-    This happens only without RENAME_EXCHANGE, if a process died between the two renames.
-    """
-    if not target.exists() and (aside := _aside(target)).is_dir():
-        with contextlib.suppress(OSError):
-            files.rename(aside, target)
-
-
 def flush_directories(path: Path) -> None:
     """Flush ``path``, and every directory below it, to disk."""
     for directory, _, _ in os.walk(path, topdown=False):
         files.flush_directory(Path(directory))
-
-
-def _remove(directory: Path) -> None:
-    """Remove a directory, even if another process is removing it too."""
-    while directory.is_dir():
-        with contextlib.suppress(FileNotFoundError):
-            files.remove_tree(directory)
 
 
 @contextlib.contextmanager
@@ -242,7 +258,3 @@ def _in_place(target: Path, what_else: str) -> Iterator[None]:
     except OSError as error:
         problem = f"{error.strerror}; the new store is in place at {target}, but {what_else}"
         raise OSError(error.errno, problem, error.filename) from error
-
-
-def _aside(target: Path) -> Path:
-    return target.with_name(f".{target.name}.replaced")

@@ -5,7 +5,7 @@
 2. The others are split among the partitions (`embstore.writing.partitioned_rows`). Each partition
    has an `ArrayWriter`, which writes in the background.
 3. At the end, the vocabulary, the metadata and finally the manifest are written. Then
-   `embstore.writing.staging` moves the store to its place in one step.
+   `embstore.writing.staging` opens the store and moves it to its place in one step.
 
 An error leaves no files behind, and the target does not change. Only an error after the store is in
 place cannot undo it, and its message says so.
@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
 
 import numpy as np
 
@@ -190,10 +190,17 @@ class StoreWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._staging is not None and not self._staging.is_own:
+            return  # A forked child leaves the block; the build goes on in its parent.
         if kind is None:
             self.publish()
         else:
             self.discard()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a StoreWriter cannot be pickled or copied; make it in the process that writes the rows"
+        )
 
     def write(
         self,
@@ -216,6 +223,8 @@ class StoreWriter:
 
         Raises
         ------
+        StoreBusyError
+            If another process made the writer, and this one was forked from it.
         DuplicateWordError
             If a word is repeated, under ``on_duplicate="error"``.
         RowError
@@ -242,6 +251,10 @@ class StoreWriter:
         ------
         SourceError
             If fewer rows were written than ``rows``, or the unk word is missing.
+        StoreCorruptError
+            If what was written cannot be opened again.
+        StoreBusyError
+            If another process made the writer, and this one was forked from it.
         OSError
             If the disk fails. If the store is in place already, it stays there; the error says so,
             and what may be there after a loss of power.
@@ -267,6 +280,7 @@ class StoreWriter:
             documents = (array.metadata() for array in arrays)
             write_metadata(self._path, self._groups, documents, manifest)
             self._close()
+            staging.check_contents()
             staging.publish()
         except BaseException:
             self.discard()
@@ -279,8 +293,11 @@ class StoreWriter:
         return self._expected is not None and self.rows_written < self._expected
 
     def discard(self) -> None:
-        """Remove everything written so far; the target does not change."""
-        if self._staging is not None:
+        """Remove everything written so far; the target does not change.
+
+        In a forked child of the process that made the writer, this does nothing.
+        """
+        if self._staging is not None and self._staging.is_own:
             self._close()
             self._staging.discard()
             self._staging = None
@@ -321,6 +338,7 @@ class StoreWriter:
     def _check_open(self) -> Staging:
         if self._staging is None:
             raise ValueError("this StoreWriter has already published or discarded its store")
+        self._staging.check_own()
         return self._staging
 
     def _write_each(

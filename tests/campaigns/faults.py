@@ -17,6 +17,7 @@ import os
 import signal
 import threading
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from embstore import syscalls
@@ -24,7 +25,6 @@ from embstore.writing import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     Do = Callable[[], Any]
     Hook = Callable[["Step", Do], Any]
@@ -57,6 +57,9 @@ class Step:
     descriptor: int = -1
 
 
+_WITH_ARGUMENTS = ("write_at", "flush", "extend_scratch", "remove_entry")
+
+
 @contextlib.contextmanager
 def steps(hook: Hook) -> Iterator[None]:
     """Pass every step of builds in this block to ``hook``, which does it or does not."""
@@ -69,7 +72,7 @@ def steps(hook: Hook) -> Iterator[None]:
         "remove_file": "unlink",
         "open_scratch": "scratch",
     }
-    whole = {name: getattr(files, name) for name in [*kinds, "write_at", "flush", "extend_scratch"]}
+    whole = {name: getattr(files, name) for name in [*kinds, *_WITH_ARGUMENTS]}
 
     def simple(name: str) -> Callable[..., Any]:
         def step(path: Path, to: Path | None = None) -> Any:
@@ -89,13 +92,16 @@ def steps(hook: Hook) -> Iterator[None]:
         done = whole["extend_scratch"]
         hook(Step("scratch", directory), lambda: done(descriptor, size_bytes, directory))
 
+    def remove_entry(name: str, directory: int, path: Path) -> None:
+        hook(Step("unlink", path), lambda: whole["remove_entry"](name, directory, path))
+
     def remove_tree(path: Path, *, ignore_errors: bool = False) -> None:
         _remove_tree(path, hook, (OSError,) if ignore_errors else ())
 
     stand_ins = {
         **{name: simple(name) for name in kinds},
         **{"write_at": write_at, "flush": flush, "extend_scratch": extend_scratch},
-        "remove_tree": remove_tree,
+        **{"remove_tree": remove_tree, "remove_entry": remove_entry},
     }
     originals = {name: getattr(files, name) for name in stand_ins}
     try:
@@ -133,6 +139,37 @@ def in_two_steps() -> Iterator[None]:
         yield
     finally:
         syscalls.exchange = exchange
+
+
+@contextlib.contextmanager
+def on_overlay(folder: Path) -> Iterator[None]:
+    """Fail to rename the directories of a folder, as if a lower layer of an overlay had them."""
+    # They are held open, so that no new directory gets the number of a removed one.
+    held = [os.open(path, os.O_RDONLY) for path in folder.rglob("*") if path.is_dir()]
+    lower = {os.fstat(descriptor).st_ino for descriptor in held}
+    rename, exchange = files.rename, syscalls.exchange
+
+    def check(*paths: Any) -> None:
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                if Path(path).stat().st_ino in lower:
+                    raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(path))
+
+    def checked_rename(path: Path, to: Path) -> None:
+        check(path)
+        rename(path, to)
+
+    def checked_exchange(one: Any, other: Any) -> bool:
+        check(one, other)
+        return exchange(one, other)
+
+    files.rename, syscalls.exchange = checked_rename, checked_exchange
+    try:
+        yield
+    finally:
+        files.rename, syscalls.exchange = rename, exchange
+        for descriptor in held:
+            os.close(descriptor)
 
 
 class Recorder:

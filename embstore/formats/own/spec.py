@@ -238,6 +238,28 @@ class RawArray:
             for axis in range(1, len(self.shape)):
                 yield "/".join([self.name, "c", str(chunk), *["0"] * (axis - 1)])
 
+    def metadata(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        """Return the Zarr metadata of this array, in the order in which zarr writes it."""
+        stored = dtypes.storage_dtype(self.dtype)
+        numbers: dict[str, Any] = {"name": "bytes"}
+        if stored.itemsize > 1:
+            numbers["configuration"] = {"endian": "little"}
+        return {
+            "shape": list(self.shape),
+            "data_type": stored.name,
+            "chunk_grid": {
+                "name": "regular",
+                "configuration": {"chunk_shape": list(self.chunk_shape)},
+            },
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": stored.type(0).item(),
+            "codecs": [numbers, {"name": "crc32c"}],
+            "attributes": attributes,
+            "zarr_format": 3,
+            "node_type": "array",
+            "storage_transformers": [],
+        }
+
     def differences(self, metadata: dict[str, Any]) -> list[str]:
         """Return how Zarr metadata differs from that of this array.
 
@@ -246,22 +268,8 @@ class RawArray:
         list of str
             One clause for each difference; empty if ``metadata`` describes this array.
         """
-        separator = {"name": "default", "configuration": {"separator": "/"}}
-        chunks = {"name": "regular", "configuration": {"chunk_shape": list(self.chunk_shape)}}
-        numbers: dict[str, Any] = {"name": "bytes"}
-        if self.dtype.itemsize > 1:
-            numbers["configuration"] = {"endian": "little"}
-        expected = {
-            "zarr_format": 3,
-            "node_type": "array",
-            "shape": list(self.shape),
-            "data_type": dtypes.storage_dtype(self.dtype).name,
-            "chunk_grid": chunks,
-            "chunk_key_encoding": separator,
-            "codecs": [numbers, {"name": "crc32c"}],
-            "fill_value": 0,
-            "storage_transformers": [],
-        }
+        expected = self.metadata({})
+        del expected["attributes"]
         return [
             f"{key} is {shown(metadata.get(key))}, expected {shown(value)}"
             for key, value in expected.items()

@@ -1,18 +1,22 @@
-"""Pipelines on threads: the next item read ahead, or several items worked on at once.
+"""Pipelines on threads: the next item made ahead, or several items worked on at once.
 
 Both yield in order, keep a bounded number of items in memory, and leave no thread behind when the
-consumer stops early or fails.
+consumer stops early or fails. Without threads, the consumer does the work (`embstore.threads`).
 """
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
+
+from embstore.reading import workers
+from embstore.threads import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
+
+    from embstore.threads import Task
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -22,14 +26,16 @@ MAX_WORKERS = 8
 
 def ahead(items: Generator[Item]) -> Generator[Item]:
     """Yield the items of a generator; a thread makes the next one while the last is used."""
-    with ThreadPoolExecutor(1, thread_name_prefix="embstore-read") as pool:
-        try:
-            coming = pool.submit(next, items, None)
-            while (item := coming.result()) is not None:
-                coming = pool.submit(next, items, None)
-                yield item
-        finally:
-            coming.exception()  # Wait for the thread; its result is not needed any more.
+    pool = Pool(1, "embstore-read")
+    make: Callable[[], Item | None] = partial(next, items, None)
+    try:
+        coming = pool.submit(make)
+        while (item := pool.result(coming)) is not None:
+            coming = pool.submit(make)
+            yield item
+    finally:
+        pool.close()
+        if not pool.is_gone:  # Else a thread that is gone may have left it running.
             items.close()
 
 
@@ -50,15 +56,14 @@ def in_order(
     thread_name : str
         Prefix of the threads' names.
     """
-    workers = min(os.cpu_count() or 1, MAX_WORKERS)
-    under_way: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix=thread_name) as pool:
-        try:
-            for item in items:
-                under_way.append(pool.submit(work, item))
-                if len(under_way) > workers:
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    under_way: deque[Task[Result]] = deque()
+    pool = Pool(min(workers.processor_count(), MAX_WORKERS), thread_name)
+    try:
+        for item in items:
+            under_way.append(pool.submit(partial(work, item)))
+            if len(under_way) > pool.thread_count:
+                yield pool.result(under_way.popleft())
+        while under_way:
+            yield pool.result(under_way.popleft())
+    finally:
+        pool.close()

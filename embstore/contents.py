@@ -1,0 +1,51 @@
+"""The contents of a store on disk, read and checked without its rows: what every open does first.
+
+A build reads what it has written in the same way before it publishes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from embstore.formats.own.checks import check_store
+from embstore.formats.own.describe import table_of
+from embstore.formats.own.manifest import read_manifest
+from embstore.reading.files import StoreFiles
+from embstore.vocabulary import open_vocabulary
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from embstore.formats.own.manifest import Manifest
+    from embstore.table.tables import Table
+    from embstore.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a store has besides its rows."""
+
+    manifest: Manifest
+    table: Table
+    files: StoreFiles
+    vocabulary: Vocabulary | None
+
+
+def read_contents(path: Path) -> Contents:
+    """Check the metadata of a store, and the sizes and last bytes of its files; map its words.
+
+    Raises
+    ------
+    StoreNotFoundError, StoreVersionError
+        If there is no store, or it needs a newer embstore.
+    StoreCorruptError
+        For the first problem found.
+    """
+    manifest = read_manifest(path)
+    check_store(path, manifest)
+    files = StoreFiles(path, manifest)
+    vocabulary = None
+    if manifest.vocabulary is not None:
+        vocabulary = open_vocabulary(files, manifest.vocabulary)
+    return Contents(manifest, table_of(manifest), files, vocabulary)
