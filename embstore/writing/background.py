@@ -55,6 +55,11 @@ class Background:
         for pool in (self._writing, self._flushing):
             pool.submit(int).result()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether more than half of the bytes that may be queued are queued."""
+        return 2 * self._pending_bytes > self._queue_bytes
+
     def write(self, work: Callable[[], None], size_bytes: int) -> None:
         """Queue ``work``, which holds ``size_bytes`` of rows; work is done in order."""
         with self._changed:

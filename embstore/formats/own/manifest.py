@@ -86,6 +86,7 @@ class Manifest:
     source: dict[str, Any] = field(default_factory=dict)
     created_by: str = ""
     metadata_checksums: dict[str, int] = field(default_factory=dict)
+    fingerprint: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.rows <= spec.MAX_ROWS:
@@ -163,7 +164,7 @@ class Manifest:
             vocabulary = {"hash": spec.WORD_HASH, "probe_count": self.vocabulary.probe_count}
             for part, size in self.vocabulary.sizes.items():
                 vocabulary[part] = {"length": size.length, "chunk_rows": size.chunk_rows}
-        return {
+        fields = {
             "format_version": spec.FORMAT_VERSION,
             "requires": [self.dtype.name] if is_extension(self.dtype) else [],
             "rows": self.rows,
@@ -178,6 +179,9 @@ class Manifest:
             "source": self.source,
             "created_by": self.created_by,
         }
+        if self.fingerprint is not None:
+            fields[spec.FINGERPRINT] = self.fingerprint
+        return fields
 
 
 def parse_manifest(document: Any, where: Path) -> Manifest:
@@ -234,6 +238,7 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
             source=reader.get("source", dict),
             created_by=reader.get("created_by", str),
             metadata_checksums=metadata_checksums,
+            fingerprint=_parse_fingerprint(fields, reader),
         )
     except StoreError:  # Its message is complete; some are ValueErrors too.
         raise
@@ -251,6 +256,16 @@ def read_manifest(path: Path) -> Manifest:
     if not where.is_file():
         raise StoreNotFoundError(f"{path} is not a store: it has no {spec.METADATA}")
     return parse_manifest(read_json(where), where)
+
+
+def _parse_fingerprint(fields: dict[str, Any], reader: Fields) -> str | None:
+    if spec.FINGERPRINT not in fields:
+        return None
+    text: str = reader.get(spec.FINGERPRINT, str)
+    if len(text) != spec.FINGERPRINT_DIGITS or set(text) - set("0123456789abcdef"):
+        problem = f"is {shown(text)}, expected {spec.FINGERPRINT_DIGITS} hexadecimal digits"
+        raise reader.error(spec.FINGERPRINT, problem)
+    return text
 
 
 def _parse_vocabulary(fields: Any, where: Path) -> VocabularyManifest | None:
