@@ -13,7 +13,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from embstore.errors import FormatError, StoreCorruptError, StoreError, StoreNotFoundError
+from embstore.errors import (
+    FormatError,
+    StoreChangedError,
+    StoreCorruptError,
+    StoreError,
+    StoreNotFoundError,
+)
 from embstore.formats import FORMATS, STORE, Format, find_format
 from embstore.formats.own.checks import check_store
 from embstore.formats.own.describe import table_of
@@ -165,7 +171,7 @@ def _open_once(
 
 
 def _reopen(path: str, options: OpenOptions, identity: object) -> EmbeddingStore:
-    """Open a store again, for unpickling."""
+    """Open a store again, for a copy or an unpickled one, and check that it is the same table."""
     store = open(
         path,
         tensor=options.tensor,
@@ -173,12 +179,15 @@ def _reopen(path: str, options: OpenOptions, identity: object) -> EmbeddingStore
         resident_limit=options.resident_limit,
         preload=options.preload,
     )
-    if identity is not None and store.files.identity != identity:
-        store.close()
-        raise StoreNotFoundError(
-            f"{path} is not the file that was pickled (size or modification time); open it again"
-        )
-    return store
+    if store.identity == identity:
+        return store
+    found = repr(store)
+    store.close()
+    why = "" if store.is_store else " (its size or modification time, or its rows)"
+    raise StoreChangedError(
+        f"{path} is another table than the one that was pickled or copied{why}; it is {found} now. "
+        "Open it again, or put the old one back"
+    )
 
 
 def _verify(path: Path, progress: OnProgress | None) -> None:
@@ -200,7 +209,7 @@ def _open_own(path: Path, options: OpenOptions, progress: OnProgress | None) -> 
         table,
         files,
         _read(table, files, options, progress),
-        (_reopen, (str(path), options, None)),
+        (_reopen, (str(path), options)),
         manifest=manifest,
         vocabulary=vocabulary,
     )
@@ -225,7 +234,7 @@ def _open_foreign(
         table,
         files,
         records,
-        (_reopen, (str(path), options, identity)),
+        (_reopen, (str(path), options)),
         source={"file": path.name, "format": format.name},
     )
 

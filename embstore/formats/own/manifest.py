@@ -7,11 +7,13 @@ refused before any row is read.
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from xxhash import xxh3_128_hexdigest
 
 from embstore.dtypes import as_dtype, is_extension
 from embstore.errors import StoreCorruptError, StoreError, StoreNotFoundError, StoreVersionError
@@ -111,6 +113,9 @@ class Manifest:
                 f"{self.rows} rows of {self.row_bytes} bytes, in chunks of {self.chunk_rows}, take "
                 f"more than {spec.MAX_BYTES} bytes"
             )
+        origins = self.source.get("origins", [])
+        if not isinstance(origins, list) or not all(isinstance(one, dict) for one in origins):
+            raise ValueError(f"origins of source must be a list of objects, not {shown(origins)}")
         if self.vocabulary is None:
             if self.unk is not None:
                 raise ValueError(f"unk is {self.unk!r}, but the store has no words")
@@ -133,6 +138,14 @@ class Manifest:
     def row_bytes(self) -> int:
         """Size of one row."""
         return math.prod(self.row_shape) * self.dtype.itemsize
+
+    @property
+    def identity(self) -> str:
+        """What tells the table from others: the fingerprint, else a hash of all checksums."""
+        if self.fingerprint is not None:
+            return self.fingerprint
+        fields = self.to_json() | {spec.METADATA_CHECKSUMS: self.metadata_checksums}
+        return xxh3_128_hexdigest(json.dumps(fields, sort_keys=True).encode())
 
     def partition(self, partition: int) -> RawArray:
         """Return the array of one partition."""
