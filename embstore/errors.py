@@ -13,6 +13,7 @@ Every error is also the builtin in brackets, for callers that do not import embs
     ├── ExportError            (ValueError)         a word or dtype that a file format cannot hold
     └── StoreError                                  the store on disk
         ├── StoreNotFoundError (FileNotFoundError)  missing, or not a store
+        │   └── StoreChangedError (ValueError)      another table is at the path of a copy
         ├── StoreExistsError   (FileExistsError)    the target of a build exists
         ├── StoreBusyError     (BlockingIOError)    another build is writing there
         ├── StoreClosedError   (ValueError)         used after ``close()``
@@ -26,14 +27,27 @@ Errors of the system, such as a full disk, stay the ``OSError`` that was raised.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
 class EmbstoreError(Exception):
-    """The root of embstore's own errors."""
+    """The root of embstore's own errors.
+
+    Errors are pickled and copied with their message, attributes and notes, so they arrive whole
+    from another process.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not by calling the class: several take other arguments than the message.
+        kind, arguments, *state = super().__reduce__()
+        return _restore, (kind, arguments), *state
+
+
+def _restore(kind: type[EmbstoreError], arguments: tuple[Any, ...]) -> EmbstoreError:
+    return kind.__new__(kind, *arguments)
 
 
 class IdTypeError(EmbstoreError, TypeError):
@@ -67,8 +81,9 @@ class MissingWordError(EmbstoreError, KeyError):
             self._hint = None
         return str(self.args[0])
 
-    def __reduce__(self) -> tuple[type[MissingWordError], tuple[str, tuple[str, ...]]]:
-        return type(self), (str(self), self.words)
+    def __reduce__(self) -> tuple[Any, ...]:
+        str(self)  # The hint needs the vocabulary, which a copy would not have.
+        return super().__reduce__()
 
 
 class PartitionSizeError(EmbstoreError, ValueError):
@@ -118,6 +133,10 @@ class StoreError(EmbstoreError):
 
 class StoreNotFoundError(StoreError, FileNotFoundError):
     """The path does not exist, or is not a store."""
+
+
+class StoreChangedError(StoreNotFoundError, ValueError):
+    """A pickled or copied store finds another table at its path."""
 
 
 class StoreExistsError(StoreError, FileExistsError):

@@ -1,13 +1,17 @@
 """Fingerprints: short hashes that identify a table, wherever it is stored.
 
-The fingerprint of a store covers everything that determines its rows and words: rows, row shape,
-dtype, partitions, the unk word, and the checksum of each chunk. It leaves out the store's place,
-and when and by which program it was built, so the same input built again in the same way has the
-same fingerprint. The same rows in other partitions or chunks have another one.
+The fingerprint of a store depends on what the table is: its dtype, row shape, rows, words and unk
+word. Partitions, chunks, the place, and when and by which program it was built make no difference.
+A build computes it and keeps it in the manifest; `embstore.formats.own.spec` specifies it. That of
+a store without it, made by embstore 0.1, is computed from the rows when it is asked for.
 
-A foreign file has no checksums. Its fingerprint starts with ``f``, and covers its size, its start,
+A foreign file has no manifest. Its fingerprint starts with ``f``, and covers its size, its start,
 dtype and shape, and sampled rows. If all rows are read, the result is the fingerprint of the store
 that a build would make of the file.
+
+Fingerprints of embstore 0.1 were hashes of the checksums of all chunks, so they depended on
+partitions, chunk sizes and the order of hash slots. `EmbeddingStore.matches` still
+knows them.
 
 Checkpoints of models hold fingerprints, so they are persistent: what is hashed must not change.
 """
@@ -15,18 +19,15 @@ Checkpoints of models hold fingerprints, so they are persistent: what is hashed 
 from __future__ import annotations
 
 import json
-import math
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-import google_crc32c
 import numpy as np
 from xxhash import xxh3_128_hexdigest
 
-from embstore.errors import StoreCorruptError
-from embstore.formats.own import spec
 from embstore.formats.own.checks import check_array
-from embstore.table.numbering import Numbering
-from embstore.verify import verify
+from embstore.formats.own.row_sums import RowSums
+from embstore.vocabulary.words import hash_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,35 +36,57 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.formats.own.manifest import Manifest
-    from embstore.table.protocols import Files
+    from embstore.table.protocols import Files, Visit
     from embstore.table.tables import Table
+    from embstore.vocabulary.words import PackedWords
 
+    Packed = Callable[[int, int], PackedWords]
     Lookup = Callable[[NDArray[np.int64]], NDArray[Any]]
+
+# The kind of a store's fingerprint, to be saved beside it, because kinds look alike.
+KIND = "table-1"
+OLD_KIND_NOTE = (
+    "a fingerprint saved by embstore 0.1 depended on how the store was built; if the store was "
+    "built again since, compare some rows and save the state again"
+)
 
 SAMPLED_ROWS = 4096
 START_BYTES = 64 << 10
-_ROWS_AT_ONCE_BYTES = 8 << 20
+WORDS_AT_ONCE = 1 << 16
 
 
-def of_store(path: Path, manifest: Manifest, *, full: bool = False) -> str:
-    """Return the fingerprint of the store at ``path``: 32 hexadecimal digits.
+def of_rows(
+    table: Table, scan: Callable[[Visit], None], packed_words: Packed | None, unk: str | None
+) -> str:
+    """Return the fingerprint that a build would compute, from all rows and words.
 
-    Raises
-    ------
-    StoreCorruptError
-        If the metadata of an array is missing or contradicts the manifest; under ``full``, if a
-        checksum is wrong.
+    Parameters
+    ----------
+    table : Table
+        The table.
+    scan : callable
+        Passes all rows to a function; see `EmbeddingStore.scan`.
+    packed_words : callable, optional
+        Returns the words of consecutive ids, if rows have words.
+    unk : str or None
+        The unk word.
     """
-    if full and (problems := verify(path).problems):
-        raise StoreCorruptError(problems[0])
-    numbering = manifest.numbering
-    return _hash_store(
-        numbering,
-        manifest.row_shape,
-        manifest.dtype.name,
-        manifest.unk,
-        {array.name: check_array(path, array, manifest) for array in manifest.arrays()},
-    )
+    sums, lock = RowSums(), Lock()
+
+    def visit(ids: range, block: NDArray[Any]) -> None:
+        some = RowSums()
+        some.add(block, ids)
+        with lock:
+            sums.merge(some)
+
+    scan(visit)
+    rows, encoding = table.numbering.rows, table.encoding
+    if packed_words is not None:
+        for start in range(0, rows, WORDS_AT_ONCE):
+            words = packed_words(start, min(start + WORDS_AT_ONCE, rows))
+            sums.add_words(hash_words(words.encoded()), start)
+    words_too = packed_words is not None
+    return sums.fingerprint(rows, encoding.row_shape, encoding.dtype.name, words=words_too, unk=unk)
 
 
 def of_file(table: Table, files: Files, lookup: Lookup) -> str:
@@ -88,72 +111,23 @@ def of_file(table: Table, files: Files, lookup: Lookup) -> str:
     return "f" + xxh3_128_hexdigest(json.dumps(facts, sort_keys=True).encode())
 
 
-def of_rows(table: Table, lookup: Lookup) -> str:
-    """Return the fingerprint of the store that a build would make of a table, reading all rows."""
-    row_shape, dtype, rows = table.encoding.row_shape, table.encoding.dtype, table.numbering.rows
-    row_bytes = math.prod(row_shape) * dtype.itemsize
-    partitions = spec.choose_partition_count(rows * row_bytes)
-    numbering = Numbering(rows, partitions)
-    chunk_rows = spec.choose_chunk_rows(numbering.row_count(0), row_bytes)
-    chunks = [_Chunks(chunk_rows, row_bytes) for _ in range(partitions)]
-    step = max(_ROWS_AT_ONCE_BYTES // row_bytes, 1)
-    for start in range(0, rows, step):
-        stop = min(start + step, rows)
-        some = lookup(np.arange(start, stop))
-        for partition, piece in numbering.spread(start, stop):
-            chunks[partition].extend(some[piece])
-    checksums = {
-        spec.partition_name(partition): own.finish() for partition, own in enumerate(chunks)
-    }
-    return _hash_store(numbering, row_shape, dtype.name, None, checksums)
+def legacy_of_store(path: Path, manifest: Manifest) -> str:
+    """Return the fingerprint that embstore 0.1 gave the store at ``path``.
 
-
-class _Chunks:
-    """The checksums of a partition's chunks, from rows in order."""
-
-    def __init__(self, chunk_rows: int, row_bytes: int) -> None:
-        self._chunk_rows, self._row_bytes = chunk_rows, row_bytes
-        self._checksums: list[int] = []
-        self._current, self._filled = 0, 0
-
-    def extend(self, rows: NDArray[Any]) -> None:
-        """Add the next rows."""
-        while len(rows):
-            part = rows[: self._chunk_rows - self._filled]
-            data = np.ascontiguousarray(part).reshape(-1).view(np.uint8)
-            self._current = google_crc32c.extend(self._current, data.tobytes())
-            self._filled += len(part)
-            rows = rows[len(part) :]
-            if self._filled == self._chunk_rows:
-                self._checksums.append(self._current)
-                self._current, self._filled = 0, 0
-
-    def finish(self) -> list[int]:
-        """Fill the last chunk with zeros; return the checksums."""
-        if self._filled:
-            missing = (self._chunk_rows - self._filled) * self._row_bytes
-            zeros = bytes(min(missing, _ROWS_AT_ONCE_BYTES))
-            while missing:
-                self._current = google_crc32c.extend(self._current, zeros[:missing])
-                missing -= min(missing, len(zeros))
-            self._checksums.append(self._current)
-        return self._checksums
-
-
-def _hash_store(
-    numbering: Numbering,
-    row_shape: tuple[int, ...],
-    dtype: str,
-    unk: str | None,
-    checksums: dict[str, list[int]],
-) -> str:
+    Raises
+    ------
+    StoreCorruptError
+        If the metadata of an array is missing or contradicts the manifest.
+    """
     table = {
-        "rows": numbering.rows,
-        "row_shape": list(row_shape),
-        "dtype": dtype,
-        "partition_count": numbering.partition_count,
-        "strategy": numbering.strategy,
-        "unk": unk,
-        "checksums": checksums,
+        "rows": manifest.rows,
+        "row_shape": list(manifest.row_shape),
+        "dtype": manifest.dtype.name,
+        "partition_count": manifest.partition_count,
+        "strategy": manifest.strategy,
+        "unk": manifest.unk,
+        "checksums": {
+            array.name: check_array(path, array, manifest) for array in manifest.arrays()
+        },
     }
     return xxh3_128_hexdigest(json.dumps(table, sort_keys=True).encode())

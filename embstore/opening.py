@@ -14,7 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from embstore.contents import read_contents
-from embstore.errors import FormatError, StoreCorruptError, StoreError, StoreNotFoundError
+from embstore.errors import (
+    FormatError,
+    StoreChangedError,
+    StoreCorruptError,
+    StoreError,
+    StoreNotFoundError,
+)
 from embstore.formats import FORMATS, STORE, Format, find_format
 from embstore.formats.own.checked_files import REBUILD
 from embstore.formats.own.spec import METADATA
@@ -166,7 +172,7 @@ def _open_once(
 
 
 def _reopen(path: str, options: OpenOptions, identity: object) -> EmbeddingStore:
-    """Open a store again, for unpickling."""
+    """Open a store again, for a copy or an unpickled one, and check that it is the same table."""
     store = open(
         path,
         tensor=options.tensor,
@@ -174,12 +180,15 @@ def _reopen(path: str, options: OpenOptions, identity: object) -> EmbeddingStore
         resident_limit=options.resident_limit,
         preload=options.preload,
     )
-    if identity is not None and store.files.identity != identity:
-        store.close()
-        raise StoreNotFoundError(
-            f"{path} is not the file that was pickled (size or modification time); open it again"
-        )
-    return store
+    if store.identity == identity:
+        return store
+    found = repr(store)
+    store.close()
+    why = "" if store.is_store else " (its size or modification time, or its rows)"
+    raise StoreChangedError(
+        f"{path} is another table than the one that was pickled or copied{why}; it is {found} now. "
+        "Open it again, or put the old one back"
+    )
 
 
 def _verify(path: Path, progress: OnProgress | None) -> None:
@@ -196,7 +205,7 @@ def _open_own(path: Path, options: OpenOptions, progress: OnProgress | None) -> 
         contents.table,
         contents.files,
         _read(contents.table, contents.files, options, progress),
-        (_reopen, (str(path), options, None)),
+        (_reopen, (str(path), options)),
         manifest=contents.manifest,
         vocabulary=contents.vocabulary,
     )
@@ -221,7 +230,7 @@ def _open_foreign(
         table,
         files,
         records,
-        (_reopen, (str(path), options, identity)),
+        (_reopen, (str(path), options)),
         source={"file": path.name, "format": format.name},
     )
 

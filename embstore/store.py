@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
 
-from embstore import fingerprint
 from embstore.encodings.plain import Plain
-from embstore.errors import FormatError, IdRangeError, MissingWordError, StoreClosedError
+from embstore.errors import (
+    FormatError,
+    IdRangeError,
+    MissingWordError,
+    StoreClosedError,
+    StoreCorruptError,
+)
+from embstore.fingerprint import legacy_of_store, of_file, of_rows
 from embstore.formats.own.spec import partition_name
 from embstore.norms import check_max_norm, clip_norms
 from embstore.reading.results import POOL, POOLED_BYTES, check_out
@@ -20,6 +26,7 @@ from embstore.settle import as_choice, as_count
 from embstore.table.ids import as_ids
 from embstore.table.numbering import rows_function
 from embstore.table.plan import LookupPlan, plan_lookup
+from embstore.verify import verify
 from embstore.vocabulary.missing import Missing, MissingId, find_ids
 from embstore.vocabulary.vocabulary import are_words
 
@@ -52,8 +59,9 @@ _MISSING, _MISSING_ID = get_args(Missing), get_args(MissingId)
 class EmbeddingStore:
     """An embedding table on disk; made by `embstore.open` and `embstore.build`.
 
-    Lookups may come from many threads, and from a forked child. A store is a context manager, and
-    is pickled by its path. It never changes: a build that replaces it does not affect an open one.
+    Lookups may come from many threads, and from a forked child. A store is a context manager. It
+    never changes: a build that replaces it does not affect an open one. It is pickled and copied by
+    its path, and the copy raises `StoreChangedError` if another table is there by then.
 
     Examples
     --------
@@ -93,6 +101,7 @@ class EmbeddingStore:
         self._leave_pool = POOL.join(self)
         self._recipe = recipe  # Opens the store again when it is unpickled.
         self._manifest = manifest  # None for a foreign file.
+        self._fingerprint = None if manifest is None else manifest.fingerprint
         self._source = dict(manifest.source if manifest is not None else source or {})
         self._vocabulary = vocabulary
         self._files = files
@@ -466,9 +475,11 @@ class EmbeddingStore:
         Returns
         -------
         str
-            32 hexadecimal digits: a hash of the store's shape and of its chunks' checksums. For a
-            foreign file, ``"f"`` and 32 digits: a hash of its size, start, dtype and shape, and of
-            4,096 rows at fixed places. It does not change when only other rows change.
+            32 hexadecimal digits: a hash of the dtype, the row shape, all rows and words, and the
+            unk word. The build stored it, and `embstore.verify` checks it. Partitions and chunks
+            make no difference. For a foreign file, ``"f"`` and 32 digits: a hash of its size,
+            start, dtype and shape, and of 4,096 rows at fixed places. It does not change when only
+            other rows change.
 
         Raises
         ------
@@ -477,16 +488,45 @@ class EmbeddingStore:
         StoreCorruptError
             If ``full`` finds damage.
         """
-        self._open_records()
-        self._files.check_identity(self._identity)
-        if self._manifest is not None:
-            found = fingerprint.of_store(self._path, self._manifest, full=full)
-        elif full:
-            found = fingerprint.of_rows(self._table, self.lookup)
+        self._check_unchanged()
+        if self._manifest is None and not full:
+            found = of_file(self._table, self._files, self.lookup)
         else:
-            found = fingerprint.of_file(self._table, self._files, self.lookup)
-        self._files.check_identity(self._identity)
+            if full and self.is_store and (problems := verify(self._path).problems):
+                raise StoreCorruptError(problems[0])
+            if self._fingerprint is None:
+                words = self.packed_words if self.has_words else None
+                self._fingerprint = of_rows(self._table, self.scan, words, self.unk)
+            found = self._fingerprint
+        self._check_unchanged()
         return found
+
+    def matches(self, fingerprint: str) -> bool:
+        """Return whether a saved fingerprint is of this table.
+
+        Parameters
+        ----------
+        fingerprint : str
+            What `fingerprint` returned when it was saved. One of embstore 0.1, which depended on
+            partitions, chunks and hash slots, matches if the store was not built again since.
+
+        Raises
+        ------
+        StoreNotFoundError, StoreCorruptError
+            If the store on disk was replaced or removed since this one was opened, or is damaged.
+
+        Examples
+        --------
+        >>> store.matches(store.fingerprint()), store.matches(32 * "0")
+        (True, False)
+        """
+        self._check_unchanged()
+        if self._manifest is not None:
+            if fingerprint in (self._fingerprint, legacy_of_store(self._path, self._manifest)):
+                return True
+            if self._fingerprint is not None:
+                return False
+        return self.fingerprint() == fingerprint
 
     def close(self) -> None:
         """Release the files. Results of lookups stay valid; a further lookup raises an error."""
@@ -533,6 +573,17 @@ class EmbeddingStore:
     def path(self) -> Path:
         """Path of the store or file, absolute."""
         return self._path
+
+    @property
+    def identity(self) -> object:
+        """What tells the table from others at little cost, for copies and caches.
+
+        Of a store, its fingerprint, or a hash of all checksums where the manifest has none. Of a
+        foreign file, its fingerprint and the sizes and modification times of its files.
+        """
+        if self._manifest is not None:
+            return self._manifest.identity
+        return self.fingerprint(), self._identity
 
     @property
     def unk(self) -> str | None:
@@ -602,8 +653,13 @@ class EmbeddingStore:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # The copy opens the path again, and must find the same table there.
         self._open_records()
-        return self._recipe
+        reopen, arguments = self._recipe
+        return reopen, (*arguments, self.identity)
+
+    def __dask_tokenize__(self) -> tuple[object, ...]:
+        return type(self).__qualname__, self.identity
 
     def __repr__(self) -> str:
         words = f", {self.rows} words" if self.has_words else ""
@@ -621,6 +677,10 @@ class EmbeddingStore:
         if records is None:
             raise StoreClosedError(f"the store {self._path} is closed; open it again")
         return records
+
+    def _check_unchanged(self) -> None:
+        self._open_records()
+        self._files.check_identity(self._identity)
 
     def _as_bounds(self, start: int, stop: int) -> tuple[int, int]:
         try:

@@ -5,6 +5,7 @@
    the end of the file, or the chunk is damaged; and that must equal the one in the array's list, or
    the chunk was swapped with another. A few threads read the files, each from start to end.
 3. Each word, looked up, gives its own id.
+4. The rows and words have the fingerprint that the manifest states, if it states one.
 
 A store that was forged passes too: checksums are not signatures.
 """
@@ -22,18 +23,15 @@ import numpy as np
 from embstore.errors import EmbstoreError, StoreCorruptError
 from embstore.formats.own import spec
 from embstore.formats.own.checked_files import check_directories, open_checked
-from embstore.formats.own.checks import (
-    check_array,
-    read_metadata,
-    wrong_chunk,
-    wrong_target,
-)
+from embstore.formats.own.checks import check_array, read_metadata, wrong_chunk, wrong_target
 from embstore.formats.own.manifest import read_manifest
+from embstore.formats.own.row_sums import RowSums
 from embstore.progress import Progress
 from embstore.reading.files import StoreFiles
 from embstore.reading.pipeline import in_order
 from embstore.settle import as_path
 from embstore.vocabulary import open_vocabulary
+from embstore.vocabulary.words import encode, hash_words
 from embstore.writing.replacement import finish_replacement
 
 if TYPE_CHECKING:
@@ -44,6 +42,8 @@ if TYPE_CHECKING:
     from embstore.formats.own.spec import RawArray
     from embstore.progress import OnProgress
 
+# The most bytes of pieces held by all threads.
+MAX_PIECES_BYTES = 64 << 20
 # Small enough to be still in the processor's cache when its checksum is computed.
 PIECE_BYTES = 1 << 20
 WORDS_AT_ONCE = 1 << 16
@@ -108,9 +108,12 @@ def verify(path: str | os.PathLike[str], *, progress: OnProgress | None = None) 
         report.problems.append(str(error))
         return report
     chunks = _verify_metadata(where, manifest, report)
-    _verify_chunks(where, chunks, report, progress)
+    sums = RowSums()
+    _verify_chunks(where, manifest, chunks, report, sums, progress)
     if manifest.vocabulary is not None and report.ok:
-        _verify_words(where, manifest, manifest.vocabulary, report)
+        _verify_words(where, manifest, manifest.vocabulary, report, sums)
+    if manifest.fingerprint is not None and report.ok:
+        _verify_fingerprint(where, manifest, manifest.fingerprint, report, sums)
     return report
 
 
@@ -138,73 +141,108 @@ def _verify_metadata(
 
 def _verify_chunks(
     path: Path,
+    manifest: Manifest,
     arrays: list[tuple[RawArray, list[int]]],
     report: VerifyReport,
+    sums: RowSums,
     progress: OnProgress | None,
 ) -> None:
-    """Read all chunk files, in the order in which they are stored."""
+    """Read all chunk files, in the order in which they are stored; add up the rows."""
     done = 0
     total = sum(array.file_bytes * len(listed) for array, listed in arrays)
+    # Each thread holds a piece, which has at least one row.
+    most = max(MAX_PIECES_BYTES // max(PIECE_BYTES, manifest.row_bytes), 1)
 
-    def check(chunk: tuple[RawArray, int, int]) -> tuple[int, str | None]:
-        return chunk[0].file_bytes, _check_chunk(path, *chunk)
+    def check(chunk: tuple[RawArray, int, int, range]) -> tuple[int, str | None, RowSums]:
+        return chunk[0].file_bytes, *_check_chunk(path, *chunk)
 
-    chunks = ((array, *chunk) for array, listed in arrays for chunk in enumerate(listed))
-    with closing(in_order(check, chunks, thread_name="embstore-verify")) as found:
-        for size_bytes, problem in found:
+    chunks = (
+        (array, *chunk)
+        for array, listed in arrays
+        for chunk in zip(range(len(listed)), listed, _chunk_ids(manifest, array), strict=True)
+    )
+    with closing(in_order(check, chunks, thread_name="embstore-verify", most=most)) as found:
+        for size_bytes, problem, some in found:
             done += size_bytes
             if problem is not None:
                 report.problems.append(problem)
             else:
                 report.file_count += 1
                 report.byte_count += size_bytes
+                sums.merge(some)
             if progress is not None:
                 progress(Progress(done, total))
 
 
-def _check_chunk(path: Path, array: RawArray, chunk: int, listed: int) -> str | None:
-    """Read a chunk file; return a message if it is damaged, or None."""
+def _chunk_ids(manifest: Manifest, array: RawArray) -> Iterator[range]:
+    """Yield the ids of the rows in each chunk; none where no fingerprint is checked."""
+    room, _, number = array.name.partition("/")
+    ids = range(0)
+    if room == spec.PARTITIONS and manifest.fingerprint is not None:
+        ids = manifest.numbering.ids_of(int(number))
+    for chunk in range(array.chunk_count):
+        yield ids[chunk * array.chunk_rows : (chunk + 1) * array.chunk_rows]
+
+
+def _check_chunk(
+    path: Path, array: RawArray, chunk: int, listed: int, ids: range
+) -> tuple[str | None, RowSums]:
+    """Read a chunk file; return a message if it is damaged, or None, and the sums of its rows."""
     where = path / array.chunk_name(chunk)
+    sums = RowSums()
     try:
-        stated, computed = _checksums(where, array)
+        stated, computed = _checksums(where, array, ids, sums)
     except (EmbstoreError, OSError) as error:
-        return str(error)
-    if stated != computed:
-        if where.is_symlink():  # Its bytes may be anyone's.
-            return wrong_target(where)
-        return (
+        return str(error), sums
+    problem = None
+    if stated != computed and where.is_symlink():  # Its bytes may be anyone's.
+        problem = wrong_target(where)
+    elif stated != computed:
+        problem = (
             f"{where}: its rows have the checksum {computed:08x}, the file says {stated:08x}: it "
             "is damaged"
         )
-    return wrong_chunk(where, array, stated, listed) if stated != listed else None
+    elif stated != listed:
+        problem = wrong_chunk(where, array, stated, listed)
+    return problem, sums
 
 
-def _checksums(path: Path, array: RawArray) -> tuple[int, int]:
-    """Return the checksum that a chunk file states, and the one that its rows have."""
+def _checksums(path: Path, array: RawArray, ids: range, sums: RowSums) -> tuple[int, int]:
+    """Return the checksum that a chunk file states, and the one that its rows have.
+
+    The rows of the ids are added to the sums.
+    """
     computed = 0
+    row_bytes = array.chunk_bytes // array.chunk_rows
+    piece_rows = max(PIECE_BYTES // row_bytes, 1)
     with os.fdopen(open_checked(path, array.file_bytes), "rb", buffering=0) as file:
-        for size_bytes in _pieces(array.chunk_bytes):
+        for first in range(0, array.chunk_rows, piece_rows):
+            size_bytes = min(piece_rows, array.chunk_rows - first) * row_bytes
             piece = file.read(size_bytes)
             if len(piece) < size_bytes:
                 raise StoreCorruptError(f"{path} became shorter while it was read")
             computed = google_crc32c.extend(computed, piece)
+            if some := ids[first : first + piece_rows]:
+                rows = np.frombuffer(piece, np.uint8).reshape(-1, row_bytes)
+                sums.add(rows[: len(some)], some)
         stated = int.from_bytes(file.read(spec.CHECKSUM_BYTES), "little")
     return stated, computed
 
 
-def _pieces(size_bytes: int) -> Iterator[int]:
-    for begin in range(0, size_bytes, PIECE_BYTES):
-        yield min(PIECE_BYTES, size_bytes - begin)
-
-
 def _verify_words(
-    path: Path, manifest: Manifest, sizes: VocabularyManifest, report: VerifyReport
+    path: Path,
+    manifest: Manifest,
+    sizes: VocabularyManifest,
+    report: VerifyReport,
+    sums: RowSums,
 ) -> None:
+    """Look up all words; add them up."""
     try:
         vocabulary = open_vocabulary(StoreFiles(path, manifest), sizes)
         for start in range(0, manifest.rows, WORDS_AT_ONCE):
             ids = np.arange(start, min(start + WORDS_AT_ONCE, manifest.rows))
-            found = vocabulary.ids(vocabulary.words(ids))
+            words = vocabulary.words(ids)
+            found = vocabulary.ids(words)
             wrong = np.flatnonzero(found != ids)
             if wrong.size:
                 first = int(ids[wrong[0]])
@@ -212,9 +250,25 @@ def _verify_words(
                     f"{path / spec.VOCABULARY}: {wrong.size} words do not give their own id, "
                     f"the first is that of id {first}"
                 )
+            if manifest.fingerprint is not None:
+                sums.add_words(hash_words(encode(words)), start)
         if manifest.unk is not None and vocabulary.ids([manifest.unk])[0] < 0:
             report.problems.append(
                 f"{path}: the unk word {manifest.unk!r} is not in the vocabulary"
             )
     except EmbstoreError as error:
         report.problems.append(f"{path / spec.VOCABULARY}: {error}")
+
+
+def _verify_fingerprint(
+    path: Path, manifest: Manifest, stated: str, report: VerifyReport, sums: RowSums
+) -> None:
+    words = manifest.vocabulary is not None
+    computed = sums.fingerprint(
+        manifest.rows, manifest.row_shape, manifest.dtype.name, words=words, unk=manifest.unk
+    )
+    if computed != stated:
+        report.problems.append(
+            f"{path / spec.METADATA}: the rows and words have the fingerprint {computed}, but the "
+            f"manifest says {stated}: it is from another table, or was changed"
+        )

@@ -162,6 +162,10 @@ def test_repartition_keeps_what_is_not_given(words_store: Path, tmp_path: Path) 
 def test_info_and_explain(words_store: Path) -> None:
     facts = json.loads(run("info", words_store, "--json").stdout)
     assert (facts["rows"], facts["row_shape"], facts["partitions"]) == (11, [8], 2)
+    with embstore.open(words_store) as store:
+        assert facts["fingerprint"] == store.fingerprint()
+    old = Path(__file__).parent / "golden/v1-div.embstore"
+    assert json.loads(run("info", old, "--json").stdout)["fingerprint"] is None
     plan = json.loads(run("explain", words_store, "--ids", "0,2,2", "--json").stdout)
     assert (plan["rows"], plan["distinct_rows"], plan["partitions"]) == (3, 2, 1)
     assert "read amplification" in run("explain", words_store, "like").stdout
@@ -210,6 +214,8 @@ def test_foreign_files(tmp_path):
     table = np.arange(12, dtype=np.float32).reshape(4, 3)
     np.save(tmp_path / "t.npy", table)
     facts = json.loads(run("info", tmp_path / "t.npy", "--json").stdout)
+    with embstore.open(tmp_path / "t.npy") as store:
+        assert facts.pop("fingerprint") == store.fingerprint()
     assert facts == {
         "file": str(tmp_path / "t.npy"),
         "format": "npy",

@@ -4,6 +4,7 @@
 code that first had the feature.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,20 @@ import embstore
 from embstore.dtypes import as_dtype
 
 GOLDEN = Path(__file__).parent / "golden"
+# Shape, dtype, partitions, strategy, fingerprint.
 STORES = {
-    "v1-words-mod": ((37, 5), "float32", 4, "mod", "11b4ad8b483efae082ad0fc59aa46e3e"),
-    "v1-div": ((23, 2, 3), "int16", 3, "div", "192e6d6a812e0842aee4cd8f330f83e1"),
-    "v1-bfloat16": ((19, 6), "bfloat16", 2, "mod", "895232b2fe540c7812cdb83ee646e935"),
-    "v1-scalars": ((9,), "uint64", 1, "mod", "e04cb821463b94c3eff5ffd693efb9b3"),
+    "v1-words-mod": ((37, 5), "float32", 4, "mod", "a25acbde24013b223eba6d5967203870"),
+    "v1-div": ((23, 2, 3), "int16", 3, "div", "73054ce46e445f68fddd125be64273b0"),
+    "v1-bfloat16": ((19, 6), "bfloat16", 2, "mod", "ed13c5dce26c82a63a1f72b7437391af"),
+    "v1-fingerprint": ((13, 3), "int8", 3, "div", "35f5e62364cb3a82f997c634bacf85b6"),
+    "v1-scalars": ((9,), "uint64", 1, "mod", "6591b05bc5fd393e36a40252b7053415"),
+}
+# What embstore 0.1 called their fingerprints. Stores of that time hold none.
+OLD_FINGERPRINTS = {
+    "v1-words-mod": "11b4ad8b483efae082ad0fc59aa46e3e",
+    "v1-div": "192e6d6a812e0842aee4cd8f330f83e1",
+    "v1-bfloat16": "895232b2fe540c7812cdb83ee646e935",
+    "v1-scalars": "e04cb821463b94c3eff5ffd693efb9b3",
 }
 WORDS = ["the", "<unk>", "naïve", "語", "a b", "x" * 70, "Straße", "🙂"]
 
@@ -40,14 +50,24 @@ def test_golden_stores_give_their_rows(name, reader):
         assert store.shape == shape
         assert store.dtype == as_dtype(dtype)
         assert (store.partition_count, store.strategy) == (partitions, strategy)
+        assert name not in OLD_FINGERPRINTS or store.matches(OLD_FINGERPRINTS[name])
         assert store.fingerprint() == fingerprint
+        assert store.matches(fingerprint)
+        assert not store.matches(fingerprint[::-1])
         ids = np.arange(len(store))[::-1]
         assert store.lookup(ids).tobytes() == expected[::-1].tobytes()
         assert store.to_numpy().tobytes() == expected.tobytes()
         assert all(store[i].tobytes() == expected[i].tobytes() for i in ids.tolist())
 
 
-@pytest.mark.parametrize("name", ["v1-words-mod", "v1-bfloat16"])
+@pytest.mark.parametrize("name", STORES)
+def test_golden_stores_without_a_fingerprint(name):
+    document = json.loads((GOLDEN / f"{name}.embstore/zarr.json").read_text())
+    stored = document["attributes"]["embstore"].get("fingerprint")
+    assert stored == (None if name in OLD_FINGERPRINTS else STORES[name][4])
+
+
+@pytest.mark.parametrize("name", ["v1-words-mod", "v1-bfloat16", "v1-fingerprint"])
 def test_golden_stores_find_their_words(name):
     with embstore.open(GOLDEN / f"{name}.embstore") as store:
         words = (WORDS + [f"word{i}" for i in range(len(store))])[: len(store)]

@@ -13,6 +13,7 @@ from embstore.cli.arguments import OPEN_WITHOUT, JsonOption, StoreArgument, Tabl
 from embstore.cli.console import print_facts, progress_bar, warn
 from embstore.cli.options import options_of
 from embstore.export import RESIDENT_LIMIT
+from embstore.formats.own.manifest import read_manifest
 from embstore.table.numbering import Strategy
 
 
@@ -147,6 +148,7 @@ def _file_facts(table: embstore.EmbeddingStore, path: Path) -> dict[str, Any]:
         "row_shape": list(table.row_shape),
         "dtype": str(table.dtype),
         "row_bytes": math.prod(table.shape) * table.dtype.itemsize,
+        "fingerprint": table.fingerprint(),
     }
 
 
@@ -163,6 +165,7 @@ def _store_facts(table: embstore.EmbeddingStore, path: Path) -> dict[str, Any]:
         "chunk_rows": table.chunk_rows,
         "words": table.rows if table.has_words else 0,
         "unk": table.unk,
+        "fingerprint": read_manifest(table.path).fingerprint,
         "unk_id": None if table.unk is None else int(table.ids(table.unk)),
         "row_bytes": math.prod(table.shape) * table.dtype.itemsize,
         "disk_bytes": sum(file.stat().st_size for file in files),

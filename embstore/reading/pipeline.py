@@ -40,7 +40,11 @@ def ahead(items: Generator[Item]) -> Generator[Item]:
 
 
 def in_order(
-    work: Callable[[Item], Result], items: Iterable[Item], *, thread_name: str
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    thread_name: str,
+    most: int = MAX_WORKERS,
 ) -> Generator[Result]:
     """Yield the results of ``work`` in the order of the items; up to 8 threads do the work.
 
@@ -55,9 +59,11 @@ def in_order(
         What to work on.
     thread_name : str
         Prefix of the threads' names.
+    most : int
+        The most threads to use; never more than 8.
     """
     under_way: deque[Task[Result]] = deque()
-    pool = Pool(min(workers.processor_count(), MAX_WORKERS), thread_name)
+    pool = Pool(min(workers.processor_count(), MAX_WORKERS, most), thread_name)
     try:
         for item in items:
             under_way.append(pool.submit(partial(work, item)))

@@ -55,6 +55,11 @@ class Background:
         self._writing = Pool(1, "embstore-write")
         self._flushing = Pool(1, "embstore-flush")
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether more than half of the bytes that may be queued are queued."""
+        return 2 * self._pending_bytes > self._queue_bytes
+
     def write(self, work: Callable[[], None], size_bytes: int) -> None:
         """Queue ``work``, which holds ``size_bytes`` of rows; work is done in order."""
         with self._changed:

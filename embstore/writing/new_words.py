@@ -18,7 +18,7 @@ from embstore.vocabulary.words import PackedWords, pack
 from embstore.writing.vocabulary_builder import VocabularyBuilder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -160,6 +160,11 @@ class NewWords:
             writers.append(writer)
             sizes[part] = ArraySize(length, chunk_rows)
         return writers, VocabularyManifest(builder.probe_count, sizes)
+
+    def hashes(self) -> Iterator[NDArray[np.uint64]]:
+        """Yield the hashes of all words, in the order of their ids, piece by piece."""
+        if self._builder is not None:
+            yield from self._builder.hashes()
 
     def close(self) -> None:
         """Free the memory and the disk space that only the build needed."""

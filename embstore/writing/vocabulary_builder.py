@@ -110,10 +110,11 @@ class VocabularyBuilder:
 
     def pieces(self, name: str) -> Iterator[NDArray[Any]]:
         """Yield an array to store, piece by piece."""
-        scratch = self._stored()[name]
-        for start in range(0, len(scratch), PIECE_LENGTH):
-            yield scratch.array[start : start + PIECE_LENGTH]
-            scratch.release()
+        yield from _pieces(self._stored()[name])
+
+    def hashes(self) -> Iterator[NDArray[np.uint64]]:
+        """Yield the hashes of all words, in the order of their ids, piece by piece."""
+        yield from _pieces(self._hashes)
 
     def ids(self, words: PackedWords) -> NDArray[np.int64]:
         """Return the id of each word, -1 for a new one."""
@@ -240,3 +241,9 @@ class VocabularyBuilder:
             spec.WORD_OFFSETS: self._offsets,
             spec.WORD_SLOTS: self._slots,
         }
+
+
+def _pieces(scratch: ScratchArray) -> Iterator[NDArray[Any]]:
+    for start in range(0, len(scratch), PIECE_LENGTH):
+        yield scratch.array[start : start + PIECE_LENGTH]
+        scratch.release()

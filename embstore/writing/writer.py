@@ -3,7 +3,8 @@
 1. Rows arrive in the order of their ids. Rows with a repeated word are dropped
    (`embstore.writing.new_words`).
 2. The others are split among the partitions (`embstore.writing.partitioned_rows`). Each partition
-   has an `ArrayWriter`, which writes in the background.
+   has an `ArrayWriter`, which writes in the background. They are also added up for the fingerprint
+   (`embstore.writing.table_sums`).
 3. At the end, the vocabulary, the metadata and finally the manifest are written. Then
    `embstore.writing.staging` opens the store and moves it to its place in one step.
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
@@ -38,6 +40,7 @@ from embstore.writing.metadata import write_metadata
 from embstore.writing.new_words import NewWords, OnDuplicate
 from embstore.writing.partitioned_rows import PartitionedRows
 from embstore.writing.staging import Staging
+from embstore.writing.table_sums import TableSums
 
 if TYPE_CHECKING:
     import os
@@ -173,6 +176,7 @@ class StoreWriter:
         self._pool = PiecePool(self._memory.piece_bytes)
         self._staging: Staging | None = None
         self._background = Background(self._memory.queue_bytes)
+        self._sums = TableSums(self._background)
         try:
             self._start(target, overwrite, on_duplicate, chunk_rows)
         except BaseException:
@@ -277,6 +281,8 @@ class StoreWriter:
                 self.rows_written, self._rows.chunk_rows, unk=unk, vocabulary=vocabulary
             )
             self._background.finish()
+            fingerprint = self._sums.fingerprint(manifest, self._words)
+            manifest = replace(manifest, fingerprint=fingerprint)
             documents = (array.metadata() for array in arrays)
             write_metadata(self._path, self._groups, documents, manifest)
             self._close()
@@ -372,6 +378,7 @@ class StoreWriter:
         if self._expected is not None and stop > self._expected:
             raise SourceError(f"{stop} rows written, expected {self._expected}")
         self.rows_written = stop
+        self._sums.append(kept, start, copy=copy)
         self._rows.append(kept, start, copy=copy)
 
     def _make_group(self, name: str) -> None:

@@ -7,11 +7,13 @@ refused before any row is read.
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from xxhash import xxh3_128_hexdigest
 
 from embstore.dtypes import as_dtype, is_extension
 from embstore.errors import StoreCorruptError, StoreError, StoreNotFoundError, StoreVersionError
@@ -86,6 +88,7 @@ class Manifest:
     source: dict[str, Any] = field(default_factory=dict)
     created_by: str = ""
     metadata_checksums: dict[str, int] = field(default_factory=dict)
+    fingerprint: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.rows <= spec.MAX_ROWS:
@@ -110,6 +113,9 @@ class Manifest:
                 f"{self.rows} rows of {self.row_bytes} bytes, in chunks of {self.chunk_rows}, take "
                 f"more than {spec.MAX_BYTES} bytes"
             )
+        origins = self.source.get("origins", [])
+        if not isinstance(origins, list) or not all(isinstance(one, dict) for one in origins):
+            raise ValueError(f"origins of source must be a list of objects, not {shown(origins)}")
         if self.vocabulary is None:
             if self.unk is not None:
                 raise ValueError(f"unk is {self.unk!r}, but the store has no words")
@@ -132,6 +138,14 @@ class Manifest:
     def row_bytes(self) -> int:
         """Size of one row."""
         return math.prod(self.row_shape) * self.dtype.itemsize
+
+    @property
+    def identity(self) -> str:
+        """What tells the table from others: the fingerprint, else a hash of all checksums."""
+        if self.fingerprint is not None:
+            return self.fingerprint
+        fields = self.to_json() | {spec.METADATA_CHECKSUMS: self.metadata_checksums}
+        return xxh3_128_hexdigest(json.dumps(fields, sort_keys=True).encode())
 
     def partition(self, partition: int) -> RawArray:
         """Return the array of one partition."""
@@ -171,7 +185,7 @@ class Manifest:
             vocabulary = {"hash": spec.WORD_HASH, "probe_count": self.vocabulary.probe_count}
             for part, size in self.vocabulary.sizes.items():
                 vocabulary[part] = {"length": size.length, "chunk_rows": size.chunk_rows}
-        return {
+        fields = {
             "format_version": spec.FORMAT_VERSION,
             "requires": [self.dtype.name] if is_extension(self.dtype) else [],
             "rows": self.rows,
@@ -186,6 +200,9 @@ class Manifest:
             "source": self.source,
             "created_by": self.created_by,
         }
+        if self.fingerprint is not None:
+            fields[spec.FINGERPRINT] = self.fingerprint
+        return fields
 
 
 def parse_manifest(document: Any, where: Path) -> Manifest:
@@ -242,6 +259,7 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
             source=reader.get("source", dict),
             created_by=reader.get("created_by", str),
             metadata_checksums=metadata_checksums,
+            fingerprint=_parse_fingerprint(fields, reader),
         )
     except StoreError:  # Its message is complete; some are ValueErrors too.
         raise
@@ -259,6 +277,16 @@ def read_manifest(path: Path) -> Manifest:
     if not where.is_file():
         raise StoreNotFoundError(f"{path} is not a store: it has no {spec.METADATA}")
     return parse_manifest(read_json(where), where)
+
+
+def _parse_fingerprint(fields: dict[str, Any], reader: Fields) -> str | None:
+    if spec.FINGERPRINT not in fields:
+        return None
+    text: str = reader.get(spec.FINGERPRINT, str)
+    if len(text) != spec.FINGERPRINT_DIGITS or set(text) - set("0123456789abcdef"):
+        problem = f"is {shown(text)}, expected {spec.FINGERPRINT_DIGITS} hexadecimal digits"
+        raise reader.error(spec.FINGERPRINT, problem)
+    return text
 
 
 def _parse_vocabulary(fields: Any, where: Path) -> VocabularyManifest | None:

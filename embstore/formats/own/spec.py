@@ -57,6 +57,7 @@ names it.
                       "slots": A}, each A being {"length": elements, "chunk_rows": elements}
     source            an object that tells people where the rows came from
     created_by        the program that wrote the store, for example "embstore 0.1.0"
+    fingerprint       32 hexadecimal digits that identify the table; may be missing
     metadata_crc32c   the CRC-32C of each other zarr.json of the store, by its path inside it:
                       {"partitions/zarr.json": ..., "partitions/0/zarr.json": ..., ...}
     manifest_crc32c   the CRC-32C of the manifest itself, without this field
@@ -68,6 +69,25 @@ characters and all characters beyond ASCII escaped as ``\uxxxx`` (except ``\b \f
 number that is not whole as the shortest decimal that reads back as the same number. Attributes
 added beside ``embstore`` in the root group are not damage; any other change is. A store without one
 of the two fields is damaged.
+
+**Fingerprint.** It depends on the dtype, the row shape, the rows, the words and the unk word, and
+on nothing else: not on partitions, chunks, the order of slots, or the program. All arithmetic is
+modulo 2**64. With ``STEP = 0x9e3779b97f4a7c15``, ``mix(x)`` is: ``x ^= x >> 30``,
+``x *= 0xbf58476d1ce4e5b9``, ``x ^= x >> 27``, ``x *= 0x94d049bb133111eb``, ``x ^= x >> 31``. The
+bytes of a row, as a chunk file holds them, are padded with zeros to whole little endian words of
+eight bytes, ``w[0] .. w[n - 1]``; ``w[n]`` is 0. With ``x[j] = w[j] + mix((j + 1) * STEP)`` and
+``high[j] = x[j] >> 32``, a row of the id ``i`` gives two numbers::
+
+    first  = mix(i * STEP + x[0] * high[0] + ... + x[n - 1] * high[n - 1])
+    second = mix(first + x[0] * high[1] + ... + x[n - 1] * high[n] + x[n] * high[0])
+
+The word of the id ``i`` counts as a row of eight bytes, its XXH3 hash (64 bits, seed 0), of the id
+``2**63 + i``. The heading is the XXH3 hash of 128 bits (seed 0) of an ASCII text, in which each
+line ends in a line feed: ``embstore table 1``; the dtype; the row shape, such as ``2,3``; the
+number of rows; ``words`` or ``no words``; and the 32 digits of the same hash of the unk word, or
+``no unk``. The fingerprint is 32 lower case digits: 16 of the sum of all ``first`` and of the upper
+half of the heading, then 16 of the sum of all ``second`` and of the lower half. A change of some
+rows is subtracted and added. It is not a signature: two tables can be made to have the same one.
 
 **Limits.** At most 65,536 partitions, 2**30 bytes a row, 2**40 - 1 rows, 2**56 bytes of chunks,
 16 MiB a ``zarr.json``, and a ``probe_count`` of 1,024.
@@ -85,7 +105,8 @@ the word's bytes are equal too, because different words may have equal hashes.
 
 Worked example: 10 float32 rows of 3, ``mod`` over 4 partitions, ``chunk_rows`` 2. Id 9 is row 2 of
 partition 1 (9 % 4, 9 // 4), so row 0 of its chunk 1: bytes 0 to 11 of ``partitions/1/c/1/0``, a
-file of 2 * 3 * 4 + 4 = 28 bytes.
+file of 2 * 3 * 4 + 4 = 28 bytes. The table of the float32 rows ``[[1, 2], [3, 4]]`` without words
+has the fingerprint ``cbb5711eff6383e77253c3dcfe38b748``.
 """
 
 from __future__ import annotations
@@ -130,6 +151,14 @@ MAX_METADATA_BYTES: Final = 16 << 20
 MAX_PROBE_COUNT: Final = 1024
 # What a store may require of a reader besides this version.
 FEATURES: Final = tuple(row.name for row in dtypes.DTYPES.values() if row.is_extension)
+
+FINGERPRINT: Final = "fingerprint"
+FINGERPRINT_DIGITS: Final = 32
+FINGERPRINT_HEADING: Final = "embstore table 1"
+FINGERPRINT_STEP: Final = 0x9E3779B97F4A7C15
+FINGERPRINT_ROUNDS: Final = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+FINGERPRINT_LAST_SHIFT: Final = 31
+FINGERPRINT_FIRST_WORD: Final = 1 << 63
 
 SHOWN_LENGTH: Final = 200  # Of a value, in a message.
 

@@ -1,0 +1,49 @@
+"""A model of fingerprints, in plain integers, from the format's specification alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from xxhash import xxh3_64_digest, xxh3_128_digest, xxh3_128_hexdigest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ALL = 2**64
+STEP = 0x9E3779B97F4A7C15
+
+
+def fingerprint(table: NDArray[Any], words: list[str] | None = None, unk: str | None = None) -> str:
+    """Return the fingerprint of a table."""
+    lines = [
+        "embstore table 1",
+        table.dtype.name,
+        ",".join(map(str, table.shape[1:])),
+        str(len(table)),
+        "no words" if words is None else "words",
+        "no unk" if unk is None else xxh3_128_hexdigest(unk.encode()),
+    ]
+    heading = xxh3_128_digest("".join(line + "\n" for line in lines).encode())
+    pairs = [(int.from_bytes(heading[:8]), int.from_bytes(heading[8:]))]
+    pairs += [_pair(number, row.tobytes()) for number, row in enumerate(table)]
+    for number, word in enumerate(words or []):
+        pairs.append(_pair(2**63 + number, xxh3_64_digest(word.encode())[::-1]))
+    return "".join(f"{sum(column) % ALL:016x}" for column in zip(*pairs, strict=True))
+
+
+def _pair(number: int, row: bytes) -> tuple[int, int]:
+    row += bytes(-len(row) % 8)
+    count = len(row) // 8
+    words = [int.from_bytes(row[8 * j : 8 * j + 8], "little") for j in range(count)] + [0]
+    x = [(word + _mix((j + 1) * STEP)) % ALL for j, word in enumerate(words)]
+    high = [number >> 32 for number in x]
+    first = _mix(number * STEP + sum(x[j] * high[j] for j in range(count)))
+    crossed = sum(x[j] * high[(j + 1) % (count + 1)] for j in range(count + 1))
+    return first, _mix(first + crossed)
+
+
+def _mix(x: int) -> int:
+    x %= ALL
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 % ALL
+    x = (x ^ x >> 27) * 0x94D049BB133111EB % ALL
+    return x ^ x >> 31
