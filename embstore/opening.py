@@ -226,7 +226,7 @@ def _open_foreign(
         files,
         records,
         (_reopen, (str(path), options, identity)),
-        source={"file": path.name, "format": format.name},
+        source={"file": path.name, "format": format.name} | given,
     )
 
 
