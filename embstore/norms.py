@@ -7,6 +7,7 @@ that squares of large float32 numbers do not overflow; 16-bit floats are scaled 
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
 
 
 def check_max_norm(max_norm: float, dtype: np.dtype[Any]) -> None:
-    """Raise ValueError if ``max_norm`` is not above 0, TypeError if rows are not floats."""
+    """Raise ValueError if ``max_norm`` is not above 0, TypeError if rows are not floats.
+
+    Also TypeError if it is not a number.
+    """
+    if not isinstance(max_norm, Real) or isinstance(max_norm, bool):
+        raise TypeError(f"max_norm must be a number, not {type(max_norm).__name__}")
     if not max_norm > 0:
         raise ValueError(f"max_norm must be above 0, not {max_norm}")
     if not is_float(dtype):

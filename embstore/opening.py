@@ -231,7 +231,7 @@ def _open_foreign(
         files,
         records,
         (_reopen, (str(path), options)),
-        source={"file": path.name, "format": format.name},
+        source={"file": path.name, "format": format.name} | given,
     )
 
 

@@ -6,6 +6,7 @@ request order. A lookup by word first finds the ids in the vocabulary.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
@@ -162,6 +163,8 @@ class EmbeddingStore:
             out = POOL.empty(shape, self._dtype)
         else:
             check_out(out, shape, self._dtype)
+            if np.may_share_memory(out, wide):
+                wide = wide.copy()  # Else the first rows might replace the last ids.
         if max_norm is not None:
             check_max_norm(max_norm, self._dtype)  # Before ``out`` is written to.
         if wide.size:
@@ -593,7 +596,7 @@ class EmbeddingStore:
     @property
     def source(self) -> dict[str, Any]:
         """Where the rows came from, and what the build found; a copy."""
-        return dict(self._source)
+        return deepcopy(self._source)
 
     @property
     def has_words(self) -> bool:

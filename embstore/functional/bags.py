@@ -6,6 +6,8 @@ its indices in a dense array that has gaps; the last axis is the bag. `RaggedIds
 starts. TensorFlow's own objects are accepted, too. Weights come as the same kind, with the same
 indices or splits.
 
+Both copy what they are given, so a later change of the caller's arrays does not reach them.
+
 `as_bags` checks ids and weights, and makes `Bags` of either kind.
 """
 
@@ -16,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore.dtypes import is_float
+from embstore.dtypes import has_masked, is_float
+from embstore.table.ids import hidden_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -305,7 +308,15 @@ def _integers(name: str, numbers: ArrayLike) -> NDArray[np.int64]:
 
 
 def _array(name: str, given: ArrayLike) -> NDArray[Any]:
+    """Return a copy of numbers as an array."""
+    if has_masked(given):
+        raise TypeError(f"{name} must be numbers, but some of them are masked")
     try:
-        return np.asarray(given)
+        array = np.array(given)
     except ValueError as error:  # Lists of several lengths.
         raise ValueError(f"{name} must be an array: {error}") from error
+    if not hasattr(given, "dtype") and array.dtype.kind in "iuf":
+        problem = hidden_problem(given)
+        if problem is not None:
+            raise TypeError(f"{name} must be numbers, but {problem}")
+    return array

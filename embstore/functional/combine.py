@@ -30,6 +30,7 @@ import numpy as np
 from embstore.dtypes import DTYPES, find_dtype
 from embstore.functional.slices import PIECE_IDS, sum_bags
 from embstore.norms import check_max_norm
+from embstore.settle import as_choice
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,9 +45,8 @@ DISTINCT_BYTES = 256 << 20
 
 
 def check_combiner(combiner: str) -> None:
-    """Raise ValueError for another combiner."""
-    if combiner not in get_args(Combiner):
-        raise ValueError(f'combiner must be "sum", "mean" or "sqrtn", not {combiner!r}')
+    """Raise ValueError for another combiner, TypeError unless it is a str."""
+    as_choice(combiner, "combiner", get_args(Combiner))
 
 
 def combine_bags(

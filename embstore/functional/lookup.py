@@ -39,7 +39,7 @@ from embstore.functional.combine import check_combiner, combine_bags
 from embstore.functional.params import as_params, check_strategy
 from embstore.norms import clip_norms
 from embstore.store import EmbeddingStore
-from embstore.table.ids import as_ids
+from embstore.table.ids import as_ids, check_range
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -114,7 +114,7 @@ def embedding_lookup(
     ragged = as_ragged(ids)
     if ragged is not None:
         rows = embedding_lookup(params, ragged.values, partition_strategy, max_norm)
-        return RaggedRows(rows, ragged.row_splits)
+        return RaggedRows(rows, ragged.row_splits.copy())
     if isinstance(params, EmbeddingStore):
         check_strategy(params, partition_strategy)
         return params.lookup(ids, max_norm=max_norm)  # type: ignore[arg-type]  # Ragged ids have returned.
@@ -230,6 +230,8 @@ def safe_embedding_lookup_sparse(
         if bags.weights is not None and combiner != "sum":
             kept &= bags.weights > 0
         if not kept.all():
+            # Checked before the others are left out, so that an error tells the caller's position.
+            check_range(bags.ids, kept & (bags.ids >= table.rows), table.rows)
             bags = bags.keep(kept)
     rows = _combine(table, bags, combiner, max_norm)
     if default_id is not None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from embstore.dtypes import has_masked, is_tensor, tensor_array
 from embstore.errors import PartitionSizeError
+from embstore.settle import as_choice
 from embstore.store import EmbeddingStore
 from embstore.table.numbering import STRATEGIES, Numbering, Strategy
 
@@ -199,9 +200,9 @@ def as_params(
 
 
 def check_strategy(params: Any, partition_strategy: Strategy | None) -> None:
-    """Raise ValueError if the strategy is unknown, or differs from the store's."""
-    if partition_strategy not in (None, *STRATEGIES):
-        raise ValueError(f'partition_strategy must be "mod" or "div", not {partition_strategy!r}')
+    """Raise if the strategy is not a str, is unknown, or differs from the store's."""
+    if partition_strategy is not None:
+        as_choice(partition_strategy, "partition_strategy", STRATEGIES)
     if not isinstance(params, EmbeddingStore) or params.partition_count == 1:
         return
     if partition_strategy not in (None, params.strategy):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class KeyLookup:
     def __contains__(self, key: object) -> bool:
         if isinstance(key, str):
             return key in self._store
-        return isinstance(key, Integral) and 0 <= int(key) < len(self._store)
+        return is_id(key) and 0 <= int(key) < len(self._store)
 
     def ids(
         self, keys: Sequence[Any], missing: Literal["error", "none"] = "error"
@@ -63,7 +63,7 @@ class KeyLookup:
         for at, key in enumerate(keys):
             if isinstance(key, str):
                 ids[at] = next(found)
-            elif not isinstance(key, Integral):
+            elif not is_id(key):
                 raise TypeError(f"a key must be a str or an int, not {type(key).__name__}")
             elif key in self or missing == "none":
                 ids[at] = int(key) if key in self else -1
@@ -95,6 +95,8 @@ class KeyLookup:
         for at in np.flatnonzero(~is_key).tolist():
             if keys[at].shape != (dimension,):
                 raise ValueError(f"a vector has shape {keys[at].shape}, expected ({dimension},)")
+            if keys[at].dtype.kind == "b":
+                raise TypeError("a vector must be of numbers, not of bools")
             vectors[at] = keys[at]
         return vectors
 
@@ -135,6 +137,11 @@ def as_list(keys: Keys) -> list[Any]:
     if isinstance(keys, str | Integral) or (isinstance(keys, np.ndarray) and keys.ndim == 1):
         return [keys]
     return list(keys)  # type: ignore[arg-type]  # An int is an Integral.
+
+
+def is_id(key: Any) -> TypeGuard[Integral]:
+    """Say whether a key is an id: an integer, and not a bool."""
+    return isinstance(key, Integral) and not isinstance(key, bool)
 
 
 def weighted(positive: list[Any], negative: list[Any]) -> tuple[list[Any], list[float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -67,6 +68,8 @@ class IndexToKey(Sequence[str]):
         if isinstance(index, slice):
             found: list[str] = self._store.words(np.arange(*index.indices(len(self))))
             return found
+        if not isinstance(index, Integral) or isinstance(index, bool):
+            raise TypeError(f"an index must be an int or a slice, not {type(index).__name__}")
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} is out of range for {len(self)} words")
         word: str = self._store.words(index % len(self))

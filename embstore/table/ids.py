@@ -2,11 +2,13 @@
 
 1. Anything array-like becomes an int64 array of the same shape: lists, tuples, NumPy arrays,
    ``__array__``, DLPack. Booleans and floats are refused; rounding an id would give a wrong row.
+   NumPy turns a boolean among integers into 0 or 1, so lists are searched for them.
 2. Ids are literal: a negative one, or one past the end, is an error. None wraps or is clipped.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _INT64, _UINT64 = np.dtype(np.int64), np.dtype(np.uint64)
+_INTEGERS = (int, np.integer)
+_NUMBERS = (int, float, np.number)
 
 # The remedies for common mistakes, by the kind of the given dtype.
 _REMEDIES = {
@@ -58,16 +62,72 @@ def as_ids(ids: Any, rows: int) -> NDArray[np.int64]:
         # argmax takes a quarter of the time of max for a small array.
         if wide.size == 0 or unsigned.item(unsigned.argmax()) < rows:
             return wide
-    bad = np.argwhere((array < 0) | (array >= rows))
+    check_range(array, (array < 0) | (array >= rows), rows)
+    return array.astype(np.int64)
+
+
+def check_range(ids: NDArray[Any], outside: NDArray[np.bool_], rows: int) -> None:
+    """Raise IdRangeError if any id is outside of the table, and name the first one.
+
+    Parameters
+    ----------
+    ids : ndarray of integers, any shape
+        The ids as the caller gave them: the message tells a position among these.
+    outside : ndarray of bool, the shape of ``ids``
+        Which ids are out of range.
+    rows : int
+        Rows of the table.
+    """
+    bad = np.argwhere(outside)
     if not len(bad):
-        return array.astype(np.int64)
+        return
     where = tuple(int(axis) for axis in bad[0])
-    position = "" if array.ndim == 0 else f" at position {where[0] if array.ndim == 1 else where}"
-    others = "" if len(bad) == 1 else f" ({len(bad)} of the {array.size} ids are out of range)"
+    position = "" if ids.ndim == 0 else f" at position {where[0] if ids.ndim == 1 else where}"
+    others = "" if len(bad) == 1 else f" ({len(bad)} of the {ids.size} ids are out of range)"
     have = f"{rows} rows, ids 0 to {rows - 1}" if rows else "no rows"
     raise IdRangeError(
-        f"id {int(array[where])}{position} is out of range: the table has {have}{others}"
+        f"id {int(ids[where])}{position} is out of range: the table has {have}{others}"
     )
+
+
+def hidden_problem(values: Any) -> str | None:
+    """Return what NumPy hides when it makes one array of several values; None if nothing.
+
+    It turns a boolean among integers into 0 or 1, and a masked number into the number below the
+    mask.
+
+    Parameters
+    ----------
+    values : array-like
+        A number, an array, or a (nested) sequence of these.
+
+    Examples
+    --------
+    >>> hidden_problem([1, [2, True]]), hidden_problem([1, 2])
+    ('one of them is a bool', None)
+    """
+    if isinstance(values, list | tuple):
+        # Most lists hold plain numbers only, and few types.
+        kinds = set(map(type, values))
+        plain = {kind for kind in kinds if issubclass(kind, _NUMBERS) and kind is not bool}
+        items = (item for item in values if type(item) not in plain)
+        return None if kinds == plain else next(filter(None, map(hidden_problem, items)), None)
+    if isinstance(values, bool | np.bool_):
+        return "one of them is a bool"
+    if isinstance(values, Sequence) and not isinstance(values, str | bytes | range | memoryview):
+        return hidden_problem(list(values))
+    return "some of them are masked" if has_masked(values) else _hidden_in_array(values)
+
+
+def _hidden_in_array(values: Any) -> str | None:
+    if not hasattr(values, "dtype"):  # A frame has a type for each column.
+        types = getattr(values, "dtypes", getattr(getattr(values, "schema", None), "types", ()))
+        if any("bool" in str(kind).lower() for kind in types):
+            return "a column of them is of bools"
+    array = np.asarray(values)
+    if array.dtype.kind == "O" and array.ndim:
+        return hidden_problem(array.ravel().tolist())
+    return "some of them are bools" if array.dtype.kind == "b" else None
 
 
 def _as_integers(ids: Any) -> NDArray[Any]:
@@ -91,9 +151,8 @@ def _as_integers(ids: Any) -> NDArray[Any]:
         if array.dtype.kind == "f":
             # It also makes integers float64 if some are 2**63 or more, and others less.
             array = np.asarray(ids, object)
-        elif array.dtype.kind in "iu" and _has_bool(ids):
-            # And it makes True among integers 1.
-            raise IdTypeError("ids must be integers, but one of them is a bool")
+    if array.dtype.kind in "iu" and not hasattr(ids, "dtype") and (problem := hidden_problem(ids)):
+        raise IdTypeError(f"ids must be integers, but {problem}")
     if array.dtype.kind in "iu" or (array.dtype.kind == "O" and _all_integers(array)):
         return array
     name = type(ids).__name__
@@ -103,16 +162,5 @@ def _as_integers(ids: Any) -> NDArray[Any]:
     raise IdTypeError(f"ids must be integers, not {what}" + (f"; {remedy}" if remedy else ""))
 
 
-def _has_bool(ids: Any) -> bool:
-    if not isinstance(ids, list | tuple):
-        return False
-    kinds = set(map(type, ids))
-    if not kinds.isdisjoint((bool, np.bool_)):
-        return True
-    return not kinds.isdisjoint((list, tuple)) and any(map(_has_bool, ids))
-
-
 def _all_integers(array: NDArray[Any]) -> bool:
-    return all(
-        isinstance(value, int | np.integer) and not isinstance(value, bool) for value in array.flat
-    )
+    return all(isinstance(value, _INTEGERS) and not isinstance(value, bool) for value in array.flat)

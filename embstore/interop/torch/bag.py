@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch.nn.functional import embedding_bag
 
 from embstore.dtypes import is_float
-from embstore.interop.torch.module import StoreModule
-from embstore.interop.torch.tensors import check_ids
+from embstore.interop.torch.module import StoreModule, is_recorded
+from embstore.interop.torch.tensors import as_array, check_ids
+from embstore.settle import as_choice
+from embstore.table.ids import as_ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,8 +76,7 @@ class StoreEmbeddingBag(StoreModule):
         device: torch.device | str | int | None = None,
     ) -> None:
         super().__init__(store, padding_idx, max_norm, device)
-        if mode not in ("sum", "mean", "max"):
-            raise ValueError(f'mode must be "sum", "mean" or "max", not {mode!r}')
+        mode = as_choice(mode, "mode", get_args(Mode))
         if len(store.row_shape) != 1:
             raise ValueError(f"rows of bags must be vectors; the store's are {store.row_shape}")
         if not is_float(store.dtype):
@@ -114,12 +115,14 @@ class StoreEmbeddingBag(StoreModule):
         check_ids(ids)
         self._check_weights(per_sample_weights, ids)
         bounds = self._bounds(ids, offsets)
-        ids = ids.reshape(-1)
         weights = None if per_sample_weights is None else per_sample_weights.reshape(-1)
-        if torch.compiler.is_compiling():
-            # Slices depend on values, which a compiled graph must not.
-            return self._combine(ids, bounds, weights)
-        positions = _check_bounds(bounds, len(ids))
+        if is_recorded(ids):
+            return self._record(ids, bounds, weights)
+        positions = _check_bounds(bounds, ids.numel())
+        ids = ids.cpu()
+        # Checked as a whole, because a slice has positions of its own.
+        as_ids(as_array(ids)[: positions[-1]], self.store.rows)
+        ids = ids.reshape(-1)
         limit = max(SLICE_BYTES // (self.embedding_dim * self.dtype.itemsize), 1)
         results = []
         for first, last in _slices(positions, limit):
@@ -135,6 +138,7 @@ class StoreEmbeddingBag(StoreModule):
     def _combine(
         self, ids: torch.Tensor, bounds: torch.Tensor, weights: torch.Tensor | None
     ) -> torch.Tensor:
+        """Return one vector for each bag; ids have shape (n,)."""
         rows = torch.arange(len(ids), device=self.device)
         padding = None
         if self.padding_idx is not None:
@@ -142,9 +146,40 @@ class StoreEmbeddingBag(StoreModule):
             padding = len(ids)
             rows[(ids == self.padding_idx).to(self.device)] = padding
             ids = torch.cat([ids, ids.new_tensor([self.padding_idx])])
+        return self._sum(rows, self._rows(ids), bounds, weights, padding)
+
+    def _record(
+        self, ids: torch.Tensor, bounds: torch.Tensor, weights: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return one vector for each bag, by steps that depend on shapes and not on values."""
+        if torch.jit.is_tracing():
+            raise TypeError(
+                "torch.jit.trace would record the number of ids of this call; use torch.export"
+            )
+        count = ids.numel()
+        table = self._rows(ids).reshape(count, self.embedding_dim)
+        rows = torch.arange(count, device=self.device)
+        padding = None
+        if self.padding_idx is not None:
+            # A row before the others stands for all ids that are padding: the number of a row must
+            # not depend on the number of ids.
+            padding = 0
+            is_padding = (ids == self.padding_idx).reshape(-1).to(self.device)
+            rows = torch.where(is_padding, padding, rows + 1)
+            table = torch.cat([table.new_zeros(1, self.embedding_dim), table])
+        return self._sum(rows, table, bounds, weights, padding)
+
+    def _sum(
+        self,
+        rows: torch.Tensor,
+        table: torch.Tensor,
+        bounds: torch.Tensor,
+        weights: torch.Tensor | None,
+        padding: int | None,
+    ) -> torch.Tensor:
         return embedding_bag(
             rows,
-            self._rows(ids),
+            table,
             bounds.to(self.device, torch.int64),
             max_norm=self.max_norm,
             mode=self.mode,
@@ -185,7 +220,7 @@ class StoreEmbeddingBag(StoreModule):
         if offsets.ndim != 1:
             raise ValueError(f"offsets must have shape (bags,), not {tuple(offsets.shape)}")
         if not self.include_last_offset:
-            return torch.cat([offsets, offsets.new_tensor([len(ids)])])
+            return torch.cat([offsets, offsets.new_full((1,), ids.shape[0])])
         if len(offsets) == 0:
             raise ValueError("offsets is empty; include_last_offset needs the end of the last bag")
         return offsets

@@ -63,10 +63,11 @@ class StoreDataset(Dataset):
         targets: Any | None = None,
     ) -> None:
         self.store = store
-        self.ids = None if ids is None else as_ids(ids, store.rows)
+        # Copies: the caller may change its arrays.
+        self.ids = None if ids is None else np.array(as_ids(ids, store.rows))
         if self.ids is not None and self.ids.ndim == 0:
             raise ValueError("ids is a single number; expected an array with the ids of each item")
-        self.targets = None if targets is None else torch.as_tensor(targets)
+        self.targets = None if targets is None else torch.as_tensor(targets).clone()
         if self.targets is not None and len(self.targets) != len(self):
             raise ValueError(f"{len(self.targets)} targets for {len(self)} items")
 

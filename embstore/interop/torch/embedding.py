@@ -88,6 +88,6 @@ class StoreEmbedding(StoreModule):
         rows = self._rows(ids)
         if self.max_norm is not None:
             flat = rows.view(-1, self.embedding_dim)
-            every = torch.arange(len(flat), device=rows.device)
+            every = torch.arange(flat.shape[0], device=rows.device)
             torch.embedding_renorm_(flat, every, self.max_norm, 2.0)
         return rows

@@ -7,25 +7,24 @@
    a module over another table is an error; the same table may be at another path.
 3. A module that is unpickled, for example in a worker of a ``DataLoader``, opens its store again,
    and refuses another table. A deep copy shares the store.
-4. In a compiled model, a lookup is one opaque operator, so it does not break the graph.
+4. In a compiled, exported or traced model, a lookup is one opaque operator, so it does not break
+   the graph, and the graph holds no rows. The operator is given a reference to the table, so a
+   program that is loaded in another process reads the same table, or raises an error.
 """
 
 from __future__ import annotations
 
 import copy
-import itertools
 from typing import Any, Self
-from weakref import WeakValueDictionary
 
 import torch
 
+from embstore.dtypes import as_dtype
+from embstore.interop.torch import reference
 from embstore.interop.torch.tensors import as_array, check_ids, gather, torch_dtype
 from embstore.norms import check_max_norm
+from embstore.settle import as_count
 from embstore.store import EmbeddingStore
-
-# Operators take numbers, not objects: each module's number refers to its store.
-_numbers = itertools.count()
-_stores: WeakValueDictionary[int, EmbeddingStore] = WeakValueDictionary()
 
 
 class StoreModule(torch.nn.Module):
@@ -58,7 +57,7 @@ class StoreModule(torch.nn.Module):
         self.fingerprint = store.fingerprint()
         self.padding_idx = _check_padding(padding_idx, store.rows)
         self.max_norm = max_norm
-        self._number = _register(store)
+        self._refer()
         like = torch.empty(0, dtype=torch_dtype(store.dtype), device=device)
         self.register_buffer("_like", like, persistent=False)
 
@@ -83,24 +82,24 @@ class StoreModule(torch.nn.Module):
         check_ids(ids)
         self.store.prefetch(as_array(ids))
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """Return the part of a state dict that identifies the table, as strings and numbers."""
-        return {
-            "path": str(self.store.path),
-            "fingerprint": self.fingerprint,
-            "shape": list(self.store.shape),
-            "dtype": self.store.dtype.name,
-        }
+    def get_extra_state(self) -> torch.Tensor:
+        """Return the part of a state dict that identifies the table: JSON, a tensor of uint8."""
+        return reference.as_tensor(reference.reference_to(self.store, self.fingerprint))
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
+    def set_extra_state(self, state: Any) -> None:
         """Check that a state dict belongs to this module's table.
+
+        Parameters
+        ----------
+        state : tensor, or dict
+            What `get_extra_state` returned; embstore 0.1 returned a dict.
 
         Raises
         ------
         ValueError
             If it belongs to another table; the message names both.
         """
-        _check_same(state, self.get_extra_state())
+        reference.check_same(reference.as_reference(state), self.store, self.fingerprint)
 
     def extra_repr(self) -> str:
         """Return the text between the parentheses of the module's repr."""
@@ -112,11 +111,17 @@ class StoreModule(torch.nn.Module):
         ]
         return ", ".join([*shown, f"store={str(self.store.path)!r}"])
 
+    def __prepare_scriptable__(self) -> Any:
+        raise TypeError(
+            f"torch.jit.script cannot compile {type(self).__name__}, whose rows are on disk; use "
+            "torch.export or torch.compile"
+        )
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._number = _register(self.store)
-        expected = self.get_extra_state()
-        _check_same(expected, expected | {"fingerprint": self.store.fingerprint()})
+        expected = reference.reference_to(self.store, self.fingerprint)
+        reference.check_same(expected, self.store, self.store.fingerprint())
+        self._refer()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         memo[id(self.store)] = self.store
@@ -125,52 +130,48 @@ class StoreModule(torch.nn.Module):
         twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return twin
 
+    def _refer(self) -> None:
+        """Make the reference that graphs hold."""
+        self._reference = reference.as_text(reference.reference_to(self.store, self.fingerprint))
+        reference.know(self.store, self.fingerprint)
+
     def _rows(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the rows of ``ids`` on the module's device and in its dtype."""
-        if torch.compiler.is_compiling():
-            rows = _lookup(ids, self._number, self.device)
+        if is_recorded(ids):
+            rows = _lookup(ids, self._reference, str(self.device))
         else:
             rows = gather(self.store, as_array(ids), self.device)
         return rows.to(self.dtype)
 
 
+def is_recorded(ids: torch.Tensor) -> bool:
+    """Say whether a graph is being made of this call, whose ids are an example or only a shape."""
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        # A mode that sees each operator, such as that of make_fx.
+        or torch._C._len_torch_dispatch_stack() > 0
+    )
+
+
 @torch.library.custom_op(
     "embstore::lookup",
     mutates_args=(),
-    schema="(Tensor ids, int number, Device device) -> Tensor",
+    schema="(Tensor ids, str reference, str device) -> Tensor",
 )
-def _lookup(ids: torch.Tensor, number: int, device: torch.device) -> torch.Tensor:
-    return gather(_stores[number], as_array(ids), device)
+def _lookup(ids: torch.Tensor, reference_text: str, device: str) -> torch.Tensor:
+    return gather(reference.find_store(reference_text), as_array(ids), torch.device(device))
 
 
 @_lookup.register_fake
-def _(ids: torch.Tensor, number: int, device: torch.device) -> torch.Tensor:
-    store = _stores[number]
-    shape = (*ids.shape, *store.row_shape)
-    return torch.empty(shape, dtype=torch_dtype(store.dtype), device=device)
-
-
-def _register(store: EmbeddingStore) -> int:
-    number = next(_numbers)
-    _stores[number] = store
-    return number
+def _(ids: torch.Tensor, reference_text: str, device: str) -> torch.Tensor:
+    table = reference.parse(reference_text)
+    shape = (*ids.shape, *table["shape"][1:])
+    return torch.empty(shape, dtype=torch_dtype(as_dtype(table["dtype"])), device=device)
 
 
 def _check_padding(padding_idx: int | None, rows: int) -> int | None:
     if padding_idx is None:
         return None
-    if not -rows <= padding_idx < rows:
-        raise ValueError(f"padding_idx is {padding_idx}, but the store has {rows} rows")
-    return padding_idx % rows  # As in nn.Embedding, negative values count from the end.
-
-
-def _check_same(expected: dict[str, Any], found: dict[str, Any]) -> None:
-    if expected["fingerprint"] != found["fingerprint"]:
-        raise ValueError(
-            f"the state is of {_describe(expected)}, but the module's store is "
-            f"{_describe(found)}: another table; open the table that the model was trained with"
-        )
-
-
-def _describe(table: dict[str, Any]) -> str:
-    return f"{table['path']} ({table['shape']} {table['dtype']}, {table['fingerprint'][:8]})"
+    # As in nn.Embedding, negative values count from the end.
+    return as_count(padding_idx, "padding_idx", low=-rows, high=rows - 1) % rows

@@ -1,0 +1,169 @@
+"""References to tables: what checkpoints and programs hold in place of rows.
+
+A reference names a table by its fingerprint, and says where it was. It is JSON: a state dict holds
+it as a tensor of bytes, because many tools handle only tensors; the graph of a compiled or exported
+model holds it as text.
+
+A program finds its store by the reference: first among the stores of this process's modules, then
+at the path. A table with another fingerprint is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+import numpy as np
+import torch
+
+from embstore.errors import StoreClosedError, StoreError
+from embstore.opening import open as open_store
+
+if TYPE_CHECKING:
+    from embstore.store import EmbeddingStore
+
+    # Path, fingerprint, shape and dtype; the tensor's name for some foreign files.
+    Reference = dict[str, Any]
+
+_NAMES = frozenset(("path", "fingerprint", "shape", "dtype"))
+
+# The stores of the modules that are alive, by fingerprint.
+_known: defaultdict[str, WeakSet[EmbeddingStore]] = defaultdict(WeakSet)
+# Those that programs opened; nothing else keeps these.
+_opened: dict[str, EmbeddingStore] = {}
+
+
+def reference_to(store: EmbeddingStore, fingerprint: str) -> Reference:
+    """Return the reference to a store's table, whose fingerprint was computed before."""
+    reference = {
+        "path": str(store.path),
+        "fingerprint": fingerprint,
+        "shape": list(store.shape),
+        "dtype": store.dtype.name,
+    }
+    if not store.is_store and store.source.get("tensor") is not None:
+        reference["tensor"] = store.source["tensor"]
+    return reference
+
+
+def as_text(reference: Reference) -> str:
+    """Return a reference as JSON."""
+    return json.dumps(reference)
+
+
+def as_tensor(reference: Reference) -> torch.Tensor:
+    """Return a reference as a tensor of uint8: its JSON in ASCII."""
+    data = np.frombuffer(as_text(reference).encode("ascii"), np.uint8)
+    return torch.tensor(data, device="cpu")
+
+
+def as_reference(state: Any) -> Reference:
+    """Return the reference in an entry of a state dict.
+
+    Parameters
+    ----------
+    state : tensor, or mapping
+        What `as_tensor` returned, in any dtype and on any device. Checkpoints of embstore 0.1 hold
+        a mapping.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    found = state
+    if isinstance(state, torch.Tensor | np.ndarray):
+        try:
+            numbers = torch.as_tensor(state).detach().cpu().to(torch.int64)
+            found = bytes(numbers.reshape(-1).tolist()).decode("ascii")
+        except (ValueError, RuntimeError):
+            found = None
+    if isinstance(found, str):
+        try:
+            found = json.loads(found)
+        except ValueError:
+            found = None
+    if not isinstance(found, Mapping) or not found.keys() >= _NAMES:
+        raise ValueError(
+            "the state does not name the table of a store; a module over a store loads only the "
+            "state dict of such a module"
+        )
+    return dict(found)
+
+
+def check_same(expected: Reference, store: EmbeddingStore, fingerprint: str) -> None:
+    """Raise ValueError if a reference is to another table than the store's; it names both."""
+    if expected["fingerprint"] != fingerprint:
+        found = reference_to(store, fingerprint)
+        raise ValueError(
+            f"the state is of {_shown(expected)}, but the module's store is {_shown(found)}: "
+            "another table; open the table that the model was trained with"
+        )
+
+
+def know(store: EmbeddingStore, fingerprint: str) -> None:
+    """Let programs use a store as long as it is alive."""
+    _known[fingerprint].add(store)
+
+
+def find_store(text: str) -> EmbeddingStore:
+    """Return the store that a reference in JSON is to.
+
+    Raises
+    ------
+    StoreError
+        If the table is not where it was, and no module of this process is over it.
+    ValueError
+        If another table is there.
+    """
+    reference = parse(text)
+    known = tuple(_known.get(reference["fingerprint"], ()))
+    here = [store for store in known if str(store.path) == reference["path"]]
+    if here:
+        # If all are closed, the lookup says so.
+        return next(filter(_is_open, here), here[0])
+    if text in _opened:
+        return _opened[text]
+    try:
+        store = _open(reference)
+    except (StoreError, ValueError, OSError):
+        # The same table may be open at another path.
+        for store in filter(_is_open, known):
+            return store
+        raise
+    _opened[text] = store
+    return store
+
+
+@lru_cache(maxsize=256)
+def parse(text: str) -> Reference:
+    """Return the reference in JSON; it must not be changed."""
+    return as_reference(text)
+
+
+def _open(reference: Reference) -> EmbeddingStore:
+    store = open_store(reference["path"], tensor=reference.get("tensor"))
+    fingerprint = store.fingerprint()
+    if reference["fingerprint"] != fingerprint:
+        found = reference_to(store, fingerprint)
+        store.close()
+        raise ValueError(
+            f"the program is over {_shown(reference)}, but the table there is now {_shown(found)}; "
+            "restore the table, or open it elsewhere and keep a StoreEmbedding over it"
+        )
+    return store
+
+
+def _is_open(store: EmbeddingStore) -> bool:
+    try:
+        return store.mapped in (True, False)
+    except StoreClosedError:
+        return False
+
+
+def _shown(table: Reference) -> str:
+    return f"{table['path']} ({table['shape']} {table['dtype']}, {table['fingerprint'][:8]})"
