@@ -27,10 +27,10 @@ from embstore.sources import Limited
 from embstore.sources.arrow import IPC_MAGIC, PARQUET_MAGIC, open_arrow
 from embstore.sources.files import COMPRESSED_SUFFIXES, InputFile
 from embstore.sources.npy import open_npy, open_npz
+from embstore.sources.numerals import is_number
 from embstore.sources.objects import open_object
 from embstore.sources.opened import open_table
 from embstore.sources.text import TextSource
-from embstore.sources.vectors import is_number
 from embstore.sources.word2vec_binary import Word2VecBinarySource
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _open_npy(path: Path, *, words: Words | None = None) -> Source:
     return open_npy(path, words=words)
 
 
-_TEXT = _Reader(TextSource, ("member", "encoding_errors", "dimension"))
+_TEXT = _Reader(TextSource, ("member", "encoding_errors", "dimension", "words"))
 _ARROW = _Reader(open_arrow, ("column", "word_column"))
 _READERS = {
     "glove": _TEXT,
