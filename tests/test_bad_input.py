@@ -70,11 +70,11 @@ BAD = {
     "not a number for ints": (b"a 1\nb 1.5\n", {"dtype": "int8"}, 2, ["'1.5'", "int8 can hold"]),
     "nan for ints": (b"a 1\nb nan\n", {"dtype": "int8"}, 2, ["'nan'", "int8 can hold"]),
     "two spaces": (b"the 1 2\nlike 3  4\n", {}, 2, ["value 1 is empty (two spaces in a row?)"]),
-    "tabs": (
-        b"the\t1\t2\nlike\t3\t4\n",
+    "tabs in one line": (
+        b"the 1 2\nlike\t3\t4\nday 5 6\n",
         {},
-        1,
-        ["by single spaces", r"found 'the\t1\t2'"],
+        2,
+        ["expected a word and 2 values", "found 0"],
     ),
     "one more value": (TABLE + b"new 1 2 3\n", {}, 4, ["expected 2 values", "found 3", "changes"]),
     "three more values": (TABLE + b". . 1 2 3 4 5\n", {}, 4, ["expected 2 values", "found 5"]),

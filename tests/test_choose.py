@@ -47,7 +47,6 @@ def test_paths_may_be_strings(file, tmp_path, as_type):
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("words", ["a"]),
         ("tensor", "a"),
         ("column", "a"),
         ("word_column", "a"),
@@ -58,7 +57,7 @@ def test_options_of_other_formats_are_refused_by_name(file, option, value):
     with pytest.raises(SourceError) as error:
         read(file("t.txt", TEXT), **{option: value})
     assert f"does not take {option}=" in str(error.value)
-    assert "it takes member=, encoding_errors=, dimension=, limit=" in str(error.value)
+    assert "it takes member=, encoding_errors=, dimension=, words=, limit=" in str(error.value)
 
 
 def test_options_of_objects(file):

@@ -1,11 +1,15 @@
 r"""Text files, read in blocks of whole lines.
 
-Lines end at ``\n`` only: U+0085, U+2028 and the like are characters of words.
+Lines end at ``\n`` only: U+0085, U+2028 and the like are characters of words. A file whose start
+has ``\r`` but no ``\n`` ends its lines with ``\r``. UTF-16 and UTF-32 are told by their byte order
+mark, and read as UTF-8.
 """
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -16,9 +20,18 @@ from embstore.sources.files import InputFile
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from embstore.sources.files import Stream
+
 TEXT_BLOCK_BYTES = 4 << 20
 MAX_LINE_BYTES = 64 << 20
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# UTF-32 first: the little-endian mark of UTF-16 is the start of that of UTF-32.
+_ENCODINGS = {
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+    codecs.BOM_UTF8: "utf-8",
+}
 # Enough for the first lines of a file of vectors.
 _START_BYTES = 64 << 10
 
@@ -103,9 +116,7 @@ class TextFile(InputFile):
         first_line = 1
         rest = bytearray()  # The start of a line whose end is not read yet.
         with self.open() as stream:
-            while piece := stream.read(block_bytes):
-                if first_line == 1 and not rest:
-                    piece = piece.removeprefix(BYTE_ORDER_MARK)
+            for piece in self._pieces(stream, block_bytes):
                 end = piece.rfind(b"\n") + 1
                 if not end:
                     rest += piece
@@ -118,12 +129,52 @@ class TextFile(InputFile):
             if rest:
                 yield Block(bytes(rest), first_line, self.byte_count, unterminated=True)
 
+    @cached_property
+    def _start(self) -> tuple[bytes, str, bool]:
+        r"""The byte order mark, the encoding, and whether lines end in ``\r`` alone."""
+        with self.open() as stream:
+            start = stream.read(_START_BYTES)
+        mark = next(filter(start.startswith, _ENCODINGS), b"")
+        text = start.decode(_ENCODINGS.get(mark, "latin-1"), "replace")
+        return mark, _ENCODINGS.get(mark, "utf-8"), "\r" in text and "\n" not in text
+
+    def _pieces(self, stream: Stream, block_bytes: int) -> Iterator[bytes]:
+        r"""Yield the file in UTF-8, without a byte order mark, its lines ended by ``\n``."""
+        mark, encoding, returns = self._start
+        stream.read(len(mark))
+        pieces = iter(lambda: stream.read(block_bytes), b"")
+        if encoding != "utf-8":
+            pieces = self._decoded(pieces, encoding)
+        return _with_newlines(pieces) if returns else pieces
+
+    def _decoded(self, pieces: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+        decoder = codecs.getincrementaldecoder(encoding)()
+        try:
+            for piece in pieces:
+                if text := decoder.decode(piece):
+                    yield text.encode()
+            decoder.decode(b"", final=True)
+        except UnicodeError as error:
+            raise SourceError(
+                f"{self.name} starts with the mark of {encoding[:6].upper()}, but is not: {error}; "
+                "was it cut? Convert the file to UTF-8"
+            ) from error
+
     def _check_length(self, rest: bytearray, line: int) -> None:
         if len(rest) > MAX_LINE_BYTES:
             raise SourceError(
                 f"{self.name}:{line}: no newline within {MAX_LINE_BYTES >> 20} MiB; "
                 "is this really a text file of vectors?"
             )
+
+
+def _with_newlines(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    r"""Replace ``\r`` and ``\r\n`` by ``\n``."""
+    after_return = False
+    for piece in pieces:
+        text = piece[1:] if after_return and piece.startswith(b"\n") else piece
+        after_return = piece.endswith(b"\r")
+        yield text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def first_lines(file: TextFile, count: int) -> list[bytes]:

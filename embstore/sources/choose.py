@@ -60,7 +60,7 @@ class _Reader:
     options: tuple[str, ...]
 
 
-_TEXT = _Reader(TextSource, ("member", "encoding_errors", "dimension"))
+_TEXT = _Reader(TextSource, ("member", "encoding_errors", "dimension", "words"))
 _READERS = {
     "glove": _TEXT,
     "word2vec": _TEXT,

@@ -25,7 +25,19 @@ from embstore.formats.own import spec
 from embstore.reading.pipeline import in_order
 from embstore.sources import Batch, EncodingErrors, Source, TextFormat
 from embstore.sources.blocks import TextFile, first_lines
-from embstore.sources.vectors import VectorParser, is_number
+from embstore.sources.detection import detect
+from embstore.sources.dialect import Dialect, DialectError
+from embstore.sources.numerals import is_number
+from embstore.sources.preamble import (
+    HEADER,
+    check_doubts,
+    comment_count,
+    has_names,
+    with_index,
+    with_mark,
+)
+from embstore.sources.vectors import VectorParser
+from embstore.sources.word_list import WordList
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +45,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from embstore.sources.blocks import Block
+    from embstore.sources.word_list import Words
     from embstore.vocabulary.words import PackedWords
 
 _HEADER = re.compile(rb"(\d{1,18})[ \t]+(\d{1,18})[ \t]*$")
@@ -59,6 +72,8 @@ class TextSource(Source):
     dimension : int, optional
         Numbers in a vector. Without it, words that end in a space and a number are refused,
         because such a line looks like a longer vector.
+    words : str, Path, or iterable of str, optional
+        The words of a file that has only numbers.
     limit : int, optional
         Read only the first ``limit`` rows.
 
@@ -77,6 +92,7 @@ class TextSource(Source):
         dtype: DTypeLike = np.float32,
         encoding_errors: EncodingErrors = "strict",
         dimension: int | None = None,
+        words: Words | None = None,
         limit: int | None = None,
     ) -> None:
         self._file = TextFile(Path(path), member)
@@ -89,7 +105,9 @@ class TextSource(Source):
                 f"{self.name} is empty, or starts with empty lines; expected lines of a word and "
                 "its vector"
             )
-        self._header_rows, found = self._sniff(lines, format, dimension)
+        self._header_rows: int | None = None
+        dialect, self._skipped = self._settle(lines, format, dimension, has_words=words is None)
+        found = dialect.dimension
         if not 1 <= found <= spec.MAX_ROW_BYTES // self.dtype.itemsize:
             raise SourceError(
                 f"{self.name}:1: expected a word and its vector, separated by single spaces, "
@@ -105,12 +123,15 @@ class TextSource(Source):
         origin = "like most of the first lines" if self._header_rows is None else "says the header"
         self._parser = VectorParser(
             self.name,
-            found,
+            dialect,
             self.dtype,
             encoding_errors,
             origin if dimension is None else "as given",
-            dimension_is_sure=dimension is not None,
+            first_row_line=1 + self._skipped,
         )
+        self._words = None if words is None else WordList(words)
+        if self._words is not None:
+            self._words.check_count(self._count_lines(None) - self._skipped, self.name)
 
     @property
     def row_estimate(self) -> int:
@@ -126,11 +147,18 @@ class TextSource(Source):
         """Return the number of rows: from the header if there is one, else by counting lines."""
         if self.row_count is not None:
             return self.row_count
-        lines = 0
-        for block in self._file.blocks(line_limit=self._limit):
+        return self._count_lines(self._line_limit) - self._skipped
+
+    def _count_lines(self, limit: int | None) -> int:
+        lines = self._skipped
+        for block in self._file.blocks(line_limit=limit):
             lines = block.first_line - 1 + block.data.count(b"\n")
             lines += not block.data.endswith(b"\n")
         return lines
+
+    @property
+    def _line_limit(self) -> int | None:
+        return None if self._limit is None else self._limit + self._skipped
 
     def place(self, number: int) -> str:
         """Return how messages refer to a line, counted from 1."""
@@ -154,6 +182,7 @@ class TextSource(Source):
             If a line is not a word and a vector, or the number of rows differs from the header's.
         """
         rows_done = 0
+        given = None if self._words is None else self._words.reader()
         for block, rows, words in in_order(self._parse, self._body(), thread_name="embstore-parse"):
             rows_done += len(rows)
             if self._header_rows is not None and rows_done > self._header_rows:
@@ -163,28 +192,70 @@ class TextSource(Source):
                     "file has more; correct the header"
                 )
             self.unterminated = block.unterminated
-            yield Batch(rows, words, block.first_line, block.bytes_done)
+            own = words if given is None else given.take(len(rows))
+            yield Batch(rows, own, block.first_line, block.bytes_done)
         if self.row_count is not None and rows_done < self.row_count:
             raise SourceError(
-                f"{self.name}:{rows_done + 1}: the header promises {self._header_rows} rows, but "
-                f"the file ends after {rows_done}; was it cut? Fetch it again, or correct the "
-                "header"
+                f"{self.name}:{rows_done + self._skipped}: the header promises "
+                f"{self._header_rows} rows, but the file ends after {rows_done}; was it cut? Fetch "
+                "it again, or correct the header"
             )
 
     def _parse(self, block: Block) -> tuple[Block, NDArray[Any], PackedWords]:
         return block, *self._parser.parse(block)
 
     def _body(self) -> Iterator[Block]:
-        """Yield the blocks of the file, without the header."""
-        has_header = self._header_rows is not None
-        limit = None if self._limit is None else self._limit + has_header
-        for block in self._file.blocks(line_limit=limit):
-            if block.first_line == 1 and has_header:
-                _, _, data = block.data.partition(b"\n")
-                if data:
-                    yield replace(block, data=data, first_line=2)
-            else:
+        """Yield the blocks of the file, without the lines before the rows."""
+        for block in self._file.blocks(line_limit=self._line_limit):
+            skipped = self._skipped - (block.first_line - 1)
+            if skipped <= 0:
                 yield block
+                continue
+            *_, data = block.data.split(b"\n", skipped)
+            if data and block.data.count(b"\n") >= skipped:
+                yield replace(block, data=data, first_line=block.first_line + skipped)
+
+    def _settle(
+        self, lines: list[bytes], format: TextFormat, given: int | None, *, has_words: bool
+    ) -> tuple[Dialect, int]:
+        """Return the dialect, and the number of lines before the first row; note the header."""
+        try:
+            return self._detect(lines, format, given, has_words=has_words)
+        except DialectError as error:
+            raise SourceError(f"{self.name}: {error}") from error
+
+    def _detect(
+        self, lines: list[bytes], format: TextFormat, given: int | None, *, has_words: bool
+    ) -> tuple[Dialect, int]:
+        skipped = 0
+        dialect = detect(lines, dimension=given, has_words=has_words)
+        if dialect is not None:
+            skipped = comment_count(lines, dialect)
+        elif not has_words:
+            raise DialectError("expected lines of numbers only, because words= gives the words")
+        body = lines[skipped:]
+        header = HEADER.match(body[0]) if body and format != "glove" else None
+        if header is not None:
+            behind = detect(body[1:], dimension=given, has_words=has_words)
+            plain = behind is None or behind.is_plain
+            if behind is not None and not plain and behind.dimension == int(header[2]):
+                self._header_rows = int(header[1])
+                return self._checked(body[1:], behind), skipped + 1
+        if dialect is None or dialect.is_plain:
+            self._header_rows, dimension = self._sniff(body, format, given)
+            dialect = Dialect(dimension, is_sure=given is not None)
+            if self._header_rows is not None:
+                return self._checked(body[1:], dialect), skipped + 1
+        elif format == "word2vec":
+            self._sniff(body, format, given)
+        if len(body) > 1 and has_names(body, dialect):
+            return self._checked(body[1:], dialect), skipped + 1
+        return self._checked(body, dialect), skipped
+
+    def _checked(self, lines: list[bytes], dialect: Dialect) -> Dialect:
+        dialect = with_index(lines, with_mark(lines, dialect))
+        check_doubts(lines, dialect)
+        return dialect
 
     def _sniff(
         self, lines: list[bytes], format: TextFormat, given: int | None

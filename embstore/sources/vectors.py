@@ -16,7 +16,6 @@ a finite number that becomes infinite because the dtype is too narrow is an erro
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
@@ -25,27 +24,18 @@ import numpy as np
 import pyarrow as pa
 
 from embstore.errors import SourceError
+from embstore.sources.dialect import DialectError, check_spaces, shown
 from embstore.sources.fields import FieldArray, find_irregular, find_lines
+from embstore.sources.numerals import NUMBER
 from embstore.sources.packing import packed_binary
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.sources.blocks import Block
+    from embstore.sources.dialect import Dialect
     from embstore.sources.fields import Lines
     from embstore.vocabulary.words import PackedWords
-
-# No digit can be matched in two ways: that would take quadratic time.
-_NUMBER = re.compile(rb"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$")
-
-
-def is_number(field: bytes) -> bool:
-    """Return whether a field looks like a number, ``nan`` and ``inf`` included."""
-    return bool(_NUMBER.match(field)) or field.lower().lstrip(b"+-") in (
-        b"nan",
-        b"inf",
-        b"infinity",
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +46,29 @@ class VectorParser:
     ----------
     name : str
         Name of the file in messages.
-    dimension : int
-        Numbers in a vector.
+    dialect : Dialect
+        How lines are split, and the number of values in each.
     dtype : numpy.dtype
         Dtype to parse the numbers as.
     encoding_errors : {"strict", "replace", "ignore"}
         What to do with words that are not UTF-8.
     origin : str
         Where the dimension comes from, for messages.
-    dimension_is_sure : bool
-        Whether a word may end in a space and a number.
+    first_row_line : int
+        The line of the first row.
     """
 
     name: str
-    dimension: int
+    dialect: Dialect
     dtype: np.dtype[Any]
     encoding_errors: str
     origin: str
-    dimension_is_sure: bool = False
+    first_row_line: int = 1
+
+    @property
+    def dimension(self) -> int:
+        """Numbers in a vector."""
+        return self.dialect.dimension
 
     def parse(self, block: Block) -> tuple[NDArray[Any], PackedWords]:
         """Return the rows and the words of a block.
@@ -84,17 +79,52 @@ class VectorParser:
             If a line is not a word and ``dimension`` numbers; the error names the line.
         """
         data = block.data if block.data.endswith(b"\n") else block.data + b"\n"
-        lines, irregular = find_irregular(data, self.dimension)
         split_words: dict[int, bytes] = {}
-        if irregular.size:
-            split_words, lines = self._make_regular(lines, irregular, block)
+        if self.dialect.is_plain:
+            lines, irregular = find_irregular(data, self.dimension)
+            if irregular.size:
+                split_words, lines = self._make_regular(lines, irregular, block)
+        else:
+            split_words, lines = self._translate(data, block)
         fields = FieldArray(lines, self.dimension)
         rows = fields.numbers(self.dtype)
         if rows is None:
             raise self._number_error(fields, block)
         if rows.dtype.kind == "f":
-            self._check_range(rows, block)
+            self._check_range(rows, lines, block)
         return rows, self._pack(fields.words(), split_words, block)
+
+    def _translate(self, data: bytes, block: Block) -> tuple[dict[int, bytes], Lines]:
+        """Split the lines of a dialect; see `_make_regular` for what is returned."""
+        words: dict[int, bytes] = {}
+        pieces = []
+        for row, line in enumerate(data[:-1].split(b"\n")):
+            number = block.first_line + row
+            try:
+                words[row], values = self.dialect.split(line, number - self.first_row_line)
+            except DialectError as error:
+                raise self._dialect_error(line, number, error) from error
+            pieces += [b" ", values, b"\n"]
+        lines = find_lines(b"".join(pieces))
+        irregular = np.flatnonzero(lines.field_counts != self.dimension)
+        if irregular.size:
+            row = int(irregular[0])
+            line = data.split(b"\n", row + 1)[row]
+            error = DialectError(f"found spaces in a number of {shown(line)}")
+            raise self._dialect_error(line, block.first_line + row, error)
+        return words, lines
+
+    def _dialect_error(self, line: bytes, number: int, error: DialectError) -> SourceError:
+        try:
+            line.decode()
+            remedy = "fix or remove the line"
+        except UnicodeDecodeError:
+            remedy = "is this really the text format? The line is not UTF-8"
+        word = "a word and " if self.dialect.has_words else ""
+        return SourceError(
+            f"{self.name}:{number}: expected {word}{self._values}, separated as in the first "
+            f"lines; {error}; {remedy}"
+        )
 
     def _make_regular(
         self, lines: Lines, irregular: NDArray[np.int64], block: Block
@@ -127,13 +157,22 @@ class VectorParser:
         if len(values) < self.dimension:
             at_end = block.unterminated and row == row_count - 1
             raise self._too_few(line, number, len(values), at_end=at_end)
-        more = takewhile(_NUMBER.match, reversed(word.split(b" ")[1:]))
-        if not self.dimension_is_sure and b"" not in values and (extra := len(list(more))):
+        more = takewhile(NUMBER.match, reversed(word.split(b" ")[1:]))
+        if not self.dialect.is_sure and b"" not in values and (extra := len(list(more))):
             raise SourceError(
                 f"{self.name}:{number}: expected {self._values}, found {self.dimension + extra}: "
                 "the dimension changes; fix or remove the line (if its word ends in a space and "
                 f"a number, pass dimension={self.dimension}, or --dimension on the command line)"
             )
+        if b"" not in values:
+            try:
+                check_spaces(word, is_sure=self.dialect.is_sure)
+            except DialectError as error:
+                raise SourceError(
+                    f"{self.name}:{number}: expected a word and {self._values}, but {error}; fix "
+                    "or remove the line (if this is the word, pass "
+                    f"dimension={self.dimension}, or --dimension on the command line)"
+                ) from error
         return word, b" ".join(values)
 
     @property
@@ -153,15 +192,15 @@ class VectorParser:
             f"{self.name}:{number}: expected a word and {self._values}, {what}; {remedy}"
         )
 
-    def _check_range(self, rows: NDArray[Any], block: Block) -> None:
+    def _check_range(self, rows: NDArray[Any], found: Lines, block: Block) -> None:
         """Refuse a finite number that became infinite."""
         infinite = np.isinf(rows)
         if not infinite.any():
             return
-        lines = block.data.split(b"\n")
+        lines = found.data.split(b"\n")
         for row, column in np.argwhere(infinite).tolist():
             field = lines[row].rstrip(b" \t\r").rsplit(b" ", self.dimension)[column + 1]
-            if _NUMBER.match(field):
+            if NUMBER.match(field):
                 raise SourceError(
                     f"{self.name}:{block.first_line + row}: value {column + 1} is "
                     f"{field[:40].decode()!r}, out of the range of {self.dtype}; choose a wider "

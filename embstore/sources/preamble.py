@@ -1,0 +1,210 @@
+r"""What is before the rows of a text file, and what makes all of its rows doubtful.
+
+Before the rows there may be comments, then a header of counts (``rows dimension``), or a header of
+names as a data frame writes it. A first line that looks like none of these is a row.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from embstore.sources.dialect import BLANK, Dialect, DialectError, shown, with_number
+from embstore.sources.numerals import is_decimal, is_number, looks_like_number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HEADER = re.compile(rb"(\d{1,18})[ \t]*[ \t,;|][ \t]*(\d{1,18})[ \t,;|]*$")
+_COMMENTS = (b"#", b"//", b"%", b";", b"--", b"!", b'"#')
+_WORD_NAMES = frozenset(
+    b"word words token tokens term terms key keys id ids index idx name names label item vocab "
+    b"vocabulary entity node gene text string w".split()
+) | {b"", b"unnamed: 0"}
+_NUMBERED = re.compile(rb"(.*?)(\d+)", re.DOTALL)
+# A word and a number, or two numbers.
+_GLUED = re.compile(
+    rb".*[^\d.+-][+-]?\d?\.\d{3,}|[+-]?[\d.]+([,;|:=]|\xc2\xa0)[+-]?[\d.]+", re.DOTALL
+)
+_GLUED_WHOLE = re.compile(rb".*[,;|:=]\d+", re.DOTALL)
+# A column of counts is told by whole numbers beside this many decimals.
+_DECIMALS_BESIDE_A_COUNT = 3
+
+
+def comment_count(lines: list[bytes], dialect: Dialect) -> int:
+    """Return how many of the first lines are comments: they have a mark, and are not rows."""
+    for count, line in enumerate(lines):
+        if not line.startswith(_COMMENTS) or _is_row(dialect, line):
+            return count
+    return 0
+
+
+def has_names(lines: list[bytes], dialect: Dialect) -> bool:
+    """Return whether the first line names the columns.
+
+    Raises
+    ------
+    DialectError
+        If it names some column that does not seem to be a dimension.
+    """
+    first = lines[0].rstrip(b" \t\r")
+    if _is_row(dialect, first):
+        return _counts_up(lines, dialect)
+    fields = [field.strip(b" \"'") for field in _fields(dialect, first)]
+    inside = bool(dialect.brackets[0]) or dialect.outer != dialect.between
+    columns = 1 if inside and len(fields) < dialect.dimension else dialect.dimension
+    before, names = fields[: max(0, len(fields) - columns)], fields[-columns:]
+    is_word = bool(before) and before[-1].lower() in _WORD_NAMES
+    if len(names) != columns or len(before) > 2 or not (is_word or _is_series(names)):
+        return False
+    numbered = [bool(_NUMBERED.fullmatch(name)) for name in names]
+    if any(numbered) and not (all(numbered) and _is_series(names)):
+        raise DialectError(
+            f"the header names columns that do not count up, here {shown(names[0])} to "
+            f"{shown(names[-1])}; keep only the word and its vector"
+        )
+    return all(numbered) or not any(map(looks_like_number, filter(None, names)))
+
+
+def _counts_up(lines: list[bytes], dialect: Dialect) -> bool:
+    """Return whether the first line is ``,0,1,2`` or the like, as a data frame writes it."""
+    head, values = dialect.parts(lines[0])
+    name = head[-1] if head else b""
+    if name.strip(b" \"'").lower() not in _WORD_NAMES or not dialect.has_words:
+        return False
+    if len(values) < 2 and (dialect.outer == BLANK or name):
+        return False
+    others = [value for _, numbers in _rows(lines[1:], dialect) for value in numbers]
+    return (
+        _is_series(values) and not all(map(bytes.isdigit, others)) and b"." not in b"".join(values)
+    )
+
+
+def with_mark(lines: list[bytes], dialect: Dialect) -> Dialect:
+    """Return the dialect, with the mark that follows each word, as in ``the: 0.1 0.2``."""
+    if dialect.outer != BLANK or not dialect.has_words:
+        return dialect
+    words = [head[-1].rstrip(BLANK) for head, _ in _rows(lines, dialect)]
+    mark = words[0][-1:] if len(words) > 1 else b""
+    ends_so = all(word.endswith(mark) and len(word) > len(mark) for word in words)
+    if not mark or mark not in b":=,;|" or not ends_so:
+        return dialect
+    return replace(dialect, outer=mark, padded=True)
+
+
+def with_index(lines: list[bytes], dialect: Dialect) -> Dialect:
+    """Return the dialect, with the number of the first row if each word comes after such a number.
+
+    Raises
+    ------
+    DialectError
+        If each word comes after another number.
+    """
+    if not dialect.has_words or dialect.is_sure:
+        return dialect
+    heads = [with_number(head) for head, _ in _rows(lines, dialect)]
+    if not heads or not all(len(head) == 2 and is_number(head[0]) for head in heads):
+        return dialect
+    if len(heads) < 2 and dialect.outer == BLANK:
+        return dialect  # A word with a space, such as "7 up".
+    for first in (0, 1):
+        if all(head[0] == b"%d" % (first + row) for row, head in enumerate(heads)):
+            return replace(dialect, first_index=first)
+    raise DialectError(
+        f"every word comes after a number, here {shown(heads[0][0])}; remove this column"
+    )
+
+
+def check_doubts(lines: list[bytes], dialect: Dialect) -> None:
+    """Refuse rows that are probably not a word and a vector each.
+
+    Raises
+    ------
+    DialectError
+        If the words seem to be numbers of the vectors, or a column seems to be counts.
+    """
+    if not dialect.has_words or dialect.is_sure:
+        return
+    rows = [(head[-1], values) for head, values in _rows(lines, dialect) if head]
+    if not rows:
+        return
+    words = [word.replace(b",", b".") if dialect.decimal == b"," else word for word, _ in rows]
+    values = [value.replace(b",", b".") for _, numbers in rows for value in numbers]
+    if all(map(is_number, words)) and any(map(is_decimal, words)):
+        if len(rows) > 1 or all(map(is_decimal, values)):
+            raise DialectError(
+                f"found only numbers, and no words: the first is {shown(words[0])}; pass the words "
+                f"(words=), or dimension={dialect.dimension} if the first number is the word"
+            )
+    elif len(rows) > 1 and all(_GLUED.fullmatch(word) for word, _ in rows):
+        raise DialectError(
+            f"every word ends in a number, here {shown(words[0])}; separate the two, or pass "
+            f"dimension={dialect.dimension} if these are the words"
+        )
+    elif all(map(_GLUED_WHOLE.fullmatch, words)) and all(map(bytes.isdigit, values)):
+        raise DialectError(
+            f"every word ends in a mark and a number, here {shown(words[0])}; separate the two, or "
+            f"pass dimension={dialect.dimension} if these are the words"
+        )
+    _check_counts([numbers for _, numbers in rows], dialect)
+
+
+def _check_counts(rows: list[list[bytes]], dialect: Dialect) -> None:
+    if len(rows) < 3 or dialect.dimension <= _DECIMALS_BESIDE_A_COUNT:
+        return
+    if any(len(row) != dialect.dimension for row in rows):
+        return
+    for column in (0, dialect.dimension - 1):
+        counts = [row[column] for row in rows]
+        others = [value for row in rows for value in (row[1:] if column == 0 else row[:-1])]
+        if not all(map(bytes.isdigit, counts)) or all(count in (b"0", b"1") for count in counts):
+            continue
+        if all(is_decimal(value.replace(b",", b".")) for value in others):
+            raise DialectError(
+                f"value {column + 1} of every line is a whole number, here {shown(counts[0])}, and "
+                f"all others are decimals: is it a count? Remove this column, or pass "
+                f"dimension={dialect.dimension} if it belongs to the vector"
+            )
+
+
+def _rows(lines: list[bytes], dialect: Dialect) -> Iterator[tuple[list[bytes], list[bytes]]]:
+    for line in lines:
+        try:
+            yield dialect.parts(line)
+        except DialectError:
+            continue
+
+
+def _is_row(dialect: Dialect, line: bytes) -> bool:
+    try:
+        head, values = dialect.parts(line)
+    except DialectError:
+        return False
+    found = len(values) == dialect.dimension and len(head) <= 2
+    return found and all(is_number(value, dialect.decimal) for value in values)
+
+
+def _fields(dialect: Dialect, line: bytes) -> list[bytes]:
+    if dialect.trailing:
+        line = line.removesuffix(dialect.between)
+    try:
+        fields = dialect.fields(line)
+    except DialectError:
+        return []
+    if dialect.outer != dialect.between and len(fields) <= 2 and fields:
+        more = replace(dialect, outer=dialect.between).fields(fields[-1])
+        if len(more) == dialect.dimension:
+            return [*fields[:-1], *more]
+    return fields
+
+
+def _is_series(names: list[bytes]) -> bool:
+    """Return whether names count up by one from 0 or 1: ``0 1 2``, ``d1 d2 d3``."""
+    matches = [_NUMBERED.fullmatch(name) for name in names]
+    if None in matches:
+        return False
+    prefixes = {match[1] for match in matches if match}
+    numbers = [int(match[2][:18]) for match in matches if match]
+    first = numbers[0]
+    return len(prefixes) == 1 and first in (0, 1) and numbers == [*range(first, first + len(names))]

@@ -1,0 +1,341 @@
+"""Dialects of text: separators, quotes, headers, encodings; read exactly, or refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from embstore.errors import SourceError
+from embstore.sources.text import TextSource
+from tests.helpers.text_files import blocks_of, read_bytes
+
+WORDS = ["the", "New York", "naïve", "日本", "#", "re-do", "3.5", "nan"]
+PLAIN_WORDS = ["the", "of", "naïve", "日本", "#", "re-do", "a.b", "x"]
+ROWS = np.random.default_rng(5).normal(size=(8, 4)).round(4).astype(np.float32)
+
+
+def texts(row: np.ndarray) -> list[str]:
+    return [repr(float(value)) for value in row]
+
+
+def table(words=PLAIN_WORDS, outer=" ", between=" ", start="", end="\n", around=("", ""), mark="."):
+    lines = [
+        start + word + outer + around[0] + between.join(texts(row)).replace(".", mark) + around[1]
+        for word, row in zip(words, ROWS, strict=True)
+    ]
+    return "".join(line + end for line in lines)
+
+
+def aligned(width: int) -> str:
+    lines = [
+        word.ljust(10) + "".join(f"{value:{width}.4f}" for value in row)
+        for word, row in zip(PLAIN_WORDS, ROWS, strict=True)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def with_numbers(first: int, separator: str, outer: str) -> str:
+    lines = table(outer=outer, between=outer).splitlines()
+    return "".join(f"{first + i}{separator}{line}\n" for i, line in enumerate(lines))
+
+
+def csv_lines(quote_all: bool, separator: str = ",") -> str:
+    words = ["the", 'say "hi"', '"', "a,b;c", " x", "", "3.5", "New York"]
+    lines = []
+    for word, row in zip(words, ROWS, strict=True):
+        quoted = '"' + word.replace('"', '""') + '"'
+        plain = not any(mark in word for mark in '",;') and not quote_all
+        lines.append(separator.join([word if plain else quoted, *texts(row)]))
+    return "\n".join(lines) + "\n"
+
+
+CSV_WORDS = ["the", 'say "hi"', '"', "a,b;c", " x", "", "3.5", "New York"]
+# For each kind: the text, and the words if they are not PLAIN_WORDS.
+READ = {
+    "tab": (table(WORDS, "\t", "\t"), WORDS),
+    "comma": (table(WORDS, ",", ","), WORDS),
+    "semicolon": (table(WORDS, ";", ";"), WORDS),
+    "pipe": (table(WORDS, "|", "|"), WORDS),
+    "comma and blank": (table(WORDS, ", ", ", "), WORDS),
+    "blank pipe blank": (table(WORDS, " | ", " | "), WORDS),
+    "comma and blanks": (table(WORDS, ",", ",  "), WORDS),
+    "two blanks": (table(outer="  ", between="  "), None),
+    "two blanks after the word": (table(outer="  "), None),
+    "four blanks between numbers": (table(between="    "), None),
+    "aligned": (aligned(9), None),
+    "right-aligned words": (table(start="   "), None),
+    "blank at the end": (table(end=" \n"), None),
+    "tab, then blanks": (table(WORDS, "\t"), WORDS),
+    "tab, then commas": (table(WORDS, "\t", ","), WORDS),
+    "tab, then comma and blank": (table(WORDS, "\t", ", "), WORDS),
+    "comma, then blanks": (table(WORDS, ","), WORDS),
+    "blank, then tabs": (table(between="\t"), None),
+    "pipe, then commas": (table(WORDS, "|", ","), WORDS),
+    "blank, then commas": (table(between=","), None),
+    "tab, then blanks, blank at the end": (table(WORDS, "\t", end=" \n"), WORDS),
+    "tab at the end": (table(WORDS, "\t", "\t", end="\t\n"), WORDS),
+    "comma at the end": (table(WORDS, ",", ",", end=",\n"), WORDS),
+    "semicolon at the end": (table(WORDS, ";", ";", end=";\r\n"), WORDS),
+    "colon and blank": (table(WORDS, ": "), WORDS),
+    "colon": (table(outer=":"), None),
+    "blank colon blank": (table(outer=" : "), None),
+    "colon, then commas": (table(outer=": ", between=", "), None),
+    "equals": (table(outer=" = "), None),
+    "brackets": (table(around=("[", "]")), None),
+    "brackets and commas": (table(between=", ", around=("[", "]")), None),
+    "brackets and bare commas": (table(between=",", around=("[", "]")), None),
+    "padded brackets": (table(between="  ", around=("[ ", " ]")), None),
+    "parentheses": (table(between=", ", around=("(", ")")), None),
+    "tab and brackets": (table(WORDS, "\t", ", ", around=("[", "]")), WORDS),
+    "colon and brackets": (table(outer=": ", between=", ", around=("[", "]")), None),
+    "quoted brackets": (table(WORDS, ",", ", ", around=('"[', ']"')), WORDS),
+    "no-break blanks": (table(outer="\xa0", between="\xa0"), None),
+    "no-break blank after the word": (table(WORDS, "\xa0"), WORDS),
+    "narrow no-break blanks": (table(outer="\u202f", between="\u202f"), None),
+    "ideographic blanks": (table(outer="\u3000", between="\u3000"), None),
+    "decimal commas": (table(mark=","), None),
+    "decimal commas and semicolons": (table(PLAIN_WORDS, ";", ";", mark=","), None),
+    "decimal commas and tabs": (table(PLAIN_WORDS, "\t", "\t", mark=","), None),
+    "decimal commas, two blanks": (table(between="  ", mark=","), None),
+    "csv": (csv_lines(quote_all=False), CSV_WORDS),
+    "csv, quoted": (csv_lines(quote_all=True), CSV_WORDS),
+    "csv, semicolons": (csv_lines(quote_all=False, separator=";"), CSV_WORDS),
+    "csv, quoted, tabs": (csv_lines(quote_all=True, separator="\t"), CSV_WORDS),
+    "csv, quoted, blanks": (csv_lines(quote_all=True, separator=" "), CSV_WORDS),
+    "csv, quoted, comma and blank": (csv_lines(quote_all=True, separator=", "), CSV_WORDS),
+    "csv, quoted numbers": (
+        table(outer='","', between='","', start='"', end='"\n', mark=","),
+        None,
+    ),
+    "single quotes": (table(WORDS, "',", ",", start="'"), WORDS),
+    "quoted words, blanks": (table(WORDS, '" ', start='"'), WORDS),
+    "tabs, words with quotation marks": (
+        table(['"', '"a"', "''", '5"', '""', "'s", '"x', "y"], "\t", "\t"),
+        ['"', '"a"', "''", '5"', '""', "'s", '"x', "y"],
+    ),
+    "header of a data frame": (",0,1,2,3\n" + table(WORDS, ",", ","), WORDS),
+    "header of a data frame, tabs": ("\t0\t1\t2\t3\n" + table(WORDS, "\t", "\t"), WORDS),
+    "header of a data frame, blanks": (" 0 1 2 3\n" + table(), None),
+    "header of names": ("word,d0,d1,d2,d3\n" + table(WORDS, ",", ","), WORDS),
+    "header of names from 1": ("word;V1;V2;V3;V4\n" + table(WORDS, ";", ";"), WORDS),
+    "header of quoted names": ('"","V1","V2","V3","V4"\n' + table(PLAIN_WORDS, ",", ","), None),
+    "header without a name for words": ("V1 V2 V3 V4\n" + table(), None),
+    "header of any names": ("token\tx\ty\tz\tw\n" + table(WORDS, "\t", "\t"), WORDS),
+    "header with two names": ("word\tvector\n" + table(WORDS, "\t"), WORDS),
+    "row numbers": (with_numbers(0, ",", ","), None),
+    "row numbers from 1, tabs": (with_numbers(1, "\t", "\t"), None),
+    "row numbers, blanks": (with_numbers(0, " ", " "), None),
+    "row numbers and a header": (",word,0,1,2,3\n" + with_numbers(0, ",", ","), None),
+    "row numbers and lists": (
+        ",word,vector\n"
+        + "".join(
+            f'{i},{word},"[{", ".join(texts(row))}]"\n'
+            for i, (word, row) in enumerate(zip(WORDS, ROWS, strict=True))
+        ),
+        WORDS,
+    ),
+    "counts and tabs": ("8 4\n" + table(WORDS, "\t"), WORDS),
+    "counts and commas": ("8,4\n" + table(WORDS, ",", ","), WORDS),
+    "counts and decimal commas": ("8 4\n" + table(mark=","), None),
+    "comment": ("# made by hand\n" + table(), None),
+    "comment with numbers": ("# 8 4\n" + table(), None),
+    "two comments and counts": ("// a\n// b\n8 4\n" + table(), None),
+    "comment, commas": ("% d=4\n" + table(WORDS, ",", ","), WORDS),
+    "comment and names": ("# x\nword,0,1,2,3\n" + table(WORDS, ",", ","), WORDS),
+}
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32", "utf-32-be"]
+
+
+def encoded(text: str, encoding: str) -> bytes:
+    mark = "\ufeff" if encoding.endswith("-be") else ""
+    return (mark + text).encode(encoding)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["lf", "crlf", "cr"])
+@pytest.mark.parametrize(("text", "words"), READ.values(), ids=READ)
+def test_dialect_is_read(tmp_path, text, words, end):
+    found, rows = read_bytes(tmp_path, text.replace("\r\n", "\n").replace("\n", end).encode())
+    assert found == (words or PLAIN_WORDS)
+    np.testing.assert_array_equal(rows, ROWS, strict=True)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("kind", ["tab", "comma", "header of a data frame", "counts and tabs"])
+@pytest.mark.parametrize("block_bytes", [1, 7, 1000])
+def test_encoding_is_told_by_its_mark(tmp_path, monkeypatch, encoding, kind, block_bytes):
+    blocks_of(monkeypatch, block_bytes)
+    text, words = READ[kind]
+    for end in ("\n", "\r\n", "\r"):
+        found, rows = read_bytes(tmp_path, encoded(text.replace("\n", end), encoding))
+        assert found == words
+        np.testing.assert_array_equal(rows, ROWS, strict=True)
+
+
+@pytest.mark.parametrize("separator", [" ", "\t", ",", ";", "|", "  ", ", "])
+@pytest.mark.parametrize("header", ["", "8 4\n", "# numbers\n"])
+@pytest.mark.parametrize("form", ["list", "file"])
+def test_numbers_only_take_words(tmp_path, separator, header, form):
+    lines = [separator.join(texts(row)) + "\n" for row in ROWS]
+    given = WORDS
+    if form == "file":
+        given = tmp_path / "words.txt"
+        given.write_text("".join(word + "\n" for word in WORDS))
+    found, rows = read_bytes(tmp_path, (header + "".join(lines)).encode(), words=given)
+    assert found == WORDS
+    np.testing.assert_array_equal(rows, ROWS, strict=True)
+    with pytest.raises(SourceError, match=r"found only numbers.*words=|the header"):
+        read_bytes(tmp_path, (header + "".join(lines)).encode())
+
+
+@pytest.mark.parametrize("kind", ["tab", "comma", "brackets", "colon"])
+def test_words_beside_a_file_with_words_are_refused(tmp_path, kind):
+    with pytest.raises(SourceError):
+        read_bytes(tmp_path, READ[kind][0].encode(), words=WORDS)
+
+
+def test_too_few_words_for_numbers_only(tmp_path):
+    data = "".join(" ".join(texts(row)) + "\n" for row in ROWS).encode()
+    with pytest.raises(SourceError, match=r"has 7 words, but .* has 8 rows"):
+        read_bytes(tmp_path, data, words=WORDS[:7])
+
+
+UNREAD = ["1,000.5", "\u22120.5", "0x1p3", "1e", "1_000", "\u00bd", "NaN%", "1.5f", "--", "NULL"]
+UNREAD += ["\u0661\u066b\u0665", "\uff11.\uff15", "1.#IND", "0.1.2", "1/2", "50%", "n/a", "#N/A"]
+UNREAD += ["$5", "1'000", "\u221e", "None", "'0.5'", "1.5j", "0b1", "1.5D+00"]
+
+
+@pytest.mark.parametrize("number", UNREAD)
+@pytest.mark.parametrize("lines", ["one", "all"])
+@pytest.mark.parametrize("separator", [" ", "\t", ";", "  "])
+def test_numbers_that_are_not_read_are_no_words(tmp_path, number, lines, separator):
+    text = [
+        separator.join([word, number if lines == "all" or i == 5 else "0.25", *texts(row)])
+        for i, (word, row) in enumerate(zip(PLAIN_WORDS, ROWS, strict=True))
+    ]
+    with pytest.raises(SourceError):
+        read_bytes(tmp_path, "\n".join(text).encode())
+
+
+# A line that differs from those before it.
+OTHER_LINES = {
+    "tab": [
+        "a 1 2 3 4",
+        "a,1,2,3,4",
+        "a\t1\t2\t3\t4\t5",
+        "a\t1\t2\t3",
+        "a\t1\t\t3\t4",
+    ],
+    "comma": [
+        '"a,1,2,3,4',
+        "a 1 2 3 4",
+        "a,b,1,2,3,4",
+        "a,1,2,3",
+        "a,1 2,3,4",
+        ",a,1,2,3,4",
+        "a;1;2;3;4",
+    ],
+    "two blanks": ["a\xa01 2 3 4", "a  1  2  3", "a 0,5 1 2 3", "a 1 1  2  3  4"],
+    "brackets": ["a [1 2 3 4", "a 1 2 3 4", "a [1 2 3]", "a [1, 2, 3, 4]", "a (1 2 3 4)"],
+    "decimal commas": ["a 0.5 1 2 3", "a 1,000.5 1 2 3", "a 1 2 3", "a 1;2;3;4"],
+    "row numbers": ["9,a,1,2,3,4", "a,1,2,3,4", "8,a,b,1,2,3,4", "8.0,a,1,2,3,4"],
+    "colon and blank": ["a 1 2 3 4", "a: 1 2 3", "a; 1 2 3 4", "a: 1,2,3,4"],
+    "csv, quoted, tabs": ["a\t1\t2\t3\t4\t5", '"a\t1\t2\t3\t4', '"a"b\t1\t2\t3\t4'],
+    "comma at the end": ["a,1,2,3,", "a,1,2,3,4", "a,1,2,3,4,,"],
+    "aligned": ["the 0.1 0.2 0.3 0.4of 0.1 0.2 0.3 0.4", "a 0.1 0.2 0.3 0.4\rb 1 2 3 4"],
+}
+OTHERS = [(kind, line) for kind, lines in OTHER_LINES.items() for line in lines if line]
+
+
+@pytest.mark.parametrize(("kind", "line"), OTHERS)
+def test_line_unlike_the_first_is_refused(tmp_path, kind, line):
+    text, _ = READ[kind]
+    good = [line for line in text.splitlines() if line]
+    end = [] if kind == "row numbers" else good
+    if kind != "row numbers":
+        good = (good * 30)[:150]
+    with pytest.raises(SourceError) as error:
+        read_bytes(tmp_path, "\n".join([*good, line, *end]).encode())
+    assert f"table.txt:{len(good) + 1}: " in str(error.value)
+
+
+# Files whose right reading cannot be told.
+DOUBTFUL = {
+    "numbers only": "".join(" ".join(texts(row)) + "\n" for row in ROWS),
+    "numbers only, one line": "0.1 0.2 0.3\n",
+    "numbers only, commas": "0.1,0.2,0.3\n-0.1,0.5,0.25\n",
+    "numbers only, some whole": "0 0.2 0.3\n-0.1 0.5 0.25\n1 0 0.5\n",
+    "glued numbers": table(outer=""),
+    "numbers before the words": "".join(
+        f"{i * 7} {line}\n" for i, line in enumerate(table().splitlines())
+    ),
+    "weights before the words": "".join(
+        f"0.{i},{line}\n" for i, line in enumerate(table(WORDS, ",", ",").splitlines())
+    ),
+    "counts after the words": "".join(
+        f"{w} {i * 7} " + " ".join(texts(r)) + "\n"
+        for i, (w, r) in enumerate(zip(PLAIN_WORDS, ROWS, strict=True))
+    ),
+    "labels after the words": "".join(
+        f"{w},DET," + ",".join(texts(r)) + "\n" for w, r in zip(WORDS, ROWS, strict=True)
+    ),
+    "labels at the end": "".join(
+        f"{w} " + " ".join(texts(r)) + f" {i * 3}\n"
+        for i, (w, r) in enumerate(zip(PLAIN_WORDS, ROWS, strict=True))
+    ),
+    "a header with another column": "word,count,d0,d1,d2\n" + table(WORDS, ",", ","),
+    "a header with a gap": "word,d0,d1,d2,d4\n" + table(WORDS, ",", ","),
+    "a header in another order": "word,d3,d2,d1,d0\n" + table(WORDS, ",", ","),
+    "words last": "".join(
+        ",".join(texts(row)) + f",{word}\n" for word, row in zip(WORDS, ROWS, strict=True)
+    ),
+    "libsvm": "1 1:0.5 2:0.25\n2 1:0.5 2:0.75\n",
+    "json": '{"the": [0.1, 0.2],\n"of": [0.3, 0.4]}\n',
+    "mixed line ends": "the 0.1 0.2\rof 0.3 0.4\nto 0.5 0.6\n",
+    "a missing line end": "the 0.1 0.2of 0.3 0.4\nto 0.5 0.6\nin 0.7 0.8\n",
+    "utf-16 without its mark": "the 0.1 0.2\nof 1 2\n".encode("utf-16-le").decode(),
+    "counts that differ": "8 5\n" + table(WORDS, "\t"),
+    "a title": "GloVe vectors of 8 words\n" + table(WORDS, ",", ","),
+    "two pipes": table(outer="||", between="||"),
+    "two commas": table(outer=",,", between=","),
+    "pairs like 1:2": "12:30 0.1 0.2\n12:45 0.3 0.4\n",
+}
+
+
+@pytest.mark.parametrize("text", DOUBTFUL.values(), ids=DOUBTFUL)
+def test_doubtful_file_is_refused(tmp_path, text):
+    with pytest.raises(SourceError) as error:
+        read_bytes(tmp_path, text.encode())
+    assert "\n" not in str(error.value)
+
+
+def test_given_dimension_settles_doubts(tmp_path):
+    found, rows = read_bytes(tmp_path, b"0.5 0.25 1\n0.75 0.5 2\n", dimension=2)
+    assert found == ["0.5", "0.75"]
+    assert rows.tolist() == [[0.25, 1], [0.5, 2]]
+    found, rows = read_bytes(tmp_path, b"route 66 1 2\nUS 1,5 3 4\n", dimension=2)
+    assert found == ["route 66", "US 1,5"]
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        (b"\xff\xfet\0h\0e\0 \x001\0", None),
+        (b"\xff\xfet\0h\0e\0 \x001", "was it cut"),
+        (b"\xfe\xff\xd8\x00\0 \x001", "was it cut"),
+        (b"\xff\xfe\0\0t\0\0\0 \0\0\0\xff\xff\xff\xff", "mark of UTF-32"),
+    ],
+)
+def test_damaged_utf_16(tmp_path, text, remedy):
+    if remedy is None:
+        assert read_bytes(tmp_path, text)[0] == ["the"]
+        return
+    with pytest.raises(SourceError, match=remedy):
+        read_bytes(tmp_path, text)
+
+
+def test_lines_are_counted_without_the_header(tmp_path):
+    (tmp_path / "t.csv").write_text(",0,1,2,3\n" + table(WORDS, ",", ","))
+    source = TextSource(tmp_path / "t.csv", limit=3)
+    assert source.count_rows() == 3
+    assert [len(batch.rows) for batch in source.batches()] == [3]
+    assert TextSource(tmp_path / "t.csv").count_rows() == 8
