@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import json
 import re
+from codecs import BOM_UTF8
 from collections import Counter
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from embstore.errors import SourceError
-from embstore.sources.blocks import BYTE_ORDER_MARK
 from embstore.sources.word_objects import in_order_of_ids
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def read_vocabulary(file: TextFile) -> list[str] | None:
     with file.open() as stream:
         start = stream.read(_LOOKED_AT_BYTES)
     named = ".json" in PurePath(file.short_name.rstrip("]")).suffixes
-    if named or _JSON.match(start.removeprefix(BYTE_ORDER_MARK)):
+    if named or _JSON.match(start.removeprefix(BOM_UTF8)):
         return _words_of_json(_read_json(file), file.name)
     sample = _lines(start, is_whole=len(start) < _LOOKED_AT_BYTES)
     separator = _separator(sample)
@@ -148,7 +148,7 @@ def _ids_of_tokenizer(found: dict[str, Any]) -> dict[str, int]:
 
 def _lines(data: bytes, *, is_whole: bool) -> list[bytes]:
     """Return lines without their ends, nor empty ones at the end; no line that is cut."""
-    data = data.removeprefix(BYTE_ORDER_MARK)
+    data = data.removeprefix(BOM_UTF8)
     if not is_whole:
         data = data[: data.rfind(b"\n") + 1]
     data = data.rstrip(b"\r\n")
