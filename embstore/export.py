@@ -3,8 +3,10 @@
 1. The table is read in blocks of consecutive ids, so memory is bounded.
 2. Blocks are cast if another dtype is asked for.
 3. A function of `embstore.sinks` writes them to a hidden sibling of the target,
-   ``.NAME.exporting-...``, which is renamed to the target once it is complete and on disk. An error
-   removes it, and leaves what was at the target.
+   ``.NAME.exporting-...``.
+4. Its first rows are read back as a build would read them.
+5. It is renamed to the target once it is on disk. An error removes it, and leaves what was at the
+   target.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from embstore.row_blocks import row_blocks, row_bytes
 from embstore.settle import as_choice, as_path
 from embstore.sinks import SINKS, ExportFormat, TableFacts
 from embstore.sinks.npy import write_words
+from embstore.sinks.read_back import Head
 from embstore.store import EmbeddingStore
 from embstore.writing import files
 
@@ -107,7 +110,8 @@ def export(
     Raises
     ------
     ExportError
-        If the format cannot hold the table, or one of its words; the error names the word.
+        If the format cannot hold the table, or one of its words, which the error names; or if a
+        build would take the file for one of another kind.
     FileExistsError
         If a file exists and may not be replaced, or something else is at its path.
     FileNotFoundError
@@ -145,13 +149,17 @@ def export(
         sink = SINKS[format]
         blocks = _with_progress(row_blocks(store, sink.block_bytes), store, progress)
         blocks = (replace(block, rows=caster.cast(block.rows)) for block in blocks)
+        head = Head()
+        blocks = head.keep(blocks)
         write = sink.load()
         opened = stack.enter_context(_new_file(target, overwrite=overwrite))
+        words_file = None
         if words_target is not None:
             words_file = stack.enter_context(_new_file(words_target, overwrite=overwrite))
             blocks = write_words(words_file, blocks)
         write(opened, table, blocks)
         byte_count = opened.tell()
+        head.check(opened, format, words_file)
     return ExportReport(format, table.rows, byte_count, caster.largest_error)
 
 

@@ -22,6 +22,7 @@ OUTCOMES = {
     "hostile": ["each named by verify", "or harmless"],
     "folders": ["refused as planned", "no row lost or doubled"],
     "resources": ["200 cycles without a leak", "64 descriptors for 400 chunk files"],
+    "columns": ["tables read exactly", "with a flaw refused", "damaged files read or refused"],
 }
 
 

@@ -69,6 +69,62 @@ def test_integers_become_the_nearest_bfloat16(dtype):
     check()
 
 
+LONGDOUBLE_IS_WIDER = np.finfo(np.longdouble).nmant > 52
+ROUNDED = [
+    *(("float64", target) for target in ("float16", "bfloat16", "float32")),
+    *(("longdouble", target) for target in ("float16", "bfloat16", "float32", "float64")),
+    *(("float32", target) for target in ("float16", "bfloat16")),
+    *(("int64", target) for target in ("float16", "bfloat16", "float32", "float64")),
+    *(("uint64", target) for target in ("float16", "bfloat16", "float32", "float64")),
+    *(("int32", target) for target in ("float16", "bfloat16", "float32")),
+    *(("uint32", target) for target in ("float16", "bfloat16", "float32")),
+]
+
+
+def neighbours(target: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Return finite numbers of a dtype, and for each the next larger one.
+
+    All positive ones of 16 bits, subnormal ones included; else a sample.
+    """
+    bits = np.dtype(f"u{target.itemsize}")
+    infinity = int(np.array(np.inf, target).view(bits))
+    if target.itemsize == 2:
+        lower = np.arange(infinity - 1, dtype=bits)
+    else:
+        lower = np.random.default_rng(0).integers(0, infinity - 1, 50_000, bits)
+    return lower.view(target), (lower + bits.type(1)).view(target)
+
+
+@pytest.mark.parametrize(("origin", "target"), ROUNDED)
+def test_numbers_near_a_middle_are_rounded_once(origin, target):
+    """The middle goes to the even neighbour, and what is next to the middle to the nearer one."""
+    if origin == "longdouble" and not LONGDOUBLE_IS_WIDER:
+        pytest.skip("long doubles are float64 here")
+    origin, target = np.dtype(origin), as_dtype(target)
+    lower, upper = neighbours(target)
+    low, high = lower.astype(np.longdouble), upper.astype(np.longdouble)
+    middle = low + (high - low) / 2
+    even = np.where(lower.view(f"u{target.itemsize}") % 2 == 0, low, high)
+    if origin.kind in "iu":
+        # Integers next to the middle that lie between both.
+        fits = (middle == np.floor(middle)) & (high - low > 2) & (middle < np.iinfo(origin).max)
+        low, high, middle, even = low[fits], high[fits], middle[fits], even[fits]
+        exact = middle.astype(origin)
+        cases = [(exact, even), (exact - origin.type(1), low), (exact + origin.type(1), high)]
+    else:
+        exact = middle.astype(origin)
+        fits = (exact == middle) & (middle > np.finfo(origin).smallest_normal)
+        low, high, exact, even = low[fits], high[fits], exact[fits], even[fits]
+        up, down = np.array(np.inf, origin), np.array(0, origin)
+        cases = [
+            *((exact, even), (np.nextafter(exact, down), low), (np.nextafter(exact, up), high)),
+        ]
+    for numbers, expected in cases:
+        for sign in (1, -1) if origin.kind != "u" else (1,):
+            cast = Caster(target).cast(numbers * origin.type(sign))
+            np.testing.assert_array_equal(cast.astype(np.longdouble), sign * expected)
+
+
 def test_integers_are_not_rounded_to_float64_first():
     value = 2**60 + 2**52 + 1  # Float64 holds 2**60 + 2**52, the middle between two bfloat16s.
     assert float(Caster(BFLOAT16).cast(np.array([value]))[0]) == 2**60 + 2**53

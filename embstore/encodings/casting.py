@@ -149,10 +149,14 @@ def _always_exact(origin: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
 
 def _round(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Cast, rounding once."""
-    if not is_extension(dtype) or rows.dtype.itemsize < 4 or rows.dtype == np.float32:
+    # NumPy rounds a long double to float64 first, and that to float16; ml_dtypes rounds these and
+    # others to float32 first, and that to bfloat16. Both may end one number too far.
+    is_long = dtype == np.float16 and rows.dtype.itemsize > 8
+    if not is_long and not (
+        is_extension(dtype) and rows.dtype.itemsize >= 4 and rows.dtype != np.float32
+    ):
         return rows.astype(dtype)
-    # ml_dtypes rounds these to float32 first, and that to bfloat16, which may end one number too
-    # far. Rounding to odd in the first step tells the second on which side of the middle it is.
+    # Rounding to odd in the first step tells the second on which side of the middle it is.
     # Float64 holds all of them exactly but 64-bit integers and long doubles.
     is_wide = rows.dtype.itemsize > 8 or (rows.dtype.itemsize == 8 and rows.dtype.kind in "iu")
     exact = rows.astype(np.longdouble if is_wide else np.float64)

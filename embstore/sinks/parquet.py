@@ -1,7 +1,8 @@
 """Parquet: a column ``vector``, and a column ``word`` if the store has words.
 
 A vector is a fixed-size list; rows of higher rank are nested lists, and scalar rows are plain
-numbers. Numbers are neither compressed nor dictionary-encoded: vectors hardly repeat.
+numbers. The schema's metadata names the column of rows, which plain numbers alone do not tell.
+Numbers are neither compressed nor dictionary-encoded: vectors hardly repeat.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pyarrow import parquet
 
 from embstore.dtypes import is_extension
 from embstore.errors import ExportError
+from embstore.sources.columns import ROWS_KEY, WORD_COLUMN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from embstore.row_blocks import RowBlock
     from embstore.sinks import TableFacts
 
-WORD = "word"
 VECTOR = "vector"
 
 
@@ -35,8 +36,9 @@ def write_parquet(file: IO[bytes], table: TableFacts, blocks: Iterator[RowBlock]
     vector = pa.from_numpy_dtype(table.dtype)
     for axis in reversed(table.row_shape):
         vector = pa.list_(pa.field("item", vector, nullable=False), axis)
-    fields = [pa.field(WORD, pa.large_string(), nullable=False)] if table.has_words else []
-    schema = pa.schema([*fields, pa.field(VECTOR, vector, nullable=False)])
+    fields = [pa.field(WORD_COLUMN, pa.large_string(), nullable=False)] if table.has_words else []
+    fields.append(pa.field(VECTOR, vector, nullable=False))
+    schema = pa.schema(fields, {ROWS_KEY: VECTOR.encode()})
     with parquet.ParquetWriter(
         file, schema, compression="none", use_dictionary=False, write_statistics=False
     ) as writer:

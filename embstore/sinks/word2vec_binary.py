@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from embstore.dtypes import is_float
 from embstore.errors import ExportError
 from embstore.sinks import refuse_bytes, words_of
 
@@ -30,7 +31,7 @@ _RULES = {
 def write_word2vec_binary(file: IO[bytes], table: TableFacts, blocks: Iterator[RowBlock]) -> None:
     """Write the header, the words and the vectors."""
     dimension = table.dimension("word2vec-binary")
-    if not np.can_cast(table.dtype, np.float32):
+    if not is_float(table.dtype) or not np.can_cast(table.dtype, np.float32):
         raise ExportError(
             f'the table is {table.dtype}, and word2vec-binary holds float32; pass dtype="float32" '
             "(--dtype float32 on the command line), or export as npy or parquet"

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.campaigns import concurrency, crash, folders, hostile, resources
+from tests.campaigns import columns, concurrency, crash, folders, hostile, resources
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -19,6 +19,7 @@ CAMPAIGNS: dict[str, ModuleType] = {
     "hostile": hostile,
     "folders": folders,
     "resources": resources,
+    "columns": columns,
 }
 
 

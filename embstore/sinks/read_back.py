@@ -1,0 +1,92 @@
+"""The first rows of an exported file, read back as a build would read them.
+
+A text file has nothing that tells what it is but its first lines. Words that look like the start of
+another kind of file, like a header, or like numbers are found out by reading them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from embstore.dtypes import wide_dtype
+from embstore.errors import EmbstoreError, ExportError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from embstore.row_blocks import RowBlock
+
+HEAD_ROWS = 128
+
+
+class Head:
+    """The first rows of an export.
+
+    Examples
+    --------
+    >>> from embstore.row_blocks import row_blocks
+    >>> head = Head()
+    >>> blocks = head.keep(row_blocks(store))
+    """
+
+    def __init__(self) -> None:
+        self._block: RowBlock | None = None
+
+    def keep(self, blocks: Iterator[RowBlock]) -> Iterator[RowBlock]:
+        """Yield blocks; the first rows of the first one are kept."""
+        for block in blocks:
+            if self._block is None:
+                words = None if block.words is None else block.words.part(0, HEAD_ROWS)
+                self._block = replace(block, rows=block.rows[:HEAD_ROWS].copy(), words=words)
+            yield block
+
+    def check(self, file: IO[bytes], format: str, words_file: IO[bytes] | None) -> None:
+        """Read the first rows of a written file as a build would, and compare them.
+
+        Parameters
+        ----------
+        file, words_file : binary file
+            The files, still open; there are words in a file of their own for npy only.
+        format : str
+            The format, for the message.
+
+        Raises
+        ------
+        ExportError
+            If a build would refuse the file, or read other words or rows.
+        """
+        # The rows of .npy follow a header that says all; and an import of pyarrow takes a while.
+        if self._block is None or (format == "npy" and words_file is None):
+            return
+        options: dict[str, Any] = {"limit": len(self._block.rows)}
+        if words_file is not None:
+            words_file.flush()
+            options["words"] = words_file.name
+        file.flush()
+        try:
+            problem = "" if self._is_read(file.name, options) else "reads other words or rows"
+        except EmbstoreError as error:
+            problem = f"refuses it ({error})".replace(file.name, "it")
+        if problem:
+            raise ExportError(
+                f"the first words or rows of this table cannot be told from another kind of file: "
+                f"a build from {format} {problem}; export as parquet"
+            )
+
+    def _is_read(self, name: str, options: dict[str, Any]) -> bool:
+        # Sources need pyarrow.
+        from embstore.sources.choose import open_source  # noqa: PLC0415
+
+        assert self._block is not None
+        dtype = wide_dtype(self._block.rows.dtype)
+        batches = list(open_source(name, dtype=dtype, **options).batches())
+        words = [word for batch in batches if batch.words for word in batch.words.encoded()]
+        rows = np.concatenate([batch.rows for batch in batches]).astype(dtype)
+        expected = self._block.rows.astype(dtype)
+        is_same = np.array_equal(rows, expected, equal_nan=dtype.kind == "f")
+        return is_same and words == (
+            [] if self._block.words is None else self._block.words.encoded()
+        )
