@@ -21,7 +21,7 @@ from embstore.formats.own import spec
 from embstore.sources import Batch, Source, batch_rows
 from embstore.sources.arrays import check_dtype
 from embstore.sources.arrow_files import ArrowFile, read_errors
-from embstore.sources.arrow_values import row_type, rows_of, shape_of_first, words_of
+from embstore.sources.arrow_values import known_row_type, rows_of, shape_of_first, words_of
 from embstore.sources.columns import WORD_COLUMN, check_index, choose_columns, match_columns
 from embstore.sources.folder import table_files
 
@@ -200,7 +200,7 @@ class ArrowSource(Source):
         found = []
         for part, columns in zip(self._parts, self._columns, strict=True):
             for name in columns.rows:
-                dtype = row_type(part.schema.field(name))[0]
+                dtype = known_row_type(part.schema.field(name))[0]
                 found.append(check_dtype(f"{part.name}: column {name!r}", dtype))
         try:
             return common_dtype(found)
@@ -212,10 +212,9 @@ class ArrowSource(Source):
         if self._columns[0].is_wide:
             return (len(self._columns[0].rows),)
         name = self._columns[0].rows[0]
-        shapes = [row_type(part.schema.field(name))[1] for part in self._parts]
-        shape = shapes[0]
-        if None in shape:
-            shape = self._shape_of_first(name)
+        shapes = [known_row_type(part.schema.field(name))[1] for part in self._parts]
+        known = tuple(axis for axis in shapes[0] if axis is not None)
+        shape = known if len(known) == len(shapes[0]) else self._shape_of_first(name)
         for part, other in zip(self._parts, shapes, strict=True):
             if len(other) != len(shape) or any(
                 one not in (None, another) for one, another in zip(other, shape, strict=True)

@@ -56,6 +56,14 @@ def row_type(field: pa.Field) -> tuple[np.dtype[Any], Shape] | None:
     return np.dtype(kind.to_pandas_dtype()), tuple(shape)
 
 
+def known_row_type(field: pa.Field) -> tuple[np.dtype[Any], Shape]:
+    """Return what `row_type` does, of a column that is known to hold numbers."""
+    found = row_type(field)
+    if found is None:
+        raise TypeError(f"column {field.name!r} does not hold numbers")
+    return found
+
+
 def word_type(field: pa.Field) -> Literal["text", "bytes"] | None:
     """Return whether a column holds text, or bytes that may be text; None for other columns."""
     kind = _word_values(field.type)
@@ -199,12 +207,13 @@ def storage_type(kind: pa.DataType) -> pa.DataType:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return (
-        pa.types.is_list(kind)
-        or pa.types.is_large_list(kind)
-        or pa.types.is_fixed_size_list(kind)
-        or pa.types.is_list_view(kind)
-        or pa.types.is_large_list_view(kind)
+    types = pa.types
+    return bool(
+        types.is_list(kind)
+        or types.is_large_list(kind)
+        or types.is_fixed_size_list(kind)
+        or types.is_list_view(kind)
+        or types.is_large_list_view(kind)
     )
 
 
