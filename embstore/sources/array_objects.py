@@ -201,12 +201,22 @@ def _holds_numbers(items: Any) -> bool:
         return np.isscalar(first) and not isinstance(first, str | bytes)
     while isinstance(first, list | tuple) and first:
         first = first[0]
+    if isinstance(first, str) or hasattr(first, "to_pylist"):
+        return False
     is_text = getattr(getattr(first, "dtype", None), "kind", "") in ("O", "S", "T", "U")
-    return not (is_text or isinstance(first, str) or hasattr(first, "to_pylist"))
+    return not is_text and len(getattr(first, "shape", ())) < 2
 
 
 def _nested(items: Any) -> NDArray[Any]:
     kind = type(items).__name__
+    first = items[0]
+    while isinstance(first, list | tuple) and first:
+        first = first[0]
+    if getattr(first, "shape", ()):
+        raise SourceError(
+            f"the {kind} holds lists of arrays, which could be blocks of rows or rows of more than "
+            "one axis; pass one array, or an array for each block"
+        )
     try:
         return as_rows(items, kind)
     except SourceError as error:

@@ -80,7 +80,7 @@ def _names(source: Any) -> list[Any]:
 def _inside(source: Any, name: Any) -> str:
     """Return the kind, shape and dtype of an array in a container, without reading it."""
     with suppress(Exception):
-        if isinstance(source, np.lib.npyio.NpzFile):
+        if isinstance(source, np.lib.npyio.NpzFile) and source.zip is not None:
             with source.zip.open(f"{name}.npy") as file:
                 header = read_header(file, name)
             return f"{header.shape} {header.dtype}"

@@ -9,7 +9,7 @@ cast changes. An iterator can be read only once, so its rows cannot be counted f
 from __future__ import annotations
 
 import math
-from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from embstore.vocabulary.words import PackedWords, pack
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_DictItems = type({}.items())
 ITEMS = (
     "(word, vector), arrays of rows of shape (n, ...), or (words, array of rows); for single rows "
     "without words, yield row[None]"
@@ -72,7 +73,7 @@ class IterableSource(Source):
         row = self._row_like(first)
         self.row_shape = row.shape
         self.dtype = check_dtype(self.place(0), row.dtype)
-        if isinstance(items, list | tuple | ItemsView) and self.dtype != np.float64:
+        if isinstance(items, list | tuple | _DictItems) and self.dtype != np.float64:
             self.dtype = self._common_dtype(items)
         self._row_bytes = math.prod(row.shape) * self.dtype.itemsize
         if self._row_bytes > spec.MAX_ROW_BYTES:
@@ -267,7 +268,7 @@ def _split_block(item: Any, place: str) -> tuple[list[str] | None, NDArray[Any]]
     """Return the words of a block, if it has words, and its rows."""
     if isinstance(item, tuple) and len(item) == 2 and (words := _words_of(item[0])) is not None:
         return words, as_rows(item[1], place)
-    if isinstance(item, tuple) and any(len(getattr(part, "shape", ())) > 1 for part in item):
+    if isinstance(item, tuple | list) and any(len(getattr(x, "shape", ())) > 1 for x in item):
         raise SourceError(f"{place}: expected {ITEMS}; found {_kind(item)}")
     return None, as_rows(item, place)
 
@@ -288,7 +289,7 @@ def _words_of(item: Any) -> list[str] | None:
 
 def _kind(item: Any) -> str:
     """Return the type and the shape of an item, for messages."""
-    if isinstance(item, tuple) and len(item) < 9:
-        return f"({', '.join(map(_kind, item))})"
+    if isinstance(item, tuple | list) and 0 < len(item) < 9:
+        return f"{type(item).__name__} of {', '.join(map(_kind, item))}"
     shape = getattr(item, "shape", None)
     return type(item).__name__ + (f" of shape {tuple(shape)}" if shape is not None else "")

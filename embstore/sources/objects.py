@@ -94,6 +94,8 @@ def open_object(
         if words is not None:
             raise SourceError(f"{name} has its own words; leave out words=")
         words, source = source.index_to_key, source.vectors
+        if list(words) == list(range(len(words))):
+            words = None  # Numbered documents of gensim's Doc2Vec.
     if (arrays := _arrays(source)) is not None:
         return ArraySource(name, arrays, words=words, origin={"format": name})
     _refuse_others(source)

@@ -64,7 +64,7 @@ class WordList:
             found = f"more than {row_count}" if count > row_count else f"{count}"
             remedy = "give one word for each row (in a file, one per line)"
             if 0 < count < row_count:
-                remedy += f", or build from the first {count} rows"
+                remedy += f", or build from an array of the first {count} rows"
             raise SourceError(
                 f"{self.name} has {found} words, but {rows_name} has {row_count} rows; {remedy}"
             )
