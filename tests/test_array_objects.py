@@ -21,7 +21,7 @@ from tests.helpers.sources import assert_same, read
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROWS = np.arange(40, dtype=np.float32).reshape(8, 5)
+ROWS: Any = np.arange(40, dtype=np.float32).reshape(8, 5)
 WORDS = [f"w{i}" for i in range(8)]
 MASKED = np.ma.masked_array(ROWS, ROWS == 7)
 
@@ -91,7 +91,7 @@ ARRAYS: dict[str, Callable[[], Any]] = {
     "lists of arrays": lambda: [[np.array(x) for x in row] for row in ROWS],
     "arrays in a list": lambda: [ROWS[:3], ROWS[3:3], ROWS[3:]],
     "arrays in a tuple": lambda: (ROWS[:3].astype(">f4"), ByArray().__array__()[3:]),
-    "generator of objects": lambda: (part for part in (Only.__new__(ByArray),)),
+    "generator of objects": lambda: iter([ByArray()]),
 }
 
 
@@ -105,8 +105,9 @@ def test_arrays_of_any_library(kind):
 
 
 def test_rows_of_one_number():
-    for source in (array.array("f", [1, 2]), memoryview(np.float32([1, 2])), np.float32([1, 2])):
-        assert_same(read(source)[1], np.float32([1, 2]))
+    rows: Any = np.array([1, 2], np.float32)
+    for source in (array.array("f", [1, 2]), memoryview(rows), rows):
+        assert_same(read(source)[1], rows)
 
 
 def test_torch_modules_and_parameters():
@@ -199,6 +200,7 @@ class Hides(Only):
 
     shape = (8, 5)
     dtype = np.dtype("f4")
+    array: Any
 
     def __getitem__(self, rows: slice) -> Any:
         return self.array[rows]

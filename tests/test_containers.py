@@ -12,7 +12,7 @@ import embstore
 from embstore.errors import SourceError
 from tests.helpers.sources import read
 
-ROWS = np.arange(40, dtype=np.float32).reshape(8, 5)
+ROWS: Any = np.arange(40, dtype=np.float32).reshape(8, 5)
 WORDS = [f"w{i}" for i in range(8)]
 
 

@@ -127,7 +127,7 @@ def test_series_of_words():
         (np.array("the"), r"of shape \(\); expected one dimension"),
         (np.array([WORDS, WORDS]), r"of shape \(2, 6\); expected one dimension"),
         (np.arange(6), "words must be str, not int64"),
-        (np.ma.masked_array(WORDS, [0, 0, 1, 0, 0, 0]), "has masked items"),
+        (np.ma.masked_array(np.array(WORDS), np.arange(6) == 2), "has masked items"),
         (io.StringIO("the\nof\n"), "is an open file .* pass its path"),
         (IDS | {"the": 0.0}, r"the id of 'the' must be an integer, not 0\.0 \(float\)"),
         (IDS | {"of": True}, r"the id of 'of' must be an integer, not True \(bool\)"),

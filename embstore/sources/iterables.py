@@ -27,7 +27,7 @@ from embstore.vocabulary.words import PackedWords, pack
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_DictItems = type({}.items())
+_DictItems = type(dict[str, Any]().items())
 ITEMS = (
     "(word, vector), arrays of rows of shape (n, ...), or (words, array of rows); for single rows "
     "without words, yield row[None]"

@@ -93,9 +93,9 @@ def open_object(
     if hasattr(source, "index_to_key") and hasattr(source, "vectors"):
         if words is not None:
             raise SourceError(f"{name} has its own words; leave out words=")
-        words, source = source.index_to_key, source.vectors
-        if list(words) == list(range(len(words))):
-            words = None  # Numbered documents of gensim's Doc2Vec.
+        keys, source = source.index_to_key, source.vectors
+        # Documents of gensim's Doc2Vec may have numbers for names.
+        words = None if list(keys) == list(range(len(keys))) else keys
     if (arrays := _arrays(source)) is not None:
         return ArraySource(name, arrays, words=words, origin={"format": name})
     _refuse_others(source)
