@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import lzma
+import pickle
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -163,7 +164,7 @@ def test_objects_of_something_else_are_type_errors(tmp_path, words, says):
         ([b"caf\xe9"] * 6, "the word at position 0 is not UTF-8"),
         (["\ud800", *WORDS[1:]], "cannot be encoded as UTF-8"),
         ("the", "no such file: the; words= takes the path of a file of words, a list of str"),
-        ("https://example.org/vocab.txt", "no such file"),
+        ("https://example.org/vocab.txt", "is a URL; download the file"),
     ],
 )
 def test_words_that_do_not_fit_are_refused(tmp_path, words, says):
@@ -318,6 +319,42 @@ def test_bytes_in_a_file_with_ids_that_are_no_text(tmp_path):
         read(ROWS[:2], words=tmp_path / "w.txt")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32", "utf-8-sig"])
+@pytest.mark.parametrize("name", ["lines.txt", "entity2id.txt", "no-count.txt", "vocab.json"])
+def test_files_of_words_in_other_encodings(tmp_path, name, encoding):
+    text = FILES[name]
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    (tmp_path / name).write_bytes((mark + text).encode(encoding))
+    assert read(ROWS, words=tmp_path / name)[0] == WORDS
+
+
+def test_words_that_end_in_carriage_returns(tmp_path):
+    (tmp_path / "w.txt").write_bytes("\r".join(WORDS).encode())
+    assert read(ROWS, words=tmp_path / "w.txt")[0] == WORDS
+
+
+@pytest.mark.parametrize("name", ["w.npy", "w.parquet", "w.pkl", "w.html", "w.txt", "w.bin"])
+def test_files_of_other_kinds_are_no_words(tmp_path, name):
+    path = tmp_path / name
+    if name == "w.npy":
+        np.save(path, np.array(WORDS))
+    elif name == "w.parquet":
+        from pyarrow import parquet
+
+        parquet.write_table(pa.table({"word": WORDS}), path)
+    elif name == "w.pkl":
+        path.write_bytes(pickle.dumps(WORDS))
+    elif name == "w.html":
+        path.write_bytes(b"<!DOCTYPE html>\n<html>\n<head>\n</head>\n<body>\n</html>\n")
+    elif name == "w.txt":
+        path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    else:
+        path.write_bytes(bytes(6))
+    with pytest.raises(SourceError, match=rf"{name} is "):
+        embstore.build(ROWS[:3], tmp_path / "s", words=path)
+    assert [found.name for found in tmp_path.iterdir()] == [name]
+
+
 def test_lines_beyond_the_first_bytes_must_agree(tmp_path, monkeypatch):
     monkeypatch.setattr(word_files, "_LOOKED_AT_BYTES", 16)
     (tmp_path / "w.txt").write_text(with_ids("\t"))
@@ -332,6 +369,13 @@ def test_a_file_that_is_too_large_for_a_vocabulary(tmp_path, monkeypatch):
     (tmp_path / "w.json").write_text(json.dumps(IDS))
     with pytest.raises(SourceError, match="too much for a vocabulary"):
         read(ROWS, words=tmp_path / "w.json")
+
+
+def test_a_repeated_word_beside_lines_of_numbers_is_an_error(tmp_path):
+    (tmp_path / "m.txt").write_text("".join(f"{a} {b}\n" for a, b in ROWS))
+    assert read(tmp_path / "m.txt", words=WORDS)[0] == WORDS
+    with pytest.raises(SourceError, match="the word 'the' already has id 0"):
+        embstore.build(tmp_path / "m.txt", tmp_path / "s", words=REPEATED)
 
 
 REPEATED = ["the", "of", "the", "naïve", "日本", "7"]

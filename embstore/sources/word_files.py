@@ -19,7 +19,6 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from embstore.errors import SourceError
-from embstore.sources.blocks import BYTE_ORDER_MARK
 from embstore.sources.word_objects import in_order_of_ids
 
 if TYPE_CHECKING:
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
 
 _LOOKED_AT_BYTES = 64 << 10
 MAX_BYTES = 1 << 30
-# A first key and its colon, or a first text in a list.
-_STRING = rb'"(?:[^"\\\n]|\\.)*"'
-_JSON = re.compile(rb"\s*(?:\{\s*%b\s*:|\[\s*(?:\[\s*)?%b\s*[,\]])" % (_STRING, _STRING))
 _NUMBER = re.compile(rb"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _JSON_FORMS = "{word: id}, a tokenizer.json or a list of words"
 _ID = re.compile(rb"[0-9]{1,15}")
@@ -55,12 +51,15 @@ def read_vocabulary(file: TextFile) -> list[str] | None:
     Raises
     ------
     SourceError
-        If it is JSON of another form, or a table whose order is unclear.
+        If it is JSON of another form, a table whose order is unclear, or no text.
     """
-    with file.open() as stream:
-        start = stream.read(_LOOKED_AT_BYTES)
+    if file.kind.name not in ("text", "json"):
+        raise SourceError(
+            f"{file.name} is {file.kind.what}; expected a text file or JSON: load it, and pass its "
+            "words"
+        )
     named = ".json" in PurePath(file.short_name.rstrip("]")).suffixes
-    if named or _JSON.match(start.removeprefix(BYTE_ORDER_MARK)):
+    if named or file.kind.name == "json":
         return _words_of_json(_read_json(file), file.name)
     blocks = (block.data for block in file.blocks(_LOOKED_AT_BYTES, empty_lines="keep"))
     separator = _separator(_lines(next(blocks, b"")))
