@@ -82,7 +82,7 @@ def _inside(source: Any, name: Any) -> str:
     with suppress(Exception):
         if isinstance(source, np.lib.npyio.NpzFile) and source.zip is not None:
             with source.zip.open(f"{name}.npy") as file:
-                header = read_header(file, name)
+                header, _ = read_header(file, name)
             return f"{header.shape} {header.dtype}"
         if hasattr(source, "get_slice"):
             found = source.get_slice(name)

@@ -156,15 +156,19 @@ class IterableSource(Source):
                 yield rows
                 return
         arrays = [as_rows(vector, self.place(at)) for at, vector in enumerate(vectors, first)]
-        for at, array in enumerate(arrays, first):
-            check_dtype(self.place(at), array.dtype)
-            if array.shape != self.row_shape:
-                raise SourceError(
-                    f"{self.place(at)}: expected a vector of shape {self.row_shape}, like the "
-                    f"first one, found {array.shape}"
-                )
+        if {(array.shape, array.dtype) for array in arrays} != {(self.row_shape, self.dtype)}:
+            self._check_vectors(arrays, first)
         for dtype, run in groupby(arrays, key=lambda array: array.dtype):
             yield np.array(list(run), dtype.newbyteorder("="))
+
+    def _check_vectors(self, vectors: list[NDArray[Any]], first: int) -> None:
+        for at, vector in enumerate(vectors, first):
+            check_dtype(self.place(at), vector.dtype)
+            if vector.shape != self.row_shape:
+                raise SourceError(
+                    f"{self.place(at)}: expected a vector of shape {self.row_shape}, like the "
+                    f"first one, found {vector.shape}"
+                )
 
     def _joined(self, vectors: list[Any], first: int) -> NDArray[Any] | None:
         """Return lists of numbers as one array; None where they differ, which is then explained."""
