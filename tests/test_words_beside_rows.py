@@ -9,12 +9,16 @@ import itertools
 import json
 import lzma
 import pickle
+import tempfile
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import embstore
 from embstore.errors import DuplicateWordError, SourceError
@@ -441,3 +445,23 @@ def test_where_rows_are_only_words_the_first_wins(tmp_path, kind):
         np.testing.assert_array_equal(store[:], rows)
     with pytest.raises(SourceError, match="already has id 0"):
         embstore.build(source, tmp_path / "t", on_duplicate="error")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    words=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n\t")), min_size=1),
+    data=st.data(),
+)
+def test_any_words_with_ids(words, data):
+    words = [f"{word}x" for word in words]
+    ids = data.draw(st.permutations(range(len(words))))
+    expected = [word for _, word in sorted(zip(ids, words, strict=True))]
+    by_id = dict(zip(ids, words, strict=True))
+    assert list_words(by_id) == expected
+    lines = [f"{word}\t{number}\n" for number, word in by_id.items()]
+    count = data.draw(st.sampled_from([f"{len(words)}\n", ""]))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "w"
+        for text in (count + "".join(lines), json.dumps(by_id)):
+            path.write_bytes(text.encode())
+            assert read(np.zeros((len(words), 1)), words=path)[0] == expected

@@ -36,7 +36,9 @@ def refuse_container(source: Any) -> None:
         If it is a container; the error lists the names and shapes of its arrays.
     """
     if _is_of_library(source):
-        remedy = ""
+        remedy = "; if each name is a word, and each array its vector, pass dict(source)"
+        if not isinstance(source, Mapping):
+            remedy = ""
     elif isinstance(source, Mapping) and any(
         _is_table(value) for value in islice(source.values(), _LOOKED_AT)
     ):

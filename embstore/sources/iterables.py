@@ -20,7 +20,7 @@ from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.sources import Batch, Source, batch_rows
 from embstore.sources.array_objects import as_rows
-from embstore.sources.arrays import check_dtype
+from embstore.sources.arrays import check_dtype, check_shape
 from embstore.sources.word_objects import list_words
 from embstore.vocabulary.words import PackedWords, pack
 
@@ -71,7 +71,7 @@ class IterableSource(Source):
         self._limit = limit
         self._in_pairs = _is_pair(first)
         row = self._row_like(first)
-        self.row_shape = row.shape
+        self.row_shape = check_shape(self.place(0), row.shape)
         self.dtype = check_dtype(self.place(0), row.dtype)
         if isinstance(items, list | tuple | _DictItems) and self.dtype != np.float64:
             self.dtype = self._common_dtype(items)
@@ -272,7 +272,9 @@ def _split_block(item: Any, place: str) -> tuple[list[str] | None, NDArray[Any]]
     """Return the words of a block, if it has words, and its rows."""
     if isinstance(item, tuple) and len(item) == 2 and (words := _words_of(item[0])) is not None:
         return words, as_rows(item[1], place)
-    if isinstance(item, tuple | list) and any(len(getattr(x, "shape", ())) > 1 for x in item):
+    if isinstance(item, tuple | list) and any(
+        isinstance(part, str | bytes) or len(getattr(part, "shape", ())) > 1 for part in item
+    ):
         raise SourceError(f"{place}: expected {ITEMS}; found {_kind(item)}")
     return None, as_rows(item, place)
 
@@ -294,6 +296,6 @@ def _words_of(item: Any) -> list[str] | None:
 def _kind(item: Any) -> str:
     """Return the type and the shape of an item, for messages."""
     if isinstance(item, tuple | list) and 0 < len(item) < 9:
-        return f"{type(item).__name__} of {', '.join(map(_kind, item))}"
+        return f"{type(item).__name__} of {', '.join(dict.fromkeys(map(_kind, item)))}"
     shape = getattr(item, "shape", None)
     return type(item).__name__ + (f" of shape {tuple(shape)}" if shape is not None else "")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from embstore.errors import SourceError
 from embstore.sources.array_objects import as_array
 from embstore.sources.arrays import ArraySource
-from embstore.sources.by_id import VectorsById
+from embstore.sources.by_id import VectorsById, is_vocabulary
 from embstore.sources.containers import refuse_container
 from embstore.sources.frames import open_frame
 from embstore.sources.iterables import IterableSource
@@ -132,5 +132,9 @@ def _refuse_others(source: Any) -> None:
         raise TypeError(f"cannot build from an open file ({name}); pass its path")
     if hasattr(source, "state_dict"):
         raise TypeError(f"cannot build from {name}; pass its weight, or a tensor of state_dict()")
+    if isinstance(source, Mapping) and is_vocabulary(source):
+        raise SourceError(
+            f"the {name} is {{word: id}}, without vectors; pass the rows, and this as words="
+        )
     if isinstance(source, bytes | bytearray) or not isinstance(source, Iterable):
         raise TypeError(f"cannot build from {name}; expected {ACCEPTED}")

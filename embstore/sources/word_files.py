@@ -175,7 +175,7 @@ def _has_fields(line: bytes, separator: bytes) -> bool:
     fields = _split(line, separator)
     if separator == b"\t" or len(fields) < 2:
         return len(fields) > 1
-    return any(_NUMBER.fullmatch(fields[end]) for end in (0, -1))
+    return any(_NUMBER.fullmatch(fields[end].strip()) for end in (0, -1))
 
 
 def _is_heading(line: bytes, separator: bytes) -> bool:
@@ -184,7 +184,7 @@ def _is_heading(line: bytes, separator: bytes) -> bool:
 
 
 def _split(line: bytes, separator: bytes) -> list[bytes]:
-    return line.split() if separator == b" " else [one.strip() for one in line.split(separator)]
+    return line.split(None if separator == b" " else separator)
 
 
 def _words_of_table(lines: list[bytes], separator: bytes, name: str) -> list[str]:
@@ -226,8 +226,9 @@ def _heading_count(lines: list[bytes], separator: bytes, name: str) -> int:
                 f"{int(lines[0])}; is the file complete?"
             )
         return 1
-    numbers = map(_NUMBER.fullmatch, _split(lines[0], separator))
-    return int(len(lines) > 1 and separator != b" " and not any(numbers))
+    fields = map(bytes.strip, _split(lines[0], separator))
+    has_number = any(map(_NUMBER.fullmatch, fields))
+    return int(len(lines) > 1 and separator != b" " and not has_number)
 
 
 def _columns(
@@ -242,8 +243,9 @@ def _columns(
             pair = _split(row, separator)
         if len(pair) != 2 or (separator != b"\t" and pair[not is_last].startswith(b'"')):
             return [], []
-        words.append(pair[not is_last])
-        fields.append(pair[is_last])
+        word = pair[not is_last]
+        words.append(word if separator == b"\t" else word.strip())
+        fields.append(pair[is_last].strip())
     return words, fields
 
 

@@ -53,6 +53,8 @@ def list_words(words: Any, enough: int | None = None) -> list[str]:
     words = getattr(words, "index_to_key", words)  # gensim's KeyedVectors.
     if isinstance(words, Mapping):
         return _words_of_mapping(words)
+    if hasattr(words, "__array__") and not isinstance(words, Iterable):
+        words = np.asarray(words)  # Strings of HDF5, for example.
     _refuse_unordered(words)
     if hasattr(words, "to_pylist"):
         items = words.to_pylist()  # Of Arrow, whose items are scalars, not str.
