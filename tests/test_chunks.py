@@ -157,9 +157,12 @@ def test_any_slices_are_those_of_the_array(sizes, slices):
 
 def test_zarr(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "BATCH_BYTES", 240)
-    for number, options in enumerate(
-        ({"chunks": (30, 6)}, {"chunks": (30, 4)}, {"chunks": (5, 6), "shards": (50, 6)})
-    ):
+    layouts: list[Any] = [
+        {"chunks": (30, 6)},
+        {"chunks": (30, 4)},
+        {"chunks": (5, 6), "shards": (50, 6)},
+    ]
+    for number, options in enumerate(layouts):
         array = zarr.create_array(tmp_path / f"{number}.zarr", data=ROWS, **options)
         assert_same(read(array)[1], ROWS)
     store = embstore.build(array, tmp_path / "s", strategy="div", partitions=3)

@@ -12,7 +12,7 @@ import embstore
 from embstore.errors import SourceError
 from tests.helpers.sources import read
 
-ROWS = np.arange(40, dtype=np.float32).reshape(8, 5)
+ROWS: Any = np.arange(40, dtype=np.float32).reshape(8, 5)
 WORDS = [f"w{i}" for i in range(8)]
 
 
@@ -70,6 +70,10 @@ def test_hdf5(tmp_path):
         file["group/inner"] = ROWS[0]
         refused(tmp_path, file, "File holds", "'group': Group of 1, 'vectors': (8, 5) float32")
         refused(tmp_path, file["group"], "Group holds", "'inner': (5,) float32", "source['inner']")
+        assert read(dict(file["group"]))[0] == ["inner"]
+        words = file.create_dataset("words", data=WORDS)
+        for kind in (words, words.asstr(), words[:]):
+            assert read(file["vectors"], words=kind)[0] == WORDS
         refused(tmp_path, {"vectors": file["vectors"]}, "'vectors': (8, 5) float32")
         np.testing.assert_array_equal(read(file["vectors"], words=WORDS)[1], ROWS)
     refused(

@@ -104,3 +104,14 @@ def test_fasttext_models_are_refused(name, format):
 def test_pickles_are_refused():
     with pytest.raises(SourceError, match=r"a pickle, which could run any code.*pass the object"):
         read(DATA / "ensemblelda")
+
+
+def test_documents_with_numbers_have_no_words(tmp_path):
+    gensim = pytest.importorskip("gensim.models.keyedvectors")
+    rows = np.arange(12, dtype=np.float32).reshape(4, 3)
+    for names, words in ((range(4), None), (["a", "b", "c", "d"], ["a", "b", "c", "d"])):
+        vectors = gensim.KeyedVectors(3)
+        vectors.add_vectors(list(names), rows)
+        with embstore.build(vectors, tmp_path / "s", overwrite=True) as store:
+            np.testing.assert_array_equal(store[:], rows)
+            assert (store.words(range(4)) if store.has_words else None) == words

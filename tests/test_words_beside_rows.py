@@ -8,12 +8,17 @@ import io
 import itertools
 import json
 import lzma
+import pickle
+import tempfile
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import embstore
 from embstore.errors import DuplicateWordError, SourceError
@@ -127,7 +132,7 @@ def test_series_of_words():
         (np.array("the"), r"of shape \(\); expected one dimension"),
         (np.array([WORDS, WORDS]), r"of shape \(2, 6\); expected one dimension"),
         (np.arange(6), "words must be str, not int64"),
-        (np.ma.masked_array(WORDS, [0, 0, 1, 0, 0, 0]), "has masked items"),
+        (np.ma.masked_array(np.array(WORDS), np.arange(6) == 2), "has masked items"),
         (io.StringIO("the\nof\n"), "is an open file .* pass its path"),
         (IDS | {"the": 0.0}, r"the id of 'the' must be an integer, not 0\.0 \(float\)"),
         (IDS | {"of": True}, r"the id of 'of' must be an integer, not True \(bool\)"),
@@ -150,7 +155,10 @@ def test_objects_of_something_else_are_type_errors(tmp_path, words, says):
         (IDS | {"of": 6}, "expected ids 0 to 5, each once; no word has id 1, and 'of' has id 6"),
         (IDS | {"of": -1}, "the id of 'of' must be 0 or more, not -1"),
         ({word: number + 1 for word, number in IDS.items()}, "no word has id 0, and '7' has id 6"),
-        ({"the": 0, "of": 1}, "words has 2 words, but ndarray has 6 rows.*the first 2 rows"),
+        (
+            {"the": 0, "of": 1},
+            "words has 2 words, but ndarray has 6 rows.*array of the first 2",
+        ),
         ({f"w{i}": i for i in range(9)}, "words has more than 6 words"),
         (WORDS[:5], "words has 5 words"),
         ([], "words has 0 words"),
@@ -160,7 +168,7 @@ def test_objects_of_something_else_are_type_errors(tmp_path, words, says):
         ([b"caf\xe9"] * 6, "the word at position 0 is not UTF-8"),
         (["\ud800", *WORDS[1:]], "cannot be encoded as UTF-8"),
         ("the", "no such file: the; words= takes the path of a file of words, a list of str"),
-        ("https://example.org/vocab.txt", "no such file"),
+        ("https://example.org/vocab.txt", "is a URL; download the file"),
     ],
 )
 def test_words_that_do_not_fit_are_refused(tmp_path, words, says):
@@ -269,6 +277,7 @@ def test_words_that_are_numbers_are_words(tmp_path):
         ("from-one.txt", "a\t1\nb\t2\nc\t3\nd\t4\ne\t5\nf\t6\n", "each id from 0 to 5 once"),
         ("both.txt", "1\t0\n0\t1\n3\t2\n2\t3\n5\t4\n4\t5\n", "both fields could be the ids"),
         ("cut.txt", "9\n" + with_ids("\t"), r"cut\.txt:1: expected 6, the number of lines"),
+        ("a.tiktoken", "IQ== 0\nIg== 1\nIw== 2\nJA== 3\nJQ== 4\nJg== 5\n", "tokens in Base64"),
         ("twice.txt", "a\t0\nb\t0\nc\t1\nd\t2\ne\t3\nf\t4\n", "each id from 0 to 5 once"),
         ("gap.json", json.dumps(IDS | {"of": 9}), r"gap\.json: expected ids 0 to 5"),
         ("same.json", json.dumps(IDS | {"of": 0}), r"'the' and 'of' both have id 0"),
@@ -314,6 +323,42 @@ def test_bytes_in_a_file_with_ids_that_are_no_text(tmp_path):
         read(ROWS[:2], words=tmp_path / "w.txt")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32", "utf-8-sig"])
+@pytest.mark.parametrize("name", ["lines.txt", "entity2id.txt", "no-count.txt", "vocab.json"])
+def test_files_of_words_in_other_encodings(tmp_path, name, encoding):
+    text = FILES[name]
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    (tmp_path / name).write_bytes((mark + text).encode(encoding))
+    assert read(ROWS, words=tmp_path / name)[0] == WORDS
+
+
+def test_words_that_end_in_carriage_returns(tmp_path):
+    (tmp_path / "w.txt").write_bytes("\r".join(WORDS).encode())
+    assert read(ROWS, words=tmp_path / "w.txt")[0] == WORDS
+
+
+@pytest.mark.parametrize("name", ["w.npy", "w.parquet", "w.pkl", "w.html", "w.txt", "w.bin"])
+def test_files_of_other_kinds_are_no_words(tmp_path, name):
+    path = tmp_path / name
+    if name == "w.npy":
+        np.save(path, np.array(WORDS))
+    elif name == "w.parquet":
+        from pyarrow import parquet
+
+        parquet.write_table(pa.table({"word": WORDS}), path)
+    elif name == "w.pkl":
+        path.write_bytes(pickle.dumps(WORDS))
+    elif name == "w.html":
+        path.write_bytes(b"<!DOCTYPE html>\n<html>\n<head>\n</head>\n<body>\n</html>\n")
+    elif name == "w.txt":
+        path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    else:
+        path.write_bytes(bytes(6))
+    with pytest.raises(SourceError, match=rf"{name} is "):
+        embstore.build(ROWS[:3], tmp_path / "s", words=path)
+    assert [found.name for found in tmp_path.iterdir()] == [name]
+
+
 def test_lines_beyond_the_first_bytes_must_agree(tmp_path, monkeypatch):
     monkeypatch.setattr(word_files, "_LOOKED_AT_BYTES", 16)
     (tmp_path / "w.txt").write_text(with_ids("\t"))
@@ -328,6 +373,13 @@ def test_a_file_that_is_too_large_for_a_vocabulary(tmp_path, monkeypatch):
     (tmp_path / "w.json").write_text(json.dumps(IDS))
     with pytest.raises(SourceError, match="too much for a vocabulary"):
         read(ROWS, words=tmp_path / "w.json")
+
+
+def test_a_repeated_word_beside_lines_of_numbers_is_an_error(tmp_path):
+    (tmp_path / "m.txt").write_text("".join(f"{a} {b}\n" for a, b in ROWS))
+    assert read(tmp_path / "m.txt", words=WORDS)[0] == WORDS
+    with pytest.raises(SourceError, match="the word 'the' already has id 0"):
+        embstore.build(tmp_path / "m.txt", tmp_path / "s", words=REPEATED)
 
 
 REPEATED = ["the", "of", "the", "naïve", "日本", "7"]
@@ -393,3 +445,23 @@ def test_where_rows_are_only_words_the_first_wins(tmp_path, kind):
         np.testing.assert_array_equal(store[:], rows)
     with pytest.raises(SourceError, match="already has id 0"):
         embstore.build(source, tmp_path / "t", on_duplicate="error")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    words=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n\t")), min_size=1),
+    data=st.data(),
+)
+def test_any_words_with_ids(words, data):
+    words = [f"{word}x" for word in words]
+    ids = data.draw(st.permutations(range(len(words))))
+    expected = [word for _, word in sorted(zip(ids, words, strict=True))]
+    by_id = dict(zip(ids, words, strict=True))
+    assert list_words(by_id) == expected
+    lines = [f"{word}\t{number}\n" for number, word in by_id.items()]
+    count = data.draw(st.sampled_from([f"{len(words)}\n", ""]))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "w"
+        for text in (count + "".join(lines), json.dumps(by_id)):
+            path.write_bytes(text.encode())
+            assert read(np.zeros((len(words), 1)), words=path)[0] == expected

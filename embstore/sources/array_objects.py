@@ -51,7 +51,7 @@ def as_array(source: Any) -> ArrayLike | None:
     if isinstance(source, list | tuple):
         return _nested(source) if _holds_numbers(source) else None
     _refuse_sparse(source, name)
-    if isinstance(source, str | bytes | bytearray | mmap | Mapping):
+    if isinstance(source, str | bytes | bytearray | mmap | Mapping | type):
         return None
     return source if isinstance(source, np.ndarray) else _foreign(source, name)
 
@@ -99,7 +99,7 @@ def as_rows(item: Any, place: str) -> NDArray[Any]:
         item = _plain(item, place, kinds)
         with _errors_named(place):
             found = np.asarray(item)
-        if found.dtype.kind == "f" and kinds <= {int, list, tuple}:
+        if found.dtype.kind == "f" and int in kinds <= {int, list, tuple}:
             raise SourceError(f"{place} has integers that no dtype holds together; scale them")
         return found
     _refuse_sparse(item, place)
@@ -199,14 +199,26 @@ def _holds_numbers(items: Any) -> bool:
     first = items[0] if items else None
     if not isinstance(first, list | tuple):
         return np.isscalar(first) and not isinstance(first, str | bytes)
+    if any(isinstance(item, str | bytes) for item in first):
+        return False
     while isinstance(first, list | tuple) and first:
         first = first[0]
+    if isinstance(first, str) or hasattr(first, "to_pylist"):
+        return False
     is_text = getattr(getattr(first, "dtype", None), "kind", "") in ("O", "S", "T", "U")
-    return not (is_text or isinstance(first, str) or hasattr(first, "to_pylist"))
+    return not is_text and len(getattr(first, "shape", ())) < 2
 
 
 def _nested(items: Any) -> NDArray[Any]:
     kind = type(items).__name__
+    first = items[0]
+    while isinstance(first, list | tuple) and first:
+        first = first[0]
+    if getattr(first, "shape", ()):
+        raise SourceError(
+            f"the {kind} holds lists of arrays, which could be blocks of rows or rows of more than "
+            "one axis; pass one array, or an array for each block"
+        )
     try:
         return as_rows(items, kind)
     except SourceError as error:

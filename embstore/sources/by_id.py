@@ -1,7 +1,8 @@
-"""Vectors in a mapping of ids, ``{id: vector}``."""
+"""Mappings with ids: vectors by id, ``{id: vector}``, and what is ``{word: id}`` instead."""
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,24 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
+
+
+def is_vocabulary(found: Mapping[Any, Any]) -> bool:
+    """Say whether the values of a mapping are the integers from 0, each once.
+
+    Examples
+    --------
+    >>> is_vocabulary({"like": 1, "the": 0}), is_vocabulary({"like": 0.5, "the": 0.1})
+    (True, False)
+    """
+    values = list(islice(found.values(), 1))
+    if not values or not isinstance(values[0], int | np.integer):
+        return False
+    values = list(found.values())
+    kinds = set(map(type, values))
+    return all(issubclass(kind, int | np.integer) for kind in kinds) and sorted(values) == list(
+        range(len(values))
+    )
 
 
 class VectorsById:

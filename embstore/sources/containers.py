@@ -36,7 +36,9 @@ def refuse_container(source: Any) -> None:
         If it is a container; the error lists the names and shapes of its arrays.
     """
     if _is_of_library(source):
-        remedy = ""
+        remedy = "; if each name is a word, and each array its vector, pass dict(source)"
+        if not isinstance(source, Mapping):
+            remedy = ""
     elif isinstance(source, Mapping) and any(
         _is_table(value) for value in islice(source.values(), _LOOKED_AT)
     ):
@@ -80,9 +82,9 @@ def _names(source: Any) -> list[Any]:
 def _inside(source: Any, name: Any) -> str:
     """Return the kind, shape and dtype of an array in a container, without reading it."""
     with suppress(Exception):
-        if isinstance(source, np.lib.npyio.NpzFile):
+        if isinstance(source, np.lib.npyio.NpzFile) and source.zip is not None:
             with source.zip.open(f"{name}.npy") as file:
-                header = read_header(file, name)
+                header, _ = read_header(file, name)
             return f"{header.shape} {header.dtype}"
         if hasattr(source, "get_slice"):
             found = source.get_slice(name)

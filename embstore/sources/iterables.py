@@ -9,7 +9,7 @@ cast changes. An iterator can be read only once, so its rows cannot be counted f
 from __future__ import annotations
 
 import math
-from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +20,14 @@ from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.sources import Batch, Source, batch_rows
 from embstore.sources.array_objects import as_rows
-from embstore.sources.arrays import check_dtype
+from embstore.sources.arrays import check_dtype, check_shape
 from embstore.sources.word_objects import list_words
 from embstore.vocabulary.words import PackedWords, pack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_DictItems = type(dict[str, Any]().items())
 ITEMS = (
     "(word, vector), arrays of rows of shape (n, ...), or (words, array of rows); for single rows "
     "without words, yield row[None]"
@@ -70,9 +71,9 @@ class IterableSource(Source):
         self._limit = limit
         self._in_pairs = _is_pair(first)
         row = self._row_like(first)
-        self.row_shape = row.shape
+        self.row_shape = check_shape(self.place(0), row.shape)
         self.dtype = check_dtype(self.place(0), row.dtype)
-        if isinstance(items, list | tuple | ItemsView) and self.dtype != np.float64:
+        if isinstance(items, list | tuple | _DictItems) and self.dtype != np.float64:
             self.dtype = self._common_dtype(items)
         self._row_bytes = math.prod(row.shape) * self.dtype.itemsize
         if self._row_bytes > spec.MAX_ROW_BYTES:
@@ -155,15 +156,19 @@ class IterableSource(Source):
                 yield rows
                 return
         arrays = [as_rows(vector, self.place(at)) for at, vector in enumerate(vectors, first)]
-        for at, array in enumerate(arrays, first):
-            check_dtype(self.place(at), array.dtype)
-            if array.shape != self.row_shape:
-                raise SourceError(
-                    f"{self.place(at)}: expected a vector of shape {self.row_shape}, like the "
-                    f"first one, found {array.shape}"
-                )
+        if {(array.shape, array.dtype) for array in arrays} != {(self.row_shape, self.dtype)}:
+            self._check_vectors(arrays, first)
         for dtype, run in groupby(arrays, key=lambda array: array.dtype):
             yield np.array(list(run), dtype.newbyteorder("="))
+
+    def _check_vectors(self, vectors: list[NDArray[Any]], first: int) -> None:
+        for at, vector in enumerate(vectors, first):
+            check_dtype(self.place(at), vector.dtype)
+            if vector.shape != self.row_shape:
+                raise SourceError(
+                    f"{self.place(at)}: expected a vector of shape {self.row_shape}, like the "
+                    f"first one, found {vector.shape}"
+                )
 
     def _joined(self, vectors: list[Any], first: int) -> NDArray[Any] | None:
         """Return lists of numbers as one array; None where they differ, which is then explained."""
@@ -267,7 +272,9 @@ def _split_block(item: Any, place: str) -> tuple[list[str] | None, NDArray[Any]]
     """Return the words of a block, if it has words, and its rows."""
     if isinstance(item, tuple) and len(item) == 2 and (words := _words_of(item[0])) is not None:
         return words, as_rows(item[1], place)
-    if isinstance(item, tuple) and any(len(getattr(part, "shape", ())) > 1 for part in item):
+    if isinstance(item, tuple | list) and any(
+        isinstance(part, str | bytes) or len(getattr(part, "shape", ())) > 1 for part in item
+    ):
         raise SourceError(f"{place}: expected {ITEMS}; found {_kind(item)}")
     return None, as_rows(item, place)
 
@@ -288,7 +295,7 @@ def _words_of(item: Any) -> list[str] | None:
 
 def _kind(item: Any) -> str:
     """Return the type and the shape of an item, for messages."""
-    if isinstance(item, tuple) and len(item) < 9:
-        return f"({', '.join(map(_kind, item))})"
+    if isinstance(item, tuple | list) and 0 < len(item) < 9:
+        return f"{type(item).__name__} of {', '.join(dict.fromkeys(map(_kind, item)))}"
     shape = getattr(item, "shape", None)
     return type(item).__name__ + (f" of shape {tuple(shape)}" if shape is not None else "")

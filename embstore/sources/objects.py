@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from embstore.errors import SourceError
 from embstore.sources.array_objects import as_array
 from embstore.sources.arrays import ArraySource
-from embstore.sources.by_id import VectorsById
+from embstore.sources.by_id import VectorsById, is_vocabulary
 from embstore.sources.containers import refuse_container
 from embstore.sources.frames import open_frame
 from embstore.sources.iterables import IterableSource
@@ -93,7 +93,9 @@ def open_object(
     if hasattr(source, "index_to_key") and hasattr(source, "vectors"):
         if words is not None:
             raise SourceError(f"{name} has its own words; leave out words=")
-        words, source = source.index_to_key, source.vectors
+        keys, source = source.index_to_key, source.vectors
+        # Documents of gensim's Doc2Vec may have numbers for names.
+        words = None if list(keys) == list(range(len(keys))) else keys
     if (arrays := _arrays(source)) is not None:
         return ArraySource(name, arrays, words=words, origin={"format": name})
     _refuse_others(source)
@@ -130,5 +132,9 @@ def _refuse_others(source: Any) -> None:
         raise TypeError(f"cannot build from an open file ({name}); pass its path")
     if hasattr(source, "state_dict"):
         raise TypeError(f"cannot build from {name}; pass its weight, or a tensor of state_dict()")
+    if isinstance(source, Mapping) and is_vocabulary(source):
+        raise SourceError(
+            f"the {name} is {{word: id}}, without vectors; pass the rows, and this as words="
+        )
     if isinstance(source, bytes | bytearray) or not isinstance(source, Iterable):
         raise TypeError(f"cannot build from {name}; expected {ACCEPTED}")

@@ -130,6 +130,7 @@ class TextSource(Source):
             first_row_line=1 + self._skipped,
         )
         self._words = None if words is None else WordList(words)
+        self.ids_matter = words is not None
         if self._words is not None:
             self._words.check_count(self._count_lines(None) - self._skipped, self.name)
 

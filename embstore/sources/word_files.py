@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import re
-from codecs import BOM_UTF8
 from collections import Counter
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -23,16 +22,16 @@ from embstore.errors import SourceError
 from embstore.sources.word_objects import in_order_of_ids
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from embstore.sources.blocks import TextFile
 
 _LOOKED_AT_BYTES = 64 << 10
 MAX_BYTES = 1 << 30
-# A first key and its colon, or a first text in a list.
-_STRING = rb'"(?:[^"\\\n]|\\.)*"'
-_JSON = re.compile(rb"\s*(?:\{\s*%b\s*:|\[\s*(?:\[\s*)?%b\s*[,\]])" % (_STRING, _STRING))
 _NUMBER = re.compile(rb"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _JSON_FORMS = "{word: id}, a tokenizer.json or a list of words"
 _ID = re.compile(rb"[0-9]{1,15}")
+_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _SEPARATORS = (b"\t", b",", b";", b"|", b" ")
 
 
@@ -52,41 +51,45 @@ def read_vocabulary(file: TextFile) -> list[str] | None:
     Raises
     ------
     SourceError
-        If it is JSON of another form, or a table whose order is unclear.
+        If it is JSON of another form, a table whose order is unclear, or no text.
     """
-    with file.open() as stream:
-        start = stream.read(_LOOKED_AT_BYTES)
+    if file.kind.name not in ("text", "json"):
+        raise SourceError(
+            f"{file.name} is {file.kind.what}; expected a text file or JSON: load it, and pass its "
+            "words"
+        )
     named = ".json" in PurePath(file.short_name.rstrip("]")).suffixes
-    if named or _JSON.match(start.removeprefix(BOM_UTF8)):
+    if named or file.kind.name == "json":
         return _words_of_json(_read_json(file), file.name)
-    sample = _lines(start, is_whole=len(start) < _LOOKED_AT_BYTES)
-    separator = _separator(sample)
+    blocks = (block.data for block in file.blocks(_LOOKED_AT_BYTES, empty_lines="keep"))
+    separator = _separator(_lines(next(blocks, b"")))
     if separator is None:
         return None
-    lines = _lines(_read(file), is_whole=True)
-    return _words_of_table(lines, separator, file.name)
+    blocks = (block.data for block in file.blocks(empty_lines="keep"))
+    return _words_of_table(_lines(_joined(blocks, file.name)), separator, file.name)
 
 
-def _read(file: TextFile) -> bytes:
-    pieces = []
+def _joined(pieces: Iterable[bytes], name: str) -> bytes:
+    """Return a whole file, unless it is too large for memory."""
+    found = []
     size = 0
-    with file.open() as stream:
-        while piece := stream.read(1 << 20):
-            pieces.append(piece)
-            size += len(piece)
-            if size > MAX_BYTES:
-                raise SourceError(
-                    f"{file.name} has more than {MAX_BYTES >> 30} GiB, too much for a vocabulary "
-                    "with ids; give one word per line"
-                )
-    return b"".join(pieces)
+    for piece in pieces:
+        found.append(piece)
+        size += len(piece)
+        if size > MAX_BYTES:
+            raise SourceError(
+                f"{name} has more than {MAX_BYTES} bytes, too much for a vocabulary with ids; "
+                "give one word per line"
+            )
+    return b"".join(found)
 
 
 # ------------------------------------------------------------------------------------------- JSON
 
 
 def _read_json(file: TextFile) -> Any:
-    data = _read(file)
+    with file.open() as stream:
+        data = _joined(iter(lambda: stream.read(1 << 20), b""), file.name)
     try:
         return json.loads(data, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
@@ -117,7 +120,7 @@ def _words_of_json(found: Any, name: str) -> list[str]:
         if all(isinstance(word, str) for word in found):
             return list(found)
         if all(isinstance(word, str) for word, _ in found):
-            return in_order_of_ids(*zip(*found, strict=True), name)
+            return in_order_of_ids([word for word, _ in found], [one for _, one in found], name)
     except SourceError:
         raise
     except (TypeError, ValueError, KeyError) as error:
@@ -146,11 +149,8 @@ def _ids_of_tokenizer(found: dict[str, Any]) -> dict[str, int]:
 # ------------------------------------------------------------------------------------------ Lines
 
 
-def _lines(data: bytes, *, is_whole: bool) -> list[bytes]:
-    """Return lines without their ends, nor empty ones at the end; no line that is cut."""
-    data = data.removeprefix(BOM_UTF8)
-    if not is_whole:
-        data = data[: data.rfind(b"\n") + 1]
+def _lines(data: bytes) -> list[bytes]:
+    """Return lines without their ends, nor empty ones at the end."""
     data = data.rstrip(b"\r\n")
     return [line.removesuffix(b"\r") for line in data.split(b"\n")] if data else []
 
@@ -175,7 +175,7 @@ def _has_fields(line: bytes, separator: bytes) -> bool:
     fields = _split(line, separator)
     if separator == b"\t" or len(fields) < 2:
         return len(fields) > 1
-    return any(_NUMBER.fullmatch(fields[end]) for end in (0, -1))
+    return any(_NUMBER.fullmatch(fields[end].strip()) for end in (0, -1))
 
 
 def _is_heading(line: bytes, separator: bytes) -> bool:
@@ -184,7 +184,7 @@ def _is_heading(line: bytes, separator: bytes) -> bool:
 
 
 def _split(line: bytes, separator: bytes) -> list[bytes]:
-    return line.split() if separator == b" " else [one.strip() for one in line.split(separator)]
+    return line.split(None if separator == b" " else separator)
 
 
 def _words_of_table(lines: list[bytes], separator: bytes, name: str) -> list[str]:
@@ -194,6 +194,15 @@ def _words_of_table(lines: list[bytes], separator: bytes, name: str) -> list[str
     words, ids = _columns(rows, separator, is_last=True)
     others, firsts = _columns(rows, separator, is_last=False)
     by_last, by_first = _is_numbering(ids), _is_numbering(firsts)
+    if (
+        by_last
+        and separator == b" "
+        and all(map(_BASE64.fullmatch, words))
+        and any(word.endswith(b"=") for word in words)
+    ):
+        raise SourceError(
+            f"{name} has tokens in Base64, as tiktoken writes them; decode them and pass a list"
+        )
     if by_last and (not by_first or ids == firsts):
         return in_order_of_ids(_decoded(words, skipped, name), list(map(int, ids)), name)
     if by_first and not by_last:
@@ -217,8 +226,9 @@ def _heading_count(lines: list[bytes], separator: bytes, name: str) -> int:
                 f"{int(lines[0])}; is the file complete?"
             )
         return 1
-    numbers = map(_NUMBER.fullmatch, _split(lines[0], separator))
-    return int(len(lines) > 1 and separator != b" " and not any(numbers))
+    fields = map(bytes.strip, _split(lines[0], separator))
+    has_number = any(map(_NUMBER.fullmatch, fields))
+    return int(len(lines) > 1 and separator != b" " and not has_number)
 
 
 def _columns(
@@ -233,8 +243,9 @@ def _columns(
             pair = _split(row, separator)
         if len(pair) != 2 or (separator != b"\t" and pair[not is_last].startswith(b'"')):
             return [], []
-        words.append(pair[not is_last])
-        fields.append(pair[is_last])
+        word = pair[not is_last]
+        words.append(word if separator == b"\t" else word.strip())
+        fields.append(pair[is_last].strip())
     return words, fields
 
 

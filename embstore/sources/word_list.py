@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from embstore.errors import SourceError
 from embstore.sources.blocks import TextFile
+from embstore.sources.files import check_file
 from embstore.sources.packing import packed_binary
 from embstore.sources.word_files import read_vocabulary
 from embstore.sources.word_objects import ACCEPTED, list_words
@@ -43,9 +44,12 @@ class WordList:
         self._file: TextFile | None = None
         self._words: list[str] | None
         if isinstance(words, str | Path):
-            if not Path(words).exists():
-                raise SourceError(f"no such file: {words}; words= takes {ACCEPTED}")
-            self._file = TextFile(Path(words))
+            path = Path(words)
+            try:
+                check_file(path)
+            except SourceError as error:
+                raise SourceError(f"{error}; words= takes {ACCEPTED}") from error
+            self._file = TextFile(path, takes=("json",))
             self._words = read_vocabulary(self._file)
         else:
             self._words = list_words(words, row_count)
@@ -64,7 +68,7 @@ class WordList:
             found = f"more than {row_count}" if count > row_count else f"{count}"
             remedy = "give one word for each row (in a file, one per line)"
             if 0 < count < row_count:
-                remedy += f", or build from the first {count} rows"
+                remedy += f", or build from an array of the first {count} rows"
             raise SourceError(
                 f"{self.name} has {found} words, but {rows_name} has {row_count} rows; {remedy}"
             )

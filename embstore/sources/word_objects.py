@@ -53,6 +53,8 @@ def list_words(words: Any, enough: int | None = None) -> list[str]:
     words = getattr(words, "index_to_key", words)  # gensim's KeyedVectors.
     if isinstance(words, Mapping):
         return _words_of_mapping(words)
+    if hasattr(words, "__array__") and not isinstance(words, Iterable):
+        words = np.asarray(words)  # Strings of HDF5, for example.
     _refuse_unordered(words)
     if hasattr(words, "to_pylist"):
         items = words.to_pylist()  # Of Arrow, whose items are scalars, not str.
@@ -133,15 +135,16 @@ def _refuse_unordered(words: Any) -> None:
         raise TypeError(f"words= must be {ACCEPTED}, not {kind}")
     if has_masked(words):
         raise TypeError("words= has masked items; give one word for each row")
-    if hasattr(words, "iloc") and _labels_reorder(np.asarray(words.index)):
+    labels = getattr(words, "index", None)
+    if hasattr(words, "iloc") and _are_shuffled(np.asarray(labels)):
         raise TypeError(
-            f"words= is a {kind} whose index has the numbers 0 to {len(words) - 1} in another "
-            "order, so either could be the ids; pass words.sort_index() or words.to_list()"
+            f"words= is a {kind} whose index has the numbers from 0 in another order than its "
+            "rows, so either could be the ids; pass words.sort_index() or words.to_list()"
         )
 
 
-def _labels_reorder(labels: Any) -> bool:
-    """Say whether labels of a series are ids in another order than its rows."""
+def _are_shuffled(labels: Any) -> bool:
+    """Say whether labels of a series are the numbers from 0, in another order than its rows."""
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         return False
     numbers = np.arange(len(labels))
