@@ -97,8 +97,8 @@ def test_link_instead_of_a_file(store, tmp_path, name, kind):
     if kind == "relative":
         target = os.path.relpath(elsewhere, (store / name).parent)
     elif kind == "two links":
+        (tmp_path / "between").symlink_to("elsewhere")
         target = tmp_path / "between"
-        target.symlink_to("elsewhere")
     (store / name).symlink_to(target)
     for reader in READERS:
         with embstore.open(store, reader=reader) as opened:
