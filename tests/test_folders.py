@@ -163,7 +163,14 @@ def test_doubtful_folders_are_refused(tmp_path, names, says):
 
 
 JUNK = [
-    *("README.md", "dataset_infos.json", "Thumbs.db", "desktop.ini", "words.txt", "notes.txt~"),
+    *(
+        "README.md",
+        "dataset_infos.json",
+        "Thumbs.db",
+        "desktop.ini",
+        "words.txt",
+        "~${stem}{suffix}",
+    ),
     *("_SUCCESS", "_metadata", "_common_metadata", "_committed_1", ".DS_Store", ".gitattributes"),
     *("__MACOSX/._{stem}{suffix}", "._{stem}{suffix}", ".{stem}.tmp{suffix}", ".x{suffix}.crc"),
     *(
@@ -389,6 +396,12 @@ def test_metadata_beside_a_folder_is_no_table(tmp_path):
     put(tmp_path / "metadata" / "v1.metadata.json")
     put(tmp_path / "rows" / "a.parquet", 3)
     assert numbers_read(tmp_path / "rows") == [3]
+
+
+def test_store_in_the_folder_of_a_table(tmp_path):
+    (tmp_path / "t" / "_delta_log").mkdir(parents=True)
+    embstore.build(rows_of(4), tmp_path / "t" / "emb.embstore").close()
+    assert numbers_read(tmp_path / "t" / "emb.embstore") == [4]
 
 
 def test_store_beside_its_source(tmp_path):

@@ -69,16 +69,6 @@ def described_files(folder: Path) -> tuple[str, Callable[[], list[Path]]] | None
                 f"{folder} is a Zarr {group.get('node_type', 'group')}, not a store; open it with "
                 "zarr, and pass the array"
             )
-    whole = folder.absolute()
-    for parent in whole.parents[:2]:
-        is_iceberg = (
-            whole.is_relative_to(parent / "data") and next(parent.glob(_ICEBERG), None) is not None
-        )
-        if (parent / LOG).is_dir() or is_iceberg:
-            raise SourceError(
-                f"{folder} is part of the table in {parent}, whose log tells which files are in "
-                f"the table; give {parent}"
-            )
     splits = _read_json(folder / "dataset_dict.json")
     if isinstance(splits, dict) and isinstance(splits.get("splits"), list):
         names = list(map(str, splits["splits"]))
@@ -91,7 +81,23 @@ def described_files(folder: Path) -> tuple[str, Callable[[], list[Path]]] | None
     state = _read_json(folder / "state.json")
     if isinstance(state, dict) and "_data_files" in state:
         return "arrow", partial(_dataset_files, folder, state)
+    if group is None:
+        _refuse_inside(folder)
     return None
+
+
+def _refuse_inside(folder: Path) -> None:
+    """Refuse a folder whose files are listed by a log in a folder above it."""
+    whole = folder.absolute()
+    for parent in whole.parents[:2]:
+        is_iceberg = (
+            whole.is_relative_to(parent / "data") and next(parent.glob(_ICEBERG), None) is not None
+        )
+        if (parent / LOG).is_dir() or is_iceberg:
+            raise SourceError(
+                f"{folder} is part of the table in {parent}, whose log tells which files are in "
+                f"the table; give {parent}"
+            )
 
 
 def _dataset_files(folder: Path, state: dict[str, Any]) -> list[Path]:

@@ -3,15 +3,15 @@
 1. A folder may say itself what is in it: the ``state.json`` of a data set that Hugging Face's
    datasets saved, or the log of a Delta table. Tables that need another reader (Iceberg, Hudi,
    Lance, Zarr, models that gensim saved) are refused by name.
-2. Else the suffixes tell the files, in subfolders too. Names that start with ``.`` or ``_`` are
-   hidden: markers, summaries, AppleDouble files. So are caches of a data set library. Other files,
+2. Else the suffixes tell the files, in subfolders too. Names that start with ``.``, ``_`` or ``~``
+   are hidden: markers, summaries, AppleDouble files. Caches of a data set library and other files,
    such as a README, are ignored.
 3. A half-written or compressed file (``x.npy.tmp``, ``x.parquet.gz``) or a checksum is ignored
    too, unless it stands for a part that is missing.
 4. `embstore.sources.parts` puts the files in order, or refuses them.
 
 The files may be symbolic links, as in a model cache; subfolders may not, because they could lead in
-a circle. A subfolder that is a table of its own, such as a store, is ignored.
+a circle. A store or a Zarr array in a subfolder is ignored.
 """
 
 from __future__ import annotations
@@ -292,7 +292,7 @@ def _is_of(format: str, name: str) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    return name.startswith((".", "_"))
+    return name.startswith((".", "_", "~"))
 
 
 def _base(name: str) -> str:
