@@ -223,7 +223,7 @@ def test_target_that_is_exchanged_after_the_checks_of_opening(store, monkeypatch
         blob.unlink()
         blob.write_bytes(data)
 
-    monkeypatch.setattr("embstore.opening.check_store", check_and_exchange)
+    monkeypatch.setattr("embstore.contents.check_store", check_and_exchange)
     with pytest.raises(StoreCorruptError, match="is a symbolic link to a file that does not have"):
         embstore.open(store, reader=reader)[:]
 
