@@ -163,7 +163,14 @@ def test_doubtful_folders_are_refused(tmp_path, names, says):
 
 
 JUNK = [
-    *("README.md", "dataset_infos.json", "Thumbs.db", "desktop.ini", "words.txt", "notes.txt~"),
+    *(
+        "README.md",
+        "dataset_infos.json",
+        "Thumbs.db",
+        "desktop.ini",
+        "words.txt",
+        "~${stem}{suffix}",
+    ),
     *("_SUCCESS", "_metadata", "_common_metadata", "_committed_1", ".DS_Store", ".gitattributes"),
     *("__MACOSX/._{stem}{suffix}", "._{stem}{suffix}", ".{stem}.tmp{suffix}", ".x{suffix}.crc"),
     *(
@@ -197,6 +204,12 @@ def put_junk(path: Path) -> None:
         (["part-0.npy"], "part-1.npy.zip"),
         (["part-0.npy"], "part-1.npy~"),
         (["data/part-0.npy"], "data/part-1.npy.incomplete"),
+        (["part-0.npy"], "part-1.npy.6eF4c2a1"),
+        (["part-0.npy"], "part-1.npy.abcd1234.partial"),
+        (["part-0.npy"], ".part-1.npy.icloud"),
+        (["part-0.npy"], "part-1.npy.dvc"),
+        (["part-0.npy"], "part-1.npy.!qB"),
+        (["part-0.parquet"], ".part-1.parquet.crc"),
     ],
 )
 def test_half_written_part_is_told(tmp_path, there, unfinished):
@@ -207,6 +220,13 @@ def test_half_written_part_is_told(tmp_path, there, unfinished):
     message = refusal(tmp_path / "t")
     assert f"{unfinished} stands for " in message
     assert "which is missing" in message
+
+
+def test_preallocated_download_is_told(tmp_path):
+    for number in range(2):
+        put(tmp_path / "t" / f"part-{number}.npy", number)
+    put(tmp_path / "t" / "part-1.npy.aria2")
+    assert "part-1.npy is still being downloaded" in refusal(tmp_path / "t")
 
 
 def test_unfinished_job_is_told(tmp_path):
@@ -369,6 +389,19 @@ def test_data_folder_of_a_table_is_refused(tmp_path):
         put(tmp_path / "t" / name)
     assert f"give {tmp_path / 't'}" in refusal(tmp_path / "t" / "data")
     assert f"give {tmp_path / 't'}" in refusal(tmp_path / "t" / "data" / "x=1")
+
+
+def test_metadata_beside_a_folder_is_no_table(tmp_path):
+    put(tmp_path / "metadata" / "notes.metadata.json")
+    put(tmp_path / "metadata" / "v1.metadata.json")
+    put(tmp_path / "rows" / "a.parquet", 3)
+    assert numbers_read(tmp_path / "rows") == [3]
+
+
+def test_store_in_the_folder_of_a_table(tmp_path):
+    (tmp_path / "t" / "_delta_log").mkdir(parents=True)
+    embstore.build(rows_of(4), tmp_path / "t" / "emb.embstore").close()
+    assert numbers_read(tmp_path / "t" / "emb.embstore") == [4]
 
 
 def test_store_beside_its_source(tmp_path):

@@ -97,8 +97,8 @@ def test_link_instead_of_a_file(store, tmp_path, name, kind):
     if kind == "relative":
         target = os.path.relpath(elsewhere, (store / name).parent)
     elif kind == "two links":
+        (tmp_path / "between").symlink_to("elsewhere")
         target = tmp_path / "between"
-        target.symlink_to("elsewhere")
     (store / name).symlink_to(target)
     for reader in READERS:
         with embstore.open(store, reader=reader) as opened:
@@ -223,7 +223,7 @@ def test_target_that_is_exchanged_after_the_checks_of_opening(store, monkeypatch
         blob.unlink()
         blob.write_bytes(data)
 
-    monkeypatch.setattr("embstore.opening.check_store", check_and_exchange)
+    monkeypatch.setattr("embstore.contents.check_store", check_and_exchange)
     with pytest.raises(StoreCorruptError, match="is a symbolic link to a file that does not have"):
         embstore.open(store, reader=reader)[:]
 

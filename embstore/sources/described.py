@@ -27,7 +27,7 @@ _GENSIM = re.compile(
     r"(.+?)\.(?:(?:wv|dv|docvecs|trainables|syn1neg)\.)*"
     r"(?:vectors(?:_\w+)?|syn0\w*|syn1\w*|doctag_syn0\w*|vectors_docs\w*)\.npy"
 )
-_ICEBERG = "metadata/*.metadata.json"
+_ICEBERG = "metadata/[v0-9]*.metadata.json"
 _OTHER_TABLES = {
     ".hoodie": "a Hudi table; read it with Spark or hudi, and pass the frame",
     "_versions": "a Lance table; read it with lance, as in lance.dataset(path).to_table(), and "
@@ -69,12 +69,6 @@ def described_files(folder: Path) -> tuple[str, Callable[[], list[Path]]] | None
                 f"{folder} is a Zarr {group.get('node_type', 'group')}, not a store; open it with "
                 "zarr, and pass the array"
             )
-    for parent in folder.absolute().parents[:2]:
-        if (parent / LOG).is_dir() or next(parent.glob(_ICEBERG), None) is not None:
-            raise SourceError(
-                f"{folder} is part of the table in {parent}, whose log tells which files are in "
-                f"the table; give {parent}"
-            )
     splits = _read_json(folder / "dataset_dict.json")
     if isinstance(splits, dict) and isinstance(splits.get("splits"), list):
         names = list(map(str, splits["splits"]))
@@ -87,7 +81,23 @@ def described_files(folder: Path) -> tuple[str, Callable[[], list[Path]]] | None
     state = _read_json(folder / "state.json")
     if isinstance(state, dict) and "_data_files" in state:
         return "arrow", partial(_dataset_files, folder, state)
+    if group is None:
+        _refuse_inside(folder)
     return None
+
+
+def _refuse_inside(folder: Path) -> None:
+    """Refuse a folder whose files are listed by a log in a folder above it."""
+    whole = folder.absolute()
+    for parent in whole.parents[:2]:
+        is_iceberg = (
+            whole.is_relative_to(parent / "data") and next(parent.glob(_ICEBERG), None) is not None
+        )
+        if (parent / LOG).is_dir() or is_iceberg:
+            raise SourceError(
+                f"{folder} is part of the table in {parent}, whose log tells which files are in "
+                f"the table; give {parent}"
+            )
 
 
 def _dataset_files(folder: Path, state: dict[str, Any]) -> list[Path]:

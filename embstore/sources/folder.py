@@ -3,15 +3,15 @@
 1. A folder may say itself what is in it: the ``state.json`` of a data set that Hugging Face's
    datasets saved, or the log of a Delta table. Tables that need another reader (Iceberg, Hudi,
    Lance, Zarr, models that gensim saved) are refused by name.
-2. Else the suffixes tell the files, in subfolders too. Names that start with ``.`` or ``_`` are
-   hidden: markers, summaries, AppleDouble files. So are caches of a data set library. Other files,
+2. Else the suffixes tell the files, in subfolders too. Names that start with ``.``, ``_`` or ``~``
+   are hidden: markers, summaries, AppleDouble files. Caches of a data set library and other files,
    such as a README, are ignored.
-3. A half-written or compressed file (``x.npy.tmp``, ``x.parquet.gz``) is ignored too, unless it
-   stands for a part that is missing.
+3. A half-written or compressed file (``x.npy.tmp``, ``x.parquet.gz``) or a checksum is ignored
+   too, unless it stands for a part that is missing.
 4. `embstore.sources.parts` puts the files in order, or refuses them.
 
 The files may be symbolic links, as in a model cache; subfolders may not, because they could lead in
-a circle. A subfolder that is a table of its own, such as a store, is ignored.
+a circle. A store or a Zarr array in a subfolder is ignored.
 """
 
 from __future__ import annotations
@@ -47,15 +47,17 @@ FORMATS = (STORE.name, SAFETENSORS.name, *SUFFIXES)
 MAX_ENTRIES = 1_000_000
 
 _ALL_SUFFIXES = "|".join(re.escape(suffix) for some in SUFFIXES.values() for suffix in some)
-_UNFINISHED = (
-    r"tmp|temp|part|partial|crdownload|download|incomplete|inprogress|aria2|filepart|swp|lock"
-    r"|bak|old|orig|backup"
+# How the name of a file goes on that stands for another one, which is missing or beside it: what is
+# half-written, a backup, compressed, a checksum, or a pointer to a file elsewhere.
+_ENDS = (
+    r"tmp|temp|part|partial|crdownload|opdownload|download|incomplete|inprogress|filepart|swp|lock"
+    r"|!qb|!ut|aria2|bak|old|orig|backup|gz|bz2|xz|zst|zip|lz4|snappy|crc|md5|sha1|sha256|dvc|icloud"
 )
-# A file that stands for another one, which is group 1: half-written, a backup, or compressed.
 _STAND_INS = (
-    re.compile(rf"\.?(.+(?:{_ALL_SUFFIXES}))(?:~|(?:\.(?:{_UNFINISHED})[0-9]*)+)", re.IGNORECASE),
-    re.compile(rf"\.(.+(?:{_ALL_SUFFIXES}))\.[A-Za-z0-9]{{6}}"),  # As rsync writes it.
-    re.compile(rf"(.+(?:{_ALL_SUFFIXES}))\.(?:gz|bz2|xz|zst|zip|lz4|snappy)", re.IGNORECASE),
+    re.compile(
+        rf"\.?(.+(?:{_ALL_SUFFIXES}))(?:~|(?:\.[a-z0-9_-]+)?\.(?:{_ENDS})[0-9]*)", re.IGNORECASE
+    ),
+    re.compile(rf"\.?(.+(?:{_ALL_SUFFIXES}))\.[a-z0-9]{{6,8}}", re.IGNORECASE),  # rsync, aws.
 )
 _UNFINISHED_STEM = re.compile(
     rf"\.?(.+)\.(?:tmp|temp|partial|incomplete|inprogress)({_ALL_SUFFIXES})", re.IGNORECASE
@@ -242,15 +244,16 @@ class _Listing:
 
 
 def _refuse_stand_ins(folder: Path, ordered: Sequence[str], listed: _Listing) -> None:
-    """Refuse a folder in which a part is only there half-written, compressed or as a backup."""
+    """Refuse a folder in which another file stands for a part that is missing."""
     templates = set(map(template_of, ordered))
-    known = set(listed.visible)
+    known, read = set(listed.visible), set(ordered)
     for name, final in listed.stand_ins():
+        if final in read and name == f"{final}.aria2":
+            raise SourceError(f"{folder}: {final} is still being downloaded, as {name} shows")
         if final not in known and template_of(final) in templates:
             raise SourceError(
-                f"{folder}: {name} stands for {final}, which is missing: it is half-written, "
-                f"compressed or a backup; finish or unpack it, or remove it if {listing(ordered)} "
-                "are all"
+                f"{folder}: {name} stands for {final}, which is missing; finish its download or "
+                f"unpack it, or remove {name} if {listing(ordered)} are all"
             )
 
 
@@ -289,7 +292,7 @@ def _is_of(format: str, name: str) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    return name.startswith((".", "_"))
+    return name.startswith((".", "_", "~"))
 
 
 def _base(name: str) -> str:

@@ -15,6 +15,7 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import time
 import uuid
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+_SPARK = re.compile(r"part-\d{5}-[0-9a-f-]{36}[-.]c\d{3}\.snappy\.parquet")
 SUFFIXES = [".npy", ".npy", ".parquet", ".parquet", ".snappy.parquet", ".arrow", ".feather", ".pq"]
 STEMS = ["part", "emb", "img_emb", "rows.f32", "glove.6B.50d", "mot-clé", "data set", "e5-large-v2"]
 JUNK = [
@@ -316,11 +318,9 @@ def _lose_a_part(plan: Plan, numbers: random.Random) -> None:
     if not counted and plan.parts[0].startswith("k="):
         return  # In Hive's folders, another one may have its number.
     candidates = plan.parts if counted else plan.parts[1:-1]
-    if not counted and "-c00" in plan.parts[0].replace(".c00", "-c00"):
-        candidates = [name for name in candidates if name[-18:-15] in ("000",)]
-        candidates = candidates[:0] if len(plan.parts) < 3 else candidates
-        if "c001" in "".join(plan.parts):
-            candidates = [name for name in plan.parts if "c000" in name]
+    if _SPARK.fullmatch(plan.parts[0]) and len(plan.parts) > 1:
+        # A task loses its first file, which may be its only one; the very last is not missed.
+        candidates = [name for name in plan.parts[:-1] if "c000" in name]
     if candidates:
         plan.gone.append(numbers.choice(candidates))
         plan.refused = "a part is missing"
@@ -346,16 +346,13 @@ def _join_a_table(plan: Plan, numbers: random.Random) -> None:
 def _repeat_a_run(plan: Plan, numbers: random.Random) -> None:
     """Add a part of another run: another UUID, or another count."""
     last = plan.parts[-1]
-    if last.startswith("part-") and last.endswith(".snappy.parquet") and plan.lists is None:
-        if len(last) > 50:
-            other = _uuid(numbers)
-            place = numbers.choice((last[:10], f"part-{int(last[5:10]) + 1:05}"))
-            plan.extra.append(f"{place}-{other}{last[47:]}")
-            plan.refused = "two runs are there"
-    elif "-of-" in last and plan.lists is None:
-        head, _, tail = last.partition("-of-")
-        count = int(tail[:5])
-        plan.extra.append(f"{head}-of-{count + 1:05}{tail[5:]}")
+    head, _, tail = last.partition("-of-")
+    if tail and plan.lists is None:
+        plan.extra.append(f"{head}-of-{int(tail[:5]) + 1:05}{tail[5:]}")
+        plan.refused = "two runs are there"
+    elif plan.lists is None and _SPARK.fullmatch(last):
+        place = numbers.choice((last[:10], f"part-{int(last[5:10]) + 1:05}"))
+        plan.extra.append(f"{place}-{_uuid(numbers)}{last[47:]}")
         plan.refused = "two runs are there"
 
 

@@ -240,7 +240,7 @@ def _links(folder: Path) -> Callable[[random.Random], None]:
             file.symlink_to(target)
         for reader in ("mapped", "chunked"):
             try:
-                with embstore.open(store, reader=reader) as opened:  # type: ignore[arg-type]
+                with embstore.open(store, reader=reader) as opened:
                     rows, words = opened[:], opened.words(range(stores.ROWS))
             except EmbstoreError as error:
                 if right or "secret" in str(error):
