@@ -19,7 +19,7 @@ from embstore.errors import RowError, SourceError
 from embstore.formats.own import spec
 from embstore.opening import open as open_store
 from embstore.progress import OnProgress, Progress
-from embstore.settle import as_choice, as_count, as_path, as_size
+from embstore.settle import as_choice, as_count, as_flag, as_path, as_size
 from embstore.sources import EncodingErrors, Format
 from embstore.table.numbering import Strategy
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT
@@ -181,12 +181,13 @@ def build(
     format = as_choice(format, "format", get_args(Format))
     limit = _as_count_if_any(limit, "limit")
     words = _as_path_if_any(words, "words")
-    dimension = _as_count_if_any(dimension, "dimension")
+    dimension = _as_count_if_any(dimension, "dimension", high=spec.MAX_ROW_BYTES)
     encoding_errors = _as_choice_if_any(encoding_errors, "encoding_errors", EncodingErrors)
     partition_strategy = _as_choice_if_any(partition_strategy, "partition_strategy", Strategy)
     on_duplicate = _as_choice_if_any(on_duplicate, "on_duplicate", OnDuplicate)
     on_overflow = as_choice(on_overflow, "on_overflow", get_args(OnOverflow))
     memory_bytes = as_size(memory_limit, "memory_limit")
+    overwrite = as_flag(overwrite, "overwrite")
     # The target is checked before the source is opened: counting the lines of a large file is slow.
     check_target(target.absolute(), overwrite=overwrite)
 

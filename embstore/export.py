@@ -23,7 +23,7 @@ from embstore.errors import ExportError
 from embstore.opening import open as open_store
 from embstore.progress import OnProgress, Progress
 from embstore.row_blocks import row_blocks, row_bytes
-from embstore.settle import as_choice, as_path
+from embstore.settle import as_choice, as_flag, as_path
 from embstore.sinks import SINKS, ExportFormat, TableFacts
 from embstore.sinks.npy import write_words
 from embstore.sinks.read_back import Head
@@ -136,6 +136,7 @@ def export(
         raise ValueError(f"words= is for npy; {format} holds the words itself")
     if words_target == target:
         raise ValueError(f"rows and words cannot both be written to {target}")
+    overwrite = as_flag(overwrite, "overwrite")
     for file in (target,) if words_target is None else (target, words_target):
         _check_new_file(file, overwrite=overwrite)
     with ExitStack() as stack:

@@ -7,28 +7,31 @@ that squares of large float32 numbers do not overflow; 16-bit floats are scaled 
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embstore.dtypes import is_float, wide_dtype
+from embstore.settle import as_positive
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def check_max_norm(max_norm: float, dtype: np.dtype[Any]) -> None:
-    """Raise ValueError if ``max_norm`` is not above 0, TypeError if rows are not floats.
+def check_max_norm(max_norm: float, dtype: np.dtype[Any]) -> float:
+    """Return ``max_norm``, which must be a number above 0, for rows of floats.
 
-    Also TypeError if it is not a number.
+    Raises
+    ------
+    ValueError
+        If it is not above 0.
+    TypeError
+        If it is not a number, or the rows are not floats.
     """
-    if not isinstance(max_norm, Real) or isinstance(max_norm, bool):
-        raise TypeError(f"max_norm must be a number, not {type(max_norm).__name__}")
-    if not max_norm > 0:
-        raise ValueError(f"max_norm must be above 0, not {max_norm}")
+    max_norm = as_positive(max_norm, "max_norm")
     if not is_float(dtype):
         raise TypeError(f"max_norm needs rows of floats; these are {dtype}")
+    return max_norm
 
 
 def clip_norms(rows: NDArray[Any], max_norm: float, row_rank: int) -> None:
@@ -57,7 +60,7 @@ def clip_norms(rows: NDArray[Any], max_norm: float, row_rank: int) -> None:
     >>> rows.tolist()
     [[1.5, 2.0], [0.3, 0.4]]
     """
-    check_max_norm(max_norm, rows.dtype)
+    max_norm = check_max_norm(max_norm, rows.dtype)
     if not rows.size:
         return
     count = int(np.prod(rows.shape[: rows.ndim - row_rank], dtype=np.int64))

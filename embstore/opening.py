@@ -28,7 +28,7 @@ from embstore.reading.files import ForeignFiles, StoreFiles
 from embstore.reading.mapping import can_map
 from embstore.reading.ranged import RangedRecords
 from embstore.reading.residence import MIN_RESIDENT_BYTES
-from embstore.settle import as_choice, as_path, as_size
+from embstore.settle import as_choice, as_flag, as_path, as_size
 from embstore.store import EmbeddingStore
 from embstore.verify import verify as verify_store
 from embstore.writing.replacement import finish_replacement
@@ -89,9 +89,11 @@ def open(
         ``"sizes"``.
     resident_limit : int or str, optional
         The most of the mapping that may count as this process's memory, in bytes or as in
-        ``"2GiB"``; at least 64 MiB. Unmapped pages stay in the page cache.
+        ``"2GiB"``; at least 64 MiB. Unmapped pages stay in the page cache. ``"chunked"`` maps
+        nothing, so it stays within any limit.
     preload : bool
-        Read everything into RAM first, and map it by huge pages where supported.
+        Read everything into RAM first, and map it by huge pages where supported. Not for
+        ``"chunked"``, which keeps nothing in RAM.
     progress : callable, optional
         Called with an `embstore.Progress`: the bytes verified and their total, then the bytes
         preloaded and their total.
@@ -117,7 +119,8 @@ def open(
     StoreMappingError
         If the system refuses the mapping: too many files, or too much address space.
     TypeError, ValueError
-        If an option has a wrong type or value, or ``verify="full"`` is used with a foreign file.
+        If an option has a wrong type or value, or ``verify="full"`` is used with a foreign file, or
+        ``preload`` with ``reader="chunked"``.
 
     Examples
     --------
@@ -136,6 +139,12 @@ def open(
     limit: int | None = None
     if resident_limit is not None:
         limit = as_size(resident_limit, "resident_limit", low=MIN_RESIDENT_BYTES)
+    preload = as_flag(preload, "preload")
+    if preload and reader == "chunked":
+        raise ValueError(
+            'preload=True reads a mapping into RAM, but reader="chunked" maps nothing; leave one '
+            "of the two out"
+        )
     options = OpenOptions(reader, limit, preload, tensor)
     while True:
         finish_replacement(where)

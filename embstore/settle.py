@@ -1,4 +1,4 @@
-"""Conversion of a caller's arguments to exact types: counts, sizes, choices, shapes, paths.
+"""Conversion of a caller's arguments to exact types: counts, sizes, flags, choices, shapes, paths.
 
 Each public function settles its arguments once, at the start; the code behind it relies on them.
 
@@ -9,6 +9,8 @@ Each public function settles its arguments once, at the start; the code behind i
 
 from __future__ import annotations
 
+import contextlib
+import math
 import operator
 import os
 import re
@@ -23,7 +25,7 @@ _SIZE = re.compile(r"\s*([0-9]{1,30})(?:\.([0-9]{1,30}))?\s*(?:([kmgt])(i)?)?b?\
 _POWERS = ("", "k", "m", "g", "t")
 
 
-def as_count(value: Any, name: str, *, low: int = 0, high: int | None = None) -> int:
+def as_count(value: Any, name: str, *, low: int | None = 0, high: int | None = None) -> int:
     """Return an integer between two bounds, both included.
 
     Parameters
@@ -33,7 +35,7 @@ def as_count(value: Any, name: str, *, low: int = 0, high: int | None = None) ->
     name : str
         The parameter's name, for messages.
     low, high : int, optional
-        The least and the largest value allowed; no largest one if ``high`` is None.
+        The least and the largest value allowed; None for no bound.
 
     Raises
     ------
@@ -52,7 +54,7 @@ def as_count(value: Any, name: str, *, low: int = 0, high: int | None = None) ->
     ValueError: partitions must be 1 or more, not 0
     """
     count = _as_int(value, f"{name} must be an integer")
-    if count < low or (high is not None and count > high):
+    if (low is not None and count < low) or (high is not None and count > high):
         bounds = f"{low} or more" if high is None else f"from {low} to {high}"
         raise ValueError(f"{name} must be {bounds}, not {_shown(count)}")
     return count
@@ -117,6 +119,81 @@ def size_text(size_bytes: int) -> str:
         if size_bytes and size_bytes % 1024**power == 0:
             return f"{size_bytes // 1024**power}{_POWERS[power].upper()}iB"
     return str(size_bytes)
+
+
+def as_positive(value: Any, name: str) -> float:
+    """Return a number above 0, which may be infinite.
+
+    Parameters
+    ----------
+    value : int, float, or object with ``__float__``
+        What the caller gave; NumPy's numbers are fine, booleans and texts are refused.
+    name : str
+        The parameter's name, for messages.
+
+    Raises
+    ------
+    TypeError
+        If it is not a number.
+    ValueError
+        If it is not above 0.
+
+    Examples
+    --------
+    >>> as_positive(np.float32(1.5), "max_norm")
+    1.5
+    >>> as_positive(True, "max_norm")
+    Traceback (most recent call last):
+      ...
+    TypeError: max_norm must be a number, not True (bool)
+    """
+    number = None
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    if not isinstance(value, bool | str | bytes | bytearray) and kind not in ("b", "S", "U"):
+        with contextlib.suppress(TypeError, ValueError):
+            try:
+                number = float(value)
+            except OverflowError:  # An integer beyond all floats.
+                number = math.inf if value > 0 else -math.inf
+    if number is None:
+        raise TypeError(f"{name} must be a number, not {_shown_with_type(value)}")
+    if not number > 0:
+        raise ValueError(f"{name} must be above 0, not {_shown(value)}")
+    return number
+
+
+def as_flag(value: Any, name: str) -> bool:
+    """Return whether something is wanted.
+
+    Parameters
+    ----------
+    value : bool
+        What the caller gave; NumPy's booleans, 0 and 1 are fine. A text such as ``"no"`` is
+        refused, because it would count as true.
+    name : str
+        The parameter's name, for messages.
+
+    Raises
+    ------
+    TypeError
+        If it is not a boolean.
+
+    Examples
+    --------
+    >>> as_flag(np.False_, "overwrite")
+    False
+    >>> as_flag("no", "overwrite")
+    Traceback (most recent call last):
+      ...
+    TypeError: overwrite must be True or False, not 'no' (str)
+    """
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    if isinstance(value, bool) or (kind == "b" and not value.ndim):
+        return bool(value)
+    with contextlib.suppress(TypeError):
+        if (number := operator.index(value)) in (0, 1):
+            return bool(number)
+    raise TypeError(f"{name} must be True or False, not {_shown_with_type(value)}")
 
 
 def as_choice(value: Any, name: str, choices: tuple[_Choice, ...]) -> _Choice:

@@ -44,7 +44,7 @@ WRONG_VALUES = [
     ({"limit": 0}, "limit must be 1 or more, not 0"),
     ({"limit": -1}, "limit must be 1 or more, not -1"),
     ({"words": ""}, "words must be a path, not an empty text"),
-    ({"dimension": 0}, "dimension must be 1 or more, not 0"),
+    ({"dimension": 0}, "dimension must be from 1 to 1073741824, not 0"),
     ({"encoding_errors": "lax"}, 'encoding_errors must be "strict", "replace" or "ignore", not'),
     ({"partition_strategy": "x"}, 'partition_strategy must be "mod" or "div", not \'x\''),
     ({"on_duplicate": "last"}, 'on_duplicate must be "error" or "first", not \'last\''),

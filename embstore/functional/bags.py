@@ -301,6 +301,8 @@ def _one_axis(name: str, values: ArrayLike) -> NDArray[Any]:
 
 
 def _integers(name: str, numbers: ArrayLike) -> NDArray[np.int64]:
+    if isinstance(numbers, list | tuple) and (problem := hidden_problem(numbers)):
+        raise TypeError(f"{name} must be integers, but {problem}")
     array = _array(name, numbers)
     if array.size and array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, not {array.dtype}")

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from embstore.errors import IdTypeError
 from embstore.functional.bags import RaggedIds, RaggedRows, SparseIds, as_bags, as_ragged
 from embstore.functional.combine import check_combiner, combine_bags
 from embstore.functional.params import as_params, check_strategy
@@ -236,6 +237,8 @@ def safe_embedding_lookup_sparse(
     rows = _combine(table, bags, combiner, max_norm)
     if default_id is not None:
         default = _lookup(table, default_id, max_norm)
+        if default.ndim != len(table.row_shape):
+            raise IdTypeError(f"default_id must be one id, not {default_id!r}")
         rows[np.diff(bags.row_splits) == 0] = default
     return rows.reshape(bags.shape + table.row_shape)
 

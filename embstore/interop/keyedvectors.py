@@ -23,6 +23,7 @@ from embstore.errors import MissingWordError
 from embstore.interop.keys import KeyLookup, as_list, unit, weighted, without_vectors
 from embstore.interop.views import IndexToKey, KeyToIndex
 from embstore.search import CosineSearch, Query
+from embstore.settle import as_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -235,6 +236,9 @@ class KeyedVectors:
         >>> [word for word, _ in vectors.most_similar(["like", ("day", 0.5)], ["the"], topn=1)]
         ['country']
         """
+        topn = _as_count(topn, "topn")
+        restrict_vocab = _as_count(restrict_vocab, "restrict_vocab")
+        clip_start, clip_end = _as_count(clip_start, "clip_start"), _as_count(clip_end, "clip_end")
         if topn is not None and topn < 1:
             return []
         keys, weights = weighted(as_list(positive), as_list(negative))
@@ -255,6 +259,8 @@ class KeyedVectors:
         Explicit Word Representations", equation (4), with similarities moved to [0, 1]. See
         `most_similar`.
         """
+        topn = _as_count(topn, "topn")
+        restrict_vocab = _as_count(restrict_vocab, "restrict_vocab")
         if topn is not None and topn < 1:
             return []
         keys = [*as_list(positive), *as_list(negative)]
@@ -371,3 +377,8 @@ class KeyedVectors:
     def _number(self, value: Any) -> float:
         number: float = self._search.dtype.type(value)
         return number
+
+
+def _as_count(value: Any, name: str) -> int | None:
+    """Return a count that may be negative, as in a slice."""
+    return None if value is None else as_count(value, name, low=None)

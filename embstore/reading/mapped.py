@@ -35,7 +35,7 @@ from embstore.reading.mapping import map_column
 from embstore.reading.residence import ResidentLimit, preload
 from embstore.reading.scanning import MappedScan
 from embstore.reading.stats import StatsCounter
-from embstore.table.addresses import PAGE_BYTES, lay_out
+from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES, lay_out
 from embstore.table.plan import runs
 
 if TYPE_CHECKING:
@@ -135,12 +135,14 @@ class MappedRecords:
         self._limit: ResidentLimit | None = None
         if resident_limit is not None:
             self._limit = ResidentLimit(self._space, resident_limit)
+        # Under a limit, a row of more than a huge page is copied piece by piece.
+        self._long = resident_limit is not None and record_bytes > HUGE_PAGE_BYTES
 
     def take_one(self, row: int) -> NDArray[Any]:
         """Return a copy of the record of one row, shape ``row_shape``."""
         # On its own, because arrays for a single number would take most of its time.
         table = self._table
-        if table is None:
+        if table is None or self._long:
             return self._take_one_elsewhere(row)
         begin = time.perf_counter()
         before = getrusage(_WHO).ru_inblock
@@ -194,7 +196,7 @@ class MappedRecords:
             preload(self._space, progress)
 
     def _take_one_elsewhere(self, row: int) -> NDArray[Any]:
-        """Return the record of one row that is not on an aligned grid."""
+        """Return the record of one row that is not on an aligned grid, or is long."""
         out = np.empty((1, *self._row_shape), self._dtype)
         self.take(np.array([row]), out)
         record: NDArray[Any] = out[0]
@@ -282,6 +284,11 @@ class MappedRecords:
             self._announce(spots)
         if self._limit is None:
             self._take(spots, out, touch=not cold)
+            return
+        if self._long:
+            target = out.reshape(len(out), -1).view(np.uint8)
+            for at, begin in enumerate(self._gather.offsets(spots).tolist()):
+                self._limit.copy(begin, target[at])
             return
         step = self._limit.step_rows
         for start in range(0, len(spots), step):

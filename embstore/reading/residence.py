@@ -33,6 +33,9 @@ from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from embstore.reading.mapping import AddressSpace, MappedFile
 
 # A lower limit would allow only a few faults, each of which may map a huge page.
@@ -138,9 +141,22 @@ class ResidentLimit:
         # Together they take a quarter of the limit. A block may start and end inside huge pages.
         return max(self._limit_bytes // (4 * (block_bytes + 2 * HUGE_PAGE_BYTES)), 1)
 
+    def copy(self, begin: int, out: NDArray[np.uint8]) -> None:
+        """Copy bytes of the mapping, from address ``begin`` on, piece by piece.
+
+        For rows so long that touching all of one would exceed the limit.
+        """
+        for start in range(0, len(out), HUGE_PAGE_BYTES):
+            piece = out[start : start + HUGE_PAGE_BYTES]
+            with self.touching(1):
+                piece[:] = self._space.data[begin + start : begin + start + len(piece)]
+
     @contextmanager
     def touching(self, row_count: int) -> Iterator[None]:
-        """Count the rows touched in the ``with`` block, then enforce the limit."""
+        """Count the rows touched in the ``with`` block, then enforce the limit.
+
+        A row counts as two huge pages; `copy` those that are longer than one.
+        """
         with _lock:
             self._touching += 1
         try:

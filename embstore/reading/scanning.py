@@ -138,6 +138,12 @@ class MappedScan:
             announced = 0
             for at, block in enumerate(run):
                 begin, end = self._span(block)
+                if self._limit is not None and end - begin > SCANNED_BYTES:  # One long row.
+                    self._announce([block])
+                    record = np.empty(end - begin, np.uint8)
+                    self._limit.copy(begin, record)
+                    visit(block.rows, record.reshape(1, -1))
+                    continue
                 # The limit counts faults, each of which may map a huge page.
                 count = (end - begin) // HUGE_PAGE_BYTES + 2
                 with nullcontext() if self._limit is None else self._limit.touching(count):

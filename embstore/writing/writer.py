@@ -28,7 +28,7 @@ from embstore.encodings.casting import Caster, OnOverflow
 from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.formats.own.manifest import Manifest
-from embstore.settle import as_choice, as_count, as_path, as_shape, as_size
+from embstore.settle import as_choice, as_count, as_flag, as_path, as_shape, as_size
 from embstore.table.numbering import Numbering, Strategy
 from embstore.version import __version__
 from embstore.vocabulary.words import PackedWords
@@ -152,6 +152,7 @@ class StoreWriter:
         on_overflow = as_choice(on_overflow, "on_overflow", get_args(OnOverflow))
         chunk_rows = _as_count(chunk_rows, "chunk_rows", low=1)
         memory_bytes = as_size(memory_limit, "memory_limit")
+        overwrite = as_flag(overwrite, "overwrite")
         if rows is None and strategy == "div":
             raise ValueError("strategy div needs the number of rows in advance; give rows=")
         self.source = dict(source or {})

@@ -1,0 +1,304 @@
+"""Numbers and flags that a caller gives: each public parameter takes the same types.
+
+1. NumPy's integers are numbers; booleans, floats, texts and arrays are not, or not counts.
+2. A flag is a boolean; a text such as "no" is not one.
+3. The table of parameters is complete: signatures are searched for others.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import embstore
+from embstore.errors import IdRangeError
+from embstore.interop.keyedvectors import KeyedVectors
+from tests.helpers.stores import names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+ROWS = np.arange(32.0, dtype=np.float32).reshape(8, 4) + 1
+WORDS = [f"w{number}" for number in range(8)]
+BAGS = embstore.RaggedIds([1, 2, 3], [0, 2, 3])
+
+
+@dataclass
+class Place:
+    """Where calls are made: a folder with a store, and its views."""
+
+    folder: Path
+    store: embstore.EmbeddingStore
+    vectors: KeyedVectors
+    count: int = 0
+    old: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> Path:
+        return self.folder / "t.txt"
+
+    def new(self) -> Path:
+        self.count += 1
+        return self.folder / f"new{self.count}"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("numbers")
+    with embstore.build(ROWS, folder / "s", words=WORDS) as store:
+        place = Place(folder, store, KeyedVectors(store))
+        lines = [
+            f"{word} {' '.join(map(str, row))}\n" for word, row in zip(WORDS, ROWS, strict=True)
+        ]
+        place.text.write_text("".join(lines))
+        place.old = names(folder)
+        yield place
+
+
+def writer(place: Place, **options: Any) -> None:
+    settings: dict[str, Any] = {"row_shape": (4,), "dtype": "float32", "overwrite": True}
+    with embstore.StoreWriter(place.folder / "s2", **(settings | options)) as made:
+        made.write(ROWS[: options.get("rows", 8)])
+
+
+Call = Callable[[Place, Any], object] if TYPE_CHECKING else object
+COUNTS: dict[str, tuple[Call, Any, bool]] = {
+    # Parameter: a call with it, a good number, and whether None is fine.
+    "StoreWriter.row_shape": (lambda p, v: writer(p, row_shape=(v,)), 4, False),
+    "StoreWriter.partitions": (lambda p, v: writer(p, partitions=v), 3, True),
+    "StoreWriter.rows": (lambda p, v: writer(p, rows=v), 3, True),
+    "StoreWriter.estimated_rows": (lambda p, v: writer(p, estimated_rows=v), 3, True),
+    "StoreWriter.chunk_rows": (lambda p, v: writer(p, chunk_rows=v), 2, True),
+    "StoreWriter.memory_limit": (lambda p, v: writer(p, memory_limit=v), 1 << 20, False),
+    "build.partitions": (lambda p, v: embstore.build(p.text, p.new(), partitions=v), 3, True),
+    "build.limit": (lambda p, v: embstore.build(p.text, p.new(), limit=v), 3, True),
+    "build.dimension": (lambda p, v: embstore.build(p.text, p.new(), dimension=v), 4, True),
+    "build.memory_limit": (
+        lambda p, v: embstore.build(p.text, p.new(), memory_limit=v),
+        1 << 20,
+        False,
+    ),
+    "open.resident_limit": (
+        lambda p, v: embstore.open(p.folder / "s", resident_limit=v),
+        64 << 20,
+        True,
+    ),
+    "open.resident_limit, chunked": (
+        lambda p, v: embstore.open(p.folder / "s", resident_limit=v, reader="chunked"),
+        64 << 20,
+        True,
+    ),
+    "EmbeddingStore.partition.partition": (lambda p, v: p.store.partition(v), 0, False),
+    "EmbeddingStore.packed_words.start": (lambda p, v: p.store.packed_words(v, 8), 3, False),
+    "EmbeddingStore.packed_words.stop": (lambda p, v: p.store.packed_words(0, v), 3, False),
+    "EmbeddingStore.scan.start": (lambda p, v: p.store.scan(lambda *_: None, v), 3, False),
+    "EmbeddingStore.scan.stop": (lambda p, v: p.store.scan(lambda *_: None, 0, v), 3, True),
+    "safe_embedding_lookup_sparse.default_id": (
+        lambda p, v: embstore.safe_embedding_lookup_sparse(p.store, BAGS, None, default_id=v),
+        3,
+        True,
+    ),
+    "SparseIds.dense_shape": (lambda _, v: embstore.SparseIds([[0, 0]], [1], [v, 1]), 3, False),
+    "SparseIds.indices": (lambda _, v: embstore.SparseIds([[v, 0]], [1], [9, 1]), 3, False),
+    "RaggedIds.row_splits": (lambda _, v: embstore.RaggedIds([1, 2, 3], [0, v]), 3, False),
+}
+# gensim's: a negative one counts from the end, as in a slice.
+SLICED: dict[str, tuple[Call, Any, bool]] = {
+    f"KeyedVectors.{method}.{name}": (
+        lambda p, v, method=method, key=key, name=name: getattr(p.vectors, method)(
+            key, **{name: v}
+        ),
+        3,
+        True,
+    )
+    for method, key, found in (
+        ("most_similar", "w1", ("topn", "clip_start", "clip_end", "restrict_vocab")),
+        ("most_similar_cosmul", "w1", ("topn", "restrict_vocab")),
+        ("similar_by_key", "w1", ("topn", "restrict_vocab")),
+        ("similar_by_vector", ROWS[0], ("topn", "restrict_vocab")),
+    )
+    for name in found
+}
+NORMS: dict[str, Callable[[Place, Any], object]] = {
+    "EmbeddingStore.lookup.max_norm": lambda p, v: p.store.lookup([1], max_norm=v),
+    "embedding_lookup.max_norm": lambda p, v: embstore.embedding_lookup(p.store, [1], max_norm=v),
+    "embedding_lookup_sparse.max_norm": lambda p, v: embstore.embedding_lookup_sparse(
+        p.store, BAGS, None, max_norm=v
+    ),
+    "safe_embedding_lookup_sparse.max_norm": lambda p, v: embstore.safe_embedding_lookup_sparse(
+        p.store, BAGS, None, max_norm=v
+    ),
+}
+FLAGS: dict[str, Callable[[Place, Any], object]] = {
+    "StoreWriter.overwrite": lambda p, v: writer(p, overwrite=v),
+    "build.overwrite": lambda p, v: embstore.build(p.text, p.folder / "s2", overwrite=v),
+    "export.overwrite": lambda p, v: embstore.export(p.store, p.folder / "s2.vec", overwrite=v),
+    "open.preload": lambda p, v: embstore.open(p.folder / "s", preload=v),
+}
+# Flags that change no more than speed or what is read.
+OTHER_FLAGS = {"StoreWriter.write.copy", "EmbeddingStore.fingerprint.full"}
+# What functions return, not what people call.
+RESULTS = (
+    *(embstore.ExportReport, embstore.LookupPlan, embstore.LookupStats, embstore.Progress),
+    embstore.RaggedRows,
+)
+
+NOT_COUNTS = [True, False, np.True_, np.array(True), 1.5, np.float32(2), 3.0, "x", b"3", [3], {}]
+HUGE = 1 << 200
+
+
+def refusal(call: Callable[[Place, Any], object], place: Place, value: Any) -> str:
+    with pytest.raises((TypeError, ValueError, IndexError)) as error:
+        call(place, value)
+    assert not isinstance(error.value, UnicodeError)
+    return str(error.value)
+
+
+def is_size(name: str) -> bool:
+    return "limit" in name.rpartition(".")[2] and name != "build.limit"
+
+
+@pytest.mark.parametrize("name", COUNTS | SLICED)
+def test_counts_are_integers(place, name):
+    call, good, optional = (COUNTS | SLICED)[name]
+    # NumPy makes floats of a list of uint64 and int.
+    kinds = [np.int64, np.int32, *([] if "Ids." in name else [np.uint64])]
+    for value in (good, *(kind(good) for kind in kinds)):
+        call(place, value)
+    if is_size(name):
+        call(place, f"{good >> 20}MiB")
+    for value in [*NOT_COUNTS, *([] if optional else [None])]:
+        with pytest.raises((TypeError, ValueError)) as error:
+            call(place, value)
+        parameter = name.rpartition(".")[2].partition(",")[0]
+        assert parameter in str(error.value) or "ids" in str(error.value), value
+    if optional:
+        call(place, None)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts_are_not_negative_or_huge(place, name):
+    call, _, _ = COUNTS[name]
+    for value in (-1, np.int64(-1), -HUGE):
+        assert refusal(call, place, value)
+    if not is_size(name) and name != "build.limit":
+        assert refusal(call, place, HUGE)
+
+
+@pytest.mark.parametrize("name", ["partitions", "chunk_rows"])
+def test_counts_of_a_store_are_not_zero(place, name):
+    message = refusal(lambda p, v: writer(p, **{name: v}), place, 0)
+    assert f"{name} must be" in message
+
+
+@pytest.mark.parametrize("name", SLICED)
+def test_counts_of_slices(place, name):
+    call = SLICED[name][0]
+    for value in (-1, 0, 100, HUGE):
+        call(place, value)
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_norms_are_numbers_above_zero(place, name):
+    call = NORMS[name]
+    expected = call(place, 1.5)
+    for value in (np.float32(1.5), np.float64(1.5)):
+        np.testing.assert_array_equal(call(place, value), expected)
+    for value in (None, 3, np.int64(3), HUGE, 1 << 2000, float("inf")):
+        call(place, value)
+    for value in (True, np.True_, "3", b"3", [3], np.array(["3"]), 1j):
+        assert "max_norm must be a number, not" in refusal(call, place, value)
+    for value in (0, -1, -1.5, float("nan"), -HUGE, float("-inf")):
+        assert "max_norm must be above 0, not" in refusal(call, place, value)
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_flags_are_booleans(place, name):
+    call = FLAGS[name]
+    for value in (True, np.True_, 1, np.int64(1)):
+        call(place, value)
+    before = names(place.folder)
+    for value in ("no", "False", "", b"", None, 2, -1, 1.0, [], [0], np.array([True]), object()):
+        message = refusal(call, place, value)
+        assert message.startswith(f"{name.rpartition('.')[2]} must be True or False, not ")
+    assert names(place.folder) == before
+
+
+@pytest.mark.parametrize("options", [{"chunk_rows": True}, {"rows": True}, {"partitions": True}])
+def test_a_wrong_number_does_not_touch_the_old_store(place, options):
+    target = place.new()
+    embstore.build(ROWS, target).close()
+    before = names(place.folder)
+    with pytest.raises(TypeError, match="must be an integer, not True"):
+        embstore.StoreWriter(target, row_shape=(4,), dtype="float32", overwrite=True, **options)
+    assert names(place.folder) == before
+    assert np.array_equal(embstore.open(target)[:], ROWS)
+
+
+def test_ids_out_of_range_are_index_errors(place):
+    for call in (lambda v: place.store.scan(lambda *_: None, v), place.store.lookup):
+        with pytest.raises(IdRangeError):
+            call(9)
+
+
+@pytest.mark.parametrize("value", [True, 1, np.True_])
+def test_chunked_reader_refuses_to_preload(place, value):
+    with pytest.raises(ValueError, match='reader="chunked" maps nothing; leave one of the two'):
+        embstore.open(place.folder / "s", reader="chunked", preload=value)
+    embstore.open(place.folder / "s", reader="chunked", preload=False)
+
+
+@pytest.mark.parametrize("reader", ["auto", "mapped", "chunked"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"resident_limit": "1MiB"}, {"resident_limit": True}, {"resident_limit": "much"}),
+        *({"preload": "no"}, {"preload": None}, {"verify": "all"}, {"verify": True}),
+    ],
+    ids=str,
+)
+def test_options_are_checked_for_every_reader(place, reader, options):
+    with pytest.raises((TypeError, ValueError), match=f"^{next(iter(options))} must be"):
+        embstore.open(place.folder / "s", reader=reader, **options)
+    np.save(place.folder / "rows.npy", ROWS)
+    with pytest.raises((TypeError, ValueError), match=f"^{next(iter(options))} must be"):
+        embstore.open(place.folder / "rows.npy", reader=reader, **options)
+
+
+def parameters() -> Iterator[tuple[str, str]]:
+    """Yield the name and annotation of every parameter of public functions and methods."""
+    public = [getattr(embstore, name) for name in embstore.__all__ if not name.startswith("_")]
+    for one in [*public, KeyedVectors]:
+        if one in RESULTS or (isinstance(one, type) and issubclass(one, BaseException)):
+            continue
+        functions = {one.__name__: one} if callable(one) else {}
+        if isinstance(one, type):
+            functions = {one.__name__: one.__init__}
+            functions |= {
+                f"{one.__name__}.{name}": method
+                for name, method in vars(one).items()
+                if inspect.isfunction(method) and not name.startswith("_")
+            }
+            if one is embstore.EmbeddingStore or one is KeyedVectors:
+                del functions[one.__name__]
+        for name, function in functions.items():
+            for parameter in inspect.signature(function).parameters.values():
+                yield f"{name}.{parameter.name}", str(parameter.annotation)
+
+
+def test_table_is_complete():
+    covered = {name.partition(",")[0] for name in (*COUNTS, *SLICED, *NORMS, *FLAGS, *OTHER_FLAGS)}
+    found = {
+        name for name, annotation in parameters() if re.search(r"\b(int|float|bool)\b", annotation)
+    }
+    # gensim's methods under other names, and flags that are its own.
+    found -= {name for name in found if name.startswith("KeyedVectors.") and "_by_word" in name}
+    own = ("KeyedVectors.get_", "KeyedVectors.rank_by_centrality.")
+    left = {name for name in found - covered if not name.startswith(own)}
+    assert not left
