@@ -67,7 +67,8 @@ OTHERS: dict[str, Callable[[Path], Any]] = {
 @pytest.mark.parametrize("way", ["pickle", "copy", "deepcopy"])
 @pytest.mark.parametrize("other", OTHERS)
 def test_copy_of_a_replaced_store_is_refused(tmp_path, way, other):
-    path, reader = tmp_path / "t", "chunked" if way == "copy" else "mapped"
+    path = tmp_path / "t"
+    reader: Any = "chunked" if way == "copy" else "mapped"
     make(path)
     with embstore.open(path, reader=reader) as store:
         pickled = pickle.dumps(store)
@@ -93,7 +94,7 @@ SAME: dict[str, Callable[[Path], Any]] = {
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("change", SAME)
 def test_copy_has_the_same_table(tmp_path, monkeypatch, way, change):
-    reader = "chunked" if way == "copy" else "mapped"
+    reader: Any = "chunked" if way == "copy" else "mapped"
     monkeypatch.chdir(tmp_path)
     make(tmp_path / "t")
     with embstore.open("t", reader=reader, resident_limit="64MiB") as store:
