@@ -42,7 +42,8 @@ class EmbstoreError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Not by calling the class: several take other arguments than the message.
-        kind, arguments, *state = super().__reduce__()
+        reduced: Any = super().__reduce__()
+        kind, arguments, *state = reduced
         return _restore, (kind, arguments), *state
 
 

@@ -16,10 +16,12 @@ from embstore.errors import (
     FormatError,
     IdRangeError,
     MissingWordError,
+    StoreChangedError,
     StoreClosedError,
     StoreCorruptError,
 )
 from embstore.fingerprint import legacy_of_store, of_file, of_rows
+from embstore.formats.own.manifest import read_manifest
 from embstore.formats.own.spec import partition_name
 from embstore.norms import check_max_norm, clip_norms
 from embstore.reading.results import POOL, POOLED_BYTES, check_out
@@ -656,8 +658,17 @@ class EmbeddingStore:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The copy opens the path again, and must find the same table there.
+        # The copy opens the path again, and must find the same table there. That is checked here
+        # too, because a pool waits for ever for a worker that cannot unpickle its task.
         self._open_records()
+        if self._manifest is not None and self._files.identity != self._identity:
+            found = read_manifest(self._path)
+            if found.identity != self.identity:
+                raise StoreChangedError(
+                    f"{self._path} is another table than the one that was opened: it has "
+                    f"{found.rows} rows of {found.row_shape} {found.dtype} now. Open it again, or "
+                    "put the old one back"
+                )
         reopen, arguments = self._recipe
         return reopen, (*arguments, self.identity)
 

@@ -33,7 +33,7 @@ MADE: dict[type, Callable[[], BaseException]] = {
     ),
     errors.StoreMappingError: lambda: errors.StoreMappingError(24, "Too many open files", "/a/b"),
 }
-WAYS = {
+WAYS: dict[str, Callable[[Any], Any]] = {
     "pickle": lambda error: pickle.loads(pickle.dumps(error)),
     "old pickle": lambda error: pickle.loads(pickle.dumps(error, protocol=2)),
     "copy": copy.copy,
@@ -130,7 +130,7 @@ def run(name: str, path: Path) -> Any:
 def test_errors_arrive_whole_from_a_process_pool(tmp_path):
     table = np.arange(40, dtype=np.float32).reshape(10, 4)
     words = ["like", "a\nb", *(f"w{number}" for number in range(8))]
-    found = {}
+    found: dict[str, Any] = {}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         for name in CALLS:

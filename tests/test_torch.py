@@ -325,6 +325,7 @@ def test_state_dict_names_the_store_and_holds_no_rows(store, table, tmp_path):
     assert found == {
         "path": str(store.path),
         "fingerprint": store.fingerprint(),
+        "fingerprint_kind": "table-1",
         "shape": [ROWS, DIM],
         "dtype": "float32",
     }

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from embstore.errors import StoreClosedError, StoreError
+from embstore.fingerprint import KIND, OLD_KIND_NOTE
 from embstore.opening import open as open_store
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def reference_to(store: EmbeddingStore, fingerprint: str) -> Reference:
     reference = {
         "path": str(store.path),
         "fingerprint": fingerprint,
+        "fingerprint_kind": KIND,
         "shape": list(store.shape),
         "dtype": store.dtype.name,
     }
@@ -96,13 +98,21 @@ def as_reference(state: Any) -> Reference:
 
 
 def check_same(expected: Reference, store: EmbeddingStore, fingerprint: str) -> None:
-    """Raise ValueError if a reference is to another table than the store's; it names both."""
-    if expected["fingerprint"] != fingerprint:
-        found = reference_to(store, fingerprint)
-        raise ValueError(
-            f"the state is of {_shown(expected)}, but the module's store is {_shown(found)}: "
-            "another table; open the table that the model was trained with"
-        )
+    """Raise ValueError if a reference is to another table than the store's; it names both.
+
+    References saved by embstore 0.1 have no kind, and another fingerprint of the same store.
+    """
+    if expected["fingerprint"] == fingerprint:
+        return
+    is_old = "fingerprint_kind" not in expected and store.is_store
+    if is_old and store.matches(expected["fingerprint"]):
+        return
+    found = reference_to(store, fingerprint)
+    raise ValueError(
+        f"the state is of {_shown(expected)}, but the module's store is {_shown(found)}: "
+        "another table; open the table that the model was trained with"
+        + (f" ({OLD_KIND_NOTE})" if is_old else "")
+    )
 
 
 def know(store: EmbeddingStore, fingerprint: str) -> None:
