@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.errors import MissingWordError
-from embstore.interop.keys import KeyLookup, as_list, unit, weighted, without_vectors
+from embstore.interop.keys import KeyLookup, as_list, key_list, unit, weighted, without_vectors
 from embstore.interop.views import IndexToKey, KeyToIndex
 from embstore.search import CosineSearch, Query
 
@@ -116,8 +116,7 @@ class KeyedVectors:
         if key_or_keys is None or isinstance(key_or_keys, bytes):
             raise TypeError(f"a key must be a str or an int, not {type(key_or_keys).__name__}")
         # Not as_list: an array holds keys here, and is not a vector.
-        keys = list(key_or_keys)  # type: ignore[arg-type]  # An int is an Integral.
-        return self.store.lookup(self._keys.ids(keys))
+        return self.store.lookup(self._keys.ids(key_list(key_or_keys)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.store,)
@@ -184,7 +183,8 @@ class KeyedVectors:
         ValueError
             If ``keys`` is empty, or ``weights`` or a vector has another shape.
         """
-        if len(keys) == 0:
+        keys = key_list(keys)
+        if not keys:
             raise ValueError("keys is empty; expected at least one key or vector")
         factors = np.ones(len(keys)) if weights is None else np.asarray(weights)
         if ignore_missing and factors.shape == (len(keys),):
@@ -336,7 +336,9 @@ class KeyedVectors:
 
     def most_similar_to_given(self, key1: Key, keys_list: Sequence[Key]) -> Key:
         """Return the key of ``keys_list`` that is most similar to ``key1``."""
-        return keys_list[int(self.similarities(key1, keys_list).argmax())]
+        keys = key_list(keys_list)
+        best: Key = keys[int(self.similarities(key1, keys).argmax())]
+        return best
 
     def rank_by_centrality(
         self, words: Sequence[Key], use_norm: bool = True
@@ -345,6 +347,7 @@ class KeyedVectors:
 
         Missing keys are ignored, as in gensim; if all are missing, ValueError is raised.
         """
+        words = key_list(words)
         used = [words[at] for at in self._keys.present(words)]
         if not used:
             raise ValueError(f"the store has none of the {len(words)} words")

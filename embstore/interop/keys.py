@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embstore.errors import MissingWordError
+from embstore.vocabulary.given import are_words
 
 if TYPE_CHECKING:
     from embstore.store import EmbeddingStore
@@ -132,11 +133,28 @@ def as_list(keys: Keys) -> list[Any]:
     """
     if keys is None:
         return []
+    if isinstance(keys, str | Integral):
+        return [keys]
+    if isinstance(keys, np.ndarray) and keys.ndim == 1 and not are_words(keys):
+        return [keys]
+    return key_list(keys)
+
+
+def key_list(keys: Any) -> list[Any]:
+    """Return several keys or vectors as a list; also those in a Series, an Index or an Arrow array.
+
+    Examples
+    --------
+    >>> key_list(("like", 5)), key_list(np.array(["like", "the"]))
+    (['like', 5], ['like', 'the'])
+    """
     if isinstance(keys, bytes):  # A sequence of ints, which would be ids.
         raise TypeError("a word must be a str, not bytes; convert it with .decode()")
-    if isinstance(keys, str | Integral) or (isinstance(keys, np.ndarray) and keys.ndim == 1):
-        return [keys]
-    return list(keys)  # type: ignore[arg-type]  # An int is an Integral.
+    if hasattr(keys, "__array__"):
+        keys = np.asarray(keys)
+    if isinstance(keys, np.ndarray) and are_words(keys):
+        return keys.tolist()
+    return list(keys)
 
 
 def is_id(key: Any) -> TypeGuard[Integral]:
