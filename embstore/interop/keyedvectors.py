@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.errors import MissingWordError
-from embstore.interop.keys import KeyLookup, as_list, key_list, unit, weighted, without_vectors
+from embstore.interop.keys import KeyLookup, as_list, key_list, weighted, without_vectors
 from embstore.interop.views import IndexToKey, KeyToIndex
+from embstore.norms import are_extreme, unit
 from embstore.search import CosineSearch, Query
 
 if TYPE_CHECKING:
@@ -296,7 +297,7 @@ class KeyedVectors:
         """Return the cosine similarity of the means of two lists of keys."""
         if not len(ws1) or not len(ws2):
             raise ZeroDivisionError("at least one of the lists is empty")  # As in gensim.
-        one, other = (self.get_mean_vector(ws, pre_normalize=False) for ws in (ws1, ws2))
+        one, other = map(self._mean_of_present, (ws1, ws2))
         return self._number(unit(one) @ unit(other))
 
     def similarities(
@@ -318,9 +319,13 @@ class KeyedVectors:
     @staticmethod
     def cosine_similarities(vector_1: NDArray[Any], vectors_all: NDArray[Any]) -> NDArray[Any]:
         """Return the cosine similarities of a vector to n others, shape (n, dimension)."""
-        norms = np.linalg.norm(vector_1) * np.linalg.norm(vectors_all, axis=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(vectors_all @ vector_1 / norms)
+        with np.errstate(all="ignore"):
+            length, norms = np.linalg.norm(vector_1), np.linalg.norm(vectors_all, axis=1)
+            if are_extreme(norms).any() or are_extreme(np.asarray(length)):
+                one, others = unit(vector_1), unit(vectors_all)
+                # The norm of a vector of zeros is 0, that of any other 1.
+                return np.asarray(others @ one / (others.any(axis=1) * one.any()))
+            return np.asarray(vectors_all @ vector_1 / (length * norms))
 
     def closer_than(self, key1: Key, key2: Key) -> list[str]:
         """Return the words that are closer to ``key1`` than ``key2`` is."""
@@ -370,6 +375,12 @@ class KeyedVectors:
         ids, scores = self._search.best(query, topn + len(asked), start, stop)
         kept = np.flatnonzero(~np.isin(ids, asked))[:topn]
         return list(zip(self.store.words(ids[kept]), scores[kept].tolist(), strict=True))
+
+    def _mean_of_present(self, keys: Sequence[Key]) -> NDArray[np.float64]:
+        """Return the mean of the vectors of keys, without those that are missing."""
+        given = key_list(keys)
+        used = [given[at] for at in self._keys.present(given)]
+        return self._keys.mean(used, np.ones(len(used)), norm=False)
 
     def _number(self, value: Any) -> float:
         number: float = self._search.dtype.type(value)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embstore.errors import MissingWordError
+from embstore.norms import unit
 from embstore.vocabulary.given import are_words
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ class KeyLookup:
         if factors.shape != (len(keys),):
             raise ValueError(f"weights have shape {factors.shape}, expected ({len(keys)},)")
         total = np.abs(factors).sum()
-        return np.asarray(factors @ self.vectors(keys, norm=norm) / (total or 1.0))
+        # Divided first, so that the sum of large vectors does not overflow.
+        return np.asarray(factors / (total or 1.0) @ self.vectors(keys, norm=norm))
 
     def present(self, keys: Sequence[Any]) -> list[int]:
         """Return the positions of vectors, and of keys that the store has."""
@@ -180,15 +182,3 @@ def weighted(positive: list[Any], negative: list[Any]) -> tuple[list[Any], list[
             keys.append(key)
             weights.append(float(weight))
     return keys, weights
-
-
-def unit(vectors: NDArray[Any]) -> NDArray[Any]:
-    """Scale vectors, shape (..., dimension), to length 1; zeros stay zeros.
-
-    Examples
-    --------
-    >>> unit(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
-    [[0.6, 0.8], [0.0, 0.0]]
-    """
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.asarray(vectors / np.where(norms == 0, 1, norms))
