@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
 
+from embstore.array_mixin import ArrayMixin
 from embstore.encodings.plain import Plain
 from embstore.errors import (
     FormatError,
@@ -26,12 +27,13 @@ from embstore.formats.own.spec import partition_name
 from embstore.norms import check_max_norm, clip_norms
 from embstore.reading.results import POOL, POOLED_BYTES, check_out
 from embstore.settle import as_choice, as_count
+from embstore.table.given import plain
 from embstore.table.ids import as_ids
 from embstore.table.numbering import rows_function
 from embstore.table.plan import LookupPlan, plan_lookup
 from embstore.verify import verify
+from embstore.vocabulary.given import are_words
 from embstore.vocabulary.missing import Missing, MissingId, find_ids
-from embstore.vocabulary.vocabulary import are_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,12 +61,16 @@ FEW_ROWS = 512
 _MISSING, _MISSING_ID = get_args(Missing), get_args(MissingId)
 
 
-class EmbeddingStore:
+class EmbeddingStore(ArrayMixin):
     """An embedding table on disk; made by `embstore.open` and `embstore.build`.
 
     Lookups may come from many threads, and from a forked child. A store is a context manager. It
     never changes: a build that replaces it does not affect an open one. It is pickled and copied by
     its path, and the copy raises `StoreChangedError` if another table is there by then.
+
+    ``store[3]`` is a row, ``store["like"]`` that of a word; ``store[ids, columns]`` is what it is
+    for an ndarray, by one lookup, but an id is never counted from the end. ``np.asarray(store)``
+    reads all rows.
 
     Examples
     --------
@@ -76,6 +82,8 @@ class EmbeddingStore:
     ((8,), (2, 8), (2, 2, 8))
     >>> store.ids(["like", "the", "country"]).tolist()
     [1, 0, 7]
+    >>> store[:5, -1].shape, store[["like", "the"], :3].shape
+    ((5,), (2, 3))
     """
 
     def __init__(
@@ -540,26 +548,6 @@ class EmbeddingStore:
         self._leave_pool()
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the whole table: ``(rows, *row_shape)``."""
-        return (self._rows, *self._row_shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Dtype of the rows."""
-        return self._dtype
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return self._rows
-
-    @property
-    def row_shape(self) -> tuple[int, ...]:
-        """Shape of one row."""
-        return self._row_shape
-
-    @property
     def partition_count(self) -> int:
         """Number of partitions; 1 for a foreign file."""
         return self._numbering.partition_count
@@ -626,9 +614,6 @@ class EmbeddingStore:
         """
         return self._own("chunks").chunk_rows
 
-    def __len__(self) -> int:
-        return self._rows
-
     def __contains__(self, word: object) -> bool:
         if not isinstance(word, str):
             raise TypeError(f"'in' needs a word, a str, not {type(word).__name__}")
@@ -643,11 +628,11 @@ class EmbeddingStore:
         if type(key) is str and (found := self._words().id_of(key)) >= 0:
             return self._open_records().take_one(self._row_of(found))
         if isinstance(key, tuple):
-            raise TypeError("a store takes one index; for several rows write store[[0, 5, 17]]")
-        if isinstance(key, slice):
-            # As for any sequence: open ends, steps and bounds beyond the end are fine.
-            key = np.arange(*key.indices(self.rows))
-        elif are_words(key):
+            return self._pick(key)
+        if key is Ellipsis or isinstance(key, slice):
+            return self._slice(slice(None) if key is Ellipsis else key)
+        key = plain(key)
+        if are_words(key):
             return self.lookup_words(key)
         return self.lookup(key)[()]
 

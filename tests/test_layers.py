@@ -33,7 +33,7 @@ ROOMS = (
     ("interop",),
     ("functional",),
     ("build", "export", "sources", "sinks"),
-    ("store", "opening", "verify", "search", "row_blocks", "fingerprint"),
+    ("store", "array_mixin", "opening", "verify", "search", "row_blocks", "fingerprint"),
     ("writing",),
     ("contents",),
     ("vocabulary",),

@@ -184,12 +184,6 @@ def test_store_is_a_sequence_of_rows(tmp_path):
         assert np.array_equal(list(sequence), table)  # An IdRangeError is an IndexError: it ends.
 
 
-@pytest.mark.parametrize("key", [(1, 2), (), (slice(None), 0), ("like", "the")])
-def test_tuples_are_refused(store, key):
-    with pytest.raises(TypeError, match=r"one index; for several rows write store\[\[0, 5, 17\]\]"):
-        store[key]
-
-
 @pytest.mark.parametrize("ids", [3, [3, 1, 3], [[3, 1], [0, 999]], []])
 def test_out_is_filled_and_returned(store, table, ids):
     out = np.empty((*np.shape(ids), 3), np.float32)

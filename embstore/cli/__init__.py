@@ -11,6 +11,7 @@ from embstore.cli.bench import bench
 from embstore.cli.console import warn
 from embstore.cli.rows import explain, export, get
 from embstore.cli.stores import build, info, repartition, verify
+from embstore.cli.terminal import prepare_streams
 from embstore.errors import EmbstoreError
 
 app = typer.Typer(
@@ -36,6 +37,7 @@ def _main(
 
 def main() -> None:
     """Run the command line; a user's mistake is one line and exit status 1."""
+    prepare_streams()
     try:
         app()
     except (EmbstoreError, OSError, ValueError, TypeError) as error:

@@ -1,6 +1,5 @@
 """The command ``embstore bench``: a store on its own disk against RAM."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ import typer
 from embstore.bench.state import STATES
 from embstore.bench.work import BATCHES, WORKS
 from embstore.cli.arguments import JsonOption, TableArgument
-from embstore.cli.console import warn
+from embstore.cli.console import print_json, warn
 
 
 def bench(
@@ -54,7 +53,10 @@ def bench(
         progress=_show,
     )
     _show("")
-    typer.echo(json.dumps(report.to_json()) if as_json else report.text())
+    if as_json:
+        print_json(report.to_json())
+    else:
+        typer.echo(report.text())
     if output is not None:
         report.save(output)
         if missing := plots.missing():

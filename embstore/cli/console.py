@@ -18,6 +18,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from embstore.cli.terminal import shows_unicode
 from embstore.progress import OnProgress, Progress
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -28,10 +29,15 @@ def warn(text: str, kind: str = "note") -> None:
     typer.echo(f"embstore: {kind}: {text}", err=True)
 
 
+def print_json(value: object) -> None:
+    """Print a value as JSON on one line."""
+    typer.echo(json.dumps(value, ensure_ascii=not shows_unicode()))
+
+
 def print_facts(facts: dict[str, Any], *, as_json: bool) -> None:
     """Print facts, a line each."""
     if as_json:
-        typer.echo(json.dumps(facts, ensure_ascii=False))
+        print_json(facts)
         return
     facts = dict(facts)
     source = facts.pop("source", {})

@@ -1,6 +1,5 @@
 """Commands that take rows out of a store: get, explain, export."""
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,8 +21,9 @@ from embstore.cli.arguments import (
     WordsArgument,
     parse_ids,
 )
-from embstore.cli.console import print_facts, printable, progress_bar, warn
+from embstore.cli.console import print_facts, print_json, printable, progress_bar, warn
 from embstore.cli.options import options_of
+from embstore.cli.terminal import shown, typed
 from embstore.dtypes import is_float, wide_dtype
 
 VALUES_SHOWN = 5
@@ -54,6 +54,7 @@ def get(
       embstore get glove.embstore --ids 0,5,17 --npy rows.npy
       embstore get model.safetensors --tensor embed.weight --ids 0,5,17
     """
+    words = None if words is None else [typed(word) for word in words]
     missing, tensor = options.pop("missing"), options.pop("tensor")
     with embstore.open(store, tensor=tensor) as table:
         found = _ids_asked_for(table, words, ids, missing)
@@ -71,13 +72,13 @@ def get(
     if npy is not None:
         with npy.open("wb") as file:
             np.save(file, rows)
-        Console(stderr=True).print(f"{rows.shape} {rows.dtype} written to {npy}", highlight=False)
+        typer.echo(f"{rows.shape} {rows.dtype} written to {printable(npy)}", err=True)
     if as_json:
         entries = [
             {"id": number if number >= 0 else None, "word": word, "row": _json_values(row)}
             for number, word, row in zip(found.tolist(), labels, rows, strict=True)
         ]
-        typer.echo(json.dumps(entries, ensure_ascii=False))
+        print_json(entries)
     elif npy is None:
         _print_rows(found, labels, rows)
 
@@ -100,13 +101,14 @@ def explain(
       embstore explain glove.embstore like the country
       embstore explain glove.embstore --ids 0:100000
     """
+    words = None if words is None else [typed(word) for word in words]
     missing, tensor = options.pop("missing"), options.pop("tensor")
     with embstore.open(store, tensor=tensor) as table:
         found = _ids_asked_for(table, words, ids, missing)
         plan = table.explain(found[found >= 0] if words else found, **options)
     if as_json:
         named = {name.replace(" ", "_"): value for name, value in plan.summary().items()}
-        typer.echo(json.dumps(named))
+        print_json(named)
     else:
         typer.echo(str(plan))
 
@@ -171,7 +173,10 @@ def _print_rows(ids: NDArray[np.int64], words: Sequence[str | None], rows: NDArr
         flat = row.ravel()
         values = " ".join(f"{value:>10.4g}" for value in flat[:VALUES_SHOWN])
         more = " ..." if flat.size > VALUES_SHOWN else ""
-        cells = [str(number) if number >= 0 else "-", *([] if word is None else [printable(word)])]
+        cells = [
+            str(number) if number >= 0 else "-",
+            *([] if word is None else [shown(printable(word))]),
+        ]
         table.add_row(*cells, values + more)
     # No markup: words such as "[UNK]" look like it.
     Console(markup=False, highlight=False, emoji=False).print(table)

@@ -1,6 +1,5 @@
 """Commands about whole stores: build, repartition, info, verify."""
 
-import json
 import math
 import time
 from pathlib import Path
@@ -10,7 +9,7 @@ import typer
 
 import embstore
 from embstore.cli.arguments import OPEN_WITHOUT, JsonOption, StoreArgument, TableArgument
-from embstore.cli.console import print_facts, progress_bar, warn
+from embstore.cli.console import print_facts, print_json, progress_bar, warn
 from embstore.cli.options import options_of
 from embstore.export import RESIDENT_LIMIT
 from embstore.formats.own.manifest import read_manifest
@@ -127,7 +126,7 @@ def verify(store: StoreArgument, *, as_json: JsonOption = False, **options: Any)
         report = embstore.verify(store, progress=progress, **options)
     if as_json:
         named = {"ok": report.ok, "files": report.file_count, "bytes": report.byte_count}
-        typer.echo(json.dumps(named | {"problems": report.problems}))
+        print_json(named | {"problems": report.problems})
     elif report.ok:
         typer.echo(f"ok: {report.file_count} chunk files, {report.byte_count:,} bytes")
     else:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.dtypes import has_masked, is_float
-from embstore.table.ids import hidden_problem
+from embstore.table.given import hidden_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.errors import MissingWordError
-from embstore.interop.keys import KeyLookup, as_list, unit, weighted, without_vectors
+from embstore.interop.keys import KeyLookup, as_list, key_list, weighted, without_vectors
 from embstore.interop.views import IndexToKey, KeyToIndex
+from embstore.norms import are_extreme, unit
 from embstore.search import CosineSearch, Query
 from embstore.settle import as_count
 
@@ -117,8 +118,7 @@ class KeyedVectors:
         if key_or_keys is None or isinstance(key_or_keys, bytes):
             raise TypeError(f"a key must be a str or an int, not {type(key_or_keys).__name__}")
         # Not as_list: an array holds keys here, and is not a vector.
-        keys = list(key_or_keys)  # type: ignore[arg-type]  # An int is an Integral.
-        return self.store.lookup(self._keys.ids(keys))
+        return self.store.lookup(self._keys.ids(key_list(key_or_keys)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.store,)
@@ -185,7 +185,8 @@ class KeyedVectors:
         ValueError
             If ``keys`` is empty, or ``weights`` or a vector has another shape.
         """
-        if len(keys) == 0:
+        keys = key_list(keys)
+        if not keys:
             raise ValueError("keys is empty; expected at least one key or vector")
         factors = np.ones(len(keys)) if weights is None else np.asarray(weights)
         if ignore_missing and factors.shape == (len(keys),):
@@ -302,7 +303,7 @@ class KeyedVectors:
         """Return the cosine similarity of the means of two lists of keys."""
         if not len(ws1) or not len(ws2):
             raise ZeroDivisionError("at least one of the lists is empty")  # As in gensim.
-        one, other = (self.get_mean_vector(ws, pre_normalize=False) for ws in (ws1, ws2))
+        one, other = map(self._mean_of_present, (ws1, ws2))
         return self._number(unit(one) @ unit(other))
 
     def similarities(
@@ -324,9 +325,13 @@ class KeyedVectors:
     @staticmethod
     def cosine_similarities(vector_1: NDArray[Any], vectors_all: NDArray[Any]) -> NDArray[Any]:
         """Return the cosine similarities of a vector to n others, shape (n, dimension)."""
-        norms = np.linalg.norm(vector_1) * np.linalg.norm(vectors_all, axis=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(vectors_all @ vector_1 / norms)
+        with np.errstate(all="ignore"):
+            length, norms = np.linalg.norm(vector_1), np.linalg.norm(vectors_all, axis=1)
+            if are_extreme(norms).any() or are_extreme(np.asarray(length)):
+                one, others = unit(vector_1), unit(vectors_all)
+                # The norm of a vector of zeros is 0, that of any other 1.
+                return np.asarray(others @ one / (others.any(axis=1) * one.any()))
+            return np.asarray(vectors_all @ vector_1 / (length * norms))
 
     def closer_than(self, key1: Key, key2: Key) -> list[str]:
         """Return the words that are closer to ``key1`` than ``key2`` is."""
@@ -342,7 +347,9 @@ class KeyedVectors:
 
     def most_similar_to_given(self, key1: Key, keys_list: Sequence[Key]) -> Key:
         """Return the key of ``keys_list`` that is most similar to ``key1``."""
-        return keys_list[int(self.similarities(key1, keys_list).argmax())]
+        keys = key_list(keys_list)
+        best: Key = keys[int(self.similarities(key1, keys).argmax())]
+        return best
 
     def rank_by_centrality(
         self, words: Sequence[Key], use_norm: bool = True
@@ -351,6 +358,7 @@ class KeyedVectors:
 
         Missing keys are ignored, as in gensim; if all are missing, ValueError is raised.
         """
+        words = key_list(words)
         used = [words[at] for at in self._keys.present(words)]
         if not used:
             raise ValueError(f"the store has none of the {len(words)} words")
@@ -373,6 +381,12 @@ class KeyedVectors:
         ids, scores = self._search.best(query, topn + len(asked), start, stop)
         kept = np.flatnonzero(~np.isin(ids, asked))[:topn]
         return list(zip(self.store.words(ids[kept]), scores[kept].tolist(), strict=True))
+
+    def _mean_of_present(self, keys: Sequence[Key]) -> NDArray[np.float64]:
+        """Return the mean of the vectors of keys, without those that are missing."""
+        given = key_list(keys)
+        used = [given[at] for at in self._keys.present(given)]
+        return self._keys.mean(used, np.ones(len(used)), norm=False)
 
     def _number(self, value: Any) -> float:
         number: float = self._search.dtype.type(value)

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embstore.errors import MissingWordError
+from embstore.norms import unit
+from embstore.vocabulary.given import are_words
 
 if TYPE_CHECKING:
     from embstore.store import EmbeddingStore
@@ -108,7 +110,8 @@ class KeyLookup:
         if factors.shape != (len(keys),):
             raise ValueError(f"weights have shape {factors.shape}, expected ({len(keys)},)")
         total = np.abs(factors).sum()
-        return np.asarray(factors @ self.vectors(keys, norm=norm) / (total or 1.0))
+        # Divided first, so that the sum of large vectors does not overflow.
+        return np.asarray(factors / (total or 1.0) @ self.vectors(keys, norm=norm))
 
     def present(self, keys: Sequence[Any]) -> list[int]:
         """Return the positions of vectors, and of keys that the store has."""
@@ -132,11 +135,28 @@ def as_list(keys: Keys) -> list[Any]:
     """
     if keys is None:
         return []
+    if isinstance(keys, str | Integral):
+        return [keys]
+    if isinstance(keys, np.ndarray) and keys.ndim == 1 and not are_words(keys):
+        return [keys]
+    return key_list(keys)
+
+
+def key_list(keys: Any) -> list[Any]:
+    """Return several keys or vectors as a list; also those in a Series, an Index or an Arrow array.
+
+    Examples
+    --------
+    >>> key_list(("like", 5)), key_list(np.array(["like", "the"]))
+    (['like', 5], ['like', 'the'])
+    """
     if isinstance(keys, bytes):  # A sequence of ints, which would be ids.
         raise TypeError("a word must be a str, not bytes; convert it with .decode()")
-    if isinstance(keys, str | Integral) or (isinstance(keys, np.ndarray) and keys.ndim == 1):
-        return [keys]
-    return list(keys)  # type: ignore[arg-type]  # An int is an Integral.
+    if hasattr(keys, "__array__"):
+        keys = np.asarray(keys)
+    if isinstance(keys, np.ndarray) and are_words(keys):
+        return keys.tolist()
+    return list(keys)
 
 
 def is_id(key: Any) -> TypeGuard[Integral]:
@@ -162,15 +182,3 @@ def weighted(positive: list[Any], negative: list[Any]) -> tuple[list[Any], list[
             keys.append(key)
             weights.append(float(weight))
     return keys, weights
-
-
-def unit(vectors: NDArray[Any]) -> NDArray[Any]:
-    """Scale vectors, shape (..., dimension), to length 1; zeros stay zeros.
-
-    Examples
-    --------
-    >>> unit(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
-    [[0.6, 0.8], [0.0, 0.0]]
-    """
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.asarray(vectors / np.where(norms == 0, 1, norms))

@@ -8,26 +8,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embstore.dtypes import has_masked
 from embstore.errors import IdRangeError, IdTypeError
+from embstore.table.given import are_bytes, hidden_problem, plain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _INT64, _UINT64 = np.dtype(np.int64), np.dtype(np.uint64)
 _INTEGERS = (int, np.integer)
-_NUMBERS = (int, float, np.number)
 
 # The remedies for common mistakes, by the kind of the given dtype.
 _REMEDIES = {
     "b": "turn a mask into ids with np.flatnonzero(mask)",
     "f": "if these numbers are meant as ids, convert them with .astype('int64')",
     "U": "look up rows by word with lookup_words",
+    "T": "look up rows by word with lookup_words",
+    "S": "words are str, not bytes; convert them with np.strings.decode(words)",
 }
 
 
@@ -90,52 +91,15 @@ def check_range(ids: NDArray[Any], outside: NDArray[np.bool_], rows: int) -> Non
     )
 
 
-def hidden_problem(values: Any) -> str | None:
-    """Return what NumPy hides when it makes one array of several values; None if nothing.
-
-    It turns a boolean among integers into 0 or 1, and a masked number into the number below the
-    mask.
-
-    Parameters
-    ----------
-    values : array-like
-        A number, an array, or a (nested) sequence of these.
-
-    Examples
-    --------
-    >>> hidden_problem([1, [2, True]]), hidden_problem([1, 2])
-    ('one of them is a bool', None)
-    """
-    if isinstance(values, list | tuple):
-        # Most lists hold plain numbers only, and few types.
-        kinds = set(map(type, values))
-        plain = {kind for kind in kinds if issubclass(kind, _NUMBERS) and kind is not bool}
-        items = (item for item in values if type(item) not in plain)
-        return None if kinds == plain else next(filter(None, map(hidden_problem, items)), None)
-    if isinstance(values, bool | np.bool_):
-        return "one of them is a bool"
-    if isinstance(values, Sequence) and not isinstance(values, str | bytes | range | memoryview):
-        return hidden_problem(list(values))
-    return "some of them are masked" if has_masked(values) else _hidden_in_array(values)
-
-
-def _hidden_in_array(values: Any) -> str | None:
-    if not hasattr(values, "dtype"):  # A frame has a type for each column.
-        types = getattr(values, "dtypes", getattr(getattr(values, "schema", None), "types", ()))
-        if any("bool" in str(kind).lower() for kind in types):
-            return "a column of them is of bools"
-    array = np.asarray(values)
-    if array.dtype.kind == "O" and array.ndim:
-        return hidden_problem(array.ravel().tolist())
-    return "some of them are bools" if array.dtype.kind == "b" else None
-
-
 def _as_integers(ids: Any) -> NDArray[Any]:
     """Return an array of integers, of an integer dtype or as objects."""
     if has_masked(ids):
         raise IdTypeError(
             "ids must be integers, but some are masked; give ids.compressed(), or ids.filled(id)"
         )
+    ids = plain(ids)
+    if are_bytes(ids):  # NumPy would take each byte for a number.
+        raise IdTypeError(f"ids must be integers, not {type(ids).__name__}")
     if hasattr(ids, "__dlpack__") and not hasattr(ids, "__array__"):
         array = np.from_dlpack(ids)
     else:

@@ -11,8 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from embstore.errors import MissingWordError, StoreCorruptError
+from embstore.vocabulary.given import flatten
 from embstore.vocabulary.spelling import near_word
-from embstore.vocabulary.vocabulary import flatten
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +75,7 @@ def _error(
     words: Any, absent: NDArray[np.bool_], vocabulary: Vocabulary, unk: str | None
 ) -> MissingWordError:
     flat, _ = flatten(words)
-    missing = [word for word, gone in zip(flat, absent.ravel().tolist(), strict=True) if gone]
+    missing = [str(word) for word, gone in zip(flat, absent.ravel().tolist(), strict=True) if gone]
     more = ", ..." if len(missing) > NAMED_WORDS else ""
     names = ", ".join(map(repr, missing[:NAMED_WORDS])) + more
     remedy = 'lookup_words(..., missing="zeros") gives such words zeros'

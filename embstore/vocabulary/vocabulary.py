@@ -24,6 +24,7 @@ from embstore.formats.own import spec
 from embstore.formats.own.checked_files import REBUILD
 from embstore.reading.mapping import AddressSpace, MappedFile
 from embstore.vocabulary import hashing
+from embstore.vocabulary.given import flatten
 from embstore.vocabulary.words import PackedWords, encode, hash_words, pack_encoded
 
 if TYPE_CHECKING:
@@ -185,25 +186,6 @@ class Vocabulary:
         starts, stops = self._stored.offsets[ids], self._stored.offsets[ids + 1]
         if starts.min() < 0 or (stops < starts).any() or stops.max() > self._size_bytes:
             raise _wrong_offsets()
-
-
-def are_words(key: Any) -> bool:
-    """Return whether an index is a word, or words in a (nested) list, tuple or array."""
-    if isinstance(key, np.ndarray):
-        return key.dtype.kind in "UTO" and all(isinstance(word, str) for word in key.flat[:1])
-    while isinstance(key, list | tuple) and key:
-        key = key[0]
-    return isinstance(key, str)
-
-
-def flatten(words: Any) -> tuple[list[Any], tuple[int, ...]]:
-    """Return words of any shape as a flat list, and their shape."""
-    if isinstance(words, str):
-        return [words], ()
-    if isinstance(words, list | tuple) and set(map(type, words)) <= {str}:
-        return list(words), (len(words),)
-    array = words if isinstance(words, np.ndarray) else np.array(words, dtype=object)
-    return array.ravel().tolist(), array.shape
 
 
 def open_vocabulary(files: StoreFiles, manifest: VocabularyManifest) -> Vocabulary:
