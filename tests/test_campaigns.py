@@ -20,6 +20,7 @@ OUTCOMES = {
     "crash": ["disks after a power cut", "2 at random times", "each with its error"],
     "concurrency": ["every row is from the table of its store"],
     "hostile": ["each named by verify", "or harmless"],
+    "dialects": ["texts read exactly", "in random dialects"],
     "resources": ["200 cycles without a leak", "64 descriptors for 400 chunk files"],
 }
 

@@ -35,6 +35,7 @@ from embstore.sources.preamble import (
     has_names,
     with_index,
     with_mark,
+    with_quotes,
 )
 from embstore.sources.vectors import VectorParser
 from embstore.sources.word_list import WordList
@@ -254,12 +255,13 @@ class TextSource(Source):
                 return self._checked(body[1:], dialect), skipped + 1
         elif format == "word2vec":
             self._sniff(body, format, given)
+        dialect = with_quotes(body[1:], with_mark(body[1:], dialect))
         if len(body) > 1 and has_names(body, dialect):
             return self._checked(body[1:], dialect), skipped + 1
         return self._checked(body, dialect), skipped
 
     def _checked(self, lines: list[bytes], dialect: Dialect) -> Dialect:
-        dialect = with_index(lines, with_mark(lines, dialect))
+        dialect = with_index(lines, with_quotes(lines, with_mark(lines, dialect)))
         check_doubts(lines, dialect)
         return dialect
 

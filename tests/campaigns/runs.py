@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.campaigns import concurrency, crash, hostile, resources
+from tests.campaigns import concurrency, crash, dialects, hostile, resources
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -17,6 +17,7 @@ CAMPAIGNS: dict[str, ModuleType] = {
     "crash": crash,
     "concurrency": concurrency,
     "hostile": hostile,
+    "dialects": dialects,
     "resources": resources,
 }
 
