@@ -21,6 +21,7 @@ OUTCOMES = {
     "concurrency": ["every row is from the table of its store"],
     "hostile": ["each named by verify", "or harmless"],
     "folders": ["refused as planned", "no row lost or doubled"],
+    "dialects": ["texts read exactly", "in random dialects"],
     "resources": ["200 cycles without a leak", "64 descriptors for 400 chunk files"],
     "columns": ["tables read exactly", "with a flaw refused", "damaged files read or refused"],
 }

@@ -179,10 +179,15 @@ def _with_newlines(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 def first_lines(file: TextFile, count: int) -> list[bytes]:
     """Return up to ``count`` of the first lines of a file, without their line ends."""
+    lines: list[bytes] = []
+    size = 0
+    # The last line of a short file is in a block of its own if it lacks its newline.
     for block in file.blocks(_START_BYTES, empty_lines="keep"):
-        lines = block.data.removesuffix(b"\n").split(b"\n", count)
-        return [line.rstrip(b"\r") for line in lines[:count]]
-    return []
+        lines += block.data.removesuffix(b"\n").split(b"\n", count)
+        size += len(block.data)
+        if len(lines) >= count or size >= _START_BYTES // 2:
+            break
+    return [line.rstrip(b"\r") for line in lines[:count]]
 
 
 def _first_lines(blocks: Iterator[Block], count: int) -> Iterator[Block]:

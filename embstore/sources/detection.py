@@ -32,7 +32,15 @@ _MARKS = [b",", b";", b"|"]
 _SEPARATORS = [BLANK, b"\t", *_MARKS, *_WIDE_BLANKS]
 _OUTER = b"|".join(map(re.escape, [b"\t", *_MARKS, b":", b"=", *_WIDE_BLANKS]))
 # A word and the first number, separated unlike the numbers.
-_GLUED = re.compile(rb"(.+?)( *+(?:%b)[ \t]*+| ++)([^ \t]+)" % _OUTER, re.DOTALL)
+_GLUED = {
+    decimal: re.compile(
+        rb"(.+?)( *+(?:%b)[ \t]*+| ++)([+-]?(?:\d|%b\d|(?i:nan|inf))[^ \t;|:=\x80-\xff%b]*)"
+        % (_OUTER, re.escape(decimal), other),
+        re.DOTALL,
+    )
+    for decimal, other in ((b".", b","), (b",", b"."))
+}
+_PIECES = re.compile(rb"[ \t,;|:=]")
 _OUTER_END = re.compile(rb"(.*?)( *(?:%b)[ \t]*|[ \t]+)" % _OUTER, re.DOTALL)
 _BRACKETS = [
     *((b"[", b"]"), (b"(", b")"), (b"{", b"}"), (b"<", b">")),
@@ -61,6 +69,15 @@ class _Candidate:
     quote: bytes = b'"'
     has_words: bool = True
 
+    def may_find_more(self, lines: list[bytes], dimension: int) -> bool:
+        """Return whether most lines may end in more numbers than this; much faster than `shape`."""
+        if self.decimal == b"," and 2 * sum(b"," in line for line in lines) < len(lines):
+            return False
+        if self.between == BLANK and self.padded:
+            return any(b"  " in line or b"\t" in line or line[:1] == BLANK for line in lines)
+        found = sum(line.count(self.between) + 1 > dimension for line in lines)
+        return 2 * found >= len(lines)
+
     def shape(self, line: bytes) -> _Shape | None:
         """Return the shape of a line; None if it does not end in numbers."""
         text = line.rstrip(b" \t\r")
@@ -86,14 +103,17 @@ class _Candidate:
         if not self.has_words:
             return None
         rest = fields[: len(fields) - count]
-        if self.between == BLANK and len(rest) > 1 and b"" in (rest[0], rest[-1]):
-            return None  # Padding, rather than words that start or end in a space.
+        if self.between == BLANK:
+            head = BLANK.join(rest)
+            if head and head != head.strip(b" \t"):
+                return None  # Padding, rather than words that start or end in a space.
         before = 1 if self.between == BLANK and self.quoted == "never" else len(rest)
-        glued = _GLUED.fullmatch(rest[-1]) if self.quoted != "always" else None
+        glued = _GLUED[self.decimal].fullmatch(rest[-1]) if self.quoted != "always" else None
         if glued and self.between not in glued[2] and is_number(glued[3], self.decimal):
             outer, padded = self._outer(glued[2])
             number = glued[3].replace(b",", b".")
-            if outer != b"\t" and (is_number(glued[1]) or not is_decimal(number)):
+            piece = _PIECES.split(glued[1])[-1]
+            if outer != b"\t" and (is_number(piece) or not is_decimal(number)):
                 # "12:30" and "bank:1" may be words; `check_doubts` looks at all of them.
                 return _Shape(count, self.between, self.padded, fields_before=before)
             return _Shape(count + 1, outer, padded, fields_before=before)
@@ -163,6 +183,8 @@ def detect(
     lines = [line for line in lines if line.strip()]
     best: tuple[int, _Candidate, _Shape] | None = None
     for candidate in _candidates(lines, has_words=has_words):
+        if best is not None and not candidate.may_find_more(lines, best[0]):
+            continue
         shapes = Counter(filter(None, map(candidate.shape, lines)))
         if dimension is not None:
             shapes = Counter({s: n for s, n in shapes.items() if s.dimension == dimension})

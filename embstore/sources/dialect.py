@@ -132,6 +132,8 @@ class Dialect:
         DialectError
             If quotation marks are not in pairs around whole fields.
         """
+        if self.quoted == "always" and self.quote not in text:
+            raise DialectError("found no quotation marks")
         if self.quoted != "never" and self.quote in text:
             return _quoted_fields(text, self.outer, self.quote, strip=self.padded)
         if self.outer == BLANK and self.padded:
@@ -235,7 +237,7 @@ def check_spaces(word: bytes, *, is_sure: bool) -> None:
     """
     if is_sure or not (b" " in word or b"\t" in word):
         return
-    last = re.split(rb"[ \t]", word)[-1]
+    last = re.split(rb"[ \t]", word.rstrip(b" \t,;|:") if b" " in word[1:-1] else word)[-1]
     if looks_like_number(last):
         raise DialectError(f"the word ends in {shown(last)}, which may be a number")
     if _ANOTHER_VECTOR.search(word):
@@ -275,11 +277,13 @@ def _quoted_fields(text: bytes, separator: bytes, quote: bytes, *, strip: bool) 
             fields.append(bare.strip(_BLANKS) if strip else bare)
         if position == len(text):
             return fields
-        if not text.startswith(separator, position):
+        if separator == BLANK:
+            following = len(text) - len(text[position:].lstrip(_BLANKS))
+        else:
+            following = position + len(separator) * text.startswith(separator, position)
+        if following == position:
             raise DialectError("quotation marks are not in pairs around whole fields")
-        position += len(separator)
-        while separator == BLANK and text.startswith(BLANK, position):
-            position += 1
+        position = following
 
 
 def number_run(fields: list[bytes], decimal: bytes) -> int:

@@ -11,7 +11,7 @@ import unicodedata
 
 # No digit can be matched in two ways: that would take quadratic time.
 NUMBER = re.compile(rb"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$")
-_COMMA_NUMBER = re.compile(rb"[+-]?(\d+(,\d*)?|,\d+)([eE][+-]?\d+)?$")
+_COMMA_NUMBER = re.compile(rb"[+-]?(\d+(,\d+)?|,\d+)([eE][+-]?\d+)?$")
 _NOT_FINITE = (b"nan", b"inf", b"infinity")
 _DECIMAL = re.compile(rb"[+-]?(\d+\.\d*|\.\d+|\d+(\.\d*)?[eE][+-]?\d+)")
 # Any digits, with the signs, marks and suffixes of any notation.

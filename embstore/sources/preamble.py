@@ -16,7 +16,10 @@ from embstore.sources.numerals import is_decimal, is_number, looks_like_number
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HEADER = re.compile(rb"(\d{1,18})[ \t]*[ \t,;|][ \t]*(\d{1,18})[ \t,;|]*$")
+HEADER = re.compile(
+    rb"(\d{1,18})[ \t]*(?:[ \t,;|:=]|\xc2\xa0|\xe3\x80\x80|\xe2\x80[\x80-\xaf])[ \t]*"
+    rb"(\d{1,18})[ \t,;|]*$"
+)
 _COMMENTS = (b"#", b"//", b"%", b";", b"--", b"!", b'"#')
 _WORD_NAMES = frozenset(
     b"word words token tokens term terms key keys id ids index idx name names label item vocab "
@@ -27,7 +30,10 @@ _NUMBERED = re.compile(rb"(.*?)(\d+)", re.DOTALL)
 _GLUED = re.compile(
     rb".*[^\d.+-][+-]?\d?\.\d{3,}|[+-]?[\d.]+([,;|:=]|\xc2\xa0)[+-]?[\d.]+", re.DOTALL
 )
-_GLUED_WHOLE = re.compile(rb".*[,;|:=]\d+", re.DOTALL)
+_HALF = re.compile(rb"(\d+)([eE][+-]?\d+)?")
+_MARK = rb"(?:[ ,;|:=\t]|\xc2\xa0|\xe3\x80\x80|\xe2\x80[\x80-\xaf])"
+_GLUED_WHOLE = re.compile(rb".*%b[+-]?\d+" % _MARK, re.DOTALL)
+_GLUED_DECIMAL = re.compile(rb".*%b[+-]?\d*[.,]\d+([eE][+-]?\d+)?" % _MARK, re.DOTALL)
 # A column of counts is told by whole numbers beside this many decimals.
 _DECIMALS_BESIDE_A_COUNT = 3
 
@@ -56,7 +62,8 @@ def has_names(lines: list[bytes], dialect: Dialect) -> bool:
     columns = 1 if inside and len(fields) < dialect.dimension else dialect.dimension
     before, names = fields[: max(0, len(fields) - columns)], fields[-columns:]
     is_word = bool(before) and before[-1].lower() in _WORD_NAMES
-    if len(names) != columns or len(before) > 2 or not (is_word or _is_series(names)):
+    is_series = len(names) > 1 and _is_series(names)
+    if len(names) != columns or len(before) > 2 or not (is_word or is_series):
         return False
     numbered = [bool(_NUMBERED.fullmatch(name)) for name in names]
     if any(numbered) and not (all(numbered) and _is_series(names)):
@@ -73,9 +80,11 @@ def _counts_up(lines: list[bytes], dialect: Dialect) -> bool:
     name = head[-1] if head else b""
     if name.strip(b" \"'").lower() not in _WORD_NAMES or not dialect.has_words:
         return False
-    if len(values) < 2 and (dialect.outer == BLANK or name):
-        return False
     others = [value for _, numbers in _rows(lines[1:], dialect) for value in numbers]
+    if len(values) < 2 and (dialect.outer == BLANK or name):
+        if values == [b"0"] and len(others) > 1 and all(map(is_decimal, others)):
+            raise DialectError("the first line may be a header or a row; remove it, or write 0.0")
+        return False
     return (
         _is_series(values) and not all(map(bytes.isdigit, others)) and b"." not in b"".join(values)
     )
@@ -93,6 +102,24 @@ def with_mark(lines: list[bytes], dialect: Dialect) -> Dialect:
     return replace(dialect, outer=mark, padded=True)
 
 
+def with_quotes(lines: list[bytes], dialect: Dialect) -> Dialect:
+    """Return the dialect, with the quotation marks that are around every word."""
+    if dialect.quoted == "always" or not dialect.has_words:
+        return dialect
+    heads = [head for head, _ in _rows(lines, dialect) if head]
+    words = [head[-1] for head in heads]
+    if all(is_number(with_number(head)[0]) for head in heads):
+        words = [with_number(head)[-1] for head in heads]
+    mark = words[0][:1] if len(words) > 1 else b""
+    around = all(len(word) > 1 and word[:1] == word[-1:] == mark for word in words)
+    if mark not in (b'"', b"'") or not around:
+        return dialect
+    found = replace(dialect, quoted="always", quote=mark)
+    if len(list(_rows(lines, found))) < len(words):
+        raise DialectError(f"every word has quotation marks, here {shown(words[0])}; remove them")
+    return found
+
+
 def with_index(lines: list[bytes], dialect: Dialect) -> Dialect:
     """Return the dialect, with the number of the first row if each word comes after such a number.
 
@@ -103,16 +130,18 @@ def with_index(lines: list[bytes], dialect: Dialect) -> Dialect:
     """
     if not dialect.has_words or dialect.is_sure:
         return dialect
-    heads = [with_number(head) for head, _ in _rows(lines, dialect)]
-    if not heads or not all(len(head) == 2 and is_number(head[0]) for head in heads):
-        return dialect
+    heads = [with_number(_head(dialect, line)) for line in lines]
+    numbers = [head[0] if len(head) == 2 and is_number(head[0]) else b"" for head in heads]
     if len(heads) < 2 and dialect.outer == BLANK:
         return dialect  # A word with a space, such as "7 up".
     for first in (0, 1):
-        if all(head[0] == b"%d" % (first + row) for row, head in enumerate(heads)):
+        expected = [b"%d" % (first + row) for row in range(len(numbers))]
+        if 2 * sum(map(bytes.__eq__, numbers, expected)) > len(numbers):
             return replace(dialect, first_index=first)
+    if not all(numbers):
+        return dialect
     raise DialectError(
-        f"every word comes after a number, here {shown(heads[0][0])}; remove this column"
+        f"every word comes after a number, here {shown(numbers[0])}; remove this column"
     )
 
 
@@ -124,7 +153,11 @@ def check_doubts(lines: list[bytes], dialect: Dialect) -> None:
     DialectError
         If the words seem to be numbers of the vectors, or a column seems to be counts.
     """
-    if not dialect.has_words or dialect.is_sure:
+    if dialect.is_sure:
+        return
+    if dialect.between == b"," and dialect.decimal == b".":
+        _check_commas([values for _, values in _rows(lines, dialect)], dialect)
+    if not dialect.has_words:
         return
     rows = [(head[-1], values) for head, values in _rows(lines, dialect) if head]
     if not rows:
@@ -142,12 +175,43 @@ def check_doubts(lines: list[bytes], dialect: Dialect) -> None:
             f"every word ends in a number, here {shown(words[0])}; separate the two, or pass "
             f"dimension={dialect.dimension} if these are the words"
         )
-    elif all(map(_GLUED_WHOLE.fullmatch, words)) and all(map(bytes.isdigit, values)):
+    # `check_spaces` looks at the words of a plain file that have spaces.
+    marked = [row for row in rows if not (b" " in row[0] and dialect.is_plain)]
+    if _most(_GLUED_DECIMAL, marked) or (
+        _most(_GLUED_WHOLE, marked) and not all(b"." in value for value in values)
+    ):
         raise DialectError(
-            f"every word ends in a mark and a number, here {shown(words[0])}; separate the two, or "
+            f"most words end in a mark and a number, here {shown(words[0])}; separate the two, or "
             f"pass dimension={dialect.dimension} if these are the words"
         )
     _check_counts([numbers for _, numbers in rows], dialect)
+
+
+def _most(pattern: re.Pattern[bytes], rows: list[tuple[bytes, list[bytes]]]) -> bool:
+    """Return whether half of the words, or more, match a pattern."""
+    found = sum(bool(pattern.fullmatch(word)) for word, _ in rows)
+    return len(rows) > 1 and 2 * found >= len(rows)
+
+
+def _check_commas(rows: list[list[bytes]], dialect: Dialect) -> None:
+    """Refuse whole numbers between commas that may be the halves of numbers with decimal commas."""
+    values = [value for row in rows for value in row]
+    if dialect.dimension % 2 or any(b"." in value for value in values):
+        return
+    halves = [_HALF.fullmatch(value) for row in rows for value in row[1::2]]
+    if None in halves:
+        return
+    digits = [half[1] for half in halves if half]
+    wholes = [value.lstrip(b"+-") for row in rows for value in row[::2]]
+    lengths = {*map(len, digits)}
+    fixed = len(rows) > 1 and len(lengths) == 1 and lengths.pop() > 1
+    zeros = any(half[:1] == b"0" and len(half) > 1 for half in digits) or b"-0" in values
+    small = max(map(len, wholes)) < max(map(len, digits)) - 1
+    if fixed or zeros or small:
+        raise DialectError(
+            f"the commas may separate numbers or be decimal marks, here {shown(b','.join(rows[0]))}"
+            "; write decimal points, or another separator"
+        )
 
 
 def _check_counts(rows: list[list[bytes]], dialect: Dialect) -> None:
@@ -176,6 +240,11 @@ def _rows(lines: list[bytes], dialect: Dialect) -> Iterator[tuple[list[bytes], l
             continue
 
 
+def _head(dialect: Dialect, line: bytes) -> list[bytes]:
+    """Return the fields of a line before its numbers; none if it differs from the dialect."""
+    return next((head for head, _ in _rows([line], dialect)), [])
+
+
 def _is_row(dialect: Dialect, line: bytes) -> bool:
     try:
         head, values = dialect.parts(line)
@@ -188,6 +257,8 @@ def _is_row(dialect: Dialect, line: bytes) -> bool:
 def _fields(dialect: Dialect, line: bytes) -> list[bytes]:
     if dialect.trailing:
         line = line.removesuffix(dialect.between)
+    if dialect.quoted == "always":
+        dialect = replace(dialect, quoted="some")
     try:
         fields = dialect.fields(line)
     except DialectError:

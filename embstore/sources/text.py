@@ -35,6 +35,7 @@ from embstore.sources.preamble import (
     has_names,
     with_index,
     with_mark,
+    with_quotes,
 )
 from embstore.sources.vectors import VectorParser
 from embstore.sources.word_list import WordList
@@ -238,10 +239,16 @@ class TextSource(Source):
         header = HEADER.match(body[0]) if body and format != "glove" else None
         if header is not None:
             behind = detect(body[1:], dimension=given, has_words=has_words)
-            plain = behind is None or behind.is_plain
-            if behind is not None and not plain and behind.dimension == int(header[2]):
-                self._header_rows = int(header[1])
-                return self._checked(body[1:], behind), skipped + 1
+            found, said = behind.dimension if behind else 0, int(header[2])
+            if behind is not None and not behind.is_plain and found in (1, said):
+                if found == said:
+                    self._header_rows = int(header[1])
+                    return self._checked(body[1:], behind), skipped + 1
+            elif behind is not None and not behind.is_plain:
+                raise DialectError(
+                    f"the header says {said} values in a line, but the lines after it have {found} "
+                    "and a word; correct the header, or pass the words (words=) if there are none"
+                )
         if dialect is None or dialect.is_plain:
             self._header_rows, dimension = self._sniff(body, format, given)
             dialect = Dialect(dimension, is_sure=given is not None)
@@ -249,12 +256,13 @@ class TextSource(Source):
                 return self._checked(body[1:], dialect), skipped + 1
         elif format == "word2vec":
             self._sniff(body, format, given)
+        dialect = with_quotes(body[1:], with_mark(body[1:], dialect))
         if len(body) > 1 and has_names(body, dialect):
             return self._checked(body[1:], dialect), skipped + 1
         return self._checked(body, dialect), skipped
 
     def _checked(self, lines: list[bytes], dialect: Dialect) -> Dialect:
-        dialect = with_index(lines, with_mark(lines, dialect))
+        dialect = with_index(lines, with_quotes(lines, with_mark(lines, dialect)))
         check_doubts(lines, dialect)
         return dialect
 

@@ -2,13 +2,17 @@ r"""Vectors in word2vec's binary format, as word2vec.c and gensim write it.
 
 A text header, ``rows dimension\n``; then, for each row, its word, a space, and ``dimension``
 little-endian float32 values. word2vec.c writes a ``\n`` after each row, gensim does not; readers
-skip newlines before a word, so a word can neither start with one nor contain a space.
+skip newlines before a word, so a word cannot start with one.
 
 1. The file, decompressed if needed, is read in blocks, always into the same memory; an incomplete
    row at the end of a block is moved to the start of the next one.
 2. Words have any length, so each is found from the end of the vector before it. One regular
    expression does that for all rows of a block.
 3. The vectors, which are not aligned, are gathered by one call.
+4. A word usually ends at its first space. Where text and another space follow this one, the word
+   may end there too (``New York``); the vectors of both readings then decide. A vector read from a
+   wrong position has numbers of any size. From the first row on whose word has a space, rows are
+   read one by one (`embstore.sources.word2vec_words`); a row with two readings is refused.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from embstore.reading.pipeline import ahead
 from embstore.sources import Batch, EncodingErrors, Source
 from embstore.sources.files import InputFile
 from embstore.sources.packing import packed_list
+from embstore.sources.word2vec_words import CarefulReader, careful_reader, enough_bytes, sure_count
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -68,6 +73,7 @@ class Word2VecBinarySource(Source):
     ) -> None:
         self._file = InputFile(Path(path), member)
         self._encoding_errors = encoding_errors
+        self._careful: CarefulReader | None = None
         self.name = self._file.name
         self.byte_count = self._file.byte_count
         self.dtype = np.dtype(np.float32)
@@ -112,6 +118,7 @@ class Word2VecBinarySource(Source):
 
     def _batches(self) -> Generator[Batch]:
         done = 0
+        self._careful = None
         block = np.empty(2 * READ_BYTES, np.uint8)
         kept = 0  # Bytes of an incomplete row from the last read, at the start of the block.
         with self._file.open() as stream:
@@ -123,7 +130,8 @@ class Word2VecBinarySource(Source):
                     block = np.concatenate([block, np.empty(end, np.uint8)])
                 count = stream.read_into(block[kept:end].data)
                 data = block[: kept + count]
-                words, ends = self._find_words(data, self.row_count - done)
+                at_end = kept + count < end
+                words, ends = self._find_rows(data, done, at_end=at_end)
                 if not words:
                     self._check_progress(data, done, at_end=not count)
                     kept = len(data)
@@ -138,6 +146,31 @@ class Word2VecBinarySource(Source):
                     f"{self.name}: the header promises {self.row_count} rows, but more data "
                     "follows them; correct the header"
                 )
+
+    def _find_rows(
+        self, data: NDArray[np.uint8], done: int, *, at_end: bool
+    ) -> tuple[list[bytes], NDArray[np.int64]]:
+        """Return the words of the next whole rows, and the positions where they end."""
+        left = self.row_count - done
+        if self._careful is None:
+            words, ends = self._find_words(data, left)
+            sure, doubt = sure_count(data, ends, self._vector_bytes, at_end=at_end)
+            if sure or not doubt:
+                self._check_line_ends(words[:sure], done)
+                return words[:sure], ends[:sure]
+            if not at_end and len(data) < enough_bytes(self._vector_bytes):
+                return [], ends[:0]
+            self._careful = careful_reader(data, done, left, self._vector_bytes, self.place)
+        return self._careful.find(data, done, left, at_end=at_end)
+
+    def _check_line_ends(self, words: list[bytes], done: int) -> None:
+        r"""Refuse vectors that end in ``\r\n``."""
+        own = words[done == 0 :]
+        if own and own[-1].startswith(b"\r\n") and all(w.startswith(b"\r\n") for w in own):
+            raise SourceError(
+                f"{self.place(done)}: a carriage return and a newline follow the vector; was the "
+                "file changed as if it were text? Fetch it again in binary mode"
+            )
 
     def _find_words(
         self, data: NDArray[np.uint8], count: int

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.campaigns import columns, concurrency, crash, folders, hostile, resources
+from tests.campaigns import columns, concurrency, crash, dialects, folders, hostile, resources
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -18,6 +18,7 @@ CAMPAIGNS: dict[str, ModuleType] = {
     "concurrency": concurrency,
     "hostile": hostile,
     "folders": folders,
+    "dialects": dialects,
     "resources": resources,
     "columns": columns,
 }
