@@ -17,7 +17,7 @@ _DECIMAL = re.compile(rb"[+-]?(\d+\.\d*|\.\d+|\d+(\.\d*)?[eE][+-]?\d+)")
 # Any digits, with the signs, marks and suffixes of any notation.
 _MARKS = ".,_'\u2019\u00b7\u066b\u066c/\u2044:"
 _LIKE = re.compile(
-    rf"[+\-~<>=]*[{_MARKS}]?(0[xXbBoO][0-9a-fA-F_.,]*([pP][+-]?\d*)?"
+    rf"[+\-~<>=±∓≈≤≥]*[{_MARKS}]?(0[xXbBoO][0-9a-fA-F_.,]*([pP][+-]?\d*)?"
     rf"|\d[\d{_MARKS}+\-*^\u00d7]*([eEdDpP][+-]?\d*)?(#\w+)?)[fFdDlLjJi%\u2030]*"
 )
 _MINUS = re.compile("[\u2010-\u2015\u2212]")
