@@ -235,7 +235,7 @@ def _decoded(column: pa.Array) -> pa.Array:
             words = _decoded(column.dictionary)
             column = pa.DictionaryArray.from_arrays(column.indices, words)
         return _decoded(column.dictionary_decode())
-    return column.cast(_plain(kind))
+    return column if _is_plain(kind) else column.cast(_plain(kind))
 
 
 def _word_values(kind: pa.DataType) -> pa.DataType:
