@@ -44,7 +44,7 @@ def by_arrow(codec: str) -> Callable[[bytes], bytes]:
         out = pa.BufferOutputStream()
         with pa.CompressedOutputStream(out, codec) as stream:
             stream.write(data)
-        return out.getvalue().to_pybytes()
+        return bytes(out.getvalue().to_pybytes())
 
     return compress
 

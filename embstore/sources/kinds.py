@@ -213,6 +213,7 @@ KINDS = (
         exactly(rb"RD[AX][23]\n|X\n\0\0\0[\2\3]|A\n[23]\n\d{5,6}\n\d{5,6}\n"),
         "write the matrix as text from R: write.table(m, 'm.txt', quote=FALSE, col.names=FALSE)",
     ),
+    Kind("encrypted-parquet", "an encrypted Parquet file", exactly(rb"PARE[^\t ]"), "decrypt it"),
     Kind("avro", "an Avro file", starts(b"Obj\1"), "convert it to Parquet"),
     Kind("orc", "an ORC file", exactly(rb"ORC.{0,64}[\0-\x08]"), "convert it to Parquet"),
     Kind("feather", "a Feather file of version 1", exactly(rb"FEA1\0"), "convert it to Parquet"),
