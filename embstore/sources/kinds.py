@@ -88,7 +88,7 @@ def _ends(suffix: str) -> Callable[[list[str], str], bool]:
 
 
 _POINTER = "it only names a file that is elsewhere; fetch that file: "
-_FAILED = "so the download failed, or needs a login; look into the file, and fetch it again"
+_FAILED = "the download failed, or needs a login; look into the file, and fetch it again"
 _EXTRACT = "extract it first"
 _UNPACK = "decompress it first"
 _WRONG = "expected vectors; is this the right file?"
