@@ -97,7 +97,7 @@ _CODE = ", which could run any code when it is loaded"
 _PICKLE = "load it with the library that wrote it (gensim, torch, joblib) and pass the object"
 _JSON = (
     rb"\{\s*\"(\\.|[^\"\\\n])*\"\s*:|\{\s*'[^'\n]*'\s*:|\{\s*\}\s*$"
-    rb"|\[\s*\[\s*[-\d\"]|\[\s*\{\s*\"|\[\s*\"[^\"\n]*\"\s*[,\]]"
+    rb"|\[\s*\[\s*[-\d\"]|\[\s*\{\s*\"|\[\s*\"(\\.|[^\"\\\n])*\"\s*[,\]]"
 )
 _OUTS = rb"((md5|wdir|frozen|deps|cmd|desc|meta):[^\n]*\n[^\0]{0,2000}?)?outs:\s*\n\s*- "
 _PROTOCOLS_0_TO_5 = (
