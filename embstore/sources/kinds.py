@@ -124,7 +124,7 @@ KINDS = (
     Kind("zip", "a zip archive", starts(b"PK\3\4", b"PK\5\6", b"PK\7\x08", b"PK00PK"), archive=ZIP),
     Kind("tar", "a tar archive", lambda start, _: is_tar(start), archive=TAR),
     # Formats with readers of their own.
-    Kind("parquet", "a Parquet file", exactly(rb"PAR1[^\t ]")),
+    Kind("parquet", "a Parquet file", exactly(rb"PAR1[^\t\r\n ]")),
     Kind("arrow", "an Arrow file", starts(b"ARROW1\0", b"\xff\xff\xff\xff")),
     *(Kind(format.name, f"a file of {format.name}", format.matches) for format in FORMATS),
     # Files that stand for another one.
@@ -213,7 +213,9 @@ KINDS = (
         exactly(rb"RD[AX][23]\n|X\n\0\0\0[\2\3]|A\n[23]\n\d{5,6}\n\d{5,6}\n"),
         "write the matrix as text from R: write.table(m, 'm.txt', quote=FALSE, col.names=FALSE)",
     ),
-    Kind("encrypted-parquet", "an encrypted Parquet file", exactly(rb"PARE[^\t ]"), "decrypt it"),
+    Kind(
+        "encrypted-parquet", "an encrypted Parquet file", exactly(rb"PARE[^\t\r\n ]"), "decrypt it"
+    ),
     Kind("avro", "an Avro file", starts(b"Obj\1"), "convert it to Parquet"),
     Kind("orc", "an ORC file", exactly(rb"ORC.{0,64}[\0-\x08]"), "convert it to Parquet"),
     Kind("feather", "a Feather file of version 1", exactly(rb"FEA1\0"), "convert it to Parquet"),
