@@ -53,7 +53,7 @@ def zip_of(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> byt
 
 
 @pytest.fixture
-def file(tmp_path):
+def file(tmp_path: Path):
     def file(data: bytes, name: str = "t.txt") -> Path:
         (tmp_path / name).write_bytes(data)
         return tmp_path / name

@@ -109,7 +109,7 @@ def by_arrow(codec: str) -> Any:
         out = pa.BufferOutputStream()
         with pa.CompressedOutputStream(out, codec) as stream:
             stream.write(data)
-        return out.getvalue().to_pybytes()
+        return bytes(out.getvalue().to_pybytes())
 
     return compress
 

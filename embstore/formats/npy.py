@@ -187,7 +187,8 @@ def read_header(file: Readable, name: str) -> tuple[Header, int]:
     start = file.read(len(MAGIC) + 2)
     if not start.startswith(MAGIC) or len(start) < len(MAGIC) + 2:
         raise StoreCorruptError(
-            f"{name} is not a readable .npy: it starts with {start!r}, not {MAGIC!r}"
+            f"{name} is not a readable .npy: it starts with {start!r}, expected {MAGIC!r} and a "
+            "version"
         )
     version = start[-2], start[-1]
     if version not in _LENGTH_BYTES:

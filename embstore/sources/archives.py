@@ -24,8 +24,14 @@ _BLOCK = tarfile.BLOCKSIZE
 # Members of a compressed tar are listed up to here; what comes later is found while reading.
 _LISTED_BYTES = 16 << 20
 _MAX_NAME_BYTES = 1 << 20
-_SKIPPED_TYPES = (tarfile.DIRTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE)
-_SKIPPED_TYPES += (tarfile.BLKTYPE, tarfile.FIFOTYPE)
+_SKIPPED_TYPES = (
+    tarfile.DIRTYPE,
+    tarfile.LNKTYPE,
+    tarfile.SYMTYPE,
+    tarfile.CHRTYPE,
+    tarfile.BLKTYPE,
+    tarfile.FIFOTYPE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +182,8 @@ def _tar_files(file: IO[bytes]) -> Iterator[tuple[str, int]]:
             longer |= found if info.type != tarfile.XGLTYPE else {}
             continue
         if info.type == tarfile.GNUTYPE_LONGNAME:
-            name = _padded(file, info.size).rstrip(b"\0")
-            longer["path"] = name.decode("utf-8", "surrogateescape")
+            path = _padded(file, info.size).rstrip(b"\0")
+            longer["path"] = path.decode("utf-8", "surrogateescape")
             continue
         name = longer.get("path", info.name)
         sparse = any(key.startswith("GNU.sparse") for key in longer)

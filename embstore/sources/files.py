@@ -20,7 +20,6 @@ from embstore.sources.kinds import START_BYTES, find_archived, find_kind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from io import BufferedIOBase
     from pathlib import Path
 
     from embstore.sources.kinds import Kind
@@ -230,7 +229,7 @@ class Stream:
 
     file: InputFile
     raw: IO[bytes]
-    stream: BufferedIOBase
+    stream: Any
 
     @property
     def done(self) -> int:
@@ -246,7 +245,8 @@ class Stream:
             If the file cannot be decompressed.
         """
         with self.file.errors_named():
-            return self.stream.read(size)
+            data: bytes = self.stream.read(size)
+        return data
 
     def read_into(self, room: memoryview) -> int:
         """Fill ``room`` with the next bytes, and return their number.

@@ -88,7 +88,7 @@ def _ends(suffix: str) -> Callable[[list[str], str], bool]:
 
 
 _POINTER = "it only names a file that is elsewhere; fetch that file: "
-_FAILED = "so the download failed, or needs a login; look into the file, and fetch it again"
+_FAILED = "the download failed, or needs a login; look into the file, and fetch it again"
 _EXTRACT = "extract it first"
 _UNPACK = "decompress it first"
 _WRONG = "expected vectors; is this the right file?"
@@ -97,7 +97,7 @@ _CODE = ", which could run any code when it is loaded"
 _PICKLE = "load it with the library that wrote it (gensim, torch, joblib) and pass the object"
 _JSON = (
     rb"\{\s*\"(\\.|[^\"\\\n])*\"\s*:|\{\s*'[^'\n]*'\s*:|\{\s*\}\s*$"
-    rb"|\[\s*\[\s*[-\d\"]|\[\s*\{\s*\"|\[\s*\"[^\"\n]*\"\s*[,\]]"
+    rb"|\[\s*\[\s*[-\d\"]|\[\s*\{\s*\"|\[\s*\"(\\.|[^\"\\\n])*\"\s*[,\]]"
 )
 _OUTS = rb"((md5|wdir|frozen|deps|cmd|desc|meta):[^\n]*\n[^\0]{0,2000}?)?outs:\s*\n\s*- "
 _PROTOCOLS_0_TO_5 = (
@@ -124,7 +124,7 @@ KINDS = (
     Kind("zip", "a zip archive", starts(b"PK\3\4", b"PK\5\6", b"PK\7\x08", b"PK00PK"), archive=ZIP),
     Kind("tar", "a tar archive", lambda start, _: is_tar(start), archive=TAR),
     # Formats with readers of their own.
-    Kind("parquet", "a Parquet file", exactly(rb"PAR1[^\t ]")),
+    Kind("parquet", "a Parquet file", exactly(rb"PAR1[^\t\r\n ]")),
     Kind("arrow", "an Arrow file", starts(b"ARROW1\0", b"\xff\xff\xff\xff")),
     *(Kind(format.name, f"a file of {format.name}", format.matches) for format in FORMATS),
     # Files that stand for another one.
@@ -212,6 +212,9 @@ KINDS = (
         "a file of R",
         exactly(rb"RD[AX][23]\n|X\n\0\0\0[\2\3]|A\n[23]\n\d{5,6}\n\d{5,6}\n"),
         "write the matrix as text from R: write.table(m, 'm.txt', quote=FALSE, col.names=FALSE)",
+    ),
+    Kind(
+        "encrypted-parquet", "an encrypted Parquet file", exactly(rb"PARE[^\t\r\n ]"), "decrypt it"
     ),
     Kind("avro", "an Avro file", starts(b"Obj\1"), "convert it to Parquet"),
     Kind("orc", "an ORC file", exactly(rb"ORC.{0,64}[\0-\x08]"), "convert it to Parquet"),

@@ -135,19 +135,19 @@ def _source(
 def _open_array(file: InputFile) -> FileArray | _StreamedArray:
     with file.open() as stream:
         header, header_bytes = _read_header(stream)
-        size_bytes = file.byte_count
-        start: int | None = 0
+        size_bytes, start = file.byte_count, 0
         if file.packed:
             if not header.fortran or sum(axis > 1 for axis in header.shape) < 2:
                 return _StreamedArray(file, header)
             # Columns are read from all over the array.
-            start = stored_offset(stream.raw, str(file.member)) if file.layers == ("zip",) else None
-            if start is None:
+            in_zip = file.layers == ("zip",)
+            found = stored_offset(stream.raw, str(file.member)) if in_zip else None
+            if found is None:
                 raise SourceError(
                     f"{file.name} is compressed and in Fortran order, so a row is not contiguous; "
                     "save it uncompressed (numpy.savez), or in C order"
                 )
-            size_bytes = header_bytes + _size(file, header_bytes)
+            size_bytes, start = header_bytes + _size(file, header_bytes), found
     try:
         check_size(file.name, header, header_bytes, size_bytes)
     except StoreError as error:
