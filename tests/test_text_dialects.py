@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pytest
 
@@ -9,16 +11,27 @@ from embstore.errors import SourceError
 from embstore.sources.text import TextSource
 from tests.helpers.text_files import blocks_of, read_bytes
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 WORDS = ["the", "New York", "naïve", "日本", "#", "re-do", "3.5", "nan"]
 PLAIN_WORDS = ["the", "of", "naïve", "日本", "#", "re-do", "a.b", "x"]
 ROWS = np.random.default_rng(5).normal(size=(8, 4)).round(4).astype(np.float32)
 
 
-def texts(row: np.ndarray) -> list[str]:
+def texts(row: NDArray[Any]) -> list[str]:
     return [repr(float(value)) for value in row]
 
 
-def table(words=PLAIN_WORDS, outer=" ", between=" ", start="", end="\n", around=("", ""), mark="."):
+def table(
+    words: list[str] = PLAIN_WORDS,
+    outer: str = " ",
+    between: str = " ",
+    start: str = "",
+    end: str = "\n",
+    around: tuple[str, str] = ("", ""),
+    mark: str = ".",
+) -> str:
     lines = [
         start + word + outer + around[0] + between.join(texts(row)).replace(".", mark) + around[1]
         for word, row in zip(words, ROWS, strict=True)

@@ -204,8 +204,9 @@ any_words = st.lists(
     min_size=1,
     max_size=12,
 ).filter(
-    lambda words: not words[0].startswith("\ufeff")
-)  # Read as the byte order mark of the file.
+    # A byte order mark, or a header of a data frame.
+    lambda words: words[0] and not words[0].startswith("\ufeff")
+)
 any_value = st.floats(width=32).map(np.float32)
 write_value = st.sampled_from([str, lambda value: f"{value:.9g}", lambda value: repr(float(value))])
 

@@ -162,7 +162,7 @@ def _candidates(lines: list[bytes], *, has_words: bool) -> Iterator[_Candidate]:
                     continue  # Only quoted numbers can have the separator as decimal mark.
                 if always and (between not in _MARKS or always == b"'"):
                     yield _Candidate(between, padded, decimal, "always", always, has_words)
-                quoted: Quoted = "some" if between in _MARKS else "never"
+                quoted: Quoted = "any" if between in _MARKS else "never"
                 yield _Candidate(between, padded, decimal, quoted, has_words=has_words)
 
 

@@ -22,7 +22,7 @@ _BLANKS = b" \t\r"
 _ANOTHER_VECTOR = re.compile(rb"[ \t][+-]?(\d*\.\d|\d+(\.\d*)?([eE][+-]?\d+)?\r)")
 _INDEXED = re.compile(rb"[ \t]*(\S+)[ \t]+(\S.*)", re.DOTALL)
 
-Quoted = Literal["never", "some", "always"]
+Quoted = Literal["never", "some", "always", "any"]
 
 
 class DialectError(Exception):
@@ -51,8 +51,9 @@ class Dialect:
         The decimal mark, ``.`` or ``,``.
     quote : bytes
         The quotation mark around fields.
-    quoted : {"never", "some", "always"}
-        Which words are quoted; in a file where none is, a quotation mark is a character of a word.
+    quoted : {"never", "some", "always", "any"}
+        Which words are quoted: none, so that a quotation mark is a character of a word; those that
+        need to be; all; or any.
     first_index : int, optional
         The number of the first row, if each word comes after the number of its row.
     has_words : bool
@@ -135,7 +136,9 @@ class Dialect:
         if self.quoted == "always" and self.quote not in text:
             raise DialectError("found no quotation marks")
         if self.quoted != "never" and self.quote in text:
-            return _quoted_fields(text, self.outer, self.quote, strip=self.padded)
+            return _quoted_fields(
+                text, self.outer, self.quote, strip=self.padded, minimal=self.quoted == "some"
+            )
         if self.outer == BLANK and self.padded:
             return text.split()
         found = text.split(self.outer)
@@ -262,7 +265,9 @@ def _field_pattern(separator: bytes, quote: bytes) -> re.Pattern[bytes]:
     )
 
 
-def _quoted_fields(text: bytes, separator: bytes, quote: bytes, *, strip: bool) -> list[bytes]:
+def _quoted_fields(
+    text: bytes, separator: bytes, quote: bytes, *, strip: bool, minimal: bool
+) -> list[bytes]:
     """Split a line as RFC 4180 says; blanks around quoted fields are ignored."""
     pattern = _field_pattern(separator, quote)
     fields = []
@@ -272,7 +277,14 @@ def _quoted_fields(text: bytes, separator: bytes, quote: bytes, *, strip: bool) 
         inside, bare = (None, b"") if match is None else match.groups()
         position = position if match is None else match.end()
         if inside is not None:
-            fields.append(inside.replace(quote * 2, quote))
+            field = inside.replace(quote * 2, quote)
+            if (
+                minimal
+                and field == field.strip() != b""
+                and not (quote in field or separator in field)
+            ):
+                raise DialectError(f"{shown(field)} is quoted without need, unlike other words")
+            fields.append(field)
         else:
             fields.append(bare.strip(_BLANKS) if strip else bare)
         if position == len(text):

@@ -82,7 +82,7 @@ def _counts_up(lines: list[bytes], dialect: Dialect) -> bool:
         return False
     others = [value for _, numbers in _rows(lines[1:], dialect) for value in numbers]
     if len(values) < 2 and (dialect.outer == BLANK or name):
-        if values == [b"0"] and len(others) > 1 and all(map(is_decimal, others)):
+        if values == [b"0"] and len(others) > 1 and (not name or all(map(is_decimal, others))):
             raise DialectError("the first line may be a header or a row; remove it, or write 0.0")
         return False
     return (
@@ -104,6 +104,12 @@ def with_mark(lines: list[bytes], dialect: Dialect) -> Dialect:
 
 def with_quotes(lines: list[bytes], dialect: Dialect) -> Dialect:
     """Return the dialect, with the quotation marks that are around every word."""
+    if dialect.quoted == "any":
+        minimal = replace(dialect, quoted="some")
+        if len(list(_rows(lines, minimal))) == len(list(_rows(lines, dialect))):
+            return minimal
+        quotes = [dialect.quote in line for line in lines]
+        return replace(dialect, quoted="always") if len(lines) > 1 and all(quotes) else minimal
     if dialect.quoted == "always" or not dialect.has_words:
         return dialect
     heads = [head for head, _ in _rows(lines, dialect) if head]
@@ -257,8 +263,8 @@ def _is_row(dialect: Dialect, line: bytes) -> bool:
 def _fields(dialect: Dialect, line: bytes) -> list[bytes]:
     if dialect.trailing:
         line = line.removesuffix(dialect.between)
-    if dialect.quoted == "always":
-        dialect = replace(dialect, quoted="some")
+    if dialect.quoted != "never":
+        dialect = replace(dialect, quoted="any")
     try:
         fields = dialect.fields(line)
     except DialectError:

@@ -256,9 +256,10 @@ class TextSource(Source):
                 return self._checked(body[1:], dialect), skipped + 1
         elif format == "word2vec":
             self._sniff(body, format, given)
-        dialect = with_quotes(body[1:], with_mark(body[1:], dialect))
-        if len(body) > 1 and has_names(body, dialect):
-            return self._checked(body[1:], dialect), skipped + 1
+        if len(body) > 1:
+            behind = with_quotes(body[1:], with_mark(body[1:], dialect))
+            if has_names(body, behind):
+                return self._checked(body[1:], behind), skipped + 1
         return self._checked(body, dialect), skipped
 
     def _checked(self, lines: list[bytes], dialect: Dialect) -> Dialect:

@@ -110,8 +110,8 @@ class VectorParser:
         if irregular.size:
             row = int(irregular[0])
             line = data.split(b"\n", row + 1)[row]
-            error = DialectError(f"found spaces in a number of {shown(line)}")
-            raise self._dialect_error(line, block.first_line + row, error)
+            spaces = DialectError(f"found spaces in a number of {shown(line)}")
+            raise self._dialect_error(line, block.first_line + row, spaces)
         return words, lines
 
     def _dialect_error(self, line: bytes, number: int, error: DialectError) -> SourceError:
