@@ -97,10 +97,11 @@ class ArrayMixin(ABC):
             ids = np.asarray(self.ids(item) if are_words(item) else as_ids(item, self._rows))
             rows = self.lookup(ids.reshape(-1))
             taken = np.arange(ids.size).reshape(ids.shape)[()]
-        found = rows[index if at is None else (*index[:at], taken, *index[at + 1 :])]
+        found: Any = rows[index if at is None else (*index[:at], taken, *index[at + 1 :])]
         # A small part must not keep all rows in memory.
         few = isinstance(found, np.ndarray) and found.nbytes * 2 <= rows.nbytes
-        return found.copy() if few else found
+        result: NDArray[Any] = found.copy() if few else found
+        return result
 
     def _slice(self, ids: slice) -> NDArray[Any]:
         """Return the rows of a slice; as for any sequence, bounds beyond the end are fine."""

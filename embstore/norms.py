@@ -96,7 +96,8 @@ def are_extreme(norms: NDArray[Any]) -> NDArray[np.bool_]:
     """
     limits = np.finfo(norms.dtype)
     least, most = np.sqrt(limits.tiny / limits.eps), np.sqrt(limits.max) / 2
-    return ~((norms > least) & (norms < most))
+    ordinary: NDArray[np.bool_] = (norms > least) & (norms < most)
+    return ~ordinary
 
 
 def row_norms(rows: NDArray[Any]) -> NDArray[Any]:

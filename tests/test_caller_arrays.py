@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,40 +30,44 @@ def store(tmp_path):
 
 def pandas(make: str) -> Any:
     pd = pytest.importorskip("pandas")
-    return {
+    makers: dict[str, Callable[[], Any]] = {
         "series": lambda: [pd.Series([True, False]), [1, 2]],
         "nullable": lambda: [pd.Series([True, False], dtype="boolean"), [1, 2]],
         "index": lambda: [pd.Index([True, False]), np.array([1, 2])],
         "objects": lambda: pd.Series([True, 2], dtype=object),
         "frame": lambda: pd.DataFrame({"a": [True, False], "b": [1, 2]}),
-    }[make]()
+    }
+    return makers[make]()
 
 
 def polars(make: str) -> Any:
     pl = pytest.importorskip("polars")
-    return {
+    makers: dict[str, Callable[[], Any]] = {
         "series": lambda: [pl.Series([True, False]), [1, 2]],
         "frame": lambda: pl.DataFrame({"a": [True, False], "b": [1, 2]}),
         "frames": lambda: [pl.DataFrame({"a": [True, False], "b": [1, 2]})],
-    }[make]()
+    }
+    return makers[make]()
 
 
 def arrow(make: str) -> Any:
     pa = pytest.importorskip("pyarrow")
-    return {
+    makers: dict[str, Callable[[], Any]] = {
         "array": lambda: [pa.array([True, False]), [1, 2]],
         "table": lambda: pa.table({"a": [True, False], "b": [1, 2]}),
         "scalar": lambda: [pa.scalar(True), 1],
-    }[make]()
+    }
+    return makers[make]()
 
 
 def tensors(make: str) -> Any:
     torch = pytest.importorskip("torch")
-    return {
+    makers: dict[str, Callable[[], Any]] = {
         "tensors": lambda: [torch.tensor([True, False]), torch.tensor([1, 2])],
         "scalars": lambda: [torch.tensor(True), torch.tensor(2)],
         "mixed": lambda: (torch.tensor([True, False]), [1, 2]),
-    }[make]()
+    }
+    return makers[make]()
 
 
 WITH_BOOLS: dict[str, Callable[[], Any]] = {
@@ -84,13 +89,11 @@ WITH_BOOLS: dict[str, Callable[[], Any]] = {
     "masks": lambda: [np.array([True, False])],
     "one": lambda: True,
     "one of numpy": lambda: np.True_,
-    **{f"pandas {make}": lambda make=make: pandas(make) for make in ("series", "nullable")},
-    **{f"pandas {make}": lambda make=make: pandas(make) for make in ("index", "objects", "frame")},
-    **{f"polars {make}": lambda make=make: polars(make) for make in ("series", "frame", "frames")},
-    **{f"arrow {make}": lambda make=make: arrow(make) for make in ("array", "table", "scalar")},
-    **{
-        f"torch {make}": lambda make=make: tensors(make) for make in ("tensors", "scalars", "mixed")
-    },
+    **{f"pandas {make}": partial(pandas, make) for make in ("series", "nullable")},
+    **{f"pandas {make}": partial(pandas, make) for make in ("index", "objects", "frame")},
+    **{f"polars {make}": partial(polars, make) for make in ("series", "frame", "frames")},
+    **{f"arrow {make}": partial(arrow, make) for make in ("array", "table", "scalar")},
+    **{f"torch {make}": partial(tensors, make) for make in ("tensors", "scalars", "mixed")},
 }
 
 
@@ -116,7 +119,7 @@ def test_booleans_are_not_ids_of_bags(store, name):
     for lookup in (*lookups, embstore.embedding_lookup):
         for params in (store, TABLE, [TABLE[:6], TABLE[6:]]):
             with pytest.raises(TypeError):
-                lookup(params, RaggedIds(WITH_BOOLS[name](), SPLITS), partition_strategy=None)  # type: ignore[operator]
+                lookup(params, RaggedIds(WITH_BOOLS[name](), SPLITS), partition_strategy=None)
     with pytest.raises(TypeError):
         embstore.safe_embedding_lookup_sparse(
             store, SparseIds([[0, 0], [1, 0]], WITH_BOOLS[name](), [2, 1])
@@ -125,6 +128,8 @@ def test_booleans_are_not_ids_of_bags(store, name):
 
 def test_booleans_are_not_weights_or_indices(store):
     ids = RaggedIds([1, 2], SPLITS)
+    weights: Any
+    splits: Any
     for weights in ([1.0, True], [True, 2], np.array([True, False]), [np.array(True), 2]):
         with pytest.raises(TypeError):
             embstore.embedding_lookup_sparse(store, ids, RaggedIds(weights, SPLITS))
@@ -214,7 +219,8 @@ def test_other_ragged_ids_are_copied(store):
         values = np.array([1, 2])
         row_splits = np.array([0, 1, 2])
 
-    rows = embstore.embedding_lookup(store, Ragged())
+    ids: Any = Ragged()
+    rows = embstore.embedding_lookup(store, ids)
     rows.row_splits[:] = 0
     assert Ragged.row_splits.tolist() == [0, 1, 2]
 

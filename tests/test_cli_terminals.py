@@ -30,7 +30,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(encoding: str, *arguments: object, status: int = 0) -> tuple[str, str]:
     """Run a command; return its output and errors, which must be in the encoding."""
     env = environment() | {"PYTHONIOENCODING": encoding}
-    command = [sys.executable, "-m", "embstore.cli", *map(os.fsencode, map(str, arguments))]
+    command: list[str | bytes] = [sys.executable, "-m", "embstore.cli"]
+    command += map(os.fsencode, map(str, arguments))
     done = subprocess.run(command, env=env, capture_output=True, timeout=600, check=False)
     name = encoding.partition(":")[0]
     output, errors = done.stdout.decode(name), done.stderr.decode(name)

@@ -189,7 +189,7 @@ def test_conversion_is_one_scan(stores, name, monkeypatch):
     assert same(np.asarray(store, np.float64), table.astype(np.float64))
     assert same(np.array(store, "int8"), table.astype("int8"))
     assert same(np.mean(store), table.mean())
-    assert same(np.concatenate([store, store]), np.concatenate([table, table]))  # type: ignore[type-var]
+    assert same(np.concatenate([store, store]), np.concatenate([table, table]))
     assert store.stats().lookups == 0
     with pytest.raises(ValueError, match="always a copy; omit copy=False"):
         np.array(store, copy=False)

@@ -17,6 +17,8 @@ import pytest
 import embstore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch")
@@ -28,7 +30,7 @@ from tests.helpers.programs import run_python  # noqa: E402
 from tests.test_golden import OLD_FINGERPRINTS  # noqa: E402
 
 IDS = torch.tensor([[1, 2, 3], [4, 5, 6]])
-KINDS = {
+KINDS: dict[str, Callable[[embstore.EmbeddingStore], Any]] = {
     "rows": StoreEmbedding,
     "clipped rows": lambda store: StoreEmbedding(store, max_norm=0.5),
     "half rows": lambda store: StoreEmbedding(store).half(),
@@ -54,7 +56,7 @@ def other(tmp_path):
 # --- state dicts ---
 
 
-class Model(nn.Module):
+class Model(nn.Module):  # type: ignore[misc]
     """Two modules over one table, one of them at two places."""
 
     def __init__(self, store: embstore.EmbeddingStore) -> None:

@@ -239,7 +239,8 @@ class KeyedVectors:
         """
         topn = _as_count(topn, "topn")
         restrict_vocab = _as_count(restrict_vocab, "restrict_vocab")
-        clip_start, clip_end = _as_count(clip_start, "clip_start"), _as_count(clip_end, "clip_end")
+        clip_start = as_count(clip_start, "clip_start", low=None)
+        clip_end = _as_count(clip_end, "clip_end")
         if topn is not None and topn < 1:
             return []
         keys, weights = weighted(as_list(positive), as_list(negative))

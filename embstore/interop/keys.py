@@ -155,7 +155,7 @@ def key_list(keys: Any) -> list[Any]:
     if hasattr(keys, "__array__"):
         keys = np.asarray(keys)
     if isinstance(keys, np.ndarray) and are_words(keys):
-        return keys.tolist()
+        keys = keys.tolist()
     return list(keys)
 
 
