@@ -146,7 +146,8 @@ def test_child_of_the_progress_callback(tmp_path, source):
         with embstore.build(ROWS, tmp_path / "s", words=WORDS) as store:
             file = tmp_path / "rows"
             embstore.export(store, file, format="word2vec" if source == "text" else source)
-    parent, statuses = os.getpid(), []
+    parent = os.getpid()
+    statuses: list[int] = []
 
     def progress(_: object) -> None:
         if os.getpid() == parent and not statuses:
@@ -167,7 +168,8 @@ def test_child_of_the_progress_callback(tmp_path, source):
 @pytest.mark.parametrize("name", ["t.vec", "t.bin", "t.parquet"])
 def test_child_of_an_export(tmp_path, name):
     store = embstore.build(ROWS, tmp_path / "s", words=WORDS)
-    parent, statuses = os.getpid(), []
+    parent = os.getpid()
+    statuses: list[int] = []
 
     def progress(_: object) -> None:
         pid = os.fork()

@@ -41,7 +41,7 @@ def check(row: Any, number: int) -> None:
 def look_up_all(store: embstore.EmbeddingStore) -> None:
     found = store.lookup(np.arange(len(store))[::-1])
     for number, row in enumerate(found[::-1]):
-        check(row, number)
+        check(row, int(number))
 
 
 def look_up_one_by_one(store: embstore.EmbeddingStore) -> None:
@@ -61,7 +61,7 @@ def look_up_many(store: embstore.EmbeddingStore) -> None:
     for number, row in zip(
         np.arange(70) % len(store), store[np.arange(70) % len(store)], strict=True
     ):
-        check(row, number)
+        check(row, int(number))
 
 
 def scan(store: embstore.EmbeddingStore) -> None:
@@ -70,7 +70,7 @@ def scan(store: embstore.EmbeddingStore) -> None:
     def visit(ids: range, rows: Any) -> None:
         assert not rows.flags.writeable
         for number, row in zip(ids, rows, strict=True):
-            check(row, number)
+            check(row, int(number))
             seen.append(number)
 
     store.scan(visit)

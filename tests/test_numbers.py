@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from embstore.interop.keyedvectors import KeyedVectors
 from tests.helpers.stores import names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 ROWS = np.arange(32.0, dtype=np.float32).reshape(8, 4) + 1
@@ -67,7 +69,11 @@ def writer(place: Place, **options: Any) -> None:
         made.write(ROWS[: options.get("rows", 8)])
 
 
-Call = Callable[[Place, Any], object] if TYPE_CHECKING else object
+def similar(method: str, key: Any, name: str, place: Place, value: Any) -> object:
+    return getattr(place.vectors, method)(key, **{name: value})
+
+
+Call = Callable[[Place, Any], object]
 COUNTS: dict[str, tuple[Call, Any, bool]] = {
     # Parameter: a call with it, a good number, and whether None is fine.
     "StoreWriter.row_shape": (lambda p, v: writer(p, row_shape=(v,)), 4, False),
@@ -111,9 +117,7 @@ COUNTS: dict[str, tuple[Call, Any, bool]] = {
 # gensim's: a negative one counts from the end, as in a slice.
 SLICED: dict[str, tuple[Call, Any, bool]] = {
     f"KeyedVectors.{method}.{name}": (
-        lambda p, v, method=method, key=key, name=name: getattr(p.vectors, method)(
-            key, **{name: v}
-        ),
+        partial(similar, method, key, name),
         3,
         True,
     )
@@ -210,21 +214,25 @@ def test_norms_are_numbers_above_zero(place, name):
     expected = call(place, 1.5)
     for value in (np.float32(1.5), np.float64(1.5)):
         np.testing.assert_array_equal(call(place, value), expected)
-    for value in (None, 3, np.int64(3), HUGE, 1 << 2000, float("inf")):
-        call(place, value)
-    for value in (True, np.True_, "3", b"3", [3], np.array(["3"]), 1j):
-        assert "max_norm must be a number, not" in refusal(call, place, value)
-    for value in (0, -1, -1.5, float("nan"), -HUGE, float("-inf")):
-        assert "max_norm must be above 0, not" in refusal(call, place, value)
+    good: list[Any] = [None, 3, np.int64(3), HUGE, 1 << 2000, float("inf")]
+    for number in good:
+        call(place, number)
+    wrong: list[Any] = [True, np.True_, "3", b"3", [3], np.array(["3"]), 1j]
+    for number in wrong:
+        assert "max_norm must be a number, not" in refusal(call, place, number)
+    for number in (0, -1, -1.5, float("nan"), -HUGE, float("-inf")):
+        assert "max_norm must be above 0, not" in refusal(call, place, number)
 
 
 @pytest.mark.parametrize("name", FLAGS)
 def test_flags_are_booleans(place, name):
     call = FLAGS[name]
-    for value in (True, np.True_, 1, np.int64(1)):
+    flags: list[Any] = [True, np.True_, 1, np.int64(1)]
+    for value in flags:
         call(place, value)
     before = names(place.folder)
-    for value in ("no", "False", "", b"", None, 2, -1, 1.0, [], [0], np.array([True]), object()):
+    wrong = ["no", "False", "", b"", None, 2, -1, 1.0, [], [0], np.array([True]), object()]
+    for value in wrong:
         message = refusal(call, place, value)
         assert message.startswith(f"{name.rpartition('.')[2]} must be True or False, not ")
     assert names(place.folder) == before
@@ -279,7 +287,7 @@ def parameters() -> Iterator[tuple[str, str]]:
             continue
         functions = {one.__name__: one} if callable(one) else {}
         if isinstance(one, type):
-            functions = {one.__name__: one.__init__}
+            functions = {one.__name__: vars(one)["__init__"]}
             functions |= {
                 f"{one.__name__}.{name}": method
                 for name, method in vars(one).items()

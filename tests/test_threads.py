@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import weakref
+from functools import partial
+from operator import truediv
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +223,7 @@ def test_start(monkeypatch):
 @pytest.mark.parametrize("count", [0, 1, 4])
 def test_pool(count):
     pool = Pool(count, "embstore-test")
-    tasks = [pool.submit(lambda number=number: 6 / (3 - number)) for number in range(5)]
+    tasks = [pool.submit(partial(truediv, 6, 3 - number)) for number in range(5)]
     assert [pool.result(task) for task in tasks[:3]] == [2, 3, 6]
     with pytest.raises(ZeroDivisionError):
         pool.result(tasks[3])

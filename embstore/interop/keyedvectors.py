@@ -239,13 +239,12 @@ class KeyedVectors:
         """
         topn = _as_count(topn, "topn")
         restrict_vocab = _as_count(restrict_vocab, "restrict_vocab")
-        clip_start = as_count(clip_start, "clip_start", low=None)
-        clip_end = _as_count(clip_end, "clip_end")
+        start, stop = _as_count(clip_start, "clip_start"), _as_count(clip_end, "clip_end")
         if topn is not None and topn < 1:
             return []
         keys, weights = weighted(as_list(positive), as_list(negative))
         mean = self.get_mean_vector(keys, weights, post_normalize=True, ignore_missing=False)
-        window = slice(restrict_vocab) if restrict_vocab else slice(clip_start, clip_end or None)
+        window = slice(restrict_vocab) if restrict_vocab else slice(start, stop or None)
         return self._answer(Query(mean[np.newaxis]), keys, topn, window)
 
     def most_similar_cosmul(
