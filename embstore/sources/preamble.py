@@ -205,7 +205,7 @@ def _check_commas(rows: list[list[bytes]], dialect: Dialect) -> None:
     if dialect.dimension % 2 or any(b"." in value for value in values):
         return
     halves = [_HALF.fullmatch(value) for row in rows for value in row[1::2]]
-    if None in halves:
+    if not halves or None in halves:
         return
     digits = [half[1] for half in halves if half]
     wholes = [value.lstrip(b"+-") for row in rows for value in row[::2]]
