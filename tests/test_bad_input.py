@@ -81,7 +81,7 @@ BAD = {
     "empty": (b"", {}, None, ["is empty", "expected lines of a word and its vector"]),
     "blank lines only": (b"\n\r\n\n", {}, None, ["is empty"]),
     "words only": (b"the\nlike\n", {}, 1, ["expected a word and its vector", "found 'the'"]),
-    "no text": (b"\x93NUMPI\x01\x00v\x00" * 99, {}, 1, ["is this really the text format?"]),
+    "no text": (b"\x93NUMPI\x01\x00v\x00" * 99, {}, None, ["binary file of an unknown kind"]),
     "binary word2vec": (
         b"2 4\nthe " + np.arange(4, dtype="<f4").tobytes() + b"\nlike \xff\xfe\n",
         {},

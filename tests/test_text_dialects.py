@@ -149,6 +149,8 @@ READ = {
     ),
     "counts and tabs": ("8 4\n" + table(WORDS, "\t"), WORDS),
     "counts and commas": ("8,4\n" + table(WORDS, ",", ","), WORDS),
+    "counts and pipes": ("8 | 4\n" + table(WORDS, " | ", " | "), WORDS),
+    "counts and colons": ("8: 4\n" + table(outer=": "), None),
     "counts and decimal commas": ("8 4\n" + table(mark=","), None),
     "comment": ("# made by hand\n" + table(), None),
     "comment with numbers": ("# 8 4\n" + table(), None),

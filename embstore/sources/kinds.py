@@ -110,7 +110,11 @@ _PICTURES = rb"\x89PNG|\xff\xd8\xff|GIF8[79]a|II\*\0|MM\0\*|RIFF.{4}WEBP|BM.{4}\
 TEXT = Kind("text", "a text file", lambda _start, _name: True)
 KINDS = (
     # UTF-16 and UTF-32 with a mark are text.
-    Kind("text", "a text file", starts(codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)),
+    Kind(
+        "text",
+        "a text file",
+        starts(codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE),
+    ),
     # Compressed files.
     Kind("gzip", "a gzip file", starts(b"\x1f\x8b\x08"), decompress=gunzip),
     Kind("bz2", "a bz2 file", exactly(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"), decompress=bunzip2),

@@ -41,7 +41,13 @@ _DECIMALS_BESIDE_A_COUNT = 3
 def comment_count(lines: list[bytes], dialect: Dialect) -> int:
     """Return how many of the first lines are comments: they have a mark, and are not rows."""
     for count, line in enumerate(lines):
-        if not line.startswith(_COMMENTS) or _is_row(dialect, line):
+        if not line.startswith(_COMMENTS):
+            return count
+        if _is_row(dialect, line):
+            values = dialect.parts(line)[1]
+            others = [value for _, row in _rows(lines[count + 1 :], dialect) for value in row]
+            if others and all(map(bytes.isdigit, values)) and all(map(is_decimal, others)):
+                raise DialectError(f"{shown(line)} may be a comment or a row; remove it")
             return count
     return 0
 
@@ -205,7 +211,7 @@ def _check_commas(rows: list[list[bytes]], dialect: Dialect) -> None:
     if dialect.dimension % 2 or any(b"." in value for value in values):
         return
     halves = [_HALF.fullmatch(value) for row in rows for value in row[1::2]]
-    if None in halves:
+    if not halves or None in halves:
         return
     digits = [half[1] for half in halves if half]
     wholes = [value.lstrip(b"+-") for row in rows for value in row[::2]]

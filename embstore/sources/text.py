@@ -239,6 +239,7 @@ class TextSource(Source):
         header = HEADER.match(body[0]) if body and format != "glove" else None
         if header is not None:
             behind = detect(body[1:], dimension=given, has_words=has_words)
+            behind = behind and with_mark(body[1:], behind)
             found, said = behind.dimension if behind else 0, int(header[2])
             if behind is not None and not behind.is_plain and found in (1, said):
                 if found == said:
