@@ -11,7 +11,7 @@ from pyarrow import dataset, parquet
 
 import embstore
 from embstore.errors import SourceError
-from embstore.sources import pandas_frames
+from embstore.sources.arrow import pandas_frames
 from tests.helpers.sources import assert_same, read
 
 WORDS = [f"w{i}" for i in range(8)]

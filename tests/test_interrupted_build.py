@@ -201,7 +201,7 @@ def test_target_created_during_a_build_is_kept(table, tmp_path):
 def test_memory_is_bounded(tmp_path):
     """The table is twice as large as the growth that is allowed, its text five times."""
     program = """
-        from embstore.sources.blocks import TextFile
+        from embstore.sources.text.blocks import TextFile
         from tests.helpers.memory import peak_bytes
 
         # One block for each processor is held at once; small blocks here.

@@ -47,7 +47,7 @@ def reference_to(store: EmbeddingStore, fingerprint: str) -> Reference:
         "shape": list(store.shape),
         "dtype": store.dtype.name,
     }
-    if not store.is_store and store.source.get("tensor") is not None:
+    if not store.is_store and "tensor" in store.source:
         reference["tensor"] = store.source["tensor"]
     return reference
 

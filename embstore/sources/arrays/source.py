@@ -12,14 +12,14 @@ from embstore.encodings.casting import Caster
 from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.sources import Batch, Source, batch_rows
-from embstore.sources.word_list import WordList
+from embstore.sources.words.word_list import WordList
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from embstore.sources.word_list import Words
+    from embstore.sources.words.word_list import Words
 
 
 # What to do with a dtype that no store holds, by NumPy's kind of it.

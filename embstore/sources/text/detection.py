@@ -18,13 +18,13 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from embstore.sources.dialect import BLANK, Dialect, DialectError, number_run
-from embstore.sources.numerals import is_decimal, is_number
+from embstore.sources.text.dialect import BLANK, Dialect, DialectError, number_run
+from embstore.sources.text.numerals import is_decimal, is_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from embstore.sources.dialect import Quoted
+    from embstore.sources.text.dialect import Quoted
 
 # The last are the no-break blank, the narrow one, and other blanks of Unicode.
 _WIDE_BLANKS = [blank.encode() for blank in "\u00a0\u202f\u3000\u2009\u2003\u2002\u2007"]

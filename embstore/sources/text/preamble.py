@@ -10,8 +10,8 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from embstore.sources.dialect import BLANK, Dialect, DialectError, shown, with_number
-from embstore.sources.numerals import is_decimal, is_number, looks_like_number
+from embstore.sources.text.dialect import BLANK, Dialect, DialectError, shown, with_number
+from embstore.sources.text.numerals import is_decimal, is_number, looks_like_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyarrow import ipc, parquet
 
 from embstore.errors import EmbstoreError, SourceError
-from embstore.sources.ipc_messages import StreamFacts, largest_batch, walk_stream
+from embstore.sources.arrow.ipc_messages import StreamFacts, largest_batch, walk_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

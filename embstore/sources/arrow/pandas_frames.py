@@ -19,8 +19,8 @@ import pyarrow as pa
 from embstore.dtypes import common_dtype, is_extension, is_tensor, tensor_array
 from embstore.encodings.casting import Caster
 from embstore.errors import SourceError
-from embstore.sources.arrays import check_dtype
-from embstore.sources.arrow_files import IN_MEMORY, Part
+from embstore.sources.arrays.source import check_dtype
+from embstore.sources.arrow.files import IN_MEMORY, Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -24,11 +24,11 @@ from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.reading.pipeline import in_order
 from embstore.sources import Batch, EncodingErrors, Source, TextFormat
-from embstore.sources.blocks import TextFile
-from embstore.sources.detection import detect
-from embstore.sources.dialect import Dialect, DialectError
-from embstore.sources.numerals import is_number
-from embstore.sources.preamble import (
+from embstore.sources.text.blocks import TextFile
+from embstore.sources.text.detection import detect
+from embstore.sources.text.dialect import Dialect, DialectError
+from embstore.sources.text.numerals import is_number
+from embstore.sources.text.preamble import (
     HEADER,
     check_doubts,
     comment_count,
@@ -37,16 +37,16 @@ from embstore.sources.preamble import (
     with_mark,
     with_quotes,
 )
-from embstore.sources.vectors import VectorParser
-from embstore.sources.word_list import WordList
+from embstore.sources.text.vectors import VectorParser
+from embstore.sources.words.word_list import WordList
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import DTypeLike, NDArray
 
-    from embstore.sources.blocks import Block
-    from embstore.sources.word_list import Words
+    from embstore.sources.text.blocks import Block
+    from embstore.sources.words.word_list import Words
     from embstore.vocabulary.words import PackedWords
 
 _HEADER = re.compile(rb"(\d{1,18})[ \t]+(\d{1,18})[ \t]*$")

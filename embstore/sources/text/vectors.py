@@ -24,17 +24,17 @@ import numpy as np
 import pyarrow as pa
 
 from embstore.errors import SourceError
-from embstore.sources.dialect import DialectError, check_spaces, shown
-from embstore.sources.fields import FieldArray, find_irregular, find_lines
-from embstore.sources.numerals import NUMBER
 from embstore.sources.packing import packed_binary
+from embstore.sources.text.dialect import DialectError, check_spaces, shown
+from embstore.sources.text.fields import FieldArray, find_irregular, find_lines
+from embstore.sources.text.numerals import NUMBER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from embstore.sources.blocks import Block
-    from embstore.sources.dialect import Dialect
-    from embstore.sources.fields import Lines
+    from embstore.sources.text.blocks import Block
+    from embstore.sources.text.dialect import Dialect
+    from embstore.sources.text.fields import Lines
     from embstore.vocabulary.words import PackedWords
 
 

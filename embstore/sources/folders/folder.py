@@ -8,7 +8,7 @@
    such as a README, are ignored.
 3. A half-written or compressed file (``x.npy.tmp``, ``x.parquet.gz``) or a checksum is ignored
    too, unless it stands for a part that is missing.
-4. `embstore.sources.parts` puts the files in order, or refuses them.
+4. `embstore.sources.folders.parts` puts the files in order, or refuses them.
 
 The files may be symbolic links, as in a model cache; subfolders may not, because they could lead in
 a circle. A store or a Zarr array in a subfolder is ignored.
@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING
 
 from embstore.errors import SourceError
 from embstore.formats import SAFETENSORS, STORE
-from embstore.sources.described import (
+from embstore.sources.folders.described import (
     MARKERS,
     ZARR,
     described_files,
     refuse_gensim,
     refuse_stack,
 )
-from embstore.sources.parts import listing, order_parts, template_of
+from embstore.sources.folders.parts import listing, order_parts, template_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from embstore.formats import FORMATS
-from embstore.sources.archives import TAR, ZIP, Archive, is_tar
-from embstore.sources.decompress import bunzip2, gunzip, unlz4, unlzma, unxz, unzstd
-from embstore.sources.signs import (
+from embstore.sources.files.archives import TAR, ZIP, Archive, is_tar
+from embstore.sources.files.decompress import bunzip2, gunzip, unlz4, unlzma, unxz, unzstd
+from embstore.sources.files.signs import (
     exactly,
     is_binary,
     is_hdf5,

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from embstore.errors import SourceError
-from embstore.sources.arrow_values import has_permuted_axes, row_type, word_type
+from embstore.sources.arrow.values import has_permuted_axes, row_type, word_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,14 +16,14 @@ import numpy as np
 
 from embstore.dtypes import DTYPES, has_masked, is_tensor, tensor_array
 from embstore.errors import EmbstoreError, SourceError
-from embstore.sources.chunks import in_chunks
+from embstore.sources.arrays.chunks import in_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from embstore.sources.arrays import ArrayLike
+    from embstore.sources.arrays.source import ArrayLike
 
 # What sparse arrays have: those of scipy and sparse, of JAX, of TensorFlow.
 _SPARSE = ("nnz", "nse", "dense_shape")

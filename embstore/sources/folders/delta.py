@@ -24,7 +24,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from embstore.errors import SourceError
-from embstore.sources.parts import listing, natural_key
+from embstore.sources.folders.parts import listing, natural_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from embstore.errors import SourceError
-from embstore.sources.files import InputFile
+from embstore.sources.files.input_file import InputFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from embstore.sources.files import Stream
+    from embstore.sources.files.input_file import Stream
 
 TEXT_BLOCK_BYTES = 4 << 20
 MAX_LINE_BYTES = 64 << 20

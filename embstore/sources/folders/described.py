@@ -2,7 +2,7 @@
 
 1. Hugging Face's datasets writes ``state.json``, which lists the files in order; a folder of
    several splits has a ``dataset_dict.json``.
-2. A Delta table has a log: see `embstore.sources.delta`.
+2. A Delta table has a log: see `embstore.sources.folders.delta`.
 3. Iceberg, Hudi, Lance, Zarr, models that gensim saved and stacks of dask need their own library.
 """
 
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from embstore.errors import SourceError
 from embstore.formats.own import spec
-from embstore.sources.delta import LOG, delta_files
-from embstore.sources.parts import listing
+from embstore.sources.folders.delta import LOG, delta_files
+from embstore.sources.folders.parts import listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from embstore.errors import SourceError
-from embstore.sources.arrow import ArrowSource
-from embstore.sources.arrow_files import IN_MEMORY, Part, read_errors
-from embstore.sources.pandas_frames import pandas_parts
+from embstore.sources.arrow.files import IN_MEMORY, Part, read_errors
+from embstore.sources.arrow.pandas_frames import pandas_parts
+from embstore.sources.arrow.source import ArrowSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from embstore.sources.numerals import is_number, looks_like_number
+from embstore.sources.text.numerals import is_number, looks_like_number
 
 BLANK = b" "
 _BLANKS = b" \t\r"

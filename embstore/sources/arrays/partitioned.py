@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.errors import PartitionSizeError, SourceError
-from embstore.sources.array_objects import as_array
-from embstore.sources.arrays import cast_exactly, common_rows
+from embstore.sources.arrays.objects import as_array
+from embstore.sources.arrays.source import cast_exactly, common_rows
 from embstore.table.numbering import Numbering, Strategy
 
 if TYPE_CHECKING:

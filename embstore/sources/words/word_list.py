@@ -2,7 +2,7 @@ r"""Words for rows that come without words: a list or vocabulary, or a file.
 
 A file is UTF-8 and has one word a line; its lines end in ``\n`` or ``\r\n``, and nowhere else. An
 empty line is the empty word, but empty lines at the end that no row is left for do not count. It is
-read along with the rows. `embstore.sources.word_files` reads files that are vocabularies with ids.
+read along with the rows. `embstore.sources.words.word_files` reads vocabularies with ids.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from embstore.errors import SourceError
-from embstore.sources.blocks import TextFile
-from embstore.sources.files import check_file
+from embstore.sources.files.input_file import check_file
 from embstore.sources.packing import packed_binary
-from embstore.sources.word_files import read_vocabulary
-from embstore.sources.word_objects import ACCEPTED, list_words
+from embstore.sources.text.blocks import TextFile
+from embstore.sources.words.word_files import read_vocabulary
+from embstore.sources.words.word_objects import ACCEPTED, list_words
 from embstore.vocabulary.words import encode, pack_encoded
 
 if TYPE_CHECKING:

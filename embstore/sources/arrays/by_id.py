@@ -9,8 +9,8 @@ import numpy as np
 
 from embstore.errors import SourceError
 from embstore.settle import as_count
-from embstore.sources.array_objects import as_rows
-from embstore.sources.arrays import cast_exactly, common_rows
+from embstore.sources.arrays.objects import as_rows
+from embstore.sources.arrays.source import cast_exactly, common_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

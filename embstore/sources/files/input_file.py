@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from embstore.errors import SourceError
-from embstore.sources import decompress
-from embstore.sources.kinds import START_BYTES, find_archived, find_kind
+from embstore.sources.files import decompress
+from embstore.sources.files.kinds import START_BYTES, find_archived, find_kind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-    from embstore.sources.kinds import Kind
+    from embstore.sources.files.kinds import Kind
 
 _MAX_LAYERS = 4
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:/+", re.IGNORECASE)

@@ -1,9 +1,9 @@
 """Rows of record batches: of Parquet files, of Arrow IPC files and streams, or of frames in memory.
 
-A table has one or more parts, such as the files of a directory (`embstore.sources.folder` tells
-which), which are read one after the other and batch by batch. `embstore.sources.columns` chooses
-the columns. All parts have these columns, and rows of one shape; where their numbers have different
-dtypes, the table has the common one.
+A table has one or more parts, such as the files of a directory (`embstore.sources.folders.folder`
+tells which), which are read one after the other and batch by batch.
+`embstore.sources.arrow.columns` chooses the columns. All parts have these columns, and rows of one
+shape; where their numbers have different dtypes, the table has the common one.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from embstore.encodings.casting import Caster
 from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.sources import Batch, Source, batch_rows
-from embstore.sources.arrays import check_dtype
-from embstore.sources.arrow_files import ArrowFile, read_errors
-from embstore.sources.arrow_values import known_row_type, rows_of, shape_of_first, words_of
-from embstore.sources.columns import WORD_COLUMN, check_index, choose_columns, match_columns
-from embstore.sources.folder import table_files
+from embstore.sources.arrays.source import check_dtype
+from embstore.sources.arrow.columns import WORD_COLUMN, check_index, choose_columns, match_columns
+from embstore.sources.arrow.files import ArrowFile, read_errors
+from embstore.sources.arrow.values import known_row_type, rows_of, shape_of_first, words_of
+from embstore.sources.folders.folder import table_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from embstore.sources.arrow_files import Part
+    from embstore.sources.arrow.files import Part
     from embstore.vocabulary.words import PackedWords
 
 __all__ = ["ArrowSource", "open_arrow"]
@@ -67,7 +67,7 @@ class ArrowSource(Source):
     origin : dict
         Facts about the origin of the rows, for the manifest.
     column, word_column : str, optional
-        The columns of rows and words; see `embstore.sources.columns`.
+        The columns of rows and words; see `embstore.sources.arrow.columns`.
 
     Attributes
     ----------

@@ -16,12 +16,12 @@ import numpy as np
 from embstore.errors import SourceError, StoreError
 from embstore.formats.npy import check_size, read_header
 from embstore.sources import BATCH_BYTES
-from embstore.sources.archives import ZIP, stored_offset
-from embstore.sources.arrays import ArraySource
-from embstore.sources.decompress import DamagedError
-from embstore.sources.file_array import FileArray
-from embstore.sources.files import InputFile
-from embstore.sources.folder import table_files
+from embstore.sources.arrays.file_array import FileArray
+from embstore.sources.arrays.source import ArraySource
+from embstore.sources.files.archives import ZIP, stored_offset
+from embstore.sources.files.decompress import DamagedError
+from embstore.sources.files.input_file import InputFile
+from embstore.sources.folders.folder import table_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.formats.npy import Header
-    from embstore.sources.files import Stream
-    from embstore.sources.word_list import Words
+    from embstore.sources.files.input_file import Stream
+    from embstore.sources.words.word_list import Words
 
 _SUFFIX = ".npy"
 
@@ -40,7 +40,7 @@ _SUFFIX = ".npy"
 def open_npy(path: Path, *, member: str | None = None, words: Words | None = None) -> ArraySource:
     """Return the rows of a ``.npy`` file, or of a directory of them.
 
-    The files of a directory must be parts of one table; see `embstore.sources.folder`.
+    The files of a directory must be parts of one table; see `embstore.sources.folders.folder`.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
-from embstore.sources.decompress import DamagedError
+from embstore.sources.files.decompress import DamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,12 +19,12 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from embstore.errors import SourceError
-from embstore.sources.word_objects import in_order_of_ids
+from embstore.sources.words.word_objects import in_order_of_ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from embstore.sources.blocks import TextFile
+    from embstore.sources.text.blocks import TextFile
 
 _LOOKED_AT_BYTES = 64 << 10
 MAX_BYTES = 1 << 30

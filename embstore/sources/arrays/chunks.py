@@ -21,7 +21,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from embstore.sources.arrays import ArrayLike
+    from embstore.sources.arrays.source import ArrayLike
 
 MAX_HELD_BYTES = 1 << 30
 
