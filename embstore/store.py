@@ -530,13 +530,20 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         # So has one word.
         if type(key) is str and (found := self._words().id_of(key)) >= 0:
             return self._open_records().take_one(self._row_of(found))
+        return self._get(key)
+
+    def _get(self, key: Any) -> NDArray[Any]:
+        """Return the rows of any index."""
+        if isinstance(key, np.integer) and key.dtype.kind in "iu":  # Not a timedelta64.
+            return self[int(key)]
         if isinstance(key, tuple):
             return self._pick(key)
         if key is Ellipsis or isinstance(key, slice):
             return self._slice(slice(None) if key is Ellipsis else key)
-        key = plain(key)
-        if are_words(key):
-            return self.lookup_words(key)
+        if type(key) is not np.ndarray or key.dtype.kind not in "iu":
+            key = plain(key)
+            if are_words(key):
+                return self.lookup_words(key)
         return self.lookup(key)[()]
 
     def __enter__(self) -> Self:

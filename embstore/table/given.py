@@ -17,6 +17,7 @@ from embstore.dtypes import has_masked, is_tensor
 # NumPy's kinds of arrays that may hold str: its two string types, and objects.
 WORD_KINDS = "UTO"
 
+_PLAIN = (np.ndarray, str, list, tuple)
 _NUMBERS = (int, float, np.number)
 _ARROW_NUMBERS = re.compile(r"u?int\d+|halffloat|float|double|bool")
 
@@ -34,7 +35,7 @@ def plain(given: Any) -> Any:
     object
         An ndarray; the value of an Arrow scalar; anything else unchanged.
     """
-    if isinstance(given, np.ndarray | str | list | tuple) or is_tensor(given):
+    if isinstance(given, _PLAIN) or is_tensor(given):
         return given
     if hasattr(given, "as_py"):
         return given.as_py()
@@ -59,7 +60,7 @@ def _plain_arrow(column: Any) -> Any:
 
 def are_bytes(given: Any) -> bool:
     """Say whether this is a buffer of bytes, and neither an array nor a view that was asked for."""
-    if isinstance(given, np.ndarray | str | list | tuple | memoryview | array):
+    if isinstance(given, (*_PLAIN, memoryview, array)):
         return False
     if hasattr(given, "__array__"):
         return False
