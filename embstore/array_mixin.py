@@ -105,7 +105,7 @@ class ArrayMixin(ABC):
         return rows if dtype is None else rows.astype(dtype, copy=False)
 
     def _pick(self, index: tuple[Any, ...]) -> NDArray[Any]:
-        """Return what an index of several axes asks for, by one lookup."""
+        """Return the rows of an index of several axes, by one lookup."""
         at = first_axis(index, self.ndim)
         item = slice(None) if at is None else index[at]
         taken: Any = slice(None)

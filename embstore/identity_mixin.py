@@ -1,4 +1,4 @@
-"""What tells the table of a store from others: fingerprints, and the checks of copies.
+"""The identity of a store's table: fingerprints, and the checks of pickled and copied stores.
 
 A pickled or copied store is its path and its identity. The copy opens the path again, and must find
 the same table there.
@@ -132,7 +132,7 @@ class IdentityMixin(ABC):
 
     @property
     def identity(self) -> object:
-        """What tells the table from others at little cost, for copies and caches.
+        """The identity of the table at little cost, for copies and caches.
 
         Of a store, its fingerprint, or a hash of all checksums where the manifest has none. Of a
         foreign file, its fingerprint and the sizes and modification times of its files.

@@ -144,8 +144,8 @@ class Pool:
         if not task.ended:
             if self.is_gone:
                 raise RuntimeError(
-                    "this work was begun in another process, before a fork, or before the "
-                    "interpreter ended; begin it again"
+                    "this work was started in another process, before a fork, or before the "
+                    "interpreter ended; start it again"
                 )
             task.wait()
         return task.result()

@@ -1,4 +1,4 @@
-"""Arrays and columns as callers give them, seen as NumPy's; what NumPy would misread is found.
+"""Arrays and columns as callers give them, as NumPy arrays; checks for values that NumPy misreads.
 
 Other libraries are never imported here.
 """
@@ -43,7 +43,10 @@ def plain(given: Any) -> Any:
         return _plain_arrow(given)
     try:
         found = np.asarray(given) if hasattr(given, "__array__") else None
-    except (ValueError, OverflowError):  # Its user tells why.
+    except (
+        ValueError,
+        OverflowError,
+    ):  # Converting it to ids or words says why.
         return given
     return given if found is None or found.dtype.kind not in WORD_KINDS else found
 
@@ -71,7 +74,7 @@ def are_bytes(given: Any) -> bool:
 
 
 def hidden_problem(values: Any) -> str | None:
-    """Return what NumPy hides when it makes one array of several values; None if nothing.
+    """Return the mistake that NumPy hides when it makes one array of several values, or None.
 
     It turns a boolean among integers into 0 or 1, and a masked number into the number below the
     mask.
