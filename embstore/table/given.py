@@ -43,10 +43,7 @@ def plain(given: Any) -> Any:
         return _plain_arrow(given)
     try:
         found = np.asarray(given) if hasattr(given, "__array__") else None
-    except (
-        ValueError,
-        OverflowError,
-    ):  # Converting it to ids or words says why.
+    except (ValueError, OverflowError):  # Converting it to ids or words says why.
         return given
     return given if found is None or found.dtype.kind not in WORD_KINDS else found
 
