@@ -18,7 +18,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
 
 import numpy as np
@@ -31,10 +30,10 @@ from embstore.formats.own.manifest import Manifest
 from embstore.settle import as_choice, as_count, as_flag, as_path, as_shape, as_size
 from embstore.table.numbering import Numbering, Strategy
 from embstore.version import __version__
-from embstore.vocabulary.words import PackedWords
 from embstore.writing import files
 from embstore.writing.arrays import ArrayWriter, PiecePool
 from embstore.writing.background import Background
+from embstore.writing.iterated_rows import row_arrays
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT, plan_memory
 from embstore.writing.metadata import write_metadata
 from embstore.writing.new_words import NewWords, OnDuplicate
@@ -50,11 +49,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-    from embstore.formats.own.manifest import VocabularyManifest
+    from embstore.vocabulary.words import PackedWords
     from embstore.writing.new_words import MakeArray
-
-# The size of the blocks in which the rows of an iterator are collected.
-ITERATED_BYTES = 1 << 20
 
 
 class StoreWriter:
@@ -168,10 +164,18 @@ class StoreWriter:
         if partitions is None:
             partitions = spec.choose_partition_count((self._estimated or 0) * self._row_bytes)
         # `mod` does not need the number of rows.
-        known = spec.MAX_ROWS if rows is None else rows
-        self._numbering = Numbering(known, partitions, strategy)
-        # Checks the parameters before anything is created.
-        self._manifest(0, chunk_rows=1 if chunk_rows is None else chunk_rows)
+        self._numbering = Numbering(spec.MAX_ROWS if rows is None else rows, partitions, strategy)
+        # Made now, to check the parameters before anything is created.
+        self._manifest = Manifest(
+            rows=0,
+            row_shape=self._row_shape,
+            dtype=self._dtype,
+            partition_count=partitions,
+            strategy=strategy,
+            chunk_rows=1 if chunk_rows is None else chunk_rows,
+            source=self.source,
+            created_by=f"embstore {__version__}",
+        )
         self._memory = plan_memory(memory_bytes, partitions)
         self._groups = [""]
         self._pool = PiecePool(self._memory.piece_bytes)
@@ -242,7 +246,8 @@ class StoreWriter:
             if has_masked(rows):
                 raise TypeError("rows have masked numbers; replace them with .filled(value)")
             if isinstance(rows, Iterator):
-                self._write_each(rows, words)
+                for block, its_words in row_arrays(rows, words, self._row_bytes):
+                    self._write(block, its_words, copy=False)
             else:
                 self._write(np.asarray(rows), words, copy=copy)
         except BaseException:
@@ -278,10 +283,15 @@ class StoreWriter:
                 arrays = arrays + words
             for array in arrays:
                 array.finish()
-            manifest = self._manifest(
-                self.rows_written, self._rows.chunk_rows, unk=unk, vocabulary=vocabulary
-            )
             self._background.finish()
+            manifest = replace(
+                self._manifest,
+                rows=self.rows_written,
+                chunk_rows=self._rows.chunk_rows,
+                unk=unk,
+                vocabulary=vocabulary,
+                source=self.source,
+            )
             fingerprint = self._sums.fingerprint(manifest, self._words)
             manifest = replace(manifest, fingerprint=fingerprint)
             documents = (array.metadata() for array in arrays)
@@ -348,20 +358,6 @@ class StoreWriter:
         self._staging.check_own()
         return self._staging
 
-    def _write_each(
-        self, rows: Iterator[ArrayLike], words: Iterable[str] | PackedWords | None
-    ) -> None:
-        """Write the rows of an iterator, in blocks."""
-        count = max(ITERATED_BYTES // self._row_bytes, 1)
-        if isinstance(words, PackedWords):
-            words = (word.decode() for word in words.encoded())
-        left = None if words is None else iter(words)
-        while block := list(islice(rows, count)):
-            some = None if left is None else list(islice(left, len(block)))
-            self._write(np.asarray(block), some, copy=False)
-        if left is not None and any(True for _ in left):
-            raise ValueError("there are more words than rows")
-
     def _write(
         self, batch: NDArray[Any], words: Iterable[str] | PackedWords | None, *, copy: bool
     ) -> None:
@@ -385,27 +381,6 @@ class StoreWriter:
     def _make_group(self, name: str) -> None:
         files.make_directory(self._path / name)
         self._groups.append(name)
-
-    def _manifest(
-        self,
-        rows: int,
-        chunk_rows: int,
-        *,
-        unk: str | None = None,
-        vocabulary: VocabularyManifest | None = None,
-    ) -> Manifest:
-        return Manifest(
-            rows=rows,
-            row_shape=self._row_shape,
-            dtype=self._dtype,
-            partition_count=self._numbering.partition_count,
-            strategy=self._numbering.strategy,
-            chunk_rows=chunk_rows,
-            unk=unk,
-            vocabulary=vocabulary,
-            source=self.source,
-            created_by=f"embstore {__version__}",
-        )
 
 
 def _as_count(value: Any, name: str, *, low: int = 0, high: int | None = None) -> int | None:
