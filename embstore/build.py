@@ -93,9 +93,10 @@ def build(
     limit : int, optional
         Take only this number of rows, the first ones, and do not read the others.
     words : str, path-like, iterable of str, or mapping of str to int, optional
-        The words of the rows of an array, or of text that has only numbers: the words themselves, as a list, an array, a series or a
-        ``{word: id}`` mapping; or a file of them: one word a line, words with their ids as in
-        ``entity2id.txt``, a ``vocab.json``, or a ``tokenizer.json``.
+        The words of the rows of an array, or of text that has only numbers: the words themselves,
+        as a list, an array, a series or a ``{word: id}`` mapping; or a file of them: one word a
+        line, words with their ids as in ``entity2id.txt``, a ``vocab.json``, or a
+        ``tokenizer.json``.
     member : str, optional
         The member to read of a ``.zip`` or ``.npz`` that has several.
     tensor : str, optional
