@@ -116,9 +116,10 @@ def _arrays(source: Any) -> Sequence[ArrayLike] | None:
         arrays = [as_array(item) for item in source]
         found = [array for array in arrays if array is not None and len(array.shape) > 1]
         return found if found and len(found) == len(source) else None
-    if isinstance(source, Mapping) and source and not isinstance(next(iter(source)), str):
+    if isinstance(source, Mapping):
         refuse_container(source)
-        return [VectorsById(source)]
+        if not isinstance(next(iter(source), ""), str):
+            return [VectorsById(source)]
     return None
 
 

@@ -10,6 +10,9 @@ Rows come from
 Words come from the column that is named, else from one called ``word``, else from the only column
 of strings, whatever its name, or of bytes. The index of a pandas frame is such a column too.
 
+Without words, a column of integers called ``id`` or the like, or the index of a pandas frame, must
+number the rows from 0, because rows get ids in order.
+
 Where this leaves a choice, the caller has to make it.
 """
 
@@ -20,6 +23,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from embstore.errors import SourceError
@@ -38,6 +42,9 @@ _NOT_DIMENSION = re.compile(
     r"length|len|size|norm|distance|similarity|probability|time|timestamp|year)_*",
     re.IGNORECASE,
 )
+# Names of columns that hold the ids of rows, such as ``id``, ``item_id`` or ``itemId``.
+_ID = re.compile(r"_*(?:ids?|idx|index)_*", re.IGNORECASE)
+_SOME_ID = re.compile(r"(?:.*[-_. ])?(?i:ids?|idx|index)_*|.*[a-z](?:Ids?|IDs?|Idx|Index)")
 _SHOWN_COLUMNS = 20
 
 
@@ -56,22 +63,21 @@ class Columns:
     index : str, dict or None
         The index of a pandas frame that stands for the ids: a column, or a range as pandas
         describes it.
+    ids : str or None
+        Another column that has the ids.
     """
 
     rows: tuple[str, ...]
     is_wide: bool
     words: str | None
     index: str | dict[str, Any] | None
+    ids: str | None
 
     @property
     def names(self) -> list[str]:
         """The names of all columns to read."""
-        names = list(self.rows)
-        if self.words is not None:
-            names.append(self.words)
-        if isinstance(self.index, str):
-            names.append(self.index)
-        return names
+        others = (self.words, self.index, self.ids)
+        return [*self.rows, *(name for name in others if isinstance(name, str))]
 
 
 def choose_columns(
@@ -97,15 +103,15 @@ def choose_columns(
     """
     index = _pandas_index(schema)
     words = _choose_words(schema, name, word_column, index)
-    rows, is_wide = _choose_rows(schema, name, column, words, index)
+    ids = _id_column(schema, column, index) if words is None else None
+    rows, is_wide = _choose_rows(schema, name, column, words, [*index, ids])
     for one in [*rows, *([] if words is None else [words])]:
         if schema.names.count(one) > 1:
             raise SourceError(
                 f"{name} has {schema.names.count(one)} columns {one!r}; rename them: "
                 f"{listing(schema)}"
             )
-    ids = index[0] if index and words is None and word_column is None else None
-    return Columns(rows, is_wide, words, ids)
+    return Columns(rows, is_wide, words, *_numbering(index, ids, words, word_column))
 
 
 def match_columns(
@@ -140,13 +146,14 @@ def match_columns(
             f"{name} has its words in {_shown(words)}, but {first_name} in {_shown(first.words)}; "
             "name the column of words with word_column= (--word-column)"
         )
+    ids = _id_column(schema, first.rows[0], index) if words is None else None
     if first.is_wide:
-        known = {*first.names, *(level for level in index if isinstance(level, str))}
+        known = {*first.names, ids, *(level for level in index if isinstance(level, str))}
         others = [f.name for f in schema if f.name not in known and word_type(f) is None]
         if others:
             raise SourceError(f"{name} has a column {others[0]!r}, which {first_name} lacks")
-    ids = index[0] if index and words is None and word_column is None else None
-    return replace(first, index=ids)
+    index_or_none, ids = _numbering(index, ids, words, word_column)
+    return replace(first, index=index_or_none, ids=ids)
 
 
 def check_index(
@@ -198,6 +205,56 @@ def check_index(
         "because rows get ids in order. Call reset_index(drop=True) first, or give "
         "word_column='' (--word-column '') to leave the index out"
     )
+
+
+def check_ids(ids: str, batch: pa.RecordBatch, first: int, place: Callable[[int], str]) -> None:
+    """Check that a column of ids numbers the rows from 0, through all parts.
+
+    Parameters
+    ----------
+    ids : str
+        The column.
+    batch, first, place
+        As in `check_index`.
+
+    Raises
+    ------
+    SourceError
+        If an id is another one; the error names the row.
+    """
+    column = batch.column(ids)
+    expected = np.arange(first, first + len(column))
+    wrong = np.flatnonzero(column.to_numpy(zero_copy_only=False) != expected)  # Nulls are nan.
+    if wrong.size:
+        row = int(wrong[0])
+        raise SourceError(
+            f"{place(row)}: the column {ids!r} has {column[row].as_py()}; expected {first + row}, "
+            "because rows get ids in order. Sort the rows by it if its ids are 0 to n - 1, or "
+            "give word_column='' (--word-column '') to leave it out"
+        )
+
+
+def _numbering(
+    index: list[Any], ids: str | None, words: str | None, word_column: str | None
+) -> tuple[Any, str | None]:
+    """Return the index and the column of ids that must number the rows."""
+    if words is not None or word_column is not None:
+        return None, None
+    return index[0] if index else None, ids
+
+
+def _id_column(schema: pa.Schema, rows: str | None, index: list[Any]) -> str | None:
+    """Return the column of integers whose name says that it has the ids of rows."""
+    found = [
+        field.name
+        for field in schema
+        if pa.types.is_integer(field.type)
+        and _SOME_ID.fullmatch(field.name)
+        and field.name != rows
+        and field.name not in index
+    ]
+    found = [name for name in found if _ID.fullmatch(name)] or found
+    return found[0] if len(found) == 1 else None
 
 
 def _shown(name: str | None) -> str:

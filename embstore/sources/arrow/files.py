@@ -144,9 +144,8 @@ class _Parquet:
 class _Ipc:
     """An open Arrow IPC file or stream."""
 
-    row_count: int | None = None
-
     def __init__(self, file: IO[bytes], name: str, *, is_stream: bool) -> None:
+        self.row_count: int | None = None
         self.format = "arrow-stream" if is_stream else "arrow"
         self._open = ipc.open_stream if is_stream else ipc.open_file
         self._path = file.name
@@ -155,6 +154,8 @@ class _Ipc:
         self._facts = _check_end(file, name) if is_stream else None
         largest = self._facts.largest_body if self._facts else largest_batch(file)
         self._source = pa.memory_map if largest > MAX_BATCH_BYTES else pa.OSFile
+        if not largest:  # Without bytes there are rows of nulls, or none.
+            self.row_count = sum(batch.num_rows for batch in self.batches(1 << 30, []))
 
     def batches(self, size: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         names = self.schema.names

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 VALUES = "values"  # The name of the one column of a series or an array.
 _STREAM = "__arrow_c_stream__"
 _ARRAY = "__arrow_c_array__"
+_LAZY = (("polars", "LazyFrame"), ("dask", "DataFrame"), ("dask", "Series"))
 
 
 def open_frame(
@@ -40,31 +41,50 @@ def open_frame(
         If it is a frame that is not computed yet.
     """
     kind = type(source)
-    library = kind.__module__.partition(".")[0]
     name = kind.__name__
-    if (library, name) in (("polars", "LazyFrame"), ("dask", "DataFrame"), ("dask", "Series")):
+    items = source if isinstance(source, list | tuple) else ()
+    if items and all(map(_is_table, items)):
+        found = [_parts(item, f"{name}[{number}]") for number, item in enumerate(items)]
+        kinds = {f"{_library(item)}.{type(item).__name__}" for item in items}
+        origin = {"format": f"{name} of {', '.join(sorted(kinds))}"}
+    else:
+        found = [_parts(source, name)]
+        origin = {"format": f"{_library(source)}.{name}"}
+    parts = [part for some in found for part in some]
+    if not parts:
+        return None
+    if parts[0].schema.names == [VALUES]:
+        column = VALUES
+    return ArrowSource(name, parts, origin=origin, column=column, word_column=word_column)
+
+
+def _is_table(source: Any) -> bool:
+    return hasattr(source, "columns") or hasattr(source, "column_names")
+
+
+def _library(source: Any) -> str:
+    return type(source).__module__.partition(".")[0]
+
+
+def _parts(source: Any, name: str) -> Sequence[Part]:
+    """Return the parts of a frame or an Arrow table; none if the object is neither."""
+    kind = type(source)
+    library = _library(source)
+    if (library, kind.__name__) in _LAZY:
         how = "collect" if library == "polars" else "compute"
-        raise TypeError(f"cannot build from a {library} {name}; call {how}() first")
+        raise TypeError(f"cannot build from a {library} {kind.__name__}; call {how}() first")
     pandas = {one.__name__ for one in kind.__mro__ if one.__module__.partition(".")[0] == "pandas"}
-    parts: Sequence[Part]
     if "Series" in pandas:
-        parts, column = pandas_parts(source.to_frame(VALUES), name), VALUES
-    elif "DataFrame" in pandas:
-        parts = pandas_parts(source, name)
-    elif pandas:
+        return pandas_parts(source.to_frame(VALUES), name)
+    if "DataFrame" in pandas:
+        return pandas_parts(source, name)
+    if pandas:
         raise TypeError(f"cannot build from a pandas {name}; expected a DataFrame or a Series")
-    elif library == "pyarrow" or hasattr(kind, _STREAM) or hasattr(kind, _ARRAY):
+    if library == "pyarrow" or hasattr(kind, _STREAM) or hasattr(kind, _ARRAY):
         with read_errors(name, IN_MEMORY):
             part = _arrow_part(source, name)
-        if part is None:
-            return None
-        if part.schema.names == [VALUES]:
-            column = VALUES
-        parts = [part]
-    else:
-        return None
-    origin = {"format": f"{library}.{name}"}
-    return ArrowSource(name, parts, origin=origin, column=column, word_column=word_column)
+        return [] if part is None else [part]
+    return []
 
 
 def _arrow_part(source: Any, name: str) -> Part | None:

@@ -20,7 +20,13 @@ from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.sources import Batch, Source, batch_rows
 from embstore.sources.arrays.source import check_dtype
-from embstore.sources.arrow.columns import WORD_COLUMN, check_index, choose_columns, match_columns
+from embstore.sources.arrow.columns import (
+    WORD_COLUMN,
+    check_ids,
+    check_index,
+    choose_columns,
+    match_columns,
+)
 from embstore.sources.arrow.files import ArrowFile, read_errors
 from embstore.sources.arrow.values import known_row_type, rows_of, shape_of_first, words_of
 from embstore.sources.folders.folder import table_files
@@ -91,7 +97,8 @@ class ArrowSource(Source):
         word_column: str | None = None,
     ) -> None:
         self.name = name
-        self._parts = parts
+        # Parts without rows may have no types: pandas writes them as columns of nulls.
+        self._parts = parts = [part for part in parts if part.row_count != 0] or parts[:1]
         self._origin = origin
         first = choose_columns(parts[0].schema, name, column=column, word_column=word_column)
         self._columns = [first]  # Of each part; only the index may differ.
@@ -176,6 +183,8 @@ class ArrowSource(Source):
                 words = words_of(batch.column(columns.words), columns.words, place)
             if columns.index is not None:
                 check_index(columns.index, batch, first, self._firsts[-1], place)
+            if columns.ids is not None:
+                check_ids(columns.ids, batch, first, place)
         return rows, words
 
     def _rows_of_dimensions(

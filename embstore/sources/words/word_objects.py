@@ -53,14 +53,13 @@ def list_words(words: Any, enough: int | None = None) -> list[str]:
     words = getattr(words, "index_to_key", words)  # gensim's KeyedVectors.
     if isinstance(words, Mapping):
         return _words_of_mapping(words)
-    if hasattr(words, "__array__") and not isinstance(words, Iterable):
-        words = np.asarray(words)  # Strings of HDF5, for example.
-    _refuse_unordered(words)
-    if hasattr(words, "to_pylist"):
-        items = words.to_pylist()  # Of Arrow, whose items are scalars, not str.
-    else:
-        items = list(islice(words, None if enough is None else enough + 1))
-    return _as_text(items)
+    try:
+        return _as_text(_items(words, enough))
+    except UnicodeDecodeError as error:  # Of strings of HDF5, for example.
+        raise SourceError(
+            f"words= is a {type(words).__name__} that cannot be decoded: {error}; decode it with "
+            "another encoding, or pass its bytes"
+        ) from error
 
 
 def in_order_of_ids(words: Sequence[str], ids: Sequence[Any], name: str) -> list[str]:
@@ -106,6 +105,15 @@ def in_order_of_ids(words: Sequence[str], ids: Sequence[Any], name: str) -> list
             f"{ordered.index(None)}, and {beyond[0]!r} has id {beyond[1]}"
         )
     return [word for word in ordered if word is not None]
+
+
+def _items(words: Any, enough: int | None) -> list[Any]:
+    if hasattr(words, "__array__") and not isinstance(words, Iterable):
+        words = np.asarray(words)  # Strings of HDF5, for example.
+    _refuse_unordered(words)
+    if hasattr(words, "to_pylist"):
+        return list(words.to_pylist())  # Of Arrow, whose items are scalars, not str.
+    return list(islice(words, None if enough is None else enough + 1))
 
 
 def _words_of_mapping(words: Mapping[Any, Any]) -> list[str]:
