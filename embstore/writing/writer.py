@@ -9,12 +9,14 @@
    `embstore.writing.staging` opens the store and moves it to its place in one step.
 
 An error leaves no files behind, and the target does not change. Only an error after the store is in
-place cannot undo it, and its message says so.
+place cannot undo it, and its message says so. A writer that is dropped, or left at the end of the
+program, discards its store.
 """
 
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -30,6 +32,7 @@ from embstore.formats.own import spec
 from embstore.formats.own.manifest import Manifest
 from embstore.settle import as_choice, as_count, as_flag, as_path, as_shape, as_size
 from embstore.table.numbering import Numbering, Strategy
+from embstore.threads import start
 from embstore.version import __version__
 from embstore.vocabulary.words import PackedWords
 from embstore.writing import files
@@ -55,13 +58,14 @@ if TYPE_CHECKING:
 
 # The size of the blocks in which the rows of an iterator are collected.
 ITERATED_BYTES = 1 << 20
+_ENDED = "this StoreWriter has already published or discarded its store"
 
 
 class StoreWriter:
     """Writes a store from rows that are produced batch by batch.
 
     As a context manager, it publishes the store when the block ends, and discards it when the block
-    raises.
+    raises. Without a block, call `publish`: a writer that is dropped before discards its store.
 
     Parameters
     ----------
@@ -185,6 +189,9 @@ class StoreWriter:
             if self._staging is not None:
                 self._staging.discard()
             raise
+        self._give_up = weakref.finalize(
+            self, _give_up, self._staging, self._background, self._rows, self._words
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -288,11 +295,17 @@ class StoreWriter:
             write_metadata(self._path, self._groups, documents, manifest)
             self._close()
             staging.check_contents()
-            staging.publish()
         except BaseException:
             self.discard()
             raise
         self._staging = None
+        if self._give_up.detach() is None:  # The program is ending.
+            raise ValueError(_ENDED)
+        try:
+            staging.publish()
+        except BaseException:
+            staging.discard()
+            raise
 
     @property
     def short_of_rows(self) -> bool:
@@ -305,8 +318,7 @@ class StoreWriter:
         In a forked child of the process that made the writer, this does nothing.
         """
         if self._staging is not None and self._staging.is_own:
-            self._close()
-            self._staging.discard()
+            self._give_up()
             self._staging = None
 
     def _start(
@@ -337,14 +349,11 @@ class StoreWriter:
         self._rows.start(chunk_rows, exact=self._expected is not None)
 
     def _close(self) -> None:
-        """End the threads; free the memory and the disk space that only the build needed."""
-        self._background.close()
-        self._rows.close()
-        self._words.close()
+        _close(self._background, self._rows, self._words)
 
     def _check_open(self) -> Staging:
         if self._staging is None:
-            raise ValueError("this StoreWriter has already published or discarded its store")
+            raise ValueError(_ENDED)
         self._staging.check_own()
         return self._staging
 
@@ -406,6 +415,27 @@ class StoreWriter:
             source=self.source,
             created_by=f"embstore {__version__}",
         )
+
+
+def _close(background: Background, rows: PartitionedRows, words: NewWords) -> None:
+    """End the threads; free the memory and the disk space that only the build needed."""
+    background.close()
+    rows.close()
+    words.close()
+
+
+def _give_up(
+    staging: Staging, background: Background, rows: PartitionedRows, words: NewWords
+) -> None:
+    """Discard the store of a writer, which may have been dropped, in any thread or process."""
+    if not staging.is_own:
+        return
+    if background.is_here:
+        # The garbage collector found the writer in one of its own threads, which cannot be joined.
+        start(partial(_give_up, staging, background, rows, words), "embstore-discard")
+        return
+    _close(background, rows, words)
+    staging.discard()
 
 
 def _as_count(value: Any, name: str, *, low: int = 0, high: int | None = None) -> int | None:
