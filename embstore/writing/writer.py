@@ -30,7 +30,7 @@ from embstore.encodings.casting import Caster, OnOverflow
 from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.formats.own.manifest import Manifest
-from embstore.settle import as_choice, as_count, as_flag, as_path, as_shape, as_size
+from embstore.settle import as_choice, as_count, as_flag, as_path, as_shape, as_size, size_text
 from embstore.table.numbering import Numbering, Strategy
 from embstore.threads import start
 from embstore.version import __version__
@@ -96,7 +96,8 @@ class StoreWriter:
         What to do with a finite number that is too large for a float dtype: raise, or store
         infinity.
     chunk_rows : int, optional
-        Rows in a chunk, a power of two. By default chosen from the number of rows.
+        Rows in a chunk, a power of two, of at most 16 GiB. By default chosen from the number of
+        rows.
     memory_limit : int or str
         The most memory that writing may use, whatever the number of rows and words, in bytes or as
         in ``"2GiB"``; see `embstore.writing.memory` for the shares. A limit that is too low raises
@@ -176,6 +177,13 @@ class StoreWriter:
         self._numbering = Numbering(known, partitions, strategy)
         # Checks the parameters before anything is created.
         self._manifest(0, chunk_rows=1 if chunk_rows is None else chunk_rows)
+        if chunk_rows is not None and chunk_rows * self._row_bytes > spec.MAX_PARTITION_BYTES:
+            # Its zeros behind the last row would take hours.
+            most = spec.MAX_PARTITION_BYTES // self._row_bytes
+            raise ValueError(
+                f"chunk_rows must be at most {most} for rows of {self._row_bytes} bytes, so that a "
+                f"chunk has at most {size_text(spec.MAX_PARTITION_BYTES)}, not {chunk_rows}"
+            )
         self._memory = plan_memory(memory_bytes, partitions)
         self._groups = [""]
         self._pool = PiecePool(self._memory.piece_bytes)
