@@ -23,7 +23,7 @@ import weakref
 from _queue import Empty, SimpleQueue  # Not from `queue`, where it may be a coroutine's.
 from contextlib import suppress
 from functools import partial
-from threading import Lock, Thread
+from threading import Lock, Thread, current_thread
 from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -123,6 +123,11 @@ class Pool:
     def is_gone(self) -> bool:
         """Whether the threads cannot run: this is a forked child, or the interpreter has ended."""
         return os.getpid() != self._process or sys.is_finalizing()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether a thread of the pool runs this call."""
+        return current_thread() in self._threads
 
     def submit(self, work: Callable[[], Result]) -> Task[Result]:
         """Have a thread do ``work``; without threads, do it now."""

@@ -9,12 +9,14 @@
    `embstore.writing.staging` opens the store and moves it to its place in one step.
 
 An error leaves no files behind, and the target does not change. Only an error after the store is in
-place cannot undo it, and its message says so.
+place cannot undo it, and its message says so. A writer that is dropped, or left at the end of the
+program, discards its store.
 """
 
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -27,8 +29,9 @@ from embstore.encodings.casting import Caster, OnOverflow
 from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.formats.own.manifest import Manifest
-from embstore.settle import as_choice, as_count, as_flag, as_path, as_shape, as_size
+from embstore.settle import as_choice, as_count, as_flag, as_path, as_shape, as_size, size_text
 from embstore.table.numbering import Numbering, Strategy
+from embstore.threads import start
 from embstore.version import __version__
 from embstore.writing import files
 from embstore.writing.arrays import ArrayWriter, PiecePool
@@ -52,12 +55,14 @@ if TYPE_CHECKING:
     from embstore.vocabulary.words import PackedWords
     from embstore.writing.new_words import MakeArray
 
+_ENDED = "this StoreWriter has already published or discarded its store"
+
 
 class StoreWriter:
     """Writes a store from rows that are produced batch by batch.
 
     As a context manager, it publishes the store when the block ends, and discards it when the block
-    raises.
+    raises. Without a block, call `publish`: a writer that is dropped before discards its store.
 
     Parameters
     ----------
@@ -88,7 +93,8 @@ class StoreWriter:
         What to do with a finite number that is too large for a float dtype: raise, or store
         infinity.
     chunk_rows : int, optional
-        Rows in a chunk, a power of two. By default chosen from the number of rows.
+        Rows in a chunk, a power of two, of at most 16 GiB. By default chosen from the number of
+        rows.
     memory_limit : int or str
         The most memory that writing may use, whatever the number of rows and words, in bytes or as
         in ``"2GiB"``; see `embstore.writing.memory` for the shares. A limit that is too low raises
@@ -176,6 +182,13 @@ class StoreWriter:
             source=self.source,
             created_by=f"embstore {__version__}",
         )
+        if chunk_rows is not None and chunk_rows * self._row_bytes > spec.MAX_PARTITION_BYTES:
+            # Its zeros behind the last row would take hours.
+            most = spec.MAX_PARTITION_BYTES // self._row_bytes
+            raise ValueError(
+                f"chunk_rows must be at most {most} for rows of {self._row_bytes} bytes, so that a "
+                f"chunk has at most {size_text(spec.MAX_PARTITION_BYTES)}, not {chunk_rows}"
+            )
         self._memory = plan_memory(memory_bytes, partitions)
         self._groups = [""]
         self._pool = PiecePool(self._memory.piece_bytes)
@@ -189,6 +202,9 @@ class StoreWriter:
             if self._staging is not None:
                 self._staging.discard()
             raise
+        self._give_up = weakref.finalize(
+            self, _give_up, self._staging, self._background, self._rows, self._words
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -298,11 +314,17 @@ class StoreWriter:
             write_metadata(self._path, self._groups, documents, manifest)
             self._close()
             staging.check_contents()
-            staging.publish()
         except BaseException:
             self.discard()
             raise
         self._staging = None
+        if self._give_up.detach() is None:  # The program is ending.
+            raise ValueError(_ENDED)
+        try:
+            staging.publish()
+        except BaseException:
+            staging.discard()
+            raise
 
     @property
     def short_of_rows(self) -> bool:
@@ -315,8 +337,7 @@ class StoreWriter:
         In a forked child of the process that made the writer, this does nothing.
         """
         if self._staging is not None and self._staging.is_own:
-            self._close()
-            self._staging.discard()
+            self._give_up()
             self._staging = None
 
     def _start(
@@ -347,14 +368,11 @@ class StoreWriter:
         self._rows.start(chunk_rows, exact=self._expected is not None)
 
     def _close(self) -> None:
-        """End the threads; free the memory and the disk space that only the build needed."""
-        self._background.close()
-        self._rows.close()
-        self._words.close()
+        _close(self._background, self._rows, self._words)
 
     def _check_open(self) -> Staging:
         if self._staging is None:
-            raise ValueError("this StoreWriter has already published or discarded its store")
+            raise ValueError(_ENDED)
         self._staging.check_own()
         return self._staging
 
@@ -381,6 +399,27 @@ class StoreWriter:
     def _make_group(self, name: str) -> None:
         files.make_directory(self._path / name)
         self._groups.append(name)
+
+
+def _close(background: Background, rows: PartitionedRows, words: NewWords) -> None:
+    """End the threads; free the memory and the disk space that only the build needed."""
+    background.close()
+    rows.close()
+    words.close()
+
+
+def _give_up(
+    staging: Staging, background: Background, rows: PartitionedRows, words: NewWords
+) -> None:
+    """Discard the store of a writer, which may have been dropped, in any thread or process."""
+    if not staging.is_own:
+        return
+    if background.is_here:
+        # The garbage collector found the writer in one of its own threads, which cannot be joined.
+        start(partial(_give_up, staging, background, rows, words), "embstore-discard")
+        return
+    _close(background, rows, words)
+    staging.discard()
 
 
 def _as_count(value: Any, name: str, *, low: int = 0, high: int | None = None) -> int | None:
