@@ -174,6 +174,18 @@ def test_dialect_is_read(tmp_path, text, words, end):
     np.testing.assert_array_equal(rows, ROWS, strict=True)
 
 
+@pytest.mark.parametrize("certain", ["1,05", "-0,5", "3", "1,5e-3"])
+@pytest.mark.parametrize(("start", "outer"), [('"', '"\t'), ('"', '";'), ('"', '",')])
+def test_one_number_cannot_be_two_whole_ones(tmp_path, certain, start, outer):
+    numbers = ["59,12", certain, "7,25"]
+    if outer == '",':
+        numbers = [f'"{number}"' for number in numbers]
+    text = "".join(f"{start}{word}{outer}{n}\n" for word, n in zip("abc", numbers, strict=True))
+    found, rows = read_bytes(tmp_path, text.encode())
+    assert found == ["a", "b", "c"]
+    assert rows[1] == np.float32(certain.replace(",", "."))
+
+
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("kind", ["tab", "comma", "header of a data frame", "counts and tabs"])
 @pytest.mark.parametrize("block_bytes", [1, 7, 1000])
@@ -313,6 +325,17 @@ DOUBTFUL = {
     "two pipes": table(outer="||", between="||"),
     "two commas": table(outer=",,", between=","),
     "pairs like 1:2": "12:30 0.1 0.2\n12:45 0.3 0.4\n",
+    "two whole numbers or a decimal comma": '"the"\t59,12\n"of"\t7,3\n"a"\t8,25\n',
+    "whole numbers or decimal commas, in quotes": '"the","59,12"\n"of","-7,3"\n',
+    "whole numbers or a decimal comma, one line": '"the"|1,5\n',
+    "a comment or a row": "// 3 4\nthe 1 2\nof 3 4\n",
+    "a comment or a row, two blanks": "# 3 4\nthe  1,5  2\nof  3  4\n",
+    "a comment or a short row": "#x 0.25 0.5 2\n" + table(),
+    "a comment or a row with a number not read": '"#x",0.25,0.5,1_0,2\n' + table(WORDS, ",", ","),
+    "a comment or a short row, brackets": "; (0.5)\nthe (1, 2)\nof (3, 4)\n",
+    "a header or a row of whole numbers": ",0,1,2\nthe,1,2,3\nof,4,5,6\n",
+    "a header or a row of one number": "\t0\nthe\t1\nof\t2\n",
+    "marks after glued numbers": "a,1; 0\nb,2; 1\nc,-3; 0\n",
 }
 
 

@@ -32,8 +32,12 @@ _GLUED = re.compile(
 )
 _HALF = re.compile(rb"(\d+)([eE][+-]?\d+)?")
 _MARK = rb"(?:[ ,;|:=\t]|\xc2\xa0|\xe3\x80\x80|\xe2\x80[\x80-\xaf])"
-_GLUED_WHOLE = re.compile(rb".*%b[+-]?\d+" % _MARK, re.DOTALL)
-_GLUED_DECIMAL = re.compile(rb".*%b[+-]?\d*[.,]\d+([eE][+-]?\d+)?" % _MARK, re.DOTALL)
+_GLUED_WHOLE = re.compile(rb".*%b[+-]?\d+%b*" % (_MARK, _MARK), re.DOTALL)
+_GLUED_DECIMAL = re.compile(rb".*%b[+-]?\d*[.,]\d+([eE][+-]?\d+)?%b*" % (_MARK, _MARK), re.DOTALL)
+# What is between the numbers of a comment.
+_PIECES = re.compile(rb"[^\w.+-]+")
+# A decimal comma, or the comma between two whole numbers.
+_TWO_WHOLES = re.compile(rb"(?!-0,)[+-]?(0|[1-9]\d*),(0|[1-9]\d*)")
 # A column of counts is told by whole numbers beside this many decimals.
 _DECIMALS_BESIDE_A_COUNT = 3
 
@@ -43,12 +47,16 @@ def comment_count(lines: list[bytes], dialect: Dialect) -> int:
     for count, line in enumerate(lines):
         if not line.startswith(_COMMENTS):
             return count
-        if _is_row(dialect, line):
+        is_row = _is_row(dialect, line)
+        if is_row:
             values = dialect.parts(line)[1]
             others = [value for _, row in _rows(lines[count + 1 :], dialect) for value in row]
-            if others and all(map(bytes.isdigit, values)) and all(map(is_decimal, others)):
-                raise DialectError(f"{shown(line)} may be a comment or a row; remove it")
-            return count
+            may_be_counts = len(values) <= 2 or all(map(is_decimal, others))
+            if not (others and may_be_counts and all(map(bytes.isdigit, values))):
+                return count
+        # A row with one number too few, or one that is not read?
+        if is_row or sum(map(is_number, _PIECES.split(line))) >= max(1, dialect.dimension - 1):
+            raise DialectError(f"{shown(line)} may be a comment or a row; remove or fix it")
     return 0
 
 
@@ -84,16 +92,18 @@ def _counts_up(lines: list[bytes], dialect: Dialect) -> bool:
     """Return whether the first line is ``,0,1,2`` or the like, as a data frame writes it."""
     head, values = dialect.parts(lines[0])
     name = head[-1] if head else b""
-    if name.strip(b" \"'").lower() not in _WORD_NAMES or not dialect.has_words:
+    if name.strip(b" \"'").lower() not in _WORD_NAMES or name == b'"' or not dialect.has_words:
         return False
     others = [value for _, numbers in _rows(lines[1:], dialect) for value in numbers]
     if len(values) < 2 and (dialect.outer == BLANK or name):
         if values == [b"0"] and len(others) > 1 and (not name or all(map(is_decimal, others))):
             raise DialectError("the first line may be a header or a row; remove it, or write 0.0")
         return False
-    return (
-        _is_series(values) and not all(map(bytes.isdigit, others)) and b"." not in b"".join(values)
-    )
+    if not _is_series(values) or b"." in b"".join(values):
+        return False
+    if all(map(bytes.isdigit, others)):
+        raise DialectError("the first line may be a header or a row; remove it, or write 0.0")
+    return True
 
 
 def with_mark(lines: list[bytes], dialect: Dialect) -> Dialect:
@@ -169,6 +179,10 @@ def check_doubts(lines: list[bytes], dialect: Dialect) -> None:
         return
     if dialect.between == b"," and dialect.decimal == b".":
         _check_commas([values for _, values in _rows(lines, dialect)], dialect)
+    if dialect.decimal == b"," and dialect.dimension == 1:
+        values = [value for _, row in _rows(lines, dialect) for value in row]
+        if all(map(_TWO_WHOLES.fullmatch, values)):
+            raise _comma_error(values[0])
     if not dialect.has_words:
         return
     rows = [(head[-1], values) for head, values in _rows(lines, dialect) if head]
@@ -220,10 +234,14 @@ def _check_commas(rows: list[list[bytes]], dialect: Dialect) -> None:
     zeros = any(half[:1] == b"0" and len(half) > 1 for half in digits) or b"-0" in values
     small = max(map(len, wholes)) < max(map(len, digits)) - 1
     if fixed or zeros or small:
-        raise DialectError(
-            f"the commas may separate numbers or be decimal marks, here {shown(b','.join(rows[0]))}"
-            "; write decimal points, or another separator"
-        )
+        raise _comma_error(b",".join(rows[0]))
+
+
+def _comma_error(text: bytes) -> DialectError:
+    return DialectError(
+        f"the commas may separate numbers or be decimal marks, here {shown(text)}; write decimal "
+        "points, or another separator"
+    )
 
 
 def _check_counts(rows: list[list[bytes]], dialect: Dialect) -> None:
