@@ -34,10 +34,14 @@ _HALF = re.compile(rb"(\d+)([eE][+-]?\d+)?")
 _MARK = rb"(?:[ ,;|:=\t]|\xc2\xa0|\xe3\x80\x80|\xe2\x80[\x80-\xaf])"
 _GLUED_WHOLE = re.compile(rb".*%b[+-]?\d+%b*" % (_MARK, _MARK), re.DOTALL)
 _GLUED_DECIMAL = re.compile(rb".*%b[+-]?\d*[.,]\d+([eE][+-]?\d+)?%b*" % (_MARK, _MARK), re.DOTALL)
+# A word with quotation marks around it, and all those in it doubled.
+_QUOTED = re.compile(rb'"([^"]|"")*+"')
 # What is between the numbers of a comment.
 _PIECES = re.compile(rb"[^\w.+-]+")
 # A decimal comma, or the comma between two whole numbers.
-_TWO_WHOLES = re.compile(rb"(?!-0,)[+-]?(0|[1-9]\d*),(0|[1-9]\d*)")
+_TWO_WHOLES = re.compile(rb"[+-]?(0|[1-9]\d*),(0|[1-9]\d*)")
+# A mark after each of this many words is none of their letters.
+_ROWS_WITH_A_MARK = 3
 # A column of counts is told by whole numbers beside this many decimals.
 _DECIMALS_BESIDE_A_COUNT = 3
 
@@ -85,7 +89,8 @@ def has_names(lines: list[bytes], dialect: Dialect) -> bool:
             f"the header names columns that do not count up, here {shown(names[0])} to "
             f"{shown(names[-1])}; keep only the word and its vector"
         )
-    return all(numbered) or not any(map(looks_like_number, filter(None, names)))
+    pieces = [piece for name in names for piece in name.split(dialect.between)]
+    return all(numbered) or not any(map(looks_like_number, filter(None, pieces)))
 
 
 def _counts_up(lines: list[bytes], dialect: Dialect) -> bool:
@@ -107,14 +112,23 @@ def _counts_up(lines: list[bytes], dialect: Dialect) -> bool:
 
 
 def with_mark(lines: list[bytes], dialect: Dialect) -> Dialect:
-    """Return the dialect, with the mark that follows each word, as in ``the: 0.1 0.2``."""
-    if dialect.outer != BLANK or not dialect.has_words:
+    """Return the dialect, with the mark that follows each word, as in ``the: 0.1 0.2``.
+
+    Raises
+    ------
+    DialectError
+        If there are too few words to tell the mark from a part of them.
+    """
+    if dialect.outer not in (BLANK, b"\t") or not dialect.has_words:
         return dialect
-    words = [head[-1].rstrip(BLANK) for head, _ in _rows(lines, dialect)]
-    mark = words[0][-1:] if len(words) > 1 else b""
-    ends_so = all(word.endswith(mark) and len(word) > len(mark) for word in words)
-    if not mark or mark not in b":=,;|" or not ends_so:
+    words = [head[-1].rstrip(BLANK) if head else b"" for head, _ in _rows(lines, dialect)]
+    mark = words[0][-1:] if words else b""
+    if not mark or mark not in b":=,;|" or not all(word.endswith(mark) for word in words):
         return dialect
+    if all(word == mark for word in words):
+        return dialect
+    if len(words) < _ROWS_WITH_A_MARK:
+        raise DialectError(f"{shown(mark)} may be a mark after the word or a part of it; remove it")
     return replace(dialect, outer=mark, padded=True)
 
 
@@ -150,7 +164,7 @@ def with_index(lines: list[bytes], dialect: Dialect) -> Dialect:
     DialectError
         If each word comes after another number.
     """
-    if not dialect.has_words or dialect.is_sure:
+    if not dialect.has_words:
         return dialect
     heads = [with_number(_head(dialect, line)) for line in lines]
     numbers = [head[0] if len(head) == 2 and is_number(head[0]) else b"" for head in heads]
@@ -160,7 +174,7 @@ def with_index(lines: list[bytes], dialect: Dialect) -> Dialect:
         expected = [b"%d" % (first + row) for row in range(len(numbers))]
         if 2 * sum(map(bytes.__eq__, numbers, expected)) > len(numbers):
             return replace(dialect, first_index=first)
-    if not all(numbers):
+    if not all(numbers) or dialect.is_sure:
         return dialect
     raise DialectError(
         f"every word comes after a number, here {shown(numbers[0])}; remove this column"
@@ -175,6 +189,12 @@ def check_doubts(lines: list[bytes], dialect: Dialect) -> None:
     DialectError
         If the words seem to be numbers of the vectors, or a column seems to be counts.
     """
+    if dialect.outer == b",":
+        found = [(head[-1], values[0]) for head, values in _rows(lines, dialect) if head and values]
+        if found and all(_GLUED_WHOLE.fullmatch(w) and _HALF.fullmatch(v) for w, v in found):
+            raise _comma_error(b",".join(found[0]))
+    if dialect.quoted == "never":
+        _check_quotes([head[-1] for head, _ in _rows(lines, dialect) if head])
     if dialect.is_sure:
         return
     if dialect.between == b"," and dialect.decimal == b".":
@@ -211,6 +231,13 @@ def check_doubts(lines: list[bytes], dialect: Dialect) -> None:
             f"pass dimension={dialect.dimension} if these are the words"
         )
     _check_counts([numbers for _, numbers in rows], dialect)
+
+
+def _check_quotes(words: list[bytes]) -> None:
+    """Refuse words that a CSV writer may have quoted, if no word shows that marks are letters."""
+    marked = [word for word in words if b'"' in word]
+    if marked and all(_QUOTED.fullmatch(word) and b'"' in word[1:-1] for word in marked):
+        raise DialectError(f"the word {shown(marked[0])} may be quoted or not")
 
 
 def _most(pattern: re.Pattern[bytes], rows: list[tuple[bytes, list[bytes]]]) -> bool:
