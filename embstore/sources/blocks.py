@@ -90,6 +90,25 @@ class TextFile(InputFile):
             lines = _first_lines(lines, line_limit)
         return lines if empty_lines == "keep" else self._trimmed(lines)
 
+    def first_lines(self, count: int) -> list[bytes]:
+        """Return up to ``count`` lines, without their ends, of the first 64 KiB; two of any length.
+
+        See `blocks` for the errors.
+        """
+        text = bytearray()
+        with self.open() as stream:
+            pieces = self._pieces(stream, _START_BYTES)
+            for piece in pieces:
+                text += piece
+                self._check_length(text, 1)
+                if len(text) >= _START_BYTES and text.count(b"\n") >= min(count, 2):
+                    break
+            is_whole = next(pieces, None) is None
+        lines = bytes(text).split(b"\n")
+        if not is_whole or not lines[-1]:
+            lines.pop()  # The start of a line, or what follows the last newline.
+        return [line.rstrip(b"\r") for line in lines[:count]]
+
     def _trimmed(self, blocks: Iterator[Block]) -> Iterator[Block]:
         # Hold back the last block with content, which is trimmed if no more content follows, and
         # the first empty block after it: if content does follow, the parser's error names its line.
@@ -175,19 +194,6 @@ def _with_newlines(pieces: Iterator[bytes]) -> Iterator[bytes]:
         text = piece[1:] if after_return and piece.startswith(b"\n") else piece
         after_return = piece.endswith(b"\r")
         yield text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-
-
-def first_lines(file: TextFile, count: int) -> list[bytes]:
-    """Return up to ``count`` of the first lines of a file, without their line ends."""
-    lines: list[bytes] = []
-    size = 0
-    # The last line of a short file is in a block of its own if it lacks its newline.
-    for block in file.blocks(_START_BYTES, empty_lines="keep"):
-        lines += block.data.removesuffix(b"\n").split(b"\n", count)
-        size += len(block.data)
-        if len(lines) >= count or size >= _START_BYTES // 2:
-            break
-    return [line.rstrip(b"\r") for line in lines[:count]]
 
 
 def _first_lines(blocks: Iterator[Block], count: int) -> Iterator[Block]:

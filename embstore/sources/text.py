@@ -24,7 +24,7 @@ from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.reading.pipeline import in_order
 from embstore.sources import Batch, EncodingErrors, Source, TextFormat
-from embstore.sources.blocks import TextFile, first_lines
+from embstore.sources.blocks import TextFile
 from embstore.sources.detection import detect
 from embstore.sources.dialect import Dialect, DialectError
 from embstore.sources.numerals import is_number
@@ -100,7 +100,7 @@ class TextSource(Source):
         self.name = self._file.name
         self.byte_count = self._file.byte_count
         self.dtype = wide_dtype(np.dtype(dtype))
-        lines = first_lines(self._file, SNIFFED_LINES)
+        lines = self._file.first_lines(SNIFFED_LINES)
         if not any(lines):
             raise SourceError(
                 f"{self.name} is empty, or starts with empty lines; expected lines of a word and "
