@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from embstore.sources.text.dialect import BLANK, Dialect, DialectError, number_run
@@ -34,14 +34,14 @@ _OUTER = b"|".join(map(re.escape, [b"\t", *_MARKS, b":", b"=", *_WIDE_BLANKS]))
 # A word and the first number, separated unlike the numbers.
 _GLUED = {
     decimal: re.compile(
-        rb"(.+?)( *+(?:%b)[ \t]*+| ++)([+-]?(?:\d|%b\d|(?i:nan|inf))[^ \t;|:=\x80-\xff%b]*)"
+        rb"(.+?)( *+(?:%b) *+| ++)([+-]?(?:\d|%b\d|(?i:nan|inf))[^ \t;|:=\x80-\xff%b]*)"
         % (_OUTER, re.escape(decimal), other),
         re.DOTALL,
     )
     for decimal, other in ((b".", b","), (b",", b"."))
 }
 _PIECES = re.compile(rb"[ \t,;|:=]")
-_OUTER_END = re.compile(rb"(.*?)( *(?:%b)[ \t]*|[ \t]+)" % _OUTER, re.DOTALL)
+_OUTER_END = re.compile(rb"(.*?)( *(?:%b) *|[ \t]+)" % _OUTER, re.DOTALL)
 _BRACKETS = [
     *((b"[", b"]"), (b"(", b")"), (b"{", b"}"), (b"<", b">")),
     *((b'"[', b']"'), (b'"(', b')"')),
@@ -54,7 +54,7 @@ class _Shape:
 
     dimension: int
     outer: bytes
-    padded: bool
+    padded: bool = field(compare=False)
     trailing: bool = False
     brackets: tuple[bytes, bytes] = (b"", b"")
     fields_before: int = 1
@@ -185,14 +185,15 @@ def detect(
     for candidate in _candidates(lines, has_words=has_words):
         if best is not None and not candidate.may_find_more(lines, best[0]):
             continue
-        shapes = Counter(filter(None, map(candidate.shape, lines)))
+        shapes = list(filter(None, map(candidate.shape, lines)))
         if dimension is not None:
-            shapes = Counter({s: n for s, n in shapes.items() if s.dimension == dimension})
+            shapes = [shape for shape in shapes if shape.dimension == dimension]
         if not shapes:
             continue
-        shape, count = max(shapes.items(), key=lambda item: (item[1], item[0].dimension))
+        shape, count = max(Counter(shapes).items(), key=lambda item: (item[1], item[0].dimension))
         if 2 * count >= len(lines) and (best is None or shape.dimension > best[0]):
-            best = shape.dimension, candidate, shape
+            padded = sum(other.padded for other in shapes if other == shape)
+            best = shape.dimension, candidate, replace(shape, padded=2 * padded > count)
     if best is None:
         return None
     _, candidate, shape = best

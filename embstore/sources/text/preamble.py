@@ -32,8 +32,16 @@ _GLUED = re.compile(
 )
 _HALF = re.compile(rb"(\d+)([eE][+-]?\d+)?")
 _MARK = rb"(?:[ ,;|:=\t]|\xc2\xa0|\xe3\x80\x80|\xe2\x80[\x80-\xaf])"
-_GLUED_WHOLE = re.compile(rb".*%b[+-]?\d+" % _MARK, re.DOTALL)
-_GLUED_DECIMAL = re.compile(rb".*%b[+-]?\d*[.,]\d+([eE][+-]?\d+)?" % _MARK, re.DOTALL)
+_GLUED_WHOLE = re.compile(rb".*%b[+-]?\d+%b*" % (_MARK, _MARK), re.DOTALL)
+_GLUED_DECIMAL = re.compile(rb".*%b[+-]?\d*[.,]\d+([eE][+-]?\d+)?%b*" % (_MARK, _MARK), re.DOTALL)
+# A word with quotation marks around it, and all those in it doubled.
+_QUOTED = re.compile(rb'"([^"]|"")*+"')
+# What is between the numbers of a comment.
+_PIECES = re.compile(rb"[^\w.+-]+")
+# A decimal comma, or the comma between two whole numbers.
+_TWO_WHOLES = re.compile(rb"[+-]?(0|[1-9]\d*),(0|[1-9]\d*)")
+# A mark after each of this many words is none of their letters.
+_ROWS_WITH_A_MARK = 3
 # A column of counts is told by whole numbers beside this many decimals.
 _DECIMALS_BESIDE_A_COUNT = 3
 
@@ -43,12 +51,16 @@ def comment_count(lines: list[bytes], dialect: Dialect) -> int:
     for count, line in enumerate(lines):
         if not line.startswith(_COMMENTS):
             return count
-        if _is_row(dialect, line):
+        is_row = _is_row(dialect, line)
+        if is_row:
             values = dialect.parts(line)[1]
             others = [value for _, row in _rows(lines[count + 1 :], dialect) for value in row]
-            if others and all(map(bytes.isdigit, values)) and all(map(is_decimal, others)):
-                raise DialectError(f"{shown(line)} may be a comment or a row; remove it")
-            return count
+            may_be_counts = len(values) <= 2 or all(map(is_decimal, others))
+            if not (others and may_be_counts and all(map(bytes.isdigit, values))):
+                return count
+        # A row with one number too few, or one that is not read?
+        if is_row or sum(map(is_number, _PIECES.split(line))) >= max(1, dialect.dimension - 1):
+            raise DialectError(f"{shown(line)} may be a comment or a row; remove or fix it")
     return 0
 
 
@@ -77,34 +89,46 @@ def has_names(lines: list[bytes], dialect: Dialect) -> bool:
             f"the header names columns that do not count up, here {shown(names[0])} to "
             f"{shown(names[-1])}; keep only the word and its vector"
         )
-    return all(numbered) or not any(map(looks_like_number, filter(None, names)))
+    pieces = [piece for name in names for piece in name.split(dialect.between)]
+    return all(numbered) or not any(map(looks_like_number, filter(None, pieces)))
 
 
 def _counts_up(lines: list[bytes], dialect: Dialect) -> bool:
     """Return whether the first line is ``,0,1,2`` or the like, as a data frame writes it."""
     head, values = dialect.parts(lines[0])
     name = head[-1] if head else b""
-    if name.strip(b" \"'").lower() not in _WORD_NAMES or not dialect.has_words:
+    if name.strip(b" \"'").lower() not in _WORD_NAMES or name == b'"' or not dialect.has_words:
         return False
     others = [value for _, numbers in _rows(lines[1:], dialect) for value in numbers]
     if len(values) < 2 and (dialect.outer == BLANK or name):
         if values == [b"0"] and len(others) > 1 and (not name or all(map(is_decimal, others))):
             raise DialectError("the first line may be a header or a row; remove it, or write 0.0")
         return False
-    return (
-        _is_series(values) and not all(map(bytes.isdigit, others)) and b"." not in b"".join(values)
-    )
+    if not _is_series(values) or b"." in b"".join(values):
+        return False
+    if all(map(bytes.isdigit, others)):
+        raise DialectError("the first line may be a header or a row; remove it, or write 0.0")
+    return True
 
 
 def with_mark(lines: list[bytes], dialect: Dialect) -> Dialect:
-    """Return the dialect, with the mark that follows each word, as in ``the: 0.1 0.2``."""
-    if dialect.outer != BLANK or not dialect.has_words:
+    """Return the dialect, with the mark that follows each word, as in ``the: 0.1 0.2``.
+
+    Raises
+    ------
+    DialectError
+        If there are too few words to tell the mark from a part of them.
+    """
+    if dialect.outer not in (BLANK, b"\t") or not dialect.has_words:
         return dialect
-    words = [head[-1].rstrip(BLANK) for head, _ in _rows(lines, dialect)]
-    mark = words[0][-1:] if len(words) > 1 else b""
-    ends_so = all(word.endswith(mark) and len(word) > len(mark) for word in words)
-    if not mark or mark not in b":=,;|" or not ends_so:
+    words = [head[-1].rstrip(BLANK) if head else b"" for head, _ in _rows(lines, dialect)]
+    mark = words[0][-1:] if words else b""
+    if not mark or mark not in b":=,;|" or not all(word.endswith(mark) for word in words):
         return dialect
+    if all(word == mark for word in words):
+        return dialect
+    if len(words) < _ROWS_WITH_A_MARK:
+        raise DialectError(f"{shown(mark)} may be a mark after the word or a part of it; remove it")
     return replace(dialect, outer=mark, padded=True)
 
 
@@ -140,7 +164,7 @@ def with_index(lines: list[bytes], dialect: Dialect) -> Dialect:
     DialectError
         If each word comes after another number.
     """
-    if not dialect.has_words or dialect.is_sure:
+    if not dialect.has_words:
         return dialect
     heads = [with_number(_head(dialect, line)) for line in lines]
     numbers = [head[0] if len(head) == 2 and is_number(head[0]) else b"" for head in heads]
@@ -150,7 +174,7 @@ def with_index(lines: list[bytes], dialect: Dialect) -> Dialect:
         expected = [b"%d" % (first + row) for row in range(len(numbers))]
         if 2 * sum(map(bytes.__eq__, numbers, expected)) > len(numbers):
             return replace(dialect, first_index=first)
-    if not all(numbers):
+    if not all(numbers) or dialect.is_sure:
         return dialect
     raise DialectError(
         f"every word comes after a number, here {shown(numbers[0])}; remove this column"
@@ -165,10 +189,20 @@ def check_doubts(lines: list[bytes], dialect: Dialect) -> None:
     DialectError
         If the words seem to be numbers of the vectors, or a column seems to be counts.
     """
+    if dialect.outer == b",":
+        found = [(head[-1], values[0]) for head, values in _rows(lines, dialect) if head and values]
+        if found and all(_GLUED_WHOLE.fullmatch(w) and _HALF.fullmatch(v) for w, v in found):
+            raise _comma_error(b",".join(found[0]))
+    if dialect.quoted == "never":
+        _check_quotes([head[-1] for head, _ in _rows(lines, dialect) if head])
     if dialect.is_sure:
         return
     if dialect.between == b"," and dialect.decimal == b".":
         _check_commas([values for _, values in _rows(lines, dialect)], dialect)
+    if dialect.decimal == b"," and dialect.dimension == 1:
+        values = [value for _, row in _rows(lines, dialect) for value in row]
+        if all(map(_TWO_WHOLES.fullmatch, values)):
+            raise _comma_error(values[0])
     if not dialect.has_words:
         return
     rows = [(head[-1], values) for head, values in _rows(lines, dialect) if head]
@@ -199,6 +233,13 @@ def check_doubts(lines: list[bytes], dialect: Dialect) -> None:
     _check_counts([numbers for _, numbers in rows], dialect)
 
 
+def _check_quotes(words: list[bytes]) -> None:
+    """Refuse words that a CSV writer may have quoted, if no word shows that marks are letters."""
+    marked = [word for word in words if b'"' in word]
+    if marked and all(_QUOTED.fullmatch(word) and b'"' in word[1:-1] for word in marked):
+        raise DialectError(f"the word {shown(marked[0])} may be quoted or not")
+
+
 def _most(pattern: re.Pattern[bytes], rows: list[tuple[bytes, list[bytes]]]) -> bool:
     """Return whether half of the words, or more, match a pattern."""
     found = sum(bool(pattern.fullmatch(word)) for word, _ in rows)
@@ -220,10 +261,14 @@ def _check_commas(rows: list[list[bytes]], dialect: Dialect) -> None:
     zeros = any(half[:1] == b"0" and len(half) > 1 for half in digits) or b"-0" in values
     small = max(map(len, wholes)) < max(map(len, digits)) - 1
     if fixed or zeros or small:
-        raise DialectError(
-            f"the commas may separate numbers or be decimal marks, here {shown(b','.join(rows[0]))}"
-            "; write decimal points, or another separator"
-        )
+        raise _comma_error(b",".join(rows[0]))
+
+
+def _comma_error(text: bytes) -> DialectError:
+    return DialectError(
+        f"the commas may separate numbers or be decimal marks, here {shown(text)}; write decimal "
+        "points, or another separator"
+    )
 
 
 def _check_counts(rows: list[list[bytes]], dialect: Dialect) -> None:
