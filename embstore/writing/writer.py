@@ -202,6 +202,7 @@ class StoreWriter:
             if self._staging is not None:
                 self._staging.discard()
             raise
+        assert self._staging is not None  # `_start` made it.
         self._give_up = weakref.finalize(
             self, _give_up, self._staging, self._background, self._rows, self._words
         )
