@@ -204,8 +204,17 @@ def test_counts_of_a_store_are_not_zero(place, name):
 @pytest.mark.parametrize("name", SLICED)
 def test_counts_of_slices(place, name):
     call = SLICED[name][0]
+    _, method, parameter = name.split(".")
+    asked = set() if method == "similar_by_vector" else {"w1"}
     for value in (-1, 0, 100, HUGE):
-        call(place, value)
+        answer: Any = call(place, value)
+        found = {word for word, _ in answer}
+        if parameter == "topn":
+            assert len(found) == min(max(value, 0), len(WORDS) - len(asked))
+        else:
+            # Only the start may be 0; else 0 is no limit.
+            window = slice(value, None) if parameter == "clip_start" else slice(value or None)
+            assert found == set(WORDS[window]) - asked
 
 
 @pytest.mark.parametrize("name", NORMS)
