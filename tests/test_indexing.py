@@ -72,6 +72,17 @@ MATRIX_KEYS: list[Any] = [
 ]
 
 
+def check(store: embstore.EmbeddingStore, table: np.ndarray[Any, Any], key: Any) -> None:
+    """Compare what an index gives, an IndexError included."""
+    try:
+        expected = table[key]
+    except IndexError:
+        with pytest.raises(IndexError):
+            store[key]
+    else:
+        assert same(store[key], expected)
+
+
 @pytest.mark.parametrize("key", KEYS, ids=repr)
 def test_indices_of_vectors(stores, key):
     assert same(stores["vectors"][key], TABLES["vectors"][key])
@@ -80,13 +91,7 @@ def test_indices_of_vectors(stores, key):
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("key", [*KEYS, *MATRIX_KEYS], ids=repr)
 def test_indices_of_rows_of_any_rank(stores, name, key):
-    try:
-        expected = TABLES[name][key]
-    except IndexError:
-        with pytest.raises(IndexError):
-            stores[name][key]
-    else:
-        assert same(stores[name][key], expected)
+    check(stores[name], TABLES[name], key)
 
 
 positions = st.integers(0, 1)
@@ -103,13 +108,7 @@ items = (
 @settings(max_examples=300)
 @given(name=st.sampled_from(sorted(TABLES)), key=st.lists(items, max_size=5).map(tuple))
 def test_any_index(stores, name, key):
-    try:
-        expected = TABLES[name][key]
-    except IndexError:
-        with pytest.raises(IndexError):
-            stores[name][key]
-    else:
-        assert same(stores[name][key], expected)
+    check(stores[name], TABLES[name], key)
 
 
 def test_an_index_is_one_lookup(stores, tmp_path):
