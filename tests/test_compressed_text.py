@@ -9,13 +9,13 @@ import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 import embstore
 from embstore.errors import SourceError
 from embstore.sources.text.blocks import TEXT_BLOCK_BYTES
 from embstore.sources.text.source import TextSource
+from tests.helpers.compression import by_arrow
 from tests.helpers.text_files import (
     GLOVE,
     ROWS,
@@ -102,16 +102,6 @@ def test_unreadable_zips(tmp_path):
 
 def lines(first: int, stop: int) -> bytes:
     return "".join(f"w{i} {i} 0.5\n" for i in range(first, stop)).encode()
-
-
-def by_arrow(codec: str) -> Any:
-    def compress(data: bytes) -> bytes:
-        out = pa.BufferOutputStream()
-        with pa.CompressedOutputStream(out, codec) as stream:
-            stream.write(data)
-        return bytes(out.getvalue().to_pybytes())
-
-    return compress
 
 
 COMPRESS: dict[str, Any] = {

@@ -24,6 +24,7 @@ from embstore.errors import SourceError
 from embstore.formats.own.seals import checksum
 from embstore.sources.choose import open_source
 from embstore.sources.files.kinds import ARCHIVED, KINDS
+from tests.helpers.compression import by_arrow
 from tests.helpers.sources import assert_same, read
 
 if TYPE_CHECKING:
@@ -37,16 +38,6 @@ ROWS = np.array([[1, 2], [3, 4]], np.float32)
 def saved(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     return path
-
-
-def by_arrow(codec: str) -> Callable[[bytes], bytes]:
-    def compress(data: bytes) -> bytes:
-        out = pa.BufferOutputStream()
-        with pa.CompressedOutputStream(out, codec) as stream:
-            stream.write(data)
-        return bytes(out.getvalue().to_pybytes())
-
-    return compress
 
 
 def zipped(data: bytes) -> bytes:
