@@ -18,6 +18,7 @@ import copy
 from typing import Any, Self
 
 import torch
+from torch._C import _is_tracing, _len_torch_dispatch_stack
 
 from embstore.dtypes import as_dtype
 from embstore.interop.torch import reference
@@ -149,12 +150,9 @@ class StoreModule(torch.nn.Module):
 
 def is_recorded() -> bool:
     """Say whether a graph is being made of this call; its ids are then only an example."""
-    return bool(
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
-        # A mode that sees each operator, such as that of make_fx.
-        or torch._C._len_torch_dispatch_stack() > 0
-    )
+    # Modes that see each operator, such as that of make_fx, are on the stack.
+    found: bool = torch.compiler.is_compiling() or _is_tracing() or _len_torch_dispatch_stack() > 0
+    return found
 
 
 @torch.library.custom_op(
