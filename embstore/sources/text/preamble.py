@@ -203,11 +203,13 @@ def check_doubts(lines: list[bytes], dialect: Dialect) -> None:
         values = [value for _, row in _rows(lines, dialect) for value in row]
         if all(map(_TWO_WHOLES.fullmatch, values)):
             raise _comma_error(values[0])
-    if not dialect.has_words:
-        return
     rows = [(head[-1], values) for head, values in _rows(lines, dialect) if head]
-    if not rows:
-        return
+    if dialect.has_words and rows:
+        _check_words(rows, dialect)
+
+
+def _check_words(rows: list[tuple[bytes, list[bytes]]], dialect: Dialect) -> None:
+    """Refuse words that seem to be or to hold numbers, and columns that seem to be counts."""
     words = [word.replace(b",", b".") if dialect.decimal == b"," else word for word, _ in rows]
     values = [value.replace(b",", b".") for _, numbers in rows for value in numbers]
     if all(map(is_number, words)) and any(map(is_decimal, words)):
