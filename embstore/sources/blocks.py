@@ -116,11 +116,11 @@ class TextFile(InputFile):
         first_line = 1
         rest = bytearray()  # The start of a line whose end is not read yet.
         with self.open() as stream:
-            for piece in self._pieces(stream, block_bytes):
+            for piece in self.pieces(stream, block_bytes):
                 end = piece.rfind(b"\n") + 1
                 if not end:
                     rest += piece
-                    self._check_length(rest, first_line)
+                    self.check_length(rest, first_line)
                     continue
                 data = b"".join((rest, memoryview(piece)[:end]))
                 rest[:] = piece[end:]
@@ -138,7 +138,7 @@ class TextFile(InputFile):
         text = start.decode(_ENCODINGS.get(mark, "latin-1"), "replace")
         return mark, _ENCODINGS.get(mark, "utf-8"), "\r" in text and "\n" not in text
 
-    def _pieces(self, stream: Stream, block_bytes: int) -> Iterator[bytes]:
+    def pieces(self, stream: Stream, block_bytes: int) -> Iterator[bytes]:
         r"""Yield the file in UTF-8, without a byte order mark, its lines ended by ``\n``."""
         mark, encoding, returns = self._start
         stream.read(len(mark))
@@ -160,7 +160,8 @@ class TextFile(InputFile):
                 "was it cut? Convert the file to UTF-8"
             ) from error
 
-    def _check_length(self, rest: bytearray, line: int) -> None:
+    def check_length(self, rest: bytearray, line: int) -> None:
+        """Refuse a line that is too long, given what is read of it."""
         if len(rest) > MAX_LINE_BYTES:
             raise SourceError(
                 f"{self.name}:{line}: no newline within {MAX_LINE_BYTES >> 20} MiB; "
@@ -178,15 +179,20 @@ def _with_newlines(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def first_lines(file: TextFile, count: int) -> list[bytes]:
-    """Return up to ``count`` of the first lines of a file, without their line ends."""
-    lines: list[bytes] = []
-    size = 0
-    # The last line of a short file is in a block of its own if it lacks its newline.
-    for block in file.blocks(_START_BYTES, empty_lines="keep"):
-        lines += block.data.removesuffix(b"\n").split(b"\n", count)
-        size += len(block.data)
-        if len(lines) >= count or size >= _START_BYTES // 2:
-            break
+    """Return up to ``count`` of the first lines of a file, without their line ends.
+
+    Little more is read than 64 KiB, unless the first two lines are longer.
+    """
+    data = bytearray()
+    with file.open() as stream:
+        for piece in file.pieces(stream, _START_BYTES):
+            data += piece
+            if data.count(b"\n") > 1:
+                break
+            file.check_length(data, 1)
+        if stream.read(1):
+            del data[data.rfind(b"\n") + 1 :]
+    lines = bytes(data).removesuffix(b"\n").split(b"\n", count)
     return [line.rstrip(b"\r") for line in lines[:count]]
 
 
