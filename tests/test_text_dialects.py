@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from embstore.errors import SourceError
-from embstore.sources.text import TextSource
+from embstore.sources.text.source import TextSource
 from tests.helpers.text_files import blocks_of, read_bytes
 
 if TYPE_CHECKING:
@@ -191,6 +191,18 @@ def test_dialect_is_read(tmp_path, text, words, end):
     np.testing.assert_array_equal(rows, ROWS, strict=True)
 
 
+@pytest.mark.parametrize("certain", ["1,05", "0,25e-1", "3", "1,5e-3"])
+@pytest.mark.parametrize(("start", "outer"), [('"', '"\t'), ('"', '";'), ('"', '",')])
+def test_one_number_cannot_be_two_whole_ones(tmp_path, certain, start, outer):
+    numbers = ["59,12", certain, "7,25"]
+    if outer == '",':
+        numbers = [f'"{number}"' for number in numbers]
+    text = "".join(f"{start}{word}{outer}{n}\n" for word, n in zip("abc", numbers, strict=True))
+    found, rows = read_bytes(tmp_path, text.encode())
+    assert found == ["a", "b", "c"]
+    assert rows[1] == np.float32(certain.replace(",", "."))
+
+
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("kind", ["tab", "comma", "header of a data frame", "counts and tabs"])
 @pytest.mark.parametrize("block_bytes", [1, 7, 1000])
@@ -348,6 +360,24 @@ DOUBTFUL = {
     ),
     "zeros": table(["the", "of", "\0\0\0to", "in", "and", "a", "for", "is"]),
     "pairs like 1:2": "12:30 0.1 0.2\n12:45 0.3 0.4\n",
+    "two whole numbers or a decimal comma": '"the"\t59,12\n"of"\t7,3\n"a"\t8,25\n',
+    "whole numbers or decimal commas, in quotes": '"the","59,12"\n"of","-7,3"\n',
+    "whole numbers or a decimal comma, one line": '"the"|1,5\n',
+    "a comment or a row": "// 3 4\nthe 1 2\nof 3 4\n",
+    "a comment or a row, two blanks": "# 3 4\nthe  1,5  2\nof  3  4\n",
+    "a comment or a short row": "#x 0.25 0.5 2\n" + table(),
+    "a comment or a row with a number not read": '"#x",0.25,0.5,1_0,2\n' + table(WORDS, ",", ","),
+    "a comment or a short row, brackets": "; (0.5)\nthe (1, 2)\nof (3, 4)\n",
+    "a header or a row of whole numbers": ",0,1,2\nthe,1,2,3\nof,4,5,6\n",
+    "a header or a row of one number": "\t0\nthe\t1\nof\t2\n",
+    "marks after glued numbers": "a,1; 0\nb,2; 1\nc,-3; 0\n",
+    "numbers glued to quoted words": '"a",0. | 1.\n"b",-1. | 2.\n"c",3. | 4.\n',
+    "a header or a damaged row": "a  0.25\t0.5\t½\n  0.5\t1\t2\n",
+    "marks after two words": "the| 0.5\nof| 1.5\n",
+    "marks after two words, tabs": "the|\t0.5; 1\nof|\t1.5; 2\n",
+    "quoted words or quotation marks": '"the ""a""" 0.5 1\nof 1 2\n',
+    "quoted words or quotation marks, tabs": '""""\t0.5\t1\nof\t1\t2\n',
+    "quoted words or quotation marks, one line": '"a""b" 0.5 1\n',
 }
 
 
@@ -356,6 +386,43 @@ def test_doubtful_file_is_refused(tmp_path, text):
     with pytest.raises(SourceError) as error:
         read_bytes(tmp_path, text.encode())
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("outer", [" ", "  ", "\xa0"])
+def test_given_dimension_leaves_decimal_commas_in_doubt(tmp_path, outer):
+    text = f"the{outer}-1,29\nof{outer}0,26\n"
+    with pytest.raises(SourceError):
+        read_bytes(tmp_path, text.encode(), dimension=1)
+
+
+@pytest.mark.parametrize("mark", [":", ",", "|"])
+@pytest.mark.parametrize("header", ["", "{} 0 1\n", "word{} d0 d1\n", "4 2\n"])
+def test_mark_after_an_empty_word(tmp_path, mark, header):
+    words = ["the", "", "a-b", "of"]
+    text = header.format(mark) + "".join(f"{word}{mark} 0.5 -1\n" for word in words)
+    found, rows = read_bytes(tmp_path, text.encode())
+    assert found == words
+    assert rows.tolist() == [[0.5, -1]] * 4
+
+
+@pytest.mark.parametrize("word", [" the", "the ", " "])
+@pytest.mark.parametrize("outer", [",", "|", "\xa0", "\t"])
+def test_blanks_around_one_word_of_two_are_kept(tmp_path, outer, word):
+    text = f"{word}{outer}0.5{outer}1\nof{outer}1.5{outer}2\n"
+    assert read_bytes(tmp_path, text.encode())[0] == [word, "of"]
+    brackets = f"{word}{outer}[0.5{outer}1]\nof{outer}[1.5{outer}2]\n"
+    assert read_bytes(tmp_path, brackets.encode())[0] == [word, "of"]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_row_numbers_beside_a_given_dimension(tmp_path, first):
+    text = with_numbers(first, " ", " ")
+    assert read_bytes(tmp_path, text.encode(), dimension=4)[0] == PLAIN_WORDS
+
+
+def test_empty_word_before_rows_with_other_separators(tmp_path):
+    with pytest.raises(SourceError, match=r":3: .*found '' before the numbers"):
+        read_bytes(tmp_path, b"a  0.5, 1\nb  -1.5, 2\n  3.5, 4\n")
 
 
 def test_given_dimension_settles_doubts(tmp_path):

@@ -189,11 +189,11 @@ class _Shared:
     def __init__(self, path: Path, handle: embstore.EmbeddingStore | bytes | None) -> None:
         self.path = path
         self.opens = 0
-        if handle is None:
-            self.current = self.open(random.Random(0))
-        else:
+        try:
             store = pickle.loads(handle) if isinstance(handle, bytes) else handle
-            self.current = store, "mapped"
+        except embstore.StoreChangedError:
+            store = None  # It was replaced since.
+        self.current = self.open(random.Random(0)) if store is None else (store, "mapped")
 
     def open(self, random_numbers: random.Random) -> tuple[embstore.EmbeddingStore, str]:
         """Open the store, with a random reader and limit."""

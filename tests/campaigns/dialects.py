@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.errors import EmbstoreError
-from embstore.sources.text import TextSource
+from embstore.sources.text.source import TextSource
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +43,7 @@ SEPARATORS = [" ", "\t", ",", ";", "|", ", ", "; ", " | ", "  ", "\t ", "\u00a0"
 OUTER = [" ", "\t", ",", ";", "|", ":", ": ", " : ", "  ", " = ", "\u00a0"]
 BRACKETS = [("[", "]"), ("(", ")"), ("[ ", " ]"), ("{", "}")]
 SIMPLE = ["the", "of", "king", "re-do", "naïve", "日本", "Paris", "x", "café", "queen", "ab", "c3d"]
-FORMS = ["{!r}", "{:.4f}", "{:g}", "{:.3e}", "{:.0f}", "{:+.2f}"]
+FORMS = ["{!r}", "{:.4f}", "{:g}", "{:.3e}", "{:.0f}", "{:+.2f}", "{:#.0f}", "{:.1E}", "{:.17g}"]
 UNREAD = ["1_000", "0x1p3", "NULL", "\u22120.5", "1e", "--", "½", "1.5f", "N/A", "12%", "1.2.3"]
 COMMENTS = ["# made by hand", "// 3 4", "% x", "#"]
 ENCODINGS = ["utf-8"] * 6 + ["utf-8-sig", "utf-16", "utf-32"]
@@ -96,8 +96,11 @@ def outcome(path: Path, file: File) -> str:
 def random_word(numbers: random.Random) -> str:
     """Return a random word, sometimes with spaces or without anything."""
     word = "".join(numbers.choices(SYLLABLES, k=numbers.choice((1, 1, 2, 2, 3, 4, 6))))
-    if numbers.random() < 0.04:
+    what = numbers.random()
+    if what < 0.04:
         word += " " + random_word(numbers)
+    elif what < 0.05:
+        word = ""
     return word
 
 
@@ -110,6 +113,10 @@ def random_file(numbers: random.Random) -> File:
         random_word(numbers) if odd else SIMPLE[i % len(SIMPLE)] + "z" * (i // len(SIMPLE))
         for i in range(count)
     ]
+    if odd and numbers.random() < 0.2:
+        # Only one: if most words have blanks at their ends, these are padding.
+        place = numbers.randrange(count)
+        words[place] = numbers.choice((" {}", "  {}", "{} ", " {} ")).format(words[place])
     form = numbers.choice(FORMS)
     scale = numbers.choice((1, 1, 0.01, 100))
     texts = [
@@ -134,16 +141,19 @@ def written(
     between = numbers.choice(SEPARATORS)
     mixed = numbers.random() < 0.3
     outer = numbers.choice(OUTER) if mixed else between
+    if " " in outer or " " in between:
+        words[:] = [word.strip(" ") for word in words]  # Blanks are padding, or separate words.
     brackets = numbers.choice(BRACKETS) if numbers.random() < 0.15 else ("", "")
     comma = numbers.random() < 0.15 and "," not in between
     index = numbers.choice((0, 1)) if numbers.random() < 0.1 else None
     quoting = numbers.choice(("none", "none", "minimal", "all words", "all"))
-    if quoting == "minimal" and not outer.strip():
-        quoting = "none"  # Between blanks, a word with a quotation mark stands for itself.
     alone = numbers.random() < 0.1
     tail = numbers.choice(("", "", "", "", " ", between))
     options: dict[str, Any] = {"words": words} if alone else {}
-    damage = numbers.randrange(len(texts)) if numbers.random() < 0.2 else None
+    what = numbers.random()
+    damage = numbers.randrange(len(texts)) if what < 0.2 else None
+    if what > 0.95:
+        options["dimension"] = len(texts[0])
     lines = []
     for i, (word, row) in enumerate(zip(words, texts, strict=True)):
         values = [text.replace(".", ",") for text in row] if comma else list(row)
