@@ -222,36 +222,45 @@ def check_doubts(lines: list[bytes], dialect: Dialect, *, counted: bool = False)
     DialectError
         If the words seem to be numbers of the vectors, or a column seems to be counts.
     """
-    if dialect.outer == b",":
-        found = [(head[-1], values[0]) for head, values in _rows(lines, dialect) if head and values]
-        if found and all(_GLUED_WHOLE.fullmatch(w) and _HALF.fullmatch(v) for w, v in found):
-            raise _comma_error(b",".join(found[0]))
     if dialect.quoted == "never":
         _check_quotes([head[-1] for head, _ in _rows(lines, dialect) if head])
+    _check_marks(lines, dialect)
+    rows = [(head[-1], values) for head, values in _rows(lines, dialect) if head]
     if dialect.is_sure:
         _check_dimension(lines, dialect)
+    elif rows and dialect.has_words:
+        _check_rows(rows, dialect, counted=counted)
+
+
+def _check_marks(lines: list[bytes], dialect: Dialect) -> None:
+    """Refuse commas that may separate numbers, be decimal marks, or group thousands."""
+    rows = [(head[-1:], values) for head, values in _rows(lines, dialect)]
+    if dialect.outer == b",":
+        found = [(head[0], values[0]) for head, values in rows if head and values]
+        if found and all(_GLUED_WHOLE.fullmatch(w) and _HALF.fullmatch(v) for w, v in found):
+            raise _comma_error(b",".join(found[0]))
+    if dialect.is_sure:
         return
     if dialect.between == b"," and dialect.decimal == b".":
-        _check_commas([values for _, values in _rows(lines, dialect)], dialect)
-    if dialect.decimal == b"," and dialect.dimension == 1:
-        values = [value for _, row in _rows(lines, dialect) for value in row]
-        if all(map(_TWO_WHOLES.fullmatch, values)):
-            raise _comma_error(values[0])
-    if not dialect.has_words:
+        _check_commas([values for _, values in rows], dialect)
+    values = [value for _, row in rows for value in row]
+    if dialect.decimal != b"," or not values:
         return
-    rows = [(head[-1], values) for head, values in _rows(lines, dialect) if head]
-    if not rows:
-        return
-    words = [word.replace(b",", b".") if dialect.decimal == b"," else word for word, _ in rows]
-    values = [value for _, numbers in rows for value in numbers]
-    if dialect.decimal == b"," and all(map(_THOUSANDS.fullmatch, values)):
+    if dialect.dimension == 1 and all(map(_TWO_WHOLES.fullmatch, values)):
+        raise _comma_error(values[0])
+    if dialect.has_words and all(map(_THOUSANDS.fullmatch, values)):
         raise DialectError(
             f"the commas may be decimal marks or group thousands, here {shown(values[0])}; write "
             "decimal points"
         )
-    values = [value.replace(b",", b".") for value in values]
+
+
+def _check_rows(rows: list[tuple[bytes, list[bytes]]], dialect: Dialect, *, counted: bool) -> None:
+    """Refuse words that end in numbers of the vectors, and columns of counts."""
+    words = [word.replace(b",", b".") if dialect.decimal == b"," else word for word, _ in rows]
+    values = [value.replace(b",", b".") for _, numbers in rows for value in numbers]
     if len(rows) > 1:
-        _check_words(words, dialect, counted=counted)
+        _check_words(words, dialect)
     if all(map(is_number, filter(None, words))) and not counted and any(map(is_decimal, words)):
         if len(rows) > 1 or all(map(is_decimal, values)):
             raise DialectError(
@@ -276,7 +285,7 @@ def check_doubts(lines: list[bytes], dialect: Dialect, *, counted: bool = False)
         _check_counts([numbers for _, numbers in rows], dialect)
 
 
-def _check_words(words: list[bytes], dialect: Dialect, *, counted: bool) -> None:
+def _check_words(words: list[bytes], dialect: Dialect) -> None:
     """Refuse words that are alike in a way that words are not."""
     hint = f"; pass dimension={dialect.dimension} if these are the words"
     if words.count(b"") > 1 and 2 * words.count(b"") >= len(words):
@@ -289,7 +298,7 @@ def _check_words(words: list[bytes], dialect: Dialect, *, counted: bool) -> None
     if len(ends) == 1 and _SIGN.fullmatch(*ends):
         raise DialectError(f"every word ends in a mark, here {shown(words[0])}; remove it{hint}")
     if dialect.dimension == 1 and dialect.outer == BLANK and any(BLANK in word for word in words):
-        raise DialectError(f"found text and one number in a line: are these vectors?{hint}")
+        raise DialectError(f"found text and one number in a line: are these vectors{hint}")
 
 
 def _check_quotes(words: list[bytes]) -> None:
