@@ -30,7 +30,13 @@ from embstore.reading.pipeline import ahead
 from embstore.sources import Batch, EncodingErrors, Source
 from embstore.sources.files.input_file import InputFile
 from embstore.sources.packing import packed_list
-from embstore.sources.word2vec_words import CarefulReader, careful_reader, enough_bytes, sure_count
+from embstore.sources.word2vec_words import (
+    CarefulReader,
+    careful_reader,
+    enough_bytes,
+    plausible,
+    sure_count,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -44,6 +50,8 @@ READ_BYTES = 8 << 20
 MAX_WORD_BYTES = 1 << 20
 _HEADER = re.compile(rb"(\d{1,18})[ \t]+(\d{1,18})[ \t\r]*\n")
 _MAX_HEADER_BYTES = 64
+# The rows that tell whether the numbers are floats. By chance, some look so.
+_TRIED_ROWS = 20
 
 
 class Word2VecBinarySource(Source):
@@ -157,6 +165,8 @@ class Word2VecBinarySource(Source):
             sure, doubt = sure_count(data, ends, self._vector_bytes, at_end=at_end)
             if sure or not doubt:
                 self._check_line_ends(words[:sure], done)
+                if not done:
+                    self._check_numbers(data, ends[:sure])
                 return words[:sure], ends[:sure]
             if not at_end and len(data) < enough_bytes(self._vector_bytes):
                 return [], ends[:0]
@@ -170,6 +180,20 @@ class Word2VecBinarySource(Source):
             raise SourceError(
                 f"{self.place(done)}: a carriage return and a newline follow the vector; was the "
                 "file changed as if it were text? Fetch it again in binary mode"
+            )
+
+    def _check_numbers(self, data: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
+        """Refuse first vectors most of which are not plausible."""
+        if len(ends) < _TRIED_ROWS:
+            return
+        rows = self._gather(data, ends[:_TRIED_ROWS])
+        # Whole numbers look like floats near to 0.
+        whole = (np.abs(rows).max(axis=1) < np.finfo(np.float32).tiny) & rows.any(axis=1)
+        if 2 * np.count_nonzero(plausible(rows) & ~whole) < len(rows):
+            raise SourceError(
+                f"{self.place(0)}: expected little-endian 32-bit floats, found numbers of any "
+                f"size: {', '.join(f'{value:.3g}' for value in rows[0, :3])}; is the header right, "
+                "and are these 32-bit floats?"
             )
 
     def _find_words(
