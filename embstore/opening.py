@@ -28,7 +28,7 @@ from embstore.reading.files import ForeignFiles, StoreFiles
 from embstore.reading.mapping import can_map
 from embstore.reading.ranged import RangedRecords
 from embstore.reading.residence import MIN_RESIDENT_BYTES
-from embstore.settle import as_choice, as_flag, as_path, as_size
+from embstore.settle import as_choice, as_flag, as_path, as_size, url_of
 from embstore.store import EmbeddingStore
 from embstore.verify import verify as verify_store
 from embstore.writing.replacement import finish_replacement
@@ -282,4 +282,6 @@ def _missing(path: Path) -> str:
             f"no store at {path}: it is a file, but not of a format that opens in place ({names}); "
             "to make a store from it, use embstore.build"
         )
+    if url := url_of(path):
+        return f"{url} is a URL; download the file or store, and give its path"
     return f"no store at {path}: no such directory"

@@ -58,9 +58,10 @@ def as_array(source: Any) -> ArrayLike | None:
 
 def _foreign(source: Any, name: str) -> ArrayLike | None:
     """Return an array of another library, or a buffer, as an array."""
-    if all(hasattr(source, one) for one in ("shape", "dtype", "__getitem__")):
-        found = _Slices(source, name)
-        return in_chunks(found, source)
+    with _errors_named(name):  # An array of HDF5 has no shape once its file is closed.
+        slices = all(hasattr(source, one) for one in ("shape", "dtype", "__getitem__"))
+    if slices:
+        return in_chunks(_Slices(source, name), source)
     if hasattr(source, "columns") or hasattr(source, "column_names"):
         return None  # A frame.
     if hasattr(source, "__array__") or hasattr(source, "__array_interface__"):
@@ -154,6 +155,8 @@ class _Slices:
     def __init__(self, source: Any, name: str) -> None:
         self._source = source
         self._name = name
+        if source.shape is None:  # An empty data set of HDF5.
+            raise SourceError(f"{name} has no shape, so it is empty; expected (rows, ...)")
         try:
             self.shape = tuple(map(int, source.shape))
         except ValueError as error:  # dask says nan.
