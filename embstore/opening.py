@@ -133,7 +133,10 @@ def open(
     array([[ 9., 10., 11.],
            [ 0.,  1.,  2.]])
     """
-    where = as_path(path, "path").absolute()
+    given = as_path(path, "path")
+    where = given.absolute()
+    if (url := url_of(given)) and not where.exists():
+        raise StoreNotFoundError(f"{url} is a URL; download what is there, and give its path")
     reader = as_choice(reader, "reader", get_args(ReaderName))
     verify = as_choice(verify, "verify", get_args(Verify))
     limit: int | None = None
@@ -282,6 +285,4 @@ def _missing(path: Path) -> str:
             f"no store at {path}: it is a file, but not of a format that opens in place ({names}); "
             "to make a store from it, use embstore.build"
         )
-    if url := url_of(path):
-        return f"{url} is a URL; download the file or store, and give its path"
     return f"no store at {path}: no such directory"
