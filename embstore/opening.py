@@ -28,7 +28,7 @@ from embstore.reading.files import ForeignFiles, StoreFiles
 from embstore.reading.mapping import can_map
 from embstore.reading.ranged import RangedRecords
 from embstore.reading.residence import MIN_RESIDENT_BYTES
-from embstore.settle import as_choice, as_flag, as_path, as_size
+from embstore.settle import as_choice, as_flag, as_path, as_size, url_of
 from embstore.store import EmbeddingStore
 from embstore.verify import verify as verify_store
 from embstore.writing.replacement import finish_replacement
@@ -133,7 +133,10 @@ def open(
     array([[ 9., 10., 11.],
            [ 0.,  1.,  2.]])
     """
-    where = as_path(path, "path").absolute()
+    given = as_path(path, "path")
+    where = given.absolute()
+    if (url := url_of(given)) and not where.exists():
+        raise StoreNotFoundError(f"{url} is a URL; download what is there, and give its path")
     reader = as_choice(reader, "reader", get_args(ReaderName))
     verify = as_choice(verify, "verify", get_args(Verify))
     limit: int | None = None

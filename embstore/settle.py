@@ -20,7 +20,11 @@ from typing import Any, TypeVar
 
 _Choice = TypeVar("_Choice", bound=str)
 _SHOWN_LENGTH = 100  # Of a value, in a message.
+# Of a file, and of a path, on Linux.
+_MAX_NAME_BYTES = 255
+_MAX_PATH_LENGTH = 4095
 # Not more digits than any size needs: converting thousands of them is slow, and refused by Python.
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:/+", re.IGNORECASE)
 _SIZE = re.compile(r"\s*([0-9]{1,30})(?:\.([0-9]{1,30}))?\s*(?:([kmgt])(i)?)?b?\s*", re.IGNORECASE)
 _POWERS = ("", "k", "m", "g", "t")
 
@@ -289,7 +293,7 @@ def as_path(value: Any, name: str) -> Path:
     TypeError
         If it is neither, or made of bytes.
     ValueError
-        If it is empty or contains a NUL.
+        If it is empty, contains a NUL, or is longer than paths can be.
 
     Examples
     --------
@@ -307,7 +311,28 @@ def as_path(value: Any, name: str) -> Path:
         raise ValueError(f"{name} must be a path, not an empty text")
     if "\0" in text:
         raise ValueError(f"{name} must be a path without NUL characters, not {_shown(text)}")
+    try:
+        names = os.fsencode(text).split(b"/")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} must be a path, not {_shown(text)}: {error.reason}") from error
+    if max(map(len, names)) > _MAX_NAME_BYTES or len(text) > _MAX_PATH_LENGTH:
+        raise ValueError(
+            f"{name} must be a path, whose names have at most {_MAX_NAME_BYTES} bytes each; found "
+            f"{len(text)} characters: {_shown(text)}"
+        )
     return Path(text)
+
+
+def url_of(path: Path) -> str | None:
+    """Return the URL that was given for a path; None for other paths.
+
+    Examples
+    --------
+    >>> url_of(Path("https://example.org/glove.txt"))
+    'https://example.org/glove.txt'
+    """
+    found = _URL.match(str(path))
+    return None if found is None else f"{found[0].rstrip('/')}//{str(path)[found.end() :]}"
 
 
 def _as_int(value: Any, expected: str) -> int:

@@ -269,6 +269,9 @@ RAGGED = np.array([np.ones(2), np.ones(3)], object)
         ([[fractions.Fraction(1, 3)]], "has dtype object"),
         ([[datetime.date(2026, 1, 1)]], "has dtype object"),
         ([[2**63, -1]], "integers that no dtype holds together"),
+        ([[2**53 + 1, 2], [3, 4.5]], "integers that no dtype holds together"),
+        ([[0.5, float("nan")], [1, -(2**53) - 1]], "integers that no dtype holds together"),
+        ([(2**60 + 1, np.float32(2))], "integers that no dtype holds together"),
         ([[2**64]], "has dtype object"),
         ({"a": [1.0, 2.0], "b": [True, False]}, "dict: row 1 has booleans"),
         ({"a": [1.0, 2.0], "b": [1.0, None]}, "dict: row 1 has None"),
@@ -455,3 +458,8 @@ def test_frames_in_an_iterable_are_refused():
     for source in (iter([frame]), [("a", frame)]):
         with pytest.raises(SourceError, match="row 0 is a DataFrame; pass one frame as a whole"):
             read(source)
+
+
+@pytest.mark.parametrize("rows", [[[2**53, 4.5]], [[2**60, float("nan")]], [[1e300, 3]]])
+def test_large_integers_that_floats_hold(rows):
+    np.testing.assert_array_equal(read(rows)[1], np.array(rows))

@@ -78,11 +78,30 @@ def test_hdf5(tmp_path):
         np.testing.assert_array_equal(read(file["vectors"], words=WORDS)[1], ROWS)
     with h5py.File(tmp_path / "empty.h5", "w") as empty:
         refused(tmp_path, empty, "File holds", "none that can be read")
-    with h5py.File(tmp_path / "w.h5", "w") as file, pytest.raises(SourceError, match="decode it"):
+    with (
+        h5py.File(tmp_path / "w.h5", "w") as file,
+        pytest.raises(SourceError, match=r"cannot be read: .*ascii"),
+    ):
         read(ROWS, words=file.create_dataset("words", data=["é".encode()] * 8).asstr("ascii"))
     refused(
         tmp_path, file, "none that can be read; pass one of them, such as source['name']"
     )  # It is closed.
+
+
+def test_data_sets_of_hdf5_that_have_no_rows(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        with pytest.raises(SourceError, match="Dataset has no shape, so it is empty"):
+            read(file.create_dataset("empty", data=h5py.Empty("f4")))
+        vectors = file.create_dataset("vectors", data=ROWS)
+        words = file.create_dataset("words", data=WORDS)
+        decoded = words.asstr()
+    for kind in (vectors, [vectors]):  # Their file is closed.
+        with pytest.raises(SourceError, match="cannot be read as numbers: RuntimeError"):
+            read(kind)
+    for kind in (words, decoded):
+        with pytest.raises(SourceError, match=r"words= is a .* that cannot be read"):
+            read(ROWS, words=kind)
 
 
 def test_zarr_groups(tmp_path):

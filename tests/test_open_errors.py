@@ -290,3 +290,12 @@ def test_wrong_list_of_checksums(store, checksums):
     edit(store / "partitions" / "0" / METADATA, change)
     message = fails_with(StoreCorruptError, store)
     assert str(store / "partitions" / "0" / METADATA) in message
+
+
+@pytest.mark.parametrize(
+    "url", ["https://example.org/glove.embstore", "s3://bucket/t.safetensors", "hf://a/b/m.npy"]
+)
+def test_urls(url):
+    with pytest.raises(StoreNotFoundError, match=f"{url} is a URL; download") as error:
+        embstore.open(url)
+    assert "no such" not in str(error.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -203,7 +204,7 @@ class PathLike:
         return self.path
 
 
-@given(st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=20))
+@given(st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=20))
 def test_paths(text):
     expected = Path(text)
     assert as_path(text, "path") == expected
@@ -229,6 +230,19 @@ def test_paths_are_texts(value):
 @pytest.mark.parametrize("value", ["", PathLike("")])
 def test_paths_are_not_empty(value):
     assert refusal(as_path, value, "path") == "path must be a path, not an empty text"
+
+
+@pytest.mark.parametrize(
+    "value", ["the 0.1 0.2 " * 22, "a/" + "é" * 128, "a/" * 2100, Path("x" * 256), "\ud800"]
+)
+def test_long_texts_are_not_paths(value):
+    says = refusal(as_path, value, "path")
+    assert re.match(r"path must be a path, .*(at most 255 bytes|surrogates)", says), says
+
+
+@pytest.mark.parametrize("value", ["a" * 255, "a/" + "é" * 127, "a/" * 2047, "\udc80"])
+def test_longest_paths(value):
+    assert as_path(value, "path") == Path(value)
 
 
 @pytest.mark.parametrize("value", ["\0", "a\0b", PathLike("a\0"), Path("a\0b")])

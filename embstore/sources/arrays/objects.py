@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _SPARSE = ("nnz", "nse", "dense_shape")
 _EMBEDDINGS = ("Embedding", "EmbeddingBag")
 _PLAIN = frozenset((int, float))
+_FIRST_INEXACT = 2.0**53  # float64 rounds some integers from here on.
 
 
 def as_array(source: Any) -> ArrayLike | None:
@@ -58,9 +59,10 @@ def as_array(source: Any) -> ArrayLike | None:
 
 def _foreign(source: Any, name: str) -> ArrayLike | None:
     """Return an array of another library, or a buffer, as an array."""
-    if all(hasattr(source, one) for one in ("shape", "dtype", "__getitem__")):
-        found = _Slices(source, name)
-        return in_chunks(found, source)
+    with _errors_named(name):  # An array of HDF5 has no shape once its file is closed.
+        slices = all(hasattr(source, one) for one in ("shape", "dtype", "__getitem__"))
+    if slices:
+        return in_chunks(_Slices(source, name), source)
     if hasattr(source, "columns") or hasattr(source, "column_names"):
         return None  # A frame.
     if hasattr(source, "__array__") or hasattr(source, "__array_interface__"):
@@ -99,7 +101,7 @@ def as_rows(item: Any, place: str) -> NDArray[Any]:
         item = _plain(item, place, kinds)
         with _errors_named(place):
             found = np.asarray(item)
-        if found.dtype.kind == "f" and int in kinds <= {int, list, tuple}:
+        if found.dtype.kind == "f" and int in kinds and _has_rounded(found, item, kinds):
             raise SourceError(f"{place} has integers that no dtype holds together; scale them")
         return found
     _refuse_sparse(item, place)
@@ -154,6 +156,8 @@ class _Slices:
     def __init__(self, source: Any, name: str) -> None:
         self._source = source
         self._name = name
+        if source.shape is None:  # An empty data set of HDF5.
+            raise SourceError(f"{name} has no shape, so it is empty; expected (rows, ...)")
         try:
             self.shape = tuple(map(int, source.shape))
         except ValueError as error:  # dask says nan.
@@ -244,6 +248,15 @@ def _plain(items: Any, place: str, kinds: set[type]) -> Any:
         else _leaf(item, place)
         for item in items
     ]
+
+
+def _has_rounded(found: NDArray[Any], items: Any, kinds: set[type]) -> bool:
+    """Say whether floats may not be the integers of these types that they were made of."""
+    if kinds <= {int, list, tuple}:
+        return True
+    if not (np.abs(found) >= _FIRST_INEXACT).any():
+        return False
+    return bool(((found != np.asarray(items, object)) & ~np.isnan(found)).any())
 
 
 def _leaf(item: Any, place: str) -> NDArray[Any]:

@@ -18,19 +18,15 @@ Where this leaves a choice, the caller has to make it.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from embstore.errors import SourceError
+from embstore.sources.arrow.row_ids import id_column, numbering, pandas_index
 from embstore.sources.arrow.values import has_permuted_axes, row_type, word_type
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 WORD_COLUMN = "word"
 # A key of a schema's metadata: the column of rows. `embstore.sinks.parquet` writes it.
@@ -42,9 +38,6 @@ _NOT_DIMENSION = re.compile(
     r"length|len|size|norm|distance|similarity|probability|time|timestamp|year)_*",
     re.IGNORECASE,
 )
-# Names of columns that hold the ids of rows, such as ``id``, ``item_id`` or ``itemId``.
-_ID = re.compile(r"_*(?:ids?|idx|index)_*", re.IGNORECASE)
-_SOME_ID = re.compile(r"(?:.*[-_. ])?(?i:ids?|idx|index)_*|.*[a-z](?:Ids?|IDs?|Idx|Index)")
 _SHOWN_COLUMNS = 20
 
 
@@ -101,9 +94,9 @@ def choose_columns(
     SourceError
         If a named column is missing or of a wrong type, or none can be chosen.
     """
-    index = _pandas_index(schema)
+    index = pandas_index(schema)
     words = _choose_words(schema, name, word_column, index)
-    ids = _id_column(schema, column, index) if words is None else None
+    ids = id_column(schema, column, index) if words is None else None
     rows, is_wide = _choose_rows(schema, name, column, words, [*index, ids])
     for one in [*rows, *([] if words is None else [words])]:
         if schema.names.count(one) > 1:
@@ -111,7 +104,7 @@ def choose_columns(
                 f"{name} has {schema.names.count(one)} columns {one!r}; rename them: "
                 f"{listing(schema)}"
             )
-    return Columns(rows, is_wide, words, *_numbering(index, ids, words, word_column))
+    return Columns(rows, is_wide, words, *numbering(index, ids, words, word_column))
 
 
 def match_columns(
@@ -139,122 +132,21 @@ def match_columns(
                 f"{name}: column {one!r} is {schema.field(one).type}; expected numbers, as in "
                 f"{first_name}"
             )
-    index = _pandas_index(schema)
+    index = pandas_index(schema)
     words = _choose_words(schema, name, word_column, index)
     if words != first.words:
         raise SourceError(
             f"{name} has its words in {_shown(words)}, but {first_name} in {_shown(first.words)}; "
             "name the column of words with word_column= (--word-column)"
         )
-    ids = _id_column(schema, first.rows[0], index) if words is None else None
+    ids = id_column(schema, first.rows[0], index) if words is None else None
     if first.is_wide:
         known = {*first.names, ids, *(level for level in index if isinstance(level, str))}
         others = [f.name for f in schema if f.name not in known and word_type(f) is None]
         if others:
             raise SourceError(f"{name} has a column {others[0]!r}, which {first_name} lacks")
-    index_or_none, ids = _numbering(index, ids, words, word_column)
+    index_or_none, ids = numbering(index, ids, words, word_column)
     return replace(first, index=index_or_none, ids=ids)
-
-
-def check_index(
-    index: str | dict[str, Any],
-    batch: pa.RecordBatch,
-    first: int,
-    first_of_part: int,
-    place: Callable[[int], str],
-) -> None:
-    """Check that the index of a pandas frame numbers its rows: from 0, or through all parts.
-
-    Rows have their position as id, so another index would be lost.
-
-    Parameters
-    ----------
-    index : str or dict
-        The index, as in `Columns`.
-    batch : pyarrow.RecordBatch
-        Some rows.
-    first, first_of_part : int
-        The number of the first row of the batch, and of its part, in the whole table.
-    place : callable
-        Returns how messages refer to the row at a position.
-
-    Raises
-    ------
-    SourceError
-        If it is another index; the error names the row.
-    """
-    position = first - first_of_part
-    if isinstance(index, dict):
-        start, step = index.get("start"), index.get("step")
-        found: Any = f"a range from {start} in steps of {step}"
-        if start in (0, first_of_part) and step == 1:
-            return
-        row = 0
-    else:
-        column = batch.column(index)
-        numbers: Any = column.to_pylist()
-        for origin in (0, first_of_part):
-            start = origin + position
-            wrong = [row for row, number in enumerate(numbers, start) if row != number]
-            if not wrong:
-                return
-            row = wrong[0] - start
-        found = repr(numbers[row])
-    raise SourceError(
-        f"{place(row)}: the index of the pandas frame is {found}; expected the row's position, "
-        "because rows get ids in order. Call reset_index(drop=True) first, or give "
-        "word_column='' (--word-column '') to leave the index out"
-    )
-
-
-def check_ids(ids: str, batch: pa.RecordBatch, first: int, place: Callable[[int], str]) -> None:
-    """Check that a column of ids numbers the rows from 0, through all parts.
-
-    Parameters
-    ----------
-    ids : str
-        The column.
-    batch, first, place
-        As in `check_index`.
-
-    Raises
-    ------
-    SourceError
-        If an id is another one; the error names the row.
-    """
-    column = batch.column(ids)
-    expected = np.arange(first, first + len(column))
-    wrong = np.flatnonzero(column.to_numpy(zero_copy_only=False) != expected)  # Nulls are nan.
-    if wrong.size:
-        row = int(wrong[0])
-        raise SourceError(
-            f"{place(row)}: the column {ids!r} has {column[row].as_py()}; expected {first + row}, "
-            "because rows get ids in order. Sort the rows by it if its ids are 0 to n - 1, or "
-            "give word_column='' (--word-column '') to leave it out"
-        )
-
-
-def _numbering(
-    index: list[Any], ids: str | None, words: str | None, word_column: str | None
-) -> tuple[Any, str | None]:
-    """Return the index and the column of ids that must number the rows."""
-    if words is not None or word_column is not None:
-        return None, None
-    return index[0] if index else None, ids
-
-
-def _id_column(schema: pa.Schema, rows: str | None, index: list[Any]) -> str | None:
-    """Return the column of integers whose name says that it has the ids of rows."""
-    found = [
-        field.name
-        for field in schema
-        if pa.types.is_integer(field.type)
-        and _SOME_ID.fullmatch(field.name)
-        and field.name != rows
-        and field.name not in index
-    ]
-    found = [name for name in found if _ID.fullmatch(name)] or found
-    return found[0] if len(found) == 1 else None
 
 
 def _shown(name: str | None) -> str:
@@ -382,19 +274,3 @@ def _choose_words(
         f"{name} has {problem}; name the column of words with word_column=, or none with "
         f"word_column='' (--word-column on the command line); it has: {listing(schema)}"
     )
-
-
-def _pandas_index(schema: pa.Schema) -> list[Any]:
-    """Return the levels of the index of a pandas frame: names of columns, or dicts of ranges."""
-    try:
-        levels = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))["index_columns"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return []
-    if not isinstance(levels, list):
-        return []
-    return [
-        level
-        for level in levels
-        if (isinstance(level, str) and level in schema.names)
-        or (isinstance(level, dict) and level.get("kind") == "range")
-    ]

@@ -20,14 +20,9 @@ from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.sources import Batch, Source, batch_rows
 from embstore.sources.arrays.source import check_dtype
-from embstore.sources.arrow.columns import (
-    WORD_COLUMN,
-    check_ids,
-    check_index,
-    choose_columns,
-    match_columns,
-)
+from embstore.sources.arrow.columns import WORD_COLUMN, choose_columns, match_columns
 from embstore.sources.arrow.files import ArrowFile, read_errors
+from embstore.sources.arrow.row_ids import check_ids, check_index
 from embstore.sources.arrow.values import known_row_type, rows_of, shape_of_first, words_of
 from embstore.sources.folders.folder import table_files
 

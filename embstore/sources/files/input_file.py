@@ -8,13 +8,13 @@
 
 from __future__ import annotations
 
-import re
 import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from embstore.errors import SourceError
+from embstore.settle import url_of
 from embstore.sources.files import decompress
 from embstore.sources.files.kinds import START_BYTES, find_archived, find_kind
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from embstore.sources.files.kinds import Kind
 
 _MAX_LAYERS = 4
-_URL = re.compile(r"[a-z][a-z0-9+.-]+:/+", re.IGNORECASE)
 
 
 def check_file(path: Path) -> None:
@@ -37,8 +36,7 @@ def check_file(path: Path) -> None:
         If it is a URL, is missing, or is something else.
     """
     if not path.exists():
-        if found := _URL.match(str(path)):
-            url = f"{found[0].rstrip('/')}//{str(path)[found.end() :]}"
+        if url := url_of(path):
             raise SourceError(f"{url} is a URL; download the file, and give its path")
         if path.is_symlink():
             raise SourceError(f"no such file: {path} is a link to {path.readlink()}")

@@ -7,14 +7,14 @@ are refused. pandas, polars and the like are not imported here.
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, KeysView, Mapping, Sequence, Set
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence, Set
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from embstore.dtypes import has_masked
-from embstore.errors import SourceError
+from embstore.errors import EmbstoreError, SourceError
 from embstore.settle import as_count
 
 ACCEPTED = (
@@ -55,10 +55,12 @@ def list_words(words: Any, enough: int | None = None) -> list[str]:
         return _words_of_mapping(words)
     try:
         return _as_text(_items(words, enough))
-    except UnicodeDecodeError as error:  # Of strings of HDF5, for example.
+    except (ValueError, RuntimeError) as error:
+        if isinstance(words, Iterator) or isinstance(error, EmbstoreError):
+            raise  # The caller's generator may have failed.
+        # Strings of HDF5 in another encoding, or of a file that is closed.
         raise SourceError(
-            f"words= is a {type(words).__name__} that cannot be decoded: {error}; decode it with "
-            "another encoding, or pass its bytes"
+            f"words= is a {type(words).__name__} that cannot be read: {error}; pass a list of str"
         ) from error
 
 
