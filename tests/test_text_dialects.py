@@ -338,6 +338,8 @@ DOUBTFUL = {
     "marks after glued numbers": "a,1; 0\nb,2; 1\nc,-3; 0\n",
     "numbers glued to quoted words": '"a",0. | 1.\n"b",-1. | 2.\n"c",3. | 4.\n',
     "a header or a damaged row": "a  0.25\t0.5\t½\n  0.5\t1\t2\n",
+    "an empty word and one number more, or a word that is a number": "1 a  1 2\n2   0 1 2\n",
+    "an empty word after a row number, or a word": "1 a 1 2\n2  1 2\n",
     "marks after two words": "the| 0.5\nof| 1.5\n",
     "marks after two words, tabs": "the|\t0.5; 1\nof|\t1.5; 2\n",
     "quoted words or quotation marks": '"the ""a""" 0.5 1\nof 1 2\n',
@@ -358,6 +360,14 @@ def test_given_dimension_leaves_decimal_commas_in_doubt(tmp_path, outer):
     text = f"the{outer}-1,29\nof{outer}0,26\n"
     with pytest.raises(SourceError):
         read_bytes(tmp_path, text.encode(), dimension=1)
+
+
+@pytest.mark.parametrize("options", [{}, {"dimension": 2}])
+@pytest.mark.parametrize("others", ["of 0.5 1\n", "of  0,5  1,5\n", ""])
+def test_one_quoted_word_with_a_blank_is_refused(tmp_path, others, options):
+    text = others + '"New York" 0.5 1\n' + others
+    with pytest.raises(SourceError):
+        read_bytes(tmp_path, text.encode(), **options)
 
 
 @pytest.mark.parametrize("mark", [":", ",", "|"])

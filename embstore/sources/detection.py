@@ -113,10 +113,9 @@ class _Candidate:
             outer, padded = self._outer(glued[2])
             number = glued[3].replace(b",", b".")
             piece = _PIECES.split(glued[1])[-1]
-            if outer != b"\t" and (is_number(piece) or not is_decimal(number)):
-                # "12:30" and "bank:1" may be words; `check_doubts` looks at all of them.
-                return _Shape(count, self.between, self.padded, fields_before=before)
-            return _Shape(count + 1, outer, padded, fields_before=before)
+            # "12:30" and "bank:1" may be words; `check_doubts` looks at all of them.
+            if outer == b"\t" or (is_decimal(number) and not is_number(piece)):
+                return _Shape(count + 1, outer, padded, fields_before=before)
         return _Shape(count, self.between, self.padded, fields_before=before) if count else None
 
     def _in_brackets(self, text: bytes, opening: bytes, closing: bytes) -> _Shape | None:

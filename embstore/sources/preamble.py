@@ -97,7 +97,8 @@ def _counts_up(lines: list[bytes], dialect: Dialect) -> bool:
     """Return whether the first line is ``,0,1,2`` or the like, as a data frame writes it."""
     head, values = dialect.parts(lines[0])
     name = head[-1] if head else b""
-    if name.strip(b" \"'").lower() not in _WORD_NAMES or name == b'"' or not dialect.has_words:
+    is_name = name.strip(b" \"'").lower() in _WORD_NAMES and name not in (b'"', b"'")
+    if not is_name or not dialect.has_words:
         return False
     others = [value for _, numbers in _rows(lines[1:], dialect) for value in numbers]
     if len(values) < 2 and (dialect.outer == BLANK or name):
@@ -174,6 +175,8 @@ def with_index(lines: list[bytes], dialect: Dialect) -> Dialect:
         expected = [b"%d" % (first + row) for row in range(len(numbers))]
         if 2 * sum(map(bytes.__eq__, numbers, expected)) > len(numbers):
             return replace(dialect, first_index=first)
+        if any(numbers) and [head[0].strip(BLANK) for head in heads if head] == expected:
+            raise DialectError("the first numbers may be words or the numbers of rows; remove them")
     if not all(numbers) or dialect.is_sure:
         return dialect
     raise DialectError(
@@ -189,25 +192,17 @@ def check_doubts(lines: list[bytes], dialect: Dialect) -> None:
     DialectError
         If the words seem to be numbers of the vectors, or a column seems to be counts.
     """
-    if dialect.outer == b",":
-        found = [(head[-1], values[0]) for head, values in _rows(lines, dialect) if head and values]
-        if found and all(_GLUED_WHOLE.fullmatch(w) and _HALF.fullmatch(v) for w, v in found):
-            raise _comma_error(b",".join(found[0]))
-    if dialect.quoted == "never":
-        _check_quotes([head[-1] for head, _ in _rows(lines, dialect) if head])
-    if dialect.is_sure:
-        return
-    if dialect.between == b"," and dialect.decimal == b".":
-        _check_commas([values for _, values in _rows(lines, dialect)], dialect)
-    if dialect.decimal == b"," and dialect.dimension == 1:
-        values = [value for _, row in _rows(lines, dialect) for value in row]
-        if all(map(_TWO_WHOLES.fullmatch, values)):
-            raise _comma_error(values[0])
-    if not dialect.has_words:
-        return
+    _check_commas(lines, dialect)
     rows = [(head[-1], values) for head, values in _rows(lines, dialect) if head]
-    if not rows:
-        return
+    if dialect.quoted == "never":
+        _check_quotes([word for word, _ in rows])
+    if rows and not dialect.is_sure:
+        _check_words(rows, dialect)
+        _check_counts([numbers for _, numbers in rows], dialect)
+
+
+def _check_words(rows: list[tuple[bytes, list[bytes]]], dialect: Dialect) -> None:
+    """Refuse words that seem to be numbers, or to end in one."""
     words = [word.replace(b",", b".") if dialect.decimal == b"," else word for word, _ in rows]
     values = [value.replace(b",", b".") for _, numbers in rows for value in numbers]
     if all(map(is_number, words)) and any(map(is_decimal, words)):
@@ -230,7 +225,6 @@ def check_doubts(lines: list[bytes], dialect: Dialect) -> None:
             f"most words end in a mark and a number, here {shown(words[0])}; separate the two, or "
             f"pass dimension={dialect.dimension} if these are the words"
         )
-    _check_counts([numbers for _, numbers in rows], dialect)
 
 
 def _check_quotes(words: list[bytes]) -> None:
@@ -246,10 +240,22 @@ def _most(pattern: re.Pattern[bytes], rows: list[tuple[bytes, list[bytes]]]) -> 
     return len(rows) > 1 and 2 * found >= len(rows)
 
 
-def _check_commas(rows: list[list[bytes]], dialect: Dialect) -> None:
-    """Refuse whole numbers between commas that may be the halves of numbers with decimal commas."""
+def _check_commas(lines: list[bytes], dialect: Dialect) -> None:
+    """Refuse commas that may be between whole numbers, or decimal marks."""
+    found = list(_rows(lines, dialect))
+    rows = [row for _, row in found if row]
     values = [value for row in rows for value in row]
-    if dialect.dimension % 2 or any(b"." in value for value in values):
+    if dialect.outer == b"," and dialect.dimension == 1 and rows:
+        ends = [head and _GLUED_WHOLE.fullmatch(head[-1]) for head, _ in found]
+        if all(ends) and all(_HALF.fullmatch(row[0]) for row in rows):
+            raise _comma_error(b",".join((found[0][0][-1], *rows[0])))
+    if dialect.is_sure:
+        return
+    if dialect.decimal == b",":
+        if dialect.dimension == 1 and values and all(map(_TWO_WHOLES.fullmatch, values)):
+            raise _comma_error(values[0])
+        return
+    if dialect.between != b"," or dialect.dimension % 2 or any(b"." in value for value in values):
         return
     halves = [_HALF.fullmatch(value) for row in rows for value in row[1::2]]
     if not halves or None in halves:
