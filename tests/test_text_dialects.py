@@ -340,6 +340,7 @@ DOUBTFUL = {
     "a header or a damaged row": "a  0.25\t0.5\t½\n  0.5\t1\t2\n",
     "an empty word and one number more, or a word that is a number": "1 a  1 2\n2   0 1 2\n",
     "an empty word after a row number, or a word": "1 a 1 2\n2  1 2\n",
+    "whole numbers or decimal commas, with powers": "the [ -3,5E-01 ]\nof [ 8,7E-01 ]\n",
     "marks after two words": "the| 0.5\nof| 1.5\n",
     "marks after two words, tabs": "the|\t0.5; 1\nof|\t1.5; 2\n",
     "quoted words or quotation marks": '"the ""a""" 0.5 1\nof 1 2\n',

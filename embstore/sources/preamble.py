@@ -265,8 +265,9 @@ def _check_commas(lines: list[bytes], dialect: Dialect) -> None:
     lengths = {*map(len, digits)}
     fixed = len(rows) > 1 and len(lengths) == 1 and lengths.pop() > 1
     zeros = any(half[:1] == b"0" and len(half) > 1 for half in digits) or b"-0" in values
+    powers = any(half[2] for half in halves if half) and all(map(bytes.isdigit, wholes))
     small = max(map(len, wholes)) < max(map(len, digits)) - 1
-    if fixed or zeros or small:
+    if fixed or zeros or powers or small:
         raise _comma_error(b",".join(rows[0]))
 
 
