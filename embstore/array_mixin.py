@@ -19,9 +19,11 @@ from embstore.vocabulary.given import are_words
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+    from embstore.table.protocols import Visit
+
 
 class ArrayMixin(ABC):
-    """Attributes and methods of an ndarray, on a table with `lookup` and `to_numpy`."""
+    """Attributes and methods of an ndarray, on a table with `lookup` and `scan`."""
 
     _rows: int
     _row_shape: tuple[int, ...]
@@ -36,8 +38,8 @@ class ArrayMixin(ABC):
         """Return the ids of ``words``."""
 
     @abstractmethod
-    def to_numpy(self) -> NDArray[Any]:
-        """Return all rows."""
+    def scan(self, visit: Visit) -> None:
+        """Pass all rows to a function, block by block."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -74,6 +76,22 @@ class ArrayMixin(ABC):
         """Size of all numbers in bytes, as an array in RAM."""
         return self.size * self._dtype.itemsize
 
+    def to_numpy(self) -> NDArray[Any]:
+        """Return all rows in RAM, in the order of their ids, shape `shape`.
+
+        Examples
+        --------
+        >>> store.to_numpy().shape
+        (11, 8)
+        """
+        rows = np.empty(self.shape, self._dtype)
+
+        def put(ids: range, block: NDArray[Any]) -> None:
+            rows[ids.start : ids.stop : ids.step] = block
+
+        self.scan(put)
+        return rows
+
     def __len__(self) -> int:
         return self._rows
 
@@ -87,7 +105,7 @@ class ArrayMixin(ABC):
         return rows if dtype is None else rows.astype(dtype, copy=False)
 
     def _pick(self, index: tuple[Any, ...]) -> NDArray[Any]:
-        """Return what an index of several axes asks for, by one lookup."""
+        """Return the rows of an index of several axes, by one lookup."""
         at = first_axis(index, self.ndim)
         item = slice(None) if at is None else index[at]
         taken: Any = slice(None)

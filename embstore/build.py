@@ -68,12 +68,13 @@ def build(
     Parameters
     ----------
     source : str, path-like, or object
-        A file: GloVe, word2vec or fastText text, or word2vec's binary format, each also as ``.gz``,
-        ``.bz2``, ``.xz`` or ``.zip``; a ``.npy`` or ``.npz``; safetensors, Parquet or Arrow. A
-        directory of ``.npy``, safetensors, Parquet or Arrow files. An object: an array, a frame of
-        pandas or polars, an Arrow table, a ``{word: vector}`` mapping, an iterable of
-        ``(word, vector)`` or of arrays of rows, a gensim ``KeyedVectors``, a torch tensor, a list
-        of partitions, or an open store, which may be the one that is replaced.
+        A file: text of vectors (GloVe, word2vec, fastText, CSV, TSV), word2vec's binary format, or
+        ``.npy``, each also compressed (gzip, bz2, xz, zstd, lz4) or in a zip or tar archive; an
+        ``.npz``; safetensors, Parquet or Arrow. A directory of ``.npy``, safetensors, Parquet or
+        Arrow files that are parts of one table. An object: an array, a frame of pandas or polars,
+        an Arrow table, a ``{word: vector}`` mapping, an iterable of ``(word, vector)`` or of arrays
+        of rows, a gensim ``KeyedVectors``, a torch tensor, a list of partitions, or an open store,
+        which may be the one that is replaced.
     path : str or path-like
         Where the store will be.
     partitions : int, optional
@@ -92,9 +93,10 @@ def build(
     limit : int, optional
         Take only this number of rows, the first ones, and do not read the others.
     words : str, path-like, iterable of str, or mapping of str to int, optional
-        The words of an array's rows: the words themselves, as a list, an array, a series or a
-        ``{word: id}`` mapping; or a file of them: one word a line, words with their ids as in
-        ``entity2id.txt``, a ``vocab.json``, or a ``tokenizer.json``.
+        The words of the rows of an array, or of text that has only numbers: the words themselves,
+        as a list, an array, a series or a ``{word: id}`` mapping; or a file of them: one word a
+        line, words with their ids as in ``entity2id.txt``, a ``vocab.json``, or a
+        ``tokenizer.json``.
     member : str, optional
         The member to read of a ``.zip`` or ``.npz`` that has several.
     tensor : str, optional

@@ -1,4 +1,4 @@
-"""The contents of a store on disk, read and checked without its rows: what every open does first.
+"""The contents of a store on disk, read and checked without its rows: the first step of an open.
 
 A build reads what it has written in the same way before it publishes it.
 """

@@ -240,7 +240,8 @@ def _open_foreign(
         files,
         records,
         (_reopen, (str(path), options)),
-        source={"file": path.name, "format": format.name} | given,
+        source={"file": path.name, "format": format.name}
+        | {name: value for name, value in given.items() if value is not None},
     )
 
 

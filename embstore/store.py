@@ -17,13 +17,10 @@ from embstore.errors import (
     FormatError,
     IdRangeError,
     MissingWordError,
-    StoreChangedError,
     StoreClosedError,
-    StoreCorruptError,
 )
-from embstore.fingerprint import legacy_of_store, of_file, of_rows
-from embstore.formats.own.manifest import read_manifest
 from embstore.formats.own.spec import partition_name
+from embstore.identity_mixin import IdentityMixin
 from embstore.norms import check_max_norm, clip_norms
 from embstore.reading.results import POOL, POOLED_BYTES, check_out
 from embstore.settle import as_choice, as_count
@@ -31,7 +28,6 @@ from embstore.table.given import plain
 from embstore.table.ids import as_ids
 from embstore.table.numbering import rows_function
 from embstore.table.plan import LookupPlan, plan_lookup
-from embstore.verify import verify
 from embstore.vocabulary.given import are_words
 from embstore.vocabulary.missing import Missing, MissingId, find_ids
 
@@ -61,7 +57,7 @@ FEW_ROWS = 512
 _MISSING, _MISSING_ID = get_args(Missing), get_args(MissingId)
 
 
-class EmbeddingStore(ArrayMixin):
+class EmbeddingStore(ArrayMixin, IdentityMixin):
     """An embedding table on disk; made by `embstore.open` and `embstore.build`.
 
     Lookups may come from many threads, and from a forked child. A store is a context manager. It
@@ -413,22 +409,6 @@ class EmbeddingStore(ArrayMixin):
         """
         return self._open_records().stats.snapshot()
 
-    def to_numpy(self) -> NDArray[Any]:
-        """Return all rows in RAM, in the order of their ids, shape `shape`.
-
-        Examples
-        --------
-        >>> store.to_numpy().shape
-        (11, 8)
-        """
-        rows = np.empty(self.shape, self._dtype)
-
-        def put(ids: range, block: NDArray[Any]) -> None:
-            rows[ids.start : ids.stop : ids.step] = block
-
-        self.scan(put)
-        return rows
-
     def to_gensim(self) -> KeyedVectors:
         """Return all words and rows in RAM, as gensim's ``KeyedVectors``.
 
@@ -475,72 +455,6 @@ class EmbeddingStore(ArrayMixin):
         self._files.check_identity(self._identity)
         return zarr.open_array(self._path / partition_name(number), mode="r")
 
-    def fingerprint(self, *, full: bool = False) -> str:
-        """Return a short hash that identifies this table, wherever it is stored.
-
-        Parameters
-        ----------
-        full : bool
-            Whether to read all rows. The chunks of a store are then checked by their checksums. For
-            a foreign file, the result is the fingerprint of the store that `embstore.build` would
-            make of it by default.
-
-        Returns
-        -------
-        str
-            32 hexadecimal digits: a hash of the dtype, the row shape, all rows and words, and the
-            unk word. The build stored it, and `embstore.verify` checks it. Partitions and chunks
-            make no difference. For a foreign file, ``"f"`` and 32 digits: a hash of its size,
-            start, dtype and shape, and of 4,096 rows at fixed places. It does not change when only
-            other rows change.
-
-        Raises
-        ------
-        StoreNotFoundError
-            If the store on disk was replaced or removed since this one was opened.
-        StoreCorruptError
-            If ``full`` finds damage.
-        """
-        self._check_unchanged()
-        if self._manifest is None and not full:
-            found = of_file(self._table, self._files, self.lookup)
-        else:
-            if full and self.is_store and (problems := verify(self._path).problems):
-                raise StoreCorruptError(problems[0])
-            if self._fingerprint is None:
-                words = self.packed_words if self.has_words else None
-                self._fingerprint = of_rows(self._table, self.scan, words, self.unk)
-            found = self._fingerprint
-        self._check_unchanged()
-        return found
-
-    def matches(self, fingerprint: str) -> bool:
-        """Return whether a saved fingerprint is of this table.
-
-        Parameters
-        ----------
-        fingerprint : str
-            What `fingerprint` returned when it was saved. One of embstore 0.1, which depended on
-            partitions, chunks and hash slots, matches if the store was not built again since.
-
-        Raises
-        ------
-        StoreNotFoundError, StoreCorruptError
-            If the store on disk was replaced or removed since this one was opened, or is damaged.
-
-        Examples
-        --------
-        >>> store.matches(store.fingerprint()), store.matches(32 * "0")
-        (True, False)
-        """
-        self._check_unchanged()
-        if self._manifest is not None:
-            if fingerprint in (self._fingerprint, legacy_of_store(self._path, self._manifest)):
-                return True
-            if self._fingerprint is not None:
-                return False
-        return self.fingerprint() == fingerprint
-
     def close(self) -> None:
         """Release the files. Results of lookups stay valid; a further lookup raises an error."""
         self._records = None
@@ -566,17 +480,6 @@ class EmbeddingStore(ArrayMixin):
     def path(self) -> Path:
         """Path of the store or file, absolute."""
         return self._path
-
-    @property
-    def identity(self) -> object:
-        """What tells the table from others at little cost, for copies and caches.
-
-        Of a store, its fingerprint, or a hash of all checksums where the manifest has none. Of a
-        foreign file, its fingerprint and the sizes and modification times of its files.
-        """
-        if self._manifest is not None:
-            return self._manifest.identity
-        return self.fingerprint(), self._identity
 
     @property
     def unk(self) -> str | None:
@@ -627,13 +530,20 @@ class EmbeddingStore(ArrayMixin):
         # So has one word.
         if type(key) is str and (found := self._words().id_of(key)) >= 0:
             return self._open_records().take_one(self._row_of(found))
+        return self._get(key)
+
+    def _get(self, key: Any) -> NDArray[Any]:
+        """Return the rows of any index."""
+        if isinstance(key, np.integer) and key.dtype.kind in "iu":  # Not a timedelta64.
+            return self[int(key)]
         if isinstance(key, tuple):
             return self._pick(key)
         if key is Ellipsis or isinstance(key, slice):
             return self._slice(slice(None) if key is Ellipsis else key)
-        key = plain(key)
-        if are_words(key):
-            return self.lookup_words(key)
+        if type(key) is not np.ndarray or key.dtype.kind not in "iu":
+            key = plain(key)
+            if are_words(key):
+                return self.lookup_words(key)
         return self.lookup(key)[()]
 
     def __enter__(self) -> Self:
@@ -641,24 +551,6 @@ class EmbeddingStore(ArrayMixin):
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # The copy opens the path again, and must find the same table there. That is checked here
-        # too, because a pool waits for ever for a worker that cannot unpickle its task.
-        self._open_records()
-        if self._manifest is not None and self._files.identity != self._identity:
-            found = read_manifest(self._path)
-            if found.identity != self.identity:
-                raise StoreChangedError(
-                    f"{self._path} is another table than the one that was opened: it has "
-                    f"{found.rows} rows of {found.row_shape} {found.dtype} now. Open it again, or "
-                    "put the old one back"
-                )
-        reopen, arguments = self._recipe
-        return reopen, (*arguments, self.identity)
-
-    def __dask_tokenize__(self) -> tuple[object, ...]:
-        return type(self).__qualname__, self.identity
 
     def __repr__(self) -> str:
         words = f", {self.rows} words" if self.has_words else ""
@@ -676,10 +568,6 @@ class EmbeddingStore(ArrayMixin):
         if records is None:
             raise StoreClosedError(f"the store {self._path} is closed; open it again")
         return records
-
-    def _check_unchanged(self) -> None:
-        self._open_records()
-        self._files.check_identity(self._identity)
 
     def _as_bounds(self, start: int, stop: int) -> tuple[int, int]:
         try:

@@ -10,7 +10,8 @@
 
 The threads are daemons that the interpreter does not wait for. Those of ``concurrent.futures`` stop
 taking work when the main thread ends, although other threads may go on, and functions of `atexit`
-are still to be called.
+are still to be called. A `queue.SimpleQueue` also takes two thirds of their time to hand work over,
+which is part of the cost of a lookup.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import weakref
 from _queue import Empty, SimpleQueue  # Not from `queue`, where it may be a coroutine's.
 from contextlib import suppress
 from functools import partial
-from threading import Lock, Thread
+from threading import Lock, Thread, current_thread
 from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -50,15 +51,15 @@ class Task(Generic[Result]):
 
     def __init__(self, work: Callable[[], Result]) -> None:
         self._work: Callable[[], Result] | None = work
-        self._claim = Lock()  # Its holder does the work, or calls it off.
+        self._claim = Lock()  # Its holder does the work, or cancels it.
         self._done = Lock()
         self._done.acquire()
         self.ended = False
         self._error: BaseException | None = None
         self._result: Result
 
-    def begin(self) -> None:
-        """Do the work, unless it has started or was called off."""
+    def run(self) -> None:
+        """Do the work, unless it has started or was cancelled."""
         if not self._claim.acquire(blocking=False):
             return
         work, self._work = self._work, None
@@ -70,8 +71,8 @@ class Task(Generic[Result]):
         self.ended = True
         self._done.release()
 
-    def call_off(self) -> bool:
-        """Call off the work; return whether this came before its start."""
+    def cancel(self) -> bool:
+        """Cancel the work; return whether this came before its start."""
         if not self._claim.acquire(blocking=False):
             return False
         self._work = None  # It may be queued for long, and must not keep a result alive.
@@ -123,13 +124,18 @@ class Pool:
         """Whether the threads cannot run: this is a forked child, or the interpreter has ended."""
         return os.getpid() != self._process or sys.is_finalizing()
 
+    @property
+    def is_here(self) -> bool:
+        """Whether a thread of the pool runs this call."""
+        return current_thread() in self._threads
+
     def submit(self, work: Callable[[], Result]) -> Task[Result]:
         """Have a thread do ``work``; without threads, do it now."""
         task = Task(work)
         if self._threads:
             self._queue.put(task)
         else:
-            task.begin()
+            task.run()
         return task
 
     def result(self, task: Task[Result]) -> Result:
@@ -143,8 +149,8 @@ class Pool:
         if not task.ended:
             if self.is_gone:
                 raise RuntimeError(
-                    "this work was begun in another process, before a fork, or before the "
-                    "interpreter ended; begin it again"
+                    "this work was started in another process, before a fork, or before the "
+                    "interpreter ended; start it again"
                 )
             task.wait()
         return task.result()
@@ -177,6 +183,6 @@ def start(work: Callable[[], None], name: str) -> Thread | None:
 
 def _serve(queue: SimpleQueue[Task[Any] | None]) -> None:
     while (task := queue.get()) is not None:
-        task.begin()
+        task.run()
         del task  # Its result must not be kept until the next one comes.
     queue.put(None)  # For the other threads.

@@ -23,7 +23,13 @@ import numpy as np
 from embstore.errors import EmbstoreError, StoreCorruptError
 from embstore.formats.own import spec
 from embstore.formats.own.checked_files import check_directories, open_checked
-from embstore.formats.own.checks import check_array, read_metadata, wrong_chunk, wrong_target
+from embstore.formats.own.checks import (
+    PIECE_BYTES,
+    check_array,
+    read_metadata,
+    wrong_chunk,
+    wrong_target,
+)
 from embstore.formats.own.manifest import read_manifest
 from embstore.formats.own.row_sums import RowSums
 from embstore.progress import Progress
@@ -44,8 +50,6 @@ if TYPE_CHECKING:
 
 # The most bytes of pieces held by all threads.
 MAX_PIECES_BYTES = 64 << 20
-# Small enough to be still in the processor's cache when its checksum is computed.
-PIECE_BYTES = 1 << 20
 WORDS_AT_ONCE = 1 << 16
 
 

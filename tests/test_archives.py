@@ -15,7 +15,7 @@ import pytest
 
 import embstore
 from embstore.errors import SourceError
-from embstore.sources import archives
+from embstore.sources.files import archives
 from tests.helpers.sources import assert_same, read
 
 if TYPE_CHECKING:

@@ -115,7 +115,7 @@ NUMBERS = np.arange(6, dtype=np.float32).reshape(3, 2)
         ({"v": vectors(np.ones((1, 1, 2)), "tensor")}, r"expected rows of shape \(2,\)"),
         ({"v": pa.array([[[1.0, 2.0]]])}, r"expected rows of shape \(2,\)"),
         ({"V": vectors(np.ones((1, 2)))}, "no column 'v', which .*part-0"),
-        ({}, "no column 'v'"),
+        ({"w": [1.0]}, "no column 'v'"),
         ({"v": pa.nulls(1)}, "'v' is null; expected numbers"),
         ({"v": pa.array([{"x": 1.0}])}, "'v' is struct"),
         ({"v": vectors(np.ones((1, 2), np.uint64))}, None),
@@ -177,6 +177,29 @@ def test_places_name_the_part_and_its_row(tmp_path, suffix):
         embstore.build(path, tmp_path / "s")
 
 
-def test_dtypes_of_parts_without_rows_count(tmp_path, suffix):
-    tables = [pa.table({"v": vectors(NUMBERS[:n].astype(d))}) for n, d in ((0, "f8"), (3, "f4"))]
-    assert embstore.build(write_parts(tmp_path, suffix, *tables), tmp_path / "s").dtype == "f8"
+@pytest.mark.parametrize(
+    "empty",
+    [
+        {"word": pa.nulls(0), "v": pa.nulls(0)},  # As pandas writes an empty frame.
+        {"word": pa.nulls(0), "v": vectors(NUMBERS[:0])},
+        {"word": pa.array([], pa.string()), "v": vectors(NUMBERS[:0].astype(np.float64))},
+        {"word": pa.array([], pa.string())},
+    ],
+)
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_parts_without_rows_do_not_count(tmp_path, suffix, empty, position):
+    numbers = NUMBERS.astype(np.float32)
+    tables = [
+        pa.table({"word": WORDS[i:j], "v": vectors(numbers[i:j])}) for i, j in ((0, 1), (1, 3))
+    ]
+    tables.insert(position, pa.table(empty))
+    store = embstore.build(write_parts(tmp_path, suffix, *tables), tmp_path / "s")
+    assert store.dtype == np.float32
+    assert store.words(range(3)) == WORDS
+    np.testing.assert_array_equal(store.to_numpy(), numbers)
+
+
+def test_a_table_whose_parts_have_no_rows(tmp_path, suffix):
+    tables = [pa.table({"v": vectors(NUMBERS[:0])})] * 2
+    store = embstore.build(write_parts(tmp_path, suffix, *tables), tmp_path / "s")
+    assert store.shape == (0, 2)

@@ -249,3 +249,51 @@ def test_broken_pandas_metadata_is_ignored(tmp_path):
         table = pa.table({"v": VECTORS}).replace_schema_metadata({b"pandas": metadata})
         parquet.write_table(table, tmp_path / "t.parquet")
         assert read(tmp_path / "t.parquet")[1].tobytes() == ROWS.tobytes()
+
+
+@pytest.mark.parametrize("name", ["id", "item_id", "itemId", "ID", "token id", "idx", "index"])
+def test_a_column_of_ids_numbers_the_rows(tmp_path, name):
+    in_order = pa.table({name: range(6), "v": VECTORS})
+    parquet.write_table(in_order, tmp_path / "t.parquet")
+    for source in (in_order, [in_order.slice(0, 2), in_order.slice(2)], tmp_path / "t.parquet"):
+        assert read(source)[1].tobytes() == ROWS.tobytes()
+    for ids, row, found in (
+        ([1, 2, 3, 4, 5, 6], 0, "1"),
+        ([0, 1, 2, 3, 5, 4], 4, "5"),
+        ([0, 1, 1, 3, 4, 5], 2, "1"),
+        ([0, None, 2, 3, 4, 5], 1, "None"),
+    ):
+        table = pa.table({name: pa.array(ids), "v": VECTORS})
+        says = f"row {row}: the column '{name}' has {found}; expected {row}, because rows get ids"
+        with pytest.raises(SourceError, match=says):
+            read(table)
+        assert read(table, word_column="")[1].tobytes() == ROWS.tobytes()
+
+
+def test_ids_of_parts_continue():
+    part = pa.table({"id": range(6), "v": VECTORS})
+    with pytest.raises(SourceError, match=r"list\[1\]: row 0: the column 'id' has 0; expected 6"):
+        read([part, part])
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"word": list("abcdef"), "id": [5, 4, 3, 2, 1, 0]},  # Rows are found by their words.
+        {"user_id": [1] * 6, "item_id": [2] * 6},
+        {"paid": [2] * 6},
+        {"id": [0.5] * 6},
+        {"id": pa.array([[7]] * 6, pa.list_(pa.date32()))},
+    ],
+)
+def test_other_columns_are_not_ids(others):
+    assert read(pa.table({"v": VECTORS, **others}))[1].tobytes() == ROWS.tobytes()
+
+
+def test_a_wide_table_with_ids():
+    table = pa.table({"item_id": range(6), "d0": ROWS[:, 0], "d1": ROWS[:, 1]})
+    assert read(table)[1].tobytes() == np.ascontiguousarray(ROWS[:, :2]).tobytes()
+    table = table.set_column(0, "item_id", pa.array([1, 2, 3, 4, 5, 6]))
+    with pytest.raises(SourceError, match="'item_id' has 1; expected 0"):
+        read(table)
+    assert read(table, word_column="")[1].shape == (6, 2)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import embstore
 from embstore import sources
-from embstore.sources import chunks
-from embstore.sources.chunks import ChunkedRows
+from embstore.sources.arrays import chunks
+from embstore.sources.arrays.chunks import ChunkedRows
 from tests.helpers.sources import assert_same, read
 
 ROWS = np.arange(600, dtype=np.float32).reshape(100, 6)

@@ -14,8 +14,8 @@ import pytest
 
 import embstore
 from embstore.errors import SourceError
-from embstore.sources.blocks import TEXT_BLOCK_BYTES
-from embstore.sources.text import TextSource
+from embstore.sources.text.blocks import TEXT_BLOCK_BYTES
+from embstore.sources.text.source import TextSource
 from tests.helpers.text_files import (
     GLOVE,
     ROWS,

@@ -76,6 +76,10 @@ def test_hdf5(tmp_path):
             assert read(file["vectors"], words=kind)[0] == WORDS
         refused(tmp_path, {"vectors": file["vectors"]}, "'vectors': (8, 5) float32")
         np.testing.assert_array_equal(read(file["vectors"], words=WORDS)[1], ROWS)
+    with h5py.File(tmp_path / "empty.h5", "w") as empty:
+        refused(tmp_path, empty, "File holds", "none that can be read")
+    with h5py.File(tmp_path / "w.h5", "w") as file, pytest.raises(SourceError, match="decode it"):
+        read(ROWS, words=file.create_dataset("words", data=["é".encode()] * 8).asstr("ascii"))
     refused(
         tmp_path, file, "none that can be read; pass one of them, such as source['name']"
     )  # It is closed.

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from embstore.sources.delta import delta_files
+from embstore.sources.folders.delta import delta_files
 from tests.test_folders import ONE, TWO, numbers_read, put, refusal
 
 if TYPE_CHECKING:

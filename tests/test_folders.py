@@ -14,8 +14,8 @@ from pyarrow import ipc, parquet
 
 import embstore
 from embstore.errors import FormatError, SourceError
-from embstore.sources import folder as folders
-from embstore.sources.folder import format_of_folder, table_files
+from embstore.sources.folders import folder as folders
+from embstore.sources.folders.folder import format_of_folder, table_files
 from tests.helpers.sources import read
 from tests.test_open_in_place import safetensors_bytes
 

@@ -11,7 +11,7 @@ from pyarrow import dataset, parquet
 
 import embstore
 from embstore.errors import SourceError
-from embstore.sources import pandas_frames
+from embstore.sources.arrow import pandas_frames
 from tests.helpers.sources import assert_same, read
 
 WORDS = [f"w{i}" for i in range(8)]
@@ -237,3 +237,38 @@ def test_options(tmp_path, options, says):
         embstore.build(TABLE, tmp_path / "s", **options)
     with pytest.raises(SourceError, match="takes neither column= nor word_column="):
         embstore.build(ROWS, tmp_path / "s", column="v")
+
+
+@pytest.mark.parametrize("kind", ["batches", "tables", "pandas", "polars"])
+@pytest.mark.parametrize("sequence", [list, tuple])
+def test_lists_of_tables_are_parts(tmp_path, kind, sequence):
+    first, second = TABLE.slice(0, 3), TABLE.slice(3)
+    if kind == "batches":
+        first, second = first.to_batches()[0], second.to_batches()[0]
+    elif kind != "tables":
+        library = pytest.importorskip(kind)
+        make = library.DataFrame if kind == "pandas" else library.from_arrow
+        first, second = (
+            make({"word": some["word"].to_pylist(), "v": list(ROWS[start : start + len(some)])})
+            if kind == "pandas"
+            else make(some)
+            for start, some in ((0, first), (3, second))
+        )
+    store = embstore.build(sequence([first, second]), tmp_path / "s")
+    assert store.words(range(8)) == WORDS
+    np.testing.assert_array_equal(store[:], ROWS)
+
+
+@pytest.mark.parametrize(
+    ("second", "says"),
+    [
+        (TABLE.select(["v"]), r"list\[1\] has no column 'word'"),
+        (pa.table({"word": ["a"], "v": [[1.0]]}), r"list\[1\]: row 0: expected 5 values"),
+        (pa.table({"word": ["a"], "v": ["1 2"]}), r"list\[1\]: column 'v' is string"),
+        (ROWS, "Table"),
+    ],
+)
+def test_lists_of_tables_that_differ_are_refused(tmp_path, second, says):
+    with pytest.raises(SourceError, match=says):
+        embstore.build([TABLE, second], tmp_path / "s")
+    assert list(tmp_path.iterdir()) == []

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from embstore.errors import SourceError
-from embstore.sources.fields import find_irregular
-from embstore.sources.text import TextSource
+from embstore.sources.text.fields import find_irregular
+from embstore.sources.text.source import TextSource
 from tests.helpers.sources import read
 
 

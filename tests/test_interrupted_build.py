@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import gc
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
+from unittest.mock import patch
 
+import numpy as np
 import pytest
 
 import embstore
 from embstore.errors import StoreBusyError, StoreExistsError
 from tests.helpers.programs import environment
-from tests.helpers.stores import names
+from tests.helpers.stores import names, value_of, write_store
 
 LINE = " ".join(["0.125"] * 64)
 TABLE = "".join(f"w{i} {LINE}\n" for i in range(8000))  # 2 MB as float32.
@@ -198,10 +203,121 @@ def test_target_created_during_a_build_is_kept(table, tmp_path):
     assert names(tmp_path) == [target.name, table.name]
 
 
+def start_writing(target: Path) -> embstore.StoreWriter:
+    writer = embstore.StoreWriter(target, row_shape=(4,), dtype="float32", overwrite=True)
+    for copy in (True, False):
+        writer.write(np.zeros((1000, 4), np.float32), copy=copy)
+    return writer
+
+
+def drop(target: Path) -> None:
+    start_writing(target)
+
+
+def drop_in_a_cycle(target: Path) -> None:
+    cycle: list[object] = [start_writing(target)]
+    cycle.append(cycle)
+
+
+def drop_by_an_error(target: Path) -> None:
+    with contextlib.suppress(ZeroDivisionError):
+        writer = start_writing(target)
+        writer.write(np.zeros((1 // 0, 4)))
+
+
+def drop_with_words(target: Path) -> None:
+    writer = embstore.StoreWriter(target, row_shape=(4,), dtype="float32", overwrite=True)
+    writer.write(np.zeros((1000, 4)), [f"w{number}" for number in range(1000)])
+
+
+def drop_on_its_own_thread(target: Path) -> None:
+    """The garbage collector may find a writer on any thread."""
+    writers = [start_writing(target)]
+    writers[0]._background._writing.submit(writers.clear)
+
+
+def drop_on_another_thread(target: Path) -> None:
+    writers = [start_writing(target)]
+    thread = threading.Thread(target=writers.clear)
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["new", "replacing"])
+@pytest.mark.parametrize(
+    "drop_one",
+    [
+        *(drop, drop_in_a_cycle, drop_by_an_error, drop_with_words),
+        *(drop_on_its_own_thread, drop_on_another_thread),
+    ],
+)
+def test_dropped_writer(tmp_path, drop_one, old):
+    target = tmp_path / "t.embstore"
+    if old:
+        write_store(target, 1)
+    drop_one(target)
+    gc.collect()
+    for thread in threading.enumerate():
+        if thread.name.startswith("embstore-"):
+            thread.join()
+    assert names(tmp_path) == ["t.embstore"] * old
+    write_store(target, 2, overwrite=True)
+    assert value_of(target) == 2
+
+
+ENDS = {
+    "the end": "",
+    "an error": "1 / 0",
+    "exit": "sys.exit(3)",
+    "exit in a block": "with writer: sys.exit(3)",
+    "exit of a child first": """
+        if os.fork() == 0:
+            sys.exit()
+        os.wait()
+        writer.write(rows)
+    """,
+    "a thread that goes on": """
+        import threading
+        def go_on():
+            while True:
+                writer.write(rows)
+        threading.Thread(target=go_on, daemon=True).start()
+    """,
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("end", ENDS)
+def test_writer_left_at_the_end_of_a_program(tmp_path, end):
+    write_store(tmp_path / "t.embstore", 1)
+    start = """
+        import numpy
+        rows = numpy.zeros((1000, 4))
+        writer = embstore.StoreWriter(sys.argv[1], row_shape=(4,), dtype="float32", overwrite=True)
+        writer.write(rows)
+    """
+    program = textwrap.dedent(start) + textwrap.dedent(ENDS[end])
+    out, err = python(program, tmp_path / "t.embstore").communicate()
+    assert (out, "embstore" in err) == ("", False), err
+    assert names(tmp_path) == ["t.embstore"]
+    assert value_of(tmp_path / "t.embstore") == 1
+
+
+def test_publishing_when_the_program_ends(tmp_path):
+    """What the end of the program has discarded is not published by a thread that goes on."""
+    writer = start_writing(tmp_path / "t.embstore")
+    staging = writer._staging
+    assert staging is not None
+    ending = patch.object(staging, "check_contents", writer._give_up)
+    with ending, pytest.raises(ValueError, match="has already published or discarded its store"):
+        writer.publish()
+    assert names(tmp_path) == []
+
+
 def test_memory_is_bounded(tmp_path):
     """The table is twice as large as the growth that is allowed, its text five times."""
     program = """
-        from embstore.sources.blocks import TextFile
+        from embstore.sources.text.blocks import TextFile
         from tests.helpers.memory import peak_bytes
 
         # One block for each processor is held at once; small blocks here.

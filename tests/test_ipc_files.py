@@ -12,8 +12,8 @@ from pyarrow import ipc, parquet
 
 import embstore
 from embstore.errors import EmbstoreError, SourceError
-from embstore.sources import arrow_files
-from embstore.sources.ipc_messages import largest_batch, walk_stream
+from embstore.sources.arrow import files as arrow_files
+from embstore.sources.arrow.ipc_messages import largest_batch, walk_stream
 from tests.helpers.programs import run_python
 from tests.helpers.sources import assert_same, read
 

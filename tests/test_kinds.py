@@ -23,7 +23,7 @@ import embstore
 from embstore.errors import SourceError
 from embstore.formats.own.seals import checksum
 from embstore.sources.choose import open_source
-from embstore.sources.kinds import ARCHIVED, KINDS
+from embstore.sources.files.kinds import ARCHIVED, KINDS
 from tests.helpers.sources import assert_same, read
 
 if TYPE_CHECKING:

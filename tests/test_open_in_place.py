@@ -98,7 +98,8 @@ def test_everything_that_a_store_does_with_rows(tmp_path, save, reader):
     path = save(tmp_path, table)
     before = sorted(file.name for file in tmp_path.iterdir())
     ids = np.array([[2999, 0], [5, 5]])
-    with embstore.open(path, reader=reader, resident_limit="64MiB", preload=True) as store:
+    is_mapped = reader == "mapped"
+    with embstore.open(path, reader=reader, resident_limit="64MiB", preload=is_mapped) as store:
         assert store.mapped == (reader == "mapped")
         store.prefetch(ids)
         out = np.empty((2, 2, 7), np.float32)

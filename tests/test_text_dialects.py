@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from embstore.errors import SourceError
-from embstore.sources.text import TextSource
+from embstore.sources.text.source import TextSource
 from tests.helpers.text_files import blocks_of, read_bytes
 
 if TYPE_CHECKING:

@@ -186,7 +186,7 @@ def test_limit_of_processes(tmp_path, count):
     program = f"""{EVERYTHING}
 import os, resource, zipfile  # No file is imported once this user cannot read the libraries.
 import embstore.reading.mapped, embstore.sinks.npy, embstore.sinks.parquet, embstore.sinks.text
-import embstore.sinks.word2vec_binary, embstore.sources.choose, embstore.sources.text
+import embstore.sinks.word2vec_binary, embstore.sources.choose, embstore.sources.text.source
 os.chmod(sys.argv[1], 0o777)
 os.setgid(65534)
 os.setuid(65534)

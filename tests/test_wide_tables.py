@@ -52,7 +52,7 @@ def test_columns_of_dimensions(tmp_path, names, words):
 @pytest.mark.parametrize(
     ("table", "says"),
     [
-        (wide(["id", "a", "b"], np.arange(21).reshape(7, 3)), "column 'id' may not be a dim"),
+        (wide(["id", "a", "b"], np.arange(21).reshape(7, 3)), "column 'a' may not be a dim"),
         (wide(["a", "b"], ROWS, count=np.arange(7)), "column 'count' may not be a dimension"),
         (wide(["a", "b"], ROWS, age=np.arange(7)), "column 'age' may not be a dimension"),
         (wide(["a", "score"]), "column 'score' may not be a dimension"),

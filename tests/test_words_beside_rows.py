@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 import embstore
 from embstore.errors import DuplicateWordError, SourceError
-from embstore.sources import word_files
-from embstore.sources.word_objects import list_words
+from embstore.sources.words import word_files
+from embstore.sources.words.word_objects import list_words
 from tests.helpers.sources import read
 
 if TYPE_CHECKING:

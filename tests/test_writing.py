@@ -175,6 +175,8 @@ def test_single_rows_and_too_few_or_many_words(tmp_path, count):
     [
         ({"chunk_rows": 3}, "chunk_rows must be a power of two, not 3"),
         ({"chunk_rows": 0}, "chunk_rows must be 1 or more, not 0"),
+        ({"chunk_rows": 1 << 32}, "chunk_rows must be at most 2147483648 for rows of 8 bytes, so"),
+        ({"chunk_rows": 1 << 45}, "chunk has at most 16GiB, not 35184372088832"),
         ({"partitions": 0}, "partitions must be from 1 to 65536, not 0"),
         ({"partitions": 65537}, "partitions must be from 1 to 65536, not 65537"),
         ({"partitions": True}, "partitions must be an integer, not True (bool)"),

@@ -26,7 +26,7 @@ import atheris
 import numpy as np
 
 with atheris.instrument_imports(include=["embstore"]):
-    import embstore.sources.text
+    import embstore.sources.text.source
     from embstore.errors import EmbstoreError
     from embstore.formats.own.fields import parse_json
     from embstore.formats.own.manifest import parse_manifest
@@ -75,7 +75,7 @@ def text(data: bytes) -> None:
     path = FOLDER / "case.txt"
     path.write_bytes(data)
     with contextlib.suppress(EmbstoreError):
-        for batch in embstore.sources.text.TextSource(path).batches():
+        for batch in embstore.sources.text.source.TextSource(path).batches():
             if batch.words is None or len(batch.words) != len(batch.rows):
                 raise AssertionError("rows without words")
 

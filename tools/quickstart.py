@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import embstore
-from embstore.sources.blocks import TextFile
+from embstore.sources.text.blocks import TextFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

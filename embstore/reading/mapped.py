@@ -126,7 +126,6 @@ class MappedRecords:
             self._gather = GridGather(self._space.data, grid, record_bytes)
         else:
             self._gather = AddressGather(self._space.data, self.addresses)
-        self._table = self._gather.table(dtype, row_shape)
         self._unit_rows, self._gap_rows = (
             (1, 0) if grid is None else (grid.unit_rows, grid.gap_rows)
         )
@@ -137,12 +136,13 @@ class MappedRecords:
             self._limit = ResidentLimit(self._space, resident_limit)
         # Under a limit, a row of more than a huge page is copied piece by piece.
         self._long = resident_limit is not None and record_bytes > HUGE_PAGE_BYTES
+        self._table = None if self._long else self._gather.table(dtype, row_shape)
 
     def take_one(self, row: int) -> NDArray[Any]:
         """Return a copy of the record of one row, shape ``row_shape``."""
         # On its own, because arrays for a single number would take most of its time.
         table = self._table
-        if table is None or self._long:
+        if table is None:
             return self._take_one_elsewhere(row)
         begin = time.perf_counter()
         before = getrusage(_WHO).ru_inblock

@@ -8,23 +8,21 @@ helpers cannot block each other.
 
 An error in one thread stops all of them before the call raises, because its arguments may change
 afterwards.
-
-Handing work over is part of the cost of a lookup, so the threads wait at a `queue.SimpleQueue`,
-which takes two thirds of the time of a ``ThreadPoolExecutor``.
 """
 
 from __future__ import annotations
 
 import os
-from _queue import SimpleQueue
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from embstore.threads import Task, start
+from embstore.threads import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from embstore.threads import Task
 
 Result = TypeVar("Result")
 
@@ -32,7 +30,7 @@ Result = TypeVar("Result")
 THREAD_COUNT = 8
 
 _lock = Lock()
-_asked: SimpleQueue[Task[Any]] | None = None
+_pool: Pool | None = None
 
 
 def processor_count() -> int:
@@ -44,13 +42,7 @@ def processor_count() -> int:
 
 def submit(work: Callable[[], Result]) -> Task[Result]:
     """Have a helper do ``work``; do it now if there is none."""
-    asked = _asked or _start()
-    task = Task(work)
-    if asked is None:
-        task.begin()
-    else:
-        asked.put(task)
-    return task
+    return (_pool or _start()).submit(work)
 
 
 def together(works: Sequence[Callable[[], Result]], stop: Callable[[], None]) -> list[Result]:
@@ -86,8 +78,8 @@ def together(works: Sequence[Callable[[], Result]], stop: Callable[[], None]) ->
 
 
 def _finish(helpers: list[Task[Result]], stop: Callable[[], None]) -> list[Task[Result]]:
-    """Call off the helpers that have not started, wait for the others, and return those."""
-    begun = [helper for helper in helpers if not helper.call_off()]
+    """Cancel the helpers that have not started, wait for the others, and return those."""
+    begun = [helper for helper in helpers if not helper.cancel()]
     interrupt: BaseException | None = None
     for helper in begun:
         while not helper.ended:
@@ -101,27 +93,21 @@ def _finish(helpers: list[Task[Result]], stop: Callable[[], None]) -> list[Task[
     return begun
 
 
-def _start() -> SimpleQueue[Task[Any]] | None:
-    """Start as many helpers as can be started; return their queue, or None without any."""
-    global _asked  # noqa: PLW0603  # One for the process.
+def _start() -> Pool:
+    """Start as many helpers as can be started; the next call tries again if there are none."""
+    global _pool  # noqa: PLW0603  # One for the process.
     with _lock:
-        if _asked is None:
-            asked: SimpleQueue[Task[Any]] = SimpleQueue()
-            for number in range(THREAD_COUNT):
-                if start(partial(_serve, asked), f"embstore_{number}") is None:
-                    break
-                _asked = asked
-        return _asked
-
-
-def _serve(asked: SimpleQueue[Task[Any]]) -> None:
-    while True:
-        asked.get().begin()
+        if _pool is not None:
+            return _pool
+        pool = Pool(THREAD_COUNT, "embstore")
+        if pool.thread_count:
+            _pool = pool
+        return pool
 
 
 def _forget() -> None:
-    global _asked, _lock
-    _asked, _lock = None, Lock()
+    global _pool, _lock
+    _pool, _lock = None, Lock()
 
 
 os.register_at_fork(after_in_child=_forget)

@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 from embstore.dtypes import is_extension
 from embstore.errors import ExportError
-from embstore.sources.columns import ROWS_KEY, WORD_COLUMN
+from embstore.sources.arrow.columns import ROWS_KEY, WORD_COLUMN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

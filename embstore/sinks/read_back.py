@@ -1,6 +1,6 @@
 """The first rows of an exported file, read back as a build would read them.
 
-A text file has nothing that tells what it is but its first lines. Words that look like the start of
+Only the first lines of a text file tell its format. Words that look like the start of
 another kind of file, like a header, or like numbers are found out by reading them.
 """
 

@@ -1,8 +1,8 @@
 """The choice of a source: by the content of a path, or by what an object can do.
 
-1. `embstore.sources.folder` tells the format of a directory, by the names of its files.
-2. The format of a file follows from its first bytes, whatever its name is; `embstore.sources.kinds`
-   has the table.
+1. `embstore.sources.folders.folder` tells the format of a directory, by the names of its files.
+2. The format of a file follows from its first bytes, whatever its name is;
+   `embstore.sources.files.kinds` has the table.
 3. ``format=`` overrules both.
 
 A format that can be opened in place is read through `embstore.open`. Each format takes some
@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING, Any
 from embstore.errors import SourceError
 from embstore.formats import FORMATS, NPY, SAFETENSORS, STORE
 from embstore.sources import Limited
-from embstore.sources.arrow import open_arrow
-from embstore.sources.files import InputFile, check_file
-from embstore.sources.folder import FORMATS as FOLDER_FORMATS
-from embstore.sources.folder import format_of_folder
-from embstore.sources.kinds import UNCLAIMED
-from embstore.sources.npy import open_npy, open_npz
+from embstore.sources.arrays.npy import open_npy, open_npz
+from embstore.sources.arrow.source import open_arrow
+from embstore.sources.files.input_file import InputFile, check_file
+from embstore.sources.files.kinds import UNCLAIMED
+from embstore.sources.folders.folder import FORMATS as FOLDER_FORMATS
+from embstore.sources.folders.folder import format_of_folder
 from embstore.sources.objects import open_object
 from embstore.sources.opened import open_table
-from embstore.sources.text import TextSource
+from embstore.sources.text.source import TextSource
 from embstore.sources.word2vec_binary import Word2VecBinarySource
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from embstore.dtypes import common_dtype, is_tensor
 from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.sources import Batch, Source, batch_rows
-from embstore.sources.array_objects import as_rows
-from embstore.sources.arrays import check_dtype, check_shape
-from embstore.sources.word_objects import list_words
+from embstore.sources.arrays.objects import as_rows
+from embstore.sources.arrays.source import check_dtype, check_shape
+from embstore.sources.words.word_objects import list_words
 from embstore.vocabulary.words import PackedWords, pack
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ from collections.abc import ItemsView, Iterable, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 from embstore.errors import SourceError
-from embstore.sources.array_objects import as_array
-from embstore.sources.arrays import ArraySource
-from embstore.sources.by_id import VectorsById, is_vocabulary
-from embstore.sources.containers import refuse_container
-from embstore.sources.frames import open_frame
+from embstore.sources.arrays.by_id import VectorsById, is_vocabulary
+from embstore.sources.arrays.containers import refuse_container
+from embstore.sources.arrays.objects import as_array
+from embstore.sources.arrays.partitioned import Partitioned
+from embstore.sources.arrays.source import ArraySource
+from embstore.sources.arrow.frames import open_frame
 from embstore.sources.iterables import IterableSource
-from embstore.sources.partitioned import Partitioned
 from embstore.sources.store import StoreSource
 from embstore.store import EmbeddingStore
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from embstore.sources import Source
-    from embstore.sources.arrays import ArrayLike
-    from embstore.sources.word_list import Words
+    from embstore.sources.arrays.source import ArrayLike
+    from embstore.sources.words.word_list import Words
     from embstore.table.numbering import Strategy
 
 ACCEPTED = (
@@ -53,13 +53,13 @@ def open_object(
         An array (NumPy's, or one with ``shape``, ``dtype`` and slices like NumPy's, such as
         ``zarr.Array``), a torch tensor or ``Embedding``, an open store, a list of arrays or of
         partitions, a gensim ``KeyedVectors``, a mapping, or an iterable; see
-        `embstore.sources.array_objects` and `embstore.sources.iterables`.
+        `embstore.sources.arrays.objects` and `embstore.sources.iterables`.
     words : str, Path, or iterable of str, optional
         The words of an array's rows.
     partition_strategy : {"mod", "div"}, optional
         How the ids are split among a list of partitions.
     column, word_column : str, optional
-        The columns of a frame or an Arrow table; see `embstore.sources.columns`.
+        The columns of a frame or an Arrow table; see `embstore.sources.arrow.columns`.
     limit : int, optional
         The most rows to take from an iterable.
 
@@ -116,9 +116,10 @@ def _arrays(source: Any) -> Sequence[ArrayLike] | None:
         arrays = [as_array(item) for item in source]
         found = [array for array in arrays if array is not None and len(array.shape) > 1]
         return found if found and len(found) == len(source) else None
-    if isinstance(source, Mapping) and source and not isinstance(next(iter(source)), str):
+    if isinstance(source, Mapping):
         refuse_container(source)
-        return [VectorsById(source)]
+        if not isinstance(next(iter(source), ""), str):
+            return [VectorsById(source)]
     return None
 
 

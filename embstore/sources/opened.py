@@ -11,7 +11,7 @@ from embstore.formats import SAFETENSORS, STORE, safetensors
 from embstore.opening import ReaderName
 from embstore.opening import open as open_store
 from embstore.reading.files import ForeignFiles
-from embstore.sources.arrays import ArraySource
+from embstore.sources.arrays.source import ArraySource
 from embstore.sources.store import StoreSource
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from embstore.formats import Format
     from embstore.sources import Source
-    from embstore.sources.word_list import Words
+    from embstore.sources.words.word_list import Words
     from embstore.store import EmbeddingStore
 
 # Rows are read once, in order, so few of their pages have to stay mapped.

@@ -28,7 +28,7 @@ from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.reading.pipeline import ahead
 from embstore.sources import Batch, EncodingErrors, Source
-from embstore.sources.files import InputFile
+from embstore.sources.files.input_file import InputFile
 from embstore.sources.packing import packed_list
 from embstore.sources.word2vec_words import CarefulReader, careful_reader, enough_bytes, sure_count
 

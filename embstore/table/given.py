@@ -1,4 +1,4 @@
-"""Arrays and columns as callers give them, seen as NumPy's; what NumPy would misread is found.
+"""Arrays and columns as callers give them, as NumPy arrays; checks for values that NumPy misreads.
 
 Other libraries are never imported here.
 """
@@ -17,6 +17,7 @@ from embstore.dtypes import has_masked, is_tensor
 # NumPy's kinds of arrays that may hold str: its two string types, and objects.
 WORD_KINDS = "UTO"
 
+_PLAIN = (np.ndarray, str, list, tuple)
 _NUMBERS = (int, float, np.number)
 _ARROW_NUMBERS = re.compile(r"u?int\d+|halffloat|float|double|bool")
 
@@ -34,7 +35,7 @@ def plain(given: Any) -> Any:
     object
         An ndarray; the value of an Arrow scalar; anything else unchanged.
     """
-    if isinstance(given, np.ndarray | str | list | tuple) or is_tensor(given):
+    if isinstance(given, _PLAIN) or is_tensor(given):
         return given
     if hasattr(given, "as_py"):
         return given.as_py()
@@ -42,7 +43,7 @@ def plain(given: Any) -> Any:
         return _plain_arrow(given)
     try:
         found = np.asarray(given) if hasattr(given, "__array__") else None
-    except (ValueError, OverflowError):  # Its user tells why.
+    except (ValueError, OverflowError):  # Converting it to ids or words says why.
         return given
     return given if found is None or found.dtype.kind not in WORD_KINDS else found
 
@@ -59,7 +60,7 @@ def _plain_arrow(column: Any) -> Any:
 
 def are_bytes(given: Any) -> bool:
     """Say whether this is a buffer of bytes, and neither an array nor a view that was asked for."""
-    if isinstance(given, np.ndarray | str | list | tuple | memoryview | array):
+    if isinstance(given, (*_PLAIN, memoryview, array)):
         return False
     if hasattr(given, "__array__"):
         return False
@@ -70,7 +71,7 @@ def are_bytes(given: Any) -> bool:
 
 
 def hidden_problem(values: Any) -> str | None:
-    """Return what NumPy hides when it makes one array of several values; None if nothing.
+    """Return the mistake that NumPy hides when it makes one array of several values, or None.
 
     It turns a boolean among integers into 0 or 1, and a masked number into the number below the
     mask.

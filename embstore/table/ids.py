@@ -53,6 +53,10 @@ def as_ids(ids: Any, rows: int) -> NDArray[np.int64]:
     >>> as_ids([[0, 5], (7, 7)], 11).tolist()
     [[0, 5], [7, 7]]
     """
+    if type(ids) is list and set(map(type, ids)) == {int}:
+        # Most lists, so they have a path of their own; NumPy gives large numbers another dtype.
+        found = np.array(ids)
+        ids = found if found.dtype is _INT64 else ids
     fits = type(ids) is np.ndarray and ids.dtype.kind in "iu"
     array = ids if fits else _as_integers(ids)
     if array.dtype.kind != "O":

@@ -22,6 +22,8 @@ def are_words(key: Any) -> bool:
     """
     while isinstance(key, Sequence) and not isinstance(key, _OTHER_SEQUENCES) and len(key):
         key = key[0]
+    if type(key) is int:
+        return False
     key = plain(key)
     if isinstance(key, np.ndarray) and key.dtype.kind == "O":
         return any(isinstance(word, str) for word in key.flat)

@@ -60,6 +60,11 @@ class Background:
         """Whether more than half of the bytes that may be queued are queued."""
         return 2 * self._pending_bytes > self._queue_bytes
 
+    @property
+    def is_here(self) -> bool:
+        """Whether one of the threads runs this call."""
+        return self._writing.is_here or self._flushing.is_here
+
     def write(self, work: Callable[[], None], size_bytes: int) -> None:
         """Queue ``work``, which holds ``size_bytes`` of rows; work is done in order."""
         with self._changed:

@@ -4,7 +4,6 @@
 2. A build with the lock writes a note: its process, its machine and since when. It removes the note
    before it publishes.
 3. A build that finds the directory locked reads the note for its error message.
-
 4. A forked child inherits the descriptors of its parent's locks. It closes them, so that they end
    with the parent.
 

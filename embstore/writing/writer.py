@@ -9,16 +9,17 @@
    `embstore.writing.staging` opens the store and moves it to its place in one step.
 
 An error leaves no files behind, and the target does not change. Only an error after the store is in
-place cannot undo it, and its message says so.
+place cannot undo it, and its message says so. A writer that is dropped, or left at the end of the
+program, discards its store.
 """
 
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
 
 import numpy as np
@@ -28,13 +29,14 @@ from embstore.encodings.casting import Caster, OnOverflow
 from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.formats.own.manifest import Manifest
-from embstore.settle import as_choice, as_count, as_flag, as_path, as_shape, as_size
+from embstore.settle import as_choice, as_count, as_flag, as_path, as_shape, as_size, size_text
 from embstore.table.numbering import Numbering, Strategy
+from embstore.threads import start
 from embstore.version import __version__
-from embstore.vocabulary.words import PackedWords
 from embstore.writing import files
 from embstore.writing.arrays import ArrayWriter, PiecePool
 from embstore.writing.background import Background
+from embstore.writing.iterated_rows import row_arrays
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT, plan_memory
 from embstore.writing.metadata import write_metadata
 from embstore.writing.new_words import NewWords, OnDuplicate
@@ -50,18 +52,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-    from embstore.formats.own.manifest import VocabularyManifest
+    from embstore.vocabulary.words import PackedWords
     from embstore.writing.new_words import MakeArray
 
-# The size of the blocks in which the rows of an iterator are collected.
-ITERATED_BYTES = 1 << 20
+_ENDED = "this StoreWriter has already published or discarded its store"
 
 
 class StoreWriter:
     """Writes a store from rows that are produced batch by batch.
 
     As a context manager, it publishes the store when the block ends, and discards it when the block
-    raises.
+    raises. Without a block, call `publish`: a writer that is dropped before discards its store.
 
     Parameters
     ----------
@@ -92,7 +93,8 @@ class StoreWriter:
         What to do with a finite number that is too large for a float dtype: raise, or store
         infinity.
     chunk_rows : int, optional
-        Rows in a chunk, a power of two. By default chosen from the number of rows.
+        Rows in a chunk, a power of two, of at most 16 GiB. By default chosen from the number of
+        rows.
     memory_limit : int or str
         The most memory that writing may use, whatever the number of rows and words, in bytes or as
         in ``"2GiB"``; see `embstore.writing.memory` for the shares. A limit that is too low raises
@@ -168,10 +170,25 @@ class StoreWriter:
         if partitions is None:
             partitions = spec.choose_partition_count((self._estimated or 0) * self._row_bytes)
         # `mod` does not need the number of rows.
-        known = spec.MAX_ROWS if rows is None else rows
-        self._numbering = Numbering(known, partitions, strategy)
-        # Checks the parameters before anything is created.
-        self._manifest(0, chunk_rows=1 if chunk_rows is None else chunk_rows)
+        self._numbering = Numbering(spec.MAX_ROWS if rows is None else rows, partitions, strategy)
+        # Made now, to check the parameters before anything is created.
+        self._manifest = Manifest(
+            rows=0,
+            row_shape=self._row_shape,
+            dtype=self._dtype,
+            partition_count=partitions,
+            strategy=strategy,
+            chunk_rows=1 if chunk_rows is None else chunk_rows,
+            source=self.source,
+            created_by=f"embstore {__version__}",
+        )
+        if chunk_rows is not None and chunk_rows * self._row_bytes > spec.MAX_PARTITION_BYTES:
+            # Its zeros behind the last row would take hours.
+            most = spec.MAX_PARTITION_BYTES // self._row_bytes
+            raise ValueError(
+                f"chunk_rows must be at most {most} for rows of {self._row_bytes} bytes, so that a "
+                f"chunk has at most {size_text(spec.MAX_PARTITION_BYTES)}, not {chunk_rows}"
+            )
         self._memory = plan_memory(memory_bytes, partitions)
         self._groups = [""]
         self._pool = PiecePool(self._memory.piece_bytes)
@@ -185,6 +202,9 @@ class StoreWriter:
             if self._staging is not None:
                 self._staging.discard()
             raise
+        self._give_up = weakref.finalize(
+            self, _give_up, self._staging, self._background, self._rows, self._words
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -242,7 +262,8 @@ class StoreWriter:
             if has_masked(rows):
                 raise TypeError("rows have masked numbers; replace them with .filled(value)")
             if isinstance(rows, Iterator):
-                self._write_each(rows, words)
+                for block, its_words in row_arrays(rows, words, self._row_bytes):
+                    self._write(block, its_words, copy=False)
             else:
                 self._write(np.asarray(rows), words, copy=copy)
         except BaseException:
@@ -278,21 +299,32 @@ class StoreWriter:
                 arrays = arrays + words
             for array in arrays:
                 array.finish()
-            manifest = self._manifest(
-                self.rows_written, self._rows.chunk_rows, unk=unk, vocabulary=vocabulary
-            )
             self._background.finish()
+            manifest = replace(
+                self._manifest,
+                rows=self.rows_written,
+                chunk_rows=self._rows.chunk_rows,
+                unk=unk,
+                vocabulary=vocabulary,
+                source=self.source,
+            )
             fingerprint = self._sums.fingerprint(manifest, self._words)
             manifest = replace(manifest, fingerprint=fingerprint)
             documents = (array.metadata() for array in arrays)
             write_metadata(self._path, self._groups, documents, manifest)
             self._close()
             staging.check_contents()
-            staging.publish()
         except BaseException:
             self.discard()
             raise
         self._staging = None
+        if self._give_up.detach() is None:  # The program is ending.
+            raise ValueError(_ENDED)
+        try:
+            staging.publish()
+        except BaseException:
+            staging.discard()
+            raise
 
     @property
     def short_of_rows(self) -> bool:
@@ -305,8 +337,7 @@ class StoreWriter:
         In a forked child of the process that made the writer, this does nothing.
         """
         if self._staging is not None and self._staging.is_own:
-            self._close()
-            self._staging.discard()
+            self._give_up()
             self._staging = None
 
     def _start(
@@ -337,30 +368,13 @@ class StoreWriter:
         self._rows.start(chunk_rows, exact=self._expected is not None)
 
     def _close(self) -> None:
-        """End the threads; free the memory and the disk space that only the build needed."""
-        self._background.close()
-        self._rows.close()
-        self._words.close()
+        _close(self._background, self._rows, self._words)
 
     def _check_open(self) -> Staging:
         if self._staging is None:
-            raise ValueError("this StoreWriter has already published or discarded its store")
+            raise ValueError(_ENDED)
         self._staging.check_own()
         return self._staging
-
-    def _write_each(
-        self, rows: Iterator[ArrayLike], words: Iterable[str] | PackedWords | None
-    ) -> None:
-        """Write the rows of an iterator, in blocks."""
-        count = max(ITERATED_BYTES // self._row_bytes, 1)
-        if isinstance(words, PackedWords):
-            words = (word.decode() for word in words.encoded())
-        left = None if words is None else iter(words)
-        while block := list(islice(rows, count)):
-            some = None if left is None else list(islice(left, len(block)))
-            self._write(np.asarray(block), some, copy=False)
-        if left is not None and any(True for _ in left):
-            raise ValueError("there are more words than rows")
 
     def _write(
         self, batch: NDArray[Any], words: Iterable[str] | PackedWords | None, *, copy: bool
@@ -386,26 +400,26 @@ class StoreWriter:
         files.make_directory(self._path / name)
         self._groups.append(name)
 
-    def _manifest(
-        self,
-        rows: int,
-        chunk_rows: int,
-        *,
-        unk: str | None = None,
-        vocabulary: VocabularyManifest | None = None,
-    ) -> Manifest:
-        return Manifest(
-            rows=rows,
-            row_shape=self._row_shape,
-            dtype=self._dtype,
-            partition_count=self._numbering.partition_count,
-            strategy=self._numbering.strategy,
-            chunk_rows=chunk_rows,
-            unk=unk,
-            vocabulary=vocabulary,
-            source=self.source,
-            created_by=f"embstore {__version__}",
-        )
+
+def _close(background: Background, rows: PartitionedRows, words: NewWords) -> None:
+    """End the threads; free the memory and the disk space that only the build needed."""
+    background.close()
+    rows.close()
+    words.close()
+
+
+def _give_up(
+    staging: Staging, background: Background, rows: PartitionedRows, words: NewWords
+) -> None:
+    """Discard the store of a writer, which may have been dropped, in any thread or process."""
+    if not staging.is_own:
+        return
+    if background.is_here:
+        # The garbage collector found the writer in one of its own threads, which cannot be joined.
+        start(partial(_give_up, staging, background, rows, words), "embstore-discard")
+        return
+    _close(background, rows, words)
+    staging.discard()
 
 
 def _as_count(value: Any, name: str, *, low: int = 0, high: int | None = None) -> int | None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.errors import EmbstoreError
-from embstore.sources.text import TextSource
+from embstore.sources.text.source import TextSource
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -27,7 +27,7 @@ import numpy as np
 
 import embstore
 from embstore.errors import EmbstoreError
-from embstore.sources.text import TextSource
+from embstore.sources.text.source import TextSource
 from tests.campaigns import damage, stores
 from tests.campaigns.mutations import mutated_bytes, mutated_json
 from tests.helpers.memory import peak_bytes

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore.sources.blocks import TEXT_BLOCK_BYTES, TextFile
-from embstore.sources.text import TextSource
+from embstore.sources.text.blocks import TEXT_BLOCK_BYTES, TextFile
+from embstore.sources.text.source import TextSource
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from embstore.formats.own.spec import RawArray
 
 # Small enough to be still in the processor's cache when its checksum is computed.
-_PIECE_BYTES = 1 << 20
+PIECE_BYTES = 1 << 20
 
 
 def check_store(store: Path, manifest: Manifest) -> None:
@@ -113,7 +113,7 @@ def check_linked_chunk(where: str, descriptor: int, array: RawArray, listed: int
     """
     computed = done = 0
     while done < array.chunk_bytes:
-        size = min(_PIECE_BYTES, array.chunk_bytes - done)
+        size = min(PIECE_BYTES, array.chunk_bytes - done)
         piece = os.pread(descriptor, size, done)
         if not piece:
             break

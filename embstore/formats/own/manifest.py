@@ -141,7 +141,7 @@ class Manifest:
 
     @property
     def identity(self) -> str:
-        """What tells the table from others: the fingerprint, else a hash of all checksums."""
+        """The identity of the table: the fingerprint, else a hash of all checksums."""
         if self.fingerprint is not None:
             return self.fingerprint
         fields = self.to_json() | {spec.METADATA_CHECKSUMS: self.metadata_checksums}

@@ -9,7 +9,7 @@ can be adjusted when some rows change.
    own upper half, and by that of the next word; the products are added up.
 2. Two rounds of mixing make two numbers of these sums and the id.
 
-All of it are a few passes over blocks that fit the processor's cache. NumPy releases the GIL.
+Each step passes over a block that fits the processor's cache. NumPy releases the GIL.
 """
 
 from __future__ import annotations

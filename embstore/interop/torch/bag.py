@@ -116,7 +116,7 @@ class StoreEmbeddingBag(StoreModule):
         self._check_weights(per_sample_weights, ids)
         bounds = self._bounds(ids, offsets)
         weights = None if per_sample_weights is None else per_sample_weights.reshape(-1)
-        if is_recorded(ids):
+        if is_recorded():
             return self._record(ids, bounds, weights)
         positions = _check_bounds(bounds, ids.numel())
         ids = ids.cpu()

@@ -136,19 +136,19 @@ class StoreModule(torch.nn.Module):
     def _refer(self) -> None:
         """Make the reference that graphs hold."""
         self._reference = reference.as_text(reference.reference_to(self.store, self.fingerprint))
-        reference.know(self.store, self.fingerprint)
+        reference.register(self.store, self.fingerprint)
 
     def _rows(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the rows of ``ids`` on the module's device and in its dtype."""
-        if is_recorded(ids):
+        if is_recorded():
             rows = _lookup(ids, self._reference, str(self.device))
         else:
             rows = gather(self.store, as_array(ids), self.device)
         return rows.to(self.dtype)
 
 
-def is_recorded(ids: torch.Tensor) -> bool:
-    """Say whether a graph is being made of this call, whose ids are an example or only a shape."""
+def is_recorded() -> bool:
+    """Say whether a graph is being made of this call; its ids are then only an example."""
     return bool(
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()

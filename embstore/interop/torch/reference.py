@@ -1,4 +1,4 @@
-"""References to tables: what checkpoints and programs hold in place of rows.
+"""References to tables, which checkpoints and programs hold in place of rows.
 
 A reference names a table by its fingerprint, and says where it was. It is JSON: a state dict holds
 it as a tensor of bytes, because many tools handle only tensors; the graph of a compiled or exported
@@ -47,7 +47,7 @@ def reference_to(store: EmbeddingStore, fingerprint: str) -> Reference:
         "shape": list(store.shape),
         "dtype": store.dtype.name,
     }
-    if not store.is_store and store.source.get("tensor") is not None:
+    if not store.is_store and "tensor" in store.source:
         reference["tensor"] = store.source["tensor"]
     return reference
 
@@ -115,7 +115,7 @@ def check_same(expected: Reference, store: EmbeddingStore, fingerprint: str) -> 
     )
 
 
-def know(store: EmbeddingStore, fingerprint: str) -> None:
+def register(store: EmbeddingStore, fingerprint: str) -> None:
     """Let programs use a store as long as it is alive."""
     _known[fingerprint].add(store)
 
@@ -170,9 +170,10 @@ def _open(reference: Reference) -> EmbeddingStore:
 
 def _is_open(store: EmbeddingStore) -> bool:
     try:
-        return store.mapped in (True, False)
+        store.stats()
     except StoreClosedError:
         return False
+    return True
 
 
 def _shown(table: Reference) -> str:

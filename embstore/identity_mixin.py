@@ -1,0 +1,164 @@
+"""The identity of a store's table: fingerprints, and the checks of pickled and copied stores.
+
+A pickled or copied store is its path and its identity. The copy opens the path again, and must find
+the same table there.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from embstore.errors import StoreChangedError, StoreCorruptError
+from embstore.fingerprint import legacy_of_store, of_file, of_rows
+from embstore.formats.own.manifest import read_manifest
+from embstore.verify import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from embstore.formats.own.manifest import Manifest
+    from embstore.reading.files import ForeignFiles, StoreFiles
+    from embstore.table.protocols import Visit
+    from embstore.table.tables import Table
+    from embstore.vocabulary.words import PackedWords
+
+
+class IdentityMixin(ABC):
+    """Methods of a store that identify its table."""
+
+    _path: Path
+    _table: Table
+    _files: StoreFiles | ForeignFiles
+    _identity: object  # Of the files when the store was opened.
+    _manifest: Manifest | None
+    _fingerprint: str | None
+    _recipe: tuple[Callable[..., Any], tuple[Any, ...]]
+
+    @property
+    @abstractmethod
+    def unk(self) -> str | None:
+        """The word whose row stands for unknown words."""
+
+    @property
+    @abstractmethod
+    def has_words(self) -> bool:
+        """Whether rows have words."""
+
+    @abstractmethod
+    def lookup(self, ids: ArrayLike) -> NDArray[Any]:
+        """Return the rows of ``ids``."""
+
+    @abstractmethod
+    def packed_words(self, start: int, stop: int) -> PackedWords:
+        """Return the words of consecutive ids."""
+
+    @abstractmethod
+    def scan(self, visit: Visit) -> None:
+        """Pass all rows to a function, block by block."""
+
+    @abstractmethod
+    def _open_records(self) -> object:
+        """Raise StoreClosedError if the store is closed."""
+
+    def fingerprint(self, *, full: bool = False) -> str:
+        """Return a short hash that identifies this table, wherever it is stored.
+
+        Parameters
+        ----------
+        full : bool
+            Whether to read all rows. The chunks of a store are then checked by their checksums. For
+            a foreign file, the result is the fingerprint of the store that `embstore.build` would
+            make of it by default.
+
+        Returns
+        -------
+        str
+            32 hexadecimal digits: a hash of the dtype, the row shape, all rows and words, and the
+            unk word. The build stored it, and `embstore.verify` checks it. Partitions and chunks
+            make no difference. For a foreign file, ``"f"`` and 32 digits: a hash of its size,
+            start, dtype and shape, and of 4,096 rows at fixed places. It does not change when only
+            other rows change.
+
+        Raises
+        ------
+        StoreNotFoundError
+            If the store on disk was replaced or removed since this one was opened.
+        StoreCorruptError
+            If ``full`` finds damage.
+        """
+        self._check_unchanged()
+        if self._manifest is None and not full:
+            found = of_file(self._table, self._files, self.lookup)
+        else:
+            if full and self._manifest is not None and (problems := verify(self._path).problems):
+                raise StoreCorruptError(problems[0])
+            if self._fingerprint is None:
+                words = self.packed_words if self.has_words else None
+                self._fingerprint = of_rows(self._table, self.scan, words, self.unk)
+            found = self._fingerprint
+        self._check_unchanged()
+        return found
+
+    def matches(self, fingerprint: str) -> bool:
+        """Return whether a saved fingerprint is of this table.
+
+        Parameters
+        ----------
+        fingerprint : str
+            What `fingerprint` returned when it was saved. One of embstore 0.1, which depended on
+            partitions, chunks and hash slots, matches if the store was not built again since.
+
+        Raises
+        ------
+        StoreNotFoundError, StoreCorruptError
+            If the store on disk was replaced or removed since this one was opened, or is damaged.
+
+        Examples
+        --------
+        >>> store.matches(store.fingerprint()), store.matches(32 * "0")
+        (True, False)
+        """
+        self._check_unchanged()
+        if self._manifest is not None:
+            if fingerprint in (self._fingerprint, legacy_of_store(self._path, self._manifest)):
+                return True
+            if self._fingerprint is not None:
+                return False
+        return self.fingerprint() == fingerprint
+
+    @property
+    def identity(self) -> object:
+        """The identity of the table at little cost, for copies and caches.
+
+        Of a store, its fingerprint, or a hash of all checksums where the manifest has none. Of a
+        foreign file, its fingerprint and the sizes and modification times of its files.
+        """
+        if self._manifest is not None:
+            return self._manifest.identity
+        return self.fingerprint(), self._identity
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The copy opens the path again, and must find the same table there. That is checked here
+        # too, because a pool waits for ever for a worker that cannot unpickle its task.
+        self._open_records()
+        if self._manifest is not None and self._files.identity != self._identity:
+            found = read_manifest(self._path)
+            if found.identity != self.identity:
+                raise StoreChangedError(
+                    f"{self._path} is another table than the one that was opened: it has "
+                    f"{found.rows} rows of {found.row_shape} {found.dtype} now. Open it again, or "
+                    "put the old one back"
+                )
+        reopen, arguments = self._recipe
+        return reopen, (*arguments, self.identity)
+
+    def __dask_tokenize__(self) -> tuple[object, ...]:
+        return type(self).__qualname__, self.identity
+
+    def _check_unchanged(self) -> None:
+        self._open_records()
+        self._files.check_identity(self._identity)

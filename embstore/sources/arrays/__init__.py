@@ -1,0 +1,1 @@
+"""Arrays: in memory, in files, in chunks, or of another library."""

@@ -1,0 +1,1 @@
+"""Parquet, Arrow and frames: rows and words in columns."""

@@ -1,0 +1,400 @@
+"""The choice of columns: which hold the rows of a table, and which its words.
+
+Rows come from
+
+1. the column that is named, or that a file exported by embstore names;
+2. else the only column of lists of numbers;
+3. else, if there are no lists, from a column for each dimension: all columns of numbers, in their
+   order, if their names count up from 0 or 1, or if all are floats and no name counts.
+
+Words come from the column that is named, else from one called ``word``, else from the only column
+of strings, whatever its name, or of bytes. The index of a pandas frame is such a column too.
+
+Without words, a column of integers called ``id`` or the like, or the index of a pandas frame, must
+number the rows from 0, because rows get ids in order.
+
+Where this leaves a choice, the caller has to make it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from embstore.errors import SourceError
+from embstore.sources.arrow.values import has_permuted_axes, row_type, word_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WORD_COLUMN = "word"
+# A key of a schema's metadata: the column of rows. `embstore.sinks.parquet` writes it.
+ROWS_KEY = b"embstore.rows"
+_NUMBERED = re.compile(r"(.*?)(\d{1,9})(\D*)")
+# Names of columns that tell something about a row, and are not one of its dimensions.
+_NOT_DIMENSION = re.compile(
+    r"_*(ids?|idx|index|row|rank|n|num|counts?|freq|frequency|score|weight|label|target|class|"
+    r"length|len|size|norm|distance|similarity|probability|time|timestamp|year)_*",
+    re.IGNORECASE,
+)
+# Names of columns that hold the ids of rows, such as ``id``, ``item_id`` or ``itemId``.
+_ID = re.compile(r"_*(?:ids?|idx|index)_*", re.IGNORECASE)
+_SOME_ID = re.compile(r"(?:.*[-_. ])?(?i:ids?|idx|index)_*|.*[a-z](?:Ids?|IDs?|Idx|Index)")
+_SHOWN_COLUMNS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns that are read.
+
+    Attributes
+    ----------
+    rows : tuple of str
+        The column of rows; the columns of the dimensions if ``is_wide``.
+    is_wide : bool
+        Whether there is a column for each dimension.
+    words : str or None
+        The column of words.
+    index : str, dict or None
+        The index of a pandas frame that stands for the ids: a column, or a range as pandas
+        describes it.
+    ids : str or None
+        Another column that has the ids.
+    """
+
+    rows: tuple[str, ...]
+    is_wide: bool
+    words: str | None
+    index: str | dict[str, Any] | None
+    ids: str | None
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all columns to read."""
+        others = (self.words, self.index, self.ids)
+        return [*self.rows, *(name for name in others if isinstance(name, str))]
+
+
+def choose_columns(
+    schema: pa.Schema, name: str, *, column: str | None = None, word_column: str | None = None
+) -> Columns:
+    """Return the columns of rows and words.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+        All columns.
+    name : str
+        The name of the table, for messages.
+    column : str, optional
+        The column of rows.
+    word_column : str, optional
+        The column of words; ``""`` for no words.
+
+    Raises
+    ------
+    SourceError
+        If a named column is missing or of a wrong type, or none can be chosen.
+    """
+    index = _pandas_index(schema)
+    words = _choose_words(schema, name, word_column, index)
+    ids = _id_column(schema, column, index) if words is None else None
+    rows, is_wide = _choose_rows(schema, name, column, words, [*index, ids])
+    for one in [*rows, *([] if words is None else [words])]:
+        if schema.names.count(one) > 1:
+            raise SourceError(
+                f"{name} has {schema.names.count(one)} columns {one!r}; rename them: "
+                f"{listing(schema)}"
+            )
+    return Columns(rows, is_wide, words, *_numbering(index, ids, words, word_column))
+
+
+def match_columns(
+    first: Columns, schema: pa.Schema, name: str, first_name: str, word_column: str | None
+) -> Columns:
+    """Return the columns of a further part of a table, which are those of the first part.
+
+    The order of columns may differ, and types may too.
+
+    Raises
+    ------
+    SourceError
+        If one is missing or of a wrong type, or the part would be read in another way.
+    """
+    for one in first.names[: len(first.rows) + (first.words is not None)]:
+        if schema.names.count(one) != 1:
+            found = "no" if one not in schema.names else str(schema.names.count(one))
+            raise SourceError(
+                f"{name} has {found} column {one!r}, which {first_name} has; it has: "
+                f"{listing(schema)}"
+            )
+    for one in first.rows:
+        if row_type(schema.field(one)) is None or has_permuted_axes(schema.field(one).type):
+            raise SourceError(
+                f"{name}: column {one!r} is {schema.field(one).type}; expected numbers, as in "
+                f"{first_name}"
+            )
+    index = _pandas_index(schema)
+    words = _choose_words(schema, name, word_column, index)
+    if words != first.words:
+        raise SourceError(
+            f"{name} has its words in {_shown(words)}, but {first_name} in {_shown(first.words)}; "
+            "name the column of words with word_column= (--word-column)"
+        )
+    ids = _id_column(schema, first.rows[0], index) if words is None else None
+    if first.is_wide:
+        known = {*first.names, ids, *(level for level in index if isinstance(level, str))}
+        others = [f.name for f in schema if f.name not in known and word_type(f) is None]
+        if others:
+            raise SourceError(f"{name} has a column {others[0]!r}, which {first_name} lacks")
+    index_or_none, ids = _numbering(index, ids, words, word_column)
+    return replace(first, index=index_or_none, ids=ids)
+
+
+def check_index(
+    index: str | dict[str, Any],
+    batch: pa.RecordBatch,
+    first: int,
+    first_of_part: int,
+    place: Callable[[int], str],
+) -> None:
+    """Check that the index of a pandas frame numbers its rows: from 0, or through all parts.
+
+    Rows have their position as id, so another index would be lost.
+
+    Parameters
+    ----------
+    index : str or dict
+        The index, as in `Columns`.
+    batch : pyarrow.RecordBatch
+        Some rows.
+    first, first_of_part : int
+        The number of the first row of the batch, and of its part, in the whole table.
+    place : callable
+        Returns how messages refer to the row at a position.
+
+    Raises
+    ------
+    SourceError
+        If it is another index; the error names the row.
+    """
+    position = first - first_of_part
+    if isinstance(index, dict):
+        start, step = index.get("start"), index.get("step")
+        found: Any = f"a range from {start} in steps of {step}"
+        if start in (0, first_of_part) and step == 1:
+            return
+        row = 0
+    else:
+        column = batch.column(index)
+        numbers: Any = column.to_pylist()
+        for origin in (0, first_of_part):
+            start = origin + position
+            wrong = [row for row, number in enumerate(numbers, start) if row != number]
+            if not wrong:
+                return
+            row = wrong[0] - start
+        found = repr(numbers[row])
+    raise SourceError(
+        f"{place(row)}: the index of the pandas frame is {found}; expected the row's position, "
+        "because rows get ids in order. Call reset_index(drop=True) first, or give "
+        "word_column='' (--word-column '') to leave the index out"
+    )
+
+
+def check_ids(ids: str, batch: pa.RecordBatch, first: int, place: Callable[[int], str]) -> None:
+    """Check that a column of ids numbers the rows from 0, through all parts.
+
+    Parameters
+    ----------
+    ids : str
+        The column.
+    batch, first, place
+        As in `check_index`.
+
+    Raises
+    ------
+    SourceError
+        If an id is another one; the error names the row.
+    """
+    column = batch.column(ids)
+    expected = np.arange(first, first + len(column))
+    wrong = np.flatnonzero(column.to_numpy(zero_copy_only=False) != expected)  # Nulls are nan.
+    if wrong.size:
+        row = int(wrong[0])
+        raise SourceError(
+            f"{place(row)}: the column {ids!r} has {column[row].as_py()}; expected {first + row}, "
+            "because rows get ids in order. Sort the rows by it if its ids are 0 to n - 1, or "
+            "give word_column='' (--word-column '') to leave it out"
+        )
+
+
+def _numbering(
+    index: list[Any], ids: str | None, words: str | None, word_column: str | None
+) -> tuple[Any, str | None]:
+    """Return the index and the column of ids that must number the rows."""
+    if words is not None or word_column is not None:
+        return None, None
+    return index[0] if index else None, ids
+
+
+def _id_column(schema: pa.Schema, rows: str | None, index: list[Any]) -> str | None:
+    """Return the column of integers whose name says that it has the ids of rows."""
+    found = [
+        field.name
+        for field in schema
+        if pa.types.is_integer(field.type)
+        and _SOME_ID.fullmatch(field.name)
+        and field.name != rows
+        and field.name not in index
+    ]
+    found = [name for name in found if _ID.fullmatch(name)] or found
+    return found[0] if len(found) == 1 else None
+
+
+def _shown(name: str | None) -> str:
+    return "no column" if name is None else f"column {name!r}"
+
+
+def listing(schema: pa.Schema) -> str:
+    """Return the columns and their types, for messages."""
+    shown = ", ".join(f"{field.name}: {field.type}" for field in list(schema)[:_SHOWN_COLUMNS])
+    more = len(schema) - _SHOWN_COLUMNS
+    return f"{shown}, and {more} more" if more > 0 else shown
+
+
+def _choose_rows(
+    schema: pa.Schema, name: str, column: str | None, words: str | None, index: list[Any]
+) -> tuple[tuple[str, ...], bool]:
+    found = {field.name: row_type(field) for field in schema}
+    numbers = {one: kind for one, kind in found.items() if kind is not None}
+    lists = [field.name for field in schema if (numbers.get(field.name) or (None, ()))[1] != ()]
+    if column is None:
+        column = (schema.metadata or {}).get(ROWS_KEY, b"").decode("utf-8", "replace") or None
+        if column not in numbers:
+            column = None
+    if column is not None:
+        if column not in numbers:
+            raise SourceError(
+                f"{name} has no column {column!r} of lists of numbers; it has: {listing(schema)}"
+            )
+    elif len(lists) == 1:
+        column = lists[0]
+    elif not lists:
+        return _choose_dimensions(schema, name, words, index), True
+    else:
+        raise SourceError(
+            f"{name} has {len(lists)} columns of lists of numbers; name the column of rows "
+            f"(column=, or --column on the command line): {listing(schema)}"
+        )
+    if has_permuted_axes(schema.field(schema.names.index(column)).type):
+        raise SourceError(
+            f"{name}: column {column!r} is a tensor with permuted axes; write it with its axes in "
+            "order"
+        )
+    return (column,), False
+
+
+def _choose_dimensions(
+    schema: pa.Schema, name: str, words: str | None, index: list[Any]
+) -> tuple[str, ...]:
+    """Return the columns of a table that has one for each dimension."""
+    fields = [
+        field
+        for field in schema
+        if field.name != words and field.name not in index and word_type(field) is None
+    ]
+    names = [field.name for field in fields]
+    kinds = [row_type(field) for field in fields]
+    others = [one for one, kind in zip(names, kinds, strict=True) if kind is None]
+    numbered = [_NUMBERED.fullmatch(one) for one in names]
+    marks = [(match[1], match[3], int(match[2])) if match else None for match in numbered]
+    first = marks[0][2] if marks and marks[0] is not None else 0
+    count_up = bool(marks) and all(
+        mark is not None and marks[0] is not None and mark == (*marks[0][:2], place)
+        for place, mark in enumerate(marks, first)
+    )
+    about_rows = [one for one in names if _NOT_DIMENSION.fullmatch(one)]
+    integers = [one for one, kind in zip(names, kinds, strict=True) if kind and kind[0].kind != "f"]
+    if not fields:
+        problem = "nor columns of numbers"
+    elif others:
+        problem = f"and column {others[0]!r} is not a dimension: it does not hold numbers"
+    elif count_up and first in (0, 1):
+        return tuple(names)
+    elif count_up:
+        problem = f"and its columns count from {first}; expected 0 or 1"
+    elif any(marks):
+        problem = "and the names of its columns of numbers do not count up one by one"
+    elif integers or about_rows:
+        problem = f"and column {(integers + about_rows)[0]!r} may not be a dimension"
+    elif len(names) == 1:
+        problem = f"and column {names[0]!r} may hold numbers or vectors of one number"
+    else:
+        return tuple(names)
+    raise SourceError(
+        f"{name} has 0 columns of lists of numbers, {problem}. Name the column of rows (column=, "
+        "or --column on the command line), or keep one column for each dimension, in order, and "
+        f"one for the words; it has: {listing(schema)}"
+    )
+
+
+def _choose_words(
+    schema: pa.Schema, name: str, word_column: str | None, index: list[Any]
+) -> str | None:
+    if word_column == "":
+        return None
+    kinds = [(field.name, word_type(field)) for field in schema]
+    if word_column is None and WORD_COLUMN in schema.names:
+        word_column = WORD_COLUMN
+        if any(one == WORD_COLUMN and kind is None for one, kind in kinds):
+            raise SourceError(
+                f"{name}: the column 'word' does not hold strings; name another with "
+                "word_column=, or none with word_column='' (--word-column on the command line); "
+                f"it has: {listing(schema)}"
+            )
+    if word_column is not None:
+        if not any(one == word_column and kind is not None for one, kind in kinds):
+            raise SourceError(
+                f"{name} has no column {word_column!r} of strings, as word_column= names it; it "
+                f"has: {listing(schema)}"
+            )
+        return word_column
+    if len(index) > 1:
+        raise SourceError(
+            f"{name} has an index of {len(index)} levels; name the column of words with "
+            "word_column= (--word-column), or make the index columns with reset_index()"
+        )
+    found = [one for one, kind in kinds if kind == "text"]
+    found = found or [one for one, kind in kinds if kind == "bytes"]
+    if len(found) > 1:
+        problem = f"{len(found)} columns of strings"
+    elif found and pa.types.is_fixed_size_binary(schema.field(found[0]).type):
+        problem = f"a column {found[0]!r} of bytes, which may be words or not"
+    else:
+        return found[0] if found else None
+    raise SourceError(
+        f"{name} has {problem}; name the column of words with word_column=, or none with "
+        f"word_column='' (--word-column on the command line); it has: {listing(schema)}"
+    )
+
+
+def _pandas_index(schema: pa.Schema) -> list[Any]:
+    """Return the levels of the index of a pandas frame: names of columns, or dicts of ranges."""
+    try:
+        levels = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))["index_columns"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return []
+    if not isinstance(levels, list):
+        return []
+    return [
+        level
+        for level in levels
+        if (isinstance(level, str) and level in schema.names)
+        or (isinstance(level, dict) and level.get("kind") == "range")
+    ]

@@ -1,0 +1,1 @@
+"""Folders: which of their files are one table, and in which order."""

@@ -1,0 +1,1 @@
+"""Vectors as text, in any dialect."""

@@ -1,0 +1,312 @@
+r"""Dialects of text files of vectors: what separates the fields of a line, and how to split one.
+
+The plain dialect is a word and numbers, separated by single spaces; `VectorParser` parses it a
+block at a time. A line of any other dialect is split by `Dialect.split`, into its word and the text
+of its numbers as the plain dialect would write them. The split is strict: a line that does not look
+like the first lines is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from embstore.sources.text.numerals import is_number, looks_like_number
+
+BLANK = b" "
+_BLANKS = b" \t\r"
+# A decimal number at the start of a piece of a word, or a number before a carriage return: probably
+# the vector of another line.
+_ANOTHER_VECTOR = re.compile(rb"[ \t][+-]?(\d*\.\d|\d+(\.\d*)?([eE][+-]?\d+)?\r)")
+_INDEXED = re.compile(rb"[ \t]*(\S+)[ \t]+(\S.*)", re.DOTALL)
+
+Quoted = Literal["never", "some", "always", "any"]
+
+
+class DialectError(Exception):
+    """A line that differs from the dialect; the message says how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    r"""How lines are split into a word and numbers.
+
+    Attributes
+    ----------
+    dimension : int
+        Numbers in a line.
+    outer : bytes
+        What separates the word from the numbers.
+    between : bytes
+        What separates the numbers from each other.
+    padded : bool
+        Whether blanks around separators, and repeated blanks, mean nothing.
+    brackets : (bytes, bytes)
+        What is around the numbers.
+    trailing : bool
+        Whether a separator follows the last number.
+    decimal : bytes
+        The decimal mark, ``.`` or ``,``.
+    quote : bytes
+        The quotation mark around fields.
+    quoted : {"never", "some", "always", "any"}
+        Which words are quoted: none, so that a quotation mark is a character of a word; those that
+        need to be; all; or any.
+    first_index : int, optional
+        The number of the first row, if each word comes after the number of its row.
+    has_words : bool
+        Whether lines have words.
+    is_sure : bool
+        Whether the caller gave the dimension, so that words may end in a space and a number.
+    """
+
+    dimension: int
+    outer: bytes = BLANK
+    between: bytes = BLANK
+    padded: bool = False
+    brackets: tuple[bytes, bytes] = (b"", b"")
+    trailing: bool = False
+    decimal: bytes = b"."
+    quote: bytes = b'"'
+    quoted: Quoted = "never"
+    first_index: int | None = None
+    has_words: bool = True
+    is_sure: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether lines are a word and numbers, separated by single spaces."""
+        return self == Dialect(self.dimension, is_sure=self.is_sure)
+
+    def split(self, line: bytes, row: int) -> tuple[bytes, bytes]:
+        """Return the word of a line, and its numbers, separated by spaces.
+
+        Parameters
+        ----------
+        line : bytes
+            The line, without its end.
+        row : int
+            The number of the line's row, counted from 0.
+
+        Raises
+        ------
+        DialectError
+            If the line differs from the first lines.
+        """
+        head, values = self.parts(line)
+        word = self._word(head, row)
+        if len(values) != self.dimension:
+            raise DialectError(f"found {len(values)} value{'s' * (len(values) != 1)}")
+        numbers = BLANK.join(values)
+        if self.decimal == b",":
+            if b"." in numbers:
+                raise DialectError("found a decimal point, where other lines have decimal commas")
+            numbers = numbers.replace(b",", b".")
+        return word, numbers
+
+    def parts(self, line: bytes) -> tuple[list[bytes], list[bytes]]:
+        """Return the fields of a line before its numbers, and the texts of its numbers.
+
+        Raises
+        ------
+        DialectError
+            If the line cannot be divided so.
+        """
+        text = line.rstrip(_BLANKS)
+        if not text:
+            raise DialectError("the line is empty")
+        if self.trailing:
+            if not text.endswith(self.between):
+                raise DialectError(f"the line does not end in {self.between.decode()!r}")
+            text = text[: -len(self.between)].rstrip(_BLANKS)
+        if self.brackets[0]:
+            return self._bracketed(text)
+        return self._mixed(text) if self.outer != self.between else self._even(text)
+
+    def fields(self, text: bytes) -> list[bytes]:
+        """Return all fields between outer separators.
+
+        Raises
+        ------
+        DialectError
+            If quotation marks are not in pairs around whole fields.
+        """
+        if self.quoted == "always" and self.quote not in text:
+            raise DialectError("found no quotation marks")
+        if self.quoted != "never" and self.quote in text:
+            return _quoted_fields(
+                text, self.outer, self.quote, strip=self.padded, minimal=self.quoted == "some"
+            )
+        if self.outer == BLANK and self.padded:
+            return text.split()
+        found = text.split(self.outer)
+        return [field.strip(_BLANKS) for field in found] if self.padded else found
+
+    def _bracketed(self, text: bytes) -> tuple[list[bytes], list[bytes]]:
+        opening, closing = self.brackets
+        start = text.rfind(opening)
+        if start < 0 or not text.endswith(closing):
+            raise DialectError(f"found no numbers in {(opening + closing).decode()}")
+        inside = text[start + len(opening) : -len(closing)].strip(BLANK)
+        return self._head(text[:start]), self._numbers(inside)
+
+    def _mixed(self, text: bytes) -> tuple[list[bytes], list[bytes]]:
+        if self.between == BLANK and self.padded:
+            start, *values = text.rsplit(None, self.dimension - 1)
+        else:
+            start, *values = text.rsplit(self.between, self.dimension - 1)
+        head, separator, value = start.rpartition(self.outer)
+        if not separator:
+            raise DialectError(f"found no {self.outer.decode()!r} before {self.dimension} values")
+        values = [value, *values]
+        if self.padded:
+            values = [value.strip(_BLANKS) for value in values]
+        return self._head(head + separator), values
+
+    def _even(self, text: bytes) -> tuple[list[bytes], list[bytes]]:
+        """Split a line whose fields are all separated alike."""
+        if not self.has_words:
+            return [], self.fields(text)
+        if self.outer == BLANK and self.quoted == "never":
+            # The word may have spaces.
+            head, *values = text.rsplit(None if self.padded else BLANK, self.dimension)
+            return [head.strip(_BLANKS) if self.padded else head], values
+        fields = self.fields(text)
+        count = max(1, len(fields) - self.dimension)
+        return fields[:count], fields[count:]
+
+    def _head(self, text: bytes) -> list[bytes]:
+        """Return the fields before the numbers; the separator follows the last one."""
+        if self.padded or self.outer == BLANK:
+            text = text.rstrip(BLANK)
+        if self.outer != BLANK:
+            if not text.endswith(self.outer):
+                raise DialectError(f"found no {self.outer.decode()!r} before the numbers")
+            text = text[: -len(self.outer)]
+        elif self.quoted == "never":
+            return [text.strip(_BLANKS) if self.padded else text]
+        return self.fields(text)
+
+    def _numbers(self, inside: bytes) -> list[bytes]:
+        if self.between == BLANK and self.padded:
+            return inside.split()
+        values = inside.split(self.between)
+        return [value.strip(BLANK) for value in values] if self.padded else values
+
+    def _word(self, head: list[bytes], row: int) -> bytes:
+        if not self.has_words:
+            return b""
+        if self.first_index is not None:
+            head = with_number(head)
+            expected = b"%d" % (self.first_index + row)
+            if len(head) != 2 or head[0] != expected:
+                raise DialectError(
+                    f"expected the row's number {expected.decode()} before the word, found "
+                    f"{shown(b' '.join(head))}"
+                )
+            head = head[1:]
+            if self.outer == BLANK and not self.is_sure and looks_like_number(head[0]):
+                raise DialectError(f"the word {shown(head[0])} looks like a number")
+        if len(head) != 1:
+            if head and is_number(head[-1]):
+                raise DialectError(f"found {self.dimension + len(head) - 1} values")
+            raise DialectError(f"found {shown(self.outer.join(head))} before the numbers")
+        (word,) = head
+        if self.padded and self.outer == BLANK and not word:
+            raise DialectError("the word is empty")
+        if self.outer == BLANK and self.quoted == "never":
+            check_spaces(word, is_sure=self.is_sure)
+        elif self.outer in b":=" and (self.dimension == 1 or self.outer in word[:-1]):
+            check_spaces(word, is_sure=False)
+        if self.quoted == "never" and word[:1] == b'"' and b'""' in word[1:-1]:
+            raise DialectError(f"the word {shown(word)} may be quoted or not")
+        return word
+
+
+def with_number(head: list[bytes]) -> list[bytes]:
+    """Return the fields before the numbers, with a number before the word as a field of its own."""
+    if len(head) == 1 and (match := _INDEXED.fullmatch(head[0])):
+        return [match[1], match[2]]
+    return head
+
+
+def check_spaces(word: bytes, *, is_sure: bool) -> None:
+    r"""Refuse a word with spaces that may have swallowed numbers.
+
+    Raises
+    ------
+    DialectError
+        If the word ends in a space and what may be a number, or has another vector in it.
+    """
+    if not (b" " in word or b"\t" in word):
+        return
+    if word[:1] == word[-1:] == b'"':
+        raise DialectError(f"the word {shown(word)} is quoted, unlike others")
+    if is_sure:
+        return
+    last = re.split(rb"[ \t]", word.rstrip(b" \t,;|:") if b" " in word[1:-1] else word)[-1]
+    if looks_like_number(last):
+        raise DialectError(f"the word ends in {shown(last)}, which may be a number")
+    if _ANOTHER_VECTOR.search(word):
+        raise DialectError(f"the word {shown(word)} has numbers in it: two lines in one?")
+
+
+def shown(text: bytes) -> str:
+    """Return some bytes of a file for messages."""
+    return repr(text[:40].decode("utf-8", "replace"))
+
+
+@lru_cache(maxsize=32)
+def _field_pattern(separator: bytes, quote: bytes) -> re.Pattern[bytes]:
+    """Return the pattern of one field, quoted or not."""
+    blanks = b"" if separator == BLANK else b" *"
+    quoted = b"%b%b((?:[^%b]|%b%b)*+)%b%b" % (blanks, *(re.escape(quote),) * 5, blanks)
+    bare = b"((?:(?!%b)[^%b])*+)" % (re.escape(separator), re.escape(quote))
+    return re.compile(
+        b"%b|%b" % (quoted if separator != BLANK else quoted.replace(b" *", b""), bare)
+    )
+
+
+def _quoted_fields(
+    text: bytes, separator: bytes, quote: bytes, *, strip: bool, minimal: bool
+) -> list[bytes]:
+    """Split a line as RFC 4180 says; blanks around quoted fields are ignored."""
+    pattern = _field_pattern(separator, quote)
+    fields = []
+    position = 0
+    while True:
+        match = pattern.match(text, position)
+        inside, bare = (None, b"") if match is None else match.groups()
+        position = position if match is None else match.end()
+        if inside is not None:
+            field = inside.replace(quote * 2, quote)
+            if (
+                minimal
+                and field == field.strip() != b""
+                and not (quote in field or separator in field)
+            ):
+                raise DialectError(f"{shown(field)} is quoted without need, unlike other words")
+            fields.append(field)
+        else:
+            fields.append(bare.strip(_BLANKS) if strip else bare)
+        if position == len(text):
+            return fields
+        if separator == BLANK:
+            following = len(text) - len(text[position:].lstrip(_BLANKS))
+        else:
+            following = position + len(separator) * text.startswith(separator, position)
+        if following == position:
+            raise DialectError("quotation marks are not in pairs around whole fields")
+        position = following
+
+
+def number_run(fields: list[bytes], decimal: bytes) -> int:
+    """Return how many fields at the end are numbers."""
+    count = 0
+    for field in reversed(fields):
+        if not is_number(field, decimal):
+            break
+        count += 1
+    return count

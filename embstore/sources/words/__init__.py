@@ -1,0 +1,1 @@
+"""Words given beside the rows of another source."""
