@@ -147,6 +147,23 @@ READ = {
         ),
         WORDS,
     ),
+    "header with another name for words": ("Wort;0;1;2;3\n" + table(WORDS, ";", ";"), WORDS),
+    "lines of JSON": (table(outer='": ', between=", ", start='"', around=("[", "],")), None),
+    "lines of JSON, no comma at the end": (
+        table(outer='":', between=",", start='"', around=("[", "],"))[:-2] + "\n",
+        None,
+    ),
+    "lines of Python": (table(outer="': ", between=", ", start="'", around=("[", "],")), None),
+    "quoted braces": (table(WORDS, ",", ",", around=('"{', '}"')), WORDS),
+    "tab after words that end in numbers": (
+        table([f"route {i}" for i in range(8)], "\t"),
+        [f"route {i}" for i in range(8)],
+    ),
+    "counts, aligned": ("   8   4\n" + aligned(9), None),
+    "counts and words that are numbers": (
+        "8 4\n" + table(["12", "0.5", "-1", "3e5", "7", "1990", "nan", "2"]),
+        ["12", "0.5", "-1", "3e5", "7", "1990", "nan", "2"],
+    ),
     "counts and tabs": ("8 4\n" + table(WORDS, "\t"), WORDS),
     "counts and commas": ("8,4\n" + table(WORDS, ",", ","), WORDS),
     "counts and pipes": ("8 | 4\n" + table(WORDS, " | ", " | "), WORDS),
@@ -324,6 +341,24 @@ DOUBTFUL = {
     "a title": "GloVe vectors of 8 words\n" + table(WORDS, ",", ","),
     "two pipes": table(outer="||", between="||"),
     "two commas": table(outer=",,", between=","),
+    "no words": table([""] * 8),
+    "numbers only, after a blank": " 0.1 0.2 0.3\n 0.4 0.5 0.6\n 0.7 0.8 0.9\n",
+    "the same word in each line": table(["v"] * 8),
+    "items of a list": table(["- " + word for word in PLAIN_WORDS]),
+    "literals of Lua": table([f"['{word}']" for word in PLAIN_WORDS], " = ", ", "),
+    "arrows": table(outer=" -> "),
+    "a log": "2020-01-01 12:00 loss 0.5\n2020-01-02 12:00 loss 0.25\n",
+    "only a header": "word,0,1,2,3\n",
+    "a header of names twice": 2 * ("word,d0,d1,d2,d3\n" + table(WORDS, ",", ",")),
+    "a header of numbers twice": 2 * ("word 0 1 2 3\n" + table()),
+    "a header with counts": "word,count\nthe,1000\nof,900\n",
+    "numbered rows, named columns": ",the,of\n0,0.5,0.25\n1,0.75,0.5\n",
+    "glued minus": "the-0.5 0.25 0.5\nof-0.25 0.5 0.5\nto-0.1 0.2 0.5\n",
+    "thousands": "the 1,000 29,870\nof -27,409 89,059\nto 12,345 100\n",
+    "escapes of JSON": table(
+        ["na\\u00efve", *PLAIN_WORDS[1:]], '": ', ", ", '"', "\n", ("[", "],")
+    ),
+    "zeros": table(["the", "of", "\0\0\0to", "in", "and", "a", "for", "is"]),
     "pairs like 1:2": "12:30 0.1 0.2\n12:45 0.3 0.4\n",
     "two whole numbers or a decimal comma": '"the"\t59,12\n"of"\t7,3\n"a"\t8,25\n',
     "whole numbers or decimal commas, in quotes": '"the","59,12"\n"of","-7,3"\n',
@@ -407,6 +442,20 @@ def test_given_dimension_settles_doubts(tmp_path):
     assert rows.tolist() == [[0.25, 1], [0.5, 2]]
     found, rows = read_bytes(tmp_path, b"route 66 1 2\nUS 1,5 3 4\n", dimension=2)
     assert found == ["route 66", "US 1,5"]
+
+
+@pytest.mark.parametrize("text", [table(), table(WORDS[:1] * 8), "8 4\n" + table()])
+def test_dimension_that_leaves_numbers_is_refused(tmp_path, text):
+    with pytest.raises(SourceError, match="dimension=3"):
+        read_bytes(tmp_path, text.encode(), dimension=3)
+
+
+@pytest.mark.parametrize("header", ["0,1,2,3\n", "d1,d2,d3,d4\n", "V1,V2,V3,V4\n"])
+def test_header_of_numbers_only(tmp_path, header):
+    text = header + "".join(",".join(texts(row)) + "\n" for row in ROWS)
+    found, rows = read_bytes(tmp_path, text.encode(), words=PLAIN_WORDS)
+    assert found == PLAIN_WORDS
+    np.testing.assert_array_equal(rows, ROWS)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import embstore
@@ -223,6 +223,9 @@ write_value = st.sampled_from([str, lambda value: f"{value:.9g}", lambda value: 
 def test_written_tables_are_read_back(
     tmp_path_factory, words, dimension, format, end, block_bytes, data
 ):
+    # Other words are doubtful.
+    assume(len({*words}) == len(words))
+    assume(dimension > 1 or not any(" " in word for word in words))
     rows, lines = [], []
     for word in words:
         row = data.draw(st.lists(any_value, min_size=dimension, max_size=dimension))

@@ -40,11 +40,13 @@ _GLUED = {
     )
     for decimal, other in ((b".", b","), (b",", b"."))
 }
+# A word that ends in a blank and a number, the only tab, and the numbers.
+_NUMBER_AND_TAB = re.compile(rb"[^\t]*[^\t ] +[+-]?[\d.,]+ *\t[^\t]*$")
 _PIECES = re.compile(rb"[ \t,;|:=]")
 _OUTER_END = re.compile(rb"(.*?)( *(?:%b) *|[ \t]+)" % _OUTER, re.DOTALL)
 _BRACKETS = [
     *((b"[", b"]"), (b"(", b")"), (b"{", b"}"), (b"<", b">")),
-    *((b'"[', b']"'), (b'"(', b')"')),
+    *((b'"[', b']"'), (b'"(', b')"'), (b'"{', b'}"')),
 ]
 
 
@@ -81,12 +83,15 @@ class _Candidate:
     def shape(self, line: bytes) -> _Shape | None:
         """Return the shape of a line; None if it does not end in numbers."""
         text = line.rstrip(b" \t\r")
+        bracketed = text.removesuffix(b",")
+        for opening, closing in _BRACKETS:
+            if bracketed.endswith(closing) and opening in bracketed:
+                return self._in_brackets(bracketed, opening, closing)
         trailing = self.between in _MARKS and text.endswith(self.between)
         if trailing:
             text = text[: -len(self.between)].rstrip(b" \t\r")
-        for opening, closing in _BRACKETS:
-            if text.endswith(closing) and opening in text:
-                return None if trailing else self._in_brackets(text, opening, closing)
+        if self.padded and self.between == BLANK and self.has_words and _NUMBER_AND_TAB.match(text):
+            return None  # The tab is after the word.
         try:
             fields = self._fields(text)
         except DialectError:

@@ -44,7 +44,7 @@ class Dialect:
     padded : bool
         Whether blanks around separators, and repeated blanks, mean nothing.
     brackets : (bytes, bytes)
-        What is around the numbers.
+        What is around the numbers. A comma may follow, as in JSON.
     trailing : bool
         Whether a separator follows the last number.
     decimal : bytes
@@ -122,7 +122,7 @@ class Dialect:
                 raise DialectError(f"the line does not end in {self.between.decode()!r}")
             text = text[: -len(self.between)].rstrip(_BLANKS)
         if self.brackets[0]:
-            return self._bracketed(text)
+            return self._bracketed(text.removesuffix(b","))
         return self._mixed(text) if self.outer != self.between else self._even(text)
 
     def fields(self, text: bytes) -> list[bytes]:
@@ -220,6 +220,8 @@ class Dialect:
             check_spaces(word, is_sure=self.is_sure)
         elif self.outer in b":=" and (self.dimension == 1 or self.outer in word[:-1]):
             check_spaces(word, is_sure=False)
+        if self.quoted == "always" and self.brackets[0] and b"\\" in word:
+            raise DialectError(f"the word {shown(word)} has an escape, which is not read")
         if self.quoted == "never" and word[:1] == b'"' and b'""' in word[1:-1]:
             raise DialectError(f"the word {shown(word)} may be quoted or not")
         return word

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HEADER = re.compile(
-    rb"(\d{1,18})[ \t]*(?:[ \t,;|:=]|\xc2\xa0|\xe3\x80\x80|\xe2\x80[\x80-\xaf])[ \t]*"
+    rb"(?:[ \t]{2,})?(\d{1,18})[ \t]*(?:[ \t,;|:=]|\xc2\xa0|\xe3\x80\x80|\xe2\x80[\x80-\xaf])[ \t]*"
     rb"(\d{1,18})[ \t,;|]*$"
 )
 _COMMENTS = (b"#", b"//", b"%", b";", b"--", b"!", b'"#')
@@ -25,10 +25,18 @@ _WORD_NAMES = frozenset(
     b"word words token tokens term terms key keys id ids index idx name names label item vocab "
     b"vocabulary entity node gene text string w".split()
 ) | {b"", b"unnamed: 0"}
+# Items of lists, and literals of programs.
+_LIST_MARKS = (b"- ", b"* ", b"> ", b"['", b'["', b"('", b'("')
+_SIGN = re.compile(rb"[!-/:-@\[-`{-~]+")
+_THOUSANDS = re.compile(rb"[+-]?[1-9]\d{0,2}(,\d{3})+|[+-]?\d{1,3}")
+_COUNT_NAMES = frozenset(
+    b"count counts freq freqs frequency frequencies score rank length label class".split()
+)
 _NUMBERED = re.compile(rb"(.*?)(\d+)", re.DOTALL)
 # A word and a number, or two numbers.
 _GLUED = re.compile(
-    rb".*[^\d.+-][+-]?\d?\.\d{3,}|[+-]?[\d.]+([,;|:=]|\xc2\xa0)[+-]?[\d.]+", re.DOTALL
+    rb".*[^\d.+-]([+-]?\d?\.\d{3,}|[+-]\d*\.\d+)|[+-]?[\d.]+([,;|:=]|\xc2\xa0)[+-]?[\d.]+",
+    re.DOTALL,
 )
 _HALF = re.compile(rb"(\d+)([eE][+-]?\d+)?")
 _MARK = rb"(?:[ ,;|:=\t]|\xc2\xa0|\xe3\x80\x80|\xe2\x80[\x80-\xaf])"
@@ -89,6 +97,18 @@ def has_names(lines: list[bytes], dialect: Dialect) -> bool:
             f"the header names columns that do not count up, here {shown(names[0])} to "
             f"{shown(names[-1])}; keep only the word and its vector"
         )
+    if counts := [name for name in names if name.lower() in _COUNT_NAMES]:
+        raise DialectError(
+            f"the header names a column {shown(counts[0])}; keep only the word and its vector"
+        )
+    if not any(numbered) and before and not before[-1]:
+        words = [head[-1] for head, _ in _rows(lines[1:], dialect) if head]
+        if len(words) > 1 and words == [b"%d" % row for row in range(len(words))]:
+            raise DialectError(
+                f"the rows are only numbered, and the columns are named, here {shown(names[0])}; "
+                "if these are the words, transpose the table, else write it without row numbers "
+                "and header, and pass the words (words=)"
+            )
     pieces = [piece for name in names for piece in name.split(dialect.between)]
     return all(numbered) or not any(map(looks_like_number, filter(None, pieces)))
 
@@ -98,9 +118,13 @@ def _counts_up(lines: list[bytes], dialect: Dialect) -> bool:
     head, values = dialect.parts(lines[0])
     name = head[-1] if head else b""
     is_name = name.strip(b" \"'").lower() in _WORD_NAMES and name not in (b'"', b"'")
-    if not is_name or not dialect.has_words:
-        return False
     others = [value for _, numbers in _rows(lines[1:], dialect) for value in numbers]
+    if not is_name or not dialect.has_words:
+        # Any other word may be one; its vector is then like others.
+        is_long = len(values) > 1 + dialect.has_words and _is_series(values)
+        return is_long and bool(others) and all(map(is_decimal, others))
+    if not others and name.strip(b" \"'") and len(values) > 2 and _is_series(values):
+        raise DialectError(f"found only a header, {shown(lines[0])}, and no rows after it")
     if len(values) < 2 and (dialect.outer == BLANK or name):
         if values == [b"0"] and len(others) > 1 and (not name or all(map(is_decimal, others))):
             raise DialectError("the first line may be a header or a row; remove it, or write 0.0")
@@ -184,8 +208,17 @@ def with_index(lines: list[bytes], dialect: Dialect) -> Dialect:
     )
 
 
-def check_doubts(lines: list[bytes], dialect: Dialect) -> None:
+def check_doubts(lines: list[bytes], dialect: Dialect, *, counted: bool = False) -> None:
     """Refuse rows that are probably not a word and a vector each.
+
+    Parameters
+    ----------
+    lines : list of bytes
+        The first rows.
+    dialect : Dialect
+        Their dialect.
+    counted : bool
+        Whether a header says the same dimension: numbers are then words, and no counts.
 
     Raises
     ------
@@ -193,19 +226,30 @@ def check_doubts(lines: list[bytes], dialect: Dialect) -> None:
         If the words seem to be numbers of the vectors, or a column seems to be counts.
     """
     _check_commas(lines, dialect)
+    if dialect.is_sure:
+        _check_dimension(lines, dialect)
     rows = [(head[-1], values) for head, values in _rows(lines, dialect) if head]
     if dialect.quoted == "never":
         _check_quotes([word for word, _ in rows])
     if rows and not dialect.is_sure:
-        _check_words(rows, dialect)
-        _check_counts([numbers for _, numbers in rows], dialect)
+        _check_words(rows, dialect, counted=counted)
+        if not counted:
+            _check_counts([numbers for _, numbers in rows], dialect)
 
 
-def _check_words(rows: list[tuple[bytes, list[bytes]]], dialect: Dialect) -> None:
+def _check_words(rows: list[tuple[bytes, list[bytes]]], dialect: Dialect, *, counted: bool) -> None:
     """Refuse words that seem to be numbers, or to end in one."""
     words = [word.replace(b",", b".") if dialect.decimal == b"," else word for word, _ in rows]
-    values = [value.replace(b",", b".") for _, numbers in rows for value in numbers]
-    if all(map(is_number, words)) and any(map(is_decimal, words)):
+    values = [value for _, numbers in rows for value in numbers]
+    if dialect.decimal == b"," and all(map(_THOUSANDS.fullmatch, values)):
+        raise DialectError(
+            f"the commas may be decimal marks or group thousands, here {shown(values[0])}; write "
+            "decimal points"
+        )
+    values = [value.replace(b",", b".") for value in values]
+    if len(rows) > 1:
+        _check_alike(words, dialect)
+    if all(map(is_number, filter(None, words))) and not counted and any(map(is_decimal, words)):
         if len(rows) > 1 or all(map(is_decimal, values)):
             raise DialectError(
                 f"found only numbers, and no words: the first is {shown(words[0])}; pass the words "
@@ -225,6 +269,22 @@ def _check_words(rows: list[tuple[bytes, list[bytes]]], dialect: Dialect) -> Non
             f"most words end in a mark and a number, here {shown(words[0])}; separate the two, or "
             f"pass dimension={dialect.dimension} if these are the words"
         )
+
+
+def _check_alike(words: list[bytes], dialect: Dialect) -> None:
+    """Refuse words that are alike in a way that words are not."""
+    hint = f"; pass dimension={dialect.dimension} if these are the words"
+    if words.count(b"") > 1 and 2 * words.count(b"") >= len(words):
+        raise DialectError("most lines have no word; pass the words (words=) if there are none")
+    if len(words) > 2 and len({*words}) == 1:
+        raise DialectError(f"every line has the same word, {shown(words[0])}; remove it{hint}")
+    if all(word[:2] in _LIST_MARKS for word in words):
+        raise DialectError(f"every word starts with a mark, here {shown(words[0])}; remove it")
+    ends = {word.rpartition(BLANK)[2] if BLANK in word else b"" for word in words}
+    if len(ends) == 1 and _SIGN.fullmatch(*ends):
+        raise DialectError(f"every word ends in a mark, here {shown(words[0])}; remove it{hint}")
+    if dialect.dimension == 1 and dialect.outer == BLANK and any(BLANK in word for word in words):
+        raise DialectError(f"found text and one number in a line: are these vectors?{hint}")
 
 
 def _check_quotes(words: list[bytes]) -> None:
@@ -276,6 +336,17 @@ def _comma_error(text: bytes) -> DialectError:
         f"the commas may separate numbers or be decimal marks, here {shown(text)}; write decimal "
         "points, or another separator"
     )
+
+
+def _check_dimension(lines: list[bytes], dialect: Dialect) -> None:
+    """Refuse a dimension that leaves a decimal number at the end of every word."""
+    pieces = [_head(dialect, line)[-1:] for line in lines]
+    ends = [word[0].rpartition(BLANK) for word in pieces if word]
+    if len(ends) > 1 and all(blank and is_decimal(end) for _, blank, end in ends):
+        raise DialectError(
+            f"dimension={dialect.dimension} was given, but every line has more numbers, here "
+            f"{shown(ends[0][2])}; correct it"
+        )
 
 
 def _check_counts(rows: list[list[bytes]], dialect: Dialect) -> None:

@@ -10,7 +10,6 @@ Blocks of lines are parsed on threads and arrive in order.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import replace
 from itertools import takewhile
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
     from embstore.sources.words.word_list import Words
     from embstore.vocabulary.words import PackedWords
 
-_HEADER = re.compile(rb"(\d{1,18})[ \t]+(\d{1,18})[ \t]*$")
 SNIFFED_LINES = 100
 # Rows are estimated from the average length of the lines in one block of this size.
 _ESTIMATE_BYTES = 256 << 10
@@ -107,6 +105,7 @@ class TextSource(Source):
                 "its vector"
             )
         self._header_rows: int | None = None
+        self._names = b""
         dialect, self._skipped = self._settle(lines, format, dimension, has_words=words is None)
         found = dialect.dimension
         if not 1 <= found <= spec.MAX_ROW_BYTES // self.dtype.itemsize:
@@ -204,6 +203,13 @@ class TextSource(Source):
             )
 
     def _parse(self, block: Block) -> tuple[Block, NDArray[Any], PackedWords]:
+        if self._names and self._names in block.data:
+            lines = [line.rstrip(b"\r") for line in block.data.split(b"\n")]
+            if self._names in lines:
+                raise SourceError(
+                    f"{self.name}:{block.first_line + lines.index(self._names)}: found the header "
+                    "of names again: two files in one? Remove the line"
+                )
         return block, *self._parser.parse(block)
 
     def _body(self) -> Iterator[Block]:
@@ -244,7 +250,7 @@ class TextSource(Source):
             if behind is not None and not behind.is_plain and found in (1, said):
                 if found == said:
                     self._header_rows = int(header[1])
-                    return self._checked(body[1:], behind), skipped + 1
+                    return self._checked(body[1:], behind, counted=True), skipped + 1
             elif behind is not None and not behind.is_plain:
                 raise DialectError(
                     f"the header says {said} values in a line, but the lines after it have {found} "
@@ -254,25 +260,25 @@ class TextSource(Source):
             self._header_rows, dimension = self._sniff(body, format, given)
             dialect = Dialect(dimension, is_sure=given is not None)
             if self._header_rows is not None:
-                return self._checked(body[1:], dialect), skipped + 1
+                return self._checked(body[1:], dialect, counted=True), skipped + 1
         elif format == "word2vec":
             self._sniff(body, format, given)
-        if len(body) > 1:
-            behind = with_quotes(body[1:], with_mark(body[1:], dialect))
-            if has_names(body, behind):
-                return self._checked(body[1:], behind), skipped + 1
+        behind = with_quotes(body[1:], with_mark(body[1:], dialect))
+        if has_names(body, behind):
+            self._names = body[0]
+            return self._checked(body[1:], behind), skipped + 1
         return self._checked(body, dialect), skipped
 
-    def _checked(self, lines: list[bytes], dialect: Dialect) -> Dialect:
+    def _checked(self, lines: list[bytes], dialect: Dialect, *, counted: bool = False) -> Dialect:
         dialect = with_index(lines, with_quotes(lines, with_mark(lines, dialect)))
-        check_doubts(lines, dialect)
+        check_doubts(lines, dialect, counted=counted)
         return dialect
 
     def _sniff(
         self, lines: list[bytes], format: TextFormat, given: int | None
     ) -> tuple[int | None, int]:
         """Return the row count of the header (None if there is no header) and the dimension."""
-        header = _HEADER.match(lines[0])
+        header = HEADER.match(lines[0])
         if format == "word2vec" and header is None:
             raise SourceError(
                 f"{self.name}:1: expected the header 'rows dimension', found {_shown(lines[0])}; "

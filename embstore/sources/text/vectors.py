@@ -79,6 +79,12 @@ class VectorParser:
             If a line is not a word and ``dimension`` numbers; the error names the line.
         """
         data = block.data if block.data.endswith(b"\n") else block.data + b"\n"
+        if b"\0" in data and b"\0\0" in data:  # One byte is found much faster than two.
+            line = block.first_line + data.count(b"\n", 0, data.index(b"\0\0"))
+            raise SourceError(
+                f"{self.name}:{line}: expected text, found zero bytes, as a failed download leaves "
+                "them; fetch the file again"
+            )
         split_words: dict[int, bytes] = {}
         if self.dialect.is_plain:
             lines, irregular = find_irregular(data, self.dimension)
