@@ -371,6 +371,7 @@ DOUBTFUL = {
     "a header or a row of whole numbers": ",0,1,2\nthe,1,2,3\nof,4,5,6\n",
     "a header or a row of one number": "\t0\nthe\t1\nof\t2\n",
     "marks after glued numbers": "a,1; 0\nb,2; 1\nc,-3; 0\n",
+    "numbers glued to quoted words, other marks": ': 0, 1\n"a": -0., 1.\n"b": -1., 0.\n"c": 2., 1.\n',
     "numbers glued to quoted words": '"a",0. | 1.\n"b",-1. | 2.\n"c",3. | 4.\n',
     "a header or a damaged row": "a  0.25\t0.5\t½\n  0.5\t1\t2\n",
     "an empty word and one number more, or a word that is a number": "1 a  1 2\n2   0 1 2\n",
