@@ -50,6 +50,8 @@ _QUOTED = re.compile(rb'"([^"]|"")*+"')
 _PIECES = re.compile(rb"[^\w.+-]+")
 # A decimal comma, or the comma between two whole numbers.
 _TWO_WHOLES = re.compile(rb"[+-]?(0|[1-9]\d*),(0|[1-9]\d*)")
+# So few values may count up by chance.
+_VALUES_BY_CHANCE = 2
 # A mark after each of this many words is none of their letters.
 _ROWS_WITH_A_MARK = 3
 # A column of counts is told by whole numbers beside this many decimals.
@@ -131,9 +133,10 @@ def _counts_up(lines: list[bytes], dialect: Dialect) -> bool:
         if values == [b"0"] and len(others) > 1 and (not name or all(map(is_decimal, others))):
             raise DialectError("the first line may be a header or a row; remove it, or write 0.0")
         return False
-    if not _is_series(values) or b"." in b"".join(values):
+    if not _is_series(values) or b"." in b"".join(values) or dialect.brackets[0]:
         return False
-    if all(map(bytes.isdigit, others)):
+    signs = b"+-" if len(values) <= _VALUES_BY_CHANCE else b""
+    if all(value.lstrip(signs).isdigit() for value in others):
         raise DialectError("the first line may be a header or a row; remove it, or write 0.0")
     return True
 
