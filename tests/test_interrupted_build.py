@@ -308,7 +308,7 @@ def test_publishing_when_the_program_ends(tmp_path):
     writer = start_writing(tmp_path / "t.embstore")
     staging = writer._staging
     assert staging is not None
-    ending = patch.object(staging, "check_contents", writer._give_up)
+    ending = patch.object(staging, "check_contents", writer._finalize)
     with ending, pytest.raises(ValueError, match="has already published or discarded its store"):
         writer.publish()
     assert names(tmp_path) == []

@@ -202,7 +202,8 @@ class StoreWriter:
             if self._staging is not None:
                 self._staging.discard()
             raise
-        self._give_up = weakref.finalize(
+        assert self._staging is not None  # `_start` made it.
+        self._finalize: weakref.finalize[Any, StoreWriter] = weakref.finalize(
             self, _give_up, self._staging, self._background, self._rows, self._words
         )
 
@@ -318,7 +319,7 @@ class StoreWriter:
             self.discard()
             raise
         self._staging = None
-        if self._give_up.detach() is None:  # The program is ending.
+        if self._finalize.detach() is None:  # The program is ending.
             raise ValueError(_ENDED)
         try:
             staging.publish()
@@ -337,7 +338,7 @@ class StoreWriter:
         In a forked child of the process that made the writer, this does nothing.
         """
         if self._staging is not None and self._staging.is_own:
-            self._give_up()
+            self._finalize()
             self._staging = None
 
     def _start(
