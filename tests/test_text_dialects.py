@@ -371,8 +371,13 @@ DOUBTFUL = {
     "a header or a row of whole numbers": ",0,1,2\nthe,1,2,3\nof,4,5,6\n",
     "a header or a row of one number": "\t0\nthe\t1\nof\t2\n",
     "marks after glued numbers": "a,1; 0\nb,2; 1\nc,-3; 0\n",
+    "numbers glued to quoted words, colons": ': 0, 1\n"a": -0., 1.\n"b": -1., 0.\n',
+    "a header or a row of signed whole numbers": ",0,1\nthe,-1,2\nof,3,-4\n",
     "numbers glued to quoted words": '"a",0. | 1.\n"b",-1. | 2.\n"c",3. | 4.\n',
     "a header or a damaged row": "a  0.25\t0.5\t½\n  0.5\t1\t2\n",
+    "an empty word and one number more, or a word that is a number": "1 a  1 2\n2   0 1 2\n",
+    "an empty word after a row number, or a word": "1 a 1 2\n2  1 2\n",
+    "whole numbers or decimal commas, with powers": "the [ -3,5E-01 ]\nof [ 8,7E-01 ]\n",
     "marks after two words": "the| 0.5\nof| 1.5\n",
     "marks after two words, tabs": "the|\t0.5; 1\nof|\t1.5; 2\n",
     "quoted words or quotation marks": '"the ""a""" 0.5 1\nof 1 2\n',
@@ -393,6 +398,20 @@ def test_given_dimension_leaves_decimal_commas_in_doubt(tmp_path, outer):
     text = f"the{outer}-1,29\nof{outer}0,26\n"
     with pytest.raises(SourceError):
         read_bytes(tmp_path, text.encode(), dimension=1)
+
+
+def test_numbers_in_brackets_are_no_header(tmp_path):
+    found, rows = read_bytes(tmp_path, b"\t[0\t1]\na\t[-1\t2]\nb\t[0.5\t1]\n")
+    assert found == ["", "a", "b"]
+    assert rows.tolist() == [[0, 1], [-1, 2], [0.5, 1]]
+
+
+@pytest.mark.parametrize("options", [{}, {"dimension": 2}])
+@pytest.mark.parametrize("others", ["of 0.5 1\n", "of  0,5  1,5\n", ""])
+def test_one_quoted_word_with_a_blank_is_refused(tmp_path, others, options):
+    text = others + '"New York" 0.5 1\n' + others
+    with pytest.raises(SourceError):
+        read_bytes(tmp_path, text.encode(), **options)
 
 
 @pytest.mark.parametrize("mark", [":", ",", "|"])

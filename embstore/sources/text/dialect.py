@@ -207,6 +207,8 @@ class Dialect:
                     f"{shown(b' '.join(head))}"
                 )
             head = head[1:]
+            if self.outer == BLANK and not self.is_sure and looks_like_number(head[0]):
+                raise DialectError(f"the word {shown(head[0])} looks like a number")
         if len(head) != 1:
             if head and is_number(head[-1]):
                 raise DialectError(f"found {self.dimension + len(head) - 1} values")
@@ -240,15 +242,17 @@ def check_spaces(word: bytes, *, is_sure: bool) -> None:
     DialectError
         If the word ends in a space and what may be a number, or has another vector in it.
     """
-    if is_sure or not (b" " in word or b"\t" in word):
+    if not (b" " in word or b"\t" in word):
+        return
+    if word[:1] == word[-1:] == b'"':
+        raise DialectError(f"the word {shown(word)} is quoted, unlike others")
+    if is_sure:
         return
     last = re.split(rb"[ \t]", word.rstrip(b" \t,;|:") if b" " in word[1:-1] else word)[-1]
     if looks_like_number(last):
         raise DialectError(f"the word ends in {shown(last)}, which may be a number")
     if _ANOTHER_VECTOR.search(word):
         raise DialectError(f"the word {shown(word)} has numbers in it: two lines in one?")
-    if len(word) > 1 and word[:1] == word[-1:] == b'"':
-        raise DialectError(f"the word {shown(word)} is quoted, unlike others")
 
 
 def shown(text: bytes) -> str:

@@ -41,13 +41,17 @@ _GLUED = re.compile(
 _HALF = re.compile(rb"(\d+)([eE][+-]?\d+)?")
 _MARK = rb"(?:[ ,;|:=\t]|\xc2\xa0|\xe3\x80\x80|\xe2\x80[\x80-\xaf])"
 _GLUED_WHOLE = re.compile(rb".*%b[+-]?\d+%b*" % (_MARK, _MARK), re.DOTALL)
-_GLUED_DECIMAL = re.compile(rb".*%b[+-]?\d*[.,]\d+([eE][+-]?\d+)?%b*" % (_MARK, _MARK), re.DOTALL)
+_GLUED_DECIMAL = re.compile(
+    rb".*%b[+-]?(?:\d+\.|\d*[.,]\d+)([eE][+-]?\d+)?%b*" % (_MARK, _MARK), re.DOTALL
+)
 # A word with quotation marks around it, and all those in it doubled.
 _QUOTED = re.compile(rb'"([^"]|"")*+"')
 # What is between the numbers of a comment.
 _PIECES = re.compile(rb"[^\w.+-]+")
 # A decimal comma, or the comma between two whole numbers.
 _TWO_WHOLES = re.compile(rb"[+-]?(0|[1-9]\d*),(0|[1-9]\d*)")
+# So few values may count up by chance.
+_VALUES_BY_CHANCE = 2
 # A mark after each of this many words is none of their letters.
 _ROWS_WITH_A_MARK = 3
 # A column of counts is told by whole numbers beside this many decimals.
@@ -117,8 +121,9 @@ def _counts_up(lines: list[bytes], dialect: Dialect) -> bool:
     """Return whether the first line is ``,0,1,2`` or the like, as a data frame writes it."""
     head, values = dialect.parts(lines[0])
     name = head[-1] if head else b""
+    is_name = name.strip(b" \"'").lower() in _WORD_NAMES and name not in (b'"', b"'")
     others = [value for _, numbers in _rows(lines[1:], dialect) for value in numbers]
-    if name.strip(b" \"'").lower() not in _WORD_NAMES or name == b'"' or not dialect.has_words:
+    if not is_name or not dialect.has_words:
         # Any other word may be one; its vector is then like others.
         is_long = len(values) > 1 + dialect.has_words and _is_series(values)
         return is_long and bool(others) and all(map(is_decimal, others))
@@ -128,9 +133,10 @@ def _counts_up(lines: list[bytes], dialect: Dialect) -> bool:
         if values == [b"0"] and len(others) > 1 and (not name or all(map(is_decimal, others))):
             raise DialectError("the first line may be a header or a row; remove it, or write 0.0")
         return False
-    if not _is_series(values) or b"." in b"".join(values):
+    if not _is_series(values) or b"." in b"".join(values) or dialect.brackets[0]:
         return False
-    if all(map(bytes.isdigit, others)):
+    signs = b"+-" if len(values) <= _VALUES_BY_CHANCE else b""
+    if all(value.lstrip(signs).isdigit() for value in others):
         raise DialectError("the first line may be a header or a row; remove it, or write 0.0")
     return True
 
@@ -198,6 +204,8 @@ def with_index(lines: list[bytes], dialect: Dialect) -> Dialect:
         expected = [b"%d" % (first + row) for row in range(len(numbers))]
         if 2 * sum(map(bytes.__eq__, numbers, expected)) > len(numbers):
             return replace(dialect, first_index=first)
+        if any(numbers) and [head[0].strip(BLANK) for head in heads if head] == expected:
+            raise DialectError("the first numbers may be words or the numbers of rows; remove them")
     if not all(numbers) or dialect.is_sure:
         return dialect
     raise DialectError(
@@ -222,45 +230,30 @@ def check_doubts(lines: list[bytes], dialect: Dialect, *, counted: bool = False)
     DialectError
         If the words seem to be numbers of the vectors, or a column seems to be counts.
     """
-    if dialect.quoted == "never":
-        _check_quotes([head[-1] for head, _ in _rows(lines, dialect) if head])
-    _check_marks(lines, dialect)
-    rows = [(head[-1], values) for head, values in _rows(lines, dialect) if head]
+    _check_commas(lines, dialect)
     if dialect.is_sure:
         _check_dimension(lines, dialect)
-    elif rows and dialect.has_words:
-        _check_rows(rows, dialect, counted=counted)
+    rows = [(head[-1], values) for head, values in _rows(lines, dialect) if head]
+    if dialect.quoted == "never":
+        _check_quotes([word for word, _ in rows])
+    if rows and not dialect.is_sure:
+        _check_words(rows, dialect, counted=counted)
+        if not counted:
+            _check_counts([numbers for _, numbers in rows], dialect)
 
 
-def _check_marks(lines: list[bytes], dialect: Dialect) -> None:
-    """Refuse commas that may separate numbers, be decimal marks, or group thousands."""
-    rows = [(head[-1:], values) for head, values in _rows(lines, dialect)]
-    if dialect.outer == b",":
-        found = [(head[0], values[0]) for head, values in rows if head and values]
-        if found and all(_GLUED_WHOLE.fullmatch(w) and _HALF.fullmatch(v) for w, v in found):
-            raise _comma_error(b",".join(found[0]))
-    if dialect.is_sure:
-        return
-    if dialect.between == b"," and dialect.decimal == b".":
-        _check_commas([values for _, values in rows], dialect)
-    values = [value for _, row in rows for value in row]
-    if dialect.decimal != b"," or not values:
-        return
-    if dialect.dimension == 1 and all(map(_TWO_WHOLES.fullmatch, values)):
-        raise _comma_error(values[0])
-    if dialect.has_words and all(map(_THOUSANDS.fullmatch, values)):
+def _check_words(rows: list[tuple[bytes, list[bytes]]], dialect: Dialect, *, counted: bool) -> None:
+    """Refuse words that seem to be numbers, or to end in one."""
+    words = [word.replace(b",", b".") if dialect.decimal == b"," else word for word, _ in rows]
+    values = [value for _, numbers in rows for value in numbers]
+    if dialect.decimal == b"," and all(map(_THOUSANDS.fullmatch, values)):
         raise DialectError(
             f"the commas may be decimal marks or group thousands, here {shown(values[0])}; write "
             "decimal points"
         )
-
-
-def _check_rows(rows: list[tuple[bytes, list[bytes]]], dialect: Dialect, *, counted: bool) -> None:
-    """Refuse words that end in numbers of the vectors, and columns of counts."""
-    words = [word.replace(b",", b".") if dialect.decimal == b"," else word for word, _ in rows]
-    values = [value.replace(b",", b".") for _, numbers in rows for value in numbers]
+    values = [value.replace(b",", b".") for value in values]
     if len(rows) > 1:
-        _check_words(words, dialect)
+        _check_alike(words, dialect)
     if all(map(is_number, filter(None, words))) and not counted and any(map(is_decimal, words)):
         if len(rows) > 1 or all(map(is_decimal, values)):
             raise DialectError(
@@ -281,11 +274,9 @@ def _check_rows(rows: list[tuple[bytes, list[bytes]]], dialect: Dialect, *, coun
             f"most words end in a mark and a number, here {shown(words[0])}; separate the two, or "
             f"pass dimension={dialect.dimension} if these are the words"
         )
-    if not counted:
-        _check_counts([numbers for _, numbers in rows], dialect)
 
 
-def _check_words(words: list[bytes], dialect: Dialect) -> None:
+def _check_alike(words: list[bytes], dialect: Dialect) -> None:
     """Refuse words that are alike in a way that words are not."""
     hint = f"; pass dimension={dialect.dimension} if these are the words"
     if words.count(b"") > 1 and 2 * words.count(b"") >= len(words):
@@ -298,7 +289,7 @@ def _check_words(words: list[bytes], dialect: Dialect) -> None:
     if len(ends) == 1 and _SIGN.fullmatch(*ends):
         raise DialectError(f"every word ends in a mark, here {shown(words[0])}; remove it{hint}")
     if dialect.dimension == 1 and dialect.outer == BLANK and any(BLANK in word for word in words):
-        raise DialectError(f"found text and one number in a line: are these vectors{hint}")
+        raise DialectError(f"found text and one number in a line: are these vectors?{hint}")
 
 
 def _check_quotes(words: list[bytes]) -> None:
@@ -314,10 +305,22 @@ def _most(pattern: re.Pattern[bytes], rows: list[tuple[bytes, list[bytes]]]) -> 
     return len(rows) > 1 and 2 * found >= len(rows)
 
 
-def _check_commas(rows: list[list[bytes]], dialect: Dialect) -> None:
-    """Refuse whole numbers between commas that may be the halves of numbers with decimal commas."""
+def _check_commas(lines: list[bytes], dialect: Dialect) -> None:
+    """Refuse commas that may be between whole numbers, or decimal marks."""
+    found = list(_rows(lines, dialect))
+    rows = [row for _, row in found if row]
     values = [value for row in rows for value in row]
-    if dialect.dimension % 2 or any(b"." in value for value in values):
+    if dialect.outer == b"," and dialect.dimension == 1 and rows:
+        ends = [head and _GLUED_WHOLE.fullmatch(head[-1]) for head, _ in found]
+        if all(ends) and all(_HALF.fullmatch(row[0]) for row in rows):
+            raise _comma_error(b",".join((found[0][0][-1], *rows[0])))
+    if dialect.is_sure:
+        return
+    if dialect.decimal == b",":
+        if dialect.dimension == 1 and values and all(map(_TWO_WHOLES.fullmatch, values)):
+            raise _comma_error(values[0])
+        return
+    if dialect.between != b"," or dialect.dimension % 2 or any(b"." in value for value in values):
         return
     halves = [_HALF.fullmatch(value) for row in rows for value in row[1::2]]
     if not halves or None in halves:
@@ -327,8 +330,9 @@ def _check_commas(rows: list[list[bytes]], dialect: Dialect) -> None:
     lengths = {*map(len, digits)}
     fixed = len(rows) > 1 and len(lengths) == 1 and lengths.pop() > 1
     zeros = any(half[:1] == b"0" and len(half) > 1 for half in digits) or b"-0" in values
+    powers = any(half[2] for half in halves if half) and all(map(bytes.isdigit, wholes))
     small = max(map(len, wholes)) < max(map(len, digits)) - 1
-    if fixed or zeros or small:
+    if fixed or zeros or powers or small:
         raise _comma_error(b",".join(rows[0]))
 
 
