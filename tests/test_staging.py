@@ -292,3 +292,16 @@ def test_everything_is_flushed_before_publishing(target, monkeypatch):
 def test_missing_parent_directory(target, tmp_path):
     with pytest.raises(StoreNotFoundError, match="does not exist; make it first"):
         Staging(tmp_path / "no" / "t.embstore", overwrite=False)
+
+
+@pytest.mark.parametrize("name", ["building", "copied", "replaced"])
+def test_link_in_place_of_leftovers(tmp_path, name):
+    """The link goes; what it leads to stays."""
+    write_store(tmp_path / "t.embstore", 1)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("mine")
+    (tmp_path / f".t.embstore.{name}").symlink_to("mine")
+    write_store(tmp_path / "t.embstore", 2, overwrite=True)
+    assert value_of(tmp_path / "t.embstore") == 2
+    assert names(tmp_path) == ["mine", "t.embstore"]
+    assert (tmp_path / "mine/notes.txt").read_text() == "mine"

@@ -94,10 +94,13 @@ def remove_old(target: Path) -> None:
 
 
 def remove(directory: Path) -> None:
-    """Remove a directory, even if another process is removing it too."""
+    """Remove a directory, even if another process is removing it too; of a link, only the link."""
     while directory.is_dir():
         with contextlib.suppress(FileNotFoundError):
-            files.remove_tree(directory)
+            if directory.is_symlink():
+                files.remove_file(directory)
+            else:
+                files.remove_tree(directory)
 
 
 def aside_path(target: Path) -> Path:
