@@ -72,9 +72,9 @@ def build(
         ``.npy``, each also compressed (gzip, bz2, xz, zstd, lz4) or in a zip or tar archive; an
         ``.npz``; safetensors, Parquet or Arrow. A directory of ``.npy``, safetensors, Parquet or
         Arrow files that are parts of one table. An object: an array, a frame of pandas or polars,
-        an Arrow table, a ``{word: vector}`` mapping, an iterable of ``(word, vector)`` or of arrays
-        of rows, a gensim ``KeyedVectors``, a torch tensor, a list of partitions, or an open store,
-        which may be the one that is replaced.
+        an Arrow table, a list of these, a ``{word: vector}`` mapping, an iterable of
+        ``(word, vector)`` or of arrays of rows, a gensim ``KeyedVectors``, a torch tensor, a list
+        of partitions, or an open store, which may be the one that is replaced.
     path : str or path-like
         Where the store will be.
     partitions : int, optional
@@ -107,7 +107,8 @@ def build(
         dimensions of one table.
     word_column : str, optional
         The column of a Parquet or Arrow file, or of a frame, with the words; an empty name for no
-        words. By default the one called ``word``, else the only one of strings.
+        words. By default the one called ``word``, else the only one of strings. Without words and
+        this option, a column such as ``id`` or ``item_id`` must count the rows from 0.
     dimension : int, optional
         Number of values in each line of text. Give it where words end in a number after a space
         (``route 66``): without it they are refused, because their lines look like longer vectors.
