@@ -295,7 +295,7 @@ def _check_words(words: list[bytes], dialect: Dialect) -> None:
     if all(word[:2] in _LIST_MARKS for word in words):
         raise DialectError(f"every word starts with a mark, here {shown(words[0])}; remove it")
     ends = {word.rpartition(BLANK)[2] if BLANK in word else b"" for word in words}
-    if len(ends) == 1 and _SIGN.fullmatch(*ends):
+    if len(ends) == 1 and all(map(_SIGN.fullmatch, ends)):
         raise DialectError(f"every word ends in a mark, here {shown(words[0])}; remove it{hint}")
     if dialect.dimension == 1 and dialect.outer == BLANK and any(BLANK in word for word in words):
         raise DialectError(f"found text and one number in a line: are these vectors{hint}")
