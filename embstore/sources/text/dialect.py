@@ -11,9 +11,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from embstore.sources.text.numerals import is_number, looks_like_number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BLANK = b" "
 _BLANKS = b" \t\r"
@@ -124,6 +127,18 @@ class Dialect:
         if self.brackets[0]:
             return self._bracketed(text.removesuffix(b","))
         return self._mixed(text) if self.outer != self.between else self._even(text)
+
+    def rows(self, lines: list[bytes]) -> Iterator[tuple[list[bytes], list[bytes]]]:
+        """Yield the `parts` of each line that can be divided so."""
+        for line in lines:
+            try:
+                yield self.parts(line)
+            except DialectError:
+                continue
+
+    def head(self, line: bytes) -> list[bytes]:
+        """Return the fields of a line before its numbers; none if it differs from the dialect."""
+        return next((head for head, _ in self.rows([line])), [])
 
     def fields(self, text: bytes) -> list[bytes]:
         """Return all fields between outer separators.

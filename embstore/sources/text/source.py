@@ -26,10 +26,10 @@ from embstore.sources import Batch, EncodingErrors, Source, TextFormat
 from embstore.sources.text.blocks import TextFile
 from embstore.sources.text.detection import detect
 from embstore.sources.text.dialect import Dialect, DialectError
+from embstore.sources.text.doubts import check_doubts
 from embstore.sources.text.numerals import is_number
 from embstore.sources.text.preamble import (
     HEADER,
-    check_doubts,
     comment_count,
     has_names,
     with_index,
