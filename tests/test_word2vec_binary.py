@@ -15,6 +15,7 @@ import embstore
 from embstore.errors import SourceError
 from embstore.sources import word2vec_binary
 from tests.helpers.sources import AWKWARD, any_word, assert_same, read
+from tests.helpers.stores import names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -262,3 +263,21 @@ def test_damaged_file_with_spaces_is_refused(tmp_path, damage):
     (tmp_path / "t.bin").write_bytes(encoded(PHRASES, rows) + b"x")
     with pytest.raises(SourceError):
         read(tmp_path / "t.bin")
+
+
+@pytest.mark.parametrize("row", [0, 3, 8])
+@pytest.mark.parametrize("change", ["lost", "added", "no newline"])
+def test_bytes_lost_or_added_between_newlines(tmp_path, row, change):
+    rows = np.random.default_rng(0).standard_normal((10, 6)).astype("<f4")
+    records = [b"w%d " % number + some.tobytes() + b"\n" for number, some in enumerate(rows)]
+    if change == "lost":
+        records[row] = records[row][:10] + records[row][11:]
+    elif change == "added":
+        records[row] = records[row][:10] + b"\0" + records[row][10:]
+    else:
+        records[row] = records[row][:-1]
+    path = tmp_path / "m.bin"
+    path.write_bytes(b"10 6\n" + b"".join(records))
+    with pytest.raises(SourceError):
+        embstore.build(path, tmp_path / "m.embstore")
+    assert names(tmp_path) == ["m.bin"]

@@ -82,6 +82,7 @@ class Word2VecBinarySource(Source):
         self._file = InputFile(Path(path), member)
         self._encoding_errors = encoding_errors
         self._careful: CarefulReader | None = None
+        self._has_newlines: bool | None = None
         self.name = self._file.name
         self.byte_count = self._file.byte_count
         self.dtype = np.dtype(np.float32)
@@ -126,7 +127,7 @@ class Word2VecBinarySource(Source):
 
     def _batches(self) -> Generator[Batch]:
         done = 0
-        self._careful = None
+        self._careful = self._has_newlines = None
         block = np.empty(2 * READ_BYTES, np.uint8)
         kept = 0  # Bytes of an incomplete row from the last read, at the start of the block.
         with self._file.open() as stream:
@@ -165,6 +166,7 @@ class Word2VecBinarySource(Source):
             sure, doubt = sure_count(data, ends, self._vector_bytes, at_end=at_end)
             if sure or not doubt:
                 self._check_line_ends(words[:sure], done)
+                self._check_newlines(data, ends[:sure], done)
                 if not done:
                     self._check_numbers(data, ends[:sure])
                 return words[:sure], ends[:sure]
@@ -180,6 +182,21 @@ class Word2VecBinarySource(Source):
             raise SourceError(
                 f"{self.place(done)}: a carriage return and a newline follow the vector; was the "
                 "file changed as if it were text? Fetch it again in binary mode"
+            )
+
+    def _check_newlines(self, data: NDArray[np.uint8], ends: NDArray[np.int64], done: int) -> None:
+        """Refuse a file in which a newline follows some vectors, and not others."""
+        starts = np.concatenate([[0], ends + 1 + self._vector_bytes])[done == 0 : len(ends)]
+        found = data[starts] == ord("\n")
+        if not len(found):
+            return
+        if self._has_newlines is None:
+            self._has_newlines = bool(found[0])
+        wrong = np.flatnonzero(found != self._has_newlines)
+        if wrong.size:
+            raise SourceError(
+                f"{self.place(done + (done == 0) + int(wrong[0]))}: a newline follows some "
+                "vectors, and not others, so bytes may be lost or added here; fetch the file again"
             )
 
     def _check_numbers(self, data: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
