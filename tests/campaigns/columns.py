@@ -81,6 +81,7 @@ class Plan:
     is_wide: bool
     column: str
     word_column: str | None
+    has_ids: bool
 
 
 def _try_case(folder: Path, numbers: random.Random) -> str:
@@ -91,11 +92,12 @@ def _try_case(folder: Path, numbers: random.Random) -> str:
         is_wide,
         numbers.choice(("v", "vector", "a b", "x.y", "\u00e9")),
         numbers.choice((None, "word", "token", "the.word")),
+        has_ids=numbers.random() < 0.5,
     )
     kind = numbers.choice(NUMBERS)
     tables = []
     for _ in range(numbers.choice((1, 1, 2, 3))):
-        tables.append(_table(plan, kind, numbers))
+        tables.append(_table(plan, kind, sum(table.num_rows for table in tables), numbers))
         if numbers.random() < 0.3:
             kind = numbers.choice(NUMBERS)
     flaw = numbers.choice(FLAWS) if numbers.random() < 0.3 else None
@@ -123,8 +125,8 @@ def _try_case(folder: Path, numbers: random.Random) -> str:
     return "read"
 
 
-def _table(plan: Plan, kind: pa.DataType, numbers: random.Random) -> pa.Table:
-    """Return a random part without a flaw."""
+def _table(plan: Plan, kind: pa.DataType, first: int, numbers: random.Random) -> pa.Table:
+    """Return a random part without a flaw, whose rows come after ``first`` others."""
     count = numbers.choice((1, 2, 5, 30, 200))
     columns: list[tuple[str, Any]] = []
     if plan.is_wide:
@@ -137,8 +139,8 @@ def _table(plan: Plan, kind: pa.DataType, numbers: random.Random) -> pa.Table:
         words = [_word(numbers) for _ in range(count)]
         columns.append((plan.word_column, _words(words, numbers)))
     if not plan.is_wide:
-        if numbers.random() < 0.5:
-            columns.append(("id", pa.array(range(count))))
+        if plan.has_ids:
+            columns.append(("id", pa.array(range(first, first + count))))
         if numbers.random() < 0.3:
             columns.append(("day", pa.array([None] * count, pa.date32())))
         numbers.shuffle(columns)
@@ -238,7 +240,25 @@ def _another_list(table: pa.Table, plan: Plan, numbers: random.Random) -> pa.Tab
     return table.append_column("text", pa.array(["x"] * table.num_rows))
 
 
-FLAWS = [_null_row, _null_word, _bad_word, _other_length, _other_name, _strings, _another_list]
+def _other_id(table: pa.Table, plan: Plan, numbers: random.Random) -> pa.Table | None:
+    """Change the id of a row that has no word."""
+    if plan.is_wide or not plan.has_ids or plan.word_column is not None:
+        return None
+    ids = table["id"].to_pylist()
+    ids[numbers.randrange(len(ids))] += numbers.choice((-1, 1, 7))
+    return _set(table, "id", pa.array(ids))
+
+
+FLAWS = [
+    _other_id,
+    _null_row,
+    _null_word,
+    _bad_word,
+    _other_length,
+    _other_name,
+    _strings,
+    _another_list,
+]
 
 
 def _replace(table: pa.Table, name: str, numbers: random.Random, value: Any) -> pa.Table:
