@@ -378,6 +378,8 @@ DOUBTFUL = {
     "an empty word and one number more, or a word that is a number": "1 a  1 2\n2   0 1 2\n",
     "an empty word after a row number, or a word": "1 a 1 2\n2  1 2\n",
     "whole numbers or decimal commas, with powers": "the [ -3,5E-01 ]\nof [ 8,7E-01 ]\n",
+    "two whole numbers or a decimal comma, brackets": "the | (-63,7879)\nof | (-160,821)\n",
+    "two whole numbers or a decimal comma, tabs": "the\t5,3\nof\t-7,12\n",
     "marks after two words": "the| 0.5\nof| 1.5\n",
     "marks after two words, tabs": "the|\t0.5; 1\nof|\t1.5; 2\n",
     "quoted words or quotation marks": '"the ""a""" 0.5 1\nof 1 2\n',
@@ -398,6 +400,14 @@ def test_given_dimension_leaves_decimal_commas_in_doubt(tmp_path, outer):
     text = f"the{outer}-1,29\nof{outer}0,26\n"
     with pytest.raises(SourceError):
         read_bytes(tmp_path, text.encode(), dimension=1)
+
+
+@pytest.mark.parametrize("between", [", ", ";", " "])
+def test_two_whole_numbers_between_other_marks(tmp_path, between):
+    text = f"the (-63{between}7879)\nof (-160{between}821)\n"
+    found, rows = read_bytes(tmp_path, text.encode())
+    assert found == ["the", "of"]
+    assert rows.tolist() == [[-63, 7879], [-160, 821]]
 
 
 def test_numbers_in_brackets_are_no_header(tmp_path):

@@ -146,16 +146,21 @@ def _check_commas(lines: list[bytes], dialect: Dialect) -> None:
         return
     if dialect.between != b"," or dialect.dimension % 2 or any(b"." in value for value in values):
         return
+    is_only = dialect.dimension == 2 and dialect.outer != b","  # The only comma in a line.
+    is_bare = not any(b", " in line for line in lines)
+    wholes = [_TWO_WHOLES.fullmatch(b",".join(row)) for row in rows]
+    if is_only and is_bare and rows and all(wholes):
+        raise _comma_error(b",".join(rows[0]))
     halves = [_HALF.fullmatch(value) for row in rows for value in row[1::2]]
     if not halves or None in halves:
         return
     digits = [half[1] for half in halves if half]
-    wholes = [value.lstrip(b"+-") for row in rows for value in row[::2]]
+    firsts = [value.lstrip(b"+-") for row in rows for value in row[::2]]
     lengths = {*map(len, digits)}
     fixed = len(rows) > 1 and len(lengths) == 1 and lengths.pop() > 1
     zeros = any(half[:1] == b"0" and len(half) > 1 for half in digits) or b"-0" in values
-    powers = any(half[2] for half in halves if half) and all(map(bytes.isdigit, wholes))
-    small = max(map(len, wholes)) < max(map(len, digits)) - 1
+    powers = any(half[2] for half in halves if half) and all(map(bytes.isdigit, firsts))
+    small = max(map(len, firsts)) < max(map(len, digits)) - 1
     if fixed or zeros or powers or small:
         raise _comma_error(b",".join(rows[0]))
 
