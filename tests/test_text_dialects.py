@@ -382,6 +382,7 @@ DOUBTFUL = {
     "two whole numbers or a decimal comma, tabs": "the\t5,3\nof\t-7,12\n",
     "marks after two words": "the| 0.5\nof| 1.5\n",
     "marks after two words, tabs": "the|\t0.5; 1\nof|\t1.5; 2\n",
+    "numbers behind words, whole and decimal": " 0,1\nthe 2.5e-03,6.5\nof NULL,9.5\n",
     "quoted words or quotation marks": '"the ""a""" 0.5 1\nof 1 2\n',
     "quoted words or quotation marks, tabs": '""""\t0.5\t1\nof\t1\t2\n',
     "quoted words or quotation marks, one line": '"a""b" 0.5 1\n',

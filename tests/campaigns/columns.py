@@ -95,7 +95,7 @@ def _try_case(folder: Path, numbers: random.Random) -> str:
         has_ids=numbers.random() < 0.5,
     )
     kind = numbers.choice(NUMBERS)
-    tables = []
+    tables: list[pa.Table] = []
     for _ in range(numbers.choice((1, 1, 2, 3))):
         tables.append(_table(plan, kind, sum(table.num_rows for table in tables), numbers))
         if numbers.random() < 0.3:

@@ -90,10 +90,11 @@ def _check_words(rows: list[tuple[bytes, list[bytes]]], dialect: Dialect, *, cou
             f"dimension={dialect.dimension} if these are the words"
         )
     # `check_spaces` looks at the words of a plain file that have spaces.
-    marked = [row for row in rows if not (b" " in row[0] and dialect.is_plain)]
-    if _most(_GLUED_DECIMAL, marked) or (
-        _most(_GLUED_WHOLE, marked) and not all(b"." in value for value in values)
-    ):
+    marked = [word for word, _ in rows if not (b" " in word and dialect.is_plain)]
+    decimals = sum(bool(_GLUED_DECIMAL.fullmatch(word)) for word in marked)
+    found = decimals + sum(bool(_GLUED_WHOLE.fullmatch(word)) for word in marked)
+    is_usual = len(marked) > 1 and 2 * found >= len(marked)
+    if is_usual and (decimals or not all(b"." in value for value in values)):
         raise DialectError(
             f"most words end in a mark and a number, here {shown(words[0])}; separate the two, or "
             f"pass dimension={dialect.dimension} if these are the words"
@@ -121,12 +122,6 @@ def _check_quotes(words: list[bytes]) -> None:
     marked = [word for word in words if b'"' in word]
     if marked and all(_QUOTED.fullmatch(word) and b'"' in word[1:-1] for word in marked):
         raise DialectError(f"the word {shown(marked[0])} may be quoted or not")
-
-
-def _most(pattern: re.Pattern[bytes], rows: list[tuple[bytes, list[bytes]]]) -> bool:
-    """Return whether half of the words, or more, match a pattern."""
-    found = sum(bool(pattern.fullmatch(word)) for word, _ in rows)
-    return len(rows) > 1 and 2 * found >= len(rows)
 
 
 def _check_commas(lines: list[bytes], dialect: Dialect) -> None:
