@@ -70,6 +70,9 @@ def has_names(lines: list[bytes], dialect: Dialect) -> bool:
     is_series = len(names) > 1 and _is_series(names)
     if len(names) != columns or len(before) > 2 or not (is_word or is_series):
         return False
+    pieces = [piece for name in names for piece in name.split(dialect.between)]
+    if any(is_decimal(piece.replace(dialect.decimal, b".")) for piece in pieces):
+        return False  # A damaged row.
     numbered = [bool(_NUMBERED.fullmatch(name)) for name in names]
     if any(numbered) and not (all(numbered) and _is_series(names)):
         raise DialectError(
@@ -88,7 +91,6 @@ def has_names(lines: list[bytes], dialect: Dialect) -> bool:
                 "if these are the words, transpose the table, else write it without row numbers "
                 "and header, and pass the words (words=)"
             )
-    pieces = [piece for name in names for piece in name.split(dialect.between)]
     return all(numbered) or not any(map(looks_like_number, filter(None, pieces)))
 
 
