@@ -299,11 +299,7 @@ def _quoted_fields(
         position = position if match is None else match.end()
         if inside is not None:
             field = inside.replace(quote * 2, quote)
-            if (
-                minimal
-                and field == field.strip() != b""
-                and not (quote in field or separator in field)
-            ):
+            if minimal and field == field.strip() and not (quote in field or separator in field):
                 raise DialectError(f"{shown(field)} is quoted without need, unlike other words")
             fields.append(field)
         else:
