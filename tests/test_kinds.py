@@ -335,7 +335,7 @@ WORDS = [
 @pytest.mark.parametrize("word", WORDS)
 def test_words_that_look_like_other_files(tmp_path, word):
     """A word at the start of a file of vectors, and of a list of words, is a word."""
-    path = saved(tmp_path / "t.txt", f"{word} 1 2\nlike 3 4\n".encode())
+    path = saved(tmp_path / "t.txt", f"{word} 1.0 2.0\nlike 3.0 4.0\n".encode())
     words, rows = read(path)
     assert words == [word, "like"]
     assert_same(rows, ROWS)

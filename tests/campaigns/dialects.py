@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ BRACKETS = [("[", "]"), ("(", ")"), ("[ ", " ]"), ("{", "}")]
 SIMPLE = ["the", "of", "king", "re-do", "naïve", "日本", "Paris", "x", "café", "queen", "ab", "c3d"]
 FORMS = ["{!r}", "{:.4f}", "{:g}", "{:.3e}", "{:.0f}", "{:+.2f}", "{:#.0f}", "{:.1E}", "{:.17g}"]
 UNREAD = ["1_000", "0x1p3", "NULL", "\u22120.5", "1e", "--", "½", "1.5f", "N/A", "12%", "1.2.3"]
+QUOTED = re.compile(r'"([^"]|"")+"')
 COMMENTS = ["# made by hand", "// 3 4", "% x", "#"]
 ENCODINGS = ["utf-8"] * 6 + ["utf-8-sig", "utf-16", "utf-32"]
 
@@ -149,6 +151,9 @@ def written(
         comma = False  # "1," is a number and a separator.
     index = numbers.choice((0, 1)) if numbers.random() < 0.1 else None
     quoting = numbers.choice(("none", "none", "minimal", "all words", "all"))
+    if quoting == "none":
+        # Nothing tells such words from those that a CSV writer quoted.
+        words[:] = [word + "q" if QUOTED.fullmatch(word) else word for word in words]
     alone = numbers.random() < 0.1
     tail = numbers.choice(("", "", "", "", " ", between))
     options: dict[str, Any] = {"words": words} if alone else {}

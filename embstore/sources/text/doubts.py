@@ -77,7 +77,7 @@ def _check_words(rows: list[tuple[bytes, list[bytes]]], dialect: Dialect, *, cou
         )
     values = [value.replace(b",", b".") for value in values]
     if len(rows) > 1:
-        _check_alike(words, dialect)
+        _check_alike(words, dialect, counted=counted)
     if all(map(is_number, filter(None, words))) and not counted and any(map(is_decimal, words)):
         if len(rows) > 1 or all(map(is_decimal, values)):
             raise DialectError(
@@ -101,7 +101,7 @@ def _check_words(rows: list[tuple[bytes, list[bytes]]], dialect: Dialect, *, cou
         )
 
 
-def _check_alike(words: list[bytes], dialect: Dialect) -> None:
+def _check_alike(words: list[bytes], dialect: Dialect, *, counted: bool) -> None:
     """Refuse words that are alike in a way that words are not."""
     hint = f"; pass dimension={dialect.dimension} if these are the words"
     if words.count(b"") > 1 and 2 * words.count(b"") >= len(words):
@@ -113,7 +113,8 @@ def _check_alike(words: list[bytes], dialect: Dialect) -> None:
     ends = {word.rpartition(BLANK)[2] if BLANK in word else b"" for word in words}
     if len(ends) == 1 and all(map(_SIGN.fullmatch, ends)):
         raise DialectError(f"every word ends in a mark, here {shown(words[0])}; remove it{hint}")
-    if dialect.dimension == 1 and dialect.outer == BLANK and any(BLANK in word for word in words):
+    is_scalar = dialect.dimension == 1 and not counted
+    if is_scalar and dialect.outer == BLANK and any(BLANK in word for word in words):
         raise DialectError(f"found text and one number in a line: are these vectors?{hint}")
 
 
