@@ -46,6 +46,7 @@ BRACKETS = [("[", "]"), ("(", ")"), ("[ ", " ]"), ("{", "}")]
 SIMPLE = ["the", "of", "king", "re-do", "naïve", "日本", "Paris", "x", "café", "queen", "ab", "c3d"]
 FORMS = ["{!r}", "{:.4f}", "{:g}", "{:.3e}", "{:.0f}", "{:+.2f}", "{:#.0f}", "{:.1E}", "{:.17g}"]
 UNREAD = ["1_000", "0x1p3", "NULL", "\u22120.5", "1e", "--", "½", "1.5f", "N/A", "12%", "1.2.3"]
+NUMBER = re.compile(r" *[-+]?[0-9]*\.?[0-9]* *")
 QUOTED = re.compile(r'"([^"]|"")+"')
 COMMENTS = ["# made by hand", "// 3 4", "% x", "#"]
 ENCODINGS = ["utf-8"] * 6 + ["utf-8-sig", "utf-16", "utf-32"]
@@ -150,6 +151,8 @@ def written(
     if any(text.endswith(".") for row in texts for text in row):
         comma = False  # "1," is a number and a separator.
     index = numbers.choice((0, 1)) if numbers.random() < 0.1 else None
+    if all(NUMBER.fullmatch(word) for word in words):
+        index = None  # Which of two columns of numbers has the words?
     quoting = numbers.choice(("none", "none", "minimal", "all words", "all"))
     if quoting == "none":
         # Nothing tells such words from those that a CSV writer quoted.
