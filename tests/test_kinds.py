@@ -13,6 +13,7 @@ import sqlite3
 import struct
 import zipfile
 import zlib
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -131,7 +132,7 @@ def pickled(protocol: int) -> bytes:
 
 
 def sqlite_bytes() -> bytes:
-    with sqlite3.connect(":memory:") as connection:
+    with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("CREATE TABLE magnitude (key TEXT)")
         return connection.serialize()
 

@@ -49,7 +49,8 @@ class Format:
 
     def is_in(self, directory: Path) -> bool:
         """Return whether a directory holds files of this format."""
-        return any(next(directory.glob(pattern), None) for pattern in self.patterns)
+        # From Python 3.13 on, `glob` finds links to missing files too.
+        return any(file.exists() for name in self.patterns for file in directory.glob(name))
 
 
 STORE = Format("store", own.PATTERNS, own.matches, own.main_file, own.describe)

@@ -145,7 +145,9 @@ def written(
     mixed = numbers.random() < 0.3
     outer = numbers.choice(OUTER) if mixed else between
     if " " in outer or " " in between:
-        words[:] = [word.strip(" ") for word in words]  # Blanks are padding, or separate words.
+        words[:] = [
+            word.strip(" \u00a0") for word in words
+        ]  # Blanks are padding, or separate words.
     brackets = numbers.choice(BRACKETS) if numbers.random() < 0.15 else ("", "")
     comma = numbers.random() < 0.15 and "," not in between
     if any(text.endswith(".") for row in texts for text in row):

@@ -45,8 +45,11 @@ def comment_count(lines: list[bytes], dialect: Dialect) -> int:
             may_be_counts = len(values) <= 2 or all(map(is_decimal, others))
             if not (others and may_be_counts and all(map(bytes.isdigit, values))):
                 return count
-        # A row with one number too few, or one that is not read?
-        if is_row or sum(map(is_number, _PIECES.split(line))) >= max(1, dialect.dimension - 1):
+        # A row with one number too few, or one that is not read, or without any?
+        numbers = sum(map(is_number, _PIECES.split(line)))
+        _, outer, rest = line.partition(dialect.outer)
+        is_hollow = bool(outer.strip(BLANK)) and not _PIECES.sub(b"", rest)
+        if is_row or numbers >= max(1, dialect.dimension - 1) or is_hollow:
             raise DialectError(f"{shown(line)} may be a comment or a row; remove or fix it")
     return 0
 
