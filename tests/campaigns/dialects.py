@@ -149,7 +149,7 @@ def written(
             word.strip(" \u00a0") for word in words
         ]  # Blanks are padding, or separate words.
     brackets = numbers.choice(BRACKETS) if numbers.random() < 0.15 else ("", "")
-    comma = numbers.random() < 0.15 and "," not in between
+    comma = numbers.random() < 0.15 and "," not in between + outer
     if any(text.endswith(".") for row in texts for text in row):
         comma = False  # "1," is a number and a separator.
     index = numbers.choice((0, 1)) if numbers.random() < 0.1 else None
