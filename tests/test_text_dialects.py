@@ -400,6 +400,19 @@ def test_doubtful_file_is_refused(tmp_path, text):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the,-0,7858\t -1,6966 \nof,0,3331\t 1,0309 \nking,-0,3936\t -0,1899 \n",
+        "the\xa0-0,00923\t 0,01213\nof\xa00,01853\t 0,01196\n",
+        "the:0,5\t1,25\n",
+    ],
+)
+def test_given_dimension_does_not_split_decimal_commas(tmp_path, text):
+    with pytest.raises(SourceError):
+        read_bytes(tmp_path, text.encode(), dimension=2)
+
+
 @pytest.mark.parametrize("outer", [" ", "  ", "\xa0"])
 def test_given_dimension_leaves_decimal_commas_in_doubt(tmp_path, outer):
     text = f"the{outer}-1,29\nof{outer}0,26\n"

@@ -29,6 +29,7 @@ _GLUED_WHOLE = re.compile(rb".*%b[+-]?\d+%b*" % (_MARK, _MARK), re.DOTALL)
 _GLUED_DECIMAL = re.compile(
     rb".*%b[+-]?(?:\d+\.|\d*[.,]\d+)([eE][+-]?\d+)?%b*" % (_MARK, _MARK), re.DOTALL
 )
+_GLUED_COMMA = re.compile(rb".*%b[+-]?\d*,\d+" % _MARK, re.DOTALL)
 # A word with quotation marks around it, and all those in it doubled.
 _QUOTED = re.compile(rb'"([^"]|"")*+"')
 # A decimal comma, or the comma between two whole numbers.
@@ -135,6 +136,9 @@ def _check_commas(lines: list[bytes], dialect: Dialect) -> None:
         if all(ends) and all(_HALF.fullmatch(row[0]) for row in rows):
             raise _comma_error(b",".join((found[0][0][-1], *rows[0])))
     if dialect.is_sure:
+        words = [head[-1] for head, _ in found if head]
+        if dialect.between == b"," and words and all(map(_GLUED_COMMA.fullmatch, words)):
+            raise _comma_error(b",".join(rows[0]))  # The words have one number, each with a comma.
         return
     if dialect.decimal == b",":
         if dialect.dimension == 1 and values and all(map(_TWO_WHOLES.fullmatch, values)):
