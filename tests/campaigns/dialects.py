@@ -144,7 +144,7 @@ def written(
     between = numbers.choice(SEPARATORS)
     mixed = numbers.random() < 0.3
     outer = numbers.choice(OUTER) if mixed else between
-    if " " in outer or " " in between:
+    if any(blank in outer + between for blank in " \u00a0\u3000"):
         words[:] = [
             word.strip(" \u00a0") for word in words
         ]  # Blanks are padding, or separate words.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
-from embstore.sources.text.numerals import is_number, looks_like_number
+from embstore.sources.text.numerals import is_decimal, is_number, looks_like_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,6 +100,8 @@ class Dialect:
         """
         head, values = self.parts(line)
         word = self._word(head, row)
+        if self.padded and self.outer == BLANK and line[:1] in _BLANKS:
+            self._check_start(word)
         if len(values) != self.dimension:
             raise DialectError(f"found {len(values)} value{'s' * (len(values) != 1)}")
         numbers = BLANK.join(values)
@@ -108,6 +110,12 @@ class Dialect:
                 raise DialectError("found a decimal point, where other lines have decimal commas")
             numbers = numbers.replace(b",", b".")
         return word, numbers
+
+    def _check_start(self, word: bytes) -> None:
+        """Refuse an empty word before one number too many, in a line that starts with a blank."""
+        number = word.removesuffix(self.between).replace(self.decimal, b".")
+        if is_decimal(number) and not self.is_sure:
+            raise DialectError(f"the line starts with a blank and the number {shown(word)}")
 
     def parts(self, line: bytes) -> tuple[list[bytes], list[bytes]]:
         """Return the fields of a line before its numbers, and the texts of its numbers.
