@@ -389,6 +389,7 @@ DOUBTFUL = {
     "a comment or a row without its number": '"#be4"; ; \n"0"; "-1.64"; \n"a"; "+1.5"; \n',
     "an empty word and one number more, or a number as the word": "a  0.5, 1.5\nb  2.5, 3.5\n"
     "  4.5, 5.5, 5.5\n",
+    "a first row without its number": "the,, , \nof, 0, \nking, -0, \n",
     "quoted words or quotation marks": '"the ""a""" 0.5 1\nof 1 2\n',
     "quoted words or quotation marks, tabs": '""""\t0.5\t1\nof\t1\t2\n',
     "quoted words or quotation marks, one line": '"a""b" 0.5 1\n',

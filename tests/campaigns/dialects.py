@@ -116,7 +116,7 @@ def random_file(numbers: random.Random) -> File:
         random_word(numbers) if odd else SIMPLE[i % len(SIMPLE)] + "z" * (i // len(SIMPLE))
         for i in range(count)
     ]
-    if odd and numbers.random() < 0.2:
+    if odd and count > 2 and numbers.random() < 0.2:
         # Only one: if most words have blanks at their ends, these are padding.
         place = numbers.randrange(count)
         words[place] = numbers.choice((" {}", "  {}", "{} ", " {} ")).format(words[place])

@@ -71,7 +71,9 @@ def has_names(lines: list[bytes], dialect: Dialect) -> bool:
     before, names = fields[: max(0, len(fields) - columns)], fields[-columns:]
     is_word = bool(before) and before[-1].lower() in _WORD_NAMES
     is_series = len(names) > 1 and _is_series(names)
-    if len(names) != columns or len(before) > 2 or not (is_word or is_series):
+    if len(names) != columns or not all(names) or len(before) > 2:
+        return False
+    if not (is_word or is_series):
         return False
     pieces = [piece for name in names for piece in name.split(dialect.between)]
     if any(is_decimal(piece.replace(dialect.decimal, b".")) for piece in pieces):
