@@ -208,8 +208,6 @@ def build(
         encoding_errors=encoding_errors,
         partition_strategy=partition_strategy,
     )
-    if on_duplicate is None:
-        on_duplicate = "error" if rows.ids_matter else "first"
     make_writer = partial(
         StoreWriter,
         target,
@@ -218,7 +216,7 @@ def build(
         partitions=partitions,
         strategy=strategy,
         overwrite=overwrite,
-        on_duplicate=on_duplicate,
+        on_duplicate=on_duplicate or ("error" if rows.ids_matter else "first"),
         unk=rows.unk if unk is None else unk,
         on_overflow=on_overflow,
         memory_limit=memory_bytes,

@@ -23,8 +23,8 @@ _SHOWN_LENGTH = 100  # Of a value, in a message.
 # Of a file, and of a path, on Linux.
 _MAX_NAME_BYTES = 255
 _MAX_PATH_LENGTH = 4095
-# Not more digits than any size needs: converting thousands of them is slow, and refused by Python.
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:/+", re.IGNORECASE)
+# Not more digits than any size needs: converting thousands of them is slow, and refused by Python.
 _SIZE = re.compile(r"\s*([0-9]{1,30})(?:\.([0-9]{1,30}))?\s*(?:([kmgt])(i)?)?b?\s*", re.IGNORECASE)
 _POWERS = ("", "k", "m", "g", "t")
 

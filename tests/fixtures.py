@@ -92,3 +92,19 @@ def _names_for_examples(
         shutil.copy(WORDS, path.parent)
         request.getfixturevalue("monkeypatch").chdir(path.parent)
         doctest_namespace.update(embstore=embstore, np=np, store=embstore.open(path))
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """Return where a store will be."""
+    return tmp_path / "t.embstore"
+
+
+@pytest.fixture(params=["exchange", "two renames"])
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Replace a store in each of the two ways."""
+    # Imported here because most tests need neither.
+    from tests.campaigns.faults import in_one_step, in_two_steps
+
+    with in_two_steps() if request.param == "two renames" else in_one_step():
+        yield request.param

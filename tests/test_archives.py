@@ -244,11 +244,10 @@ def test_zips_that_cannot_be_read(file, tmp_path, method, at, to, says):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(
+    ("save", "order"), [(np.savez, "C"), (np.savez, "F"), (np.savez_compressed, "C")]
+)
 def test_npz_checksums_are_checked(tmp_path, save, order):
-    if save is np.savez_compressed and order == "F":
-        pytest.skip("refused anyway")
     array = np.asarray(np.random.default_rng(0).random((500, 20)), order=order)
     save(tmp_path / "t.npz", array)
     data = bytearray((tmp_path / "t.npz").read_bytes())

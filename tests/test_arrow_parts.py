@@ -134,7 +134,7 @@ def test_parts_that_do_not_fit_are_refused(tmp_path, suffix, second, says):
 @pytest.mark.parametrize("kind", ["list", "large", "view", "tensor"])
 def test_parts_of_other_types_and_column_order(tmp_path, suffix, kind):
     if (kind, suffix) == ("view", ".parquet"):
-        pytest.skip("Parquet does not hold list views")
+        kind = "large"  # Parquet holds no list views.
     first = pa.table({"word": WORDS, "v": vectors(NUMBERS), "id": [0, 1, 2]})
     other = {"v": vectors(NUMBERS * 2, kind), "word": pa.array(WORDS, pa.large_string())}
     other["word"] = pa.array(["d", "e", "f"], pa.large_string())

@@ -145,11 +145,16 @@ DAMAGE: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("suffix", COMPRESS)
-@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize(
+    ("suffix", "damage"),
+    [
+        (suffix, damage)
+        for suffix in COMPRESS
+        for damage in DAMAGE
+        if suffix != "lz4" or "damaged" not in damage or "header" in damage
+    ],  # Arrow's writer of lz4 adds no checksum.
+)
 def test_damage_behind_the_first_stream_is_reported(tmp_path, suffix, damage):
-    if suffix == "lz4" and damage in ("damaged second stream", "damaged end"):
-        pytest.skip("this writer adds no checksum")
     compress = COMPRESS[suffix]
     path = tmp_path / f"t.txt.{suffix}"
     path.write_bytes(DAMAGE[damage](compress(FIRST), compress(SECOND)))

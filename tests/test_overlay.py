@@ -15,7 +15,7 @@ import pytest
 
 import embstore
 from embstore.writing import files
-from tests.campaigns.faults import Failer, Step, in_one_step, in_two_steps, on_overlay, steps
+from tests.campaigns.faults import Failer, Step, on_overlay, steps
 from tests.campaigns.kills import killed
 from tests.campaigns.processes import in_spawned
 from tests.helpers.programs import environment
@@ -23,17 +23,6 @@ from tests.helpers.stores import names, value_of, write_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-@pytest.fixture
-def target(tmp_path):
-    return tmp_path / "t.embstore"
-
-
-@pytest.fixture(params=["exchange", "two renames"])
-def way(request):
-    with in_two_steps() if request.param == "two renames" else in_one_step():
-        yield request.param
 
 
 def test_directories_of_the_lower_layer_cannot_be_renamed(target, tmp_path):

@@ -19,7 +19,7 @@ import pytest
 import embstore
 from embstore.errors import StoreBusyError, StoreExistsError, StoreNotFoundError
 from embstore.writing.staging import Staging
-from tests.campaigns.faults import Failer, Step, in_one_step, in_two_steps, steps
+from tests.campaigns.faults import Failer, Step, in_two_steps, steps
 from tests.campaigns.kills import killed
 from tests.campaigns.processes import in_spawned
 from tests.helpers.stores import names, value_of, write_store
@@ -28,18 +28,6 @@ FDS = Path("/proc/self/fd")
 
 
 NOTE_NAME = "owner.json"
-
-
-@pytest.fixture
-def target(tmp_path):
-    return tmp_path / "t.embstore"
-
-
-@pytest.fixture(params=["exchange", "two renames"])
-def way(request):
-    """Replace a store in each of the two ways."""
-    with in_two_steps() if request.param == "two renames" else in_one_step():
-        yield request.param
 
 
 def test_publish(target, tmp_path):

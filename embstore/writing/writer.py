@@ -182,13 +182,8 @@ class StoreWriter:
             source=self.source,
             created_by=f"embstore {__version__}",
         )
-        if chunk_rows is not None and chunk_rows * self._row_bytes > spec.MAX_PARTITION_BYTES:
-            # Its zeros behind the last row would take hours.
-            most = spec.MAX_PARTITION_BYTES // self._row_bytes
-            raise ValueError(
-                f"chunk_rows must be at most {most} for rows of {self._row_bytes} bytes, so that a "
-                f"chunk has at most {size_text(spec.MAX_PARTITION_BYTES)}, not {chunk_rows}"
-            )
+        if chunk_rows is not None:
+            _check_chunk_bytes(chunk_rows, self._row_bytes)
         self._memory = plan_memory(memory_bytes, partitions)
         self._groups = [""]
         self._pool = PiecePool(self._memory.piece_bytes)
@@ -202,10 +197,6 @@ class StoreWriter:
             if self._staging is not None:
                 self._staging.discard()
             raise
-        assert self._staging is not None  # `_start` made it.
-        self._finalize: weakref.finalize[Any, StoreWriter] = weakref.finalize(
-            self, _give_up, self._staging, self._background, self._rows, self._words
-        )
 
     def __enter__(self) -> Self:
         return self
@@ -367,6 +358,9 @@ class StoreWriter:
             estimated_rows=self._estimated,
         )
         self._rows.start(chunk_rows, exact=self._expected is not None)
+        self._finalize: weakref.finalize[Any, StoreWriter] = weakref.finalize(
+            self, _give_up, self._staging, self._background, self._rows, self._words
+        )
 
     def _close(self) -> None:
         _close(self._background, self._rows, self._words)
@@ -421,6 +415,16 @@ def _give_up(
         return
     _close(background, rows, words)
     staging.discard()
+
+
+def _check_chunk_bytes(chunk_rows: int, row_bytes: int) -> None:
+    """Refuse chunks whose zeros behind the last row would take hours."""
+    most = spec.MAX_PARTITION_BYTES // row_bytes
+    if chunk_rows > most:
+        raise ValueError(
+            f"chunk_rows must be at most {most} for rows of {row_bytes} bytes, so that a chunk has "
+            f"at most {size_text(spec.MAX_PARTITION_BYTES)}, not {chunk_rows}"
+        )
 
 
 def _as_count(value: Any, name: str, *, low: int = 0, high: int | None = None) -> int | None:

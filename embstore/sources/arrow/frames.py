@@ -4,7 +4,7 @@
 * Arrow: tables, record batches, arrays, readers, data sets, and whatever hands out a stream of
   record batches by ``__arrow_c_stream__``, such as polars' frames and series or a query of DuckDB.
 
-pandas and polars are not imported here: whoever passes a frame has imported its library.
+pandas and polars are not imported here: a caller with a frame has imported its library.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class ArrowSource(Source):
     Attributes
     ----------
     ids_matter : bool
-        Whether a repeated word is an error by default, because nobody said that they are words.
+        Whether a repeated word is an error by default: the column of words was found, not named.
 
     Raises
     ------

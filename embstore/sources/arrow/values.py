@@ -29,6 +29,16 @@ if TYPE_CHECKING:
 Shape = tuple[int | None, ...]
 
 _EXTENSION = b"ARROW:extension:name"
+_TYPES = pa.types
+_TEXTS = (_TYPES.is_string, _TYPES.is_large_string, _TYPES.is_string_view)
+_BYTES = (
+    *(_TYPES.is_binary, _TYPES.is_large_binary),
+    *(_TYPES.is_binary_view, _TYPES.is_fixed_size_binary),
+)
+_LISTS = (
+    *(_TYPES.is_list, _TYPES.is_large_list, _TYPES.is_fixed_size_list),
+    *(_TYPES.is_list_view, _TYPES.is_large_list_view),
+)
 
 
 def row_type(field: pa.Field) -> tuple[np.dtype[Any], Shape] | None:
@@ -76,18 +86,11 @@ def word_type(field: pa.Field) -> Literal["text", "bytes"] | None:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    types = pa.types
-    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+    return any(is_one(kind) for is_one in _TEXTS)
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
-    types = pa.types
-    return bool(
-        types.is_binary(kind)
-        or types.is_large_binary(kind)
-        or types.is_binary_view(kind)
-        or types.is_fixed_size_binary(kind)
-    )
+    return any(is_one(kind) for is_one in _BYTES)
 
 
 def has_permuted_axes(kind: pa.DataType) -> bool:
@@ -207,14 +210,7 @@ def storage_type(kind: pa.DataType) -> pa.DataType:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    types = pa.types
-    return bool(
-        types.is_list(kind)
-        or types.is_large_list(kind)
-        or types.is_fixed_size_list(kind)
-        or types.is_list_view(kind)
-        or types.is_large_list_view(kind)
-    )
+    return any(is_one(kind) for is_one in _LISTS)
 
 
 def _storage(values: pa.Array) -> pa.Array:
