@@ -173,9 +173,6 @@ def build(
     >>> store["like"]
     array([0.3, 0.4])
     """
-    # Imported here because looking rows up must not wait for pyarrow.
-    from embstore.sources.choose import open_source  # noqa: PLC0415
-
     source = _as_path_if_any(source, "source")
     target = as_path(path, "path")
     partitions = _as_count_if_any(partitions, "partitions", high=spec.MAX_PARTITIONS)
@@ -190,11 +187,9 @@ def build(
     on_duplicate = _as_choice_if_any(on_duplicate, "on_duplicate", OnDuplicate)
     on_overflow = as_choice(on_overflow, "on_overflow", get_args(OnOverflow))
     memory_bytes = as_size(memory_limit, "memory_limit")
-    overwrite = as_flag(overwrite, "overwrite")
     # The target is checked before the source is opened: counting the lines of a large file is slow.
-    check_target(target.absolute(), overwrite=overwrite)
-
-    rows = open_source(
+    check_target(target.absolute(), overwrite=as_flag(overwrite, "overwrite"))
+    rows = _open(
         source,
         dtype=stored,
         format=format,
@@ -223,6 +218,13 @@ def build(
     )
     _copy_all(rows, make_writer, progress, counted=strategy == "div")
     return open_store(target)
+
+
+def _open(source: Any, **options: Any) -> Source:
+    # Imported here because looking rows up must not wait for pyarrow.
+    from embstore.sources.choose import open_source  # noqa: PLC0415
+
+    return open_source(source, **options)
 
 
 def _as_count_if_any(value: Any, name: str, *, high: int | None = None) -> int | None:

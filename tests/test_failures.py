@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 ROWS = np.random.default_rng(0).standard_normal((4000, 64), np.float32)  # 1 MB.
 
 
-@pytest.fixture
-def target(tmp_path):
-    return tmp_path / "t.embstore"
-
-
 def failing(when: When) -> contextlib.AbstractContextManager[None]:
     """Fail the first step that a function picks."""
     return steps(Failer(when))
