@@ -165,6 +165,14 @@ def common_dtype(dtypes: Iterable[np.dtype[Any]]) -> np.dtype[Any]:
     )
 
 
+def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the object in native byte order that NumPy itself uses for a dtype.
+
+    ``newbyteorder`` makes one that is equal but not identical, and comparing them takes time.
+    """
+    return np.dtype(dtype.type)
+
+
 def is_float(dtype: np.dtype[Any]) -> bool:
     """Say whether numbers of this dtype are floats: any of NumPy's, or of `DTYPES`."""
     if dtype.kind == "f":
@@ -201,7 +209,10 @@ def has_masked(array: Any) -> bool:
 
     As a plain array, it would show the hidden numbers.
     """
-    return isinstance(array, np.ma.MaskedArray) and bool(np.ma.is_masked(array))
+    # NumPy imports numpy.ma when it is first asked for. In a forked child, asking would wait for
+    # ever if another thread was importing it; and before, there is no masked array.
+    kind = getattr(sys.modules.get("numpy.ma"), "MaskedArray", None)
+    return kind is not None and isinstance(array, kind) and bool(np.ma.is_masked(array))
 
 
 def is_tensor(given: Any) -> bool:

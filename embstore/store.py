@@ -22,7 +22,8 @@ from embstore.errors import (
 from embstore.formats.own.spec import partition_name
 from embstore.identity_mixin import IdentityMixin
 from embstore.norms import check_max_norm, clip_norms
-from embstore.reading.results import POOL, POOLED_BYTES, check_out
+from embstore.reading.results import POOL, check_out
+from embstore.reading.short_path import short_path
 from embstore.settle import as_choice, as_count
 from embstore.table.given import plain
 from embstore.table.ids import as_ids
@@ -50,9 +51,7 @@ if TYPE_CHECKING:
     from embstore.vocabulary import Vocabulary
     from embstore.vocabulary.words import PackedWords
 
-_INT64, _UINT64 = np.dtype(np.int64), np.dtype(np.uint64)
-# Up to this many rows, the steps around the gather take a large part of a lookup's time.
-FEW_ROWS = 512
+_ndarray, _INT64 = np.ndarray, np.dtype(np.int64)
 
 _MISSING, _MISSING_ID = get_args(Missing), get_args(MissingId)
 
@@ -103,8 +102,10 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         self._rows = table.numbering.rows
         self._row_shape = table.encoding.row_shape
         self._dtype = table.encoding.dtype
-        self._few = min(FEW_ROWS, (POOLED_BYTES - 1) // table.columns[0].record_bytes)
         self._records: MappedRecords | RangedRecords | None = records
+        # Functions for one id, and for at most `_few_ids`; None where records have no short path.
+        short = short_path(records, table.numbering)
+        self._one, self._few, self._few_ids = short.one, short.few, short.most
         self._leave_pool = POOL.join(self)
         self._recipe = recipe  # Opens the store again when it is unpickled.
         self._manifest = manifest  # None for a foreign file.
@@ -154,14 +155,13 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         (2, 2, 8)
         """
         if (
-            out is None
-            and max_norm is None
-            and type(ids) is np.ndarray
+            type(ids) is _ndarray
             and ids.dtype is _INT64
-            and ids.ndim == 1
-            and 0 < len(ids) <= self._few
+            and 0 < ids.size <= self._few_ids
+            and max_norm is None
+            and (few := self._few) is not None
         ):
-            return self._lookup_few(ids)
+            return few(ids, out)
         records = self._open_records()
         wide = as_ids(ids, self._rows)
         shape = wide.shape + self._row_shape
@@ -180,16 +180,6 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
             records.take(wide.reshape(-1), out.reshape(0, *self._row_shape))
         if max_norm is not None:
             clip_norms(out, max_norm, len(self._row_shape))
-        return out
-
-    def _lookup_few(self, ids: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the rows of a few ids, shape (n,), n above 0: the path of most calls."""
-        # As an unsigned number, a negative id is a huge one. argmax takes a quarter of max's time.
-        records, unsigned = self._open_records(), ids.view(_UINT64)
-        if unsigned.item(unsigned.argmax()) >= self._rows:
-            as_ids(ids, self._rows)  # Raises.
-        out = np.empty((len(ids), *self._row_shape), self._dtype)
-        records.take(self._rows_of(ids), out)
         return out
 
     def lookup_words(self, words: Any, *, missing: Missing = "error") -> NDArray[Any]:
@@ -221,7 +211,7 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         """
         missing = as_choice(missing, "missing", _MISSING)
         if isinstance(words, str) and (found := self._words().id_of(words)) >= 0:
-            return self._open_records().take_one(self._row_of(found))
+            return self._row(found)
         if missing != "zeros":
             return self.lookup(self.ids(words, missing=missing))
         ids = np.asarray(self.ids(words, missing="none"))
@@ -457,7 +447,7 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
 
     def close(self) -> None:
         """Release the files. Results of lookups stay valid; a further lookup raises an error."""
-        self._records = None
+        self._records = self._one = self._few = None
         self._vocabulary = None
         self._leave_pool()
 
@@ -525,12 +515,19 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         # One row has a path of its own: arrays for a single number would take most of its time.
-        if type(key) is int and (records := self._records) is not None and 0 <= key < self._rows:
-            return records.take_one(self._row_of(key))
+        if type(key) is int and 0 <= key < self._rows:
+            one = self._one
+            return self._row(key) if one is None else one(key)
         # So has one word.
         if type(key) is str and (found := self._words().id_of(key)) >= 0:
-            return self._open_records().take_one(self._row_of(found))
+            return self._row(found)
         return self._get(key)
+
+    def _row(self, number: int) -> NDArray[Any]:
+        """Return the row of an id that is in range."""
+        if (one := self._one) is not None:
+            return one(number)
+        return self._open_records().take_one(self._row_of(number))
 
     def _get(self, key: Any) -> NDArray[Any]:
         """Return the rows of any index."""

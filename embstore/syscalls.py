@@ -47,7 +47,13 @@ _libc.madvise.argtypes = [ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
 
 _can_advise_many = sys.platform == "linux"
 if _can_advise_many:
-    _libc.syscall.restype = ctypes.c_long
+    # A function object of its own, so that its types are declared, which halves a call's time.
+    _madvise_syscall = _libc["syscall"]
+    _madvise_syscall.restype = ctypes.c_long
+    _madvise_syscall.argtypes = [
+        *(ctypes.c_long, ctypes.c_long, ctypes.c_void_p),
+        *(ctypes.c_ulong, ctypes.c_long, ctypes.c_ulong),
+    ]
 
 
 def map_file(
@@ -73,7 +79,8 @@ def advise_many(addresses: NDArray[np.int64], sizes: NDArray[np.int64], advice: 
     """
     global _can_advise_many  # noqa: PLW0603  # The first failure turns it off.
     if _can_advise_many:
-        ranges = np.stack([addresses, sizes], axis=1)
+        ranges = np.empty((len(addresses), 2), np.int64)
+        ranges[:, 0], ranges[:, 1] = addresses, sizes
         for start in range(0, len(ranges), _IOV_MAX):
             part = ranges[start : start + _IOV_MAX]
             if _process_madvise(part, advice) < 0 and ctypes.get_errno() != errno.EAGAIN:
@@ -114,13 +121,7 @@ def exchange(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool
 
 
 def _process_madvise(ranges: NDArray[np.int64], advice: int) -> int:
-    return int(
-        _libc.syscall(
-            ctypes.c_long(_SYS_PROCESS_MADVISE),
-            ctypes.c_long(_PIDFD_SELF),
-            ctypes.c_void_p(ranges.ctypes.data),
-            ctypes.c_ulong(len(ranges)),
-            ctypes.c_long(advice),
-            ctypes.c_ulong(0),
-        )
+    found: int = _madvise_syscall(
+        _SYS_PROCESS_MADVISE, _PIDFD_SELF, ranges.ctypes.data, len(ranges), advice, 0
     )
+    return found

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from embstore.dtypes import find_dtype
+from embstore.dtypes import find_dtype, native
 from embstore.encodings.plain import Plain
 from embstore.errors import FormatError, StoreCorruptError
 from embstore.formats.own import spec
@@ -101,7 +101,7 @@ def describe(files: Files, name: str) -> Table:
     if problem := _layout_problem(header):
         raise FormatError(f"{where} {problem}")
     check_size(str(where), header, header_bytes, files.size(name))
-    encoding = Plain(header.dtype.newbyteorder("="), header.shape[1:])
+    encoding = Plain(native(header.dtype), header.shape[1:])
     return plain_table(files, name, header_bytes, header.shape[0], encoding)
 
 

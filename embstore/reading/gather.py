@@ -38,13 +38,15 @@ class GridGather:
 
     def __init__(self, data: NDArray[np.uint8], grid: Grid, record_bytes: int) -> None:
         self._grid = grid
+        self.has_gaps = grid.gap_rows > 0
+        self.spot = grid.place
         self._gap_rows = scalar(grid.gap_rows) if grid.gap_rows else None
         self._unit_shift = scalar(grid.unit_rows.bit_length() - 1)
         self._record_bytes = record_bytes
         count = max(len(data) - grid.base, 0) // record_bytes
-        self._data = data[grid.base : grid.base + count * record_bytes]
+        self.data = data[grid.base : grid.base + count * record_bytes]
         self._tables: dict[tuple[np.dtype[Any], tuple[int, ...]], NDArray[Any] | None] = {}
-        self._records = self._data.view(np.dtype((np.void, record_bytes)))
+        self._records = self.data.view(np.dtype((np.void, record_bytes)))
 
     def spots(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the place of each row; ``rows`` itself on a grid without gaps."""
@@ -63,7 +65,7 @@ class GridGather:
 
     def touch(self, spots: NDArray[np.int64]) -> None:
         """Touch the first byte of each record, so that the cache misses overlap."""
-        self._data.take(spots * self._record_bytes)
+        self.data.take(spots * self._record_bytes)
 
     def take(self, spots: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Fill ``out``, shape (n, ...), with the records at n spots; n is 1 or more."""
@@ -80,8 +82,8 @@ class GridGather:
             return self._tables[key]
         except KeyError:
             found = None
-            if self._data.ctypes.data % dtype.alignment == 0:
-                found = self._data.view(dtype).reshape(len(self._records), *row_shape)
+            if self.data.ctypes.data % dtype.alignment == 0:
+                found = self.data.view(dtype).reshape(len(self._records), *row_shape)
             return self._tables.setdefault(key, found)
 
 

@@ -11,20 +11,17 @@ are copied once, in request order.
    help here.
 3. The first bytes of warm rows are touched together before the slice is gathered, so that the cache
    misses overlap.
-4. Announcing costs more than gathering a warm row, so it must stop when rows are warm. The kernel
-   counts the blocks that a thread caused to be read (``ru_inblock``), whether by touching or by
-   announcing: a slice that raised the count was cold. The next slice is expected to be like the
-   last one, also in the next call. A thread that expects warm rows starts with a small slice.
+4. `embstore.reading.warmth` decides whether rows are expected to be cold, for the slices of a large
+   lookup and from one lookup to the next. A thread that expects warm rows starts with a small
+   slice, and stops when it finds cold ones; the remaining slices are then cut anew.
 """
 
 from __future__ import annotations
 
-import resource
-import time
 from collections import deque
 from contextlib import nullcontext
 from functools import partial
-from resource import getrusage
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +32,7 @@ from embstore.reading.mapping import map_column
 from embstore.reading.residence import ResidentLimit, preload
 from embstore.reading.scanning import MappedScan
 from embstore.reading.stats import StatsCounter
+from embstore.reading.warmth import BLOCK_BYTES, Warmth, blocks_read
 from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES, lay_out
 from embstore.table.plan import runs
 
@@ -58,7 +56,7 @@ COLD_SLICE_ROWS = 128
 SMALL_ROWS = 64
 # From this many rows on, touching their first bytes before the gather pays off, unless a row is
 # only a cache line or two.
-TOUCHED_ROWS = 16
+TOUCHED_ROWS = 64
 CACHE_LINE_BYTES = 64
 # The first slice of a thread that expects warm rows.
 PROBE_ROWS = 16
@@ -67,8 +65,6 @@ HELPED_BYTES = 1 << 20
 
 # Announcing blocks while the disk's queue is full, so more threads would not help.
 PREFETCHING_THREADS = 2
-
-DEVICE_BLOCK_BYTES = 512  # The unit of ru_inblock.
 
 
 class MappedRecords:
@@ -91,6 +87,15 @@ class MappedRecords:
         The layout of the mapping.
     stats : StatsCounter
         Counts of what was read.
+    warmth : Warmth
+        Whether the next rows are expected to be cold.
+    gather : GridGather or AddressGather
+        Finds the records in the mapping.
+    touched_rows : int
+        From this many warm rows on, their first bytes are touched before the gather.
+    table : ndarray or None
+        The mapping as rows, one for each spot, where a lookup may gather from it without more ado:
+        they are aligned on one grid, and nothing limits what is resident.
 
     Raises
     ------
@@ -121,63 +126,47 @@ class MappedRecords:
         self._warm_slice_rows = min(max(WARM_SLICE_BYTES // record_bytes, 1), MAX_SLICE_ROWS)
         self._space = map_column(column, self.addresses, files)
         grid = self.addresses.grid
-        self._gather: GridGather | AddressGather
+        self.gather: GridGather | AddressGather
         if grid is not None:
-            self._gather = GridGather(self._space.data, grid, record_bytes)
+            self.gather = GridGather(self._space.data, grid, record_bytes)
         else:
-            self._gather = AddressGather(self._space.data, self.addresses)
-        self._unit_rows, self._gap_rows = (
-            (1, 0) if grid is None else (grid.unit_rows, grid.gap_rows)
-        )
-        self._touches = record_bytes > 2 * CACHE_LINE_BYTES
-        self._cold = False
+            self.gather = AddressGather(self._space.data, self.addresses)
+        self.touched_rows = TOUCHED_ROWS if record_bytes > 2 * CACHE_LINE_BYTES else 1 << 62
+        self.warmth = Warmth()
         self._limit: ResidentLimit | None = None
         if resident_limit is not None:
             self._limit = ResidentLimit(self._space, resident_limit)
         # Under a limit, a row of more than a huge page is copied piece by piece.
         self._long = resident_limit is not None and record_bytes > HUGE_PAGE_BYTES
-        self._table = None if self._long else self._gather.table(dtype, row_shape)
+        table = self.gather.table(dtype, row_shape)
+        self.table = table if resident_limit is None else None
 
     def take_one(self, row: int) -> NDArray[Any]:
         """Return a copy of the record of one row, shape ``row_shape``."""
-        # On its own, because arrays for a single number would take most of its time.
-        table = self._table
-        if table is None:
-            return self._take_one_elsewhere(row)
-        begin = time.perf_counter()
-        before = getrusage(_WHO).ru_inblock
-        place = row + row // self._unit_rows * self._gap_rows  # As `Grid.place`.
-        record: NDArray[Any]
-        if self._limit is None:
-            record = table[place].copy()
-        else:
-            with self._limit.touching(1):
-                record = table[place].copy()
-        blocks = getrusage(_WHO).ru_inblock - before
-        cold = blocks > 0
-        seconds = time.perf_counter() - begin
-        self.stats.add(1, blocks * DEVICE_BLOCK_BYTES, cold, not cold, seconds)
+        out = np.empty((1, *self._row_shape), self._dtype)
+        self.take(np.array([row]), out)
+        record: NDArray[Any] = out[0]
         return record
 
     def take(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Fill ``out`` with records; see `embstore.table.protocols.Records`."""
-        begin = time.perf_counter()
-        if len(rows) == 0:
+        self.take_spots(self.gather.spots(rows), out)
+
+    def take_spots(self, spots: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Fill ``out`` with the records at spots, as `take` does for rows."""
+        start = perf_counter()
+        if len(spots) == 0:
             blocks, cold, warm = 0, 0, 1
-        elif len(rows) <= SMALL_ROWS:
-            before = getrusage(_WHO).ru_inblock
-            self._gather_slice(self._gather.spots(rows), out, cold=self._cold)
-            blocks = getrusage(_WHO).ru_inblock - before
-            self._cold = blocks > 0
-            cold, warm = int(blocks > 0), int(blocks == 0)
+        elif len(spots) <= SMALL_ROWS:
+            blocks, cold, warm = self._gather_few(spots, out)
         else:
-            blocks, cold, warm = self._gather_together(self._gather.spots(rows), out)
-        seconds = time.perf_counter() - begin
-        self.stats.add(len(rows), blocks * DEVICE_BLOCK_BYTES, cold, warm, seconds)
+            blocks, cold, warm = self._gather_together(spots, out)
+        seconds = perf_counter() - start
+        self.stats.add(len(spots), blocks * BLOCK_BYTES, cold, warm, seconds)
 
     def announce(self, rows: NDArray[np.int64]) -> None:
         """Start reading records that are not in the page cache, and return."""
-        spots = self._gather.spots(rows)
+        spots = self.gather.spots(rows)
         for first in range(min(PREFETCHING_THREADS, len(spots))):
             workers.submit(partial(self._announce_all, spots[first::PREFETCHING_THREADS]))
 
@@ -195,21 +184,20 @@ class MappedRecords:
         with nullcontext() if self._limit is None else self._limit.touching(1):
             preload(self._space, progress)
 
-    def _take_one_elsewhere(self, row: int) -> NDArray[Any]:
-        """Return the record of one row that is not on an aligned grid, or is long."""
-        out = np.empty((1, *self._row_shape), self._dtype)
-        self.take(np.array([row]), out)
-        record: NDArray[Any] = out[0]
-        return record
-
     def _announce_all(self, spots: NDArray[np.int64]) -> None:
         for start in range(0, len(spots), MAX_SLICE_ROWS):
             self._announce(spots[start : start + MAX_SLICE_ROWS])
 
     def _announce(self, spots: NDArray[np.int64]) -> None:
         """Have the kernel start reading the pages of records, shape (n,), that are not cached."""
-        found = runs(self._gather.offsets(spots), self._record_bytes, unit=PAGE_BYTES)
-        self._space.announce(found.firsts * PAGE_BYTES, found.counts * PAGE_BYTES)
+        offsets = self.gather.offsets(spots)
+        if len(spots) <= SMALL_ROWS:
+            # Sorting would take longer than it saves.
+            inside = offsets & (PAGE_BYTES - 1)
+            self._space.announce(offsets - inside, inside + self._record_bytes)
+        else:
+            found = runs(offsets, self._record_bytes, unit=PAGE_BYTES)
+            self._space.announce(found.firsts * PAGE_BYTES, found.counts * PAGE_BYTES)
 
     def _gather_together(self, spots: NDArray[np.int64], out: NDArray[Any]) -> tuple[int, int, int]:
         """Gather on several threads; return blocks read, cold slices, warm slices."""
@@ -233,7 +221,7 @@ class MappedRecords:
         Each thread starts with a share of neighbours, so that two threads do not fault in the same
         pages of a fresh ``out``, and then takes slices from the shares of others.
         """
-        cold = self._cold  # Other lookups may change it at any time.
+        cold = self.warmth.cold  # Other lookups may change it at any time.
         length = COLD_SLICE_ROWS if cold else self._warm_slice_rows
         slices = [
             (start, min(start + length, stop))
@@ -265,18 +253,25 @@ class MappedRecords:
 
         Stops when no slice is left, or when it expected warm rows and finds cold ones.
         """
-        first = blocks = getrusage(_WHO).ru_inblock
-        expected_cold = cold = self._cold
+        first = blocks = blocks_read()
+        expected_cold = cold = self.warmth.cold
         slices = [0, 0]
         for start, stop in _taken(shares):
             self._gather_slice(spots[start:stop], out[start:stop], cold=cold)
-            now = getrusage(_WHO).ru_inblock
-            self._cold = cold = now != blocks
-            blocks = now
-            slices[cold] += 1
+            now = blocks_read()
+            slices[self.warmth.note(stop - start, now - blocks)] += 1
+            blocks, cold = now, self.warmth.cold
             if cold and not expected_cold:
                 break
         return blocks - first, slices[True], slices[False]
+
+    def _gather_few(self, spots: NDArray[np.int64], out: NDArray[Any]) -> tuple[int, int, int]:
+        """Gather a few records; return blocks read, cold slices, warm slices."""
+        before = blocks_read()
+        self._gather_slice(spots, out, cold=self.warmth.cold)
+        blocks = blocks_read() - before
+        cold = self.warmth.note(len(spots), blocks)
+        return blocks, int(cold), int(not cold)
 
     def _gather_slice(self, spots: NDArray[np.int64], out: NDArray[Any], *, cold: bool) -> None:
         """Gather records, shape (n,); announce them first if they are expected to be cold."""
@@ -287,7 +282,7 @@ class MappedRecords:
             return
         if self._long:
             target = out.reshape(len(out), -1).view(np.uint8)
-            for at, begin in enumerate(self._gather.offsets(spots).tolist()):
+            for at, begin in enumerate(self.gather.offsets(spots).tolist()):
                 self._limit.copy(begin, target[at])
             return
         step = self._limit.step_rows
@@ -297,10 +292,10 @@ class MappedRecords:
                 self._take(some, out[start : start + step], touch=not cold)
 
     def _take(self, spots: NDArray[np.int64], out: NDArray[Any], *, touch: bool) -> None:
-        if touch and self._touches and len(spots) >= TOUCHED_ROWS:
+        if touch and len(spots) >= self.touched_rows:
             # The gather then finds their TLB entries and first cache lines: 15-20 % faster.
-            self._gather.touch(spots)
-        self._gather.take(spots, out)
+            self.gather.touch(spots)
+        self.gather.take(spots, out)
 
 
 def _clear(shares: list[deque[tuple[int, int]]]) -> None:
@@ -316,7 +311,3 @@ def _taken(shares: list[deque[tuple[int, int]]]) -> Iterator[tuple[int, int]]:
                 yield share.popleft()
             except IndexError:  # Another thread took the last one.
                 break
-
-
-# Blocks are counted for each thread, where supported.
-_WHO: int = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)

@@ -52,6 +52,7 @@ class RangedRecords:
     """
 
     mapped = False
+    table = None  # No short path.
     max_gap = MAX_GAP_BYTES
 
     def __init__(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from threading import Lock
+from typing import Any
 
 NOTED_AT_ONCE = 1024
 
@@ -24,10 +25,11 @@ class LookupStats:
     bytes_needed : int
         Bytes of those rows.
     bytes_read : int
-        Bytes read from the device for them, as the kernel counts them; without a mapping, all bytes
-        read from files.
+        Bytes read from the device for them, as the kernel counts them, except in small lookups
+        whose rows were expected in RAM, where counting would take too long. Without a mapping, all
+        bytes read from files.
     cold_slices, warm_slices : int
-        Pieces of lookups that caused reads from the device, and pieces that did not.
+        Pieces of lookups of which one row in 32 or more was read from the device, and the others.
     seconds : float
         Time spent reading rows, summed over the calls.
     """
@@ -46,25 +48,31 @@ class StatsCounter:
 
     The counts of a lookup are appended to a list, which takes a tenth of a microsecond and no lock.
     The list is summed up now and then.
+
+    Attributes
+    ----------
+    short : list of tuple
+        Rows and seconds of lookups that took the short path, since the last sum.
     """
 
-    __slots__ = ("_noted", "_row_bytes", "_sums")
+    __slots__ = ("_noted", "_row_bytes", "_sums", "short")
 
     def __init__(self, row_bytes: int) -> None:
         self._row_bytes = row_bytes
         self._noted: list[tuple[int, int, int, int, float]] = []
         self._sums: tuple[int, int, int, int, int, float] = (0, 0, 0, 0, 0, 0.0)
+        self.short: list[tuple[int, float]] = []
 
     def add(self, rows: int, bytes_read: int, cold: int, warm: int, seconds: float) -> None:
         """Count one lookup."""
         noted = self._noted
         noted.append((rows, bytes_read, cold, warm, seconds))
         if len(noted) >= NOTED_AT_ONCE:
-            self._sum_up()
+            self.sum_up()
 
     def snapshot(self) -> LookupStats:
         """Return the sums so far."""
-        lookups, rows, bytes_read, cold, warm, seconds = self._sum_up()
+        lookups, rows, bytes_read, cold, warm, seconds = self.sum_up()
         return LookupStats(
             lookups=lookups,
             rows=rows,
@@ -75,19 +83,28 @@ class StatsCounter:
             seconds=seconds,
         )
 
-    def _sum_up(self) -> tuple[int, int, int, int, int, float]:
+    def sum_up(self) -> tuple[int, int, int, int, int, float]:
+        """Add what was noted to the sums, and return them."""
         with _lock:
-            count = len(self._noted)
-            if count:
-                done = self._noted[:count]
-                del self._noted[:count]
-                rows, bytes_read, cold, warm, seconds = map(sum, zip(*done, strict=True))
-                a, b, c, d, e, f = self._sums
-                self._sums = (
-                    *(a + count, b + rows, c + bytes_read),
-                    *(d + cold, e + warm, f + seconds),
-                )
+            lookups, rows, bytes_read, cold, warm, seconds = self._sums
+            if short := _emptied(self.short):
+                some_rows, some_seconds = map(sum, zip(*short, strict=True))
+                lookups, warm = lookups + len(short), warm + len(short)
+                rows, seconds = rows + some_rows, seconds + some_seconds
+            if noted := _emptied(self._noted):
+                a, b, c, d, e = map(sum, zip(*noted, strict=True))
+                lookups, rows, bytes_read = lookups + len(noted), rows + a, bytes_read + b
+                cold, warm, seconds = cold + c, warm + d, seconds + e
+            self._sums = lookups, rows, bytes_read, cold, warm, seconds
             return self._sums
+
+
+def _emptied(noted: list[Any]) -> list[Any]:
+    """Remove all items from a list to which other threads append, and return them."""
+    count = len(noted)
+    done = noted[:count]
+    del noted[:count]
+    return done
 
 
 def _forget() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from embstore.dtypes import native
 from embstore.encodings.plain import Plain
 from embstore.formats.own import spec
 from embstore.formats.own.manifest import read_manifest
@@ -57,7 +58,7 @@ def table_of(manifest: Manifest) -> Table:
         ]
         if gap := distance - array.chunk_count * manifest.chunk_rows:
             extents.append(Extent("", 0, gap))
-    encoding = Plain(manifest.dtype.newbyteorder("="), manifest.row_shape)
+    encoding = Plain(native(manifest.dtype), manifest.row_shape)
     return Table(
         columns=(Column(tuple(extents), manifest.row_bytes),),
         encoding=encoding,
