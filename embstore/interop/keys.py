@@ -41,6 +41,14 @@ class KeyLookup:
             return key in self._store
         return is_id(key) and 0 <= int(key) < len(self._store)
 
+    def id_of(self, key: Any) -> int:
+        """Return the id of one word or int; errors as `ids`."""
+        if isinstance(key, str):
+            return int(self._store.ids(key))
+        if is_id(key) and 0 <= int(key) < len(self._store):
+            return int(key)
+        return int(self.ids([key])[0])  # Raises.
+
     def ids(
         self, keys: Sequence[Any], missing: Literal["error", "none"] = "error"
     ) -> NDArray[np.int64]:
