@@ -251,6 +251,25 @@ def test_ids_in_any_order(store):
     assert again == IDS
 
 
+def test_how_often_words_are_read_ahead(store, monkeypatch):
+    monkeypatch.setattr(views, "WORDS_AHEAD", 10)
+    ids = KeyedVectors(store).key_to_index
+    read: list[int] = []
+    listed = type(store.vocabulary).listed
+
+    def counting(vocabulary: Any, start: int, stop: int) -> list[str]:
+        read.append(start)
+        return listed(vocabulary, start, stop)
+
+    monkeypatch.setattr(type(store.vocabulary), "listed", counting)
+    for word in WORDS:
+        assert ids[word] == ids.get(word) == IDS[word]
+    assert read == [0, 10, 20, 30, 40, 50]
+    for word in WORDS[::-1]:
+        assert ids[word] == ids.get(word) == IDS[word]
+    assert read == [0, 10, 20, 30, 40, 50]
+
+
 def test_views_in_threads(store):
     ids = KeyedVectors(store).key_to_index
     found: list[dict[str, int]] = []

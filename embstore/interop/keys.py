@@ -68,7 +68,10 @@ class KeyLookup:
             If a key is neither a str nor an int.
         """
         words = [key for key in keys if isinstance(key, str)]
-        found = iter(self._store.ids(words, missing=missing))
+        of_words = self._store.ids(words, missing=missing)
+        if len(words) == len(keys):
+            return of_words
+        found = iter(of_words)
         ids = np.empty(len(keys), np.int64)
         for at, key in enumerate(keys):
             if isinstance(key, str):

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from embstore.store import EmbeddingStore
-    from embstore.vocabulary import Vocabulary
 
 _Default = TypeVar("_Default")
 
@@ -45,12 +44,15 @@ class KeyToIndex(Mapping[str, int]):
         self._next_id = 0
 
     def __getitem__(self, word: str) -> int:
-        try:
-            found = self._near[word]
-        except (KeyError, TypeError):
-            return self._get(word)
+        found = self._near.get(word) if type(word) is str else None
         # Not the property, whose call would take a third of the time of `dict(view)`.
-        return self._get(word) if self._store._vocabulary is None else found
+        if found is None or self._store._vocabulary is None:
+            found = self._find(word)
+        if found >= 0:
+            return found
+        if not isinstance(word, str):
+            raise KeyError(word)
+        return int(self._store.ids(word))  # Raises an error with a hint.
 
     @overload
     def get(self, word: str, default: None = None) -> int | None: ...
@@ -58,9 +60,8 @@ class KeyToIndex(Mapping[str, int]):
     def get(self, word: str, default: _Default) -> int | _Default: ...
     def get(self, word: Any, default: Any = None) -> Any:
         """Return the id of a word, or ``default`` if it is missing."""
-        if not isinstance(word, str):
-            return default
-        found = self._find(word, self._store.vocabulary)
+        vocabulary = self._store.vocabulary
+        found = vocabulary.id_of(word) if isinstance(word, str) else -1
         return default if found < 0 else found
 
     def __contains__(self, word: object) -> bool:
@@ -86,15 +87,11 @@ class KeyToIndex(Mapping[str, int]):
     def __repr__(self) -> str:
         return f"<the ids of {len(self)} words>"
 
-    def _get(self, word: Any) -> int:
-        """Return the id of a word that is not near; raise if it is missing."""
-        if not isinstance(word, str):
-            raise KeyError(word)
-        found = self._find(word, self._store.vocabulary)
-        return found if found >= 0 else int(self._store.ids(word))  # Raises an error with a hint.
-
-    def _find(self, word: str, vocabulary: Vocabulary) -> int:
+    def _find(self, word: Any) -> int:
         """Return the id of a word, -1 if it is missing; read on if it follows the last one."""
+        vocabulary = self._store.vocabulary  # Raises if the store was closed.
+        if not isinstance(word, str):
+            return -1
         found = vocabulary.id_of(word)
         if found == self._next_id:
             # Other threads may do so at the same time: whatever is kept is right.
@@ -150,6 +147,8 @@ class IndexToKey(Sequence[str]):
     @overload
     def __getitem__(self, index: slice) -> list[str]: ...
     def __getitem__(self, index: int | slice) -> str | list[str]:
+        if type(index) is int and 0 <= index < len(self):
+            return self._store.vocabulary.word_of(index)
         if isinstance(index, slice):
             ids = range(*index.indices(len(self)))
             if ids.step == 1:
@@ -160,8 +159,7 @@ class IndexToKey(Sequence[str]):
             raise TypeError(f"an index must be an int or a slice, not {type(index).__name__}")
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} is out of range for {len(self)} words")
-        word: str = self._store.words(int(index) % len(self))
-        return word
+        return self._store.vocabulary.word_of(int(index) % len(self))
 
     def __contains__(self, word: object) -> bool:
         return isinstance(word, str) and word in self._store
