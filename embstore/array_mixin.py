@@ -1,13 +1,14 @@
-"""What a store has in common with an ndarray: its facts, conversion, and indices of several axes.
+"""What a store has in common with an ndarray: its facts, conversion, iteration, and indices.
 
 So libraries that take arrays, such as dask and scikit-learn, take a store, and read it by one
-lookup instead of row by row.
+lookup instead of row by row. Iterating reads blocks of rows, too.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +18,16 @@ from embstore.table.indexing import first_axis
 from embstore.vocabulary.given import are_words
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from embstore.table.protocols import Visit
+
+# While iterating. Of a mapping, a block that a cache of the processor holds; a row that is kept
+# keeps its block in memory. Without a mapping, a read is far more expensive than copying its rows.
+BLOCK_BYTES = 256 << 10
+READ_BYTES = 4 << 20
 
 
 class ArrayMixin(ABC):
@@ -40,6 +48,11 @@ class ArrayMixin(ABC):
     @abstractmethod
     def scan(self, visit: Visit) -> None:
         """Pass all rows to a function, block by block."""
+
+    @property
+    @abstractmethod
+    def mapped(self) -> bool:
+        """Whether rows come from a memory mapping; raises if the table is closed."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -84,7 +97,11 @@ class ArrayMixin(ABC):
         >>> store.to_numpy().shape
         (11, 8)
         """
-        rows = np.empty(self.shape, self._dtype)
+        return self._all_rows(self._dtype)
+
+    def _all_rows(self, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return all rows in RAM, as another dtype of numbers."""
+        rows = np.empty(self.shape, dtype)
 
         def put(ids: range, block: NDArray[Any]) -> None:
             rows[ids.start : ids.stop : ids.step] = block
@@ -95,14 +112,48 @@ class ArrayMixin(ABC):
     def __len__(self) -> int:
         return self._rows
 
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        """Return an iterator of all rows in the order of their ids.
+
+        They are read in blocks of up to 256 KiB, or of one row; a row that is kept keeps its block
+        in memory. Once the store is closed, the next block raises StoreClosedError.
+
+        Examples
+        --------
+        >>> max(float(row.sum()) for row in store) == store[:].sum(axis=1).max()
+        np.True_
+        """
+        return chain.from_iterable(self._blocks(backwards=False))
+
+    def __reversed__(self) -> Iterator[NDArray[Any]]:
+        return chain.from_iterable(self._blocks(backwards=True))
+
+    def _blocks(self, *, backwards: bool) -> Iterator[NDArray[Any]]:
+        """Yield new arrays of consecutive rows."""
+        row_bytes = max(self._dtype.itemsize * math.prod(self._row_shape), 1)
+        step = max(BLOCK_BYTES // row_bytes, 1)
+        read = step if self.mapped else max(READ_BYTES // row_bytes, 1)
+        starts = range(0, self._rows, read)
+        for start in reversed(starts) if backwards else starts:
+            rows = self.lookup(np.arange(start, min(start + read, self._rows)))
+            if backwards:
+                rows = rows[::-1]
+            if len(rows) <= step:
+                yield rows
+                continue
+            for first in range(0, len(rows), step):
+                yield rows[first : first + step].copy()
+
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
             raise ValueError(
                 "the rows of a store are on disk, so an array of them is always a copy; omit "
                 "copy=False"
             )
-        rows = self.to_numpy()
-        return rows if dtype is None else rows.astype(dtype, copy=False)
+        wanted = self._dtype if dtype is None else np.dtype(dtype)
+        if wanted == self._dtype or wanted.kind in "iufc":  # Without all rows in two dtypes.
+            return self._all_rows(wanted)
+        return self.to_numpy().astype(wanted)
 
     def _pick(self, index: tuple[Any, ...]) -> NDArray[Any]:
         """Return the rows of an index of several axes, by one lookup."""

@@ -23,7 +23,7 @@ from embstore.formats.own.spec import partition_name
 from embstore.identity_mixin import IdentityMixin
 from embstore.norms import check_max_norm, clip_norms
 from embstore.reading.results import POOL, check_out
-from embstore.reading.short_path import short_path
+from embstore.reading.short_path import ShortPath, short_path
 from embstore.settle import as_choice, as_count
 from embstore.table.given import plain
 from embstore.table.ids import as_ids
@@ -104,7 +104,7 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         self._dtype = table.encoding.dtype
         self._records: MappedRecords | RangedRecords | None = records
         # Functions for one id, and for at most `_few_ids`; None where records have no short path.
-        short = short_path(records, table.numbering)
+        short = short_path(records, table.numbering) if records.mapped else ShortPath()
         self._one, self._few, self._few_ids = short.one, short.few, short.most
         self._leave_pool = POOL.join(self)
         self._recipe = recipe  # Opens the store again when it is unpickled.
@@ -210,7 +210,7 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
         """
         missing = as_choice(missing, "missing", _MISSING)
-        if isinstance(words, str) and (found := self._words().id_of(words)) >= 0:
+        if isinstance(words, str) and (found := self.vocabulary.id_of(words)) >= 0:
             return self._row(found)
         if missing != "zeros":
             return self.lookup(self.ids(words, missing=missing))
@@ -249,10 +249,14 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         >>> store.ids(["like", "zyzzyva"], missing="none").tolist()
         [1, -1]
         """
+        # One word has a path of its own: most of the time would go into everything around it.
+        vocabulary = self._vocabulary
+        if type(words) is str and isinstance(missing, str) and vocabulary is not None:
+            found = vocabulary.id_of(words)
+            if (found >= 0 and missing in _MISSING_ID) or missing == "none":
+                return np.int64(found)  # type: ignore[return-value]  # A scalar, as documented.
         missing = as_choice(missing, "missing", _MISSING_ID)
-        vocabulary = self._words()
-        if isinstance(words, str) and (found := vocabulary.id_of(words)) >= 0:
-            return np.int64(found)  # type: ignore[return-value]  # A scalar, as documented.
+        vocabulary = self.vocabulary
         return find_ids(words, vocabulary, missing, unk=self.unk, path=self._path)[()]
 
     def words(self, ids: ArrayLike) -> Any:
@@ -270,7 +274,9 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         >>> store.words([1, 0, 7])
         ['like', 'the', 'country']
         """
-        vocabulary = self._words()
+        vocabulary = self.vocabulary
+        if type(ids) is int and 0 <= ids < self._rows:
+            return vocabulary.word_of(ids)
         return vocabulary.words(as_ids(ids, self._rows))
 
     def packed_words(self, start: int, stop: int) -> PackedWords:
@@ -292,7 +298,7 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         >>> store.packed_words(1, 4).encoded()
         [b'like', b'between', b'did']
         """
-        vocabulary = self._words()
+        vocabulary = self.vocabulary
         return vocabulary.packed(*self._as_bounds(start, stop))
 
     def explain(self, ids: ArrayLike) -> LookupPlan:
@@ -487,6 +493,29 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         return self._manifest is not None and self._manifest.vocabulary is not None
 
     @property
+    def vocabulary(self) -> Vocabulary:
+        """The words, for code that looks them up one by one.
+
+        Raises
+        ------
+        MissingWordError
+            If the store has no words.
+        StoreClosedError
+            If the store is closed.
+
+        Examples
+        --------
+        >>> store.vocabulary.id_of("like"), store.vocabulary.id_of("zyzzyva")
+        (1, -1)
+        """
+        # Read once: another thread may close the store in between.
+        vocabulary = self._vocabulary
+        if vocabulary is None:
+            self._open_records()
+            raise MissingWordError(f"the store {self._path} has no words; look up its rows by id")
+        return vocabulary
+
+    @property
     def is_store(self) -> bool:
         """Whether this is a store; otherwise, a foreign file opened in place."""
         return self._manifest is not None
@@ -508,10 +537,14 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         return self._own("chunks").chunk_rows
 
     def __contains__(self, word: object) -> bool:
+        # Most calls; a closed store has no vocabulary any more.
+        vocabulary = self._vocabulary
+        if type(word) is str and vocabulary is not None:
+            return vocabulary.id_of(word) >= 0
         if not isinstance(word, str):
             raise TypeError(f"'in' needs a word, a str, not {type(word).__name__}")
         self._open_records()
-        return self.has_words and self._words().id_of(word) >= 0
+        return self.has_words and self.vocabulary.id_of(word) >= 0
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         # One row has a path of its own: arrays for a single number would take most of its time.
@@ -519,8 +552,9 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
             one = self._one
             return self._row(key) if one is None else one(key)
         # So has one word.
-        if type(key) is str and (found := self._words().id_of(key)) >= 0:
-            return self._row(found)
+        if type(key) is str and (found := self.vocabulary.id_of(key)) >= 0:
+            one = self._one
+            return self._row(found) if one is None else one(found)
         return self._get(key)
 
     def _row(self, number: int) -> NDArray[Any]:
@@ -587,11 +621,3 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
                 f"{self._path} is not a store, so it has no {what}; build one with embstore.build"
             )
         return self._manifest
-
-    def _words(self) -> Vocabulary:
-        # In this order: another thread may close the store in between.
-        vocabulary = self._vocabulary
-        self._open_records()
-        if vocabulary is None:
-            raise MissingWordError(f"the store {self._path} has no words; look up its rows by id")
-        return vocabulary

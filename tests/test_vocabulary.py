@@ -25,6 +25,15 @@ WORD = st.text(alphabet="ab\u00e9\U0001f600\x00 ", max_size=3)
 BATCHES = st.lists(st.lists(WORD, max_size=8), max_size=6)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _together():
+    """Look up even a few words together; `Vocabulary.id_of` is tested beside it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("vocabulary", "hashing"):
+            patch.setattr(f"embstore.vocabulary.{module}.FEW_WORDS", 0)
+        yield
+
+
 def from_builder(builder: VocabularyBuilder) -> Vocabulary:
     """Return the vocabulary that a store would have."""
     arrays = builder.arrays()
@@ -55,6 +64,8 @@ def check_against_dict(
     assert [found.id_of(word) for word in queries] == ids
     assert builder.ids(pack(queries)).tolist() == ids
     assert found.words(np.arange(len(model))) == list(model)
+    assert found.listed(0, len(model)) == list(model)
+    assert [found.word_of(number) for number in range(len(model))] == list(model)
 
 
 def patch_hash(patch: pytest.MonkeyPatch, hash_of: Any) -> None:
@@ -152,6 +163,50 @@ def test_builder_in_files_equals_a_dict(tmp_path_factory, batches, queries):
 
 def test_words_longer_than_the_first_buffer():
     check_against_dict([["x" * 100_000, "y"], ["x" * 99_999, "x" * 100_000]], ["x" * 100_000, "y"])
+
+
+@pytest.mark.parametrize("few", [0, 2, 30, 10_000])
+def test_words_looked_up_together_or_one_by_one(monkeypatch, few):
+    """Whichever way each word is found, the ids are the same."""
+    for module in ("vocabulary", "hashing"):
+        monkeypatch.setattr(f"embstore.vocabulary.{module}.FEW_WORDS", few)
+    words = [f"word {i}" * (i % 40) + "\u00e9" * (i % 3) for i in range(3000)]
+    queries = [*words[::3], "absent", "", "word 5\0", *words[:100:-7], np.str_(words[8])]
+    check_against_dict([words], queries)
+    vocabulary = vocabulary_of(list(dict.fromkeys(words)))
+    for call in (vocabulary.ids, lambda asked: vocabulary.ids(tuple(asked))):
+        assert (call([*queries, "\ud800"]) >= 0).tolist() == [word in words for word in queries] + [
+            False
+        ]
+        with pytest.raises(TypeError, match="words must be str, not bytes"):
+            call([*queries, b"word"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        [""],
+        ["", ""],
+        ["a", "", "b"],
+        ["\0"],
+        ["a\0b", ""],
+        ["\u00e9\0", "\U0001f600"],
+        ["x" * 999],
+    ],
+)
+def test_packing_together_equals_packing_one_by_one(words):
+    for given_words in (words, iter(words), tuple(words), [np.str_(word) for word in words]):
+        packed = pack(given_words)
+        expected = pack_encoded([word.encode() for word in words])
+        assert packed.encoded() == expected.encoded()
+        assert packed.data.tobytes() == expected.data.tobytes()
+        assert packed.offsets.tolist() == expected.offsets.tolist()
+    bad: Any
+    for bad, error in ((b"a", TypeError), (None, TypeError), ("\udc00", UnicodeEncodeError)):
+        with pytest.raises(error):
+            pack([*words, bad])
+    assert pack([*words, "\udc00"], "surrogatepass").encoded()[-1] == b"\xed\xb0\x80"
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
@@ -259,8 +314,13 @@ def arrays_of_three_words() -> dict[str, NDArray[Any]]:
 )
 def test_damaged_offsets_are_noticed(offsets):
     vocabulary = damaged(offsets=np.array(offsets))
-    with pytest.raises(embstore.StoreCorruptError, match="offsets point outside"):
-        vocabulary.words(np.array([0, 1, 2]))
+    for read in (
+        lambda: vocabulary.words(np.array([0, 1, 2])),
+        lambda: vocabulary.listed(0, 3),
+        lambda: [vocabulary.word_of(number) for number in range(3)],
+    ):
+        with pytest.raises(embstore.StoreCorruptError, match="offsets point outside"):
+            read()
     for call in (vocabulary.ids, lambda words: [vocabulary.id_of(word) for word in words]):
         with pytest.raises(embstore.StoreCorruptError, match="offsets point outside"):
             call(["the", "like", "day"])
@@ -283,9 +343,17 @@ def test_damaged_slots_are_noticed(entry):
             call("like")
 
 
-def test_damaged_bytes_are_noticed():
-    with pytest.raises(embstore.StoreCorruptError, match="not UTF-8"):
-        damaged(bytes=np.full(10, 0xFF, np.uint8)).words(np.array([0]))
+@pytest.mark.parametrize("data", [b"\xff" * 10, b"th\xc3\xa9ikeday", b"thelik\xc3\xa9ay"])
+def test_damaged_bytes_are_noticed(data):
+    """They are not UTF-8, or only together: a word ends within a character."""
+    vocabulary = damaged(bytes=np.frombuffer(data, np.uint8))
+    for read in (
+        lambda: vocabulary.words(np.arange(3)),
+        lambda: vocabulary.listed(0, 3),
+        lambda: [vocabulary.word_of(number) for number in range(3)],
+    ):
+        with pytest.raises(embstore.StoreCorruptError, match="not UTF-8"):
+            read()
 
 
 @given(data=st.data())

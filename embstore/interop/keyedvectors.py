@@ -110,9 +110,12 @@ class KeyedVectors:
         return len(self.store)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._keys
+        # A word has a path of its own here and below: code written for gensim asks word by word.
+        return key in (self.store if type(key) is str else self._keys)
 
     def __getitem__(self, key_or_keys: Key | Sequence[Key]) -> NDArray[Any]:
+        if type(key_or_keys) is str:
+            return self.store[key_or_keys]
         if isinstance(key_or_keys, str | Integral):
             return self.get_vector(key_or_keys)
         if key_or_keys is None or isinstance(key_or_keys, bytes):
@@ -134,7 +137,7 @@ class KeyedVectors:
         """Return the id of a key; if it is missing, return ``default`` or raise KeyError."""
         if default is not None and key not in self:
             return default
-        return int(self._keys.ids([key])[0])
+        return self._keys.id_of(key)
 
     def get_vector(
         self, key: Key, norm: bool = False, *, missing: Missing = "error"
@@ -153,7 +156,7 @@ class KeyedVectors:
         if missing != "error" and isinstance(key, str):
             vector = self.store.lookup_words(key, missing=missing)
         else:
-            vector = self.store[int(self._keys.ids([key])[0])]
+            vector = self.store[key if type(key) is str else self._keys.id_of(key)]
         return unit(vector.astype(self._search.dtype)) if norm else vector
 
     def get_mean_vector(

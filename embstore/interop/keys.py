@@ -41,6 +41,14 @@ class KeyLookup:
             return key in self._store
         return is_id(key) and 0 <= int(key) < len(self._store)
 
+    def id_of(self, key: Any) -> int:
+        """Return the id of one word or int; errors as `ids`."""
+        if isinstance(key, str):
+            return int(self._store.ids(key))
+        if is_id(key) and 0 <= int(key) < len(self._store):
+            return int(key)
+        return int(self.ids([key])[0])  # Raises.
+
     def ids(
         self, keys: Sequence[Any], missing: Literal["error", "none"] = "error"
     ) -> NDArray[np.int64]:
@@ -60,7 +68,10 @@ class KeyLookup:
             If a key is neither a str nor an int.
         """
         words = [key for key in keys if isinstance(key, str)]
-        found = iter(self._store.ids(words, missing=missing))
+        of_words = self._store.ids(words, missing=missing)
+        if len(words) == len(keys):
+            return of_words
+        found = iter(of_words)
         ids = np.empty(len(keys), np.int64)
         for at, key in enumerate(keys):
             if isinstance(key, str):

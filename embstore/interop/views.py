@@ -1,23 +1,33 @@
-"""Views of a store's words and ids with the interfaces of a dict and a list."""
+"""Views of a store's words and ids with the interfaces of a dict and a list.
+
+One word or id is looked up by itself. Iterating reads blocks of words.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import ItemsView, Mapping, Sequence, ValuesView
+from itertools import chain
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from embstore.store import EmbeddingStore
 
-WORDS_PER_LOOKUP = 4096  # While iterating.
+_Default = TypeVar("_Default")
+
+WORDS_PER_BLOCK = 4096  # While iterating.
+# Read after a word that follows the last one.
+WORDS_AHEAD = 1024
 
 
 class KeyToIndex(Mapping[str, int]):
     """Map from words to ids, read-only; each access queries the store.
+
+    ``dict(view)`` makes a copy in RAM.
 
     Examples
     --------
@@ -28,14 +38,34 @@ class KeyToIndex(Mapping[str, int]):
 
     def __init__(self, store: EmbeddingStore) -> None:
         self._store = store
+        # `dict(view)` asks for the ids of all words in their order. So when a word follows the last
+        # one, the next words are read together, and kept until others are.
+        self._near: dict[str, int] = {}
+        self._next_id = 0
 
     def __getitem__(self, word: str) -> int:
+        found = self._near.get(word) if type(word) is str else None
+        # Not the property, whose call would take a third of the time of `dict(view)`.
+        if found is None or self._store._vocabulary is None:
+            found = self._find(word)
+        if found >= 0:
+            return found
         if not isinstance(word, str):
             raise KeyError(word)
-        return int(self._store.ids(word))
+        return int(self._store.ids(word))  # Raises an error with a hint.
+
+    @overload
+    def get(self, word: str, default: None = None) -> int | None: ...
+    @overload
+    def get(self, word: str, default: _Default) -> int | _Default: ...
+    def get(self, word: Any, default: Any = None) -> Any:
+        """Return the id of a word, or ``default`` if it is missing."""
+        vocabulary = self._store.vocabulary
+        found = vocabulary.id_of(word) if isinstance(word, str) else -1
+        return default if found < 0 else found
 
     def __contains__(self, word: object) -> bool:
-        return isinstance(word, str) and word in self._store
+        return isinstance(word, str) and self._store.vocabulary.id_of(word) >= 0
 
     def __iter__(self) -> Iterator[str]:
         return _words(self._store)
@@ -43,8 +73,60 @@ class KeyToIndex(Mapping[str, int]):
     def __len__(self) -> int:
         return len(self._store)
 
+    def items(self) -> ItemsView[str, int]:
+        """Return a view of the pairs of words and ids."""
+        return _Items(self)
+
+    def values(self) -> ValuesView[int]:
+        """Return a view of the ids: all below the number of words."""
+        return _Values(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._store,)
+
     def __repr__(self) -> str:
         return f"<the ids of {len(self)} words>"
+
+    def _find(self, word: Any) -> int:
+        """Return the id of a word, -1 if it is missing; read on if it follows the last one."""
+        vocabulary = self._store.vocabulary  # Raises if the store was closed.
+        if not isinstance(word, str):
+            return -1
+        found = vocabulary.id_of(word)
+        if found == self._next_id:
+            # Other threads may do so at the same time: whatever is kept is right.
+            stop = min(found + WORDS_AHEAD, len(vocabulary))
+            words = vocabulary.listed(found, stop)
+            self._near = dict(zip(words, range(found, stop), strict=True))
+            self._next_id = stop
+        elif found >= 0:
+            self._next_id = found + 1
+        return found
+
+
+class _Items(ItemsView[str, int]):
+    """The pairs of words and ids; they are counted instead of looked up."""
+
+    def __init__(self, ids: KeyToIndex) -> None:
+        super().__init__(ids)
+        self._ids = ids
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return zip(self._ids, range(len(self._ids)), strict=True)
+
+
+class _Values(ValuesView[int]):
+    """The ids: all below the number of words."""
+
+    def __init__(self, ids: KeyToIndex) -> None:
+        super().__init__(ids)
+        self._range = range(len(ids))
+
+    def __contains__(self, value: object) -> bool:
+        return value in self._range
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._range)
 
 
 class IndexToKey(Sequence[str]):
@@ -65,21 +147,28 @@ class IndexToKey(Sequence[str]):
     @overload
     def __getitem__(self, index: slice) -> list[str]: ...
     def __getitem__(self, index: int | slice) -> str | list[str]:
+        if type(index) is int and 0 <= index < len(self):
+            return self._store.vocabulary.word_of(index)
         if isinstance(index, slice):
-            found: list[str] = self._store.words(np.arange(*index.indices(len(self))))
+            ids = range(*index.indices(len(self)))
+            if ids.step == 1:
+                return self._store.vocabulary.listed(ids.start, max(ids.start, ids.stop))
+            found: list[str] = self._store.words(np.arange(ids.start, ids.stop, ids.step))
             return found
         if not isinstance(index, Integral) or isinstance(index, bool):
             raise TypeError(f"an index must be an int or a slice, not {type(index).__name__}")
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} is out of range for {len(self)} words")
-        word: str = self._store.words(index % len(self))
-        return word
+        return self._store.vocabulary.word_of(int(index) % len(self))
 
     def __contains__(self, word: object) -> bool:
         return isinstance(word, str) and word in self._store
 
     def __iter__(self) -> Iterator[str]:
         return _words(self._store)
+
+    def __reversed__(self) -> Iterator[str]:
+        return _words(self._store, backwards=True)
 
     def __len__(self) -> int:
         return len(self._store)
@@ -100,6 +189,12 @@ class IndexToKey(Sequence[str]):
         return f"<the words of {len(self)} ids>"
 
 
-def _words(store: EmbeddingStore) -> Iterator[str]:
-    for start in range(0, len(store), WORDS_PER_LOOKUP):
-        yield from store.words(np.arange(start, min(start + WORDS_PER_LOOKUP, len(store))))
+def _words(store: EmbeddingStore, *, backwards: bool = False) -> Iterator[str]:
+    """Return an iterator of all words, which reads them block by block."""
+    starts = range(0, len(store), WORDS_PER_BLOCK)
+
+    def block(start: int) -> Iterable[str]:
+        words = store.vocabulary.listed(start, min(start + WORDS_PER_BLOCK, len(store)))
+        return reversed(words) if backwards else words
+
+    return chain.from_iterable(map(block, reversed(starts) if backwards else starts))

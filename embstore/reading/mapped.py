@@ -22,7 +22,7 @@ from collections import deque
 from contextlib import nullcontext
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -106,7 +106,7 @@ class MappedRecords:
     """
 
     unit_bytes = PAGE_BYTES
-    mapped = True
+    mapped: Literal[True] = True
     max_gap = 0
 
     def __init__(

@@ -12,7 +12,7 @@ replaced can no longer be read; this raises an error.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -51,8 +51,7 @@ class RangedRecords:
         How `take_one` returns a record.
     """
 
-    mapped = False
-    table = None  # No short path.
+    mapped: Literal[False] = False
     max_gap = MAX_GAP_BYTES
 
     def __init__(

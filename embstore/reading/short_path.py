@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.reading.mapped import MappedRecords
-    from embstore.reading.ranged import RangedRecords
     from embstore.table.numbering import Numbering
 
 # Up to this many rows, the steps around the gather take a large part of a lookup's time.
@@ -58,7 +57,7 @@ class ShortPath(NamedTuple):
     most: int = 0
 
 
-def short_path(records: MappedRecords | RangedRecords, numbering: Numbering) -> ShortPath:
+def short_path(records: MappedRecords, numbering: Numbering) -> ShortPath:
     """Return the short path to the rows of a table."""
     table, row_bytes = records.table, records.addresses.record_bytes
     if table is None or not isinstance(records.gather, GridGather) or row_bytes > MAX_ONE_BYTES:

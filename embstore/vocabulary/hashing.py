@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+# A step takes as long for fewer words.
+FEW_WORDS = 64
+
 _ID_MASK = np.uint64((1 << SLOT_ID_BITS) - 1)
 
 
@@ -33,6 +36,7 @@ def find(
     hashes: NDArray[np.uint64],
     probe_count: int,
     confirm: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]],
+    finish: Callable[[NDArray[np.int64]], list[int]] | None = None,
 ) -> NDArray[np.int64]:
     """Return the id of each word, -1 for a missing one.
 
@@ -47,6 +51,8 @@ def find(
     confirm : callable
         Called with positions in ``hashes`` and a candidate id for each; returns which of them are
         the same word.
+    finish : callable, optional
+        Called with the positions of the last few words that are undecided; returns their ids.
 
     Returns
     -------
@@ -77,6 +83,9 @@ def find(
         if not remaining.size:
             break
         positions = remaining if positions is None else positions.take(remaining)
+        if finish is not None and len(positions) <= FEW_WORDS:
+            ids[positions] = finish(positions)
+            break
         hashes = hashes.take(remaining)
         places = (places.take(remaining) + 1) & (len(slots) - 1)
     return ids

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Longer words are compared one by one.
 LONG_WORD_BYTES = 256
+# Words are compared this many bytes at a time: most are not longer.
+WINDOW_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,41 +77,79 @@ class PackedWords:
         -------
         same : ndarray of bool, shape (n,)
         """
-        starts, other_starts = self.offsets.take(indices), other.offsets.take(others)
-        lengths = self.offsets[1:].take(indices) - starts
+        starts = self.offsets.take(indices)
+        return self.equal_at(starts, self.offsets[1:].take(indices) - starts, other, others)
+
+    def equal_at(
+        self,
+        starts: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        other: PackedWords,
+        others: NDArray[np.int64],
+    ) -> NDArray[np.bool_]:
+        """Return where some bytes of ``data`` are equal to ``other[others[k]]``.
+
+        Parameters
+        ----------
+        starts, lengths : ndarray of int64, shape (n,)
+            Where the bytes start in ``data``, and how many they are; in range.
+        others : ndarray of int64, shape (n,)
+
+        Returns
+        -------
+        same : ndarray of bool, shape (n,)
+        """
+        other_starts = other.offsets.take(others)
         same: NDArray[np.bool_] = lengths == other.offsets[1:].take(others) - other_starts
-        lengths = np.where(same, lengths, 0)
-        # Long words are compared one by one. So are words near the end of the data, where eight
-        # bytes from the last of theirs on may not exist.
-        one, another = _by_eight(self.data), _by_eight(other.data)
-        alone = lengths > LONG_WORD_BYTES
-        alone |= (starts + lengths > len(one)) | (other_starts + lengths > len(another))
-        alone &= lengths > 0
+        # Long words are compared one by one. So are words near the end of the data, from which on
+        # a whole window may not exist.
+        ours, theirs = _windows(self.data), _windows(other.data)
+        alone = starts + lengths >= len(ours)
+        alone |= other_starts + lengths >= len(theirs)
+        alone |= lengths > LONG_WORD_BYTES
+        alone &= same
         for pair in np.flatnonzero(alone).tolist():
-            ours = self.data[starts[pair] : starts[pair] + lengths[pair]]
-            same[pair] = np.array_equal(ours, other.data[other_starts[pair] :][: len(ours)])
-        # The others are compared eight bytes at a time, until they end or differ.
-        pairs = np.flatnonzero((lengths > 0) & ~alone)
-        done = 0
+            length = int(lengths[pair])
+            one = self.data[int(starts[pair]) :][:length]
+            same[pair] = np.array_equal(one, other.data[int(other_starts[pair]) :][:length])
+        # The others are compared a window at a time, until they end or differ.
+        pairs = np.flatnonzero(same & ~alone)
+        starts, other_starts, left = (
+            values if len(pairs) == len(values) else values.take(pairs)
+            for values in (starts, other_starts, lengths)
+        )
         while pairs.size:
-            left = lengths.take(pairs) - done
-            differing = one[starts.take(pairs) + done] ^ another[other_starts.take(pairs) + done]
-            # Of a word that ends within the eight, only the lower bytes count (little endian).
-            differing <<= _UNUSED_BITS.take(np.minimum(left, 8))
-            same[pairs[differing != 0]] = False
-            pairs = pairs[(differing == 0) & (left > 8)]
-            done += 8
+            differing = _numbers(ours[starts]) ^ _numbers(theirs[other_starts])
+            # Of a word that ends within the window, only the first bytes count.
+            differing &= _FIRST_BYTES.take(left, 0, mode="clip")
+            equal = (differing[:, 0] | differing[:, 1]) == 0
+            if not equal.all():
+                same[pairs[~equal]] = False
+            longer = np.flatnonzero((left > WINDOW_BYTES) & equal)
+            pairs, left = pairs.take(longer), left.take(longer) - WINDOW_BYTES
+            starts = starts.take(longer) + WINDOW_BYTES
+            other_starts = other_starts.take(longer) + WINDOW_BYTES
         return same
 
 
-# The left shift, in bits, after which only the first n of eight bytes are left.
-_UNUSED_BITS = np.array([0, *range(56, -8, -8)], np.uint64)
+def _windows(data: NDArray[np.uint8]) -> NDArray[np.void]:
+    """Return, for each position, the window from there on."""
+    count = max(len(data) - WINDOW_BYTES + 1, 0)
+    return np.ndarray((count,), np.dtype((np.void, WINDOW_BYTES)), data, strides=(1,))
 
 
-def _by_eight(data: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Return, for each position, the eight bytes from there on as one number."""
-    count = max(len(data) - 7, 0)
-    return np.ndarray((count,), "<u8", data, strides=(1,))
+def _numbers(windows: NDArray[np.void]) -> NDArray[np.uint64]:
+    """Return windows, shape (n,), as numbers, shape (n, 2)."""
+    return windows.view(np.uint64).reshape(-1, WINDOW_BYTES // 8)
+
+
+def _masks() -> NDArray[np.uint64]:
+    lengths, places = np.arange(WINDOW_BYTES + 1), np.arange(WINDOW_BYTES)
+    return _numbers(np.where(places < lengths[:, np.newaxis], 255, 0).astype(np.uint8))
+
+
+# The masks that keep the first n bytes of a window, shape (WINDOW_BYTES + 1, 2).
+_FIRST_BYTES = _masks()
 
 
 def encode(words: Iterable[str], errors: str = "strict") -> list[bytes]:
@@ -141,7 +181,21 @@ def encode(words: Iterable[str], errors: str = "strict") -> list[bytes]:
 
 def pack(words: Iterable[str], errors: str = "strict") -> PackedWords:
     """Pack words; see `encode` for the parameters and errors."""
-    return pack_encoded(encode(words, errors))
+    words = words if type(words) is list else list(words)
+    # All are encoded together and cut apart again: half the time of encoding each of them.
+    try:
+        joined = "\0".join(words).encode("utf-8", errors)
+    except (TypeError, UnicodeEncodeError):
+        return pack_encoded(encode(words, errors))  # Raises an error that names the word.
+    listed = joined.split(b"\0")
+    if len(listed) != len(words):  # Some word has a NUL, or there is none.
+        return pack_encoded(encode(words, errors))
+    ends = np.flatnonzero(np.frombuffer(joined, np.uint8) == 0)
+    offsets = np.empty(len(listed) + 1, np.int64)
+    offsets[0] = 0
+    np.subtract(ends, np.arange(len(ends)), out=offsets[1:-1])
+    offsets[-1] = len(joined) - len(ends)
+    return PackedWords(np.frombuffer(joined.replace(b"\0", b""), np.uint8), offsets, listed)
 
 
 def pack_encoded(words: list[bytes]) -> PackedWords:
