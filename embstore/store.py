@@ -7,7 +7,7 @@ request order. A lookup by word first finds the ids in the vocabulary.
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, cast, get_args
 
 import numpy as np
 
@@ -568,6 +568,14 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         if records is None:
             raise StoreClosedError(f"the store {self._path} is closed; open it again")
         return records
+
+    def _in_place(self) -> MappedRecords | None:
+        """Return the reader whose mapping `embstore.interop` may read; None if there is none."""
+        records = self._open_records()
+        if not (records.mapped and isinstance(self._encoding, Plain)):
+            return None
+        mapped = cast("MappedRecords", records)
+        return None if mapped.in_place() is None else mapped
 
     def _as_bounds(self, start: int, stop: int) -> tuple[int, int]:
         try:

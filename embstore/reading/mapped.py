@@ -25,7 +25,7 @@ from collections import deque
 from contextlib import nullcontext
 from functools import partial
 from resource import getrusage
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -39,7 +39,7 @@ from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES, lay_out
 from embstore.table.plan import runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from embstore.reading.files import LocalFiles
     from embstore.table.extents import Column
     from embstore.table.protocols import VisitRecords
+
+Result = TypeVar("Result")
 
 # Large enough that the overhead of a slice is small beside its gather, and small enough that cold
 # rows are noticed soon.
@@ -194,6 +196,54 @@ class MappedRecords:
         # Pages over the limit are unmapped again; they stay in the page cache.
         with nullcontext() if self._limit is None else self._limit.touching(1):
             preload(self._space, progress)
+
+    def in_place(self) -> NDArray[Any] | None:
+        """Return the records as a read-only array over the mapping, shape (places, *row_shape).
+
+        For functions that gather by themselves; see `read_in_place`. None if the records are not on
+        an aligned grid, or if there is a resident limit, which must know of each access.
+        """
+        plain = self._limit is None and type(self._gather) is GridGather
+        return self._table if plain else None
+
+    def places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the place of each row in the array of `in_place`; ``rows`` itself if equal."""
+        return self._gather.spots(rows)
+
+    def read_in_place(self, places: NDArray[np.int64], read: Callable[[], Result]) -> Result | None:
+        """Return what ``read()`` returns, or None if the records are expected to be cold.
+
+        Cold records would be read one after the other, each when ``read`` touches it; `take` reads
+        many at a time.
+
+        Parameters
+        ----------
+        places : ndarray of int64, shape (n,), n 1 or more
+            The records that ``read`` takes from the array of `in_place`; see `places`.
+        read : callable
+            Called at most once. Its reads from the device are counted for this thread only.
+        """
+        begin = time.perf_counter()
+        if not self._are_warm(places):
+            return None
+        before = getrusage(_WHO).ru_inblock
+        result = read()
+        blocks = getrusage(_WHO).ru_inblock - before
+        self._cold = cold = blocks > 0
+        seconds = time.perf_counter() - begin
+        self.stats.add(len(places), blocks * DEVICE_BLOCK_BYTES, cold, not cold, seconds)
+        return result
+
+    def _are_warm(self, places: NDArray[np.int64]) -> bool:
+        """Say whether records are expected to be in the page cache; this touches a few of them."""
+        if self._cold or len(places) <= SMALL_ROWS:
+            return not self._cold
+        before = getrusage(_WHO).ru_inblock
+        self._gather.touch(places[:: max(len(places) // PROBE_ROWS, 1)])
+        if getrusage(_WHO).ru_inblock == before:
+            return True
+        self._cold = True
+        return False
 
     def _take_one_elsewhere(self, row: int) -> NDArray[Any]:
         """Return the record of one row that is not on an aligned grid, or is long."""

@@ -22,7 +22,8 @@ from torch._C import _is_tracing, _len_torch_dispatch_stack
 
 from embstore.dtypes import as_dtype
 from embstore.interop.torch import reference
-from embstore.interop.torch.tensors import as_array, check_ids, gather, torch_dtype
+from embstore.interop.torch.arrays import as_array, check_ids, torch_dtype
+from embstore.interop.torch.tensors import gather
 from embstore.norms import check_max_norm
 from embstore.settle import as_count
 from embstore.store import EmbeddingStore
