@@ -22,7 +22,7 @@ from embstore.errors import (
 from embstore.formats.own.spec import partition_name
 from embstore.identity_mixin import IdentityMixin
 from embstore.norms import check_max_norm, clip_norms
-from embstore.reading.results import POOL, POOLED_BYTES, check_out
+from embstore.reading.results import POOL, POOLED_BYTES, as_out
 from embstore.settle import as_choice, as_count
 from embstore.table.given import plain
 from embstore.table.ids import as_ids
@@ -127,16 +127,17 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         ----------
         ids : int or array-like of integers, any shape
             Ids in ``0 .. rows - 1``; repeats allowed.
-        out : ndarray, shape ``ids.shape + row_shape``, of the store's dtype, optional
-            The array to fill, C-contiguous; by default a new one.
+        out : ndarray or torch.Tensor, shape ``ids.shape + row_shape``, optional
+            What to fill, of the store's dtype and C-contiguous; by default a new array. A tensor
+            must be on the CPU; it may be pinned.
         max_norm : float, optional
             Rows whose L2 norm exceeds it are scaled down to it, in the result only.
 
         Returns
         -------
         rows : ndarray, shape ``ids.shape + row_shape``
-            ``out`` if it was given. Buffers of the last two large results of the process, 256 MiB
-            together at most, are reused once freed, until the last store is closed.
+            ``out`` itself if it was given. Buffers of the last two large results of the process,
+            256 MiB together at most, are reused once freed, until the last store is closed.
 
         Raises
         ------
@@ -166,9 +167,9 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         wide = as_ids(ids, self._rows)
         shape = wide.shape + self._row_shape
         if out is None:
-            out = POOL.empty(shape, self._dtype)
+            given = out = POOL.empty(shape, self._dtype)
         else:
-            check_out(out, shape, self._dtype)
+            given, out = out, as_out(out, shape, self._dtype)
             if np.may_share_memory(out, wide):
                 wide = wide.copy()  # Else the first rows might replace the last ids.
         if max_norm is not None:
@@ -180,7 +181,7 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
             records.take(wide.reshape(-1), out.reshape(0, *self._row_shape))
         if max_norm is not None:
             clip_norms(out, max_norm, len(self._row_shape))
-        return out
+        return given
 
     def _lookup_few(self, ids: NDArray[np.int64]) -> NDArray[Any]:
         """Return the rows of a few ids, shape (n,), n above 0: the path of most calls."""

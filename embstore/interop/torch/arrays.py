@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from embstore.dtypes import DTYPES, is_extension, storage_dtype, tensor_array
+from embstore.dtypes import DTYPES, is_extension, storage_dtype
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +42,8 @@ def check_ids(ids: Any, name: str = "ids") -> None:
 
 def as_array(ids: torch.Tensor) -> NDArray[Any]:
     """Return ids as an ndarray; a view if they are on the CPU."""
-    return tensor_array(ids.cpu())
+    array: NDArray[Any] = ids.cpu().numpy()
+    return array
 
 
 def as_tensor(rows: NDArray[Any]) -> torch.Tensor:

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch.nn.functional import embedding, embedding_bag
+from torch.nn.functional import embedding_bag
 
 from embstore.dtypes import storage_dtype
 from embstore.interop.torch.arrays import as_tensor
@@ -54,10 +54,12 @@ def rows_in_place(store: EmbeddingStore, ids: NDArray[np.int64]) -> torch.Tensor
     table, places = _table(records), records.places(store._rows_of(ids.reshape(-1)))
 
     def read() -> torch.Tensor:
-        return embedding(torch.from_numpy(places), table)
+        return torch.index_select(table, 0, torch.from_numpy(places))  # What `embedding` does.
 
     rows = records.read_in_place(places, read)
-    return None if rows is None else rows.view(*ids.shape, *store.row_shape)
+    if rows is None or (ids.ndim == 1 and len(store.row_shape) == 1):
+        return rows
+    return rows.view(*ids.shape, *store.row_shape)
 
 
 def bags_in_place(

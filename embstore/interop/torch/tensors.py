@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from embstore.dtypes import tensor_array
 from embstore.interop.torch.arrays import as_tensor, torch_dtype
 from embstore.interop.torch.in_place import rows_in_place
 from embstore.table.ids import as_ids
@@ -44,13 +43,14 @@ def gather(store: EmbeddingStore, ids: NDArray[Any], device: torch.device) -> to
     """
     if not wants_pinned(device):
         found = rows_in_place(store, as_ids(ids, store.rows))
-        return (as_tensor(store.lookup(ids)) if found is None else found).to(device)
+        rows = as_tensor(store.lookup(ids)) if found is None else found
+        return rows if device.type == "cpu" else rows.to(device)
     rows = torch.empty(
         (*ids.shape, *store.row_shape),
         dtype=torch_dtype(store.dtype),
         device="cpu",  # Also under another torch.set_default_device.
         pin_memory=True,
     )
-    store.lookup(ids, out=tensor_array(rows))
+    store.lookup(ids, out=rows)
     # The allocator of pinned memory waits for the copy before it reuses the memory.
     return rows.to(device, non_blocking=True)
