@@ -7,7 +7,7 @@ request order. A lookup by word first finds the ids in the vocabulary.
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Self, cast, get_args
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, get_args, overload
 
 import numpy as np
 
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from embstore.table.tables import Table
     from embstore.vocabulary import Vocabulary
     from embstore.vocabulary.words import PackedWords
+
+Out = TypeVar("Out")  # An ndarray, or a torch.Tensor.
 
 _INT64, _UINT64 = np.dtype(np.int64), np.dtype(np.uint64)
 # Up to this many rows, the steps around the gather take a large part of a lookup's time.
@@ -114,13 +116,19 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         self._files = files
         self._identity = files.identity
 
+    @overload
+    def lookup(
+        self, ids: ArrayLike, *, out: None = None, max_norm: float | None = None
+    ) -> NDArray[Any]: ...
+    @overload
+    def lookup(self, ids: ArrayLike, *, out: Out, max_norm: float | None = None) -> Out: ...
     def lookup(
         self,
         ids: ArrayLike,
         *,
-        out: NDArray[Any] | None = None,
+        out: Any | None = None,
         max_norm: float | None = None,
-    ) -> NDArray[Any]:
+    ) -> Any:
         """Return the rows of ``ids``, in request order.
 
         Parameters
@@ -570,13 +578,12 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
             raise StoreClosedError(f"the store {self._path} is closed; open it again")
         return records
 
-    def _in_place(self) -> MappedRecords | None:
-        """Return the reader whose mapping `embstore.interop` may read; None if there is none."""
+    def _mapped_records(self) -> MappedRecords | None:
+        """Return the reader if it maps plain rows, for `embstore.interop`; else None."""
         records = self._open_records()
         if not (records.mapped and isinstance(self._encoding, Plain)):
             return None
-        mapped = cast("MappedRecords", records)
-        return None if mapped.in_place() is None else mapped
+        return cast("MappedRecords", records)
 
     def _as_bounds(self, start: int, stop: int) -> tuple[int, int]:
         try:

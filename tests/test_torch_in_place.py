@@ -165,11 +165,26 @@ def test_rows_that_torch_reads_are_counted(path):
 @pytest.mark.usefixtures("no_lookups")
 def test_compiled_models_read_in_place(path):
     with embstore.open(path) as store:
+        torch.compiler.reset()
         model = torch.compile(StoreEmbedding(store), backend="eager", fullgraph=True)
         assert same_bits(model(ids_of(4, 2)), torch.tensor(table_of())[ids_of(4, 2)])
 
 
 # --- what is looked up ---
+
+
+def lookups_of(store: embstore.EmbeddingStore, monkeypatch: Any) -> list[NDArray[Any]]:
+    """Return a list to which each lookup adds its ids."""
+    asked: list[NDArray[Any]] = []
+    real: Any = store.lookup
+
+    def lookup(ids: NDArray[Any]) -> NDArray[Any]:
+        asked.append(ids)
+        found: NDArray[Any] = real(ids)
+        return found
+
+    monkeypatch.setattr(store, "lookup", lookup)
+    return asked
 
 
 @pytest.mark.parametrize(
@@ -186,9 +201,7 @@ def test_other_rows_are_looked_up(tmp_path, monkeypatch, options, kind):
     with embstore.open(path, **options) as store:
         module = kind(store)
         before = store.stats().lookups
-        asked = []
-        monkeypatch.setattr(store, "lookup", lambda ids: asked.append(ids) or real(ids))
-        real = embstore.EmbeddingStore.lookup.__get__(store)
+        asked = lookups_of(store, monkeypatch)
         expected = torch.tensor(table)[ids_of(6, 3)]
         expected = expected.mean(1) if kind is StoreEmbeddingBag else expected
         assert torch.allclose(module(ids_of(6, 3)), expected)
@@ -199,11 +212,8 @@ def test_other_rows_are_looked_up(tmp_path, monkeypatch, options, kind):
 def test_cold_rows_are_looked_up_until_they_are_warm(path, monkeypatch):
     with embstore.open(path) as store:
         embedding, table = StoreEmbedding(store), torch.tensor(table_of())
-        records = store._in_place()
-        records._cold = True
-        asked = []
-        monkeypatch.setattr(store, "lookup", lambda ids: asked.append(ids) or real(ids))
-        real = embstore.EmbeddingStore.lookup.__get__(store)
+        monkeypatch.setattr(store._records, "_cold", True)
+        asked = lookups_of(store, monkeypatch)
         for _ in range(3):
             assert same_bits(embedding(torch.arange(ROWS)), table)
         assert len(asked) == 1  # It found warm rows.

@@ -48,10 +48,11 @@ def rows_in_place(store: EmbeddingStore, ids: NDArray[np.int64]) -> torch.Tensor
     rows : tensor of the store's dtype, shape ``ids.shape + row_shape``
         None if the rows are to be looked up instead; see the module's docstring.
     """
-    records = store._in_place()
-    if records is None or ids.size == 0:
+    found = _table(store)
+    if found is None or ids.size == 0:
         return None
-    table, places = _table(records), records.places(store._rows_of(ids.reshape(-1)))
+    records, table = found
+    places = records.places(store._rows_of(ids.reshape(-1)))
 
     def read() -> torch.Tensor:
         return torch.index_select(table, 0, torch.from_numpy(places))  # What `embedding` does.
@@ -94,10 +95,11 @@ def bags_in_place(
     """
     if weights is not None and weights.requires_grad and _has_hooks():
         return None
-    records = store._in_place()
-    if records is None or ids.size == 0:
+    found = _table(store)
+    if found is None or ids.size == 0:
         return None
-    table, places = _table(records), records.places(store._rows_of(ids))
+    records, table = found
+    places = records.places(store._rows_of(ids))
     padding = None
     if padding_idx is not None:
         padding = int(records.places(store._rows_of(np.array([padding_idx])))[0])
@@ -125,17 +127,25 @@ class _Memory:
         self.__array_interface__ = interface | {"data": (interface["data"][0], False)}
 
 
-def _table(records: MappedRecords) -> torch.Tensor:
-    """Return the mapped table as a tensor, shape (places, row length). Only to be read."""
+def _table(store: EmbeddingStore) -> tuple[MappedRecords, torch.Tensor] | None:
+    """Return a store's reader, and its table as a tensor, shape (places, row length), or None.
+
+    The tensor is only to be read.
+    """
+    records = store._mapped_records()
+    if records is None:
+        return None
     table = _tables.get(records)
     if table is None:
         array = records.in_place()
+        if array is None:
+            return None
         memory = np.asarray(_Memory(array.view(storage_dtype(array.dtype)))).view(array.dtype)
         # A tensor that was made in inference mode could not be kept for a gradient.
         with torch.inference_mode(mode=False):
             table = as_tensor(memory.reshape(len(memory), -1))
         table = _tables.setdefault(records, table)
-    return table
+    return records, table
 
 
 def _has_hooks() -> bool:
