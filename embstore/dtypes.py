@@ -241,6 +241,15 @@ def tensor_array(tensor: Any) -> NDArray[Any]:
     return array if row is None else array.view(row.numpy)
 
 
+def note_write(tensor: Any) -> None:
+    """Tell autograd that a torch tensor is being written to, through an array over its memory.
+
+    Otherwise, a gradient that needs its old numbers would be computed from the new ones.
+    """
+    if not tensor.is_inference():  # These are in no gradient.
+        sys.modules["torch"].autograd.graph.increment_version(tensor)
+
+
 @cache
 def _extension_of_torch(dtype: Any) -> TableDtype | None:
     """Return the row of a torch dtype that NumPy does not know; None for others."""

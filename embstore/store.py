@@ -7,7 +7,7 @@ request order. A lookup by word first finds the ids in the vocabulary.
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args, overload
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from embstore.errors import (
 from embstore.formats.own.spec import partition_name
 from embstore.identity_mixin import IdentityMixin
 from embstore.norms import check_max_norm, clip_norms
-from embstore.reading.results import POOL, check_out
+from embstore.reading.results import POOL, as_out
 from embstore.reading.short_path import ShortPath, short_path
 from embstore.settle import as_choice, as_count
 from embstore.table.given import plain
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from embstore.table.tables import Table
     from embstore.vocabulary import Vocabulary
     from embstore.vocabulary.words import PackedWords
+
+Out = TypeVar("Out")  # An ndarray, or a torch.Tensor.
 
 _ndarray, _INT64 = np.ndarray, np.dtype(np.int64)
 
@@ -115,29 +117,36 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         self._files = files
         self._identity = files.identity
 
+    @overload
+    def lookup(
+        self, ids: ArrayLike, *, out: None = None, max_norm: float | None = None
+    ) -> NDArray[Any]: ...
+    @overload
+    def lookup(self, ids: ArrayLike, *, out: Out, max_norm: float | None = None) -> Out: ...
     def lookup(
         self,
         ids: ArrayLike,
         *,
-        out: NDArray[Any] | None = None,
+        out: Any | None = None,
         max_norm: float | None = None,
-    ) -> NDArray[Any]:
+    ) -> Any:
         """Return the rows of ``ids``, in request order.
 
         Parameters
         ----------
         ids : int or array-like of integers, any shape
             Ids in ``0 .. rows - 1``; repeats allowed.
-        out : ndarray, shape ``ids.shape + row_shape``, of the store's dtype, optional
-            The array to fill, C-contiguous; by default a new one.
+        out : ndarray or torch.Tensor, shape ``ids.shape + row_shape``, optional
+            What to fill, of the store's dtype and C-contiguous; by default a new array. A tensor
+            must be on the CPU; it may be pinned.
         max_norm : float, optional
             Rows whose L2 norm exceeds it are scaled down to it, in the result only.
 
         Returns
         -------
         rows : ndarray, shape ``ids.shape + row_shape``
-            ``out`` if it was given. Buffers of the last two large results of the process, 256 MiB
-            together at most, are reused once freed, until the last store is closed.
+            ``out`` itself if it was given. Buffers of the last two large results of the process,
+            256 MiB together at most, are reused once freed, until the last store is closed.
 
         Raises
         ------
@@ -159,6 +168,7 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
             and ids.dtype is _INT64
             and 0 < ids.size <= self._few_ids
             and max_norm is None
+            and (out is None or type(out) is _ndarray)
             and (few := self._few) is not None
         ):
             return few(ids, out)
@@ -166,9 +176,9 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         wide = as_ids(ids, self._rows)
         shape = wide.shape + self._row_shape
         if out is None:
-            out = POOL.empty(shape, self._dtype)
+            given = out = POOL.empty(shape, self._dtype)
         else:
-            check_out(out, shape, self._dtype)
+            given, out = out, as_out(out, shape, self._dtype)
             if np.may_share_memory(out, wide):
                 wide = wide.copy()  # Else the first rows might replace the last ids.
         if max_norm is not None:
@@ -180,7 +190,7 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
             records.take(wide.reshape(-1), out.reshape(0, *self._row_shape))
         if max_norm is not None:
             clip_norms(out, max_norm, len(self._row_shape))
-        return out
+        return given
 
     def lookup_words(self, words: Any, *, missing: Missing = "error") -> NDArray[Any]:
         """Return the rows of ``words``, in request order.
@@ -599,6 +609,11 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         if records is None:
             raise StoreClosedError(f"the store {self._path} is closed; open it again")
         return records
+
+    def _mapped_records(self) -> MappedRecords | None:
+        """Return the reader if it maps plain rows, for `embstore.interop`; else None."""
+        records = self._open_records()
+        return records if records.mapped and isinstance(self._encoding, Plain) else None
 
     def _as_bounds(self, start: int, stop: int) -> tuple[int, int]:
         try:

@@ -214,7 +214,7 @@ def read_only(shape: tuple[int, ...]) -> NDArray[np.float32]:
         (np.empty((3, 2), np.float32).T, ValueError, "C-contiguous and writeable"),
         (np.empty((4, 3), np.float32)[::2], ValueError, "C-contiguous and writeable"),
         (read_only((2, 3)), ValueError, "C-contiguous and writeable"),
-        ([[0.0] * 3] * 2, TypeError, "an ndarray, not list"),
+        ([[0.0] * 3] * 2, TypeError, "an ndarray or a torch.Tensor, not list"),
     ],
 )
 def test_wrong_out_is_refused(store, out, error, message):

@@ -190,7 +190,9 @@ def test_bfloat16_stores(tmp_path):
     assert same_bits(StoreDataset(store)[3], expected[3])
 
 
-def test_rows_are_not_copied(store, monkeypatch):
+@pytest.mark.parametrize("options", [{"reader": "chunked"}, {"resident_limit": "256MiB"}])
+def test_rows_that_are_looked_up_are_not_copied(store, monkeypatch, options):
+    store = embstore.open(store.path, **options)
     addresses: list[int] = []
 
     def lookup(ids):
@@ -469,6 +471,7 @@ def test_empty_bags_and_bags_of_padding_are_zeros(store):
 
 
 def test_memory_is_bounded_by_slices(store, monkeypatch):
+    store = embstore.open(store.path, reader="chunked")
     looked_up = []
 
     def lookup(ids):

@@ -22,7 +22,7 @@ from collections import deque
 from contextlib import nullcontext
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -32,12 +32,12 @@ from embstore.reading.mapping import map_column
 from embstore.reading.residence import ResidentLimit, preload
 from embstore.reading.scanning import MappedScan
 from embstore.reading.stats import StatsCounter
-from embstore.reading.warmth import BLOCK_BYTES, Warmth, blocks_read
+from embstore.reading.warmth import BLOCK_BYTES, READ_SECONDS, Warmth, blocks_read
 from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES, lay_out
 from embstore.table.plan import runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from embstore.reading.files import LocalFiles
     from embstore.table.extents import Column
     from embstore.table.protocols import VisitRecords
+
+Result = TypeVar("Result")
 
 # Large enough that the overhead of a slice is small beside its gather, and small enough that cold
 # rows are noticed soon.
@@ -183,6 +185,34 @@ class MappedRecords:
         # Pages over the limit are unmapped again; they stay in the page cache.
         with nullcontext() if self._limit is None else self._limit.touching(1):
             preload(self._space, progress)
+
+    def read_in_place(self, spots: NDArray[np.int64], read: Callable[[], Result]) -> Result | None:
+        """Return what ``read()`` returns, or None if the records are expected to be cold.
+
+        For functions that gather from `table` by themselves. Cold records would be read one after
+        the other, each when ``read`` touches it; `take` reads many at a time.
+
+        Parameters
+        ----------
+        spots : ndarray of int64, shape (n,), n 1 or more
+            The records that ``read`` takes.
+        read : callable
+            Called at most once.
+        """
+        if self.warmth.cold:
+            return None
+        start = perf_counter()
+        # A large call is worth some more probes.
+        step = len(spots) if len(spots) <= SMALL_ROWS else len(spots) // PROBE_ROWS
+        self.gather.touch(spots[::step])
+        if perf_counter() - start > READ_SECONDS:
+            self.warmth.chill()
+            return None
+        result = read()
+        seconds = perf_counter() - start
+        self.warmth.note_slow(len(spots), seconds)
+        self.stats.add(len(spots), 0, 0, 1, seconds)
+        return result
 
     def _announce_all(self, spots: NDArray[np.int64]) -> None:
         for start in range(0, len(spots), MAX_SLICE_ROWS):

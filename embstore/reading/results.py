@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embstore.dtypes import is_tensor, note_write, tensor_array
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -103,13 +105,42 @@ class ResultPool:
 POOL = ResultPool()
 
 
-def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Raise TypeError or ValueError unless rows can go into the caller's ``out``."""
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be an ndarray, not {type(out).__name__}")
-    if out.shape != shape:
-        raise ValueError(f"out has shape {out.shape}, expected {shape}")
-    if out.dtype != dtype:
-        raise TypeError(f"out has dtype {out.dtype}, expected {dtype}")
-    if not (out.flags.c_contiguous and out.flags.writeable):
+def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the array to fill for the caller's ``out``: itself, or one over a tensor's memory.
+
+    Parameters
+    ----------
+    out : ndarray or torch.Tensor
+        A tensor must be dense and on the CPU; it may be pinned.
+    shape, dtype : tuple of int, numpy.dtype
+        Shape and dtype that it must have.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If rows cannot go into it.
+    """
+    array = out if isinstance(out, np.ndarray) else _array_of(out)
+    if array.shape != shape:
+        raise ValueError(f"out has shape {array.shape}, expected {shape}")
+    if array.dtype != dtype:
+        raise TypeError(f"out has dtype {array.dtype}, expected {dtype}")
+    if not (array.flags.c_contiguous and array.flags.writeable):
         raise ValueError("out must be C-contiguous and writeable")
+    if array is not out:
+        note_write(out)
+    return array
+
+
+def _array_of(out: Any) -> NDArray[Any]:
+    """Return an array over the memory of a tensor that rows can go into."""
+    if not is_tensor(out):
+        raise TypeError(f"out must be an ndarray or a torch.Tensor, not {type(out).__name__}")
+    if out.device.type != "cpu":
+        raise ValueError(f"out is on {out.device}, expected cpu; fill a pinned tensor and send it")
+    if out.requires_grad:
+        raise ValueError("out requires gradients, but rows have none; use out.detach()")
+    try:
+        return tensor_array(out)
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"out must be a dense tensor: {error}") from error

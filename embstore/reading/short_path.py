@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from embstore.reading.gather import GridGather
-from embstore.reading.results import check_out
+from embstore.reading.results import as_out
 from embstore.reading.stats import NOTED_AT_ONCE
 from embstore.reading.warmth import READ_SECONDS, READS_SECONDS
 from embstore.table.addresses import PAGE_BYTES
@@ -85,7 +85,7 @@ def _few(
         if out is None:
             out = empty(ids.shape + row_shape, dtype)
         elif not (type(out) is ndarray and out.dtype is dtype and out.flags.carray):
-            check_out(out, ids.shape + row_shape, dtype)
+            as_out(out, ids.shape + row_shape, dtype)
         if spots_of is not None:
             spots = spots_of(ids)
         elif scalars or ids.base is not None or out.base is not None:
@@ -101,7 +101,7 @@ def _few(
                 try:
                     take(spots, 0, out, "clip")
                 except ValueError:  # Only for a wrong shape.
-                    check_out(out, ids.shape + row_shape, dtype)
+                    as_out(out, ids.shape + row_shape, dtype)
                     raise
                 seconds = clock() - start
                 noted.append((ids.size, seconds))
@@ -111,7 +111,7 @@ def _few(
                     sum_up()
                 return out
             warmth.chill()
-        check_out(out, ids.shape + row_shape, dtype)
+        as_out(out, ids.shape + row_shape, dtype)
         take_spots(spots.reshape(-1), out.reshape(-1, *row_shape))
         return out
 

@@ -1,28 +1,34 @@
 """``nn.EmbeddingBag`` with its table on disk.
 
+PyTorch's own ``embedding_bag`` combines the rows, so results equal those of ``nn.EmbeddingBag`` to
+the bit.
+
 1. Ids, offsets and weights are brought into one form: flat ids, and the bounds of each bag.
-2. The bags are cut into slices of a bounded number of rows, so that memory stays bounded, too.
-3. The rows of a slice are looked up, and PyTorch's own ``embedding_bag`` combines them, so results
-   equal those of ``nn.EmbeddingBag`` to the bit.
+2. If possible, PyTorch reads rows from the mapping and adds them up as it reads; see `in_place`.
+3. Otherwise, for example if rows are cold, the bags are cut into slices of a bounded number of
+   rows, so that memory stays bounded. The rows of a slice are looked up and then combined.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch.nn.functional import embedding_bag
 
 from embstore.dtypes import is_float
+from embstore.interop.torch.arrays import as_array, check_ids, torch_dtype
+from embstore.interop.torch.in_place import bags_in_place
 from embstore.interop.torch.module import StoreModule, is_recorded
-from embstore.interop.torch.tensors import as_array, check_ids
 from embstore.settle import as_choice
 from embstore.table.ids import as_ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from embstore.store import EmbeddingStore
 
@@ -53,9 +59,10 @@ class StoreEmbeddingBag(StoreModule):
 
     Notes
     -----
-    Memory holds the rows of one slice: 32 MiB, or a single bag if that is larger. It holds all rows
-    of a batch in a compiled model, and where PyTorch needs them for the gradient of
-    ``per_sample_weights``.
+    Rows that are in memory are added up without a copy if the store is mapped without a
+    ``resident_limit``, and the module has its dtype and no ``max_norm``. Otherwise, memory holds
+    the rows of one slice: 32 MiB, or a single bag if that is larger. It holds all rows of a batch
+    in a compiled model, and where they are needed for the gradient of ``per_sample_weights``.
 
     Examples
     --------
@@ -118,11 +125,37 @@ class StoreEmbeddingBag(StoreModule):
         weights = None if per_sample_weights is None else per_sample_weights.reshape(-1)
         if is_recorded():
             return self._record(ids, bounds, weights)
-        positions = _check_bounds(bounds, ids.numel())
-        ids = ids.cpu()
+        end = _check_bounds(bounds, ids.numel())
+        ids, bounds = ids.cpu(), bounds.to("cpu", torch.int64)
         # Checked as a whole, because a slice has positions of its own.
-        as_ids(as_array(ids)[: positions[-1]], self.store.rows)
-        ids = ids.reshape(-1)
+        checked = as_ids(as_array(ids)[:end], self.store.rows).reshape(-1)
+        weights = None if weights is None else weights[:end]
+        found = self._combine_in_place(checked, bounds, weights)
+        return self._combine_slices(ids.reshape(-1), bounds, weights) if found is None else found
+
+    def extra_repr(self) -> str:
+        """Return the text between the parentheses of the module's repr."""
+        return f"{super().extra_repr()}, mode={self.mode!r}"
+
+    def _combine_in_place(
+        self, ids: NDArray[np.int64], bounds: torch.Tensor, weights: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        """Return one vector for each bag, without a copy of the rows; None where impossible."""
+        store = self.store
+        # The norm would be changed in the table, which is read-only.
+        if self.max_norm is not None or self.device.type != "cpu" or len(bounds) == 1:
+            return None
+        if self.dtype != torch_dtype(store.dtype):
+            return None
+        return bags_in_place(
+            store, ids, bounds, weights, mode=self.mode, padding_idx=self.padding_idx
+        )
+
+    def _combine_slices(
+        self, ids: torch.Tensor, bounds: torch.Tensor, weights: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return one vector for each bag, from rows that are looked up, slice by slice."""
+        positions = bounds.tolist()
         limit = max(SLICE_BYTES // (self.embedding_dim * self.dtype.itemsize), 1)
         results = []
         for first, last in _slices(positions, limit):
@@ -130,10 +163,6 @@ class StoreEmbeddingBag(StoreModule):
             part = None if weights is None else weights[start:stop]
             results.append(self._combine(ids[start:stop], bounds[first : last + 1] - start, part))
         return results[0] if len(results) == 1 else torch.cat(results)
-
-    def extra_repr(self) -> str:
-        """Return the text between the parentheses of the module's repr."""
-        return f"{super().extra_repr()}, mode={self.mode!r}"
 
     def _combine(
         self, ids: torch.Tensor, bounds: torch.Tensor, weights: torch.Tensor | None
@@ -226,19 +255,21 @@ class StoreEmbeddingBag(StoreModule):
         return offsets
 
 
-def _check_bounds(bounds: torch.Tensor, id_count: int) -> list[int]:
-    """Return bounds as a list, or raise unless they ascend from 0 to at most ``id_count``."""
-    positions: list[int] = bounds.tolist()
+def _check_bounds(bounds: torch.Tensor, id_count: int) -> int:
+    """Return the end of the last bag; raise unless bounds ascend from 0 to ``id_count`` or less."""
+    positions = as_array(bounds)
     # A batch without bags has only an end.
     if len(positions) > 1 and positions[0] != 0:
         raise ValueError(f"offsets must start with 0, not {positions[0]}")
-    for bag, (start, stop) in enumerate(pairwise(positions)):
-        if not start <= stop <= id_count:
-            raise ValueError(
-                f"offsets must ascend and not exceed {id_count}, the number of ids; bag {bag} runs "
-                f"from {start} to {stop}"
-            )
-    return positions
+    starts, stops = positions[:-1], positions[1:]
+    wrong = (starts > stops) | (stops > id_count)
+    if wrong.any():
+        bag = int(wrong.argmax())
+        raise ValueError(
+            f"offsets must ascend and not exceed {id_count}, the number of ids; bag {bag} runs "
+            f"from {starts[bag]} to {stops[bag]}"
+        )
+    return int(positions[-1])
 
 
 def _slices(bounds: list[int], limit: int) -> Iterator[tuple[int, int]]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from embstore.interop.torch.arrays import check_ids
 from embstore.interop.torch.module import StoreModule
-from embstore.interop.torch.tensors import check_ids
 
 if TYPE_CHECKING:
     from embstore.store import EmbeddingStore

@@ -22,7 +22,8 @@ from torch._C import _is_tracing, _len_torch_dispatch_stack
 
 from embstore.dtypes import as_dtype
 from embstore.interop.torch import reference
-from embstore.interop.torch.tensors import as_array, check_ids, gather, torch_dtype
+from embstore.interop.torch.arrays import as_array, check_ids, torch_dtype
+from embstore.interop.torch.tensors import gather
 from embstore.norms import check_max_norm
 from embstore.settle import as_count
 from embstore.store import EmbeddingStore
@@ -141,11 +142,12 @@ class StoreModule(torch.nn.Module):
 
     def _rows(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the rows of ``ids`` on the module's device and in its dtype."""
+        like = self._buffers["_like"]  # Without the detour of nn.Module's __getattr__.
         if is_recorded():
-            rows = _lookup(ids, self._reference, str(self.device))
-        else:
-            rows = gather(self.store, as_array(ids), self.device)
-        return rows.to(self.dtype)
+            return _lookup(ids, self._reference, str(like.device)).to(like.dtype)
+        rows = gather(self.store, as_array(ids), like.device)
+        # Calls without an effect take a large part of a small lookup's time.
+        return rows if rows.dtype is like.dtype else rows.to(like.dtype)
 
 
 def is_recorded() -> bool:
