@@ -224,7 +224,7 @@ def measure(
         for case in (Case(row_bytes, *pair) for pair in product(batches, (FRESH, HOT))):
             progress(str(case))
             found |= time_small(ways, matrix, case, rounds)
-        rows = {OURS[count]: store for count, store in stores.items()}
+        rows: dict[str, Any] = {OURS[count]: store for count, store in stores.items()}
         rows |= {"matrix": matrix, "np.memmap": mapped}
         sized = f"{row_bytes:,} B, "
         progress(f"{sized}{ONE}")
