@@ -55,7 +55,7 @@ def median_of(found: Times, name: str) -> float | None:
 
 def at_most(what: str, value: float, most: float) -> str:
     """Return a line with a value, its goal, and whether the value is that or less."""
-    return f"{what:<72}{value:>8.2f}  <= {most:<6g}{'yes' if value <= most else 'NO'}"
+    return f"{what:<72}{value:>8.2f}  <= {most:<9g}{'yes' if value <= most else 'NO'}"
 
 
 def against(
