@@ -8,7 +8,6 @@ time is that of one word, except for ``dict(key_to_index)``, which is that of al
 from __future__ import annotations
 
 import argparse
-import gc
 import importlib.util
 import sys
 import tempfile
@@ -185,7 +184,6 @@ def time_tasks(
         for turn in range(rounds + 1):
             for way, call in task.ways.items():
                 drawn = Drawn.draw(table, task.words, random, missing=task.missing)
-                gc.collect()
                 start = perf_counter()
                 got = call(drawn.words)
                 seconds = perf_counter() - start
