@@ -18,6 +18,8 @@ from embstore.bench.timing import percentiles
 from embstore.bench.work import Case
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from benchmarks.report import PeerReport
     from embstore.bench.report import Comparison
 
@@ -95,9 +97,9 @@ GOALS = (
 )
 
 
-def text(report: PeerReport) -> str:
+def text(report: PeerReport, goals: Sequence[Goal] = GOALS) -> str:
     """Return the goals and the measured values, one a line."""
-    return "\n".join(["goals, and what was reached", *(goal.line(report) for goal in GOALS)])
+    return "\n".join(["goals, and what was reached", *(goal.line(report) for goal in goals)])
 
 
 def _ratio(comparisons: list[Comparison]) -> float | None:

@@ -47,9 +47,11 @@ class GeneratedTable:
     has_words: bool = False
 
     @classmethod
-    def make(cls, path: Path, rows: int, dimension: int, *, words: bool = False) -> GeneratedTable:
-        """Make the store, over 4 ``mod`` partitions."""
-        make_table(path, rows, dimension, words=words)
+    def make(
+        cls, path: Path, rows: int, dimension: int, *, partitions: int = 4, words: bool = False
+    ) -> GeneratedTable:
+        """Make the store, over ``mod`` partitions."""
+        make_table(path, rows, dimension, partitions, words=words)
         return cls.at(path)
 
     @classmethod

@@ -10,6 +10,8 @@ import statistics
 import time
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -35,6 +37,31 @@ def table(found: Times) -> list[str]:
         median, fastest = statistics.median(seconds) * 1e3, min(seconds) * 1e3
         lines.append(f"{name:<46}{median:>8.2f}{fastest:>9.2f}")
     return lines
+
+
+def microseconds(found: Times) -> list[str]:
+    """Return the lines of a table of the percentiles and means of all times."""
+    lines = [f"{'microseconds':<62}{'p50':>10}{'p90':>10}{'p99':>10}{'mean':>10}"]
+    for name, seconds in found.items():
+        values = *np.percentile(seconds, [50, 90, 99]), np.mean(seconds)
+        cells = "".join(f"{value * 1e6:>10.2f}" for value in values)
+        lines.append(f"{name:<62}{cells}")
+    return lines
+
+
+def median_of(found: Times, name: str) -> float | None:
+    """Return the median of the times of a name, or None if there are none."""
+    return statistics.median(found[name]) if found.get(name) else None
+
+
+def at_most(what: str, value: float, most: float) -> str:
+    """Return a line with a value, its goal, and whether the value is that or less."""
+    return f"{what:<72}{value:>8.2f}  <= {most:<9g}{'yes' if value <= most else 'NO'}"
+
+
+def at_least(what: str, value: float, least: float) -> str:
+    """Return a line with a value, its goal, and whether the value is that or more."""
+    return f"{what:<72}{value:>8.2f}  >= {least:<9g}{'yes' if value >= least else 'NO'}"
 
 
 def against(

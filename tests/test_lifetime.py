@@ -16,6 +16,7 @@ import pytest
 import embstore
 from embstore.reading.files import StoreFiles
 from embstore.reading.mapping import AddressSpace
+from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES
 from tests.helpers.programs import run_python
 from tests.helpers.stores import flip
 
@@ -240,6 +241,14 @@ def test_chunked_reader_checks_checksums(path):
         ):
             store.lookup(np.arange(500))
         assert np.array_equal(store[0], table_of(0)[0])
+
+
+def test_address_spaces_start_where_huge_pages_do():
+    # Otherwise `preload` would map a table by huge pages in some processes only.
+    for size_bytes in (1, PAGE_BYTES, 3 * HUGE_PAGE_BYTES // 2, HUGE_PAGE_BYTES):
+        space = AddressSpace(size_bytes, [], StoreFiles(Path()))
+        assert space.address % HUGE_PAGE_BYTES == 0
+        assert len(space.data) == size_bytes
 
 
 @pytest.mark.parametrize("size_bytes", [1 << 60, 1 << 70])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.peers.arrays import Hdf5, Memmap, TensorStore, ZarrOindex
 from benchmarks.peers.databases import Lance, Lmdb
+from benchmarks.peers.engram import EngramFetch, EngramPages
 from benchmarks.peers.ram import Matrix, Take, TorchEmbedding
 from benchmarks.peers.words import Gensim, GensimMapped
 
@@ -27,6 +28,8 @@ BY_ID: tuple[type[Peer], ...] = (
     Hdf5,
     ZarrOindex,
     TensorStore,
+    EngramFetch,
+    EngramPages,
 )
 BY_WORD: tuple[type[Peer], ...] = (Matrix, Gensim, GensimMapped)
 ALL = tuple(dict.fromkeys(BY_ID + BY_WORD))

@@ -88,14 +88,16 @@ def fresh(case: Case, rows: int, seed: int) -> Iterator[NDArray[np.int64]]:
         yield from ids.reshape(-1, case.batch)
 
 
-def zipf_ranks(uniform: NDArray[np.float64], rows: int) -> NDArray[np.int64]:
+def zipf_ranks(
+    uniform: NDArray[np.float64], rows: int, exponent: float = ZIPF_EXPONENT
+) -> NDArray[np.int64]:
     """Turn uniform numbers in [0, 1) into Zipf-distributed ranks; rank 0 is the most frequent.
 
-    It inverts the distribution function of the power law ``x ** -ZIPF_EXPONENT`` on [1, rows + 1)
-    and rounds down, so it needs no table of frequencies. The first few ranks come slightly less
+    It inverts the distribution function of the power law ``x ** -exponent`` on [1, rows + 1) and
+    rounds down, so it needs no table of frequencies. The first few ranks come slightly less
     often than in the exact distribution.
     """
-    power = 1 - ZIPF_EXPONENT
+    power = 1 - exponent
     highest = (rows + 1) ** power - 1
     ranks: NDArray[np.int64] = ((1 + uniform * highest) ** (1 / power)).astype(np.int64) - 1
     return np.asarray(ranks.clip(0, rows - 1))

@@ -1,6 +1,7 @@
 """Address spaces: many files mapped side by side, as one read-only array of bytes.
 
-1. Reserve the whole range with an anonymous ``mmap`` that costs no memory.
+1. Reserve the whole range with an anonymous ``mmap`` that costs no memory. It starts at a multiple
+   of 2 MiB: otherwise no file could be mapped by huge pages.
 2. Map each file over its place in the range (``MAP_FIXED``), up to the place of the next, and close
    it. Bytes beyond the end of a file are never addressed; including them makes one mapping for each
    file instead of two.
@@ -26,7 +27,7 @@ import numpy as np
 
 from embstore import syscalls
 from embstore.errors import StoreMappingError
-from embstore.table.addresses import PAGE_BYTES
+from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,17 +105,20 @@ class AddressSpace:
         *,
         random: bool = True,
     ) -> None:
-        # mmap refuses an empty range; the extra byte is never addressed.
+        # A huge page longer, so that the range can start where huge pages do.
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | syscalls.MAP_NORESERVE
+        length = size_bytes + HUGE_PAGE_BYTES
         try:
-            self._range = mmap.mmap(-1, max(size_bytes, 1), flags=flags, prot=mmap.PROT_READ)
+            self._range = mmap.mmap(-1, length, flags=flags, prot=mmap.PROT_READ)
         except (OSError, OverflowError) as error:
             raise StoreMappingError(
                 f"the system refuses to reserve {size_bytes} bytes of address space ({error}); "
                 'use embstore.open(path, reader="chunked")'
             ) from error
         # An ndarray, not a memoryview, so that views keep the range alive.
-        self.data: NDArray[np.uint8] = np.frombuffer(self._range, np.uint8)[:size_bytes]
+        everything = np.frombuffer(self._range, np.uint8)
+        skipped = -everything.ctypes.data % HUGE_PAGE_BYTES
+        self.data: NDArray[np.uint8] = everything[skipped : skipped + size_bytes]
         self.address = self.data.ctypes.data if size_bytes else 0
         self.files = tuple(pieces)
         self._opener = files
