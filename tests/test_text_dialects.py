@@ -393,6 +393,9 @@ DOUBTFUL = {
     "quoted words or quotation marks": '"the ""a""" 0.5 1\nof 1 2\n',
     "quoted words or quotation marks, tabs": '""""\t0.5\t1\nof\t1\t2\n',
     "quoted words or quotation marks, one line": '"a""b" 0.5 1\n',
+    "a blank too few before a number of a word": "a  0  -0  1\nb .5  0  -0\nc  -0  0  1\n",
+    "a mark without its blanks in a word": "a | -0.5 | -0.25\nb|4 | 0.75\n",
+    "an empty word behind another margin": "a\t0.5\t1\n b\t1.5\t2\n\t1_000\t2.5\t3\n",
 }
 
 

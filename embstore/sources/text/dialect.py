@@ -33,6 +33,25 @@ class DialectError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Spacing:
+    """What is between the fields of a line: blanks and separators, as they stand there.
+
+    Attributes
+    ----------
+    margin : bytes
+        Blanks at the start of the line.
+    start : bytes
+        What is between the margin and the first gap.
+    gaps : tuple of bytes
+        What is before each number.
+    """
+
+    margin: bytes
+    start: bytes
+    gaps: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Dialect:
     r"""How lines are split into a word and numbers.
 
@@ -57,6 +76,9 @@ class Dialect:
     quoted : {"never", "some", "always", "any"}
         Which words are quoted: none, so that a quotation mark is a character of a word; those that
         need to be; all; or any.
+    gaps : (bytes, bytes, bytes)
+        With padding, the blanks at the start of each line, what is before the first number, and
+        before each other; None where lines may differ.
     first_index : int, optional
         The number of the first row, if each word comes after the number of its row.
     has_words : bool
@@ -74,6 +96,7 @@ class Dialect:
     decimal: bytes = b"."
     quote: bytes = b'"'
     quoted: Quoted = "never"
+    gaps: tuple[bytes | None, bytes | None, bytes | None] = (None, None, None)
     first_index: int | None = None
     has_words: bool = True
     is_sure: bool = False
@@ -104,12 +127,25 @@ class Dialect:
             self._check_start(word)
         if len(values) != self.dimension:
             raise DialectError(f"found {len(values)} value{'s' * (len(values) != 1)}")
+        if self.padded:
+            self._check_gaps(line, values)
         numbers = BLANK.join(values)
         if self.decimal == b",":
             if b"." in numbers:
                 raise DialectError("found a decimal point, where other lines have decimal commas")
             numbers = numbers.replace(b",", b".")
         return word, numbers
+
+    def _check_gaps(self, line: bytes, values: list[bytes]) -> None:
+        """Refuse a line with other gaps than the first lines."""
+        spacing = self.spacing(line, values)
+        margin, outer, between = self.gaps
+        if margin is not None and spacing.margin != margin:
+            raise DialectError("the line starts with other blanks")
+        if outer is not None and spacing.gaps[0] != outer:
+            raise DialectError(f"found {shown(spacing.gaps[0])} before the first number")
+        if between is not None and any(gap != between for gap in spacing.gaps[1:]):
+            raise DialectError("found other blanks between the numbers")
 
     def _check_start(self, word: bytes) -> None:
         """Refuse an empty word before one number too many, in a line that starts with a blank."""
@@ -136,13 +172,40 @@ class Dialect:
             return self._bracketed(text.removesuffix(b","))
         return self._mixed(text) if self.outer != self.between else self._even(text)
 
-    def rows(self, lines: list[bytes]) -> Iterator[tuple[list[bytes], list[bytes]]]:
-        """Yield the `parts` of each line that can be divided so."""
+    def spacing(self, line: bytes, values: list[bytes]) -> Spacing:
+        """Return what is between the fields of a line; ``values`` are its numbers."""
+        text = line.rstrip(_BLANKS)
+        if self.trailing:
+            text = text[: -len(self.between)].rstrip(_BLANKS)
+        if self.brackets[0]:
+            text = text.removesuffix(b",").removesuffix(self.brackets[1]).rstrip(BLANK)
+        gaps = []
+        for place, value in reversed(list(enumerate(values))):
+            quotes = 2 * len(self.quote) * (self.quoted != "never" and text.endswith(self.quote))
+            text = text[: len(text) - len(value) - quotes]
+            if self.brackets[0] and not place:
+                text = text.rstrip(BLANK).removesuffix(self.brackets[0])
+            rest = text.rstrip(_BLANKS)
+            rest = rest.removesuffix(self.between if place else self.outer).rstrip(_BLANKS)
+            gaps.append(text[len(rest) :])
+            text = rest
+        start = text.lstrip(_BLANKS)
+        return Spacing(text[: len(text) - len(start)], start, tuple(reversed(gaps)))
+
+    def divided(
+        self, lines: list[bytes]
+    ) -> Iterator[tuple[bytes, tuple[list[bytes], list[bytes]]]]:
+        """Yield each line that can be divided, and its `parts`."""
         for line in lines:
             try:
-                yield self.parts(line)
+                yield line, self.parts(line)
             except DialectError:
                 continue
+
+    def rows(self, lines: list[bytes]) -> Iterator[tuple[list[bytes], list[bytes]]]:
+        """Yield the `parts` of each line that can be divided so."""
+        for _, parts in self.divided(lines):
+            yield parts
 
     def head(self, line: bytes) -> list[bytes]:
         """Return the fields of a line before its numbers; none if it differs from the dialect."""

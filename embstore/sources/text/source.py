@@ -27,6 +27,7 @@ from embstore.sources.text.blocks import TextFile
 from embstore.sources.text.detection import detect
 from embstore.sources.text.dialect import Dialect, DialectError
 from embstore.sources.text.doubts import check_doubts
+from embstore.sources.text.gaps import with_gaps
 from embstore.sources.text.numerals import is_number
 from embstore.sources.text.preamble import (
     HEADER,
@@ -271,6 +272,7 @@ class TextSource(Source):
 
     def _checked(self, lines: list[bytes], dialect: Dialect, *, counted: bool = False) -> Dialect:
         dialect = with_index(lines, with_quotes(lines, with_mark(lines, dialect)))
+        dialect = with_gaps(lines, dialect)
         check_doubts(lines, dialect, counted=counted)
         return dialect
 
