@@ -26,7 +26,7 @@ _COUNT_NAMES = frozenset(
 )
 _NUMBERED = re.compile(rb"(.*?)(\d+)", re.DOTALL)
 # What is between the numbers of a comment.
-_PIECES = re.compile(rb"[^\w.+-]+")
+_PIECES = re.compile(rb"(?:[ \t,;|:=()<>{}\"'\[\]]|\xc2\xa0|\xe3\x80\x80|\xe2\x80[\x80-\xaf])+")
 # So few values may count up by chance.
 _VALUES_BY_CHANCE = 2
 # A mark after each of this many words is none of their letters.
@@ -46,7 +46,7 @@ def comment_count(lines: list[bytes], dialect: Dialect) -> int:
             if not (others and may_be_counts and all(map(bytes.isdigit, values))):
                 return count
         # A row with one number too few, or one that is not read, or without any?
-        numbers = sum(map(is_number, _PIECES.split(line)))
+        numbers = sum(map(looks_like_number, _PIECES.split(line.lstrip(b'#/%;-!"'))))
         _, outer, rest = line.partition(dialect.outer)
         is_hollow = bool(outer.strip(BLANK)) and not _PIECES.sub(b"", rest)
         if is_row or numbers >= max(1, dialect.dimension - 1) or is_hollow:
