@@ -421,6 +421,15 @@ def test_given_dimension_does_not_split_decimal_commas(tmp_path, text):
         read_bytes(tmp_path, text.encode(), dimension=2)
 
 
+@pytest.mark.parametrize("separator", [" ", "\t", ",", "  "])
+@pytest.mark.parametrize("numbers", ["0.1 0.2 0.3", "0.0 0.1 0.2", "-1 -2 -3", "-.0 -.1 -.2"])
+def test_first_numbers_that_count_up_are_a_row(tmp_path, separator, numbers):
+    text = f"the {numbers}\nof -0.5 0.25 1.5\nto 1.5 2.5 3.5\n".replace(" ", separator)
+    found, rows = read_bytes(tmp_path, text.encode())
+    assert found == ["the", "of", "to"]
+    assert rows[0].tolist() == np.array(numbers.split(), np.float32).tolist()
+
+
 @pytest.mark.parametrize("outer", [" ", "  ", "\xa0"])
 def test_given_dimension_leaves_decimal_commas_in_doubt(tmp_path, outer):
     text = f"the{outer}-1,29\nof{outer}0,26\n"

@@ -228,4 +228,6 @@ def _is_series(names: list[bytes]) -> bool:
     prefixes = {match[1] for match in matches if match}
     numbers = [int(match[2][:18]) for match in matches if match]
     first = numbers[0]
+    if any(looks_like_number(name) and not name.isdigit() for name in names):
+        return False  # "0.1" and "-1" are numbers of a row.
     return len(prefixes) == 1 and first in (0, 1) and numbers == [*range(first, first + len(names))]
