@@ -414,6 +414,7 @@ def test_doubtful_file_is_refused(tmp_path, text):
         "the,-0,7858\t -1,6966 \nof,0,3331\t 1,0309 \nking,-0,3936\t -0,1899 \n",
         "the\xa0-0,00923\t 0,01213\nof\xa00,01853\t 0,01196\n",
         "the:0,5\t1,25\n",
+        "the = 1,5e+02\t -1,2e+01\nof = -3,4e+01\t 1,7e+01\n",
     ],
 )
 def test_given_dimension_does_not_split_decimal_commas(tmp_path, text):

@@ -29,7 +29,7 @@ _GLUED_WHOLE = re.compile(rb".*%b[+-]?\d+%b*" % (_MARK, _MARK), re.DOTALL)
 _GLUED_DECIMAL = re.compile(
     rb".*%b[+-]?(?:\d+\.|\d*[.,]\d+)([eE][+-]?\d+)?%b*" % (_MARK, _MARK), re.DOTALL
 )
-_GLUED_COMMA = re.compile(rb".*%b[+-]?\d*,\d+" % _MARK, re.DOTALL)
+_GLUED_COMMA = re.compile(rb".*%b[+-]?\d*,\d+([eE][+-]?\d+)?" % _MARK, re.DOTALL)
 # A word with quotation marks around it, and all those in it doubled.
 _QUOTED = re.compile(rb'"([^"]|"")*+"')
 # A decimal comma, or the comma between two whole numbers.
