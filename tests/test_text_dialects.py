@@ -431,6 +431,20 @@ def test_first_numbers_that_count_up_are_a_row(tmp_path, separator, numbers):
     assert rows[0].tolist() == np.array(numbers.split(), np.float32).tolist()
 
 
+@pytest.mark.parametrize("word", [",", "|", ";", ":"])
+def test_word_that_is_a_separator_of_others(tmp_path, word):
+    text = f"{word}\t 1.25\nan\t 0.5\n"
+    assert read_bytes(tmp_path, text.encode())[0] == [word, "an"]
+
+
+@pytest.mark.parametrize("outer", ["\t", ":", " = "])
+def test_empty_word_before_commas(tmp_path, outer):
+    text = f"{outer}0., -1., 0.\n/{outer}2., -2., 2.\n"
+    found, rows = read_bytes(tmp_path, text.encode())
+    assert found == ["", "/"]
+    assert rows.tolist() == [[0, -1, 0], [2, -2, 2]]
+
+
 @pytest.mark.parametrize("outer", [" ", "  ", "\xa0"])
 def test_given_dimension_leaves_decimal_commas_in_doubt(tmp_path, outer):
     text = f"the{outer}-1,29\nof{outer}0,26\n"
