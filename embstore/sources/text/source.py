@@ -60,11 +60,11 @@ class TextSource(Source):
     Parameters
     ----------
     path : str or Path
-        The file; ``.gz``, ``.bz2``, ``.xz`` and ``.zip`` are decompressed while reading.
+        The file, also compressed (gzip, bz2, xz, zstd, lz4) or in a zip or tar archive.
     format : {"auto", "glove", "word2vec"}
         ``"glove"`` has no header, ``"word2vec"`` has one; fastText's ``.vec`` is ``"word2vec"``.
     member : str, optional
-        The member of a ``.zip`` that has several.
+        The member of an archive that has several.
     dtype : dtype
         Dtype of the store to build. Numbers are parsed as this dtype, 16-bit floats as float32.
     encoding_errors : {"strict", "replace", "ignore"}
