@@ -18,8 +18,9 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from embstore.sources.text.dialect import BLANK, Dialect, DialectError, number_run
+from embstore.sources.text.dialect import Dialect, number_run
 from embstore.sources.text.numerals import is_decimal, is_number
+from embstore.sources.text.pieces import BLANK, DialectError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from embstore.sources.text.dialect import BLANK, DialectError, shown
 from embstore.sources.text.numerals import is_decimal, is_number
+from embstore.sources.text.pieces import BLANK, DialectError, shown
 
 if TYPE_CHECKING:
     from embstore.sources.text.dialect import Dialect

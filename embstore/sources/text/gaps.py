@@ -10,10 +10,12 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from embstore.sources.text.dialect import BLANK, Dialect, Spacing
+from embstore.sources.text.pieces import BLANK
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
+
+    from embstore.sources.text.dialect import Dialect, Spacing
 
 # Fewer rows may be aligned by chance.
 _ALIGNED_ROWS = 3

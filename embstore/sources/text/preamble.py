@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from embstore.sources.text.dialect import BLANK, Dialect, DialectError, shown, with_number
+from embstore.sources.text.dialect import Dialect, with_number
 from embstore.sources.text.numerals import is_decimal, is_number, looks_like_number
+from embstore.sources.text.pieces import BLANK, DialectError, shown
 
 HEADER = re.compile(
     rb"(?:[ \t]{2,})?(\d{1,18})[ \t]*(?:[ \t,;|:=]|\xc2\xa0|\xe3\x80\x80|\xe2\x80[\x80-\xaf])[ \t]*"

@@ -25,10 +25,11 @@ from embstore.reading.pipeline import in_order
 from embstore.sources import Batch, EncodingErrors, Source, TextFormat
 from embstore.sources.text.blocks import TextFile
 from embstore.sources.text.detection import detect
-from embstore.sources.text.dialect import Dialect, DialectError
+from embstore.sources.text.dialect import Dialect
 from embstore.sources.text.doubts import check_doubts
 from embstore.sources.text.gaps import with_gaps
 from embstore.sources.text.numerals import is_number
+from embstore.sources.text.pieces import DialectError
 from embstore.sources.text.preamble import (
     HEADER,
     comment_count,
