@@ -3,8 +3,8 @@ r"""Detection of a text file's dialect, from its first lines.
 1. Each candidate - a separator of the numbers, with or without padding, a decimal mark, quotation
    marks - is tried on the lines. The shape of a line is how many numbers it ends in, and what is
    before them.
-2. The candidate whose usual shape has most numbers wins; among equals, the one with most lines of
-   this shape, then the first, which is the plain dialect. Most lines must have this shape.
+2. The candidate whose usual shape has most numbers wins; among equals, the plain dialect, then the
+   one with most lines of this shape. Most lines must have this shape.
 3. What the words look like then decides about an index, quotation marks, and what is doubtful: a
    column of counts, a file without words.
 
@@ -71,6 +71,11 @@ class _Candidate:
     quoted: Quoted
     quote: bytes = b'"'
     has_words: bool = True
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is the plain dialect, whose words may have any spaces."""
+        return self == _Candidate(BLANK, False, b".", "never")
 
     def may_find_more(self, lines: list[bytes], dimension: int, count: int) -> bool:
         """Return whether most lines may end in more numbers, or more than ``count`` lines in these.
@@ -206,8 +211,11 @@ def detect(
         if not shapes:
             continue
         shape, count = max(Counter(shapes).items(), key=lambda item: (item[1], item[0].dimension))
-        # A few decimal commas among decimal points are damaged.
-        found = shape.dimension, count if candidate.decimal == b"." else 0
+        found = shape.dimension, count
+        if candidate.is_plain:
+            found = shape.dimension, len(lines)
+        elif candidate.decimal == b",":
+            found = shape.dimension, 0  # A few decimal commas among decimal points are damaged.
         if 2 * count >= len(lines) and (best is None or found > best[0]):
             padded = sum(other.padded for other in shapes if other == shape)
             best = found, candidate, replace(shape, padded=2 * padded > count)
