@@ -445,6 +445,11 @@ def test_empty_word_before_commas(tmp_path, outer):
     assert rows.tolist() == [[0, -1, 0], [2, -2, 2]]
 
 
+def test_given_dimension_does_not_leave_blanks_at_words(tmp_path):
+    with pytest.raises(SourceError, match="end in a blank"):
+        read_bytes(tmp_path, b"word  d0\na.50|.5  -183.5\nb  11.25\n", dimension=1)
+
+
 @pytest.mark.parametrize("outer", [" ", "  ", "\xa0"])
 def test_given_dimension_leaves_decimal_commas_in_doubt(tmp_path, outer):
     text = f"the{outer}-1,29\nof{outer}0,26\n"

@@ -59,8 +59,11 @@ def check_doubts(lines: list[bytes], dialect: Dialect, *, counted: bool = False)
     if dialect.is_sure:
         _check_dimension(lines, dialect)
     rows = [(head[-1], values) for head, values in dialect.rows(lines) if head]
+    words = [word for word, _ in rows]
+    if dialect.is_plain and sum(word != word.strip(BLANK) for word in words) * 2 > len(words):
+        raise DialectError(f"most words start or end in a blank, here {shown(words[0])}; remove it")
     if dialect.quoted == "never":
-        _check_quotes([word for word, _ in rows])
+        _check_quotes(words)
     if rows and not dialect.is_sure:
         _check_words(rows, dialect, counted=counted)
         if not counted:
