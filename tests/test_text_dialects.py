@@ -393,6 +393,11 @@ DOUBTFUL = {
     "quoted words or quotation marks": '"the ""a""" 0.5 1\nof 1 2\n',
     "quoted words or quotation marks, tabs": '""""\t0.5\t1\nof\t1\t2\n',
     "quoted words or quotation marks, one line": '"a""b" 0.5 1\n',
+    "a blank too few before a number of a word": "a  0  -0  1\nb .5  0  -0\nc  -0  0  1\n",
+    "a mark without its blanks in a word": "a | -0.5 | -0.25\nb|4 | 0.75\n",
+    "an empty word behind another margin": "a\t0.5\t1\n b\t1.5\t2\n\t1_000\t2.5\t3\n",
+    "a comment or a missing number": ";x,  NULL\ny  0.5\n",
+    "a comment or a row with a number in hexadecimal": "#\t[ 0x1p3 ]\na\t[ 0 ]\nb\t[ 1 ]\n",
 }
 
 
@@ -409,11 +414,40 @@ def test_doubtful_file_is_refused(tmp_path, text):
         "the,-0,7858\t -1,6966 \nof,0,3331\t 1,0309 \nking,-0,3936\t -0,1899 \n",
         "the\xa0-0,00923\t 0,01213\nof\xa00,01853\t 0,01196\n",
         "the:0,5\t1,25\n",
+        "the = 1,5e+02\t -1,2e+01\nof = -3,4e+01\t 1,7e+01\n",
     ],
 )
 def test_given_dimension_does_not_split_decimal_commas(tmp_path, text):
     with pytest.raises(SourceError):
         read_bytes(tmp_path, text.encode(), dimension=2)
+
+
+@pytest.mark.parametrize("separator", [" ", "\t", ",", "  "])
+@pytest.mark.parametrize("numbers", ["0.1 0.2 0.3", "0.0 0.1 0.2", "-1 -2 -3", "-.0 -.1 -.2"])
+def test_first_numbers_that_count_up_are_a_row(tmp_path, separator, numbers):
+    text = f"the {numbers}\nof -0.5 0.25 1.5\nto 1.5 2.5 3.5\n".replace(" ", separator)
+    found, rows = read_bytes(tmp_path, text.encode())
+    assert found == ["the", "of", "to"]
+    assert rows[0].tolist() == np.array(numbers.split(), np.float32).tolist()
+
+
+@pytest.mark.parametrize("word", [",", "|", ";", ":"])
+def test_word_that_is_a_separator_of_others(tmp_path, word):
+    text = f"{word}\t 1.25\nan\t 0.5\n"
+    assert read_bytes(tmp_path, text.encode())[0] == [word, "an"]
+
+
+@pytest.mark.parametrize("outer", ["\t", ":", " = "])
+def test_empty_word_before_commas(tmp_path, outer):
+    text = f"{outer}0., -1., 0.\n/{outer}2., -2., 2.\n"
+    found, rows = read_bytes(tmp_path, text.encode())
+    assert found == ["", "/"]
+    assert rows.tolist() == [[0, -1, 0], [2, -2, 2]]
+
+
+def test_given_dimension_does_not_leave_blanks_at_words(tmp_path):
+    with pytest.raises(SourceError, match="end in a blank"):
+        read_bytes(tmp_path, b"word  d0\na.50|.5  -183.5\nb  11.25\n", dimension=1)
 
 
 @pytest.mark.parametrize("outer", [" ", "  ", "\xa0"])

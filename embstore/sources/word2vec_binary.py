@@ -60,9 +60,9 @@ class Word2VecBinarySource(Source):
     Parameters
     ----------
     path : str or Path
-        The file; ``.gz``, ``.bz2``, ``.xz`` and ``.zip`` are decompressed while reading.
+        The file, also compressed (gzip, bz2, xz, zstd, lz4) or in a zip or tar archive.
     member : str, optional
-        The member of a ``.zip`` that has several.
+        The member of an archive that has several.
     encoding_errors : {"strict", "replace", "ignore"}
         What to do with words that are not UTF-8.
 

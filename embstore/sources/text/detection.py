@@ -3,8 +3,8 @@ r"""Detection of a text file's dialect, from its first lines.
 1. Each candidate - a separator of the numbers, with or without padding, a decimal mark, quotation
    marks - is tried on the lines. The shape of a line is how many numbers it ends in, and what is
    before them.
-2. The candidate whose usual shape has most numbers wins; among equals, the first, which is the
-   plain dialect. Most lines must have this shape.
+2. The candidate whose usual shape has most numbers wins; among equals, the plain dialect, then the
+   one with most lines of this shape. Most lines must have this shape.
 3. What the words look like then decides about an index, quotation marks, and what is doubtful: a
    column of counts, a file without words.
 
@@ -18,8 +18,9 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from embstore.sources.text.dialect import BLANK, Dialect, DialectError, number_run
+from embstore.sources.text.dialect import Dialect, number_run
 from embstore.sources.text.numerals import is_decimal, is_number
+from embstore.sources.text.pieces import BLANK, DialectError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,7 @@ _OUTER = b"|".join(map(re.escape, [b"\t", *_MARKS, b":", b"=", *_WIDE_BLANKS]))
 # A word and the first number, separated unlike the numbers.
 _GLUED = {
     decimal: re.compile(
-        rb"(.+?)( *+(?:%b) *+| ++)([+-]?(?:\d|%b\d|(?i:nan|inf))[^ \t;|:=\x80-\xff%b]*)"
+        rb"(.*?)( *+(?:%b) *+| ++)([+-]?(?:\d|%b\d|(?i:nan|inf))[^ \t;|:=\x80-\xff%b]*)"
         % (_OUTER, re.escape(decimal), other),
         re.DOTALL,
     )
@@ -71,8 +72,18 @@ class _Candidate:
     quote: bytes = b'"'
     has_words: bool = True
 
-    def may_find_more(self, lines: list[bytes], dimension: int) -> bool:
-        """Return whether most lines may end in more numbers than this; much faster than `shape`."""
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is the plain dialect, whose words may have any spaces."""
+        return self == _Candidate(BLANK, False, b".", "never")
+
+    def may_find_more(self, lines: list[bytes], dimension: int, count: int) -> bool:
+        """Return whether most lines may end in more numbers, or more than ``count`` lines in these.
+
+        This is much faster than `shape`.
+        """
+        if count < len(lines):
+            dimension -= 1
         if self.decimal == b"," and 2 * sum(b"," in line for line in lines) < len(lines):
             return False
         if self.between == BLANK and self.padded:
@@ -114,7 +125,12 @@ class _Candidate:
                 return None  # Padding, rather than words that start or end in a space.
         before = 1 if self.between == BLANK and self.quoted == "never" else len(rest)
         glued = _GLUED[self.decimal].fullmatch(rest[-1]) if self.quoted != "always" else None
-        if glued and self.between not in glued[2] and is_number(glued[3], self.decimal):
+        if (
+            glued
+            and (glued[1] + glued[2]).strip(BLANK)
+            and self.between not in glued[2]
+            and is_number(glued[3], self.decimal)
+        ):
             outer, padded = self._outer(glued[2])
             number = glued[3].replace(b",", b".")
             piece = _PIECES.split(glued[1])[-1]
@@ -185,9 +201,9 @@ def detect(
         Whether lines have words.
     """
     lines = [line for line in lines if line.strip()]
-    best: tuple[int, _Candidate, _Shape] | None = None
+    best: tuple[tuple[int, int], _Candidate, _Shape] | None = None
     for candidate in _candidates(lines, has_words=has_words):
-        if best is not None and not candidate.may_find_more(lines, best[0]):
+        if best is not None and not candidate.may_find_more(lines, *best[0]):
             continue
         shapes = list(filter(None, map(candidate.shape, lines)))
         if dimension is not None:
@@ -195,9 +211,14 @@ def detect(
         if not shapes:
             continue
         shape, count = max(Counter(shapes).items(), key=lambda item: (item[1], item[0].dimension))
-        if 2 * count >= len(lines) and (best is None or shape.dimension > best[0]):
+        found = shape.dimension, count
+        if candidate.is_plain:
+            found = shape.dimension, len(lines)
+        elif candidate.decimal == b",":
+            found = shape.dimension, 0  # A few decimal commas among decimal points are damaged.
+        if 2 * count >= len(lines) and (best is None or found > best[0]):
             padded = sum(other.padded for other in shapes if other == shape)
-            best = shape.dimension, candidate, replace(shape, padded=2 * padded > count)
+            best = found, candidate, replace(shape, padded=2 * padded > count)
     if best is None:
         return None
     _, candidate, shape = best

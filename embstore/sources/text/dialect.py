@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from embstore.sources.text.numerals import is_decimal, is_number, looks_like_number
+from embstore.sources.text.pieces import BLANK, BLANKS, DialectError, quoted_fields, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BLANK = b" "
-_BLANKS = b" \t\r"
 # A decimal number at the start of a piece of a word, or a number before a carriage return: probably
 # the vector of another line.
 _ANOTHER_VECTOR = re.compile(rb"[ \t][+-]?(\d*\.\d|\d+(\.\d*)?([eE][+-]?\d+)?\r)")
@@ -28,8 +26,23 @@ _INDEXED = re.compile(rb"[ \t]*(\S+)[ \t]+(\S.*)", re.DOTALL)
 Quoted = Literal["never", "some", "always", "any"]
 
 
-class DialectError(Exception):
-    """A line that differs from the dialect; the message says how."""
+@dataclass(frozen=True, slots=True)
+class Spacing:
+    """What is between the fields of a line: blanks and separators, as they stand there.
+
+    Attributes
+    ----------
+    margin : bytes
+        Blanks at the start of the line.
+    start : bytes
+        What is between the margin and the first gap.
+    gaps : tuple of bytes
+        What is before each number.
+    """
+
+    margin: bytes
+    start: bytes
+    gaps: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +70,9 @@ class Dialect:
     quoted : {"never", "some", "always", "any"}
         Which words are quoted: none, so that a quotation mark is a character of a word; those that
         need to be; all; or any.
+    gaps : (bytes, bytes, bytes)
+        With padding, the blanks at the start of each line, what is before the first number, and
+        before each other; None where lines may differ.
     first_index : int, optional
         The number of the first row, if each word comes after the number of its row.
     has_words : bool
@@ -74,6 +90,7 @@ class Dialect:
     decimal: bytes = b"."
     quote: bytes = b'"'
     quoted: Quoted = "never"
+    gaps: tuple[bytes | None, bytes | None, bytes | None] = (None, None, None)
     first_index: int | None = None
     has_words: bool = True
     is_sure: bool = False
@@ -100,16 +117,29 @@ class Dialect:
         """
         head, values = self.parts(line)
         word = self._word(head, row)
-        if self.padded and self.outer == BLANK and line[:1] in _BLANKS:
+        if self.padded and self.outer == BLANK and line[:1] in BLANKS:
             self._check_start(word)
         if len(values) != self.dimension:
             raise DialectError(f"found {len(values)} value{'s' * (len(values) != 1)}")
+        if self.padded:
+            self._check_gaps(line, values)
         numbers = BLANK.join(values)
         if self.decimal == b",":
             if b"." in numbers:
                 raise DialectError("found a decimal point, where other lines have decimal commas")
             numbers = numbers.replace(b",", b".")
         return word, numbers
+
+    def _check_gaps(self, line: bytes, values: list[bytes]) -> None:
+        """Refuse a line with other gaps than the first lines."""
+        spacing = self.spacing(line, values)
+        margin, outer, between = self.gaps
+        if margin is not None and spacing.margin != margin:
+            raise DialectError("the line starts with other blanks")
+        if outer is not None and spacing.gaps[0] != outer:
+            raise DialectError(f"found {shown(spacing.gaps[0])} before the first number")
+        if between is not None and any(gap != between for gap in spacing.gaps[1:]):
+            raise DialectError("found other blanks between the numbers")
 
     def _check_start(self, word: bytes) -> None:
         """Refuse an empty word before one number too many, in a line that starts with a blank."""
@@ -125,24 +155,51 @@ class Dialect:
         DialectError
             If the line cannot be divided so.
         """
-        text = line.rstrip(_BLANKS)
+        text = line.rstrip(BLANKS)
         if not text:
             raise DialectError("the line is empty")
         if self.trailing:
             if not text.endswith(self.between):
                 raise DialectError(f"the line does not end in {self.between.decode()!r}")
-            text = text[: -len(self.between)].rstrip(_BLANKS)
+            text = text[: -len(self.between)].rstrip(BLANKS)
         if self.brackets[0]:
             return self._bracketed(text.removesuffix(b","))
         return self._mixed(text) if self.outer != self.between else self._even(text)
 
-    def rows(self, lines: list[bytes]) -> Iterator[tuple[list[bytes], list[bytes]]]:
-        """Yield the `parts` of each line that can be divided so."""
+    def spacing(self, line: bytes, values: list[bytes]) -> Spacing:
+        """Return what is between the fields of a line; ``values`` are its numbers."""
+        text = line.rstrip(BLANKS)
+        if self.trailing:
+            text = text[: -len(self.between)].rstrip(BLANKS)
+        if self.brackets[0]:
+            text = text.removesuffix(b",").removesuffix(self.brackets[1]).rstrip(BLANK)
+        gaps = []
+        for place, value in reversed(list(enumerate(values))):
+            quotes = 2 * len(self.quote) * (self.quoted != "never" and text.endswith(self.quote))
+            text = text[: len(text) - len(value) - quotes]
+            if self.brackets[0] and not place:
+                text = text.rstrip(BLANK).removesuffix(self.brackets[0])
+            rest = text.rstrip(BLANKS)
+            rest = rest.removesuffix(self.between if place else self.outer).rstrip(BLANKS)
+            gaps.append(text[len(rest) :])
+            text = rest
+        start = text.lstrip(BLANKS)
+        return Spacing(text[: len(text) - len(start)], start, tuple(reversed(gaps)))
+
+    def divided(
+        self, lines: list[bytes]
+    ) -> Iterator[tuple[bytes, tuple[list[bytes], list[bytes]]]]:
+        """Yield each line that can be divided, and its `parts`."""
         for line in lines:
             try:
-                yield self.parts(line)
+                yield line, self.parts(line)
             except DialectError:
                 continue
+
+    def rows(self, lines: list[bytes]) -> Iterator[tuple[list[bytes], list[bytes]]]:
+        """Yield the `parts` of each line that can be divided so."""
+        for _, parts in self.divided(lines):
+            yield parts
 
     def head(self, line: bytes) -> list[bytes]:
         """Return the fields of a line before its numbers; none if it differs from the dialect."""
@@ -159,13 +216,13 @@ class Dialect:
         if self.quoted == "always" and self.quote not in text:
             raise DialectError("found no quotation marks")
         if self.quoted != "never" and self.quote in text:
-            return _quoted_fields(
+            return quoted_fields(
                 text, self.outer, self.quote, strip=self.padded, minimal=self.quoted == "some"
             )
         if self.outer == BLANK and self.padded:
             return text.split()
         found = text.split(self.outer)
-        return [field.strip(_BLANKS) for field in found] if self.padded else found
+        return [field.strip(BLANKS) for field in found] if self.padded else found
 
     def _bracketed(self, text: bytes) -> tuple[list[bytes], list[bytes]]:
         opening, closing = self.brackets
@@ -185,7 +242,7 @@ class Dialect:
             raise DialectError(f"found no {self.outer.decode()!r} before {self.dimension} values")
         values = [value, *values]
         if self.padded:
-            values = [value.strip(_BLANKS) for value in values]
+            values = [value.strip(BLANKS) for value in values]
         return self._head(head + separator), values
 
     def _even(self, text: bytes) -> tuple[list[bytes], list[bytes]]:
@@ -195,7 +252,7 @@ class Dialect:
         if self.outer == BLANK and self.quoted == "never":
             # The word may have spaces.
             head, *values = text.rsplit(None if self.padded else BLANK, self.dimension)
-            return [head.strip(_BLANKS) if self.padded else head], values
+            return [head.strip(BLANKS) if self.padded else head], values
         fields = self.fields(text)
         count = max(1, len(fields) - self.dimension)
         return fields[:count], fields[count:]
@@ -209,7 +266,7 @@ class Dialect:
                 raise DialectError(f"found no {self.outer.decode()!r} before the numbers")
             text = text[: -len(self.outer)]
         elif self.quoted == "never":
-            return [text.strip(_BLANKS) if self.padded else text]
+            return [text.strip(BLANKS) if self.padded else text]
         return self.fields(text)
 
     def _numbers(self, inside: bytes) -> list[bytes]:
@@ -276,51 +333,6 @@ def check_spaces(word: bytes, *, is_sure: bool) -> None:
         raise DialectError(f"the word ends in {shown(last)}, which may be a number")
     if _ANOTHER_VECTOR.search(word):
         raise DialectError(f"the word {shown(word)} has numbers in it: two lines in one?")
-
-
-def shown(text: bytes) -> str:
-    """Return some bytes of a file for messages."""
-    return repr(text[:40].decode("utf-8", "replace"))
-
-
-@lru_cache(maxsize=32)
-def _field_pattern(separator: bytes, quote: bytes) -> re.Pattern[bytes]:
-    """Return the pattern of one field, quoted or not."""
-    blanks = b"" if separator == BLANK else b" *"
-    quoted = b"%b%b((?:[^%b]|%b%b)*+)%b%b" % (blanks, *(re.escape(quote),) * 5, blanks)
-    bare = b"((?:(?!%b)[^%b])*+)" % (re.escape(separator), re.escape(quote))
-    return re.compile(
-        b"%b|%b" % (quoted if separator != BLANK else quoted.replace(b" *", b""), bare)
-    )
-
-
-def _quoted_fields(
-    text: bytes, separator: bytes, quote: bytes, *, strip: bool, minimal: bool
-) -> list[bytes]:
-    """Split a line as RFC 4180 says; blanks around quoted fields are ignored."""
-    pattern = _field_pattern(separator, quote)
-    fields = []
-    position = 0
-    while True:
-        match = pattern.match(text, position)
-        inside, bare = (None, b"") if match is None else match.groups()
-        position = position if match is None else match.end()
-        if inside is not None:
-            field = inside.replace(quote * 2, quote)
-            if minimal and field == field.strip() and not (quote in field or separator in field):
-                raise DialectError(f"{shown(field)} is quoted without need, unlike other words")
-            fields.append(field)
-        else:
-            fields.append(bare.strip(_BLANKS) if strip else bare)
-        if position == len(text):
-            return fields
-        if separator == BLANK:
-            following = len(text) - len(text[position:].lstrip(_BLANKS))
-        else:
-            following = position + len(separator) * text.startswith(separator, position)
-        if following == position:
-            raise DialectError("quotation marks are not in pairs around whole fields")
-        position = following
 
 
 def number_run(fields: list[bytes], decimal: bytes) -> int:

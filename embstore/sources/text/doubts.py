@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from embstore.sources.text.dialect import BLANK, DialectError, shown
 from embstore.sources.text.numerals import is_decimal, is_number
+from embstore.sources.text.pieces import BLANK, DialectError, shown
 
 if TYPE_CHECKING:
     from embstore.sources.text.dialect import Dialect
@@ -29,7 +29,7 @@ _GLUED_WHOLE = re.compile(rb".*%b[+-]?\d+%b*" % (_MARK, _MARK), re.DOTALL)
 _GLUED_DECIMAL = re.compile(
     rb".*%b[+-]?(?:\d+\.|\d*[.,]\d+)([eE][+-]?\d+)?%b*" % (_MARK, _MARK), re.DOTALL
 )
-_GLUED_COMMA = re.compile(rb".*%b[+-]?\d*,\d+" % _MARK, re.DOTALL)
+_GLUED_COMMA = re.compile(rb".*%b[+-]?\d*,\d+([eE][+-]?\d+)?" % _MARK, re.DOTALL)
 # A word with quotation marks around it, and all those in it doubled.
 _QUOTED = re.compile(rb'"([^"]|"")*+"')
 # A decimal comma, or the comma between two whole numbers.
@@ -59,8 +59,11 @@ def check_doubts(lines: list[bytes], dialect: Dialect, *, counted: bool = False)
     if dialect.is_sure:
         _check_dimension(lines, dialect)
     rows = [(head[-1], values) for head, values in dialect.rows(lines) if head]
+    words = [word for word, _ in rows]
+    if dialect.is_plain and sum(word != word.strip(BLANK) for word in words) * 2 > len(words):
+        raise DialectError(f"most words start or end in a blank, here {shown(words[0])}; remove it")
     if dialect.quoted == "never":
-        _check_quotes([word for word, _ in rows])
+        _check_quotes(words)
     if rows and not dialect.is_sure:
         _check_words(rows, dialect, counted=counted)
         if not counted:

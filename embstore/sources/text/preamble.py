@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from embstore.sources.text.dialect import BLANK, Dialect, DialectError, shown, with_number
+from embstore.sources.text.dialect import Dialect, with_number
 from embstore.sources.text.numerals import is_decimal, is_number, looks_like_number
+from embstore.sources.text.pieces import BLANK, DialectError, shown
 
 HEADER = re.compile(
     rb"(?:[ \t]{2,})?(\d{1,18})[ \t]*(?:[ \t,;|:=]|\xc2\xa0|\xe3\x80\x80|\xe2\x80[\x80-\xaf])[ \t]*"
@@ -26,7 +27,7 @@ _COUNT_NAMES = frozenset(
 )
 _NUMBERED = re.compile(rb"(.*?)(\d+)", re.DOTALL)
 # What is between the numbers of a comment.
-_PIECES = re.compile(rb"[^\w.+-]+")
+_PIECES = re.compile(rb"(?:[ \t,;|:=()<>{}\"'\[\]]|\xc2\xa0|\xe3\x80\x80|\xe2\x80[\x80-\xaf])+")
 # So few values may count up by chance.
 _VALUES_BY_CHANCE = 2
 # A mark after each of this many words is none of their letters.
@@ -46,7 +47,7 @@ def comment_count(lines: list[bytes], dialect: Dialect) -> int:
             if not (others and may_be_counts and all(map(bytes.isdigit, values))):
                 return count
         # A row with one number too few, or one that is not read, or without any?
-        numbers = sum(map(is_number, _PIECES.split(line)))
+        numbers = sum(map(looks_like_number, _PIECES.split(line.lstrip(b'#/%;-!"'))))
         _, outer, rest = line.partition(dialect.outer)
         is_hollow = bool(outer.strip(BLANK)) and not _PIECES.sub(b"", rest)
         if is_row or numbers >= max(1, dialect.dimension - 1) or is_hollow:
@@ -228,4 +229,6 @@ def _is_series(names: list[bytes]) -> bool:
     prefixes = {match[1] for match in matches if match}
     numbers = [int(match[2][:18]) for match in matches if match]
     first = numbers[0]
+    if any(looks_like_number(name) and not name.isdigit() for name in names):
+        return False  # "0.1" and "-1" are numbers of a row.
     return len(prefixes) == 1 and first in (0, 1) and numbers == [*range(first, first + len(names))]

@@ -25,9 +25,11 @@ from embstore.reading.pipeline import in_order
 from embstore.sources import Batch, EncodingErrors, Source, TextFormat
 from embstore.sources.text.blocks import TextFile
 from embstore.sources.text.detection import detect
-from embstore.sources.text.dialect import Dialect, DialectError
+from embstore.sources.text.dialect import Dialect
 from embstore.sources.text.doubts import check_doubts
+from embstore.sources.text.gaps import with_gaps
 from embstore.sources.text.numerals import is_number
+from embstore.sources.text.pieces import DialectError
 from embstore.sources.text.preamble import (
     HEADER,
     comment_count,
@@ -59,11 +61,11 @@ class TextSource(Source):
     Parameters
     ----------
     path : str or Path
-        The file; ``.gz``, ``.bz2``, ``.xz`` and ``.zip`` are decompressed while reading.
+        The file, also compressed (gzip, bz2, xz, zstd, lz4) or in a zip or tar archive.
     format : {"auto", "glove", "word2vec"}
         ``"glove"`` has no header, ``"word2vec"`` has one; fastText's ``.vec`` is ``"word2vec"``.
     member : str, optional
-        The member of a ``.zip`` that has several.
+        The member of an archive that has several.
     dtype : dtype
         Dtype of the store to build. Numbers are parsed as this dtype, 16-bit floats as float32.
     encoding_errors : {"strict", "replace", "ignore"}
@@ -271,6 +273,7 @@ class TextSource(Source):
 
     def _checked(self, lines: list[bytes], dialect: Dialect, *, counted: bool = False) -> Dialect:
         dialect = with_index(lines, with_quotes(lines, with_mark(lines, dialect)))
+        dialect = with_gaps(lines, dialect)
         check_doubts(lines, dialect, counted=counted)
         return dialect
 

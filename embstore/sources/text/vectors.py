@@ -25,9 +25,10 @@ import pyarrow as pa
 
 from embstore.errors import SourceError
 from embstore.sources.packing import packed_binary
-from embstore.sources.text.dialect import DialectError, check_spaces, shown
+from embstore.sources.text.dialect import check_spaces
 from embstore.sources.text.fields import FieldArray, find_irregular, find_lines
 from embstore.sources.text.numerals import NUMBER
+from embstore.sources.text.pieces import DialectError, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,0 +1,95 @@
+"""Gaps between the fields of padded lines: the same in every line, or those of aligned columns.
+
+Blanks around separators mean nothing only where all lines have the same, or where they align
+columns. Elsewhere, a blank more or less may be an empty field, or belong to a word.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from embstore.sources.text.pieces import BLANK
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from embstore.sources.text.dialect import Dialect, Spacing
+
+# Fewer rows may be aligned by chance.
+_ALIGNED_ROWS = 3
+
+
+def with_gaps(lines: list[bytes], dialect: Dialect) -> Dialect:
+    """Return the dialect, with the gaps that every line must have if they align no columns.
+
+    Parameters
+    ----------
+    lines : list of bytes
+        The first rows. `Dialect.split` refuses those with other gaps than most.
+    dialect : Dialect
+        Their dialect.
+    """
+    if not dialect.padded:
+        return dialect
+    rows = [
+        _Row(dialect.spacing(line, values), values)
+        for line, (_, values) in dialect.divided(lines)
+        if len(values) == dialect.dimension
+    ]
+    numbers = [number for row in rows for number in row.numbers()]
+    gaps = (
+        _settled([row.spacing.margin for row in rows], [row.word_end for row in rows]),
+        _settled(
+            [row.spacing.gaps[0] for row in rows],
+            [_without_sign(row.spacing.gaps[0], row.values[0]) for row in rows],
+            *zip(*(row.first_columns() for row in rows), strict=True),
+        ),
+        _settled(
+            [gap for gap, _, _ in numbers],
+            [_without_sign(gap, value) for gap, _, value in numbers],
+            [tuple(len(gap + value) for gap, _, value in row.numbers()) for row in rows],
+            [tuple(len(before + gap) for gap, before, _ in row.numbers()) for row in rows],
+        ),
+    )
+    return replace(dialect, gaps=gaps)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """The gaps of a line, and the texts of its numbers."""
+
+    spacing: Spacing
+    values: list[bytes]
+
+    @property
+    def word_end(self) -> int:
+        """Where the first field ends, in characters."""
+        start = self.spacing.start.decode("utf-8", "replace")
+        return len(self.spacing.margin) + len(start.split(" ", 1)[0])
+
+    def first_columns(self) -> tuple[int, ...]:
+        """Return where the first number starts or ends: in characters, bytes, or after the word."""
+        before = self.spacing.margin + self.spacing.start + self.spacing.gaps[0]
+        end = len(self.spacing.gaps[0] + self.values[0])
+        columns = len(before), len(before.decode("utf-8", "replace"))
+        return *columns, *(column + len(self.values[0]) for column in columns), end
+
+    def numbers(self) -> list[tuple[bytes, bytes, bytes]]:
+        """Return each gap between two numbers, and these."""
+        return list(zip(self.spacing.gaps[1:], self.values, self.values[1:], strict=False))
+
+
+def _without_sign(gap: bytes, value: bytes) -> bytes:
+    """Return the gap before a number, without a blank in the place of its sign."""
+    return gap if value[:1] in (b"+", b"-") else gap.removesuffix(BLANK)
+
+
+def _settled(gaps: list[bytes], *columns: Sequence[Hashable]) -> bytes | None:
+    """Return the most common gap; None if the gaps differ, but align one of the columns."""
+    if not gaps:
+        return None
+    if len({*gaps}) > 1 and any(len(c) >= _ALIGNED_ROWS and len({*c}) == 1 for c in columns):
+        return None
+    return Counter(gaps).most_common(1)[0][0]
