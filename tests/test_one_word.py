@@ -255,7 +255,7 @@ def test_how_often_words_are_read_ahead(store, monkeypatch):
     monkeypatch.setattr(views, "WORDS_AHEAD", 10)
     ids = KeyedVectors(store).key_to_index
     read: list[int] = []
-    listed = type(store.vocabulary).listed
+    listed: Callable[..., list[str]] = type(store.vocabulary).listed
 
     def counting(vocabulary: Any, start: int, stop: int) -> list[str]:
         read.append(start)

@@ -164,9 +164,10 @@ SHOWN_LENGTH: Final = 200  # Of a value, in a message.
 
 DTYPES: Final = tuple(dtypes.DTYPES)
 
-# Chunks of 45 to 90 MiB: large enough that a table of terabytes is some ten thousand files, small
-# enough to be read, checked or copied as one.
+# Chunks of 45 to 90 MiB, or up to twice that where this fills huge pages: large enough that a table
+# of terabytes is some ten thousand files, small enough to be read, checked or copied as one.
 MAX_CHUNK_BYTES: Final = 90 << 20
+HUGE_PAGE_BYTES: Final = 2 << 20
 # Below this size a chunk is not cut further to save the padding behind the last row.
 SMALL_CHUNK_BYTES: Final = 64 << 10
 # A partition is loaded, copied or checked as a whole, so it should fit into memory.
@@ -191,11 +192,15 @@ def choose_chunk_rows(rows: int, row_bytes: int, max_chunk_bytes: int = MAX_CHUN
     """Return the rows in a chunk, a power of two, for an array of ``rows`` rows.
 
     It is the largest one whose chunk has at most ``max_chunk_bytes``, and whose padding is at most
-    an eighth of the rows. Only chunks over 64 KiB are made smaller to reduce padding.
+    an eighth of the rows. Only chunks over 64 KiB are made smaller to reduce padding. Where twice
+    the bytes fill whole huge pages, a chunk may have them: chunks can then be mapped without gaps,
+    and finding a row takes less arithmetic.
 
     Examples
     --------
-    >>> choose_chunk_rows(1_000_000, 1200)  # 75 MiB
+    >>> choose_chunk_rows(1_000_000, 1200)  # 150 MiB; 75 MiB would end in the middle of a huge page
+    131072
+    >>> choose_chunk_rows(1_000_000, 1024)  # 64 MiB
     65536
     >>> choose_chunk_rows(7631, 1536)  # one chunk of 8192 rows, 7 % of it padding
     8192
@@ -205,6 +210,9 @@ def choose_chunk_rows(rows: int, row_bytes: int, max_chunk_bytes: int = MAX_CHUN
     chunk_rows = 1 << max(rows - 1, 0).bit_length()
     while chunk_rows > 1 and chunk_rows * row_bytes > max_chunk_bytes:
         chunk_rows //= 2
+    whole_rows = HUGE_PAGE_BYTES // math.gcd(HUGE_PAGE_BYTES, row_bytes)
+    if chunk_rows < min(whole_rows, rows) and whole_rows * row_bytes <= 2 * max_chunk_bytes:
+        chunk_rows = whole_rows
     while chunk_rows * row_bytes > SMALL_CHUNK_BYTES and -rows % chunk_rows > rows // 8:
         chunk_rows //= 2
     return chunk_rows
