@@ -395,6 +395,7 @@ DOUBTFUL = {
     "quoted words or quotation marks, one line": '"a""b" 0.5 1\n',
     "a mark without its blanks in a word": "a | -0.5 | -0.25\nb|4 | 0.75\n",
     "an empty word behind another margin": "a\t0.5\t1\n b\t1.5\t2\n\t1_000\t2.5\t3\n",
+    "a comment or a row without its number, blanks": "#x  \na 0.5 \nb 1.5 \n",
     "a comment or a missing number": ";x,  NULL\ny  0.5\n",
     "a comment or a row with a number in hexadecimal": "#\t[ 0x1p3 ]\na\t[ 0 ]\nb\t[ 1 ]\n",
 }
