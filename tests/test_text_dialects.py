@@ -393,9 +393,9 @@ DOUBTFUL = {
     "quoted words or quotation marks": '"the ""a""" 0.5 1\nof 1 2\n',
     "quoted words or quotation marks, tabs": '""""\t0.5\t1\nof\t1\t2\n',
     "quoted words or quotation marks, one line": '"a""b" 0.5 1\n',
-    "a blank too few before a number of a word": "a  0  -0  1\nb .5  0  -0\nc  -0  0  1\n",
     "a mark without its blanks in a word": "a | -0.5 | -0.25\nb|4 | 0.75\n",
     "an empty word behind another margin": "a\t0.5\t1\n b\t1.5\t2\n\t1_000\t2.5\t3\n",
+    "a comment or a row without its number, blanks": "#x  \na 0.5 \nb 1.5 \n",
     "a comment or a missing number": ";x,  NULL\ny  0.5\n",
     "a comment or a row with a number in hexadecimal": "#\t[ 0x1p3 ]\na\t[ 0 ]\nb\t[ 1 ]\n",
 }
@@ -443,6 +443,45 @@ def test_empty_word_before_commas(tmp_path, outer):
     found, rows = read_bytes(tmp_path, text.encode())
     assert found == ["", "/"]
     assert rows.tolist() == [[0, -1, 0], [2, -2, 2]]
+
+
+NUMBERS = [(1.5, 100.5, 0.25), (-10.25, 2, 3), (3, -3.25, 1), (4, 7, -0.5)]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{:8}{:9.4f}{:9.4f}{:9.4f}",
+        "{:>8}{:9.4f}{:9.4f}{:9.4f}",
+        "{:8}{:<9.4f}{:<9.4f}{:<9.4f}",
+        "{} {: .4f} {: .4f} {: .4f}",
+        "{} [{: .4f} {: .4f} {: .4f}]",
+        "{} [{:9.4f} {:.4f}  {:.4f}]",
+        "{},{:9.4f},{:9.4f},{:9.4f}",
+        "{:6}, {:9.4f}, {:9.4f}, {:9.4f}",
+        "{:6}|{: .4f}|{: .4f}|{: .4f}",
+    ],
+)
+def test_columns_may_be_aligned(tmp_path, form):
+    words = ["a", "naïve", "日本", "of"]
+    lines = [form.format(word, *row) for word, row in zip(words, NUMBERS, strict=True)]
+    found, rows = read_bytes(tmp_path, "\n".join(lines).encode())
+    assert found == words
+    np.testing.assert_array_equal(rows, np.array(NUMBERS, np.float32))
+
+
+def test_any_blanks_between_words_and_numbers(tmp_path):
+    text = "the  0.5 1.5\nof 1.5   2.5\na    1.25  2\n"
+    found, rows = read_bytes(tmp_path, text.encode())
+    assert found == ["the", "of", "a"]
+    assert rows.tolist() == [[0.5, 1.5], [1.5, 2.5], [1.25, 2]]
+
+
+@pytest.mark.parametrize("line", ["b,0.5, 1.5", " b, 0.5, 1.5", "b, 0.5,1.5"])
+def test_blanks_unlike_those_of_other_lines_are_refused(tmp_path, line):
+    lines = [f"{word}, 0.25, 1.5" for word in ("the", "of", "to", "a", "king")]
+    with pytest.raises(SourceError, match=r"table\.txt:3: .*(other blanks|before the first)"):
+        read_bytes(tmp_path, "\n".join([*lines[:2], line, *lines[2:]]).encode())
 
 
 def test_given_dimension_does_not_leave_blanks_at_words(tmp_path):

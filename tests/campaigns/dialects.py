@@ -148,6 +148,8 @@ def written(
         words[:] = [
             word.strip(" \u00a0") for word in words
         ]  # Blanks are padding, or separate words.
+    if len(words[0]) > 1 and words[0][-1] in ":=,;|" and len({word[-1:] for word in words}) == 1:
+        words[0] += "q"  # A mark after every word may be a separator.
     brackets = numbers.choice(BRACKETS) if numbers.random() < 0.15 else ("", "")
     comma = numbers.random() < 0.15 and "," not in between + outer
     if any(text.endswith(".") for row in texts for text in row):
@@ -167,11 +169,12 @@ def written(
     if what > 0.95:
         options["dimension"] = len(texts[0])
     lines = []
-    for i, (word, row) in enumerate(zip(words, texts, strict=True)):
+    for i, (name, row) in enumerate(zip(words, texts, strict=True)):
+        word = name
         values = [text.replace(".", ",") for text in row] if comma else list(row)
         if i == damage:
             options["damaged"] = True
-            values = damaged(numbers, values)
+            word, values = damaged(numbers, word, values, between)
         if quoting == "all":
             values = [f'"{value}"' for value in values]
         line = brackets[0] + between.join(values) + brackets[1] + tail
@@ -185,15 +188,21 @@ def written(
     return before + lines, kind + f" alone={alone} tail={tail!r} damage={damage}", options
 
 
-def damaged(numbers: random.Random, values: list[str]) -> list[str]:
-    """Return the numbers of a line with one too few, one too many, or one that is not read."""
+def damaged(
+    numbers: random.Random, word: str, values: list[str], between: str
+) -> tuple[str, list[str]]:
+    """Return a word and its numbers with one too few, one too many, or one that is not read."""
     place = numbers.randrange(len(values))
     what = numbers.randrange(4)
     if what == 0:
-        return values[:place] + values[place + 1 :]
+        # "a,4" before one number too few is "a" before all numbers.
+        word += "q" * word.endswith(("0", "4", "5", "."))
+        return word, values[:place] + values[place + 1 :]
     if what == 1:
-        return [*values[:place], values[place], *values[place:]]
-    return [*values[:place], numbers.choice(UNREAD), *values[place + (what == 2) :]]
+        # "1,2" instead of one number is one with a decimal comma.
+        count = 3 if between == "," and len(values) == 1 else 2
+        return word, values[:place] + values[place : place + 1] * count + values[place + 1 :]
+    return word, [*values[:place], numbers.choice(UNREAD), *values[place + (what == 2) :]]
 
 
 def quoted(word: str, separator: str, quoting: str) -> str:

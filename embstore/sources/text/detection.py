@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 # The last are the no-break blank, the narrow one, and other blanks of Unicode.
 _WIDE_BLANKS = [blank.encode() for blank in "\u00a0\u202f\u3000\u2009\u2003\u2002\u2007"]
 _MARKS = [b",", b";", b"|"]
-_SEPARATORS = [BLANK, b"\t", *_MARKS, *_WIDE_BLANKS]
 _OUTER = b"|".join(map(re.escape, [b"\t", *_MARKS, b":", b"=", *_WIDE_BLANKS]))
 # A word and the first number, separated unlike the numbers.
 _GLUED = {
@@ -109,7 +108,7 @@ class _Candidate:
             return None
         count = number_run(fields, self.decimal)
         shape = self._shape_of(fields, count)
-        return replace(shape, trailing=trailing) if shape else None
+        return replace(shape, trailing=True) if shape and trailing else shape
 
     def _shape_of(self, fields: list[bytes], count: int) -> _Shape | None:
         """Return the shape of a line with these fields, the last ``count`` of them numbers."""
@@ -175,9 +174,10 @@ def _candidates(lines: list[bytes], *, has_words: bool) -> Iterator[_Candidate]:
     starts = {line[:1] for line in lines}
     always = starts.pop() if len(starts) == 1 and len(lines) > 1 else b""
     always = always if always in (b'"', b"'") else b""
+    wide = [blank for blank in _WIDE_BLANKS if any(blank in line for line in lines)]
     for decimal in (b".", b","):
         for padded in (False, True):
-            for between in _SEPARATORS:
+            for between in (BLANK, b"\t", *_MARKS, *wide):
                 if between == decimal and always != b'"':
                     continue  # Only quoted numbers can have the separator as decimal mark.
                 if always and (between not in _MARKS or always == b"'"):

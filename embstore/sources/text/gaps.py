@@ -1,7 +1,8 @@
 """Gaps between the fields of padded lines: the same in every line, or those of aligned columns.
 
 Blanks around separators mean nothing only where all lines have the same, or where they align
-columns. Elsewhere, a blank more or less may be an empty field, or belong to a word.
+columns. Elsewhere, a blank more or less may be an empty field, or belong to a word. Blanks between
+blanks mean nothing either where no word has any.
 """
 
 from __future__ import annotations
@@ -39,21 +40,21 @@ def with_gaps(lines: list[bytes], dialect: Dialect) -> Dialect:
         if len(values) == dialect.dimension
     ]
     numbers = [number for row in rows for number in row.numbers()]
-    gaps = (
-        _settled([row.spacing.margin for row in rows], [row.word_end for row in rows]),
-        _settled(
-            [row.spacing.gaps[0] for row in rows],
-            [_without_sign(row.spacing.gaps[0], row.values[0]) for row in rows],
-            *zip(*(row.first_columns() for row in rows), strict=True),
-        ),
-        _settled(
-            [gap for gap, _, _ in numbers],
-            [_without_sign(gap, value) for gap, _, value in numbers],
-            [tuple(len(gap + value) for gap, _, value in row.numbers()) for row in rows],
-            [tuple(len(before + gap) for gap, before, _ in row.numbers()) for row in rows],
-        ),
+    margin = _settled([row.spacing.margin for row in rows], [row.word_end for row in rows])
+    if dialect.outer == dialect.between == BLANK and not any(row.has_spaces for row in rows):
+        return replace(dialect, gaps=(margin, None, None))
+    outer = _settled(
+        [row.spacing.gaps[0] for row in rows],
+        [_without_sign(row.spacing.gaps[0], row.values[0]) for row in rows],
+        *zip(*(row.first_columns() for row in rows), strict=True),
     )
-    return replace(dialect, gaps=gaps)
+    between = _settled(
+        [gap for gap, _, _ in numbers],
+        [_without_sign(gap, value) for gap, _, value in numbers],
+        [tuple(len(gap + value) for gap, _, value in row.numbers()) for row in rows],
+        [tuple(len(before + gap) for gap, before, _ in row.numbers()) for row in rows],
+    )
+    return replace(dialect, gaps=(margin, outer, None if dialect.brackets[0] else between))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +70,19 @@ class _Row:
         start = self.spacing.start.decode("utf-8", "replace")
         return len(self.spacing.margin) + len(start.split(" ", 1)[0])
 
+    @property
+    def has_spaces(self) -> bool:
+        """Whether there are blanks in the word."""
+        return len(self.spacing.start.split()) > 1
+
     def first_columns(self) -> tuple[int, ...]:
-        """Return where the first number starts or ends: in characters, bytes, or after the word."""
+        """Return where the first number starts or ends: in bytes, characters, or after the word."""
+        number = self.values[0]
         before = self.spacing.margin + self.spacing.start + self.spacing.gaps[0]
-        end = len(self.spacing.gaps[0] + self.values[0])
-        columns = len(before), len(before.decode("utf-8", "replace"))
-        return *columns, *(column + len(self.values[0]) for column in columns), end
+        starts = len(before), len(before.decode("utf-8", "replace"))
+        sign = len(number[:1].strip(b"0123456789."))
+        columns = [start + step for start in starts for step in (0, sign, len(number))]
+        return *columns, len(self.spacing.gaps[0] + number)
 
     def numbers(self) -> list[tuple[bytes, bytes, bytes]]:
         """Return each gap between two numbers, and these."""
@@ -83,7 +91,9 @@ class _Row:
 
 def _without_sign(gap: bytes, value: bytes) -> bytes:
     """Return the gap before a number, without a blank in the place of its sign."""
-    return gap if value[:1] in (b"+", b"-") else gap.removesuffix(BLANK)
+    if value[:1] in (b"+", b"-"):
+        return gap
+    return gap[:-1] if gap.endswith(BLANK) else gap + value[:1]
 
 
 def _settled(gaps: list[bytes], *columns: Sequence[Hashable]) -> bytes | None:

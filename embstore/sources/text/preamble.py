@@ -49,7 +49,7 @@ def comment_count(lines: list[bytes], dialect: Dialect) -> int:
         # A row with one number too few, or one that is not read, or without any?
         numbers = sum(map(looks_like_number, _PIECES.split(line.lstrip(b'#/%;-!"'))))
         _, outer, rest = line.partition(dialect.outer)
-        is_hollow = bool(outer.strip(BLANK)) and not _PIECES.sub(b"", rest)
+        is_hollow = bool(outer) and not _PIECES.sub(b"", rest)
         if is_row or numbers >= max(1, dialect.dimension - 1) or is_hollow:
             raise DialectError(f"{shown(line)} may be a comment or a row; remove or fix it")
     return 0
