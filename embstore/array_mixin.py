@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # While iterating. Of a mapping, a block that a cache of the processor holds; a row that is kept
 # keeps its block in memory. Without a mapping, a read is far more expensive than copying its rows.
-BLOCK_BYTES = 256 << 10
+BLOCK_BYTES = 384 << 10
 READ_BYTES = 4 << 20
 
 
@@ -115,7 +115,7 @@ class ArrayMixin(ABC):
     def __iter__(self) -> Iterator[NDArray[Any]]:
         """Return an iterator of all rows in the order of their ids.
 
-        They are read in blocks of up to 256 KiB, or of one row; a row that is kept keeps its block
+        They are read in blocks of up to 384 KiB, or of one row; a row that is kept keeps its block
         in memory. Once the store is closed, the next block raises StoreClosedError.
 
         Examples

@@ -55,6 +55,9 @@ Out = TypeVar("Out")  # An ndarray, or a torch.Tensor.
 
 _ndarray, _INT64 = np.ndarray, np.dtype(np.int64)
 
+# Adding to it makes a scalar in a third of the time of ``np.int64(number)``.
+_ZERO = np.int64(0)
+
 _MISSING, _MISSING_ID = get_args(Missing), get_args(MissingId)
 
 
@@ -264,7 +267,7 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         if type(words) is str and isinstance(missing, str) and vocabulary is not None:
             found = vocabulary.id_of(words)
             if (found >= 0 and missing in _MISSING_ID) or missing == "none":
-                return np.int64(found)  # type: ignore[return-value]  # A scalar, as documented.
+                return _ZERO + found  # type: ignore[return-value]  # A scalar, as documented.
         missing = as_choice(missing, "missing", _MISSING_ID)
         vocabulary = self.vocabulary
         return find_ids(words, vocabulary, missing, unk=self.unk, path=self._path)[()]

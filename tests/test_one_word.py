@@ -13,6 +13,7 @@ import pytest
 import embstore
 from embstore.interop import views
 from embstore.interop.keyedvectors import KeyedVectors
+from embstore.vocabulary import Vocabulary
 from tests.helpers.stores import make_store
 
 if TYPE_CHECKING:
@@ -255,13 +256,13 @@ def test_how_often_words_are_read_ahead(store, monkeypatch):
     monkeypatch.setattr(views, "WORDS_AHEAD", 10)
     ids = KeyedVectors(store).key_to_index
     read: list[int] = []
-    listed: Callable[..., list[str]] = type(store.vocabulary).listed
+    listed = Vocabulary.listed
 
-    def counting(vocabulary: Any, start: int, stop: int) -> list[str]:
+    def counting(vocabulary: Vocabulary, start: int, stop: int) -> list[str]:
         read.append(start)
         return listed(vocabulary, start, stop)
 
-    monkeypatch.setattr(type(store.vocabulary), "listed", counting)
+    monkeypatch.setattr(Vocabulary, "listed", counting)
     for word in WORDS:
         assert ids[word] == ids.get(word) == IDS[word]
     assert read == [0, 10, 20, 30, 40, 50]

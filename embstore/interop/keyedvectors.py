@@ -87,6 +87,7 @@ class KeyedVectors:
         self.key_to_index = KeyToIndex(store)
         self.index_to_key = IndexToKey(store)
         self._keys = KeyLookup(store)
+        self._every_id = range(len(store))
         self._search = CosineSearch(store)
 
     @property
@@ -114,7 +115,8 @@ class KeyedVectors:
         return key in (self.store if type(key) is str else self._keys)
 
     def __getitem__(self, key_or_keys: Key | Sequence[Key]) -> NDArray[Any]:
-        if type(key_or_keys) is str:
+        kind = type(key_or_keys)
+        if kind is str or (kind is int and key_or_keys in self._every_id):
             return self.store[key_or_keys]
         if isinstance(key_or_keys, str | Integral):
             return self.get_vector(key_or_keys)
