@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 WORK = "read_mixed"
 WARM, COLD, IN_TURN, HITS = MIXTURES = ("warm", "cold", "in turn", "99 % hits")
 HIT_SHARE = 0.99
-WARM_ROWS = 8192
+WARM_ROWS = 4096
 # The longest mean time of a call of 32 rows, warm and cold in turn.
 IN_TURN_MOST_US = 300.0
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 WORK = "read_one_word"
 OURS, DICT, GENSIM = "embstore", "dict", "gensim"
 MISSING_SHARE = 0.1
+LONG_ROUNDS = 7  # Of calls that take long.
 
 ROW, IDS, KNOWN = 'store["word"]', 'store.ids("word")', '"word" in store'
 LOOP, WHOLE = "[kv[w] for w in words if w in kv]", "dict(kv.key_to_index)"
@@ -66,7 +67,7 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One kind of call: words in a turn, whether some are missing, the ways, the check.
+    """One kind of call: words in a turn, whether some are missing, the ways, the check, most turns.
 
     The check gets a way's name, its answer and what was drawn; a wrong answer is a ValueError.
     """
@@ -75,6 +76,7 @@ class Task:
     missing: bool
     ways: dict[str, Callable[[Words], Any]]
     check: Callable[[str, Any, Drawn], None]
+    most_rounds: int = 1000
 
 
 def gensim_of(table: GeneratedTable, matrix: NDArray[Any], known: dict[str, int]) -> Any:
@@ -140,12 +142,14 @@ def tasks(
                 DICT: lambda words: [matrix[known[w]].copy() for w in words if w in known],
             },
             rows,
+            LONG_ROUNDS,
         ),
         WHOLE: Task(
             1,
             False,
             {OURS: lambda _: dict(ours.key_to_index), DICT: lambda _: dict(known)},
             lambda name, got, _: _same(name, got, known),
+            LONG_ROUNDS,
         ),
         TOGETHER: Task(
             together,
@@ -181,7 +185,7 @@ def time_tasks(
     found: Times = {}
     for name, task in chosen.items():
         progress(name)
-        for turn in range(rounds + 1):
+        for turn in range(min(rounds, task.most_rounds) + 1):
             for way, call in task.ways.items():
                 drawn = Drawn.draw(table, task.words, random, missing=task.missing)
                 start = perf_counter()
@@ -238,10 +242,10 @@ def main() -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--rows", type=int, default=400_000, help="words in the store")
     parser.add_argument("--dimension", type=int, default=300)
-    parser.add_argument("--one", type=int, default=2000, help="words looked up one by one")
+    parser.add_argument("--one", type=int, default=200, help="words looked up one by one")
     parser.add_argument("--loop", type=int, default=20_000, help="words of the comprehension")
     parser.add_argument("--together", type=int, default=10_000, help="words looked up at once")
-    parser.add_argument("--rounds", type=int, default=15, help="turns of each")
+    parser.add_argument("--rounds", type=int, default=100, help="turns of each")
     parser.add_argument(
         "--directory", type=Path, default=Path("data"), help="directory of the files"
     )
