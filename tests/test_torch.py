@@ -240,6 +240,39 @@ def test_rows_for_a_gpu_use_pinned_memory(store, monkeypatch):
     assert same_bits(found, expected)
 
 
+@pytest.mark.parametrize("count", [3, 5000])
+def test_prefetched_rows_are_sent_from_pinned_memory(store, monkeypatch, count):
+    filled, sent = [], []
+
+    def empty(*args: Any, pin_memory: bool, **options: Any) -> Any:
+        assert pin_memory
+        return real_empty(*args, **options)
+
+    def lookup(ids: Any, *, out: Any) -> Any:
+        filled.append(out)
+        return real_lookup(ids, out=out)
+
+    def to(rows: Any, *args: Any, **options: Any) -> Any:
+        sent.append((rows, options))
+        return real_to(rows, *args, **options)
+
+    real_empty, real_lookup, real_to = torch.empty, store.lookup, torch.Tensor.to
+    ids = ids_of((count,))
+    expected = StoreEmbedding(store)(ids)
+    embedding = StoreEmbedding(store)
+    # This machine may be unable to pin memory.
+    monkeypatch.setattr(torch, "empty", empty)
+    monkeypatch.setattr(tensors, "wants_pinned", lambda device: True)
+    monkeypatch.setattr(store, "lookup", lookup)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    embedding.prefetch(ids)
+    found = embedding(ids)
+    assert same_bits(found, expected)
+    # PyTorch's own tensor, without a copy; and sent without waiting.
+    assert [rows.data_ptr() for rows in filled] == [found.data_ptr()]
+    assert sent == [(filled[0], {"non_blocking": True})]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
 def test_rows_and_bags_on_a_gpu(store, table):
     ids = ids_of((50,)).cuda()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,9 @@ from torch.autograd.graph import saved_tensors_hooks  # noqa: E402
 
 from embstore.interop.torch import StoreDataset, StoreEmbedding, StoreEmbeddingBag  # noqa: E402
 from embstore.interop.torch.arrays import as_tensor  # noqa: E402
-from embstore.reading.mapped import MappedRecords  # noqa: E402
+from embstore.reading import mapped  # noqa: E402
+from embstore.reading.short_path import ShortPath  # noqa: E402
+from embstore.reading.warmth import WARM_IN_A_ROW  # noqa: E402
 from tests.test_open_in_place import save_safetensors  # noqa: E402
 
 ROWS, DIM = 300, 20
@@ -63,16 +66,22 @@ def path(tmp_path):
     return write_store(tmp_path / "t", table_of())
 
 
+@pytest.fixture(autouse=True)
+def _many_warm_rows(monkeypatch):
+    """Let few rows count as many, and no row as cold."""
+    monkeypatch.setattr("embstore.store.short_path", lambda *given: ShortPath())
+    # Even if this thread is the first to read a page of PyTorch's own code.
+    monkeypatch.setattr(mapped, "blocks_read", lambda: 0)
+
+
 @pytest.fixture
 def no_lookups(monkeypatch):
-    """Let every lookup fail, and all rows seem warm."""
+    """Let every lookup fail."""
 
     def lookup(self, ids, **options):
         raise AssertionError("rows were looked up")
 
     monkeypatch.setattr(embstore.EmbeddingStore, "lookup", lookup)
-    # Even if this thread was the first to read a page of PyTorch's own code.
-    monkeypatch.setattr(MappedRecords, "_are_warm", lambda self, places: True)
 
 
 # --- what is read in place ---
@@ -196,10 +205,11 @@ def test_other_rows_are_looked_up(tmp_path, monkeypatch, options, kind):
     path = write_store(tmp_path / "t", table)
     if "pad" in options:  # Rows that are not on multiples of their numbers' size.
         path = save_safetensors(tmp_path, table, pad=options.pop("pad"))
-    if options.pop("cold", False):
-        monkeypatch.setattr(MappedRecords, "_are_warm", lambda self, places: False)
+    cold = options.pop("cold", False)
     with embstore.open(path, **options) as store:
         module = kind(store)
+        if cold:
+            store._records.warmth.chill()
         before = store.stats().lookups
         asked = lookups_of(store, monkeypatch)
         expected = torch.tensor(table)[ids_of(6, 3)]
@@ -212,11 +222,29 @@ def test_other_rows_are_looked_up(tmp_path, monkeypatch, options, kind):
 def test_cold_rows_are_looked_up_until_they_are_warm(path, monkeypatch):
     with embstore.open(path) as store:
         embedding, table = StoreEmbedding(store), torch.tensor(table_of())
-        monkeypatch.setattr(store._records, "_cold", True)
+        store._records.warmth.chill()
         asked = lookups_of(store, monkeypatch)
-        for _ in range(3):
+        for _ in range(WARM_IN_A_ROW + 2):
             assert same_bits(embedding(torch.arange(ROWS)), table)
-        assert len(asked) == 1  # It found warm rows.
+        assert 1 <= len(asked) <= WARM_IN_A_ROW
+
+
+def test_torch_stops_reading_rows_that_prove_cold(path, monkeypatch):
+    with embstore.open(path) as store:
+        embedding, table = StoreEmbedding(store), torch.tensor(table_of())
+        asked = lookups_of(store, monkeypatch)
+        monkeypatch.setattr(mapped, "blocks_read", itertools.count(0, 8).__next__)
+        for calls in (1, 2):
+            assert same_bits(embedding(torch.arange(ROWS)), table)
+            assert len(asked) == calls
+
+
+def test_few_rows_are_looked_up(path, monkeypatch):
+    monkeypatch.undo()
+    with embstore.open(path) as store:
+        asked = lookups_of(store, monkeypatch)
+        assert same_bits(StoreEmbedding(store)(ids_of(9)), torch.tensor(table_of())[ids_of(9)])
+        assert len(asked) == 1
 
 
 def test_bags_whose_table_would_change_are_looked_up(path):

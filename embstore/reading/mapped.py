@@ -32,7 +32,7 @@ from embstore.reading.mapping import map_column
 from embstore.reading.residence import ResidentLimit, preload
 from embstore.reading.scanning import MappedScan
 from embstore.reading.stats import StatsCounter
-from embstore.reading.warmth import BLOCK_BYTES, READ_SECONDS, Warmth, blocks_read
+from embstore.reading.warmth import BLOCK_BYTES, Warmth, blocks_read
 from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES, lay_out
 from embstore.table.plan import runs
 
@@ -197,21 +197,24 @@ class MappedRecords:
         spots : ndarray of int64, shape (n,), n 1 or more
             The records that ``read`` takes.
         read : callable
-            Called at most once.
+            Called at most once. What it reads from the device is counted for this thread only.
         """
-        if self.warmth.cold:
+        warmth = self.warmth
+        if warmth.cold:
             return None
-        start = perf_counter()
+        # Blocks and not the clock: some functions take long for warm rows, too.
+        start, before = perf_counter(), blocks_read()
         # A large call is worth some more probes.
         step = len(spots) if len(spots) <= SMALL_ROWS else len(spots) // PROBE_ROWS
-        self.gather.touch(spots[::step])
-        if perf_counter() - start > READ_SECONDS:
-            self.warmth.chill()
+        probes = spots[::step]
+        self.gather.touch(probes)
+        if warmth.note(len(probes), blocks_read() - before):
             return None
         result = read()
+        blocks = blocks_read() - before
+        cold = warmth.note(len(spots), blocks)
         seconds = perf_counter() - start
-        self.warmth.note_slow(len(spots), seconds)
-        self.stats.add(len(spots), 0, 0, 1, seconds)
+        self.stats.add(len(spots), blocks * BLOCK_BYTES, int(cold), int(not cold), seconds)
         return result
 
     def _announce_all(self, spots: NDArray[np.int64]) -> None:

@@ -1,8 +1,8 @@
 """Tensors of rows, on any device.
 
-1. Rows for the CPU are read by PyTorch itself if possible; see `in_place`. Otherwise, they are
-   looked up into a NumPy array, and the tensor is a view of it: NumPy asks for huge pages, which
-   saves most page faults of large results.
+1. Many rows for the CPU are read by PyTorch itself if possible; see `in_place`. Otherwise, they
+   are looked up into a NumPy array, and the tensor is a view of it: NumPy asks for huge pages,
+   which saves most page faults of large results.
 2. Rows for a GPU are looked up into a pinned tensor, which is sent asynchronously and without
    another copy.
 """
@@ -42,7 +42,9 @@ def gather(store: EmbeddingStore, ids: NDArray[Any], device: torch.device) -> to
     rows : tensor of the store's dtype, shape ``ids.shape + row_shape``
     """
     if not wants_pinned(device):
-        found = rows_in_place(store, as_ids(ids, store.rows))
+        found = None
+        if ids.size > store._few_ids:  # A lookup of fewer takes less time than PyTorch's function.
+            found = rows_in_place(store, as_ids(ids, store.rows))
         rows = as_tensor(store.lookup(ids)) if found is None else found
         return rows if device.type == "cpu" else rows.to(device)
     rows = torch.empty(
