@@ -28,8 +28,10 @@ import numpy as np
 
 from embstore.reading import workers
 from embstore.reading.gather import AddressGather, GridGather
+from embstore.reading.incore import Residency, mapped_bytes, page_cache_bytes
 from embstore.reading.mapping import map_column
 from embstore.reading.residence import ResidentLimit, preload
+from embstore.reading.row_cache import RowCache, front_bytes
 from embstore.reading.scanning import MappedScan
 from embstore.reading.stats import StatsCounter
 from embstore.reading.warmth import BLOCK_BYTES, READ_SECONDS, Warmth, blocks_read
@@ -65,6 +67,10 @@ PROBE_ROWS = 16
 # Handing work over costs 30 to 50 us, in which a thread gathers a few hundred KiB.
 HELPED_BYTES = 1 << 20
 
+# What `MappedRecords.warm` reads at a time.
+WARMED_ROWS = 1 << 15
+WARMED_BYTES = 8 << 20
+
 # Announcing blocks while the disk's queue is full, so more threads would not help.
 PREFETCHING_THREADS = 2
 
@@ -82,6 +88,8 @@ class MappedRecords:
         How `take_one` returns a record.
     resident_limit : int, optional
         Most bytes of the mapping that may be resident.
+    cache_rows : int
+        Most rows to keep copies of (`embstore.reading.row_cache`); 0 for no copies.
 
     Attributes
     ----------
@@ -91,13 +99,15 @@ class MappedRecords:
         Counts of what was read.
     warmth : Warmth
         Whether the next rows are expected to be cold.
-    gather : GridGather or AddressGather
+    gather : GridGather, AddressGather or RowCache
         Finds the records in the mapping.
     touched_rows : int
         From this many warm rows on, their first bytes are touched before the gather.
     table : ndarray or None
         The mapping as rows, one for each spot, where a lookup may gather from it without more ado:
         they are aligned on one grid, and nothing limits what is resident.
+    cache : RowCache or None
+        The row cache.
 
     Raises
     ------
@@ -119,6 +129,7 @@ class MappedRecords:
         row_shape: tuple[int, ...],
         *,
         resident_limit: int | None = None,
+        cache_rows: int = 0,
     ) -> None:
         self.addresses = lay_out(column)
         self.stats = StatsCounter(column.record_bytes)
@@ -126,18 +137,24 @@ class MappedRecords:
         self._dtype, self._row_shape = dtype, row_shape
         self._record_bytes = record_bytes = column.record_bytes
         self._warm_slice_rows = min(max(WARM_SLICE_BYTES // record_bytes, 1), MAX_SLICE_ROWS)
-        self._space = map_column(column, self.addresses, files)
+        front = front_bytes(cache_rows, self.addresses) if cache_rows else 0
+        self._space = map_column(column, self.addresses, files, front_bytes=front)
+        self._limit: ResidentLimit | None = None
+        if resident_limit is not None:
+            self._limit = ResidentLimit(self._space, resident_limit)
         grid = self.addresses.grid
-        self.gather: GridGather | AddressGather
-        if grid is not None:
+        self.gather: GridGather | AddressGather | RowCache
+        self.cache: RowCache | None = None
+        if cache_rows:
+            self.gather = self.cache = RowCache(
+                self._space, self.addresses, cache_rows, self._limit
+            )
+        elif grid is not None:
             self.gather = GridGather(self._space.data, grid, record_bytes)
         else:
             self.gather = AddressGather(self._space.data, self.addresses)
         self.touched_rows = TOUCHED_ROWS if record_bytes > 2 * CACHE_LINE_BYTES else 1 << 62
         self.warmth = Warmth()
-        self._limit: ResidentLimit | None = None
-        if resident_limit is not None:
-            self._limit = ResidentLimit(self._space, resident_limit)
         # Under a limit, a row of more than a huge page is copied piece by piece.
         self._long = resident_limit is not None and record_bytes > HUGE_PAGE_BYTES
         table = self.gather.table(dtype, row_shape)
@@ -168,7 +185,8 @@ class MappedRecords:
 
     def announce(self, rows: NDArray[np.int64]) -> None:
         """Start reading records that are not in the page cache, and return."""
-        spots = self.gather.spots(rows)
+        cache = self.cache
+        spots = self.gather.spots(rows) if cache is None else cache.cold_spots(rows)
         for first in range(min(PREFETCHING_THREADS, len(spots))):
             workers.submit(partial(self._announce_all, spots[first::PREFETCHING_THREADS]))
 
@@ -185,6 +203,29 @@ class MappedRecords:
         # Pages over the limit are unmapped again; they stay in the page cache.
         with nullcontext() if self._limit is None else self._limit.touching(1):
             preload(self._space, progress)
+
+    def warm(self, rows: NDArray[np.int64], counts: NDArray[np.float64] | None) -> int:
+        """Copy rows to the row cache or, without one, read them; return how many are there."""
+        if self.cache is not None:
+            return self.cache.warm(rows, counts)
+        rows = np.unique(rows)
+        step = max(min(WARMED_BYTES // self._record_bytes, WARMED_ROWS), 1)
+        out = np.empty((min(step, len(rows)), self._record_bytes), np.uint8)
+        for start in range(0, len(rows), step):
+            some = rows[start : start + step]
+            self._gather_together(self.gather.spots(some), out[: len(some)])
+        return len(rows)
+
+    def residency(self) -> Residency:
+        """Return how much of the column is in memory."""
+        rows, size_bytes = (0, 0) if self.cache is None else self.cache.held()
+        return Residency(
+            table_bytes=self._column.stored_bytes,
+            page_cache_bytes=page_cache_bytes(self._space),
+            mapped_bytes=mapped_bytes(self._space),
+            row_cache_bytes=size_bytes,
+            row_cache_rows=rows,
+        )
 
     def read_in_place(self, spots: NDArray[np.int64], read: Callable[[], Result]) -> Result | None:
         """Return what ``read()`` returns, or None if the records are expected to be cold.
