@@ -316,9 +316,9 @@ def test_wrong_lookups_are_refused(path: Path) -> None:
         for wrong in ([True], [1.5], np.ma.masked_array([1], [True])):
             with pytest.raises(embstore.IdTypeError):
                 store.lookup(wrong)
-        for wrong in ([-1], [ROWS], ROWS):
+        for outside in ([-1], [ROWS], ROWS):
             with pytest.raises(embstore.IdRangeError):
-                store.lookup(wrong)
+                store.lookup(outside)
         with pytest.raises(TypeError, match="out has dtype"):
             store.lookup(ids, out=np.empty((5, 12), np.float32))
         out = np.zeros((5, 12), np.uint32)
