@@ -56,6 +56,8 @@ WARM_SLICE_BYTES = 512 << 10
 MAX_SLICE_ROWS = 4096
 # All reads of a cold slice are in flight at once, beside those of other threads' slices.
 COLD_SLICE_ROWS = 128
+# With a row cache, so many of the rows of a cold slice are in the files.
+FILE_ROWS = 64
 # Up to this many rows are one slice.
 SMALL_ROWS = 64
 # From this many rows on, touching their first bytes before the gather pays off, unless a row is
@@ -272,10 +274,14 @@ class MappedRecords:
 
     def _gather_together(self, spots: NDArray[np.int64], out: NDArray[Any]) -> tuple[int, int, int]:
         """Gather on several threads; return blocks read, cold slices, warm slices."""
+        slice_rows = COLD_SLICE_ROWS
+        if self.cache is not None:
+            in_files = self.cache.file_count(spots)
+            slice_rows = FILE_ROWS * len(spots) // max(in_files, 1)
         left = [(0, len(spots))]
         done: list[tuple[int, int, int]] = []
         while left:
-            shares = self._shares(left)
+            shares = self._shares(left, slice_rows)
             works = [
                 partial(self._gather_shares, spots, out, shares[own:] + shares[:own])
                 for own in range(len(shares))
@@ -286,14 +292,18 @@ class MappedRecords:
         blocks, cold, warm = map(sum, zip(*done, strict=True))
         return blocks, cold, warm
 
-    def _shares(self, pieces: list[tuple[int, int]]) -> list[deque[tuple[int, int]]]:
+    def _shares(
+        self, pieces: list[tuple[int, int]], cold_rows: int
+    ) -> list[deque[tuple[int, int]]]:
         """Cut pieces of a lookup into slices, one share of them for each thread.
+
+        A slice that is expected to be cold has ``cold_rows``.
 
         Each thread starts with a share of neighbours, so that two threads do not fault in the same
         pages of a fresh ``out``, and then takes slices from the shares of others.
         """
         cold = self.warmth.cold  # Other lookups may change it at any time.
-        length = COLD_SLICE_ROWS if cold else self._warm_slice_rows
+        length = min(cold_rows, MAX_SLICE_ROWS) if cold else self._warm_slice_rows
         slices = [
             (start, min(start + length, stop))
             for first, stop in pieces
@@ -330,7 +340,7 @@ class MappedRecords:
         for start, stop in _taken(shares):
             self._gather_slice(spots[start:stop], out[start:stop], cold=cold)
             now = blocks_read()
-            slices[self.warmth.note(stop - start, now - blocks)] += 1
+            slices[self._note(spots[start:stop], now - blocks)] += 1
             blocks, cold = now, self.warmth.cold
             if cold and not expected_cold:
                 break
@@ -341,8 +351,15 @@ class MappedRecords:
         before = blocks_read()
         self._gather_slice(spots, out, cold=self.warmth.cold)
         blocks = blocks_read() - before
-        cold = self.warmth.note(len(spots), blocks)
+        cold = self._note(spots, blocks)
         return blocks, int(cold), int(not cold)
+
+    def _note(self, spots: NDArray[np.int64], blocks: int) -> bool:
+        """Note how many blocks the gather of spots read; return whether it was cold."""
+        # Rows that have copies cost nothing to announce, and tell nothing of the others.
+        return self.warmth.note(
+            len(spots) if self.cache is None else self.cache.file_count(spots), blocks
+        )
 
     def _gather_slice(self, spots: NDArray[np.int64], out: NDArray[Any], *, cold: bool) -> None:
         """Gather records, shape (n,); announce them first if they are expected to be cold."""

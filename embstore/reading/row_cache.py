@@ -210,6 +210,10 @@ class RowCache:
         """Return the addresses of those spots that are in the files, a new array."""
         return self._inner.offsets(spots[spots >= self._shift]) - self._front_bytes
 
+    def file_count(self, spots: NDArray[np.int64]) -> int:
+        """Return how many spots are in the files."""
+        return int(np.count_nonzero(spots >= self._shift))
+
     def table(self, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> None:
         """Return None: a row is at its place on the grid, or at a slot."""
 
