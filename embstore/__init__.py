@@ -44,6 +44,7 @@ from embstore.functional.lookup import (
 )
 from embstore.opening import open
 from embstore.progress import Progress
+from embstore.reading.incore import Residency
 from embstore.reading.stats import LookupStats
 from embstore.store import EmbeddingStore
 from embstore.table.plan import LookupPlan
@@ -67,6 +68,7 @@ __all__ = [
     "Progress",
     "RaggedIds",
     "RaggedRows",
+    "Residency",
     "RowError",
     "SourceError",
     "SparseIds",

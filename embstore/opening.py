@@ -26,10 +26,12 @@ from embstore.formats.own.checked_files import REBUILD
 from embstore.formats.own.spec import METADATA
 from embstore.reading.files import ForeignFiles, StoreFiles
 from embstore.reading.mapping import can_map
+from embstore.reading.memory import free_bytes
 from embstore.reading.ranged import RangedRecords
 from embstore.reading.residence import MIN_RESIDENT_BYTES
-from embstore.settle import as_choice, as_flag, as_path, as_size, url_of
+from embstore.settle import as_choice, as_flag, as_path, as_size, size_text, url_of
 from embstore.store import EmbeddingStore
+from embstore.table.addresses import HUGE_PAGE_BYTES
 from embstore.verify import verify as verify_store
 from embstore.writing.replacement import finish_replacement
 
@@ -40,6 +42,13 @@ if TYPE_CHECKING:
     from embstore.progress import OnProgress
     from embstore.reading.mapped import MappedRecords
     from embstore.table.tables import Table
+
+# Rows that have no copies are read through the page cache, which needs some memory, too.
+LEFT_TO_PAGES = 100 << 20
+_UNMAPPED_CACHE = (
+    'row_cache keeps copies of rows in front of a mapping, but reader="chunked" maps nothing, and '
+    "some systems cannot; leave row_cache out"
+)
 
 ReaderName = Literal["auto", "mapped", "chunked"]
 Verify = Literal["sizes", "full"]
@@ -53,6 +62,7 @@ class OpenOptions:
     resident_limit: int | None
     preload: bool
     tensor: str | None
+    row_cache: int | None
 
 
 def open(
@@ -63,6 +73,7 @@ def open(
     verify: Verify = "sizes",
     resident_limit: int | str | None = None,
     preload: bool = False,
+    row_cache: int | str | None = None,
     progress: OnProgress | None = None,
 ) -> EmbeddingStore:
     """Open a store, or a foreign file whose rows can be read in place.
@@ -94,6 +105,13 @@ def open(
     preload : bool
         Read everything into RAM first, and map it by huge pages where supported. Not for
         ``"chunked"``, which keeps nothing in RAM.
+    row_cache : int or str, optional
+        Memory for copies of the rows that are looked up most, in bytes or as in ``"2GiB"``: for
+        memory that is smaller than the table, where the page cache would keep 4 KiB or more for
+        each of them. What it holds is learned from the lookups, and `EmbeddingStore.warm` can fill
+        it. It counts toward ``resident_limit``, and leaves 100 MiB of the free memory of the
+        machine and of the process's control groups to the page cache. Needs a mapping, and is not
+        for ``preload``.
     progress : callable, optional
         Called with an `embstore.Progress`: the bytes verified and their total, then the bytes
         preloaded and their total.
@@ -119,8 +137,10 @@ def open(
     StoreMappingError
         If the system refuses the mapping: too many files, or too much address space.
     TypeError, ValueError
-        If an option has a wrong type or value, or ``verify="full"`` is used with a foreign file, or
-        ``preload`` with ``reader="chunked"``.
+        If an option has a wrong type or value, or ``verify="full"`` is used with a foreign file,
+        ``preload`` with ``reader="chunked"``, or ``row_cache`` with either of these two; if
+        ``row_cache`` is too small for a row, or larger than the free memory or ``resident_limit``
+        allows.
 
     Examples
     --------
@@ -148,7 +168,11 @@ def open(
             'preload=True reads a mapping into RAM, but reader="chunked" maps nothing; leave one '
             "of the two out"
         )
-    options = OpenOptions(reader, limit, preload, tensor)
+    cache: int | None = None
+    if row_cache is not None:
+        cache = as_size(row_cache, "row_cache", low=1)
+        _check_cache(cache, limit, reader, preload=preload)
+    options = OpenOptions(reader, limit, preload, tensor, cache)
     while True:
         finish_replacement(where)
         before = StoreFiles(where).identity
@@ -191,6 +215,7 @@ def _reopen(path: str, options: OpenOptions, identity: object) -> EmbeddingStore
         reader=options.reader,
         resident_limit=options.resident_limit,
         preload=options.preload,
+        row_cache=options.row_cache,
     )
     if store.identity == identity:
         return store
@@ -256,21 +281,59 @@ def _read(
 ) -> MappedRecords | RangedRecords:
     (column,) = table.columns
     encoding = table.encoding
+    limit, cache = options.resident_limit, options.row_cache
     if options.reader == "chunked" or (options.reader == "auto" and not can_map()):
+        if cache is not None:
+            raise ValueError(_UNMAPPED_CACHE)
         return RangedRecords(column, files, encoding.dtype, encoding.row_shape)
     # Imported here because it needs modules that are missing on some systems.
     from embstore.reading.mapped import MappedRecords  # noqa: PLC0415
+    from embstore.reading.row_cache import slots_within  # noqa: PLC0415
 
+    cache_rows = 0
+    if cache is not None:
+        limit = None if limit is None else limit - cache
+        if limit is not None and column.record_bytes > HUGE_PAGE_BYTES:
+            raise ValueError(
+                f"rows of {column.record_bytes} bytes are too long for both row_cache and "
+                "resident_limit, which map 2MiB at a time; leave one of the two out"
+            )
+        cache_rows = slots_within(cache, column.first_rows()[-1], column.record_bytes)
     records = MappedRecords(
         column,
         files,
         encoding.dtype,
         encoding.row_shape,
-        resident_limit=options.resident_limit,
+        resident_limit=limit,
+        cache_rows=cache_rows,
     )
     if options.preload:
         records.preload(progress)
     return records
+
+
+def _check_cache(cache: int, limit: int | None, reader: ReaderName, *, preload: bool) -> None:
+    """Raise ValueError unless there may be a row cache of some bytes."""
+    if reader == "chunked":
+        raise ValueError(_UNMAPPED_CACHE)
+    if preload:
+        raise ValueError(
+            "preload=True keeps all rows in RAM, and row_cache would copy some; leave out one of "
+            "the two"
+        )
+    if limit is not None and limit - cache < MIN_RESIDENT_BYTES:
+        raise ValueError(
+            f"row_cache counts toward resident_limit, of which {size_text(MIN_RESIDENT_BYTES)} or "
+            f"more must remain; resident_limit is {size_text(limit)}, and row_cache "
+            f"{size_text(cache)}"
+        )
+    free = free_bytes()
+    if free is not None and cache > free - LEFT_TO_PAGES:
+        raise ValueError(
+            f"row_cache must leave {size_text(LEFT_TO_PAGES)} of memory to the page cache; it is "
+            f"{size_text(cache)}, and {free >> 20}MiB are free, on this machine or in a control "
+            "group of this process"
+        )
 
 
 def _missing(path: Path) -> str:

@@ -7,6 +7,7 @@ request order. A lookup by word first finds the ids in the vocabulary.
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args, overload
 
 import numpy as np
@@ -26,7 +27,7 @@ from embstore.reading.results import POOL, as_out
 from embstore.reading.short_path import ShortPath, short_path
 from embstore.settle import as_choice, as_count
 from embstore.table.given import plain
-from embstore.table.ids import as_ids
+from embstore.table.ids import as_counts, as_ids
 from embstore.table.numbering import rows_function
 from embstore.table.plan import LookupPlan, plan_lookup
 from embstore.vocabulary.given import are_words
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from embstore.formats.own.manifest import Manifest
     from embstore.reading.files import ForeignFiles, StoreFiles
+    from embstore.reading.incore import Residency
     from embstore.reading.mapped import MappedRecords
     from embstore.reading.ranged import RangedRecords
     from embstore.reading.stats import LookupStats
@@ -365,6 +367,54 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         # A copy: the reads start on another thread, when the caller may have changed its array.
         records.announce(self._rows_of(as_ids(ids, self._rows).flatten()))
 
+    def warm(self, ids: ArrayLike, *, counts: ArrayLike | None = None) -> int:
+        """Bring the rows of ``ids`` into memory, and return when they are there.
+
+        With a row cache (``row_cache`` of `embstore.open`), they are copied to it, the most wanted
+        ones first if it cannot hold all, in place of rows that were looked up less. Without one,
+        they are read into the page cache. Without a mapping, this does nothing.
+
+        Parameters
+        ----------
+        ids : int or array-like of integers, any shape
+            The ids, the most wanted ones first.
+        counts : array-like of numbers, the shape of ``ids``, optional
+            How often each id was looked up, 0 or more; then ``ids`` may be in any order.
+
+        Returns
+        -------
+        int
+            How many of these rows the row cache holds; without one, how many were read.
+
+        Raises
+        ------
+        IdTypeError, IdRangeError
+            As `lookup`.
+        TypeError, ValueError
+            If ``counts`` are not numbers, are negative or not finite, or have another shape.
+
+        Examples
+        --------
+        >>> with embstore.open("words.embstore", row_cache="1MiB") as small:
+        ...     small.warm(small.ids(["like", "the"]))
+        2
+        """
+        records = self._open_records()
+        wide = as_ids(ids, self._rows)
+        numbers = None if counts is None else as_counts(counts, wide.shape)
+        wide = wide.flatten()  # A copy: the caller's array may be changed meanwhile.
+        return records.warm(self._rows_of(wide), numbers)
+
+    def residency(self) -> Residency:
+        """Return how much of the table is in memory: in the page cache, mapped, and copied.
+
+        Examples
+        --------
+        >>> store.residency().table_bytes
+        352
+        """
+        return self._open_records().residency()
+
     def scan(self, visit: Visit, start: int = 0, stop: int | None = None) -> None:
         """Pass all rows, or those of consecutive ids, to a function, block by block.
 
@@ -416,7 +466,12 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         ...     fresh.stats().rows
         3
         """
-        return self._open_records().stats.snapshot()
+        records = self._open_records()
+        found = records.stats.snapshot()
+        if records.cache is None:
+            return found
+        rows, hits = records.cache.lookups()
+        return replace(found, row_cache_rows=rows, row_cache_hits=hits)
 
     def to_gensim(self) -> KeyedVectors:
         """Return all words and rows in RAM, as gensim's ``KeyedVectors``.

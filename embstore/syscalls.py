@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -90,6 +91,29 @@ def advise_many(addresses: NDArray[np.int64], sizes: NDArray[np.int64], advice: 
             return
     for address, size_bytes in zip(addresses.tolist(), sizes.tolist(), strict=True):
         _libc.madvise(address, size_bytes, advice)
+
+
+def in_core(address: int, size_bytes: int) -> NDArray[np.uint8]:
+    """Return for each page of a range of addresses whether it is in memory: 0 or 1.
+
+    Raises
+    ------
+    OSError
+        If the range is not mapped.
+    """
+    found = np.zeros(-(-size_bytes // mmap.PAGESIZE), np.uint8)
+    pages = found.ctypes.data_as(ctypes.c_void_p)
+    if _libc.mincore(ctypes.c_size_t(address), ctypes.c_size_t(size_bytes), pages):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    found &= 1  # The other bits are reserved.
+    return found
+
+
+def trim_memory() -> None:
+    """Return memory that the C library has freed to the system, where supported (glibc)."""
+    if hasattr(_libc, "malloc_trim"):
+        _libc.malloc_trim(ctypes.c_size_t(0))
 
 
 def start_writing(descriptor: int, offset: int, size_bytes: int) -> None:

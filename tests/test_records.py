@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,16 @@ from embstore.reading.mapped import MappedRecords
 from embstore.reading.ranged import RangedRecords
 from embstore.table.extents import Column, Extent
 
-READERS = [MappedRecords, RangedRecords]
+
+def cached_records(*some: Any) -> MappedRecords:
+    """Return records with a row cache that has learned a little."""
+    records = MappedRecords(*some, cache_rows=5)
+    assert records.cache is not None
+    records.cache.warm(np.arange(0, some[0].rows, 3), None)
+    return records
+
+
+READERS = [MappedRecords, RangedRecords, cached_records]
 
 
 @st.composite

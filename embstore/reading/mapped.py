@@ -28,8 +28,10 @@ import numpy as np
 
 from embstore.reading import workers
 from embstore.reading.gather import AddressGather, GridGather
+from embstore.reading.incore import Residency, mapped_bytes, page_cache_bytes
 from embstore.reading.mapping import map_column
 from embstore.reading.residence import ResidentLimit, preload
+from embstore.reading.row_cache import RowCache, front_bytes
 from embstore.reading.scanning import MappedScan
 from embstore.reading.stats import StatsCounter
 from embstore.reading.warmth import BLOCK_BYTES, Warmth, blocks_read
@@ -54,6 +56,8 @@ WARM_SLICE_BYTES = 512 << 10
 MAX_SLICE_ROWS = 4096
 # All reads of a cold slice are in flight at once, beside those of other threads' slices.
 COLD_SLICE_ROWS = 128
+# With a row cache, so many of the rows of a cold slice are in the files.
+FILE_ROWS = 64
 # Up to this many rows are one slice.
 SMALL_ROWS = 64
 # From this many rows on, touching their first bytes before the gather pays off, unless a row is
@@ -64,6 +68,10 @@ CACHE_LINE_BYTES = 64
 PROBE_ROWS = 16
 # Handing work over costs 30 to 50 us, in which a thread gathers a few hundred KiB.
 HELPED_BYTES = 1 << 20
+
+# What `MappedRecords.warm` reads at a time.
+WARMED_ROWS = 1 << 15
+WARMED_BYTES = 8 << 20
 
 # Announcing blocks while the disk's queue is full, so more threads would not help.
 PREFETCHING_THREADS = 2
@@ -82,6 +90,8 @@ class MappedRecords:
         How `take_one` returns a record.
     resident_limit : int, optional
         Most bytes of the mapping that may be resident.
+    cache_rows : int
+        Most rows to keep copies of (`embstore.reading.row_cache`); 0 for no copies.
 
     Attributes
     ----------
@@ -91,13 +101,15 @@ class MappedRecords:
         Counts of what was read.
     warmth : Warmth
         Whether the next rows are expected to be cold.
-    gather : GridGather or AddressGather
+    gather : GridGather, AddressGather or RowCache
         Finds the records in the mapping.
     touched_rows : int
         From this many warm rows on, their first bytes are touched before the gather.
     table : ndarray or None
         The mapping as rows, one for each spot, where a lookup may gather from it without more ado:
         they are aligned on one grid, and nothing limits what is resident.
+    cache : RowCache or None
+        The row cache.
 
     Raises
     ------
@@ -119,6 +131,7 @@ class MappedRecords:
         row_shape: tuple[int, ...],
         *,
         resident_limit: int | None = None,
+        cache_rows: int = 0,
     ) -> None:
         self.addresses = lay_out(column)
         self.stats = StatsCounter(column.record_bytes)
@@ -126,18 +139,24 @@ class MappedRecords:
         self._dtype, self._row_shape = dtype, row_shape
         self._record_bytes = record_bytes = column.record_bytes
         self._warm_slice_rows = min(max(WARM_SLICE_BYTES // record_bytes, 1), MAX_SLICE_ROWS)
-        self._space = map_column(column, self.addresses, files)
+        front = front_bytes(cache_rows, self.addresses) if cache_rows else 0
+        self._space = map_column(column, self.addresses, files, front_bytes=front)
+        self._limit: ResidentLimit | None = None
+        if resident_limit is not None:
+            self._limit = ResidentLimit(self._space, resident_limit)
         grid = self.addresses.grid
-        self.gather: GridGather | AddressGather
-        if grid is not None:
+        self.gather: GridGather | AddressGather | RowCache
+        self.cache: RowCache | None = None
+        if cache_rows:
+            self.gather = self.cache = RowCache(
+                self._space, self.addresses, cache_rows, self._limit
+            )
+        elif grid is not None:
             self.gather = GridGather(self._space.data, grid, record_bytes)
         else:
             self.gather = AddressGather(self._space.data, self.addresses)
         self.touched_rows = TOUCHED_ROWS if record_bytes > 2 * CACHE_LINE_BYTES else 1 << 62
         self.warmth = Warmth()
-        self._limit: ResidentLimit | None = None
-        if resident_limit is not None:
-            self._limit = ResidentLimit(self._space, resident_limit)
         # Under a limit, a row of more than a huge page is copied piece by piece.
         self._long = resident_limit is not None and record_bytes > HUGE_PAGE_BYTES
         table = self.gather.table(dtype, row_shape)
@@ -168,7 +187,8 @@ class MappedRecords:
 
     def announce(self, rows: NDArray[np.int64]) -> None:
         """Start reading records that are not in the page cache, and return."""
-        spots = self.gather.spots(rows)
+        cache = self.cache
+        spots = self.gather.spots(rows) if cache is None else cache.cold_spots(rows)
         for first in range(min(PREFETCHING_THREADS, len(spots))):
             workers.submit(partial(self._announce_all, spots[first::PREFETCHING_THREADS]))
 
@@ -185,6 +205,29 @@ class MappedRecords:
         # Pages over the limit are unmapped again; they stay in the page cache.
         with nullcontext() if self._limit is None else self._limit.touching(1):
             preload(self._space, progress)
+
+    def warm(self, rows: NDArray[np.int64], counts: NDArray[np.float64] | None) -> int:
+        """Copy rows to the row cache or, without one, read them; return how many are there."""
+        if self.cache is not None:
+            return self.cache.warm(rows, counts)
+        rows = np.unique(rows)
+        step = max(min(WARMED_BYTES // self._record_bytes, WARMED_ROWS), 1)
+        out = np.empty((min(step, len(rows)), self._record_bytes), np.uint8)
+        for start in range(0, len(rows), step):
+            some = rows[start : start + step]
+            self._gather_together(self.gather.spots(some), out[: len(some)])
+        return len(rows)
+
+    def residency(self) -> Residency:
+        """Return how much of the column is in memory."""
+        rows, size_bytes = (0, 0) if self.cache is None else self.cache.held()
+        return Residency(
+            table_bytes=self._column.stored_bytes,
+            page_cache_bytes=page_cache_bytes(self._space),
+            mapped_bytes=mapped_bytes(self._space),
+            row_cache_bytes=size_bytes,
+            row_cache_rows=rows,
+        )
 
     def read_in_place(self, spots: NDArray[np.int64], read: Callable[[], Result]) -> Result | None:
         """Return what ``read()`` returns, or None if the records are expected to be cold.
@@ -234,10 +277,14 @@ class MappedRecords:
 
     def _gather_together(self, spots: NDArray[np.int64], out: NDArray[Any]) -> tuple[int, int, int]:
         """Gather on several threads; return blocks read, cold slices, warm slices."""
+        slice_rows = COLD_SLICE_ROWS
+        if self.cache is not None:
+            in_files = self.cache.file_count(spots)
+            slice_rows = FILE_ROWS * len(spots) // max(in_files, 1)
         left = [(0, len(spots))]
         done: list[tuple[int, int, int]] = []
         while left:
-            shares = self._shares(left)
+            shares = self._shares(left, slice_rows)
             works = [
                 partial(self._gather_shares, spots, out, shares[own:] + shares[:own])
                 for own in range(len(shares))
@@ -248,14 +295,18 @@ class MappedRecords:
         blocks, cold, warm = map(sum, zip(*done, strict=True))
         return blocks, cold, warm
 
-    def _shares(self, pieces: list[tuple[int, int]]) -> list[deque[tuple[int, int]]]:
+    def _shares(
+        self, pieces: list[tuple[int, int]], cold_rows: int
+    ) -> list[deque[tuple[int, int]]]:
         """Cut pieces of a lookup into slices, one share of them for each thread.
+
+        A slice that is expected to be cold has ``cold_rows``.
 
         Each thread starts with a share of neighbours, so that two threads do not fault in the same
         pages of a fresh ``out``, and then takes slices from the shares of others.
         """
         cold = self.warmth.cold  # Other lookups may change it at any time.
-        length = COLD_SLICE_ROWS if cold else self._warm_slice_rows
+        length = min(cold_rows, MAX_SLICE_ROWS) if cold else self._warm_slice_rows
         slices = [
             (start, min(start + length, stop))
             for first, stop in pieces
@@ -292,7 +343,7 @@ class MappedRecords:
         for start, stop in _taken(shares):
             self._gather_slice(spots[start:stop], out[start:stop], cold=cold)
             now = blocks_read()
-            slices[self.warmth.note(stop - start, now - blocks)] += 1
+            slices[self._note(spots[start:stop], now - blocks)] += 1
             blocks, cold = now, self.warmth.cold
             if cold and not expected_cold:
                 break
@@ -303,8 +354,15 @@ class MappedRecords:
         before = blocks_read()
         self._gather_slice(spots, out, cold=self.warmth.cold)
         blocks = blocks_read() - before
-        cold = self.warmth.note(len(spots), blocks)
+        cold = self._note(spots, blocks)
         return blocks, int(cold), int(not cold)
+
+    def _note(self, spots: NDArray[np.int64], blocks: int) -> bool:
+        """Note how many blocks the gather of spots read; return whether it was cold."""
+        # Rows that have copies cost nothing to announce, and tell nothing of the others.
+        return self.warmth.note(
+            len(spots) if self.cache is None else self.cache.file_count(spots), blocks
+        )
 
     def _gather_slice(self, spots: NDArray[np.int64], out: NDArray[Any], *, cold: bool) -> None:
         """Gather records, shape (n,); announce them first if they are expected to be cold."""

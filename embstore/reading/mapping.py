@@ -5,7 +5,8 @@
 2. Map each file over its place in the range (``MAP_FIXED``), up to the place of the next, and close
    it. Bytes beyond the end of a file are never addressed; including them makes one mapping for each
    file instead of two.
-3. NumPy views hold the ``mmap`` object; when the last view is freed, Python unmaps the range, files
+3. A part in front of the files, if one is wanted, stays anonymous memory that can be written to.
+4. NumPy views hold the ``mmap`` object; when the last view is freed, Python unmaps the range, files
    included. No descriptor stays open.
 
 The hidden cost is address space: `embstore.table.addresses` bounds it by 64 GiB or 8 times the
@@ -79,13 +80,19 @@ class AddressSpace:
         Opens them.
     random : bool
         Whether access is random, so that the kernel reads only the pages touched.
+    front_bytes : int
+        Length of the part in front of the files, a multiple of the page size.
 
     Attributes
     ----------
     data : ndarray of uint8, shape (size_bytes,)
-        The range. Bytes that no file covers must not be addressed.
+        The range without the part in front. Bytes that no file covers must not be addressed.
     address : int
         Its first address.
+    whole : ndarray of uint8, shape (front_bytes + size_bytes,)
+        The part in front and the range behind it, read-only.
+    front : ndarray of uint8, shape (front_bytes,)
+        The part in front, to write to. It takes memory where it was written to.
     files : tuple of MappedFile
         The files mapped into it.
 
@@ -104,21 +111,27 @@ class AddressSpace:
         files: LocalFiles,
         *,
         random: bool = True,
+        front_bytes: int = 0,
     ) -> None:
-        # A huge page longer, so that the range can start where huge pages do.
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | syscalls.MAP_NORESERVE
-        length = size_bytes + HUGE_PAGE_BYTES
+        protection = mmap.PROT_READ | (mmap.PROT_WRITE if front_bytes else 0)
+        # A huge page longer, so that the files can start where huge pages do.
+        length = front_bytes + size_bytes + HUGE_PAGE_BYTES
         try:
-            self._range = mmap.mmap(-1, length, flags=flags, prot=mmap.PROT_READ)
+            self._range = mmap.mmap(-1, length, flags=flags, prot=protection)
         except (OSError, OverflowError) as error:
             raise StoreMappingError(
-                f"the system refuses to reserve {size_bytes} bytes of address space ({error}); "
+                f"the system refuses to reserve {length} bytes of address space ({error}); "
                 'use embstore.open(path, reader="chunked")'
             ) from error
         # An ndarray, not a memoryview, so that views keep the range alive.
         everything = np.frombuffer(self._range, np.uint8)
-        skipped = -everything.ctypes.data % HUGE_PAGE_BYTES
-        self.data: NDArray[np.uint8] = everything[skipped : skipped + size_bytes]
+        skipped = -(everything.ctypes.data + front_bytes) % HUGE_PAGE_BYTES
+        everything = everything[skipped : skipped + front_bytes + size_bytes]
+        self.front = everything[:front_bytes]
+        self.whole: NDArray[np.uint8] = everything[:]
+        self.whole.flags.writeable = False
+        self.data: NDArray[np.uint8] = self.whole[front_bytes:]
         self.address = self.data.ctypes.data if size_bytes else 0
         self.files = tuple(pieces)
         self._opener = files
@@ -185,8 +198,10 @@ class AddressSpace:
         )
 
 
-def map_column(column: Column, addresses: Addresses, files: LocalFiles) -> AddressSpace:
-    """Map the extents of a column to their addresses.
+def map_column(
+    column: Column, addresses: Addresses, files: LocalFiles, *, front_bytes: int = 0
+) -> AddressSpace:
+    """Map the extents of a column to their addresses, behind a part of ``front_bytes``.
 
     Raises
     ------
@@ -206,4 +221,4 @@ def map_column(column: Column, addresses: Addresses, files: LocalFiles) -> Addre
                 before + extent.rows * column.record_bytes,
             )
         )
-    return AddressSpace(addresses.size_bytes, pieces, files)
+    return AddressSpace(addresses.size_bytes, pieces, files, front_bytes=front_bytes)

@@ -19,6 +19,7 @@ import numpy as np
 from embstore.errors import StoreCorruptError
 from embstore.reading.files import StoreFiles
 from embstore.reading.gather import as_records
+from embstore.reading.incore import Residency
 from embstore.reading.scanning import blocks
 from embstore.reading.stats import StatsCounter
 from embstore.table.addresses import lay_out
@@ -52,6 +53,7 @@ class RangedRecords:
     """
 
     mapped: Literal[False] = False
+    cache = None
     max_gap = MAX_GAP_BYTES
 
     def __init__(
@@ -97,6 +99,14 @@ class RangedRecords:
 
     def announce(self, rows: NDArray[np.int64]) -> None:
         """Do nothing: a record is read when it is needed."""
+
+    def warm(self, rows: NDArray[np.int64], counts: NDArray[np.float64] | None) -> int:
+        """Do nothing, because nothing is kept in memory; return 0."""
+        return 0
+
+    def residency(self) -> Residency:
+        """Return the size of the column: nothing of it is kept in memory."""
+        return Residency(table_bytes=self._column.stored_bytes)
 
     def scan(self, first: int, stop: int, visit: VisitRecords) -> None:
         """Pass records to ``visit``; see `embstore.table.protocols.Records`."""

@@ -32,6 +32,8 @@ class LookupStats:
         Pieces of lookups of which one row in 32 or more was read from the device, and the others.
     seconds : float
         Time spent reading rows, summed over the calls.
+    row_cache_rows, row_cache_hits : int
+        Rows looked up through the row cache, and those of them that it held.
     """
 
     lookups: int = 0
@@ -41,6 +43,8 @@ class LookupStats:
     cold_slices: int = 0
     warm_slices: int = 0
     seconds: float = 0.0
+    row_cache_rows: int = 0
+    row_cache_hits: int = 0
 
 
 class StatsCounter:

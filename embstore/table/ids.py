@@ -71,6 +71,46 @@ def as_ids(ids: Any, rows: int) -> NDArray[np.int64]:
     return array.astype(np.int64)
 
 
+def as_counts(counts: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return a count for each id as a float64 array of rank 1, in the order of the ids.
+
+    Parameters
+    ----------
+    counts : array-like of integers or floats, 0 or more
+    shape : tuple of int
+        Shape of the ids.
+
+    Raises
+    ------
+    TypeError
+        If they are not numbers.
+    ValueError
+        If they have another shape, or one is negative or not finite.
+
+    Examples
+    --------
+    >>> as_counts([3, 0.5], (2,)).tolist()
+    [3.0, 0.5]
+    """
+    if has_masked(counts):
+        raise TypeError("counts must be numbers, but some are masked")
+    try:
+        array = np.asarray(plain(counts))
+    except (ValueError, OverflowError) as error:
+        raise TypeError(f"counts must be an array of numbers: {error}") from error
+    if array.dtype.kind not in "iuf" and array.size:
+        raise TypeError(f"counts must be integers or floats, not {array.dtype}")
+    if array.shape != shape:
+        raise ValueError(f"counts has shape {array.shape}, expected {shape}, that of the ids")
+    found = array.astype(np.float64).reshape(-1)
+    bad = np.flatnonzero(~(np.isfinite(found) & (found >= 0)))
+    if len(bad):
+        raise ValueError(
+            f"counts must be 0 or more and finite, not {found[bad[0]]} at position {bad[0]}"
+        )
+    return found
+
+
 def check_range(ids: NDArray[Any], outside: NDArray[np.bool_], rows: int) -> None:
     """Raise IdRangeError if any id is outside of the table, and name the first one.
 
