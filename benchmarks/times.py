@@ -40,11 +40,12 @@ def table(found: Times) -> list[str]:
 
 
 def microseconds(found: Times) -> list[str]:
-    """Return the lines of a table of the percentiles and means of all times."""
-    lines = [f"{'microseconds':<62}{'p50':>10}{'p90':>10}{'p99':>10}{'mean':>10}"]
+    """Return the lines of a table of the fastest, the percentiles and the mean of all times."""
+    names = "".join(f"{name:>12}" for name in ("fastest", "p50", "p90", "p99", "mean"))
+    lines = [f"{'microseconds':<62}{names}"]
     for name, seconds in found.items():
-        values = *np.percentile(seconds, [50, 90, 99]), np.mean(seconds)
-        cells = "".join(f"{value * 1e6:>10.2f}" for value in values)
+        values = *np.percentile(seconds, [0, 50, 90, 99]), np.mean(seconds)
+        cells = "".join(f"{value * 1e6:>12,.2f}" for value in values)
         lines.append(f"{name:<62}{cells}")
     return lines
 
