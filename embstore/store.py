@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from embstore.encodings.plain import Plain
 from embstore.errors import (
     FormatError,
     IdRangeError,
-    MissingWordError,
     StoreClosedError,
 )
 from embstore.formats.own.spec import partition_name
@@ -25,13 +24,13 @@ from embstore.identity_mixin import IdentityMixin
 from embstore.norms import check_max_norm, clip_norms
 from embstore.reading.results import POOL, as_out
 from embstore.reading.short_path import ShortPath, short_path
-from embstore.settle import as_choice, as_count
+from embstore.settle import as_count
 from embstore.table.given import plain
 from embstore.table.ids import as_counts, as_ids
 from embstore.table.numbering import rows_function
 from embstore.table.plan import LookupPlan, plan_lookup
 from embstore.vocabulary.given import are_words
-from embstore.vocabulary.missing import Missing, MissingId, find_ids
+from embstore.word_mixin import WordMixin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,19 +50,15 @@ if TYPE_CHECKING:
     from embstore.table.protocols import Visit
     from embstore.table.tables import Table
     from embstore.vocabulary import Vocabulary
-    from embstore.vocabulary.words import PackedWords
 
 Out = TypeVar("Out")  # An ndarray, or a torch.Tensor.
 
 _ndarray, _INT64 = np.ndarray, np.dtype(np.int64)
 
 # Adding to it makes a scalar in a third of the time of ``np.int64(number)``.
-_ZERO = np.int64(0)
-
-_MISSING, _MISSING_ID = get_args(Missing), get_args(MissingId)
 
 
-class EmbeddingStore(ArrayMixin, IdentityMixin):
+class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
     """An embedding table on disk; made by `embstore.open` and `embstore.build`.
 
     Lookups may come from many threads, and from a forked child. A store is a context manager. It
@@ -196,125 +191,6 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         if max_norm is not None:
             clip_norms(out, max_norm, len(self._row_shape))
         return given
-
-    def lookup_words(self, words: Any, *, missing: Missing = "error") -> NDArray[Any]:
-        """Return the rows of ``words``, in request order.
-
-        Parameters
-        ----------
-        words : str, or (nested) sequence or array of str, any shape
-            The words.
-        missing : {"error", "unk", "zeros"}
-            What to do with a missing word: raise, use the row of the store's unk word, or return
-            zeros.
-
-        Returns
-        -------
-        rows : ndarray, shape ``words.shape + row_shape``; ``row_shape`` for a str
-
-        Raises
-        ------
-        MissingWordError
-            If words are missing; if the store has no words or, under ``"unk"``, no unk word.
-        TypeError
-            If a word is not a str.
-
-        Examples
-        --------
-        >>> store.lookup_words(["like", "zyzzyva"], missing="zeros")[1].tolist()
-        [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
-        """
-        missing = as_choice(missing, "missing", _MISSING)
-        if isinstance(words, str) and (found := self.vocabulary.id_of(words)) >= 0:
-            return self._row(found)
-        if missing != "zeros":
-            return self.lookup(self.ids(words, missing=missing))
-        ids = np.asarray(self.ids(words, missing="none"))
-        present = ids >= 0
-        if present.all():
-            return self.lookup(ids)
-        rows = np.zeros(ids.shape + self._row_shape, self._dtype)
-        rows[present] = self.lookup(ids[present])
-        return rows
-
-    def ids(self, words: Any, *, missing: MissingId = "error") -> NDArray[np.int64]:
-        """Return the ids of ``words``.
-
-        Parameters
-        ----------
-        words : str, or (nested) sequence or array of str, any shape
-            The words.
-        missing : {"error", "unk", "none"}
-            What to do with a missing word: raise, use the id of the store's unk word, or return
-            -1, which every lookup refuses.
-
-        Returns
-        -------
-        ids : ndarray of int64, the shape of ``words``; an int64 scalar for a str
-
-        Raises
-        ------
-        MissingWordError, TypeError
-            As `lookup_words`.
-
-        Examples
-        --------
-        >>> store.ids([["like", "the"], ["day", "day"]]).tolist()
-        [[1, 0], [6, 6]]
-        >>> store.ids(["like", "zyzzyva"], missing="none").tolist()
-        [1, -1]
-        """
-        # One word has a path of its own: most of the time would go into everything around it.
-        vocabulary = self._vocabulary
-        if type(words) is str and isinstance(missing, str) and vocabulary is not None:
-            found = vocabulary.id_of(words)
-            if (found >= 0 and missing in _MISSING_ID) or missing == "none":
-                return _ZERO + found  # type: ignore[return-value]  # A scalar, as documented.
-        missing = as_choice(missing, "missing", _MISSING_ID)
-        vocabulary = self.vocabulary
-        return find_ids(words, vocabulary, missing, unk=self.unk, path=self._path)[()]
-
-    def words(self, ids: ArrayLike) -> Any:
-        """Return the words of ``ids``: a str for one id, nested lists of str for an array.
-
-        Raises
-        ------
-        IdTypeError, IdRangeError
-            As `lookup`.
-        MissingWordError
-            If the store has no words.
-
-        Examples
-        --------
-        >>> store.words([1, 0, 7])
-        ['like', 'the', 'country']
-        """
-        vocabulary = self.vocabulary
-        if type(ids) is int and 0 <= ids < self._rows:
-            return vocabulary.word_of(ids)
-        return vocabulary.words(as_ids(ids, self._rows))
-
-    def packed_words(self, start: int, stop: int) -> PackedWords:
-        """Return the words of the ids ``start .. stop - 1`` as UTF-8 bytes and offsets.
-
-        For reading many words without a Python object for each.
-
-        Raises
-        ------
-        IdRangeError
-            If ``start`` or ``stop`` is out of range.
-        TypeError
-            If they are not integers.
-        MissingWordError
-            If the store has no words.
-
-        Examples
-        --------
-        >>> store.packed_words(1, 4).encoded()
-        [b'like', b'between', b'did']
-        """
-        vocabulary = self.vocabulary
-        return vocabulary.packed(*self._as_bounds(start, stop))
 
     def explain(self, ids: ArrayLike) -> LookupPlan:
         """Return the plan of a lookup, without reading: what it would touch and read.
@@ -546,42 +422,9 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         return self._path
 
     @property
-    def unk(self) -> str | None:
-        """The word whose row stands for unknown words, if the store has one."""
-        return None if self._manifest is None else self._manifest.unk
-
-    @property
     def source(self) -> dict[str, Any]:
         """Where the rows came from, and what the build found; a copy."""
         return deepcopy(self._source)
-
-    @property
-    def has_words(self) -> bool:
-        """Whether rows have words."""
-        return self._manifest is not None and self._manifest.vocabulary is not None
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The words, for code that looks them up one by one.
-
-        Raises
-        ------
-        MissingWordError
-            If the store has no words.
-        StoreClosedError
-            If the store is closed.
-
-        Examples
-        --------
-        >>> store.vocabulary.id_of("like"), store.vocabulary.id_of("zyzzyva")
-        (1, -1)
-        """
-        # Read once: another thread may close the store in between.
-        vocabulary = self._vocabulary
-        if vocabulary is None:
-            self._open_records()
-            raise MissingWordError(f"the store {self._path} has no words; look up its rows by id")
-        return vocabulary
 
     @property
     def is_store(self) -> bool:
@@ -603,16 +446,6 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
             If this is a foreign file, which has no chunks.
         """
         return self._own("chunks").chunk_rows
-
-    def __contains__(self, word: object) -> bool:
-        # Most calls; a closed store has no vocabulary any more.
-        vocabulary = self._vocabulary
-        if type(word) is str and vocabulary is not None:
-            return vocabulary.id_of(word) >= 0
-        if not isinstance(word, str):
-            raise TypeError(f"'in' needs a word, a str, not {type(word).__name__}")
-        self._open_records()
-        return self.has_words and self.vocabulary.id_of(word) >= 0
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         # One row has a path of its own: arrays for a single number would take most of its time.
