@@ -25,6 +25,7 @@ from embstore.identity_mixin import IdentityMixin
 from embstore.norms import check_max_norm, clip_norms
 from embstore.reading.results import POOL, as_out
 from embstore.reading.short_path import ShortPath, short_path
+from embstore.reading.submitted import Prefetch, prefetch, submit
 from embstore.settle import as_choice, as_count
 from embstore.table.given import plain
 from embstore.table.ids import as_counts, as_ids
@@ -35,6 +36,7 @@ from embstore.vocabulary.missing import Missing, MissingId, find_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
     from pathlib import Path
 
     import zarr
@@ -344,7 +346,7 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
             max_gap=records.max_gap,
         )
 
-    def prefetch(self, ids: ArrayLike) -> None:
+    def prefetch(self, ids: ArrayLike) -> Prefetch:
         """Start reading the rows of ``ids`` from the disk, and return; a later lookup finds them.
 
         Rows that are in memory already cost little. Without a mapping, this does nothing.
@@ -352,7 +354,13 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         Parameters
         ----------
         ids : int or array-like of integers, any shape
-            The ids of a lookup to come, for example of the next batch.
+            The ids of a lookup to come, for example of the next batch; copied.
+
+        Returns
+        -------
+        Prefetch
+            Tells whether the rows have been read, and waits for them: `Prefetch.done`,
+            `Prefetch.wait`. It may be dropped.
 
         Raises
         ------
@@ -361,11 +369,54 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
 
         Examples
         --------
-        >>> store.prefetch([0, 5, 7])
+        >>> coming = store.prefetch([0, 5, 7])
+        >>> coming.wait(timeout=60)
+        True
         """
         records = self._open_records()
-        # A copy: the reads start on another thread, when the caller may have changed its array.
-        records.announce(self._rows_of(as_ids(ids, self._rows).flatten()))
+        return prefetch(records, self._rows_of(as_ids(ids, self._rows).flatten()))
+
+    def submit(self, ids: ArrayLike, out: NDArray[Any] | None = None) -> Future[NDArray[Any]]:
+        """Start a lookup, and return the future of its rows.
+
+        A background thread does the lookups in order, those of all stores. Submit the next batches
+        before you use one, and the disk is never idle; in asyncio, await
+        ``asyncio.wrap_future(store.submit(ids))``. A lookup submitted before `close` is still done.
+        One that has not started can be cancelled.
+
+        Parameters
+        ----------
+        ids : int or array-like of integers, any shape
+            As for `lookup`; copied.
+        out : ndarray, shape ``ids.shape + row_shape``, of the store's dtype, optional
+            The array to fill, C-contiguous; by default a new one. It belongs to the lookup until
+            the future is done: do not read or change it, or pass it to another lookup.
+
+        Returns
+        -------
+        concurrent.futures.Future
+            Its result is the rows, in ``out`` if it was given; `lookup` describes them. Callbacks
+            run on the background thread, so they must be quick, and must not wait for another
+            submitted lookup. Where no thread can be started, the future is finished already.
+
+        Raises
+        ------
+        IdTypeError, IdRangeError, ValueError, TypeError
+            As `lookup`, at once. The future raises errors of reading.
+
+        Examples
+        --------
+        >>> futures = [store.submit(batch) for batch in ([1, 0], [[7], [1]])]
+        >>> [future.result().shape for future in futures]
+        [(2, 8), (2, 1, 8)]
+        """
+        records = self._open_records()
+        wide = as_ids(ids, self._rows)
+        shape = wide.shape + self._row_shape
+        if out is not None:
+            check_out(out, shape, self._dtype)
+        rows = self._rows_of(wide.flatten())
+        return submit(records, rows, out, shape, self._row_shape, self._dtype)
 
     def warm(self, ids: ArrayLike, *, counts: ArrayLike | None = None) -> int:
         """Bring the rows of ``ids`` into memory, and return when they are there.
