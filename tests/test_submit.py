@@ -182,6 +182,16 @@ def test_ids_are_copied(store):
     assert coming.wait(SECONDS)
 
 
+def test_out_cannot_be_resized_meanwhile(store):
+    out = np.zeros((2, 5), np.float32)
+    with busy():
+        future = store.submit([1, 2], out)
+        with pytest.raises(ValueError, match="resize"):
+            out.resize((200, 5))
+    assert future.result(SECONDS) is out
+    assert np.array_equal(out, TABLE[[1, 2]])
+
+
 def test_out_may_overlap_ids(tmp_path):
     table = np.arange(30, dtype=np.int64).reshape(30, 1)[::-1]
     with make_store(tmp_path / "s", table) as store:

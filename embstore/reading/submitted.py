@@ -206,7 +206,10 @@ def submit(
     if pool is not None and not pool.thread_count:
         pool = None
     future = Submitted(pool)
-    work = partial(_look_up, records.ahead.later(rows), out, shape, (len(rows), *row_shape), dtype)
+    flat_shape = (len(rows), *row_shape)
+    # A view, so that the caller cannot resize the array meanwhile.
+    flat = None if out is None else out.reshape(flat_shape)
+    work = partial(_look_up, records.ahead.later(rows), out, flat, shape, flat_shape, dtype)
     if pool is None:
         future.run(work)
     else:
@@ -217,13 +220,15 @@ def submit(
 def _look_up(
     take: Callable[[NDArray[Any]], None],
     out: NDArray[Any] | None,
+    flat: NDArray[Any] | None,
     shape: tuple[int, ...],
     flat_shape: tuple[int, ...],
     dtype: np.dtype[Any],
 ) -> NDArray[Any]:
-    if out is None:
+    if out is None or flat is None:
         out = POOL.empty(shape, dtype)
-    take(out.reshape(flat_shape))
+        flat = out.reshape(flat_shape)
+    take(flat)
     return out
 
 
