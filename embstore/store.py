@@ -376,7 +376,11 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         records = self._open_records()
         return prefetch(records, self._rows_of(as_ids(ids, self._rows).flatten()))
 
-    def submit(self, ids: ArrayLike, out: NDArray[Any] | None = None) -> Future[NDArray[Any]]:
+    @overload
+    def submit(self, ids: ArrayLike, out: None = None) -> Future[NDArray[Any]]: ...
+    @overload
+    def submit(self, ids: ArrayLike, out: Out) -> Future[Out]: ...
+    def submit(self, ids: ArrayLike, out: Any | None = None) -> Future[Any]:
         """Start a lookup, and return the future of its rows.
 
         A background thread does the lookups of all stores, in order. Submit a batch or two before
@@ -391,9 +395,9 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         ----------
         ids : int or array-like of integers, any shape
             As for `lookup`; copied.
-        out : ndarray, shape ``ids.shape + row_shape``, of the store's dtype, optional
-            The array to fill, C-contiguous; by default a new one. It belongs to the lookup until
-            the future is done: do not read or change it, or pass it to another lookup.
+        out : ndarray or torch.Tensor, shape ``ids.shape + row_shape``, optional
+            As for `lookup`. It belongs to the lookup until the future is done: do not read or
+            change it, or pass it to another lookup.
 
         Returns
         -------
@@ -416,8 +420,6 @@ class EmbeddingStore(ArrayMixin, IdentityMixin):
         records = self._open_records()
         wide = as_ids(ids, self._rows)
         shape = wide.shape + self._row_shape
-        if out is not None:
-            check_out(out, shape, self._dtype)
         rows = self._rows_of(wide.flatten())
         return submit(records, rows, out, shape, self._row_shape, self._dtype)
 

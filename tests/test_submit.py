@@ -40,6 +40,7 @@ READERS: dict[str, dict[str, Any]] = {
     "chunked": {"reader": "chunked"},
     "limited": {"resident_limit": "64MiB"},
     "preloaded": {"preload": True},
+    "cached": {"row_cache": "1MiB"},
 }
 
 
@@ -180,6 +181,15 @@ def test_ids_are_copied(store):
         ids[:] = 10**6
     assert np.array_equal(future.result(SECONDS), TABLE[[1, 2, 3]])
     assert coming.wait(SECONDS)
+
+
+def test_out_may_be_a_tensor(store):
+    torch = pytest.importorskip("torch")
+    out = torch.zeros(2, 5)
+    assert store.submit([1, 2], out).result(SECONDS) is out
+    assert np.array_equal(out.numpy(), TABLE[[1, 2]])
+    with pytest.raises(TypeError, match="dtype"):
+        store.submit([1, 2], out.double())
 
 
 def test_out_cannot_be_resized_meanwhile(store):

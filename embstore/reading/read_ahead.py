@@ -17,6 +17,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from embstore.reading.row_cache import RowCache
 from embstore.reading.warmth import BLOCK_BYTES, ROWS_PER_READ, blocks_read
 from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES
 from embstore.table.plan import runs
@@ -61,8 +62,8 @@ class ReadAhead:
         The mapping.
     record_bytes : int
         Size of a record.
-    gather : GridGather or AddressGather
-        Finds the records in the mapping.
+    gather : GridGather, AddressGather or RowCache
+        Finds the records in the mapping. Those that a row cache holds are not read ahead.
     limit : ResidentLimit or None
         The limit on what is resident.
     pages : KnownPages
@@ -79,7 +80,7 @@ class ReadAhead:
         self,
         space: AddressSpace,
         record_bytes: int,
-        gather: GridGather | AddressGather,
+        gather: GridGather | AddressGather | RowCache,
         limit: ResidentLimit | None,
         pages: KnownPages,
         stats: StatsCounter,
@@ -98,20 +99,19 @@ class ReadAhead:
         rows : ndarray of int64, shape (n,)
             The rows; not changed afterwards.
         """
-        spots = self._gather.spots(rows)
-        offsets = self._gather.offsets(spots)
+        offsets = self._offsets(rows)
         unknown = offsets[self._pages.unknown(offsets)]
         shared = not len(unknown) and len(rows) * self._record_bytes >= SHARED_BYTES
         if shared or (len(unknown) > CALLER_ROWS and 2 * len(unknown) > len(rows)):
             return partial(self._gather_shared, rows, unknown)
         if len(unknown) <= CALLER_ROWS:
-            return partial(self._gather_announced, spots, self._announce(unknown))
-        return partial(self._announce_and_gather, spots, unknown)
+            return partial(self._gather_announced, rows, self._announce(unknown))
+        return partial(self._announce_and_gather, rows, unknown)
 
     def fetch(self, rows: NDArray[np.int64]) -> list[Callable[[], None]]:
         """Announce rows, if they are few; return functions that announce the rest, and wait."""
         # Known or not: lookups do not tell which known pages have been dropped.
-        offsets = self._gather.offsets(self._gather.spots(rows))
+        offsets = self._offsets(rows)
         if not len(offsets):
             return []
         if len(offsets) <= CALLER_ROWS:
@@ -121,6 +121,12 @@ class ReadAhead:
             partial(self._announce_and_touch, offsets[first::THREAD_COUNT])
             for first in range(THREAD_COUNT)
         ]
+
+    def _offsets(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the addresses of those records that are in files only."""
+        gather = self._gather
+        is_cache = isinstance(gather, RowCache)
+        return gather.offsets(gather.cold_spots(rows) if is_cache else gather.spots(rows))
 
     def _announce(self, offsets: NDArray[np.int64]) -> int:
         """Have the kernel start reading records at addresses; return the blocks to be read."""
@@ -143,13 +149,14 @@ class ReadAhead:
         self._pages.add(unknown)
 
     def _announce_and_gather(
-        self, spots: NDArray[np.int64], unknown: NDArray[np.int64], out: NDArray[Any]
+        self, rows: NDArray[np.int64], unknown: NDArray[np.int64], out: NDArray[Any]
     ) -> None:
-        self._gather_announced(spots, self._announce(unknown), out)
+        self._gather_announced(rows, self._announce(unknown), out)
 
-    def _gather_announced(self, spots: NDArray[np.int64], blocks: int, out: NDArray[Any]) -> None:
+    def _gather_announced(self, rows: NDArray[np.int64], blocks: int, out: NDArray[Any]) -> None:
         """Gather records, for the unknown ones of which some blocks were read already."""
         start = time.perf_counter()
+        spots = self._gather.spots(rows)  # Only now: until they are used, they hold up a row cache.
         for first in range(0, len(spots), GATHER_ROWS):
             stop, before = first + GATHER_ROWS, blocks_read()
             some = spots[first:stop]

@@ -23,7 +23,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from embstore.reading import workers
-from embstore.reading.results import POOL
+from embstore.reading.results import POOL, as_out
 from embstore.threads import Pool, are_replaced
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def prefetch(records: MappedRecords | RangedRecords, rows: NDArray[np.int64]) ->
 def submit(
     records: MappedRecords | RangedRecords,
     rows: NDArray[np.int64],
-    out: NDArray[Any] | None,
+    out: Any | None,
     shape: tuple[int, ...],
     row_shape: tuple[int, ...],
     dtype: np.dtype[Any],
@@ -192,23 +192,23 @@ def submit(
         The records.
     rows : ndarray of int64, shape (n,)
         The rows; not changed afterwards.
-    out : ndarray or None
-        The array; by default a new one.
+    out : ndarray, torch.Tensor or None
+        What to fill, checked here; by default a new array.
     shape, row_shape, dtype : tuple of int, tuple of int, numpy.dtype
-        Shape of the array, which ends with that of a row, and its dtype.
+        Shape of the result, which ends with that of a row, and its dtype.
 
     Returns
     -------
     Submitted
-        Its result is the array.
+        Its result is what was filled.
     """
+    flat_shape = (len(rows), *row_shape)
+    # A view, so that the caller cannot resize the array meanwhile.
+    flat = None if out is None else as_out(out, shape, dtype).reshape(flat_shape)
     pool = None if are_replaced() else _pool or _start()
     if pool is not None and not pool.thread_count:
         pool = None
     future = Submitted(pool)
-    flat_shape = (len(rows), *row_shape)
-    # A view, so that the caller cannot resize the array meanwhile.
-    flat = None if out is None else out.reshape(flat_shape)
     work = partial(_look_up, records.ahead.later(rows), out, flat, shape, flat_shape, dtype)
     if pool is None:
         future.run(work)
@@ -219,13 +219,13 @@ def submit(
 
 def _look_up(
     take: Callable[[NDArray[Any]], None],
-    out: NDArray[Any] | None,
+    out: Any | None,
     flat: NDArray[Any] | None,
     shape: tuple[int, ...],
     flat_shape: tuple[int, ...],
     dtype: np.dtype[Any],
-) -> NDArray[Any]:
-    if out is None or flat is None:
+) -> Any:
+    if flat is None:
         out = POOL.empty(shape, dtype)
         flat = out.reshape(flat_shape)
     take(flat)
