@@ -125,8 +125,9 @@ class ReadAhead:
     def _offsets(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the addresses of those records that are in files only."""
         gather = self._gather
-        is_cache = isinstance(gather, RowCache)
-        return gather.offsets(gather.cold_spots(rows) if is_cache else gather.spots(rows))
+        if isinstance(gather, RowCache):
+            return gather.offsets(gather.cold_spots(rows))
+        return gather.offsets(gather.spots(rows))
 
     def _announce(self, offsets: NDArray[np.int64]) -> int:
         """Have the kernel start reading records at addresses; return the blocks to be read."""
