@@ -46,6 +46,7 @@ from embstore.opening import open
 from embstore.progress import Progress
 from embstore.reading.incore import Residency
 from embstore.reading.stats import LookupStats
+from embstore.reading.submitted import Prefetch
 from embstore.store import EmbeddingStore
 from embstore.table.plan import LookupPlan
 from embstore.verify import verify
@@ -65,6 +66,7 @@ __all__ = [
     "LookupStats",
     "MissingWordError",
     "PartitionSizeError",
+    "Prefetch",
     "Progress",
     "RaggedIds",
     "RaggedRows",

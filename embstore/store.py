@@ -24,6 +24,7 @@ from embstore.identity_mixin import IdentityMixin
 from embstore.norms import check_max_norm, clip_norms
 from embstore.reading.results import POOL, as_out
 from embstore.reading.short_path import ShortPath, short_path
+from embstore.reading.submitted import Prefetch, prefetch, submit
 from embstore.settle import as_count
 from embstore.table.given import plain
 from embstore.table.ids import as_counts, as_ids
@@ -34,6 +35,7 @@ from embstore.word_mixin import WordMixin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
     from pathlib import Path
 
     import zarr
@@ -220,7 +222,7 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
             max_gap=records.max_gap,
         )
 
-    def prefetch(self, ids: ArrayLike) -> None:
+    def prefetch(self, ids: ArrayLike) -> Prefetch:
         """Start reading the rows of ``ids`` from the disk, and return; a later lookup finds them.
 
         Rows that are in memory already cost little. Without a mapping, this does nothing.
@@ -228,7 +230,13 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         Parameters
         ----------
         ids : int or array-like of integers, any shape
-            The ids of a lookup to come, for example of the next batch.
+            The ids of a lookup to come, for example of the next batch; copied.
+
+        Returns
+        -------
+        Prefetch
+            Tells whether the rows have been read, and waits for them: `Prefetch.done`,
+            `Prefetch.wait`. It may be dropped.
 
         Raises
         ------
@@ -237,11 +245,59 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
 
         Examples
         --------
-        >>> store.prefetch([0, 5, 7])
+        >>> coming = store.prefetch([0, 5, 7])
+        >>> coming.wait(timeout=60)
+        True
         """
         records = self._open_records()
-        # A copy: the reads start on another thread, when the caller may have changed its array.
-        records.announce(self._rows_of(as_ids(ids, self._rows).flatten()))
+        return prefetch(records, self._rows_of(as_ids(ids, self._rows).flatten()))
+
+    @overload
+    def submit(self, ids: ArrayLike, out: None = None) -> Future[NDArray[Any]]: ...
+    @overload
+    def submit(self, ids: ArrayLike, out: Out) -> Future[Out]: ...
+    def submit(self, ids: ArrayLike, out: Any | None = None) -> Future[Any]:
+        """Start a lookup, and return the future of its rows.
+
+        A background thread does the lookups of all stores, in order. Submit a batch or two before
+        you use one, and the disk is never idle; in asyncio, await
+        ``asyncio.wrap_future(store.submit(ids))``. The call itself starts the reads of up to 64
+        cold rows, which takes 1 to 3 us each.
+
+        A lookup can be cancelled before it starts. `close` does not end those that were submitted.
+        In a forked child, a future of its parent raises RuntimeError unless it was done.
+
+        Parameters
+        ----------
+        ids : int or array-like of integers, any shape
+            As for `lookup`; copied.
+        out : ndarray or torch.Tensor, shape ``ids.shape + row_shape``, optional
+            As for `lookup`. It belongs to the lookup until the future is done: do not read or
+            change it, or pass it to another lookup.
+
+        Returns
+        -------
+        concurrent.futures.Future
+            Its result is the rows, in ``out`` if it was given; `lookup` describes them. Callbacks
+            run on the background thread, so they must be quick, and must not wait for another
+            submitted lookup. Where no thread can be started, the future is finished already.
+
+        Raises
+        ------
+        IdTypeError, IdRangeError, ValueError, TypeError
+            As `lookup`, at once. The future raises errors of reading.
+
+        Examples
+        --------
+        >>> futures = [store.submit(batch) for batch in ([1, 0], [[7], [1]])]
+        >>> [future.result().shape for future in futures]
+        [(2, 8), (2, 1, 8)]
+        """
+        records = self._open_records()
+        wide = as_ids(ids, self._rows)
+        shape = wide.shape + self._row_shape
+        rows = self._rows_of(wide.flatten())
+        return submit(records, rows, out, shape, self._row_shape, self._dtype)
 
     def warm(self, ids: ArrayLike, *, counts: ArrayLike | None = None) -> int:
         """Bring the rows of ``ids`` into memory, and return when they are there.

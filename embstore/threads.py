@@ -68,6 +68,7 @@ class Task(Generic[Result]):
             self._result = work()
         except BaseException as error:  # Raised where the result is asked for.
             self._error = error
+        del work  # A traceback refers to this frame.
         self.ended = True
         self._done.release()
 
@@ -168,10 +169,15 @@ class Pool:
         self._threads = []
 
 
+def are_replaced() -> bool:
+    """Return whether a library such as gevent has replaced threads by coroutines."""
+    # Looked up at each call, because that library may be imported late.
+    return not isinstance(_thread.start_new_thread, BuiltinFunctionType)
+
+
 def start(work: Callable[[], None], name: str) -> Thread | None:
     """Start a daemon thread that does ``work``; return None if this is impossible."""
-    # Looked up at each call, because the library that replaces it may be imported late.
-    if not isinstance(_thread.start_new_thread, BuiltinFunctionType):
+    if are_replaced():
         return None
     thread = Thread(target=work, name=name, daemon=True)
     try:

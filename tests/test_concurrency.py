@@ -17,6 +17,7 @@ stop = threading.Event()
 def look_up():
     while not stop.is_set():
         store[3], store.lookup(ids[:5]), store.lookup(ids), store.prefetch(ids)
+        store.submit(ids[:5]).result(), store.submit(ids)
 
 threads = [threading.Thread(target=look_up) for _ in range(6)]
 for thread in threads:
@@ -26,7 +27,8 @@ for _ in range(25):
     if child == 0:
         signal.alarm(300)  # Ends a child that waits for a lock for ever.
         store[3]
-        store.prefetch(ids)
+        store.prefetch(ids).wait()
+        assert np.array_equal(store.submit(ids).result(), expected[ids])
         same = np.array_equal(store.lookup(ids), expected[ids]) and store.ids("like") == 1
         store.stats()
         os._exit(0 if same else 1)
@@ -58,6 +60,8 @@ with ExitStack() as stack:  # Hold every lock of a module, as another thread may
     if child == 0:
         signal.alarm(300)
         store.lookup([1, 2])
+        store.submit([1, 2]).result()
+        store.prefetch([1, 2]).wait()
         store.stats()
         os._exit(0)
 sys.exit(os.waitpid(child, 0)[1])

@@ -38,8 +38,13 @@ def everything(name):
     path = folder / "a.embstore"
     store = embstore.build(rows, path, words=words, partitions=3, memory_limit=4 << 20)
     ids = np.random.default_rng(1).permutation(len(rows)).repeat(4)
-    store.prefetch(ids)
+    coming = store.prefetch(ids)
+    futures = [store.submit(some) for some in (ids, ids[:20])]
     assert (store.lookup(ids) == rows[ids]).all()
+    assert coming.wait()
+    assert coming.done()
+    assert (futures[0].result() == rows[ids]).all()
+    assert (futures[1].result() == rows[ids[:20]]).all()
     assert (store.to_numpy() == rows).all()
     assert embstore.verify(path).ok
     bags = embstore.RaggedIds(np.arange(6000), np.arange(0, 6001, 100))

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import nullcontext
-from functools import partial
+from functools import cached_property, partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -29,7 +29,9 @@ import numpy as np
 from embstore.reading import workers
 from embstore.reading.gather import AddressGather, GridGather
 from embstore.reading.incore import Residency, mapped_bytes, page_cache_bytes
+from embstore.reading.known_pages import KnownPages
 from embstore.reading.mapping import map_column
+from embstore.reading.read_ahead import ReadAhead
 from embstore.reading.residence import ResidentLimit, preload
 from embstore.reading.row_cache import RowCache, front_bytes
 from embstore.reading.scanning import MappedScan
@@ -387,6 +389,25 @@ class MappedRecords:
             # The gather then finds their TLB entries and first cache lines: 15-20 % faster.
             self.gather.touch(spots)
         self.gather.take(spots, out)
+
+    @cached_property
+    def _known_pages(self) -> KnownPages:
+        return KnownPages(len(self._space.data), self._record_bytes)
+
+    @property
+    def ahead(self) -> ReadAhead:
+        """Reads ahead of lookups."""
+        # Made for each call: a cycle of references would keep the mapping of a closed store.
+        return ReadAhead(
+            self._space,
+            self._record_bytes,
+            self.gather,
+            self._limit,
+            self._known_pages,
+            self.stats,
+            self.take,
+            self._gather_slice,
+        )
 
 
 def _clear(shares: list[deque[tuple[int, int]]]) -> None:

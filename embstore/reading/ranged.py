@@ -20,6 +20,7 @@ from embstore.errors import StoreCorruptError
 from embstore.reading.files import StoreFiles
 from embstore.reading.gather import as_records
 from embstore.reading.incore import Residency
+from embstore.reading.read_ahead import NoReadAhead
 from embstore.reading.scanning import blocks
 from embstore.reading.stats import StatsCounter
 from embstore.table.addresses import lay_out
@@ -107,6 +108,11 @@ class RangedRecords:
     def residency(self) -> Residency:
         """Return the size of the column: nothing of it is kept in memory."""
         return Residency(table_bytes=self._column.stored_bytes)
+
+    @property
+    def ahead(self) -> NoReadAhead:
+        """No reads ahead of lookups: a record is read when it is needed."""
+        return NoReadAhead(self.take)
 
     def scan(self, first: int, stop: int, visit: VisitRecords) -> None:
         """Pass records to ``visit``; see `embstore.table.protocols.Records`."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
 NOTED_AT_ONCE = 1024
+MAX_COLD_WAITS = 1024
 
 # One for all counters, since it is seldom taken. A forked child gets a new one, because a thread
 # that it does not have may hold the inherited one.
@@ -34,6 +36,11 @@ class LookupStats:
         Time spent reading rows, summed over the calls.
     row_cache_rows, row_cache_hits : int
         Rows looked up through the row cache, and those of them that it held.
+    cold_wait_p50_seconds, cold_wait_p99_seconds : float
+        Median and 99th percentile of the last 1,024 cold waits, 0 without any. A cold wait is the
+        time that a lookup took which read from the device, or that `Prefetch.wait` took for rows
+        that were still being read. Of a submitted lookup, it is the time that the background thread
+        took, which is what is left after reading ahead.
     """
 
     lookups: int = 0
@@ -45,6 +52,8 @@ class LookupStats:
     seconds: float = 0.0
     row_cache_rows: int = 0
     row_cache_hits: int = 0
+    cold_wait_p50_seconds: float = 0.0
+    cold_wait_p99_seconds: float = 0.0
 
 
 class StatsCounter:
@@ -59,10 +68,11 @@ class StatsCounter:
         Rows and seconds of lookups that took the short path, since the last sum.
     """
 
-    __slots__ = ("_noted", "_row_bytes", "_sums", "short")
+    __slots__ = ("_cold_waits", "_noted", "_row_bytes", "_sums", "short")
 
     def __init__(self, row_bytes: int) -> None:
         self._row_bytes = row_bytes
+        self._cold_waits: deque[float] = deque(maxlen=MAX_COLD_WAITS)
         self._noted: list[tuple[int, int, int, int, float]] = []
         self._sums: tuple[int, int, int, int, int, float] = (0, 0, 0, 0, 0, 0.0)
         self.short: list[tuple[int, float]] = []
@@ -77,6 +87,7 @@ class StatsCounter:
     def snapshot(self) -> LookupStats:
         """Return the sums so far."""
         lookups, rows, bytes_read, cold, warm, seconds = self.sum_up()
+        waits = sorted(self._cold_waits.copy())
         return LookupStats(
             lookups=lookups,
             rows=rows,
@@ -85,7 +96,13 @@ class StatsCounter:
             cold_slices=cold,
             warm_slices=warm,
             seconds=seconds,
+            cold_wait_p50_seconds=_percentile(waits, 50),
+            cold_wait_p99_seconds=_percentile(waits, 99),
         )
+
+    def add_wait(self, seconds: float) -> None:
+        """Count one wait for rows that were still being read."""
+        self._cold_waits.append(seconds)
 
     def sum_up(self) -> tuple[int, int, int, int, int, float]:
         """Add what was noted to the sums, and return them."""
@@ -96,6 +113,7 @@ class StatsCounter:
                 lookups, warm = lookups + len(short), warm + len(short)
                 rows, seconds = rows + some_rows, seconds + some_seconds
             if noted := _emptied(self._noted):
+                self._cold_waits.extend(one[4] for one in noted if one[1])
                 a, b, c, d, e = map(sum, zip(*noted, strict=True))
                 lookups, rows, bytes_read = lookups + len(noted), rows + a, bytes_read + b
                 cold, warm, seconds = cold + c, warm + d, seconds + e
@@ -109,6 +127,11 @@ def _emptied(noted: list[Any]) -> list[Any]:
     done = noted[:count]
     del noted[:count]
     return done
+
+
+def _percentile(ascending: list[float], percent: int) -> float:
+    """Return a percentile of ascending numbers by the nearest rank; 0 if there are none."""
+    return ascending[-(-len(ascending) * percent // 100) - 1] if ascending else 0.0
 
 
 def _forget() -> None:

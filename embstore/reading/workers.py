@@ -42,7 +42,12 @@ def processor_count() -> int:
 
 def submit(work: Callable[[], Result]) -> Task[Result]:
     """Have a helper do ``work``; do it now if there is none."""
-    return (_pool or _start()).submit(work)
+    return pool().submit(work)
+
+
+def pool() -> Pool:
+    """Return the helpers; without threads if none can be started."""
+    return _pool or _start()
 
 
 def together(works: Sequence[Callable[[], Result]], stop: Callable[[], None]) -> list[Result]:

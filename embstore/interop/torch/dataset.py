@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from embstore.reading.submitted import Prefetch
     from embstore.store import EmbeddingStore
 
 _CPU = torch.device("cpu")
@@ -85,9 +86,9 @@ class StoreDataset(Dataset):
         batch = self[indices]
         return list(batch) if self.targets is None else list(zip(*batch, strict=True))
 
-    def prefetch(self, indices: ArrayLike) -> None:
+    def prefetch(self, indices: ArrayLike) -> Prefetch:
         """Start reading items from disk, without waiting for them."""
-        self.store.prefetch(self._ids(self._indices(indices)))
+        return self.store.prefetch(self._ids(self._indices(indices)))
 
     def _indices(self, indices: Any) -> NDArray[np.int64]:
         """Return a checked copy of the indices of items."""

@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch._C import _is_tracing, _len_torch_dispatch_stack
@@ -27,6 +27,9 @@ from embstore.interop.torch.tensors import gather
 from embstore.norms import check_max_norm
 from embstore.settle import as_count
 from embstore.store import EmbeddingStore
+
+if TYPE_CHECKING:
+    from embstore.reading.submitted import Prefetch
 
 
 class StoreModule(torch.nn.Module):
@@ -73,7 +76,7 @@ class StoreModule(torch.nn.Module):
         """Dtype that rows are cast to; initially the store's."""
         return self._like.dtype
 
-    def prefetch(self, ids: torch.Tensor) -> None:
+    def prefetch(self, ids: torch.Tensor) -> Prefetch:
         """Start reading the rows of ``ids`` from disk, without waiting for them.
 
         Parameters
@@ -82,7 +85,7 @@ class StoreModule(torch.nn.Module):
             Ids of a later call, for example of the next batch.
         """
         check_ids(ids)
-        self.store.prefetch(as_array(ids))
+        return self.store.prefetch(as_array(ids))
 
     def get_extra_state(self) -> torch.Tensor:
         """Return the part of a state dict that identifies the table: JSON, a tensor of uint8."""

@@ -1,0 +1,218 @@
+"""Reads ahead of a lookup: rows announced early, waited for, and gathered later.
+
+1. `KnownPages` tells which rows of a submitted lookup may have to be read. If all are known,
+   nothing is announced.
+2. A few unknown rows are announced by the caller: handing them to another thread takes longer.
+   Batches announced one or two ahead thus keep the device busy.
+3. If many rows are unknown, but not most of them, the thread that gathers announces them first.
+   Then it gathers all: one thread is enough for rows that are in RAM or on their way.
+4. If most are unknown, the general path of lookups shares them among threads, and finds out what is
+   cold. It also gathers large results that are in RAM.
+5. To wait for rows, their pages are touched. This also maps them, so that a lookup need not.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from embstore.reading.row_cache import RowCache
+from embstore.reading.warmth import BLOCK_BYTES, ROWS_PER_READ, blocks_read
+from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES
+from embstore.table.plan import runs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from embstore.reading.gather import AddressGather, GridGather
+    from embstore.reading.known_pages import KnownPages
+    from embstore.reading.mapping import AddressSpace
+    from embstore.reading.residence import ResidentLimit
+    from embstore.reading.stats import StatsCounter
+
+# Announcing a cold row takes 1 to 3 us, mostly in the kernel; waking a thread takes 30 to 50.
+CALLER_ROWS = 64
+# Announcing waits while the queue of the device is full, so more threads would not help.
+THREAD_COUNT = 2
+# Rows that are announced, and waited for, at a time.
+WAIT_ROWS = 4096
+# Rows that are gathered at a time: no more are read one by one if known pages have been dropped.
+GATHER_ROWS = 512
+# Results that several threads fill, if all rows are known.
+SHARED_BYTES = 16 << 20
+
+
+class GatherSlice(Protocol):
+    """A function that gathers records at spots, with or without announcing them."""
+
+    def __call__(self, spots: NDArray[np.int64], out: NDArray[Any], *, cold: bool) -> None:
+        """Fill ``out``."""
+
+
+class ReadAhead:
+    """Reads ahead of lookups in mapped records.
+
+    Parameters
+    ----------
+    space : AddressSpace
+        The mapping.
+    record_bytes : int
+        Size of a record.
+    gather : GridGather, AddressGather or RowCache
+        Finds the records in the mapping. Those that a row cache holds are not read ahead.
+    limit : ResidentLimit or None
+        The limit on what is resident.
+    pages : KnownPages
+        What is thought to be in RAM.
+    stats : StatsCounter
+        Counts lookups.
+    take : callable
+        Fills an array with the records of rows, whether cold or warm: ``take(rows, out)``.
+    gather_slice : callable
+        Fills an array with the records at spots, on this thread.
+    """
+
+    def __init__(
+        self,
+        space: AddressSpace,
+        record_bytes: int,
+        gather: GridGather | AddressGather | RowCache,
+        limit: ResidentLimit | None,
+        pages: KnownPages,
+        stats: StatsCounter,
+        take: Callable[[NDArray[np.int64], NDArray[Any]], None],
+        gather_slice: GatherSlice,
+    ) -> None:
+        self._space, self._record_bytes, self._gather = space, record_bytes, gather
+        self._limit, self._pages, self._stats = limit, pages, stats
+        self._take, self._gather_slice = take, gather_slice
+
+    def later(self, rows: NDArray[np.int64]) -> Callable[[NDArray[Any]], None]:
+        """Announce a few rows, and return a function that fills an array with the records of all.
+
+        Parameters
+        ----------
+        rows : ndarray of int64, shape (n,)
+            The rows; not changed afterwards.
+        """
+        offsets = self._offsets(rows)
+        unknown = offsets[self._pages.unknown(offsets)]
+        shared = not len(unknown) and len(rows) * self._record_bytes >= SHARED_BYTES
+        if shared or (len(unknown) > CALLER_ROWS and 2 * len(unknown) > len(rows)):
+            return partial(self._gather_shared, rows, unknown)
+        if len(unknown) <= CALLER_ROWS:
+            return partial(self._gather_announced, rows, self._announce(unknown))
+        return partial(self._announce_and_gather, rows, unknown)
+
+    def fetch(self, rows: NDArray[np.int64]) -> list[Callable[[], None]]:
+        """Announce rows, if they are few; return functions that announce the rest, and wait."""
+        # Known or not: lookups do not tell which known pages have been dropped.
+        offsets = self._offsets(rows)
+        if not len(offsets):
+            return []
+        if len(offsets) <= CALLER_ROWS:
+            self._announce(offsets)
+            return [partial(self._touch, offsets)]
+        return [
+            partial(self._announce_and_touch, offsets[first::THREAD_COUNT])
+            for first in range(THREAD_COUNT)
+        ]
+
+    def _offsets(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the addresses of those records that are in files only."""
+        gather = self._gather
+        if isinstance(gather, RowCache):
+            return gather.offsets(gather.cold_spots(rows))
+        return gather.offsets(gather.spots(rows))
+
+    def _announce(self, offsets: NDArray[np.int64]) -> int:
+        """Have the kernel start reading records at addresses; return the blocks to be read."""
+        if not len(offsets):
+            return 0
+        before = blocks_read()
+        if len(offsets) <= CALLER_ROWS:  # Sorting them takes longer than it saves.
+            inside = offsets & (PAGE_BYTES - 1)
+            self._space.announce(offsets - inside, inside + self._record_bytes)
+        else:
+            found = runs(offsets, self._record_bytes, unit=PAGE_BYTES)
+            self._space.announce(found.firsts * PAGE_BYTES, found.counts * PAGE_BYTES)
+        self._pages.add(offsets)
+        return blocks_read() - before
+
+    def _gather_shared(
+        self, rows: NDArray[np.int64], unknown: NDArray[np.int64], out: NDArray[Any]
+    ) -> None:
+        self._take(rows, out)
+        self._pages.add(unknown)
+
+    def _announce_and_gather(
+        self, rows: NDArray[np.int64], unknown: NDArray[np.int64], out: NDArray[Any]
+    ) -> None:
+        self._gather_announced(rows, self._announce(unknown), out)
+
+    def _gather_announced(self, rows: NDArray[np.int64], blocks: int, out: NDArray[Any]) -> None:
+        """Gather records, for the unknown ones of which some blocks were read already."""
+        start = time.perf_counter()
+        spots = self._gather.spots(rows)  # Only now: until they are used, they hold up a row cache.
+        for first in range(0, len(spots), GATHER_ROWS):
+            stop, before = first + GATHER_ROWS, blocks_read()
+            some = spots[first:stop]
+            self._gather_slice(some, out[first:stop], cold=False)
+            more = blocks_read() - before
+            blocks += more
+            if self._pages.note(len(some), more * BLOCK_BYTES // PAGE_BYTES):
+                blocks += self._announce(self._gather.offsets(spots[stop:]))
+        seconds = time.perf_counter() - start
+        bytes_read = blocks * BLOCK_BYTES
+        cold = int(bytes_read * ROWS_PER_READ > len(spots) * PAGE_BYTES)  # As `Warmth.note`.
+        self._stats.add(len(spots), bytes_read, cold, 1 - cold, seconds)
+
+    def _announce_and_touch(self, offsets: NDArray[np.int64]) -> None:
+        pieces = [offsets[at : at + WAIT_ROWS] for at in range(0, len(offsets), WAIT_ROWS)]
+        self._announce(pieces[0])
+        for number, piece in enumerate(pieces, 1):
+            for following in pieces[number : number + 1]:
+                self._announce(following)  # So that the device has work meanwhile.
+            self._touch(piece)
+
+    def _touch(self, offsets: NDArray[np.int64]) -> None:
+        """Touch every page of the records at addresses, which waits until it is read."""
+        data, size = self._space.data, self._record_bytes
+        if self._limit is None:
+            for place in (*range(0, size, PAGE_BYTES), size - 1):
+                data.take(offsets + place)
+            return
+        step = self._limit.step_rows
+        for first in range(0, size, HUGE_PAGE_BYTES):
+            last = min(first + HUGE_PAGE_BYTES, size) - 1
+            for at in range(0, len(offsets), step):
+                some = offsets[at : at + step]
+                with self._limit.touching(len(some)):
+                    for place in (*range(first, last, PAGE_BYTES), last):
+                        data.take(some + place)
+
+
+class NoReadAhead:
+    """The place of `ReadAhead` where a record is read when it is needed.
+
+    Parameters
+    ----------
+    take : callable
+        Fills an array with the records of rows: ``take(rows, out)``.
+    """
+
+    def __init__(self, take: Callable[[NDArray[np.int64], NDArray[Any]], None]) -> None:
+        self._take = take
+
+    def later(self, rows: NDArray[np.int64]) -> Callable[[NDArray[Any]], None]:
+        """Return a function that fills an array with the records of rows."""
+        return partial(self._take, rows)
+
+    def fetch(self, rows: NDArray[np.int64]) -> list[Callable[[], None]]:
+        """Return no functions: nothing is read ahead."""
+        del rows
+        return []
