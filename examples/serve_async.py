@@ -7,7 +7,7 @@ or with an error. Without a STORE, the example builds a small one, asks a server
 clients at once, and ends.
 """
 
-# ruff: noqa: T201  # It talks to people by printing.
+# It talks to people by printing.
 
 from __future__ import annotations
 

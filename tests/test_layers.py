@@ -36,6 +36,7 @@ ROOMS = (
     (
         "store",
         "array_mixin",
+        "word_mixin",
         "identity_mixin",
         "opening",
         "verify",
