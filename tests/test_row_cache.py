@@ -110,7 +110,7 @@ def test_records_on_no_grid(tmp_path: Path) -> None:
         records.announce(rows)
         records.cache.learn()
     assert records.cache.lookups()[1] > 0
-    assert records.residency().row_cache_rows == 500
+    assert records.residency(TABLE.nbytes).row_cache_rows == 500
 
 
 def test_rows_are_the_same_for_readers_on_many_threads(path: Path) -> None:
@@ -208,7 +208,7 @@ def test_warm_without_a_row_cache_reads_rows(path: Path) -> None:
         assert found.row_cache_rows == found.row_cache_bytes == store.stats().row_cache_rows == 0
     with embstore.open(path, reader="chunked") as store:
         assert store.warm([1, 2]) == 0
-        assert store.residency() == embstore.Residency(found.table_bytes)
+        assert store.residency() == embstore.Residency(TABLE.nbytes)
 
 
 WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [

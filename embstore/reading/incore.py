@@ -31,9 +31,9 @@ class Residency:
     Attributes
     ----------
     table_bytes : int
-        Bytes of the rows on disk.
+        Bytes of all rows, as they are stored.
     page_cache_bytes : int
-        Those that are in the page cache; whole pages, so it may exceed ``table_bytes`` a little.
+        Bytes of their files in the page cache; whole pages, so they may exceed ``table_bytes``.
     mapped_bytes : int
         Those that count as this process's memory, because lookups touched pages near them.
     row_cache_bytes : int
