@@ -345,7 +345,8 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         >>> store.residency().table_bytes
         352
         """
-        return self._open_records().residency()
+        records = self._open_records()
+        return records.residency(self._rows * records.addresses.record_bytes)
 
     def scan(self, visit: Visit, start: int = 0, stop: int | None = None) -> None:
         """Pass all rows, or those of consecutive ids, to a function, block by block.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 
@@ -103,7 +101,7 @@ def test_other_rows_become_wanted() -> None:
 
 def test_equally_wanted_rows_are_seldom_replaced() -> None:
     generator = np.random.default_rng(0)
-    admission, cached, changes = Admission(50_000, 2000), RowMap(50_000), []
+    admission, cached, added = Admission(50_000, 2000), RowMap(50_000), [0] * 400
     for at in range(400):
         rows = generator.integers(0, 50_000, 4096)
         admission.observe(rows, cached.find(rows)[0])
@@ -112,6 +110,6 @@ def test_equally_wanted_rows_are_seldom_replaced() -> None:
             used[cached.slots] = True
             free = np.flatnonzero(~used)[: len(change.add)]
             cached = cached.changed(remove=change.remove, add=change.add, slots=free)
-            changes.append(at)
-    assert len([at for at in changes if at >= 200]) < len([at for at in changes if at < 200])
-    assert all(one <= other for one, other in pairwise(changes))
+            added[at] += len(change.add)
+    # Each may have to be read from the disk.
+    assert sum(added[200:]) < 0.03 * 200 * 4096

@@ -110,7 +110,7 @@ def test_records_on_no_grid(tmp_path: Path) -> None:
         records.announce(rows)
         records.cache.learn()
     assert records.cache.lookups()[1] > 0
-    assert records.residency().row_cache_rows == 500
+    assert records.residency(TABLE.nbytes).row_cache_rows == 500
 
 
 def test_rows_are_the_same_for_readers_on_many_threads(path: Path) -> None:
@@ -133,6 +133,8 @@ def test_rows_are_the_same_for_readers_on_many_threads(path: Path) -> None:
             cache_of(store).learn()
 
     with embstore.open(path, row_cache=BUDGET) as store:
+        assert store.warm(np.arange(200)) == 200
+        store.lookup(np.arange(200))
         workers = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
         workers += [threading.Thread(target=change, args=(seed,)) for seed in range(2)]
         for worker in workers:
@@ -145,7 +147,7 @@ def test_rows_are_the_same_for_readers_on_many_threads(path: Path) -> None:
     assert not wrong
 
 
-def test_slots_are_not_written_to_while_a_reader_may_use_them(path: Path) -> None:
+def test_slots_are_not_written_to_while_a_reader_may_use_them(path: Path, monkeypatch) -> None:
     with embstore.open(path, row_cache=BUDGET) as store:
         cache = cache_of(store)
         every = cache.slot_count
@@ -156,12 +158,9 @@ def test_slots_are_not_written_to_while_a_reader_may_use_them(path: Path) -> Non
         del spots  # A piece of the spots keeps the lease.
         expected, out = np.empty((len(piece), 48), np.uint8), np.empty((len(piece), 48), np.uint8)
         cache.take(piece, expected)
-        row_cache.MAX_WAIT_SECONDS, waited = 0.01, row_cache.MAX_WAIT_SECONDS
-        try:
-            # The old rows leave the map, but none of their slots is written to.
-            assert store.warm(np.arange(5000, 5000 + every)) == 0
-        finally:
-            row_cache.MAX_WAIT_SECONDS = waited
+        monkeypatch.setattr(row_cache, "MAX_WAIT_SECONDS", 0.01)
+        # The old rows leave the map, but none of their slots is written to.
+        assert store.warm(np.arange(5000, 5000 + every)) == 0
         for _ in range(30):
             ids = skewed(np.random.default_rng(0), 2000)
             assert np.array_equal(store.lookup(ids), TABLE[ids])
@@ -171,6 +170,7 @@ def test_slots_are_not_written_to_while_a_reader_may_use_them(path: Path) -> Non
         cache.take(piece, out)
         assert np.array_equal(out, expected)
         del piece
+        monkeypatch.undo()
         assert store.warm(np.arange(5000, 5000 + every)) == every
 
 
@@ -208,7 +208,7 @@ def test_warm_without_a_row_cache_reads_rows(path: Path) -> None:
         assert found.row_cache_rows == found.row_cache_bytes == store.stats().row_cache_rows == 0
     with embstore.open(path, reader="chunked") as store:
         assert store.warm([1, 2]) == 0
-        assert store.residency() == embstore.Residency(found.table_bytes)
+        assert store.residency() == embstore.Residency(TABLE.nbytes)
 
 
 WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [

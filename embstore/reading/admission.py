@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 
     from embstore.reading.row_map import RowMap
 
-# Shares of the slots: filled at a time, replaced at a time, and the lookups between comparisons.
+# Shares of the slots: filled at a time, replaced at a time, the lookups between comparisons, and
+# the rows collected meanwhile.
 FILLED_SHARE = 1 / 32
-REPLACED_SHARE = 1 / 16
+REPLACED_SHARE = 1 / 64
 COMPARED_SHARE = 1 / 2
+COLLECTED_SHARE = 1 / 4
 MAX_DELAY = 16  # Times the usual distance of two comparisons.
-MAX_REPLACED_SHARE = 1 / 4
+# Times the rows replaced at a time: most of them are read from the disk, up to 3 % of the lookups.
+MAX_REPLACED = 4
 # A smaller change of the share of hits may be chance.
 NOTED_CHANGE = 1 / 500
 MIN_ROWS = 256  # In steps of any kind.
@@ -82,7 +85,8 @@ class Admission:
         self._missed_count = 0
         self._fill_rows = _share(slot_count, FILLED_SHARE)
         self._replaced_rows = _share(slot_count, REPLACED_SHARE)
-        self._max_replaced_rows = _share(slot_count, MAX_REPLACED_SHARE)
+        # Rows to collect, of which the best are chosen.
+        self._most_collected = _share(slot_count, COLLECTED_SHARE)
         self._distance = _share(slot_count, COMPARED_SHARE)
         self._delay = 1
         self._since = self._hits_since = 0  # Rows looked up since the last comparison.
@@ -101,8 +105,8 @@ class Admission:
         missed = rows[missing]
         self._missed.append(missed)
         self._missed_count += len(missed)
-        if self._missed_count > 2 * self._max_replaced_rows:
-            self._keep_best(self._max_replaced_rows)
+        if self._missed_count > 2 * self._most_collected:
+            self._keep_best(self._most_collected)
 
     def plan(self, cached: RowMap, free_count: int) -> Change | None:
         """Return what to change in a cache that holds some rows and has free slots, if anything."""
@@ -121,7 +125,7 @@ class Admission:
         self._set_delay()
         rows, counts = self._collected(cached)
         self._forget()
-        most = min(self._replaced_rows * self._delay, self._max_replaced_rows)
+        most = self._replaced_rows * min(self._delay, MAX_REPLACED)
         rows, counts = rows[:most], counts[:most]
         least, least_counts = self._least_wanted(cached, len(rows))
         self._enough = int(least_counts[-1]) if len(least) == most else self._enough

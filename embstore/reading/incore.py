@@ -31,9 +31,9 @@ class Residency:
     Attributes
     ----------
     table_bytes : int
-        Bytes of the rows on disk.
+        Bytes of all rows, as they are stored.
     page_cache_bytes : int
-        Those that are in the page cache; whole pages, so it may exceed ``table_bytes`` a little.
+        Bytes of their files in the page cache; whole pages, so they may exceed ``table_bytes``.
     mapped_bytes : int
         Those that count as this process's memory, because lookups touched pages near them.
     row_cache_bytes : int
@@ -53,7 +53,8 @@ def page_cache_bytes(space: AddressSpace) -> int:
     """Return the bytes of the files of an address space that are in the page cache."""
     pages = 0
     for file in space.files:
-        begin, end = file.offset_bytes, file.offset_bytes + file.map_bytes
+        # What follows the rows counts, too, as it does for `mapped_bytes`: a fault maps both.
+        begin, end = file.offset_bytes, file.offset_bytes + space.span_bytes(file)
         for start in range(begin, end, TOLD_PAGES * PAGE_BYTES):
             size = min(end - start, TOLD_PAGES * PAGE_BYTES)
             pages += int(np.count_nonzero(syscalls.in_core(space.address + start, size)))

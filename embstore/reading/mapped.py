@@ -220,11 +220,11 @@ class MappedRecords:
             self._gather_together(self.gather.spots(some), out[: len(some)])
         return len(rows)
 
-    def residency(self) -> Residency:
-        """Return how much of the column is in memory."""
+    def residency(self, table_bytes: int) -> Residency:
+        """Return how much of a table of ``table_bytes`` is in memory."""
         rows, size_bytes = (0, 0) if self.cache is None else self.cache.held()
         return Residency(
-            table_bytes=self._column.stored_bytes,
+            table_bytes=table_bytes,
             page_cache_bytes=page_cache_bytes(self._space),
             mapped_bytes=mapped_bytes(self._space),
             row_cache_bytes=size_bytes,

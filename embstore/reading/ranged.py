@@ -105,9 +105,9 @@ class RangedRecords:
         """Do nothing, because nothing is kept in memory; return 0."""
         return 0
 
-    def residency(self) -> Residency:
-        """Return the size of the column: nothing of it is kept in memory."""
-        return Residency(table_bytes=self._column.stored_bytes)
+    def residency(self, table_bytes: int) -> Residency:
+        """Return that nothing of a table of ``table_bytes`` is kept in memory."""
+        return Residency(table_bytes=table_bytes)
 
     @property
     def ahead(self) -> NoReadAhead:

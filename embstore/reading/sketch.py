@@ -49,8 +49,8 @@ class CountSketch:
     Examples
     --------
     >>> sketch = CountSketch(1000, 10)
-    >>> sketch.add(np.array([5, 7]))
-    >>> sketch.add(np.array([7, 900]))
+    >>> _ = sketch.add(np.array([5, 7]))
+    >>> _ = sketch.add(np.array([7, 900]))
     >>> sketch.counts(np.array([5, 7, 8])).tolist()
     [1, 2, 0]
     """
