@@ -396,6 +396,8 @@ DOUBTFUL = {
     "a mark without its blanks in a word": "a | -0.5 | -0.25\nb|4 | 0.75\n",
     "an empty word behind another margin": "a\t0.5\t1\n b\t1.5\t2\n\t1_000\t2.5\t3\n",
     "a comment or a row without its number, blanks": "#x  \na 0.5 \nb 1.5 \n",
+    "a quotation mark before a number that is not read": '";[1.5f|7.5]\n#;[5.5]\na;[0.5]\n',
+    "numbers glued to words, some with spaces": "a:1 2 3\nb c:2 3 4\nd e:4 5 6\n",
     "a comment or a missing number": ";x,  NULL\ny  0.5\n",
     "a comment or a row with a number in hexadecimal": "#\t[ 0x1p3 ]\na\t[ 0 ]\nb\t[ 1 ]\n",
 }
@@ -443,6 +445,19 @@ def test_empty_word_before_commas(tmp_path, outer):
     found, rows = read_bytes(tmp_path, text.encode())
     assert found == ["", "/"]
     assert rows.tolist() == [[0, -1, 0], [2, -2, 2]]
+
+
+@pytest.mark.parametrize("outer", [":", "|", ";"])
+def test_whole_numbers_after_quoted_words(tmp_path, outer):
+    text = f'"a-b"{outer}-0 -0 0\n"c d=0"{outer}0 1 2\n"e"{outer}3 4 5\n'
+    found, rows = read_bytes(tmp_path, text.encode())
+    assert found == ["a-b", "c d=0", "e"]
+    assert rows.tolist() == [[0, 0, 0], [0, 1, 2], [3, 4, 5]]
+
+
+def test_numbers_only_start_in_the_same_column(tmp_path):
+    with pytest.raises(SourceError, match=r"table\.txt:1: .*before the first number"):
+        read_bytes(tmp_path, b"\t0\n0.5\n-0.25\n1.5\n\n", words=["a", "b", "c", "d"])
 
 
 NUMBERS = [(1.5, 100.5, 0.25), (-10.25, 2, 3), (3, -3.25, 1), (4, 7, -0.5)]

@@ -144,28 +144,20 @@ def written(
     between = numbers.choice(SEPARATORS)
     mixed = numbers.random() < 0.3
     outer = numbers.choice(OUTER) if mixed else between
-    if any(blank in outer + between for blank in " \u00a0\u3000"):
-        words[:] = [
-            word.strip(" \u00a0") for word in words
-        ]  # Blanks are padding, or separate words.
-    if len(words[0]) > 1 and words[0][-1] in ":=,;|" and len({word[-1:] for word in words}) == 1:
-        words[0] += "q"  # A mark after every word may be a separator.
     brackets = numbers.choice(BRACKETS) if numbers.random() < 0.15 else ("", "")
     comma = numbers.random() < 0.15 and "," not in between + outer
     if any(text.endswith(".") for row in texts for text in row):
         comma = False  # "1," is a number and a separator.
     index = numbers.choice((0, 1)) if numbers.random() < 0.1 else None
-    if all(NUMBER.fullmatch(word) for word in words):
+    if all(NUMBER.fullmatch(word.strip(" \u00a0")) for word in words):
         index = None  # Which of two columns of numbers has the words?
     quoting = numbers.choice(("none", "none", "minimal", "all words", "all"))
-    if quoting == "none":
-        # Nothing tells such words from those that a CSV writer quoted.
-        words[:] = [word + "q" if QUOTED.fullmatch(word) else word for word in words]
     alone = numbers.random() < 0.1
     tail = numbers.choice(("", "", "", "", " ", between))
     options: dict[str, Any] = {"words": words} if alone else {}
     what = numbers.random()
     damage = numbers.randrange(len(texts)) if what < 0.2 else None
+    words[:] = told_apart(words, outer + between, quoting, damage, len(texts[0]))
     if what > 0.95:
         options["dimension"] = len(texts[0])
     lines = []
@@ -188,6 +180,28 @@ def written(
     return before + lines, kind + f" alone={alone} tail={tail!r} damage={damage}", options
 
 
+def told_apart(
+    words: list[str], separators: str, quoting: str, damage: int | None, dimension: int
+) -> list[str]:
+    """Return the words, changed where nothing tells them from something else."""
+    if any(blank in separators for blank in " \u00a0\u3000"):
+        # Blanks are padding, or separate words.
+        words = [word.strip(" \u00a0") for word in words]
+    if quoting == "none":
+        # A CSV writer may have quoted them.
+        words = [word + "q" if QUOTED.fullmatch(word) else word for word in words]
+    first = words[0]
+    if len(first) > 1 and first[-1] in ":=,;|" and len({word[-1:] for word in words}) == 1:
+        first += "q"  # A mark after every word may be a separator.
+    if first.isdigit() and dimension == 1:
+        first += "q"  # "4 1" may be a header.
+    words = [first, *words[1:]]
+    if damage is not None and len(words) == 2:
+        # "a,4" beside one number too many is "a" before as many numbers.
+        words = [without_number(word) for word in words]
+    return words
+
+
 def damaged(
     numbers: random.Random, word: str, values: list[str], between: str
 ) -> tuple[str, list[str]]:
@@ -196,13 +210,17 @@ def damaged(
     what = numbers.randrange(4)
     if what == 0:
         # "a,4" before one number too few is "a" before all numbers.
-        word += "q" * word.endswith(("0", "4", "5", "."))
-        return word, values[:place] + values[place + 1 :]
+        return without_number(word), values[:place] + values[place + 1 :]
     if what == 1:
         # "1,2" instead of one number is one with a decimal comma.
         count = 3 if between == "," and len(values) == 1 else 2
         return word, values[:place] + values[place : place + 1] * count + values[place + 1 :]
     return word, [*values[:place], numbers.choice(UNREAD), *values[place + (what == 2) :]]
+
+
+def without_number(word: str) -> str:
+    """Return a word that does not end in a number."""
+    return word + "q" * word.endswith(("0", "4", "5", "."))
 
 
 def quoted(word: str, separator: str, quoting: str) -> str:

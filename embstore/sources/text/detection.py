@@ -134,7 +134,8 @@ class _Candidate:
             number = glued[3].replace(b",", b".")
             piece = _PIECES.split(glued[1])[-1]
             # "12:30" and "bank:1" may be words; `check_doubts` looks at all of them.
-            if outer == b"\t" or (is_decimal(number) and not is_number(piece)):
+            is_quoted = rest[0][:1] == glued[1][-1:] == b'"'
+            if outer == b"\t" or is_quoted or (is_decimal(number) and not is_number(piece)):
                 return _Shape(count + 1, outer, padded, fields_before=before)
         return _Shape(count, self.between, self.padded, fields_before=before) if count else None
 

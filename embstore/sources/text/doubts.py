@@ -93,8 +93,8 @@ def _check_words(rows: list[tuple[bytes, list[bytes]]], dialect: Dialect, *, cou
             f"every word ends in a number, here {shown(words[0])}; separate the two, or pass "
             f"dimension={dialect.dimension} if these are the words"
         )
-    # `check_spaces` looks at the words of a plain file that have spaces.
-    marked = [word for word, _ in rows if not (b" " in word and dialect.is_plain)]
+    # `check_spaces` looks at the numbers after spaces of a plain file.
+    marked = [word.rpartition(BLANK)[2] if dialect.is_plain else word for word, _ in rows]
     decimals = sum(bool(_GLUED_DECIMAL.fullmatch(word)) for word in marked)
     found = decimals + sum(bool(_GLUED_WHOLE.fullmatch(word)) for word in marked)
     is_usual = len(marked) > 1 and 2 * found >= len(marked)

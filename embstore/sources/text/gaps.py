@@ -41,7 +41,8 @@ def with_gaps(lines: list[bytes], dialect: Dialect) -> Dialect:
     ]
     numbers = [number for row in rows for number in row.numbers()]
     margin = _settled([row.spacing.margin for row in rows], [row.word_end for row in rows])
-    if dialect.outer == dialect.between == BLANK and not any(row.has_spaces for row in rows):
+    is_blank = dialect.outer == dialect.between == BLANK and dialect.has_words
+    if is_blank and not any(row.has_spaces for row in rows):
         return replace(dialect, gaps=(margin, None, None))
     outer = _settled(
         [row.spacing.gaps[0] for row in rows],

@@ -76,7 +76,7 @@ def has_names(lines: list[bytes], dialect: Dialect) -> bool:
         return False
     if not (is_word or is_series):
         return False
-    pieces = [piece for name in names for piece in name.split(dialect.between)]
+    pieces = [piece for name in names for piece in _PIECES.split(name)]
     if any(is_decimal(piece.replace(dialect.decimal, b".")) for piece in pieces):
         return False  # A damaged row.
     numbered = [bool(_NUMBERED.fullmatch(name)) for name in names]
