@@ -7,8 +7,6 @@ or with an error. Without a STORE, the example builds a small one, asks a server
 clients at once, and ends.
 """
 
-# It talks to people by printing.
-
 from __future__ import annotations
 
 import asyncio
@@ -16,6 +14,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,10 +37,10 @@ class Server:
 
     async def rows(self, ids: list[int] | list[str]) -> np.ndarray:
         """Return the rows of ids or words."""
-        if ids and isinstance(ids[0], str):
-            ids = self.store.ids(ids)
+        found = self.store.ids(ids) if ids and isinstance(ids[0], str) else ids
         # The disk reads the rows, and the event loop serves other clients meanwhile.
-        return await asyncio.wrap_future(self.store.submit(ids))
+        rows: np.ndarray = await asyncio.wrap_future(self.store.submit(found))
+        return rows
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the lines of one client."""
@@ -55,7 +54,7 @@ class Server:
         writer.close()
 
 
-async def ask(port: int, *requests: list[int] | list[str]) -> list[dict]:
+async def ask(port: int, *requests: list[int] | list[str]) -> list[dict[str, Any]]:
     """Return the answers to some requests, as one client."""
     reader, writer = await asyncio.open_connection(HOST, port)
     answers = []
