@@ -288,7 +288,7 @@ def _read(
         return RangedRecords(column, files, encoding.dtype, encoding.row_shape)
     # Imported here because it needs modules that are missing on some systems.
     from embstore.reading.mapped import MappedRecords  # noqa: PLC0415
-    from embstore.reading.row_cache import slots_within  # noqa: PLC0415
+    from embstore.reading.row_cache.cache import slots_within  # noqa: PLC0415
 
     cache_rows = 0
     if cache is not None:

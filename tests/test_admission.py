@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from embstore.reading.admission import Admission, distinct
-from embstore.reading.row_map import RowMap
-from embstore.reading.sketch import EXACT_PERIOD_EACH, MAX_COUNT, CountSketch
+from embstore.reading.row_cache.admission import Admission, distinct
+from embstore.reading.row_cache.row_map import RowMap
+from embstore.reading.row_cache.sketch import EXACT_PERIOD_EACH, MAX_COUNT, CountSketch
 
 
 @pytest.mark.parametrize(("rows", "kept"), [(1000, 1000), (100_000, 200)])

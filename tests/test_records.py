@@ -71,7 +71,8 @@ def test_records_are_the_bytes_of_the_files(reader, drawn, data):
         out = np.full((len(asked), size), 7, np.uint8)
         records.take(asked, out)
         assert np.array_equal(out, expected[asked])
-        records.announce(asked)
+        for work in records.ahead.fetch(asked):
+            work()
         for row in asked[:3].tolist():
             assert np.array_equal(records.take_one(row), expected[row])
         seen = np.zeros(rows, int)

@@ -17,8 +17,8 @@ import pytest
 
 import embstore
 from embstore.reading import residence
-from embstore.reading.mapped import MappedRecords
 from embstore.reading.residence import huge_mapped_bytes, resident_file_bytes
+from embstore.reading.slices import SliceGather
 from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES
 
 ROWS, DIMENSION = 200_000, 256
@@ -171,16 +171,16 @@ def test_resident_limit_is_kept_during_a_lookup(
     path = tmp_path / "short.embstore"
     embstore.build(rows, path).close()
     calls, seen = count(), [0]
-    whole = MappedRecords._take
+    whole = SliceGather._take
 
-    def take(self: MappedRecords, *some: Any, **options: Any) -> None:
+    def take(self: SliceGather, *some: Any, **options: Any) -> None:
         whole(self, *some, **options)
         if next(calls) % 16 == 0:
             seen.append(resident_bytes(store))
 
     ids = np.random.default_rng(1).integers(0, len(rows), 4000)
     with embstore.open(path, resident_limit="64MiB") as store:
-        monkeypatch.setattr(MappedRecords, "_take", take)
+        monkeypatch.setattr(SliceGather, "_take", take)
         np.testing.assert_array_equal(store.lookup(ids), rows[ids])
     assert 0 < max(seen) <= 64 << 20
 

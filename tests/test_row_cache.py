@@ -15,11 +15,11 @@ import pytest
 
 import embstore
 from embstore import opening, threads
-from embstore.reading import row_cache
 from embstore.reading.files import ForeignFiles
 from embstore.reading.mapped import MappedRecords
 from embstore.reading.memory import free_bytes
-from embstore.reading.row_cache import RowCache
+from embstore.reading.row_cache import cache as row_cache
+from embstore.reading.row_cache.cache import RowCache
 from embstore.table.extents import Column, Extent
 from tests.helpers.programs import run_program
 
@@ -107,7 +107,8 @@ def test_records_on_no_grid(tmp_path: Path) -> None:
         records.take(rows, out)
         assert np.array_equal(out, TABLE[rows])
         assert np.array_equal(records.take_one(int(rows[0])), TABLE[rows[0]])
-        records.announce(rows)
+        for work in records.ahead.fetch(rows):
+            work()
         records.cache.learn()
     assert records.cache.lookups()[1] > 0
     assert records.residency(TABLE.nbytes).row_cache_rows == 500

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embstore.reading import row_map
-from embstore.reading.row_map import RowMap
+from embstore.reading.row_cache import row_map
+from embstore.reading.row_cache.row_map import RowMap
 
 
 def check(cached: RowMap, model: dict[int, int], row_count: int) -> None:

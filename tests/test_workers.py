@@ -13,7 +13,7 @@ import pytest
 
 import embstore
 from embstore.reading import workers
-from embstore.reading.mapped import MappedRecords
+from embstore.reading.slices import SliceGather
 
 ROWS = np.arange(20_000 * 64, dtype=np.float32).reshape(20_000, 64)
 
@@ -31,7 +31,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_interrupted_lookup_stops_writing_into_out(path: Path, monkeypatch: pytest.MonkeyPatch):
     """Ctrl-C while the calling thread waits for a helper."""
     begun = threading.Event()
-    gather_slice = MappedRecords._gather_slice
+    gather_slice = SliceGather.fill
 
     def gather(self: Any, physical: Any, out: Any, *, cold: bool) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -48,7 +48,7 @@ def test_interrupted_lookup_stops_writing_into_out(path: Path, monkeypatch: pyte
     out = np.empty_like(ROWS)
     with embstore.open(path) as store:
         store.lookup(ids, out=out)
-        monkeypatch.setattr(MappedRecords, "_gather_slice", gather)
+        monkeypatch.setattr(SliceGather, "fill", gather)
         before = signal.signal(signal.SIGALRM, interrupt)
         try:
             signal.setitimer(signal.ITIMER_REAL, 0.15)
@@ -77,7 +77,7 @@ def test_error_of_one_thread_stops_the_others(path: Path, monkeypatch: pytest.Mo
     ids = np.arange(len(ROWS)).repeat(4)
     with embstore.open(path) as store:
         store.lookup(ids)
-        monkeypatch.setattr(MappedRecords, "_gather_slice", gather)
+        monkeypatch.setattr(SliceGather, "fill", gather)
         with pytest.raises(MemoryError, match="a helper's"):
             store.lookup(ids)
     assert len(slices) < 6

@@ -3,45 +3,37 @@
 All extents of a column are mapped side by side, so rows need not be grouped by file, and records
 are copied once, in request order.
 
-1. A lookup is cut into slices. A small one is a single slice on the calling thread. The slices of a
-   large one are shared by as many threads as there are processors; the gather releases the GIL.
-2. Rows that are not in the page cache would be read one after the other, each when the gather
-   touches it. So a cold slice is announced first: its pages, sorted and joined into runs, are
-   passed to the kernel together, which starts all their reads at once. More threads than processors
-   help here.
-3. The first bytes of warm rows are touched together before the slice is gathered, so that the cache
-   misses overlap.
-4. `embstore.reading.warmth` decides whether rows are expected to be cold, for the slices of a large
-   lookup and from one lookup to the next. A thread that expects warm rows starts with a small
-   slice, and stops when it finds cold ones; the remaining slices are then cut anew.
+1. `embstore.reading.short_path` serves a few rows that are expected in RAM.
+2. `embstore.reading.sharing` cuts other lookups into slices, and `embstore.reading.slices` gathers
+   these, cold ones after an announcement.
+3. `embstore.reading.read_ahead` reads ahead of lookups, for `prefetch` and `submit`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import nullcontext
-from functools import cached_property, partial
+from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
-from embstore.reading import workers
 from embstore.reading.gather import AddressGather, GridGather
 from embstore.reading.incore import Residency, mapped_bytes, page_cache_bytes
 from embstore.reading.known_pages import KnownPages
 from embstore.reading.mapping import map_column
 from embstore.reading.read_ahead import ReadAhead
 from embstore.reading.residence import ResidentLimit, preload
-from embstore.reading.row_cache import RowCache, front_bytes
+from embstore.reading.row_cache.cache import RowCache, front_bytes
 from embstore.reading.scanning import MappedScan
+from embstore.reading.sharing import PROBE_ROWS, Found, SharedGather
+from embstore.reading.slices import SliceGather
 from embstore.reading.stats import StatsCounter
 from embstore.reading.warmth import BLOCK_BYTES, Warmth, blocks_read
-from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES, lay_out
-from embstore.table.plan import runs
+from embstore.table.addresses import PAGE_BYTES, lay_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -52,31 +44,11 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-# Large enough that the overhead of a slice is small beside its gather, and small enough that cold
-# rows are noticed soon.
-WARM_SLICE_BYTES = 512 << 10
-MAX_SLICE_ROWS = 4096
-# All reads of a cold slice are in flight at once, beside those of other threads' slices.
-COLD_SLICE_ROWS = 128
-# With a row cache, so many of the rows of a cold slice are in the files.
-FILE_ROWS = 64
 # Up to this many rows are one slice.
 SMALL_ROWS = 64
-# From this many rows on, touching their first bytes before the gather pays off, unless a row is
-# only a cache line or two.
-TOUCHED_ROWS = 64
-CACHE_LINE_BYTES = 64
-# The first slice of a thread that expects warm rows.
-PROBE_ROWS = 16
-# Handing work over costs 30 to 50 us, in which a thread gathers a few hundred KiB.
-HELPED_BYTES = 1 << 20
-
 # What `MappedRecords.warm` reads at a time.
 WARMED_ROWS = 1 << 15
 WARMED_BYTES = 8 << 20
-
-# Announcing blocks while the disk's queue is full, so more threads would not help.
-PREFETCHING_THREADS = 2
 
 
 class MappedRecords:
@@ -105,8 +77,8 @@ class MappedRecords:
         Whether the next rows are expected to be cold.
     gather : GridGather, AddressGather or RowCache
         Finds the records in the mapping.
-    touched_rows : int
-        From this many warm rows on, their first bytes are touched before the gather.
+    slices : SliceGather
+        Gathers slices of lookups.
     table : ndarray or None
         The mapping as rows, one for each spot, where a lookup may gather from it without more ado:
         they are aligned on one grid, and nothing limits what is resident.
@@ -140,7 +112,6 @@ class MappedRecords:
         self._column = column
         self._dtype, self._row_shape = dtype, row_shape
         self._record_bytes = record_bytes = column.record_bytes
-        self._warm_slice_rows = min(max(WARM_SLICE_BYTES // record_bytes, 1), MAX_SLICE_ROWS)
         front = front_bytes(cache_rows, self.addresses) if cache_rows else 0
         self._space = map_column(column, self.addresses, files, front_bytes=front)
         self._limit: ResidentLimit | None = None
@@ -157,10 +128,9 @@ class MappedRecords:
             self.gather = GridGather(self._space.data, grid, record_bytes)
         else:
             self.gather = AddressGather(self._space.data, self.addresses)
-        self.touched_rows = TOUCHED_ROWS if record_bytes > 2 * CACHE_LINE_BYTES else 1 << 62
+        self.slices = SliceGather(self._space, self.gather, record_bytes, self._limit)
         self.warmth = Warmth()
-        # Under a limit, a row of more than a huge page is copied piece by piece.
-        self._long = resident_limit is not None and record_bytes > HUGE_PAGE_BYTES
+        self._shared = SharedGather(self.slices, self.warmth)
         table = self.gather.table(dtype, row_shape)
         self.table = table if resident_limit is None else None
 
@@ -179,20 +149,13 @@ class MappedRecords:
         """Fill ``out`` with the records at spots, as `take` does for rows."""
         start = perf_counter()
         if len(spots) == 0:
-            blocks, cold, warm = 0, 0, 1
+            found = Found(0, 0, 1)
         elif len(spots) <= SMALL_ROWS:
-            blocks, cold, warm = self._gather_few(spots, out)
+            found = self._shared.fill_here(spots, out)
         else:
-            blocks, cold, warm = self._gather_together(spots, out)
+            found = self._shared.fill(spots, out)
         seconds = perf_counter() - start
-        self.stats.add(len(spots), blocks * BLOCK_BYTES, cold, warm, seconds)
-
-    def announce(self, rows: NDArray[np.int64]) -> None:
-        """Start reading records that are not in the page cache, and return."""
-        cache = self.cache
-        spots = self.gather.spots(rows) if cache is None else cache.cold_spots(rows)
-        for first in range(min(PREFETCHING_THREADS, len(spots))):
-            workers.submit(partial(self._announce_all, spots[first::PREFETCHING_THREADS]))
+        self.stats.add(len(spots), found.blocks * BLOCK_BYTES, found.cold, found.warm, seconds)
 
     def scan(self, first: int, stop: int, visit: VisitRecords) -> None:
         """Pass records to ``visit``; see `embstore.table.protocols.Records`."""
@@ -217,7 +180,7 @@ class MappedRecords:
         out = np.empty((min(step, len(rows)), self._record_bytes), np.uint8)
         for start in range(0, len(rows), step):
             some = rows[start : start + step]
-            self._gather_together(self.gather.spots(some), out[: len(some)])
+            self._shared.fill(self.gather.spots(some), out[: len(some)])
         return len(rows)
 
     def residency(self, table_bytes: int) -> Residency:
@@ -262,134 +225,6 @@ class MappedRecords:
         self.stats.add(len(spots), blocks * BLOCK_BYTES, int(cold), int(not cold), seconds)
         return result
 
-    def _announce_all(self, spots: NDArray[np.int64]) -> None:
-        for start in range(0, len(spots), MAX_SLICE_ROWS):
-            self._announce(spots[start : start + MAX_SLICE_ROWS])
-
-    def _announce(self, spots: NDArray[np.int64]) -> None:
-        """Have the kernel start reading the pages of records, shape (n,), that are not cached."""
-        offsets = self.gather.offsets(spots)
-        if len(spots) <= SMALL_ROWS:
-            # Sorting would take longer than it saves.
-            inside = offsets & (PAGE_BYTES - 1)
-            self._space.announce(offsets - inside, inside + self._record_bytes)
-        else:
-            found = runs(offsets, self._record_bytes, unit=PAGE_BYTES)
-            self._space.announce(found.firsts * PAGE_BYTES, found.counts * PAGE_BYTES)
-
-    def _gather_together(self, spots: NDArray[np.int64], out: NDArray[Any]) -> tuple[int, int, int]:
-        """Gather on several threads; return blocks read, cold slices, warm slices."""
-        slice_rows = COLD_SLICE_ROWS
-        if self.cache is not None:
-            in_files = self.cache.file_count(spots)
-            slice_rows = FILE_ROWS * len(spots) // max(in_files, 1)
-        left = [(0, len(spots))]
-        done: list[tuple[int, int, int]] = []
-        while left:
-            shares = self._shares(left, slice_rows)
-            works = [
-                partial(self._gather_shares, spots, out, shares[own:] + shares[:own])
-                for own in range(len(shares))
-            ]
-            done += workers.together(works, partial(_clear, shares))
-            # Threads that find cold rows stop; the remaining slices are cut and shared again.
-            left = [piece for share in shares for piece in share]
-        blocks, cold, warm = map(sum, zip(*done, strict=True))
-        return blocks, cold, warm
-
-    def _shares(
-        self, pieces: list[tuple[int, int]], cold_rows: int
-    ) -> list[deque[tuple[int, int]]]:
-        """Cut pieces of a lookup into slices, one share of them for each thread.
-
-        A slice that is expected to be cold has ``cold_rows``.
-
-        Each thread starts with a share of neighbours, so that two threads do not fault in the same
-        pages of a fresh ``out``, and then takes slices from the shares of others.
-        """
-        cold = self.warmth.cold  # Other lookups may change it at any time.
-        length = min(cold_rows, MAX_SLICE_ROWS) if cold else self._warm_slice_rows
-        slices = [
-            (start, min(start + length, stop))
-            for first, stop in pieces
-            for start in range(first, stop, length)
-        ]
-        if cold:
-            thread_count = workers.THREAD_COUNT
-        else:
-            helped_bytes = len(slices) * length * self._record_bytes // HELPED_BYTES
-            thread_count = max(min(workers.processor_count(), helped_bytes), 1)
-        size = -(-len(slices) // thread_count)
-        shares = [deque(slices[first : first + size]) for first in range(0, len(slices), size)]
-        if not cold:
-            for share in shares:
-                start, stop = share[0]
-                if stop - start > PROBE_ROWS:
-                    share[0] = (start + PROBE_ROWS, stop)
-                    share.appendleft((start, start + PROBE_ROWS))
-        return shares
-
-    def _gather_shares(
-        self,
-        spots: NDArray[np.int64],
-        out: NDArray[Any],
-        shares: list[deque[tuple[int, int]]],
-    ) -> tuple[int, int, int]:
-        """Gather slices; return blocks read, cold slices and warm slices.
-
-        Stops when no slice is left, or when it expected warm rows and finds cold ones.
-        """
-        first = blocks = blocks_read()
-        expected_cold = cold = self.warmth.cold
-        slices = [0, 0]
-        for start, stop in _taken(shares):
-            self._gather_slice(spots[start:stop], out[start:stop], cold=cold)
-            now = blocks_read()
-            slices[self._note(spots[start:stop], now - blocks)] += 1
-            blocks, cold = now, self.warmth.cold
-            if cold and not expected_cold:
-                break
-        return blocks - first, slices[True], slices[False]
-
-    def _gather_few(self, spots: NDArray[np.int64], out: NDArray[Any]) -> tuple[int, int, int]:
-        """Gather a few records; return blocks read, cold slices, warm slices."""
-        before = blocks_read()
-        self._gather_slice(spots, out, cold=self.warmth.cold)
-        blocks = blocks_read() - before
-        cold = self._note(spots, blocks)
-        return blocks, int(cold), int(not cold)
-
-    def _note(self, spots: NDArray[np.int64], blocks: int) -> bool:
-        """Note how many blocks the gather of spots read; return whether it was cold."""
-        # Rows that have copies cost nothing to announce, and tell nothing of the others.
-        return self.warmth.note(
-            len(spots) if self.cache is None else self.cache.file_count(spots), blocks
-        )
-
-    def _gather_slice(self, spots: NDArray[np.int64], out: NDArray[Any], *, cold: bool) -> None:
-        """Gather records, shape (n,); announce them first if they are expected to be cold."""
-        if cold:
-            self._announce(spots)
-        if self._limit is None:
-            self._take(spots, out, touch=not cold)
-            return
-        if self._long:
-            target = out.reshape(len(out), -1).view(np.uint8)
-            for at, begin in enumerate(self.gather.offsets(spots).tolist()):
-                self._limit.copy(begin, target[at])
-            return
-        step = self._limit.step_rows
-        for start in range(0, len(spots), step):
-            some = spots[start : start + step]
-            with self._limit.touching(len(some)):
-                self._take(some, out[start : start + step], touch=not cold)
-
-    def _take(self, spots: NDArray[np.int64], out: NDArray[Any], *, touch: bool) -> None:
-        if touch and len(spots) >= self.touched_rows:
-            # The gather then finds their TLB entries and first cache lines: 15-20 % faster.
-            self.gather.touch(spots)
-        self.gather.take(spots, out)
-
     @cached_property
     def _known_pages(self) -> KnownPages:
         return KnownPages(len(self._space.data), self._record_bytes)
@@ -398,28 +233,4 @@ class MappedRecords:
     def ahead(self) -> ReadAhead:
         """Reads ahead of lookups."""
         # Made for each call: a cycle of references would keep the mapping of a closed store.
-        return ReadAhead(
-            self._space,
-            self._record_bytes,
-            self.gather,
-            self._limit,
-            self._known_pages,
-            self.stats,
-            self.take,
-            self._gather_slice,
-        )
-
-
-def _clear(shares: list[deque[tuple[int, int]]]) -> None:
-    for share in shares:
-        share.clear()
-
-
-def _taken(shares: list[deque[tuple[int, int]]]) -> Iterator[tuple[int, int]]:
-    """Yield slices from the shares, one after the other; threads take from the same shares."""
-    for share in shares:
-        while share:
-            try:
-                yield share.popleft()
-            except IndexError:  # Another thread took the last one.
-                break
+        return ReadAhead(self.slices, self._known_pages, self.stats, self.take)

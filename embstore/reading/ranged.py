@@ -98,9 +98,6 @@ class RangedRecords:
         seconds = time.perf_counter() - begin
         self.stats.add(len(rows), bytes_read, len(groups), 0, seconds)
 
-    def announce(self, rows: NDArray[np.int64]) -> None:
-        """Do nothing: a record is read when it is needed."""
-
     def warm(self, rows: NDArray[np.int64], counts: NDArray[np.float64] | None) -> int:
         """Do nothing, because nothing is kept in memory; return 0."""
         return 0

@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from embstore.reading.row_cache import RowCache
+from embstore.reading.row_cache.cache import RowCache
 from embstore.reading.warmth import BLOCK_BYTES, ROWS_PER_READ, blocks_read
 from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES
-from embstore.table.plan import runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,10 +27,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embstore.reading.gather import AddressGather, GridGather
     from embstore.reading.known_pages import KnownPages
-    from embstore.reading.mapping import AddressSpace
-    from embstore.reading.residence import ResidentLimit
+    from embstore.reading.slices import SliceGather
     from embstore.reading.stats import StatsCounter
 
 # Announcing a cold row takes 1 to 3 us, mostly in the kernel; waking a thread takes 30 to 50.
@@ -46,50 +43,29 @@ GATHER_ROWS = 512
 SHARED_BYTES = 16 << 20
 
 
-class GatherSlice(Protocol):
-    """A function that gathers records at spots, with or without announcing them."""
-
-    def __call__(self, spots: NDArray[np.int64], out: NDArray[Any], *, cold: bool) -> None:
-        """Fill ``out``."""
-
-
 class ReadAhead:
     """Reads ahead of lookups in mapped records.
 
     Parameters
     ----------
-    space : AddressSpace
-        The mapping.
-    record_bytes : int
-        Size of a record.
-    gather : GridGather, AddressGather or RowCache
-        Finds the records in the mapping. Those that a row cache holds are not read ahead.
-    limit : ResidentLimit or None
-        The limit on what is resident.
+    slices : SliceGather
+        Announces and gathers records. Those that a row cache holds are not read ahead.
     pages : KnownPages
         What is thought to be in RAM.
     stats : StatsCounter
         Counts lookups.
     take : callable
         Fills an array with the records of rows, whether cold or warm: ``take(rows, out)``.
-    gather_slice : callable
-        Fills an array with the records at spots, on this thread.
     """
 
     def __init__(
         self,
-        space: AddressSpace,
-        record_bytes: int,
-        gather: GridGather | AddressGather | RowCache,
-        limit: ResidentLimit | None,
+        slices: SliceGather,
         pages: KnownPages,
         stats: StatsCounter,
         take: Callable[[NDArray[np.int64], NDArray[Any]], None],
-        gather_slice: GatherSlice,
     ) -> None:
-        self._space, self._record_bytes, self._gather = space, record_bytes, gather
-        self._limit, self._pages, self._stats = limit, pages, stats
-        self._take, self._gather_slice = take, gather_slice
+        self._slices, self._pages, self._stats, self._take = slices, pages, stats, take
 
     def later(self, rows: NDArray[np.int64]) -> Callable[[NDArray[Any]], None]:
         """Announce a few rows, and return a function that fills an array with the records of all.
@@ -101,7 +77,7 @@ class ReadAhead:
         """
         offsets = self._offsets(rows)
         unknown = offsets[self._pages.unknown(offsets)]
-        shared = not len(unknown) and len(rows) * self._record_bytes >= SHARED_BYTES
+        shared = not len(unknown) and len(rows) * self._slices.record_bytes >= SHARED_BYTES
         if shared or (len(unknown) > CALLER_ROWS and 2 * len(unknown) > len(rows)):
             return partial(self._gather_shared, rows, unknown)
         if len(unknown) <= CALLER_ROWS:
@@ -124,7 +100,7 @@ class ReadAhead:
 
     def _offsets(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the addresses of those records that are in files only."""
-        gather = self._gather
+        gather = self._slices.gather
         if isinstance(gather, RowCache):
             return gather.offsets(gather.cold_spots(rows))
         return gather.offsets(gather.spots(rows))
@@ -134,12 +110,7 @@ class ReadAhead:
         if not len(offsets):
             return 0
         before = blocks_read()
-        if len(offsets) <= CALLER_ROWS:  # Sorting them takes longer than it saves.
-            inside = offsets & (PAGE_BYTES - 1)
-            self._space.announce(offsets - inside, inside + self._record_bytes)
-        else:
-            found = runs(offsets, self._record_bytes, unit=PAGE_BYTES)
-            self._space.announce(found.firsts * PAGE_BYTES, found.counts * PAGE_BYTES)
+        self._slices.announce(offsets)
         self._pages.add(offsets)
         return blocks_read() - before
 
@@ -157,15 +128,17 @@ class ReadAhead:
     def _gather_announced(self, rows: NDArray[np.int64], blocks: int, out: NDArray[Any]) -> None:
         """Gather records, for the unknown ones of which some blocks were read already."""
         start = time.perf_counter()
-        spots = self._gather.spots(rows)  # Only now: until they are used, they hold up a row cache.
+        spots = self._slices.gather.spots(
+            rows
+        )  # Only now: until they are used, they hold up a row cache.
         for first in range(0, len(spots), GATHER_ROWS):
             stop, before = first + GATHER_ROWS, blocks_read()
             some = spots[first:stop]
-            self._gather_slice(some, out[first:stop], cold=False)
+            self._slices.fill(some, out[first:stop], cold=False)
             more = blocks_read() - before
             blocks += more
             if self._pages.note(len(some), more * BLOCK_BYTES // PAGE_BYTES):
-                blocks += self._announce(self._gather.offsets(spots[stop:]))
+                blocks += self._announce(self._slices.gather.offsets(spots[stop:]))
         seconds = time.perf_counter() - start
         bytes_read = blocks * BLOCK_BYTES
         cold = int(bytes_read * ROWS_PER_READ > len(spots) * PAGE_BYTES)  # As `Warmth.note`.
@@ -181,17 +154,17 @@ class ReadAhead:
 
     def _touch(self, offsets: NDArray[np.int64]) -> None:
         """Touch every page of the records at addresses, which waits until it is read."""
-        data, size = self._space.data, self._record_bytes
-        if self._limit is None:
+        data, size = self._slices.space.data, self._slices.record_bytes
+        if self._slices.limit is None:
             for place in (*range(0, size, PAGE_BYTES), size - 1):
                 data.take(offsets + place)
             return
-        step = self._limit.step_rows
+        step = self._slices.limit.step_rows
         for first in range(0, size, HUGE_PAGE_BYTES):
             last = min(first + HUGE_PAGE_BYTES, size) - 1
             for at in range(0, len(offsets), step):
                 some = offsets[at : at + step]
-                with self._limit.touching(len(some)):
+                with self._slices.limit.touching(len(some)):
                     for place in (*range(first, last, PAGE_BYTES), last):
                         data.take(some + place)
 

@@ -74,7 +74,7 @@ def _few(
     rows, spots_of, scalars = numbering.rows, _spots_of(gather, numbering), not row_shape
     take, take_spots, first_bytes = table.take, records.take_spots, gather.data.data
     warmth, noted, sum_up = records.warmth, records.stats.short, records.stats.sum_up
-    touch_all, touched_rows = gather.touch, records.touched_rows
+    touch_all, touched_rows = gather.touch, records.slices.touched_rows
     clock, empty, ndarray, unsigned_dtype = perf_counter, np.empty, np.ndarray, _UINT64
 
     def few(ids: NDArray[np.int64], out: NDArray[Any] | None) -> NDArray[Any]:

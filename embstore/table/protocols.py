@@ -88,10 +88,6 @@ class Records(Protocol):
         """
         ...
 
-    def announce(self, rows: NDArray[np.int64]) -> None:
-        """Start reading the records of rows, shape (n,), and return; may do nothing."""
-        ...
-
     def scan(self, first: int, stop: int, visit: VisitRecords) -> None:
         """Pass the records of rows ``first .. stop - 1`` to ``visit``, in blocks, in any order."""
         ...

@@ -5,9 +5,9 @@ table, copies of single records hold many more of the rows that are wanted again
 
 1. The copies lie in anonymous memory in front of the files, in the same address space and on the
    same grid of records. One gather serves both, and a lookup only has to find the *spot* of each
-   row: the slot of its copy, or its place in the files (`embstore.reading.row_map`).
-2. What to copy is decided from the lookups (`embstore.reading.admission`), on a thread of its own,
-   after every some thousand rows; where no thread can be started, in a lookup.
+   row: the slot of its copy, or its place in the files (`embstore.reading.row_cache.row_map`).
+2. What to copy is decided from the lookups (`embstore.reading.row_cache.admission`), on a thread of
+   its own, after every some thousand rows; where no thread can be started, in a lookup.
 3. Readers take no lock. They take the current map by one reference, and each array of spots holds a
    *lease* on it. A slot is written to only while the current map does not use it and no lease on an
    earlier map is left; the map that uses it is published afterwards. So the record in a slot never
@@ -30,10 +30,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore import syscalls
-from embstore.reading.admission import Admission
 from embstore.reading.gather import AddressGather, GridGather, as_records
-from embstore.reading.row_map import MAX_SLOTS, RowMap
-from embstore.reading.sketch import CountSketch
+from embstore.reading.row_cache.admission import Admission
+from embstore.reading.row_cache.row_map import MAX_SLOTS, RowMap
+from embstore.reading.row_cache.sketch import CountSketch
 from embstore.settle import size_text
 from embstore.table.addresses import ALIGNMENTS, PAGE_BYTES, address_limit
 from embstore.table.plan import runs

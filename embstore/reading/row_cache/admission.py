@@ -2,8 +2,8 @@
 
 Nothing here reads or copies rows; `Admission.plan` returns what to change.
 
-1. Lookups are counted in a sketch (`embstore.reading.sketch`), and the rows that were not cached
-   are collected.
+1. Lookups are counted in a sketch (`embstore.reading.row_cache.sketch`), and the rows that were not
+   cached are collected.
 2. While slots are free, collected rows get them, the most looked up ones first.
 3. Afterwards, from time to time, the collected rows that were looked up most are compared with the
    cached rows that were looked up least, and replace those with a lower count. The count of a row
@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embstore.reading.sketch import MAX_COUNT, CountSketch
+from embstore.reading.row_cache.sketch import MAX_COUNT, CountSketch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from embstore.reading.row_map import RowMap
+    from embstore.reading.row_cache.row_map import RowMap
 
 # Shares of the slots: filled at a time, replaced at a time, the lookups between comparisons, and
 # the rows collected meanwhile.
@@ -71,7 +71,7 @@ class Admission:
 
     Examples
     --------
-    >>> from embstore.reading.row_map import RowMap
+    >>> from embstore.reading.row_cache.row_map import RowMap
     >>> admission = Admission(1000, 10)
     >>> admission.observe(np.array([5, 7, 7]), np.array([False, False, False]))
     >>> admission.plan(RowMap(1000), 2).add.tolist()

@@ -1,0 +1,1 @@
+"""Row caches: copies of the most wanted rows in memory."""

@@ -1,0 +1,173 @@
+"""Lookups shared by several threads, slice by slice.
+
+1. A lookup is cut into slices. A small one is a single slice on the calling thread. The slices of a
+   large one are shared by as many threads as there are processors; the gather releases the GIL.
+2. Rows that are not in the page cache would be read one after the other, each when the gather
+   touches it. So a cold slice is announced first: its pages are passed to the kernel together,
+   which starts all their reads at once. More threads than processors help here.
+3. `embstore.reading.warmth` decides whether rows are expected to be cold, for the slices of a large
+   lookup and from one lookup to the next. A thread that expects warm rows starts with a small
+   slice, and stops when it finds cold ones; the remaining slices are then cut again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from embstore.reading import workers
+from embstore.reading.row_cache.cache import RowCache
+from embstore.reading.warmth import blocks_read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from embstore.reading.slices import SliceGather
+    from embstore.reading.warmth import Warmth
+
+# Large enough that the overhead of a slice is small beside its gather, and small enough that cold
+# rows are noticed soon.
+WARM_SLICE_BYTES = 512 << 10
+MAX_SLICE_ROWS = 4096
+# All reads of a cold slice are in flight at once, beside those of other threads' slices.
+COLD_SLICE_ROWS = 128
+# With a row cache, so many of the rows of a cold slice are in the files.
+FILE_ROWS = 64
+# The first slice of a thread that expects warm rows.
+PROBE_ROWS = 16
+# Handing work over costs 30 to 50 us, in which a thread gathers a few hundred KiB.
+HELPED_BYTES = 1 << 20
+
+
+class Found(NamedTuple):
+    """What a gather found: blocks read from the device, cold slices, warm slices."""
+
+    blocks: int
+    cold: int
+    warm: int
+
+
+class SharedGather:
+    """Gathers of whole lookups.
+
+    Parameters
+    ----------
+    slices : SliceGather
+        Gathers one slice.
+    warmth : Warmth
+        Whether rows are expected to be cold.
+    """
+
+    def __init__(self, slices: SliceGather, warmth: Warmth) -> None:
+        self._slices, self._warmth = slices, warmth
+        self._record_bytes = slices.record_bytes
+        self._cache = slices.gather if isinstance(slices.gather, RowCache) else None
+        rows = WARM_SLICE_BYTES // slices.record_bytes
+        self._warm_slice_rows = min(max(rows, 1), MAX_SLICE_ROWS)
+
+    def fill_here(self, spots: NDArray[np.int64], out: NDArray[Any]) -> Found:
+        """Fill ``out`` with a few records, as one slice on this thread."""
+        before = blocks_read()
+        self._slices.fill(spots, out, cold=self._warmth.cold)
+        blocks = blocks_read() - before
+        cold = self._note(spots, blocks)
+        return Found(blocks, int(cold), int(not cold))
+
+    def fill(self, spots: NDArray[np.int64], out: NDArray[Any]) -> Found:
+        """Fill ``out`` with records, on several threads."""
+        slice_rows = COLD_SLICE_ROWS
+        if self._cache is not None:
+            in_files = self._cache.file_count(spots)
+            slice_rows = FILE_ROWS * len(spots) // max(in_files, 1)
+        left = [(0, len(spots))]
+        done: list[Found] = []
+        while left:
+            shares = self._shares(left, slice_rows)
+            works = [
+                partial(self._fill_shares, spots, out, shares[own:] + shares[:own])
+                for own in range(len(shares))
+            ]
+            done += workers.together(works, partial(_clear, shares))
+            # Threads that find cold rows stop; the remaining slices are cut and shared again.
+            left = [piece for share in shares for piece in share]
+        return Found(*map(sum, zip(*done, strict=True)))
+
+    def _shares(
+        self, pieces: list[tuple[int, int]], cold_rows: int
+    ) -> list[deque[tuple[int, int]]]:
+        """Cut pieces of a lookup into slices, one share of them for each thread.
+
+        A slice that is expected to be cold has ``cold_rows``.
+
+        Each thread starts with a share of neighbours, so that two threads do not fault in the same
+        pages of a fresh ``out``, and then takes slices from the shares of others.
+        """
+        cold = self._warmth.cold  # Other lookups may change it at any time.
+        length = min(cold_rows, MAX_SLICE_ROWS) if cold else self._warm_slice_rows
+        slices = [
+            (start, min(start + length, stop))
+            for first, stop in pieces
+            for start in range(first, stop, length)
+        ]
+        if cold:
+            thread_count = workers.THREAD_COUNT
+        else:
+            helped_bytes = len(slices) * length * self._record_bytes // HELPED_BYTES
+            thread_count = max(min(workers.processor_count(), helped_bytes), 1)
+        size = -(-len(slices) // thread_count)
+        shares = [deque(slices[first : first + size]) for first in range(0, len(slices), size)]
+        if not cold:
+            for share in shares:
+                start, stop = share[0]
+                if stop - start > PROBE_ROWS:
+                    share[0] = (start + PROBE_ROWS, stop)
+                    share.appendleft((start, start + PROBE_ROWS))
+        return shares
+
+    def _fill_shares(
+        self,
+        spots: NDArray[np.int64],
+        out: NDArray[Any],
+        shares: list[deque[tuple[int, int]]],
+    ) -> Found:
+        """Fill slices of ``out`` with records.
+
+        Stops when no slice is left, or when it expected warm rows and finds cold ones.
+        """
+        first = blocks = blocks_read()
+        expected_cold = cold = self._warmth.cold
+        slices = [0, 0]
+        for start, stop in _taken(shares):
+            self._slices.fill(spots[start:stop], out[start:stop], cold=cold)
+            now = blocks_read()
+            slices[self._note(spots[start:stop], now - blocks)] += 1
+            blocks, cold = now, self._warmth.cold
+            if cold and not expected_cold:
+                break
+        return Found(blocks - first, slices[True], slices[False])
+
+    def _note(self, spots: NDArray[np.int64], blocks: int) -> bool:
+        """Note how many blocks the gather of spots read; return whether it was cold."""
+        # Rows that have copies cost nothing to announce, and tell nothing of the others.
+        return self._warmth.note(
+            len(spots) if self._cache is None else self._cache.file_count(spots), blocks
+        )
+
+
+def _clear(shares: list[deque[tuple[int, int]]]) -> None:
+    for share in shares:
+        share.clear()
+
+
+def _taken(shares: list[deque[tuple[int, int]]]) -> Iterator[tuple[int, int]]:
+    """Yield slices from the shares, one after the other; threads take from the same shares."""
+    for share in shares:
+        while share:
+            try:
+                yield share.popleft()
+            except IndexError:  # Another thread took the last one.
+                break
