@@ -17,6 +17,7 @@ import pytest
 
 import embstore
 from embstore.reading import residence
+from embstore.reading.mapped import MappedRecords
 from embstore.reading.residence import huge_mapped_bytes, resident_file_bytes
 from embstore.reading.slices import SliceGather
 from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES

@@ -35,7 +35,7 @@ WARM_SLICE_BYTES = 512 << 10
 MAX_SLICE_ROWS = 4096
 # All reads of a cold slice are in flight at once, beside those of other threads' slices.
 COLD_SLICE_ROWS = 128
-# With a row cache, so many of the rows of a cold slice are in the files.
+# With a row cache, at least so many of the rows of a cold slice are in the files.
 FILE_ROWS = 64
 # The first slice of a thread that expects warm rows.
 PROBE_ROWS = 16
@@ -82,7 +82,8 @@ class SharedGather:
         slice_rows = COLD_SLICE_ROWS
         if self._cache is not None:
             in_files = self._cache.file_count(spots)
-            slice_rows = FILE_ROWS * len(spots) // max(in_files, 1)
+            file_rows = min(max(in_files // workers.THREAD_COUNT, FILE_ROWS), COLD_SLICE_ROWS)
+            slice_rows = file_rows * len(spots) // max(in_files, 1)
         left = [(0, len(spots))]
         done: list[Found] = []
         while left:
