@@ -110,7 +110,7 @@ class ReadAhead:
         if not len(offsets):
             return 0
         before = blocks_read()
-        self._slices.announce(offsets)
+        self._slices.announce_at(offsets)
         self._pages.add(offsets)
         return blocks_read() - before
 

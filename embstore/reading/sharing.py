@@ -35,6 +35,8 @@ WARM_SLICE_BYTES = 512 << 10
 MAX_SLICE_ROWS = 4096
 # All reads of a cold slice are in flight at once, beside those of other threads' slices.
 COLD_SLICE_ROWS = 128
+# The rows of a small lookup that are announced before the others.
+SAMPLED_ROWS = 4
 # With a row cache, at least so many of the rows of a cold slice are in the files.
 FILE_ROWS = 64
 # The first slice of a thread that expects warm rows.
@@ -72,7 +74,13 @@ class SharedGather:
     def fill_here(self, spots: NDArray[np.int64], out: NDArray[Any]) -> Found:
         """Fill ``out`` with a few records, as one slice on this thread."""
         before = blocks_read()
-        self._slices.fill(spots, out, cold=self._warmth.cold)
+        if self._warmth.cold:
+            # Batches differ more than the rows of one: the first rows tell whether the others must
+            # be announced, which takes ten times as long as a warm lookup.
+            self._slices.announce(spots[:SAMPLED_ROWS])
+            if blocks_read() > before:
+                self._slices.announce(spots[SAMPLED_ROWS:])
+        self._slices.fill(spots, out, cold=False)
         blocks = blocks_read() - before
         cold = self._note(spots, blocks)
         return Found(blocks, int(cold), int(not cold))

@@ -57,8 +57,14 @@ class SliceGather:
         self._long = limit is not None and record_bytes > HUGE_PAGE_BYTES
         self.touched_rows = TOUCHED_ROWS if record_bytes > 2 * CACHE_LINE_BYTES else 1 << 62
 
-    def announce(self, offsets: NDArray[np.int64]) -> None:
-        """Have the kernel start reading the pages of records at addresses, shape (n,)."""
+    def announce(self, spots: NDArray[np.int64]) -> None:
+        """Have the kernel start reading the records at spots, shape (n,), that are in files."""
+        self.announce_at(self.gather.offsets(spots))
+
+    def announce_at(self, offsets: NDArray[np.int64]) -> None:
+        """Have the kernel start reading the records at addresses, shape (n,)."""
+        if not len(offsets):
+            return
         if len(offsets) <= UNSORTED_ROWS:
             inside = offsets & (PAGE_BYTES - 1)
             self.space.announce(offsets - inside, inside + self.record_bytes)
@@ -69,7 +75,7 @@ class SliceGather:
     def fill(self, spots: NDArray[np.int64], out: NDArray[Any], *, cold: bool) -> None:
         """Fill ``out`` with records, shape (n, ...); announce them first if they may be cold."""
         if cold:
-            self.announce(self.gather.offsets(spots))
+            self.announce(spots)
         if self.limit is None:
             self._take(spots, out, touch=not cold)
             return
