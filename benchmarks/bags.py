@@ -7,18 +7,15 @@ NumPy gathers all rows and then sums them with ``np.add.reduceat``.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
-import sys
-import tempfile
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import embstore
+from benchmarks.program import parser_of, progress, scratch
 from benchmarks.table import GeneratedTable
 from benchmarks.times import Times, against, timed
 from benchmarks.times import table as table_of
@@ -148,25 +145,16 @@ def text(found: Times) -> str:
 
 def main() -> None:
     """Read the arguments, measure, print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.bags", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = parser_of("bags", __doc__, rounds=15)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--dimension", type=int, default=300)
     parser.add_argument("--bags", type=int, default=4096, help="bags in a call")
     parser.add_argument("--bag-ids", type=int, default=20, help="ids in a bag")
-    parser.add_argument("--rounds", type=int, default=15, help="turns of each")
-    parser.add_argument(
-        "--directory", type=Path, default=Path("data"), help="directory of the files"
-    )
     given = parser.parse_args()
-    given.directory.mkdir(parents=True, exist_ok=True)
 
-    def progress(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
-    with tempfile.TemporaryDirectory(dir=given.directory, prefix="embstore-bags-") as scratch:
+    with scratch(given.directory, "bags") as place:
         progress("making the table")
-        path = Path(scratch).absolute() / "table.embstore"
+        path = place / "table.embstore"
         table = GeneratedTable.make(path, given.rows, given.dimension)
         found = measure(table, given.bags, given.bag_ids, given.rounds, progress)
     print(text(found))

@@ -18,12 +18,10 @@ generator's, outside of the timing.
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import statistics
 import subprocess
 import sys
-import tempfile
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -35,6 +33,7 @@ import numpy as np
 import embstore
 from benchmarks.device import flush
 from benchmarks.orders import BenchError
+from benchmarks.program import parser_of, progress, scratch
 from benchmarks.table import GeneratedTable
 from benchmarks.times import at_least
 from embstore.bench.state import (
@@ -106,7 +105,7 @@ class Part:
         rates = []
         with embstore.open(self.store, **options) as store:
             if self.seeds is not None:
-                store.warm(np.load(self.seeds))  # type: ignore[attr-defined, unused-ignore]
+                store.warm(np.load(self.seeds))
             done = 0
             for before in self.before:
                 for some in batches[done:before]:
@@ -137,11 +136,6 @@ class Part:
             raise BenchError(f"a process ended with status {done.returncode}: {last}")
         rates: list[float] = json.loads(done.stdout)
         return rates
-
-
-def has_row_cache() -> bool:
-    """Return whether this embstore has row caches."""
-    return "row_cache" in inspect.signature(embstore.open).parameters
 
 
 def draw(place: Path, rows: int, calls: int, batch: int, seeds: int) -> None:
@@ -183,7 +177,7 @@ def measure(
     flush(files)
     found: Found = {}
     for turn, (ids, way) in product(range(rounds), product((ZIPF, UNIFORM), WAYS)):
-        if (way != WITHOUT and not has_row_cache()) or (ids, way) == (UNIFORM, SEEDED):
+        if (ids, way) == (UNIFORM, SEEDED):
             continue
         progress(f"turn {turn + 1} of {rounds}: rows of {table.row_bytes:,} B, {ids}, {way}")
         # Uniform ids, and seeds, need no long time to settle.
@@ -199,8 +193,8 @@ def measure(
         evict(files)
         with memory_group(memory + PROCESS_BYTES) as group:
             rates = part.run_in(group)
-        for name, rate in zip((EARLY, LATE), rates, strict=False):
-            found.setdefault((table.row_bytes, ids, way, name), []).append(rate)
+        for count, rate in zip(before, rates, strict=True):
+            found.setdefault((table.row_bytes, ids, way, count), []).append(rate)
     return found
 
 
@@ -228,18 +222,10 @@ def main() -> None:
         fields["before"] = tuple(fields["before"])
         print(json.dumps(Part(**fields).run()))
         return
-    given.directory.mkdir(parents=True, exist_ok=True)
-
-    def progress(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
-    if not has_row_cache():
-        progress("this embstore has no row cache")
     found: Found = {}
     calls = given.early, given.late, given.timed
     for row_bytes in given.row_bytes or ROWS_OF:
-        with tempfile.TemporaryDirectory(dir=given.directory, prefix="embstore-cached-") as scratch:
-            place = Path(scratch).absolute()
+        with scratch(given.directory, "cached") as place:
             progress(f"making a table of {row_bytes:,}-byte rows")
             rows = given.rows or ROWS_OF.get(row_bytes, 2_000_000)
             path = place / "table.embstore"
@@ -252,19 +238,14 @@ def main() -> None:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cached", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = parser_of("cached", __doc__, rounds=1)
     parser.add_argument("--row-bytes", type=int, action="append", help="160, 1200")
     parser.add_argument("--rows", type=int, help="12,000,000 of 160 bytes, 2,000,000 of 1,200")
     parser.add_argument("--batch", type=int, default=BATCH, help="ids in a call")
     parser.add_argument("--early", type=int, default=EARLY, help="calls before the first part")
     parser.add_argument("--late", type=int, default=LATE, help="calls before the second part")
     parser.add_argument("--timed", type=int, default=300, help="calls in a timed part")
-    parser.add_argument("--rounds", type=int, default=1, help="turns of each")
     parser.add_argument("--part", help=argparse.SUPPRESS)  # Of a process that this one starts.
-    parser.add_argument(
-        "--directory", type=Path, default=Path("data"), help="directory of the files"
-    )
     return parser.parse_args()
 
 

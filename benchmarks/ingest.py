@@ -15,20 +15,20 @@ words      words to ids, against a dict in RAM
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from benchmarks.program import parser_of, progress, scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -312,27 +312,18 @@ def text(found: dict[str, list[tuple[float, int]]]) -> str:
 def main() -> None:
     """Read the arguments, measure, print."""
     usual = Sizes()
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ingest", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = parser_of("ingest", __doc__)
     parser.add_argument("--rows", type=int, default=usual.rows)
     parser.add_argument("--dimension", type=int, default=usual.dimension)
     parser.add_argument("--vocabulary-words", type=int, default=usual.vocabulary_words)
     parser.add_argument("--words", type=int, default=usual.words)
     parser.add_argument("--task", action="append", choices=list(PEERS), help="by default all")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each task")
-    parser.add_argument(
-        "--directory", type=Path, default=Path("data"), help="directory of the files"
-    )
     parser.add_argument("--json", type=Path, help="also write every turn to this file")
     given = parser.parse_args()
     sizes = Sizes(given.rows, given.dimension, given.vocabulary_words, given.words)
-    given.directory.mkdir(parents=True, exist_ok=True)
 
-    def progress(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
-    with tempfile.TemporaryDirectory(dir=given.directory, prefix="embstore-ingest-") as scratch:
-        place = Path(scratch).absolute()
+    with scratch(given.directory, "ingest") as place:
         found = measure(place, sizes, given.task or list(PEERS), given.rounds, progress)
     print(text(found))
     if given.json:

@@ -15,11 +15,7 @@ looked up twice. The rows of every timed call are compared after the turn.
 
 from __future__ import annotations
 
-import argparse
-import sys
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 from statistics import mean
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -28,6 +24,7 @@ import numpy as np
 
 from benchmarks.peers.arrays import Memmap
 from benchmarks.peers.own import Embstore
+from benchmarks.program import parser_of, progress, scratch
 from benchmarks.table import GeneratedTable
 from benchmarks.times import Times, at_most, microseconds
 from embstore.bench.state import evict
@@ -129,24 +126,14 @@ def text(found: Times, batch: int) -> str:
 
 def main() -> None:
     """Read the arguments, measure, print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.mixed", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = parser_of("mixed", __doc__, rounds=5)
     parser.add_argument("--bytes", type=as_bytes, default=1_200_000_000, help="size of the table")
     parser.add_argument("--dimension", type=int, default=300)
     parser.add_argument("--batch", type=int, default=32, help="rows in a call")
     parser.add_argument("--calls", type=int, default=200, help="calls in a turn")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each")
-    parser.add_argument(
-        "--directory", type=Path, default=Path("data"), help="directory of the files"
-    )
     given = parser.parse_args()
-    given.directory.mkdir(parents=True, exist_ok=True)
 
-    def progress(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
-    with tempfile.TemporaryDirectory(dir=given.directory, prefix="embstore-mixed-") as scratch:
-        place = Path(scratch).absolute()
+    with scratch(given.directory, "mixed") as place:
         progress("making the files")
         rows = given.bytes // (4 * given.dimension)
         table = GeneratedTable.make(place / "table.embstore", rows, given.dimension)

@@ -6,9 +6,7 @@ table: a token needs 16 rows, a prompt thousands.
 
 from __future__ import annotations
 
-import argparse
 import sys
-from pathlib import Path
 
 from benchmarks import goals
 from benchmarks.goals import Goal
@@ -18,6 +16,7 @@ from benchmarks.peers.databases import Lance, Lmdb
 from benchmarks.peers.engram import EngramFetch, EngramPages
 from benchmarks.peers.ram import Take
 from benchmarks.plan import Plan
+from benchmarks.program import parser_of, progress
 from benchmarks.run import Comparing, run
 from embstore.bench import work
 from embstore.bench.state import COLD, WARM
@@ -37,19 +36,12 @@ GOALS = tuple(
 
 def main() -> None:
     """Read the arguments, run, print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ngrams", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = parser_of("ngrams", __doc__)
     parser.add_argument("--rows", type=int, default=4_000_000)
     parser.add_argument("--peer", action="append", choices=PEERS)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each peer")
     parser.add_argument("--seconds", type=float, default=0.3, help="length of a turn")
-    parser.add_argument(
-        "--directory", type=Path, default=Path("data"), help="directory of the files"
-    )
     given = parser.parse_args()
-
-    def progress(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
 
     plan = Plan(
         works=(work.RANDOM,),

@@ -7,11 +7,8 @@ cache, the store takes turns with a program that only reads the files from start
 
 from __future__ import annotations
 
-import argparse
 import sys
-import tempfile
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +16,7 @@ import numpy as np
 import embstore
 from benchmarks.device import flush
 from benchmarks.peers.words import Gensim
+from benchmarks.program import parser_of, progress, scratch
 from benchmarks.table import GeneratedTable
 from benchmarks.times import Times, against, timed
 from benchmarks.times import table as table_of
@@ -27,6 +25,7 @@ from embstore.interop.keyedvectors import KeyedVectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 # The calls to both; new words are drawn each time.
 CALLS: dict[str, Callable[[Any, list[str]], Any]] = {
@@ -113,26 +112,17 @@ def text(found: Times) -> str:
 
 def main() -> None:
     """Read the arguments, measure, print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.similar", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = parser_of("similar", __doc__, rounds=15)
     parser.add_argument("--rows", type=int, default=400_000)
     parser.add_argument("--dimension", type=int, default=300)
-    parser.add_argument("--rounds", type=int, default=15, help="turns of each")
     parser.add_argument("--cold-rounds", type=int, default=3)
-    parser.add_argument(
-        "--directory", type=Path, default=Path("data"), help="directory of the files"
-    )
     given = parser.parse_args()
     if Gensim.missing():
         sys.exit("benchmarks.similar: gensim is not installed")
-    given.directory.mkdir(parents=True, exist_ok=True)
 
-    def progress(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
-    with tempfile.TemporaryDirectory(dir=given.directory, prefix="embstore-similar-") as scratch:
+    with scratch(given.directory, "similar") as place:
         progress("making the table")
-        path = Path(scratch).absolute() / "table.embstore"
+        path = place / "table.embstore"
         table = GeneratedTable.make(path, given.rows, given.dimension, words=True)
         found = measure_cold(table, given.cold_rounds, progress)
         found |= measure_warm(table, given.rounds, progress)

@@ -10,13 +10,9 @@ It also times one row, a loop over the rows, and the whole table as one array.
 
 from __future__ import annotations
 
-import argparse
-import sys
-import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice, product
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +20,7 @@ import numpy as np
 
 import embstore
 from benchmarks.peers.arrays import Memmap
+from benchmarks.program import parser_of, progress, scratch
 from benchmarks.table import GeneratedTable
 from benchmarks.times import Times, at_most, median_of, microseconds
 from embstore.bench.timing import check_rows
@@ -32,6 +29,7 @@ from tools.make_table import as_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -287,26 +285,17 @@ def text(found: Times) -> str:
 
 def main() -> None:
     """Read the arguments, measure, print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.small", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = parser_of("small", __doc__)
     parser.add_argument("--row-bytes", type=int, action="append", help="160, 264, 1200")
     parser.add_argument("--batch", type=int, action="append", help="1, 16, 32, 48, 64, 256")
     parser.add_argument("--bytes", type=as_bytes, default=600_000_000, help="size of a table")
     parser.add_argument("--whole-bytes", type=as_bytes, default=WHOLE_BYTES)
     parser.add_argument("--rounds", type=int, default=60, help=f"turns of {CALLS_TOGETHER} calls")
-    parser.add_argument(
-        "--directory", type=Path, default=Path("data"), help="directory of the files"
-    )
     given = parser.parse_args()
-    given.directory.mkdir(parents=True, exist_ok=True)
-
-    def progress(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
 
     found: Times = {}
     for row_bytes in given.row_bytes or ROW_BYTES:
-        with tempfile.TemporaryDirectory(dir=given.directory, prefix="embstore-small-") as scratch:
-            place = Path(scratch).absolute()
+        with scratch(given.directory, "small") as place:
             batches = given.batch or BATCHES
             found |= measure(place, row_bytes, given.bytes, batches, given.rounds, progress)
             if row_bytes == (given.row_bytes or ROW_BYTES)[-1]:

@@ -8,14 +8,10 @@ with its best rate of direct random reads, measured right after it. All rows are
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
-import tempfile
 from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +19,7 @@ import numpy as np
 
 import embstore
 from benchmarks.device import DiskLimit, flush, measure_limit, reads_completed
+from benchmarks.program import parser_of, progress, scratch
 from benchmarks.table import GeneratedTable
 from benchmarks.times import at_least
 from embstore.bench.machine import block_device
@@ -86,9 +83,7 @@ def ways() -> dict[str, Way]:
     found: dict[str, Way] = {"lookup": looked_up}
     for ahead in AHEAD:
         found[f"prefetch, {ahead} ahead"] = partial(prefetched, ahead)
-    if hasattr(embstore.EmbeddingStore, "submit"):
-        for ahead in AHEAD:
-            found[f"submit, {ahead} ahead"] = partial(submitted, ahead)
+        found[f"submit, {ahead} ahead"] = partial(submitted, ahead)
     return found
 
 
@@ -158,25 +153,16 @@ def text(found: dict[tuple[int, str], Measured], limit: DiskLimit | None) -> str
 
 def main() -> None:
     """Read the arguments, measure, print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.submitted", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = parser_of("submitted", __doc__, rounds=5)
     parser.add_argument("--bytes", type=as_bytes, default=2_000_000_000, help="size of the table")
     parser.add_argument("--dimension", type=int, default=300)
     parser.add_argument("--turn-rows", type=int, default=1 << 16, help="rows in a turn")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each")
     parser.add_argument("--disk-seconds", type=float, default=1.0, help="for each queue depth")
-    parser.add_argument(
-        "--directory", type=Path, default=Path("data"), help="directory of the files"
-    )
     given = parser.parse_args()
-    given.directory.mkdir(parents=True, exist_ok=True)
 
-    def progress(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
-    with tempfile.TemporaryDirectory(dir=given.directory, prefix="embstore-submit-") as scratch:
+    with scratch(given.directory, "submit") as place:
         progress("making the table")
-        path = Path(scratch).absolute() / "table.embstore"
+        path = place / "table.embstore"
         table = GeneratedTable.make(path, given.bytes // (4 * given.dimension), given.dimension)
         files = files_under(path)
         flush(files)

@@ -7,18 +7,15 @@ time is that of one word, except for ``dict(key_to_index)``, which is that of al
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
-import sys
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import embstore
+from benchmarks.program import parser_of, progress, scratch
 from benchmarks.table import GeneratedTable
 from benchmarks.times import Times, against, at_most, median_of, microseconds
 from embstore.bench.timing import check_rows
@@ -26,6 +23,7 @@ from embstore.interop.keyedvectors import KeyedVectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -238,26 +236,16 @@ def text(found: Times) -> str:
 
 def main() -> None:
     """Read the arguments, measure, print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.words", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = parser_of("words", __doc__, rounds=100)
     parser.add_argument("--rows", type=int, default=400_000, help="words in the store")
     parser.add_argument("--dimension", type=int, default=300)
     parser.add_argument("--one", type=int, default=200, help="words looked up one by one")
     parser.add_argument("--loop", type=int, default=20_000, help="words of the comprehension")
     parser.add_argument("--together", type=int, default=10_000, help="words looked up at once")
-    parser.add_argument("--rounds", type=int, default=100, help="turns of each")
-    parser.add_argument(
-        "--directory", type=Path, default=Path("data"), help="directory of the files"
-    )
     given = parser.parse_args()
-    given.directory.mkdir(parents=True, exist_ok=True)
-
-    def progress(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
 
     sizes = given.one, given.loop, given.together
-    with tempfile.TemporaryDirectory(dir=given.directory, prefix="embstore-words-") as scratch:
-        place = Path(scratch).absolute()
+    with scratch(given.directory, "words") as place:
         found = measure(place, given.rows, given.dimension, sizes, given.rounds, progress)
     print(text(found))
 
