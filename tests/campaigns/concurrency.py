@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 COLUMNS = 16
 LIMITS = (None, "64MiB")
+ROW_CACHE = "100KiB"  # Half of the small table, bookkeeping included.
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +197,11 @@ class _Shared:
         self.current = self.open(random.Random(0)) if store is None else (store, "mapped")
 
     def open(self, random_numbers: random.Random) -> tuple[embstore.EmbeddingStore, str]:
-        """Open the store, with a random reader and limit."""
+        """Open the store, with a random reader, and a random limit or a row cache."""
         self.opens += 1
         reader: ReaderName = random_numbers.choice(("mapped", "mapped", "mapped", "chunked"))
+        if reader == "mapped" and random_numbers.random() < 0.3:
+            return embstore.open(self.path, reader=reader, row_cache=ROW_CACHE), reader
         limit = random_numbers.choice(LIMITS)
         return embstore.open(self.path, reader=reader, resident_limit=limit), reader
 
@@ -270,6 +273,8 @@ def _check(store: embstore.EmbeddingStore, random_numbers: random.Random) -> int
     ids = np.random.default_rng(random_numbers.randrange(2**32)).integers(0, len(store), count)
     if random_numbers.random() < 0.2:
         store.prefetch(ids)
+    if random_numbers.random() < 0.2:
+        _compare(store.submit(ids).result(), ids, generation)
     _compare(store.lookup(ids), ids, generation)
     some = ids[:20]
     words = store.words(some)
