@@ -191,7 +191,7 @@ def told_apart(
         # A CSV writer may have quoted them.
         words = [word + "q" if QUOTED.fullmatch(word) else word for word in words]
     first = words[0]
-    if len(first) > 1 and first[-1] in ":=,;|" and len({word[-1:] for word in words}) == 1:
+    if first and first[-1] in ":=,;|" and len({word[-1:] for word in words}) == 1:
         first += "q"  # A mark after every word may be a separator.
     if first.isdigit() and dimension == 1:
         first += "q"  # "4 1" may be a header.
