@@ -398,6 +398,8 @@ DOUBTFUL = {
     "a comment or a row without its number, blanks": "#x  \na 0.5 \nb 1.5 \n",
     "a quotation mark before a number that is not read": '";[1.5f|7.5]\n#;[5.5]\na;[0.5]\n',
     "numbers glued to words, some with spaces": "a:1 2 3\nb c:2 3 4\nd e:4 5 6\n",
+    "words that are numbers, or end in one": "0\t1\n.a \u00bd\t36.5\n,b -32.5\t52.5\n",
+    "a header of pairs, and a pair without its second number": "3 2\nthe 1,1\nof -1\na 2,0\n",
     "a comment or a missing number": ";x,  NULL\ny  0.5\n",
     "a comment or a row with a number in hexadecimal": "#\t[ 0x1p3 ]\na\t[ 0 ]\nb\t[ 1 ]\n",
 }

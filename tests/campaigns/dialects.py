@@ -191,14 +191,14 @@ def told_apart(
         # A CSV writer may have quoted them.
         words = [word + "q" if QUOTED.fullmatch(word) else word for word in words]
     first = words[0]
-    if len(first) > 1 and first[-1] in ":=,;|" and len({word[-1:] for word in words}) == 1:
+    if first and first[-1] in ":=,;|" and len({word[-1:] for word in words}) == 1:
         first += "q"  # A mark after every word may be a separator.
     if first.isdigit() and dimension == 1:
         first += "q"  # "4 1" may be a header.
     words = [first, *words[1:]]
     if damage is not None and len(words) == 2:
-        # "a,4" beside one number too many is "a" before as many numbers.
-        words = [without_number(word) for word in words]
+        # One line alone must show the dialect: "a,4" is "a" if the other has a number too many.
+        words = [word + "q" for word in words]
     return words
 
 
@@ -210,17 +210,13 @@ def damaged(
     what = numbers.randrange(4)
     if what == 0:
         # "a,4" before one number too few is "a" before all numbers.
-        return without_number(word), values[:place] + values[place + 1 :]
+        word += "q" * word.endswith(("0", "4", "5", "."))
+        return word, values[:place] + values[place + 1 :]
     if what == 1:
         # "1,2" instead of one number is one with a decimal comma.
         count = 3 if between == "," and len(values) == 1 else 2
         return word, values[:place] + values[place : place + 1] * count + values[place + 1 :]
     return word, [*values[:place], numbers.choice(UNREAD), *values[place + (what == 2) :]]
-
-
-def without_number(word: str) -> str:
-    """Return a word that does not end in a number."""
-    return word + "q" * word.endswith(("0", "4", "5", "."))
 
 
 def quoted(word: str, separator: str, quoting: str) -> str:

@@ -18,8 +18,8 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from embstore.sources.text.dialect import Dialect, number_run
-from embstore.sources.text.numerals import is_decimal, is_number
+from embstore.sources.text.dialect import Dialect
+from embstore.sources.text.numerals import is_decimal, is_number, number_run
 from embstore.sources.text.pieces import BLANK, DialectError
 
 if TYPE_CHECKING:

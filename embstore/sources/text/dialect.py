@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from embstore.sources.text.numerals import is_decimal, is_number, looks_like_number
-from embstore.sources.text.pieces import BLANK, BLANKS, DialectError, quoted_fields, shown
+from embstore.sources.text.pieces import (
+    BLANK,
+    BLANKS,
+    DialectError,
+    Spacing,
+    quoted_fields,
+    shown,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,25 +31,6 @@ _ANOTHER_VECTOR = re.compile(rb"[ \t][+-]?(\d*\.\d|\d+(\.\d*)?([eE][+-]?\d+)?\r)
 _INDEXED = re.compile(rb"[ \t]*(\S+)[ \t]+(\S.*)", re.DOTALL)
 
 Quoted = Literal["never", "some", "always", "any"]
-
-
-@dataclass(frozen=True, slots=True)
-class Spacing:
-    """What is between the fields of a line: blanks and separators, as they stand there.
-
-    Attributes
-    ----------
-    margin : bytes
-        Blanks at the start of the line.
-    start : bytes
-        What is between the margin and the first gap.
-    gaps : tuple of bytes
-        What is before each number.
-    """
-
-    margin: bytes
-    start: bytes
-    gaps: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +120,14 @@ class Dialect:
 
     def _check_gaps(self, line: bytes, values: list[bytes]) -> None:
         """Refuse a line with other gaps than the first lines."""
-        spacing = self.spacing(line, values)
         margin, outer, between = self.gaps
+        if outer is not None and between is not None:  # Much faster, and mostly so.
+            start, found, after = self._untrailed(line).rpartition(outer + between.join(values))
+            if found and not after and start[-1:] not in BLANKS and _margin(start) == margin:
+                return
+        elif outer is between is None and self.outer == BLANK and _margin(line) == margin:
+            return
+        spacing = self.spacing(line, values)
         if margin is not None and spacing.margin != margin:
             raise DialectError("the line starts with other blanks")
         if outer is not None and spacing.gaps[0] != outer:
@@ -167,24 +161,36 @@ class Dialect:
         return self._mixed(text) if self.outer != self.between else self._even(text)
 
     def spacing(self, line: bytes, values: list[bytes]) -> Spacing:
-        """Return what is between the fields of a line; ``values`` are its numbers."""
-        text = line.rstrip(BLANKS)
-        if self.trailing:
-            text = text[: -len(self.between)].rstrip(BLANKS)
-        if self.brackets[0]:
-            text = text.removesuffix(b",").removesuffix(self.brackets[1]).rstrip(BLANK)
+        """Return what is between the fields of a line; ``values`` are its numbers.
+
+        Of numbers in brackets, only the first has a gap: blanks between others mean nothing.
+        """
+        text = self._untrailed(line)
         gaps = []
-        for place, value in reversed(list(enumerate(values))):
-            quotes = 2 * len(self.quote) * (self.quoted != "never" and text.endswith(self.quote))
-            text = text[: len(text) - len(value) - quotes]
-            if self.brackets[0] and not place:
-                text = text.rstrip(BLANK).removesuffix(self.brackets[0])
-            rest = text.rstrip(BLANKS)
-            rest = rest.removesuffix(self.between if place else self.outer).rstrip(BLANKS)
-            gaps.append(text[len(rest) :])
-            text = rest
-        start = text.lstrip(BLANKS)
-        return Spacing(text[: len(text) - len(start)], start, tuple(reversed(gaps)))
+        if self.brackets[0]:
+            text = text[: text.rindex(self.brackets[0])]
+            gaps.append(self._gap(text, self.outer))
+        else:
+            for place, value in reversed(list(enumerate(values))):
+                is_quoted = self.quoted != "never" and text.endswith(self.quote)
+                quotes = 2 * len(self.quote) * is_quoted
+                text = text[: len(text) - len(value) - quotes]
+                gaps.append(self._gap(text, self.between if place else self.outer))
+                text = text[: len(text) - len(gaps[-1])]
+        start = text.removesuffix(gaps[0]) if self.brackets[0] else text
+        margin = _margin(start)
+        return Spacing(margin, start[len(margin) :], tuple(reversed(gaps)))
+
+    def _untrailed(self, line: bytes) -> bytes:
+        """Return a line without blanks and a separator at its end."""
+        text = line.rstrip(BLANKS)
+        return text[: -len(self.between)].rstrip(BLANKS) if self.trailing else text
+
+    @staticmethod
+    def _gap(text: bytes, separator: bytes) -> bytes:
+        """Return the separator at the end of a text, with the blanks around it."""
+        rest = text.rstrip(BLANKS).removesuffix(separator).rstrip(BLANKS)
+        return text[len(rest) :]
 
     def divided(
         self, lines: list[bytes]
@@ -307,6 +313,11 @@ class Dialect:
         return word
 
 
+def _margin(line: bytes) -> bytes:
+    """Return the blanks at the start of a line."""
+    return line[: len(line) - len(line.lstrip(BLANKS))]
+
+
 def with_number(head: list[bytes]) -> list[bytes]:
     """Return the fields before the numbers, with a number before the word as a field of its own."""
     if len(head) == 1 and (match := _INDEXED.fullmatch(head[0])):
@@ -333,13 +344,3 @@ def check_spaces(word: bytes, *, is_sure: bool) -> None:
         raise DialectError(f"the word ends in {shown(last)}, which may be a number")
     if _ANOTHER_VECTOR.search(word):
         raise DialectError(f"the word {shown(word)} has numbers in it: two lines in one?")
-
-
-def number_run(fields: list[bytes], decimal: bytes) -> int:
-    """Return how many fields at the end are numbers."""
-    count = 0
-    for field in reversed(fields):
-        if not is_number(field, decimal):
-            break
-        count += 1
-    return count

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from embstore.sources.text.numerals import is_decimal, is_number
+from embstore.sources.text.numerals import is_decimal, is_number, looks_like_number
 from embstore.sources.text.pieces import BLANK, DialectError, shown
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _GLUED_WHOLE = re.compile(rb".*%b[+-]?\d+%b*" % (_MARK, _MARK), re.DOTALL)
 _GLUED_DECIMAL = re.compile(
     rb".*%b[+-]?(?:\d+\.|\d*[.,]\d+)([eE][+-]?\d+)?%b*" % (_MARK, _MARK), re.DOTALL
 )
+_ANY_MARK = re.compile(_MARK)
 _GLUED_COMMA = re.compile(rb".*%b[+-]?\d*,\d+([eE][+-]?\d+)?" % _MARK, re.DOTALL)
 # A word with quotation marks around it, and all those in it doubled.
 _QUOTED = re.compile(rb'"([^"]|"")*+"')
@@ -97,6 +98,8 @@ def _check_words(rows: list[tuple[bytes, list[bytes]]], dialect: Dialect, *, cou
     marked = [word.rpartition(BLANK)[2] if dialect.is_plain else word for word, _ in rows]
     decimals = sum(bool(_GLUED_DECIMAL.fullmatch(word)) for word in marked)
     found = decimals + sum(bool(_GLUED_WHOLE.fullmatch(word)) for word in marked)
+    if found:  # Beside these, words that are numbers are as doubtful.
+        found += sum(looks_like_number(word) and not _ANY_MARK.search(word) for word in marked)
     is_usual = len(marked) > 1 and 2 * found >= len(marked)
     if is_usual and (decimals or not all(b"." in value for value in values)):
         raise DialectError(

@@ -16,7 +16,8 @@ from embstore.sources.text.pieces import BLANK
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from embstore.sources.text.dialect import Dialect, Spacing
+    from embstore.sources.text.dialect import Dialect
+    from embstore.sources.text.pieces import Spacing
 
 # Fewer rows may be aligned by chance.
 _ALIGNED_ROWS = 3

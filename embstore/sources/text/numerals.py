@@ -34,6 +34,16 @@ def is_number(field: bytes, decimal: bytes = b".") -> bool:
     return bool(notation.match(field)) or field.lower().lstrip(b"+-") in _NOT_FINITE
 
 
+def number_run(fields: list[bytes], decimal: bytes) -> int:
+    """Return how many fields at the end are numbers."""
+    count = 0
+    for field in reversed(fields):
+        if not is_number(field, decimal):
+            break
+        count += 1
+    return count
+
+
 def is_decimal(field: bytes) -> bool:
     """Return whether a field is a number with a decimal point or an exponent."""
     return bool(_DECIMAL.fullmatch(field))

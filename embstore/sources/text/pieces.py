@@ -1,4 +1,4 @@
-"""Pieces of a line: blanks, quoted fields, and the error of a line that cannot be split.
+"""Pieces of a line: blanks, gaps, quoted fields, and the error of a line that cannot be split.
 
 Fields are quoted as RFC 4180 says: a quotation mark in a quoted field is doubled.
 """
@@ -6,6 +6,7 @@ Fields are quoted as RFC 4180 says: a quotation mark in a quoted field is double
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 
 BLANK = b" "
@@ -14,6 +15,25 @@ BLANKS = b" \t\r"
 
 class DialectError(Exception):
     """A line that differs from the dialect; the message says how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spacing:
+    """What is between the fields of a line: blanks and separators, as they stand there.
+
+    Attributes
+    ----------
+    margin : bytes
+        Blanks at the start of the line.
+    start : bytes
+        What is between the margin and the first gap.
+    gaps : tuple of bytes
+        What is before each number.
+    """
+
+    margin: bytes
+    start: bytes
+    gaps: tuple[bytes, ...]
 
 
 def shown(text: bytes) -> str:

@@ -249,15 +249,18 @@ class TextSource(Source):
             behind = detect(body[1:], dimension=given, has_words=has_words)
             behind = behind and with_mark(body[1:], behind)
             found, said = behind.dimension if behind else 0, int(header[2])
-            if behind is not None and not behind.is_plain and found in (1, said):
+            if behind is not None and not behind.is_plain:
                 if found == said:
                     self._header_rows = int(header[1])
                     return self._checked(body[1:], behind, counted=True), skipped + 1
-            elif behind is not None and not behind.is_plain:
-                raise DialectError(
-                    f"the header says {said} values in a line, but the lines after it have {found} "
-                    "and a word; correct the header, or pass the words (words=) if there are none"
-                )
+                # "0,5" is one number, or two whole ones.
+                is_pair = said == 2 and any(b"," in line for line in body[1:])
+                if found != 1 or is_pair:
+                    raise DialectError(
+                        f"the header says {said} values in a line, but the lines after it have "
+                        f"{found} and a word; correct the header, or pass the words (words=) if "
+                        "there are none"
+                    )
         if dialect is None or dialect.is_plain:
             self._header_rows, dimension = self._sniff(body, format, given)
             dialect = Dialect(dimension, is_sure=given is not None)
