@@ -21,8 +21,8 @@ def build(
     source: Annotated[
         Path,
         typer.Argument(
-            help="GloVe, word2vec or fastText text, or word2vec binary, also .gz, .bz2, .xz, .zip; "
-            ".npy, .npz, .safetensors, Parquet, Arrow; or a directory of one of these, but .npz.",
+            help="GloVe, word2vec or fastText text, or word2vec binary, also compressed or in an "
+            "archive; .npy, .npz, .safetensors, Parquet, Arrow; or a directory of parts.",
             show_default=False,
         ),
     ],
