@@ -8,8 +8,9 @@
 
 The mapping is read-only, so a write to the tensor would end the process (SIGSEGV), and PyTorch has
 no read-only tensors. So this module passes the tensor only to functions that read it and return new
-memory, and never returns it or a view of it. Autograd may keep it for a gradient. The tensor keeps
-the mapping, even if the store is closed meanwhile.
+memory, hidden from code that overrides these (``__torch_function__``), and never returns it or a
+view of it. Autograd may keep it for a gradient. The tensor keeps the mapping, even if the store is
+closed meanwhile.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     from embstore.reading.mapped import MappedRecords
     from embstore.store import EmbeddingStore
+
+_PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter)
 
 # By the reader, which a closed store drops: the tensor must not keep the mapping any longer.
 _tables: WeakKeyDictionary[MappedRecords, torch.Tensor] = WeakKeyDictionary()
@@ -55,7 +58,8 @@ def rows_in_place(store: EmbeddingStore, ids: NDArray[np.int64]) -> torch.Tensor
     places = records.gather.spots(store._rows_of(ids.reshape(-1)))
 
     def read() -> torch.Tensor:
-        return torch.index_select(table, 0, torch.from_numpy(places))  # What `embedding` does.
+        with torch._C.DisableTorchFunction():
+            return torch.index_select(table, 0, torch.from_numpy(places))  # As `embedding` does.
 
     rows = records.read_in_place(places, read)
     if rows is None or (ids.ndim == 1 and len(store.row_shape) == 1):
@@ -93,7 +97,7 @@ def bags_in_place(
     tensor, shape (bags, row length)
         None if the rows are to be looked up instead; see the module's docstring.
     """
-    if weights is not None and weights.requires_grad and _has_hooks():
+    if weights is not None and not _is_hidden_from(weights):
         return None
     found = _table(store)
     if found is None or ids.size == 0:
@@ -105,15 +109,16 @@ def bags_in_place(
         padding = int(records.gather.spots(store._rows_of(np.array([padding_idx])))[0])
 
     def read() -> torch.Tensor:
-        return embedding_bag(
-            torch.from_numpy(places),
-            table,
-            bounds,
-            mode=mode,
-            per_sample_weights=weights,
-            include_last_offset=True,
-            padding_idx=padding,
-        )
+        with torch._C.DisableTorchFunction():
+            return embedding_bag(
+                torch.from_numpy(places),
+                table,
+                bounds,
+                mode=mode,
+                per_sample_weights=weights,
+                include_last_offset=True,
+                padding_idx=padding,
+            )
 
     return records.read_in_place(places, read)
 
@@ -146,6 +151,12 @@ def _table(store: EmbeddingStore) -> tuple[MappedRecords, torch.Tensor] | None:
             table = as_tensor(memory.reshape(len(memory), -1))
         table = _tables.setdefault(records, table)
     return records, table
+
+
+def _is_hidden_from(weights: torch.Tensor) -> bool:
+    """Say whether neither hooks nor overridden functions get the table in a call with weights."""
+    # The functions that another class overrides must see the call, so they get looked up rows.
+    return type(weights) in _PLAIN_TENSORS and not (weights.requires_grad and _has_hooks())
 
 
 def _has_hooks() -> bool:
