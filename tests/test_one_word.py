@@ -14,7 +14,7 @@ import embstore
 from embstore.interop import views
 from embstore.interop.keyedvectors import KeyedVectors
 from embstore.vocabulary import Vocabulary
-from tests.helpers.stores import make_store
+from tests.helpers.stores import flip, make_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -269,6 +269,20 @@ def test_how_often_words_are_read_ahead(store, monkeypatch):
     for word in WORDS[::-1]:
         assert ids[word] == ids.get(word) == IDS[word]
     assert read == [0, 10, 20, 30, 40, 50]
+
+
+def test_damage_among_the_words_read_ahead(tmp_path):
+    """It concerns only who asks for these."""
+    make_store(tmp_path / "s", TABLE, WORDS).close()
+    flip(tmp_path / "s/vocabulary/bytes/c/0", len("the"), 0xFF)  # The word after it.
+    with embstore.open(tmp_path / "s") as store:
+        ids = KeyedVectors(store).key_to_index
+        for word in WORDS[:1] + WORDS[2:]:
+            assert ids[word] == IDS[word]
+        with pytest.raises(embstore.MissingWordError):
+            _ = ids[WORDS[1]]
+        with pytest.raises(embstore.StoreCorruptError, match="not UTF-8"):
+            dict(ids)
 
 
 def test_views_in_threads(store):
