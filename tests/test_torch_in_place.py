@@ -269,6 +269,16 @@ def test_bags_whose_table_would_change_are_looked_up(path):
         assert np.array_equal(store[:], table)
 
 
+def test_empty_bags_of_a_table_without_rows(tmp_path):
+    with embstore.open(write_store(tmp_path / "t", table_of()[:0])) as store:
+        no_ids = torch.zeros(0, dtype=torch.int64)
+        assert StoreEmbedding(store)(no_ids).shape == (0, DIM)
+        for mode in ("sum", "mean", "max"):
+            bag = StoreEmbeddingBag(store, mode)
+            for found in (bag(no_ids, torch.tensor([0, 0])), bag(no_ids.reshape(2, 0))):
+                assert same_bits(found, torch.zeros(2, DIM))
+
+
 # --- gradients and lifetimes ---
 
 

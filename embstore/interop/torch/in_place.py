@@ -51,8 +51,8 @@ def rows_in_place(store: EmbeddingStore, ids: NDArray[np.int64]) -> torch.Tensor
     rows : tensor of the store's dtype, shape ``ids.shape + row_shape``
         None if the rows are to be looked up instead; see the module's docstring.
     """
-    found = _table(store)
-    if found is None or ids.size == 0:
+    found = _table(store) if ids.size else None
+    if found is None:
         return None
     records, table = found
     places = records.gather.spots(store._rows_of(ids.reshape(-1)))
@@ -99,8 +99,8 @@ def bags_in_place(
     """
     if weights is not None and not _is_hidden_from(weights):
         return None
-    found = _table(store)
-    if found is None or ids.size == 0:
+    found = _table(store) if ids.size else None
+    if found is None:
         return None
     records, table = found
     places = records.gather.spots(store._rows_of(ids))
