@@ -30,8 +30,9 @@ class LookupStats:
         Bytes of those rows.
     bytes_read : int
         Bytes read from the device for them, as the kernel counts them, except in small lookups
-        whose rows were expected in RAM, where counting would take too long. Without a mapping, all
-        bytes read from files.
+        whose rows were expected in RAM, where counting would take too long. A row of ``store[id]``
+        counts as read from the device if it took as long as a read. Without a mapping, all bytes
+        read from files.
     cold_slices, warm_slices : int
         Pieces of lookups of which one row in 32 or more was read from the device, and the others.
     seconds : float
