@@ -100,8 +100,7 @@ class KeyToIndex(Mapping[str, int]):
             # Other threads may do so at the same time: whatever is kept is right.
             self._next_id = stop = min(found + WORDS_AHEAD, len(vocabulary))
             with suppress(StoreCorruptError):  # It concerns other words.
-                words = vocabulary.listed(found, stop)
-                self._near = dict(zip(words, range(found, stop), strict=True))
+                self._near = vocabulary.numbered(found, stop)
         elif found >= 0:
             self._next_id = found + 1
         return found
