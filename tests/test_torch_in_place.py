@@ -341,18 +341,18 @@ def test_hooks_of_autograd_do_not_get_the_table(path):
 
 
 def test_overridden_functions_do_not_get_the_table(path):
-    sizes = []
+    sizes: list[int] = []
 
     def see(args):
         with torch._C.DisableTorchFunction():
             sizes.extend(arg.numel() for arg in args if isinstance(arg, torch.Tensor))
 
-    class Seeing(TorchFunctionMode):
+    class Seeing(TorchFunctionMode):  # type: ignore[misc]
         def __torch_function__(self, function, types, args=(), options=None):
             see(args)
             return function(*args, **(options or {}))
 
-    class Weights(torch.Tensor):
+    class Weights(torch.Tensor):  # type: ignore[misc, name-defined]
         @classmethod
         def __torch_function__(cls, function, types, args=(), options=None):
             see(args)

@@ -245,7 +245,7 @@ class Vocabulary:
         doubtful: list[NDArray[np.int64]] = []
 
         def confirm(positions: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-            own = ids == positions + start
+            own: NDArray[np.bool_] = ids == positions + start
             doubtful.append(positions[~own])
             return own
 
