@@ -14,7 +14,7 @@ import embstore
 from embstore.interop import views
 from embstore.interop.keyedvectors import KeyedVectors
 from embstore.vocabulary import Vocabulary
-from tests.helpers.stores import make_store
+from tests.helpers.stores import flip, make_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -256,19 +256,45 @@ def test_how_often_words_are_read_ahead(store, monkeypatch):
     monkeypatch.setattr(views, "WORDS_AHEAD", 10)
     ids = KeyedVectors(store).key_to_index
     read: list[int] = []
-    listed = Vocabulary.listed
+    numbered = Vocabulary.numbered
 
-    def counting(vocabulary: Vocabulary, start: int, stop: int) -> list[str]:
+    def counting(vocabulary: Vocabulary, start: int, stop: int) -> dict[str, int]:
         read.append(start)
-        return listed(vocabulary, start, stop)
+        return numbered(vocabulary, start, stop)
 
-    monkeypatch.setattr(Vocabulary, "listed", counting)
+    monkeypatch.setattr(Vocabulary, "numbered", counting)
     for word in WORDS:
         assert ids[word] == ids.get(word) == IDS[word]
     assert read == [0, 10, 20, 30, 40, 50]
     for word in WORDS[::-1]:
         assert ids[word] == ids.get(word) == IDS[word]
     assert read == [0, 10, 20, 30, 40, 50]
+
+
+def test_damage_among_the_words_read_ahead(tmp_path):
+    """It concerns only who asks for these."""
+    make_store(tmp_path / "s", TABLE, WORDS).close()
+    flip(tmp_path / "s/vocabulary/bytes/c/0", len("the"), 0xFF)  # The word after it.
+    with embstore.open(tmp_path / "s") as store:
+        ids = KeyedVectors(store).key_to_index
+        for word in WORDS[:1] + WORDS[2:]:
+            assert ids[word] == IDS[word]
+        with pytest.raises(embstore.MissingWordError):
+            _ = ids[WORDS[1]]
+        with pytest.raises(embstore.StoreCorruptError, match="not UTF-8"):
+            dict(ids)
+
+
+@pytest.mark.parametrize("words", [["a", "cat", "bat", "cab"], ["a", "bat", "cat", "cab"]])
+def test_a_word_that_damage_makes_of_another(tmp_path, words):
+    """It does not lead to the row of that one, whichever of them is read ahead."""
+    make_store(tmp_path / "s", TABLE[:4], words).close()
+    flip(tmp_path / "s/vocabulary/bytes/c/0", sum(map(len, words[: words.index("cat")])))
+    with embstore.open(tmp_path / "s") as store:
+        ids = KeyedVectors(store).key_to_index
+        for word in ("a", "cab", "bat"):
+            assert store.ids(word) == ids[word] == words.index(word)
+        assert "cat" not in ids
 
 
 def test_views_in_threads(store):

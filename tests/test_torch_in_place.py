@@ -20,6 +20,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402  # Only where torch is installed, like the imports below.
 from torch.autograd.graph import saved_tensors_hooks  # noqa: E402
+from torch.overrides import TorchFunctionMode  # noqa: E402
 
 from embstore.interop.torch import StoreDataset, StoreEmbedding, StoreEmbeddingBag  # noqa: E402
 from embstore.interop.torch.arrays import as_tensor  # noqa: E402
@@ -268,6 +269,16 @@ def test_bags_whose_table_would_change_are_looked_up(path):
         assert np.array_equal(store[:], table)
 
 
+def test_empty_bags_of_a_table_without_rows(tmp_path):
+    with embstore.open(write_store(tmp_path / "t", table_of()[:0])) as store:
+        no_ids = torch.zeros(0, dtype=torch.int64)
+        assert StoreEmbedding(store)(no_ids).shape == (0, DIM)
+        for mode in ("sum", "mean", "max"):
+            bag = StoreEmbeddingBag(store, mode)
+            for found in (bag(no_ids, torch.tensor([0, 0])), bag(no_ids.reshape(2, 0))):
+                assert same_bits(found, torch.zeros(2, DIM))
+
+
 # --- gradients and lifetimes ---
 
 
@@ -325,5 +336,38 @@ def test_hooks_of_autograd_do_not_get_the_table(path):
     with embstore.open(path) as store, saved_tensors_hooks(pack, lambda tensor: tensor):
         found = weighted(StoreEmbeddingBag(store, "sum"), weights)
         assert same_bits(torch.autograd.grad(found.sum(), weights)[0], gradient)
+    assert sizes
+    assert max(sizes) <= 30 * DIM
+
+
+def test_overridden_functions_do_not_get_the_table(path):
+    sizes: list[int] = []
+
+    def see(args):
+        with torch._C.DisableTorchFunction():
+            sizes.extend(arg.numel() for arg in args if isinstance(arg, torch.Tensor))
+
+    class Seeing(TorchFunctionMode):  # type: ignore[misc]
+        def __torch_function__(self, function, types, args=(), options=None):
+            see(args)
+            return function(*args, **(options or {}))
+
+    class Weights(torch.Tensor):  # type: ignore[misc, name-defined]
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), options=None):
+            see(args)
+            return super().__torch_function__(function, types, args, options or {})
+
+    table = nn.EmbeddingBag.from_pretrained(torch.tensor(table_of()), mode="sum")
+    weights = torch.randn(30)
+    with embstore.open(path) as store:
+        embedding, bag = StoreEmbedding(store), StoreEmbeddingBag(store, "sum")
+        with Seeing():
+            found = embedding(ids_of(30)), weighted(bag, weights)
+        assert same_bits(found[0], table.weight[ids_of(30)])
+        assert same_bits(found[1], weighted(table, weights))
+        found = weighted(bag, weights.as_subclass(Weights))
+        assert type(found) is Weights
+        assert same_bits(found.as_subclass(torch.Tensor), weighted(table, weights))
     assert sizes
     assert max(sizes) <= 30 * DIM

@@ -6,11 +6,14 @@ One word or id is looked up by itself. Iterating reads blocks of words.
 from __future__ import annotations
 
 from collections.abc import ItemsView, Mapping, Sequence, ValuesView
+from contextlib import suppress
 from itertools import chain
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
+
+from embstore.errors import StoreCorruptError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -95,10 +98,9 @@ class KeyToIndex(Mapping[str, int]):
         found = vocabulary.id_of(word)
         if found == self._next_id:
             # Other threads may do so at the same time: whatever is kept is right.
-            stop = min(found + WORDS_AHEAD, len(vocabulary))
-            words = vocabulary.listed(found, stop)
-            self._near = dict(zip(words, range(found, stop), strict=True))
-            self._next_id = stop
+            self._next_id = stop = min(found + WORDS_AHEAD, len(vocabulary))
+            with suppress(StoreCorruptError):  # It concerns other words.
+                self._near = vocabulary.numbered(found, stop)
         elif found >= 0:
             self._next_id = found + 1
         return found

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 NOTED_AT_ONCE = 1024
 MAX_COLD_WAITS = 1024
 
-# One for all counters, since it is seldom taken. A forked child gets a new one, because a thread
-# that it does not have may hold the inherited one.
-_lock = Lock()
+# One for all counters, since it is seldom taken. A signal handler may ask for statistics while its
+# thread holds it. A forked child gets a new one, because a thread that it does not have may hold
+# the inherited one.
+_lock = RLock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,9 @@ class LookupStats:
         Bytes of those rows.
     bytes_read : int
         Bytes read from the device for them, as the kernel counts them, except in small lookups
-        whose rows were expected in RAM, where counting would take too long. Without a mapping, all
-        bytes read from files.
+        whose rows were expected in RAM, where counting would take too long. A row of ``store[id]``
+        counts as read from the device if it took as long as a read. Without a mapping, all bytes
+        read from files.
     cold_slices, warm_slices : int
         Pieces of lookups of which one row in 32 or more was read from the device, and the others.
     seconds : float
@@ -74,7 +77,7 @@ class StatsCounter:
         self._row_bytes = row_bytes
         self._cold_waits: deque[float] = deque(maxlen=MAX_COLD_WAITS)
         self._noted: list[tuple[int, int, int, int, float]] = []
-        self._sums: tuple[int, int, int, int, int, float] = (0, 0, 0, 0, 0, 0.0)
+        self._sums: list[Any] = [0, 0, 0, 0, 0, 0.0]
         self.short: list[tuple[int, float]] = []
 
     def add(self, rows: int, bytes_read: int, cold: int, warm: int, seconds: float) -> None:
@@ -107,25 +110,26 @@ class StatsCounter:
     def sum_up(self) -> tuple[int, int, int, int, int, float]:
         """Add what was noted to the sums, and return them."""
         with _lock:
-            lookups, rows, bytes_read, cold, warm, seconds = self._sums
             if short := _emptied(self.short):
-                some_rows, some_seconds = map(sum, zip(*short, strict=True))
-                lookups, warm = lookups + len(short), warm + len(short)
-                rows, seconds = rows + some_rows, seconds + some_seconds
+                rows, seconds = map(sum, zip(*short, strict=True))
+                self._add(len(short), rows, 0, 0, len(short), seconds)
             if noted := _emptied(self._noted):
-                self._cold_waits.extend(one[4] for one in noted if one[1])
-                a, b, c, d, e = map(sum, zip(*noted, strict=True))
-                lookups, rows, bytes_read = lookups + len(noted), rows + a, bytes_read + b
-                cold, warm, seconds = cold + c, warm + d, seconds + e
-            self._sums = lookups, rows, bytes_read, cold, warm, seconds
-            return self._sums
+                self._cold_waits.extend(one[4] for one in reversed(noted) if one[1])
+                self._add(len(noted), *map(sum, zip(*noted, strict=True)))
+            lookups, rows, bytes_read, cold, warm, seconds = self._sums
+            return lookups, rows, bytes_read, cold, warm, seconds
+
+    def _add(self, *counts: float) -> None:
+        for at, count in enumerate(counts):
+            self._sums[at] += count  # One by one: a signal handler may add others in between.
 
 
 def _emptied(noted: list[Any]) -> list[Any]:
-    """Remove all items from a list to which other threads append, and return them."""
-    count = len(noted)
-    done = noted[:count]
-    del noted[:count]
+    """Remove items from a list to which others append, and return them, the last one first."""
+    done = []
+    with suppress(IndexError):  # A signal handler has removed the others.
+        for _ in range(len(noted)):
+            done.append(noted.pop())  # noqa: PERF401  # Keeps those before the error.
     return done
 
 
@@ -136,7 +140,7 @@ def _percentile(ascending: list[float], percent: int) -> float:
 
 def _forget() -> None:
     global _lock  # noqa: PLW0603  # One lock for the process.
-    _lock = Lock()
+    _lock = RLock()
 
 
 os.register_at_fork(after_in_child=_forget)

@@ -231,6 +231,31 @@ class Vocabulary:
             bounds = (np.cumsum(starts) - 1)[bounds]
         return [text[first:last] for first, last in pairwise(bounds.tolist())]
 
+    def numbered(self, start: int, stop: int) -> dict[str, int]:
+        """Return the ids of the words of ``start .. stop - 1``, which are in range.
+
+        All are as `id_of` returns them: a word that damage has made of another is left out.
+
+        Raises
+        ------
+        StoreCorruptError
+            As `words`.
+        """
+        words = self.listed(start, stop)
+        doubtful: list[NDArray[np.int64]] = []
+
+        def confirm(positions: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+            own: NDArray[np.bool_] = ids == positions + start
+            doubtful.append(positions[~own])
+            return own
+
+        hashes = hash_words(encode(words))
+        ids = hashing.find(self._slots, hashes, self._probe_count, confirm)
+        for positions in doubtful:
+            ids[positions] = -1
+        pairs = zip(words, ids.tolist(), strict=True)
+        return dict(pairs) if (ids >= 0).all() else {word: own for word, own in pairs if own >= 0}
+
     def packed(self, start: int, stop: int) -> PackedWords:
         """Return the words of the ids ``start .. stop - 1``, which are in range."""
         self._spans(np.arange(start, stop))

@@ -60,9 +60,11 @@ class StoreEmbeddingBag(StoreModule):
     Notes
     -----
     Rows that are in memory are added up without a copy if the store is mapped without a
-    ``resident_limit``, and the module has its dtype and no ``max_norm``. Otherwise, memory holds
-    the rows of one slice: 32 MiB, or a single bag if that is larger. It holds all rows of a batch
-    in a compiled model, and where they are needed for the gradient of ``per_sample_weights``.
+    ``resident_limit`` or ``row_cache``, and the module has its dtype and no ``max_norm``.
+    Otherwise, memory holds the rows of one slice: 32 MiB, or a single bag if that is larger. It
+    holds all rows of a batch in a compiled model, and where they are needed for the gradient of
+    ``per_sample_weights``. Never write to the ``_saved_weight`` of such a gradient: it may be the
+    mapping, which is read-only.
 
     Examples
     --------

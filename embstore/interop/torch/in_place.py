@@ -1,15 +1,16 @@
 """Rows that PyTorch reads from the mapping itself, without a copy in between.
 
 1. A tensor over the mapped table is made once for each open store. There is none where rows are
-   read by chunks, are not on an aligned grid, or have a resident limit.
+   read by chunks, are not on an aligned grid, or have a resident limit or a row cache.
 2. Ids are checked, and turned into places on the grid. PyTorch gets the places.
 3. The rows must be expected in memory. Cold rows are left to `EmbeddingStore.lookup`, which reads
    many at a time; PyTorch would read them one after the other.
 
 The mapping is read-only, so a write to the tensor would end the process (SIGSEGV), and PyTorch has
 no read-only tensors. So this module passes the tensor only to functions that read it and return new
-memory, and never returns it or a view of it. Autograd may keep it for a gradient. The tensor keeps
-the mapping, even if the store is closed meanwhile.
+memory, hidden from code that overrides these (``__torch_function__``), and never returns it or a
+view of it. Autograd may keep it for a gradient. The tensor keeps the mapping, even if the store is
+closed meanwhile.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from embstore.reading.mapped import MappedRecords
     from embstore.store import EmbeddingStore
 
+_PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter)
+
 # By the reader, which a closed store drops: the tensor must not keep the mapping any longer.
 _tables: WeakKeyDictionary[MappedRecords, torch.Tensor] = WeakKeyDictionary()
 
@@ -48,14 +51,15 @@ def rows_in_place(store: EmbeddingStore, ids: NDArray[np.int64]) -> torch.Tensor
     rows : tensor of the store's dtype, shape ``ids.shape + row_shape``
         None if the rows are to be looked up instead; see the module's docstring.
     """
-    found = _table(store)
-    if found is None or ids.size == 0:
+    found = _table(store) if ids.size else None
+    if found is None:
         return None
     records, table = found
     places = records.gather.spots(store._rows_of(ids.reshape(-1)))
 
     def read() -> torch.Tensor:
-        return torch.index_select(table, 0, torch.from_numpy(places))  # What `embedding` does.
+        with torch._C.DisableTorchFunction():
+            return torch.index_select(table, 0, torch.from_numpy(places))  # As `embedding` does.
 
     rows = records.read_in_place(places, read)
     if rows is None or (ids.ndim == 1 and len(store.row_shape) == 1):
@@ -93,10 +97,10 @@ def bags_in_place(
     tensor, shape (bags, row length)
         None if the rows are to be looked up instead; see the module's docstring.
     """
-    if weights is not None and weights.requires_grad and _has_hooks():
+    if weights is not None and not _is_hidden_from(weights):
         return None
-    found = _table(store)
-    if found is None or ids.size == 0:
+    found = _table(store) if ids.size else None
+    if found is None:
         return None
     records, table = found
     places = records.gather.spots(store._rows_of(ids))
@@ -105,15 +109,16 @@ def bags_in_place(
         padding = int(records.gather.spots(store._rows_of(np.array([padding_idx])))[0])
 
     def read() -> torch.Tensor:
-        return embedding_bag(
-            torch.from_numpy(places),
-            table,
-            bounds,
-            mode=mode,
-            per_sample_weights=weights,
-            include_last_offset=True,
-            padding_idx=padding,
-        )
+        with torch._C.DisableTorchFunction():
+            return embedding_bag(
+                torch.from_numpy(places),
+                table,
+                bounds,
+                mode=mode,
+                per_sample_weights=weights,
+                include_last_offset=True,
+                padding_idx=padding,
+            )
 
     return records.read_in_place(places, read)
 
@@ -146,6 +151,12 @@ def _table(store: EmbeddingStore) -> tuple[MappedRecords, torch.Tensor] | None:
             table = as_tensor(memory.reshape(len(memory), -1))
         table = _tables.setdefault(records, table)
     return records, table
+
+
+def _is_hidden_from(weights: torch.Tensor) -> bool:
+    """Say whether neither hooks nor overridden functions get the table in a call with weights."""
+    # The functions that another class overrides must see the call, so they get looked up rows.
+    return type(weights) in _PLAIN_TENSORS and not (weights.requires_grad and _has_hooks())
 
 
 def _has_hooks() -> bool:
