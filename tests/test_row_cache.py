@@ -198,6 +198,31 @@ def test_warm_takes_the_most_wanted_rows(path: Path, given: str) -> None:
         assert store.warm(5) == 1
 
 
+@pytest.mark.parametrize("highest", [5e-324, 1.0, 1.7e308])
+def test_warm_takes_counts_of_any_size(path: Path, highest: float) -> None:
+    ids = np.arange(ROWS)
+    counts = np.zeros(ROWS)
+    counts[5000:5100] = highest
+    with embstore.open(path, row_cache=BUDGET) as store:
+        store.warm(ids, counts=counts)
+        cache, rows = cache_of(store), store._rows_of(ids)
+        assert len(cache._published[0].missing(rows[5000:5100])) == 0
+        noted = cache._admission.sketch.counts(rows)
+        assert np.median(noted[:5000]) <= 1 < noted[5000:5100].min()
+
+
+def test_warm_waits_for_no_reader_if_all_rows_are_there(path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(row_cache, "MAX_WAIT_SECONDS", 0.0)
+    with embstore.open(path, row_cache=BUDGET) as store:
+        most = cache_of(store).slot_count
+        assert store.warm(np.arange(most)) == most
+        spots = cache_of(store).spots(np.arange(10))
+        assert store.warm([ROWS - 1]) == 0  # Its slot is still read.
+        monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waits"))
+        assert store.warm([1, 2]) == 2
+        del spots
+
+
 def test_warm_without_a_row_cache_reads_rows(path: Path) -> None:
     with embstore.open(path) as store:
         assert store.warm([[1, 2], [2, ROWS - 1]], counts=[[1, 2], [3, 4]]) == 3
@@ -219,6 +244,8 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"ids": [1, 2], "counts": [1, -1]}, ValueError, "counts must be 0 or more and finite, not -1"),
     ({"ids": [1], "counts": [np.nan]}, ValueError, "0 or more and finite, not nan at position 0"),
     ({"ids": [1], "counts": [True]}, TypeError, "counts must be integers or floats, not bool"),
+    ({"ids": [1, 2], "counts": [3, True]}, TypeError, "numbers, but one of them is a bool"),
+    ({"ids": [1], "counts": np.array([np.longdouble("1e400")])}, ValueError, "finite, not inf"),
     ({"ids": [1], "counts": ["1"]}, TypeError, "counts must be integers or floats, not <U1"),
     ({"ids": [1], "counts": np.ma.masked_array([1], [True])}, TypeError, "masked"),
     ({"ids": [1, 2], "counts": [[1], [1, 2]]}, TypeError, "counts must be an array of numbers"),

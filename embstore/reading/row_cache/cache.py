@@ -251,15 +251,16 @@ class RowCache:
         wanted = rows[firsts]
         with _lock:
             sketch = self._admission.sketch
-            if counts is None:
+            if counts is None or not len(counts):
                 sketch.raise_to(wanted, np.full(len(wanted), WARM_COUNT, np.uint8))
             else:
-                sketch.raise_to(wanted, sketch.scaled(counts[firsts], counts.sum()))
+                shares = counts / (counts.max() or 1.0)  # The sum of the counts may be infinite.
+                sketch.raise_to(wanted, sketch.scaled(shares[firsts], shares.sum()))
             wanted.sort()
             self._make_room(wanted)
             missing = self._published[0].missing(wanted)
             deadline = time.monotonic() + MAX_WAIT_SECONDS
-            while not self._add(missing) and time.monotonic() < deadline:
+            while len(missing) and not self._add(missing) and time.monotonic() < deadline:
                 time.sleep(0.001)
             syscalls.trim_memory()  # The page cache needs it more.
             return len(wanted) - len(self._published[0].missing(wanted))
