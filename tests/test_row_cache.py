@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 import embstore
-from embstore import opening, threads
+from embstore import opening, syscalls, threads
 from embstore.reading.files import ForeignFiles
 from embstore.reading.mapped import MappedRecords
+from embstore.reading.mapping import AddressSpace
 from embstore.reading.memory import free_bytes
 from embstore.reading.row_cache import cache as row_cache
 from embstore.reading.row_cache.cache import RowCache
+from embstore.table.addresses import PAGE_BYTES
 from embstore.table.extents import Column, Extent
 from tests.helpers.programs import run_program
 
@@ -368,6 +370,37 @@ def test_lookups_learn_where_threads_cannot_be_started(path: Path, monkeypatch) 
             ids = skewed(generator, 1000)
             assert np.array_equal(store.lookup(ids), TABLE[ids])
         assert store.residency().row_cache_rows > 0
+
+
+def test_interrupt_while_a_lookup_learns(path: Path, monkeypatch) -> None:
+    def interrupt(_: RowCache) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threads, "start", lambda work, name: None)
+    monkeypatch.setattr(row_cache, "_learner", None)
+    monkeypatch.setattr(RowCache, "learn", interrupt)
+    with embstore.open(path, row_cache=BUDGET) as store, pytest.raises(KeyboardInterrupt):
+        store.lookup(np.arange(row_cache.LEARNED_ROWS))
+
+
+def test_empty_lookups_leave_nothing(path: Path) -> None:
+    with embstore.open(path, row_cache=BUDGET) as store:
+        for _ in range(100):
+            assert len(store.lookup([])) == len(store.submit([]).result()) == 0
+        assert not cache_of(store)._waiting
+        assert store.stats().lookups == 200
+
+
+def test_huge_pages_are_for_slots_only(path: Path, monkeypatch) -> None:
+    advised = []
+    monkeypatch.setattr(
+        AddressSpace, "advise", lambda self, at, size, advice: advised.append((size, advice))
+    )
+    for budget in (BUDGET, 1 << 20):
+        with embstore.open(path, row_cache=budget) as store:
+            slots_bytes = cache_of(store).slot_count * 48 + PAGE_BYTES
+            sizes = [size for size, advice in advised if advice == syscalls.MADV_HUGEPAGE]
+            assert sum(sizes) <= slots_bytes
 
 
 def test_rows_that_wait_for_a_late_learner_are_bounded(path: Path, monkeypatch) -> None:

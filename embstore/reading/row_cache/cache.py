@@ -35,7 +35,7 @@ from embstore.reading.row_cache.admission import Admission
 from embstore.reading.row_cache.row_map import MAX_SLOTS, RowMap
 from embstore.reading.row_cache.sketch import CountSketch
 from embstore.settle import size_text
-from embstore.table.addresses import ALIGNMENTS, PAGE_BYTES, address_limit
+from embstore.table.addresses import ALIGNMENTS, HUGE_PAGE_BYTES, PAGE_BYTES, address_limit
 from embstore.table.plan import runs
 from embstore.threads import Pool
 
@@ -177,7 +177,10 @@ class RowCache:
         first = _first_byte(addresses)
         size = slot_count * record_bytes
         self._slots = space.front[first : first + size].view(np.dtype((np.void, record_bytes)))
-        space.advise(-self._front_bytes, self._front_bytes, syscalls.MADV_HUGEPAGE)
+        # A huge page for the last slots could exceed the budget.
+        huge_bytes = (first + size) // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES
+        if huge_bytes:
+            space.advise(-self._front_bytes, huge_bytes, syscalls.MADV_HUGEPAGE)
         self._admission = Admission(row_count, slot_count)
         self._published = RowMap(row_count), _Lease()
         self._earlier: list[weakref.ref[_Lease]] = []
@@ -288,6 +291,8 @@ class RowCache:
 
     def _note(self, rows: NDArray[np.int64], present: NDArray[np.bool_]) -> None:
         """Count a lookup, and have a thread learn from it and earlier ones if they are many."""
+        if not len(rows):
+            return  # What waits is bounded by its rows.
         self._noted.append((len(rows), int(np.count_nonzero(present))))
         if len(self._noted) >= LEARNED_ROWS:
             self.lookups()
@@ -296,7 +301,11 @@ class RowCache:
         before = self._waiting_rows
         self._waiting_rows = after = before + len(rows)
         if before < LEARNED_ROWS <= after:
-            _learner_pool().submit(self.learn)
+            pool = _learner_pool()
+            if pool.thread_count:
+                pool.submit(self.learn)
+            else:
+                self.learn()  # Not by the pool, which would keep a Ctrl-C to itself.
         elif after > MAX_WAITING_ROWS:  # The learner is late, or was not inherited at a fork.
             self._take_waiting()
 
