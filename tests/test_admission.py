@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,27 @@ def test_distinct_is_numpys_unique() -> None:
     for length in (0, 1, 2, 500):
         rows = np.random.default_rng(length).integers(0, 100, length)
         assert np.array_equal(distinct(rows.copy()), np.unique(rows))
+
+
+@pytest.mark.parametrize("most", [0, 1, 60_000, 500_000, 600_000])
+def test_least_wanted_rows_take_little_memory(most: int) -> None:
+    row_count, slot_count = 2_000_000, 500_000
+    generator = np.random.default_rng(0)
+    rows = np.sort(generator.choice(row_count, slot_count, replace=False))
+    admission = Admission(row_count, slot_count)
+    cached = RowMap(row_count).changed(add=rows, slots=np.arange(slot_count))
+    counts = np.minimum(generator.integers(0, 10, slot_count), 1).astype(np.uint8)
+    admission.sketch.raise_to(rows, counts)
+    tracemalloc.start()
+    try:
+        found, theirs = admission._least_wanted(cached, most)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    order = np.argsort(counts, kind="stable")[:most]
+    assert np.array_equal(found, rows[order])
+    assert np.array_equal(theirs, counts[order])
+    assert peak_bytes < 7 * slot_count + 40 * most
 
 
 def run(row_count: int, slot_count: int, batches: list[np.ndarray]) -> tuple[RowMap, list[float]]:

@@ -150,13 +150,17 @@ class Admission:
         sketch, size = self.sketch, MAX_COUNT + 1
         # Piece by piece, twice, because arrays for all rows would take memory from the cache.
         totals = sum(np.bincount(sketch.counts(some), minlength=size) for some in cached.rows())
-        highest = int(np.searchsorted(np.cumsum(totals), most))  # Enough have this count or less.
+        sums = np.cumsum(totals)
+        highest = int(np.searchsorted(sums, most))  # Enough have this count or less.
+        left = most - (int(sums[highest - 1]) if highest else 0)  # Of those with this count.
         rows, found = [_NONE], [np.zeros(0, np.uint8)]
         for some in cached.rows():
             counts = sketch.counts(some)
-            low = counts <= highest
-            rows.append(some[low])
-            found.append(counts[low])
+            last = np.flatnonzero(counts == highest)[:left]
+            left -= len(last)
+            for low in (np.flatnonzero(counts < highest), last):
+                rows.append(some[low])
+                found.append(counts[low])
         all_rows, all_counts = np.concatenate(rows), np.concatenate(found)
         order = np.argsort(all_counts, kind="stable")[:most]
         return all_rows[order], all_counts[order]
