@@ -66,7 +66,9 @@ _learner: Pool | None = None
 
 
 def slots_within(budget_bytes: int, row_count: int, record_bytes: int) -> int:
-    """Return how many rows a cache of some bytes holds, everything included.
+    """Return how many rows a cache of some bytes holds, with its maps and counts.
+
+    Learning takes some more for moments, and rows that wait for a slot 4 bytes for each slot.
 
     Parameters
     ----------
