@@ -391,6 +391,27 @@ def test_empty_lookups_leave_nothing(path: Path) -> None:
         assert store.stats().lookups == 200
 
 
+def test_a_signal_handler_may_ask_for_statistics(path: Path) -> None:
+    with embstore.open(path, row_cache=BUDGET) as store:
+        cache = cache_of(store)
+        found: list[tuple[int, int]] = []
+
+        class Interrupted(list[tuple[int, int]]):
+            def __len__(self) -> int:
+                if not found:
+                    found.append((0, 0))
+                    cache._noted.append((3, 1))
+                    found.append(cache.lookups())  # The handler.
+                return super().__len__()
+
+        cache._noted = Interrupted([(5, 2)])
+        # It would wait forever for a lock of its own.
+        thread = threading.Thread(target=lambda: found.append(cache.lookups()), daemon=True)
+        thread.start()
+        thread.join(60)
+        assert found[1:] == [(8, 3), (8, 3)]
+
+
 def test_huge_pages_are_for_slots_only(path: Path, monkeypatch) -> None:
     advised = []
     monkeypatch.setattr(

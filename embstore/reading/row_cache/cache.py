@@ -24,7 +24,7 @@ import time
 import weakref
 from collections import deque
 from contextlib import nullcontext, suppress
-from threading import Lock
+from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,9 +58,10 @@ WARM_COUNT = 16
 # How long `RowCache.warm` waits for lookups that are under way.
 MAX_WAIT_SECONDS = 10.0
 
-# One lock for the changes of all caches, and one for their statistics. A forked child gets new
-# ones, because a thread that it does not have may hold the inherited ones.
-_lock, _stats_lock = Lock(), Lock()
+# One lock for the changes of all caches, and one for their statistics, which a signal handler may
+# ask for while its thread holds it. A forked child gets new ones, because a thread that it does not
+# have may hold the inherited ones.
+_lock, _stats_lock = Lock(), RLock()
 # One thread learns for all caches: on several, malloc would keep freed memory for each of them.
 _learner: Pool | None = None
 
@@ -189,7 +190,7 @@ class RowCache:
         self._waiting: deque[tuple[NDArray[np.int64], NDArray[np.bool_]]] = deque()
         self._waiting_rows = 0
         self._noted: list[tuple[int, int]] = []
-        self._counts = 0, 0
+        self._counts = [0, 0]
 
     def spots(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the spot of each row, shape (n,), and count the lookup."""
@@ -272,13 +273,12 @@ class RowCache:
 
     def lookups(self) -> tuple[int, int]:
         """Return the number of rows looked up so far, and of those that had a copy."""
-        with _stats_lock:
-            count = len(self._noted)
-            if count:
-                rows, hits = map(sum, zip(*self._noted[:count], strict=True))
-                del self._noted[:count]
-                self._counts = self._counts[0] + rows, self._counts[1] + hits
-            return self._counts
+        with _stats_lock, suppress(IndexError):  # A signal handler may remove the rest.
+            for _ in range(len(self._noted)):
+                rows, hits = self._noted.pop()
+                self._counts[0] += rows
+                self._counts[1] += hits
+        return self._counts[0], self._counts[1]
 
     def held(self) -> tuple[int, int]:
         """Return the number of rows cached, and the bytes that this takes now."""
@@ -429,7 +429,7 @@ def _learner_pool() -> Pool:
 
 def _forget() -> None:
     global _lock, _stats_lock, _learner
-    _lock, _stats_lock, _learner = Lock(), Lock(), None
+    _lock, _stats_lock, _learner = Lock(), RLock(), None
 
 
 os.register_at_fork(after_in_child=_forget)
