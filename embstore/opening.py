@@ -110,8 +110,8 @@ def open(
         memory that is smaller than the table, where the page cache would keep 4 KiB or more for
         each of them. What it holds is learned from the lookups, and `EmbeddingStore.warm` can fill
         it. It counts toward ``resident_limit``, and leaves 100 MiB of the free memory of the
-        machine and of the process's control groups to the page cache. Needs a mapping, and is not
-        for ``preload``.
+        machine and of the process's control groups to the page cache. A copy or an unpickled store
+        has another such cache. Needs a mapping, and is not for ``preload``.
     progress : callable, optional
         Called with an `embstore.Progress`: the bytes verified and their total, then the bytes
         preloaded and their total.

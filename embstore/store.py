@@ -57,8 +57,6 @@ Out = TypeVar("Out")  # An ndarray, or a torch.Tensor.
 
 _ndarray, _INT64 = np.ndarray, np.dtype(np.int64)
 
-# Adding to it makes a scalar in a third of the time of ``np.int64(number)``.
-
 
 class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
     """An embedding table on disk; made by `embstore.open` and `embstore.build`.
@@ -265,7 +263,8 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         cold rows, which takes 1 to 3 us each.
 
         A lookup can be cancelled before it starts. `close` does not end those that were submitted.
-        In a forked child, a future of its parent raises RuntimeError unless it was done.
+        In a forked child, asking a future of its parent for the result raises RuntimeError, unless
+        it was done.
 
         Parameters
         ----------
@@ -303,8 +302,9 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         """Bring the rows of ``ids`` into memory, and return when they are there.
 
         With a row cache (``row_cache`` of `embstore.open`), they are copied to it, the most wanted
-        ones first if it cannot hold all, in place of rows that were looked up less. Without one,
-        they are read into the page cache. Without a mapping, this does nothing.
+        ones first if it cannot hold all, in place of those that were looked up least. Lookups that
+        are under way hold this up, for 10 seconds at most. Without a row cache, the rows are read
+        into the page cache. Without a mapping, this does nothing.
 
         Parameters
         ----------

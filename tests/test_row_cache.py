@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 import embstore
-from embstore import opening, threads
+from embstore import opening, syscalls, threads
 from embstore.reading.files import ForeignFiles
 from embstore.reading.mapped import MappedRecords
+from embstore.reading.mapping import AddressSpace
 from embstore.reading.memory import free_bytes
 from embstore.reading.row_cache import cache as row_cache
 from embstore.reading.row_cache.cache import RowCache
+from embstore.table.addresses import PAGE_BYTES
 from embstore.table.extents import Column, Extent
 from tests.helpers.programs import run_program
 
@@ -198,6 +200,31 @@ def test_warm_takes_the_most_wanted_rows(path: Path, given: str) -> None:
         assert store.warm(5) == 1
 
 
+@pytest.mark.parametrize("highest", [5e-324, 1.0, 1.7e308])
+def test_warm_takes_counts_of_any_size(path: Path, highest: float) -> None:
+    ids = np.arange(ROWS)
+    counts = np.zeros(ROWS)
+    counts[5000:5100] = highest
+    with embstore.open(path, row_cache=BUDGET) as store:
+        store.warm(ids, counts=counts)
+        cache, rows = cache_of(store), store._rows_of(ids)
+        assert len(cache._published[0].missing(rows[5000:5100])) == 0
+        noted = cache._admission.sketch.counts(rows)
+        assert np.median(noted[:5000]) <= 1 < noted[5000:5100].min()
+
+
+def test_warm_waits_for_no_reader_if_all_rows_are_there(path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(row_cache, "MAX_WAIT_SECONDS", 0.0)
+    with embstore.open(path, row_cache=BUDGET) as store:
+        most = cache_of(store).slot_count
+        assert store.warm(np.arange(most)) == most
+        spots = cache_of(store).spots(np.arange(10))
+        assert store.warm([ROWS - 1]) == 0  # Its slot is still read.
+        monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waits"))
+        assert store.warm([1, 2]) == 2
+        del spots
+
+
 def test_warm_without_a_row_cache_reads_rows(path: Path) -> None:
     with embstore.open(path) as store:
         assert store.warm([[1, 2], [2, ROWS - 1]], counts=[[1, 2], [3, 4]]) == 3
@@ -219,6 +246,8 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"ids": [1, 2], "counts": [1, -1]}, ValueError, "counts must be 0 or more and finite, not -1"),
     ({"ids": [1], "counts": [np.nan]}, ValueError, "0 or more and finite, not nan at position 0"),
     ({"ids": [1], "counts": [True]}, TypeError, "counts must be integers or floats, not bool"),
+    ({"ids": [1, 2], "counts": [3, True]}, TypeError, "numbers, but one of them is a bool"),
+    ({"ids": [1], "counts": np.array([np.longdouble("1e400")])}, ValueError, "finite, not inf"),
     ({"ids": [1], "counts": ["1"]}, TypeError, "counts must be integers or floats, not <U1"),
     ({"ids": [1], "counts": np.ma.masked_array([1], [True])}, TypeError, "masked"),
     ({"ids": [1, 2], "counts": [[1], [1, 2]]}, TypeError, "counts must be an array of numbers"),
@@ -343,6 +372,58 @@ def test_lookups_learn_where_threads_cannot_be_started(path: Path, monkeypatch) 
         assert store.residency().row_cache_rows > 0
 
 
+def test_interrupt_while_a_lookup_learns(path: Path, monkeypatch) -> None:
+    def interrupt(_: RowCache) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threads, "start", lambda work, name: None)
+    monkeypatch.setattr(row_cache, "_learner", None)
+    monkeypatch.setattr(RowCache, "learn", interrupt)
+    with embstore.open(path, row_cache=BUDGET) as store, pytest.raises(KeyboardInterrupt):
+        store.lookup(np.arange(row_cache.LEARNED_ROWS))
+
+
+def test_empty_lookups_leave_nothing(path: Path) -> None:
+    with embstore.open(path, row_cache=BUDGET) as store:
+        for _ in range(100):
+            assert len(store.lookup([])) == len(store.submit([]).result()) == 0
+        assert not cache_of(store)._waiting
+        assert store.stats().lookups == 200
+
+
+def test_a_signal_handler_may_ask_for_statistics(path: Path) -> None:
+    with embstore.open(path, row_cache=BUDGET) as store:
+        cache = cache_of(store)
+        found: list[tuple[int, int]] = []
+
+        class Interrupted(list[tuple[int, int]]):
+            def __len__(self) -> int:
+                if not found:
+                    found.append((0, 0))
+                    cache._noted.append((3, 1))
+                    found.append(cache.lookups())  # The handler.
+                return super().__len__()
+
+        cache._noted = Interrupted([(5, 2)])
+        # It would wait forever for a lock of its own.
+        thread = threading.Thread(target=lambda: found.append(cache.lookups()), daemon=True)
+        thread.start()
+        thread.join(60)
+        assert found[1:] == [(8, 3), (8, 3)]
+
+
+def test_huge_pages_are_for_slots_only(path: Path, monkeypatch) -> None:
+    advised = []
+    monkeypatch.setattr(
+        AddressSpace, "advise", lambda self, at, size, advice: advised.append((size, advice))
+    )
+    for budget in (BUDGET, 1 << 20):
+        with embstore.open(path, row_cache=budget) as store:
+            slots_bytes = cache_of(store).slot_count * 48 + PAGE_BYTES
+            sizes = [size for size, advice in advised if advice == syscalls.MADV_HUGEPAGE]
+            assert sum(sizes) <= slots_bytes
+
+
 def test_rows_that_wait_for_a_late_learner_are_bounded(path: Path, monkeypatch) -> None:
     monkeypatch.setattr(RowCache, "learn", lambda self: None)
     with embstore.open(path, row_cache=BUDGET) as store:
@@ -429,21 +510,21 @@ def write(folder: Path, files: dict[str, str]) -> None:
                 "cgroup/a/b/memory.max": "max\n",
                 "cgroup/a/memory.max": "1000\n",
                 "cgroup/a/memory.current": "800\n",
-                "cgroup/a/memory.stat": "anon 500\nfile 300\n",
+                "cgroup/a/memory.stat": "anon 500\nfile 300\nshmem 90\n",
             },
-            500,
+            410,
         ),
         (
             {
                 "proc/self/cgroup": "5:cpu:/x\n4:memory:/a\n0::/\n",
                 "cgroup/memory/a/memory.limit_in_bytes": "1000\n",
                 "cgroup/memory/a/memory.usage_in_bytes": "900\n",
-                "cgroup/memory/a/memory.stat": "cache 1\ntotal_cache 20\n",
+                "cgroup/memory/a/memory.stat": "cache 1\ntotal_cache 20\ntotal_shmem 5\n",
                 "cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
                 "cgroup/memory/memory.usage_in_bytes": "900\n",
                 "cgroup/memory/memory.stat": "total_cache 20\n",
             },
-            120,
+            115,
         ),
     ],
 )

@@ -346,15 +346,18 @@ def test_failed_futures_keep_nothing(path, monkeypatch):
 
 def test_close_releases_the_mapping(path):
     store = embstore.open(path)
-    for ids in ([1], np.arange(3000)):
+    batches: list[Any] = [[1], np.arange(3000)]
+    kept = [store.prefetch(ids) for ids in batches]
+    for ids, coming in zip(batches, kept, strict=True):
         store.submit(ids).result(SECONDS)
-        assert store.prefetch(ids).wait(SECONDS)
+        assert coming.wait(SECONDS)
     store.submit([1]).result(SECONDS)
     alive = weakref.ref(store._records)
     gc.disable()
     try:
         store.close()
         assert alive() is None
+        assert all(coming.done() for coming in kept)
     finally:
         gc.enable()
 

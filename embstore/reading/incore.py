@@ -33,7 +33,8 @@ class Residency:
     table_bytes : int
         Bytes of all rows, as they are stored.
     page_cache_bytes : int
-        Bytes of their files in the page cache; whole pages, so they may exceed ``table_bytes``.
+        Bytes of their files in the page cache; whole pages, so they may exceed ``table_bytes``. Of
+        files that the user neither owns nor may write to, the kernel says that all are there.
     mapped_bytes : int
         Those that count as this process's memory, because lookups touched pages near them.
     row_cache_bytes : int

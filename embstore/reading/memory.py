@@ -1,7 +1,8 @@
 """The memory that this process may still take: of the machine, and of its control groups.
 
 A control group (cgroup) of either version limits the memory of its processes, page cache included.
-The page cache gives way to other memory, so it counts as free.
+The page cache gives way to other memory, so it counts as free. Shared memory and files of a tmpfs,
+which the kernel counts with it, do not.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
-# The files of a group: its limit, its use, and the key of the page cache in memory.stat.
-_VERSION_1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache"
-_VERSION_2 = "memory.max", "memory.current", "file"
+# The files of a group: its limit and its use; the keys in memory.stat of the page cache, and of the
+# shared memory in it.
+_VERSION_1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache", "total_shmem"
+_VERSION_2 = "memory.max", "memory.current", "file", "shmem"
 
 
 def free_bytes(proc: Path = PROC, cgroups: Path = CGROUPS) -> int | None:
@@ -37,11 +39,12 @@ def free_bytes(proc: Path = PROC, cgroups: Path = CGROUPS) -> int | None:
         with suppress(OSError, ValueError):  # No such group, or no limit: "max".
             limit, usage = (int((group / name).read_text()) for name in names[:2])
             stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-            found.append(max(limit - usage + int(stat.get(names[2], 0)), 0))
+            cache, shared = (int(stat.get(name, 0)) for name in names[2:])
+            found.append(max(limit - usage + max(cache - shared, 0), 0))
     return min(found, default=None)
 
 
-def _groups(proc: Path, cgroups: Path) -> Iterator[tuple[Path, tuple[str, str, str]]]:
+def _groups(proc: Path, cgroups: Path) -> Iterator[tuple[Path, tuple[str, str, str, str]]]:
     """Yield the memory groups of this process and those that they are in, with their files."""
     with suppress(OSError, ValueError):
         for line in (proc / "self" / "cgroup").read_text().splitlines():

@@ -128,9 +128,8 @@ class ReadAhead:
     def _gather_announced(self, rows: NDArray[np.int64], blocks: int, out: NDArray[Any]) -> None:
         """Gather records, for the unknown ones of which some blocks were read already."""
         start = time.perf_counter()
-        spots = self._slices.gather.spots(
-            rows
-        )  # Only now: until they are used, they hold up a row cache.
+        # Only now: until they are used, they hold up a row cache.
+        spots = self._slices.gather.spots(rows)
         for first in range(0, len(spots), GATHER_ROWS):
             stop, before = first + GATHER_ROWS, blocks_read()
             some = spots[first:stop]

@@ -119,7 +119,7 @@ class Prefetch:
     def __init__(self, works: list[Callable[[], None]], stats: StatsCounter) -> None:
         self._stats = stats
         self._pool = None if are_replaced() else workers.pool()
-        self._parts = [(Submitted(self._pool), work) for work in works]
+        self._parts = [(Submitted(self._pool), partial(_do, [work])) for work in works]
         if self._pool is not None and self._pool.thread_count:
             for part, work in self._parts:
                 self._pool.submit(partial(part.run, work))
@@ -169,6 +169,15 @@ class Prefetch:
         for part, work in self._parts:
             if not part.cancelled() and part.cancel():
                 work()
+
+
+def _do(works: list[Callable[[], None]]) -> None:
+    """Do one piece of work, and forget it: a `Prefetch` may be kept longer than the mapping."""
+    try:
+        work = works.pop()
+    except IndexError:  # Another thread does it.
+        return
+    work()
 
 
 def prefetch(records: MappedRecords | RangedRecords, rows: NDArray[np.int64]) -> Prefetch:

@@ -100,9 +100,12 @@ def as_counts(counts: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
         raise TypeError(f"counts must be an array of numbers: {error}") from error
     if array.dtype.kind not in "iuf" and array.size:
         raise TypeError(f"counts must be integers or floats, not {array.dtype}")
+    if not hasattr(counts, "dtype") and (problem := hidden_problem(counts)):
+        raise TypeError(f"counts must be numbers, but {problem}")
     if array.shape != shape:
         raise ValueError(f"counts has shape {array.shape}, expected {shape}, that of the ids")
-    found = array.astype(np.float64).reshape(-1)
+    with np.errstate(over="ignore"):  # A long double may become infinite.
+        found = array.astype(np.float64).reshape(-1)
     bad = np.flatnonzero(~(np.isfinite(found) & (found >= 0)))
     if len(bad):
         raise ValueError(

@@ -112,6 +112,7 @@ class Admission:
         """Return what to change in a cache that holds some rows and has free slots, if anything."""
         if free_count:
             if self._missed_count < min(self._fill_rows, free_count):
+                self._enough //= 2
                 return None
             rows, _ = self._collected(cached)
             self._forget()
@@ -128,7 +129,10 @@ class Admission:
         most = self._replaced_rows * min(self._delay, MAX_REPLACED)
         rows, counts = rows[:most], counts[:most]
         least, least_counts = self._least_wanted(cached, len(rows))
-        self._enough = int(least_counts[-1]) if len(least) == most else self._enough
+        if len(least) == most:
+            self._enough = int(least_counts[-1])
+        else:  # The counts of cached rows may have fallen.
+            self._enough = min(self._enough, self._high_count(cached))
         # The counts of the collected rows fall, and those of the cached rows rise.
         count = int(np.count_nonzero(counts[: len(least)] > least_counts))
         if not count:
@@ -150,16 +154,25 @@ class Admission:
         sketch, size = self.sketch, MAX_COUNT + 1
         # Piece by piece, twice, because arrays for all rows would take memory from the cache.
         totals = sum(np.bincount(sketch.counts(some), minlength=size) for some in cached.rows())
-        highest = int(np.searchsorted(np.cumsum(totals), most))  # Enough have this count or less.
+        sums = np.cumsum(totals)
+        highest = int(np.searchsorted(sums, most))  # Enough have this count or less.
+        left = most - (int(sums[highest - 1]) if highest else 0)  # Of those with this count.
         rows, found = [_NONE], [np.zeros(0, np.uint8)]
         for some in cached.rows():
             counts = sketch.counts(some)
-            low = counts <= highest
-            rows.append(some[low])
-            found.append(counts[low])
+            last = np.flatnonzero(counts == highest)[:left]
+            left -= len(last)
+            for low in (np.flatnonzero(counts < highest), last):
+                rows.append(some[low])
+                found.append(counts[low])
         all_rows, all_counts = np.concatenate(rows), np.concatenate(found)
         order = np.argsort(all_counts, kind="stable")[:most]
         return all_rows[order], all_counts[order]
+
+    def _high_count(self, cached: RowMap) -> int:
+        """Return a count that few rows have which are no more wanted than the cached ones."""
+        total = sum(int(self.sketch.counts(some).sum()) for some in cached.rows())
+        return 2 * total // max(len(cached), 1) + 4
 
     def _collected(
         self, cached: RowMap | None = None

@@ -24,7 +24,7 @@ import time
 import weakref
 from collections import deque
 from contextlib import nullcontext, suppress
-from threading import Lock
+from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +35,7 @@ from embstore.reading.row_cache.admission import Admission
 from embstore.reading.row_cache.row_map import MAX_SLOTS, RowMap
 from embstore.reading.row_cache.sketch import CountSketch
 from embstore.settle import size_text
-from embstore.table.addresses import ALIGNMENTS, PAGE_BYTES, address_limit
+from embstore.table.addresses import ALIGNMENTS, HUGE_PAGE_BYTES, PAGE_BYTES, address_limit
 from embstore.table.plan import runs
 from embstore.threads import Pool
 
@@ -58,15 +58,18 @@ WARM_COUNT = 16
 # How long `RowCache.warm` waits for lookups that are under way.
 MAX_WAIT_SECONDS = 10.0
 
-# One lock for the changes of all caches, and one for their statistics. A forked child gets new
-# ones, because a thread that it does not have may hold the inherited ones.
-_lock, _stats_lock = Lock(), Lock()
+# One lock for the changes of all caches, and one for their statistics, which a signal handler may
+# ask for while its thread holds it. A forked child gets new ones, because a thread that it does not
+# have may hold the inherited ones.
+_lock, _stats_lock = Lock(), RLock()
 # One thread learns for all caches: on several, malloc would keep freed memory for each of them.
 _learner: Pool | None = None
 
 
 def slots_within(budget_bytes: int, row_count: int, record_bytes: int) -> int:
-    """Return how many rows a cache of some bytes holds, everything included.
+    """Return how many rows a cache of some bytes holds, with its maps and counts.
+
+    Learning takes some more for moments, and rows that wait for a slot 4 bytes for each slot.
 
     Parameters
     ----------
@@ -177,14 +180,17 @@ class RowCache:
         first = _first_byte(addresses)
         size = slot_count * record_bytes
         self._slots = space.front[first : first + size].view(np.dtype((np.void, record_bytes)))
-        space.advise(-self._front_bytes, self._front_bytes, syscalls.MADV_HUGEPAGE)
+        # A huge page for the last slots could exceed the budget.
+        huge_bytes = (first + size) // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES
+        if huge_bytes:
+            space.advise(-self._front_bytes, huge_bytes, syscalls.MADV_HUGEPAGE)
         self._admission = Admission(row_count, slot_count)
         self._published = RowMap(row_count), _Lease()
         self._earlier: list[weakref.ref[_Lease]] = []
         self._waiting: deque[tuple[NDArray[np.int64], NDArray[np.bool_]]] = deque()
         self._waiting_rows = 0
         self._noted: list[tuple[int, int]] = []
-        self._counts = 0, 0
+        self._counts = [0, 0]
 
     def spots(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the spot of each row, shape (n,), and count the lookup."""
@@ -251,28 +257,28 @@ class RowCache:
         wanted = rows[firsts]
         with _lock:
             sketch = self._admission.sketch
-            if counts is None:
+            if counts is None or not len(counts):
                 sketch.raise_to(wanted, np.full(len(wanted), WARM_COUNT, np.uint8))
             else:
-                sketch.raise_to(wanted, sketch.scaled(counts[firsts], counts.sum()))
+                shares = counts / (counts.max() or 1.0)  # The sum of the counts may be infinite.
+                sketch.raise_to(wanted, sketch.scaled(shares[firsts], shares.sum()))
             wanted.sort()
             self._make_room(wanted)
             missing = self._published[0].missing(wanted)
             deadline = time.monotonic() + MAX_WAIT_SECONDS
-            while not self._add(missing) and time.monotonic() < deadline:
+            while len(missing) and not self._add(missing) and time.monotonic() < deadline:
                 time.sleep(0.001)
             syscalls.trim_memory()  # The page cache needs it more.
             return len(wanted) - len(self._published[0].missing(wanted))
 
     def lookups(self) -> tuple[int, int]:
         """Return the number of rows looked up so far, and of those that had a copy."""
-        with _stats_lock:
-            count = len(self._noted)
-            if count:
-                rows, hits = map(sum, zip(*self._noted[:count], strict=True))
-                del self._noted[:count]
-                self._counts = self._counts[0] + rows, self._counts[1] + hits
-            return self._counts
+        with _stats_lock, suppress(IndexError):  # A signal handler may remove the rest.
+            for _ in range(len(self._noted)):
+                rows, hits = self._noted.pop()
+                self._counts[0] += rows
+                self._counts[1] += hits
+        return self._counts[0], self._counts[1]
 
     def held(self) -> tuple[int, int]:
         """Return the number of rows cached, and the bytes that this takes now."""
@@ -287,6 +293,8 @@ class RowCache:
 
     def _note(self, rows: NDArray[np.int64], present: NDArray[np.bool_]) -> None:
         """Count a lookup, and have a thread learn from it and earlier ones if they are many."""
+        if not len(rows):
+            return  # What waits is bounded by its rows.
         self._noted.append((len(rows), int(np.count_nonzero(present))))
         if len(self._noted) >= LEARNED_ROWS:
             self.lookups()
@@ -295,7 +303,11 @@ class RowCache:
         before = self._waiting_rows
         self._waiting_rows = after = before + len(rows)
         if before < LEARNED_ROWS <= after:
-            _learner_pool().submit(self.learn)
+            pool = _learner_pool()
+            if pool.thread_count:
+                pool.submit(self.learn)
+            else:
+                self.learn()  # Not by the pool, which would keep a Ctrl-C to itself.
         elif after > MAX_WAITING_ROWS:  # The learner is late, or was not inherited at a fork.
             self._take_waiting()
 
@@ -417,7 +429,7 @@ def _learner_pool() -> Pool:
 
 def _forget() -> None:
     global _lock, _stats_lock, _learner
-    _lock, _stats_lock, _learner = Lock(), Lock(), None
+    _lock, _stats_lock, _learner = Lock(), RLock(), None
 
 
 os.register_at_fork(after_in_child=_forget)
