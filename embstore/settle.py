@@ -125,7 +125,7 @@ def size_text(size_bytes: int) -> str:
     return str(size_bytes)
 
 
-def as_positive(value: Any, name: str) -> float:
+def as_positive(value: Any, name: str, *, or_zero: bool = False) -> float:
     """Return a number above 0, which may be infinite.
 
     Parameters
@@ -134,6 +134,8 @@ def as_positive(value: Any, name: str) -> float:
         What the caller gave; NumPy's numbers are fine, booleans and texts are refused.
     name : str
         The parameter's name, for messages.
+    or_zero : bool
+        Whether 0 is fine, too.
 
     Raises
     ------
@@ -161,8 +163,9 @@ def as_positive(value: Any, name: str) -> float:
                 number = math.inf if value > 0 else -math.inf
     if number is None:
         raise TypeError(f"{name} must be a number, not {_shown_with_type(value)}")
-    if not number > 0:
-        raise ValueError(f"{name} must be above 0, not {_shown(value)}")
+    if not (number > 0 or (or_zero and number == 0)):
+        least = "0 or more" if or_zero else "above 0"
+        raise ValueError(f"{name} must be {least}, not {_shown(value)}")
     return number
 
 

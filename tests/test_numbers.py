@@ -100,6 +100,7 @@ COUNTS: dict[str, tuple[Call, Any, bool]] = {
         64 << 20,
         True,
     ),
+    "open.row_cache": (lambda p, v: embstore.open(p.folder / "s", row_cache=v), 1 << 20, True),
     "EmbeddingStore.partition.partition": (lambda p, v: p.store.partition(v), 0, False),
     "EmbeddingStore.packed_words.start": (lambda p, v: p.store.packed_words(v, 8), 3, False),
     "EmbeddingStore.packed_words.stop": (lambda p, v: p.store.packed_words(0, v), 3, False),
@@ -150,7 +151,7 @@ OTHER_FLAGS = {"StoreWriter.write.copy", "EmbeddingStore.fingerprint.full"}
 # What functions return, not what people call.
 RESULTS = (
     *(embstore.ExportReport, embstore.LookupPlan, embstore.LookupStats, embstore.Progress),
-    embstore.RaggedRows,
+    *(embstore.RaggedRows, embstore.Residency),
 )
 
 NOT_COUNTS = [True, False, np.True_, np.array(True), 1.5, np.float32(2), 3.0, "x", b"3", [3], {}]
@@ -233,6 +234,18 @@ def test_norms_are_numbers_above_zero(place, name):
         assert "max_norm must be above 0, not" in refusal(call, place, number)
 
 
+def test_timeouts_are_seconds(place):
+    coming = place.store.prefetch([1])
+    for seconds in (None, 0, 1.5, np.float32(2), np.int64(3), HUGE, float("inf")):
+        assert coming.wait(seconds) in (True, False)
+    for value in (True, "3", b"3", [3], 1j):
+        with pytest.raises(TypeError, match="timeout must be a number, not"):
+            coming.wait(value)
+    for number in (-1, -0.5, float("nan")):
+        with pytest.raises(ValueError, match="timeout must be 0 or more, not"):
+            coming.wait(number)
+
+
 @pytest.mark.parametrize("name", FLAGS)
 def test_flags_are_booleans(place, name):
     call = FLAGS[name]
@@ -311,6 +324,7 @@ def parameters() -> Iterator[tuple[str, str]]:
 
 def test_table_is_complete():
     covered = {name.partition(",")[0] for name in (*COUNTS, *SLICED, *NORMS, *FLAGS, *OTHER_FLAGS)}
+    covered.add("Prefetch.wait.timeout")
     found = {
         name for name, annotation in parameters() if re.search(r"\b(int|float|bool)\b", annotation)
     }

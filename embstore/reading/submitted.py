@@ -19,11 +19,12 @@ import time
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from functools import partial
-from threading import Lock
+from threading import TIMEOUT_MAX, Lock
 from typing import TYPE_CHECKING, Any
 
 from embstore.reading import workers
 from embstore.reading.results import POOL, as_out
+from embstore.settle import as_positive
 from embstore.threads import Pool, are_replaced
 
 if TYPE_CHECKING:
@@ -146,13 +147,17 @@ class Prefetch:
         Parameters
         ----------
         timeout : float, optional
-            The most seconds to wait; by default without a limit.
+            The most seconds to wait, 0 or more; by default without a limit.
 
         Raises
         ------
         RuntimeError
             As `done`.
+        TypeError, ValueError
+            If ``timeout`` is not a number, or is below 0.
         """
+        if timeout is not None:
+            timeout = min(as_positive(timeout, "timeout", or_zero=True), TIMEOUT_MAX)
         if self._pool is not None and self._pool.is_here:
             self._work()  # The other threads may be waiting, too.
         if not self.done():
