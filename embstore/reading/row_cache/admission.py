@@ -170,7 +170,7 @@ class Admission:
         return all_rows[order], all_counts[order]
 
     def _high_count(self, cached: RowMap) -> int:
-        """Return a count that few rows have which are no more wanted than the cached ones."""
+        """Return a count that a row no more wanted than the cached ones seldom has."""
         total = sum(int(self.sketch.counts(some).sum()) for some in cached.rows())
         return 2 * total // max(len(cached), 1) + 4
 
