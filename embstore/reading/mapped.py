@@ -80,7 +80,7 @@ class MappedRecords:
     slices : SliceGather
         Gathers slices of lookups.
     table : ndarray or None
-        The mapping as rows, one for each spot, where a lookup may gather from it without more ado:
+        The mapping as rows, one for each spot, where a lookup may gather from it directly:
         they are aligned on one grid, and nothing limits what is resident.
     cache : RowCache or None
         The row cache.

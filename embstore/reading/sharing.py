@@ -37,7 +37,7 @@ MAX_SLICE_ROWS = 4096
 COLD_SLICE_ROWS = 128
 # The rows of a small lookup that are announced before the others.
 SAMPLED_ROWS = 4
-# With a row cache, at least so many of the rows of a cold slice are in the files.
+# With a row cache, a cold slice has at least this many rows that are in the files.
 FILE_ROWS = 64
 # The first slice of a thread that expects warm rows.
 PROBE_ROWS = 16
