@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+import embstore
 from embstore.errors import IdRangeError, StoreClosedError
 from embstore.reading import short_path
 from embstore.reading.warmth import READS_SECONDS, ROWS_PER_READ, WARM_IN_A_ROW, Warmth
@@ -69,6 +70,24 @@ def test_rows_are_those_of_the_table(tmp_path, partitions, row_shape, chunk_rows
             assert np.array_equal(out, table[ids]), name
         for number in (0, 7, ROWS - 1):
             assert np.array_equal(store[number], table[number])
+
+
+def test_preloaded_rows_that_were_dropped_are_expected_cold(tmp_path, monkeypatch):
+    table = table_of((5,))
+    store_of(tmp_path, table, 4).close()
+    with embstore.open(tmp_path / "t.embstore", preload=True) as store:
+        records: Any = store._records
+        for name, ids in IDS.items():
+            assert np.array_equal(store.lookup(ids), table[ids]), name
+        assert not records.warmth.cold
+        with monkeypatch.context() as patch:  # As if each gather read from the device.
+            patch.setattr(short_path, "READS_SECONDS", -1.0)
+            patch.setattr(Warmth, "note_slow", lambda self, rows, seconds: self.chill())
+            assert np.array_equal(store.lookup(np.array([5])), table[[5]])
+        assert records.warmth.cold
+        for _ in range(WARM_IN_A_ROW):
+            assert np.array_equal(store.lookup(np.array([5])), table[[5]])
+        assert not records.warmth.cold
 
 
 @pytest.mark.parametrize("strategy", ["mod", "div"])

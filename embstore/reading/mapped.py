@@ -75,6 +75,8 @@ class MappedRecords:
         Counts of what was read.
     warmth : Warmth
         Whether the next rows are expected to be cold.
+    preloaded : bool
+        Whether everything was read into RAM.
     gather : GridGather, AddressGather or RowCache
         Finds the records in the mapping.
     slices : SliceGather
@@ -128,6 +130,7 @@ class MappedRecords:
             self.gather = GridGather(self._space.data, grid, record_bytes)
         else:
             self.gather = AddressGather(self._space.data, self.addresses)
+        self.preloaded = False
         self.slices = SliceGather(self._space, self.gather, record_bytes, self._limit)
         self.warmth = Warmth()
         self._shared = SharedGather(self.slices, self.warmth)
@@ -170,6 +173,7 @@ class MappedRecords:
         # Pages over the limit are unmapped again; they stay in the page cache.
         with nullcontext() if self._limit is None else self._limit.touching(1):
             preload(self._space, progress)
+        self.preloaded = True
 
     def warm(self, rows: NDArray[np.int64], counts: NDArray[np.float64] | None) -> int:
         """Copy rows to the row cache or, without one, read them; return how many are there."""

@@ -1,8 +1,9 @@
 """The short path: lookups of a few ids, or of one, whose rows are expected in RAM.
 
 NumPy gathers 16 rows in 2 to 3 us, so each further step counts. Only four are left: check, number,
-gather, note. All that they need is bound to local names. One touch of the first row, between two
-looks at the clock, tells whether rows are cold; then the general path continues.
+gather, note. All that they need is bound to local names. Unless all rows were preloaded, one touch
+of the first row, between two looks at the clock, tells whether rows are cold; then the general path
+continues.
 """
 
 from __future__ import annotations
@@ -73,9 +74,14 @@ def _few(
     dtype, row_shape, row_bytes = table.dtype, table.shape[1:], records.addresses.record_bytes
     rows, spots_of, scalars = numbering.rows, _spots_of(gather, numbering), not row_shape
     take, take_spots, first_bytes = table.take, records.take_spots, gather.data.data
+    preloaded = records.preloaded  # Then only a slow gather tells of pages that were dropped.
     warmth, noted, sum_up = records.warmth, records.stats.short, records.stats.sum_up
     touch_all, touched_rows = gather.touch, records.slices.touched_rows
     clock, empty, ndarray, unsigned_dtype = perf_counter, np.empty, np.ndarray, _UINT64
+
+    def is_warm(spot: int, start: float) -> bool:
+        first_bytes[spot * row_bytes]
+        return clock() - start < READ_SECONDS
 
     def few(ids: NDArray[np.int64], out: NDArray[Any] | None) -> NDArray[Any]:
         # As an unsigned number, a negative id is a huge one. argmax takes a quarter of max's time.
@@ -94,8 +100,7 @@ def _few(
             spots = ids
         if not warmth.cold:
             start = clock()
-            first_bytes[spots.item(0) * row_bytes]
-            if clock() - start < READ_SECONDS:
+            if preloaded or is_warm(spots.item(0), start):
                 if ids.size >= touched_rows:
                     touch_all(spots)
                 try:
