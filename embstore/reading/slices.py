@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 # Up to this many rows, sorting the pages to announce takes longer than it saves.
 UNSORTED_ROWS = 64
-# From this many rows on, touching their first bytes before the gather pays off, unless a row is
-# only a cache line or two.
-TOUCHED_ROWS = 64
+# From this many bytes on, touching the first bytes of rows before the gather pays off, unless a row
+# is only a cache line or two.
+TOUCHED_BYTES = 64 << 10
 CACHE_LINE_BYTES = 64
 
 
@@ -55,7 +55,9 @@ class SliceGather:
         self.space, self.gather, self.record_bytes, self.limit = space, gather, record_bytes, limit
         # Under a limit, a row of more than a huge page is copied piece by piece.
         self._long = limit is not None and record_bytes > HUGE_PAGE_BYTES
-        self.touched_rows = TOUCHED_ROWS if record_bytes > 2 * CACHE_LINE_BYTES else 1 << 62
+        self.touched_rows = 1 << 62
+        if record_bytes > 2 * CACHE_LINE_BYTES:
+            self.touched_rows = max(TOUCHED_BYTES // record_bytes, 16)
 
     def announce(self, spots: NDArray[np.int64]) -> None:
         """Have the kernel start reading the records at spots, shape (n,), that are in files."""
