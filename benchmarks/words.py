@@ -1,7 +1,7 @@
 """Lookups by word, ``read_one_word``, against a dict and gensim with everything in RAM.
 
 Run as ``python -m benchmarks.words``. All take turns in one process, and every answer is compared.
-Words are new str objects in each turn, as a tokenizer makes them, so nobody has their hashes. A
+Words are new str objects in each turn, as a tokenizer makes them, so their hashes are not cached. A
 time is that of one word, except for ``dict(key_to_index)``, which is that of all.
 """
 

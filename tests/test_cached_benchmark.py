@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -12,6 +9,7 @@ from benchmarks import cached
 from benchmarks.cached import EARLY, LATE, LEARNED, SEEDED, UNIFORM, WITHOUT, ZIPF
 from benchmarks.table import GeneratedTable
 from embstore.bench.state import NoMemoryGroupError, memory_group
+from tests.helpers.programs import run_python
 
 
 def test_all_are_measured(tmp_path):
@@ -20,15 +18,9 @@ def test_all_are_measured(tmp_path):
             pass
     except NoMemoryGroupError as error:
         pytest.skip(str(error))
-    command = [sys.executable, "-m", "benchmarks.cached", "--row-bytes", "160", "--rows", "20000"]
+    command = ["-m", "benchmarks.cached", "--row-bytes", "160", "--rows", "20000"]
     command += ["--batch", "64", "--early", "3", "--late", "8", "--timed", "2"]
-    done = subprocess.run(
-        [*command, "--directory", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=True,
-    )
+    done = run_python(*command, "--directory", tmp_path)
     for way in (WITHOUT, LEARNED):
         assert f"\nrows of 160 B, zipf, {way}, after 8 calls " in done.stdout
         assert f"\nrows of 160 B, uniform, {way}, after 3 calls " in done.stdout

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from concurrent.futures import Future
 
 import numpy as np
@@ -11,6 +9,7 @@ import pytest
 
 from benchmarks import submitted
 from benchmarks.table import GeneratedTable
+from tests.helpers.programs import run_python
 
 
 class Announcing:
@@ -37,15 +36,9 @@ BATCHES = np.arange(4).reshape(4, 1)
 
 
 def test_all_are_measured(tmp_path):
-    command = [sys.executable, "-m", "benchmarks.submitted", "--bytes", "200KB"]
+    command = ["-m", "benchmarks.submitted", "--bytes", "200KB"]
     command += ["--dimension", "10", "--turn-rows", "100", "--rounds", "1", "--disk-seconds", "0"]
-    done = subprocess.run(
-        [*command, "--directory", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=True,
-    )
+    done = run_python(*command, "--directory", tmp_path)
     for batch in submitted.BATCHES:
         for name in submitted.ways():
             assert f"\nbatches of {batch:,}, {name} " in done.stdout

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from benchmarks import words
 from benchmarks.table import GeneratedTable
+from tests.helpers.programs import run_python
 
 
 def test_all_are_measured(tmp_path):
-    command = [sys.executable, "-m", "benchmarks.words", "--rows", "300", "--dimension", "3"]
+    command = ["-m", "benchmarks.words", "--rows", "300", "--dimension", "3"]
     command += ["--one", "20", "--loop", "20", "--together", "20", "--rounds", "1"]
-    done = subprocess.run(
-        [*command, "--directory", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=True,
-    )
+    done = run_python(*command, "--directory", tmp_path)
     for task in (*words.MOST_US, words.TOGETHER):
         for way in (words.OURS, words.DICT):
             assert f"\n{words.WORK}, {task}: {way} " in done.stdout

@@ -63,6 +63,6 @@ class KnownPages:
 
     def forget(self) -> None:
         """Forget all pages."""
-        # Zeros that nobody has written to take no memory.
+        # Zeroed pages take no memory until they are written to.
         self._known = np.zeros(self._count, np.bool_)
         self._excess = 0.0
