@@ -33,6 +33,11 @@ class Plain:
     row_shape: tuple[int, ...]
 
     @property
+    def name(self) -> str:
+        """Name of the encoding."""
+        return "plain"
+
+    @property
     def record_bytes(self) -> int:
         """Size of a record."""
         return math.prod(self.row_shape) * self.dtype.itemsize

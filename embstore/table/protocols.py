@@ -42,13 +42,23 @@ class Encoding(Protocol):
     """The conversion of a row's records to numbers."""
 
     @property
+    def name(self) -> str:
+        """Name of the encoding, such as ``"plain"`` or ``"float8_e4m3fn"``."""
+        ...
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of a row in all columns."""
+        ...
+
+    @property
     def row_shape(self) -> tuple[int, ...]:
         """Shape of a row."""
         ...
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Dtype of a row's numbers, in native byte order."""
+        """Dtype of a row's numbers by default, in native byte order."""
         ...
 
     def decode(self, records: tuple[NDArray[np.uint8], ...], out: NDArray[Any]) -> None:
@@ -58,8 +68,8 @@ class Encoding(Protocol):
         ----------
         records : tuple of ndarray of uint8, each of shape (n, record_bytes)
             The records of n rows, one array for each column.
-        out : ndarray of `dtype`, shape (n, *row_shape), C-contiguous
-            Filled with the rows.
+        out : ndarray, shape (n, *row_shape), C-contiguous
+            Filled with the rows; of `dtype`, or of another float dtype if `dtype` is a float.
         """
         ...
 
