@@ -10,7 +10,7 @@ Rows are decoded in pieces that stay in the processor's cache over these passes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -18,112 +18,21 @@ from embstore.encodings.groups import apply
 from embstore.encodings.pairs import pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from embstore.encodings.groups import Groups
+    from embstore.encodings.pairs import Fill
+
+    # Called with the fields of n rows, each uint8 of shape (n, bytes), and an array to fill, of
+    # shape (n, values).
+    Decoder = Callable[[Sequence[NDArray[np.uint8]], NDArray[Any]], None]
 
 # Numbers of a piece: 128 KiB of float32.
 PIECE_VALUES: Final = 1 << 15
 
 _FLOAT32: Final = np.dtype(np.float32)
-
-
-class Decoder(Protocol):
-    """Decodes fields, as columns of their own."""
-
-    def __call__(self, fields: Sequence[NDArray[np.uint8]], out: NDArray[Any]) -> None:
-        """Fill ``out``, shape (n, values), with the numbers of n rows."""
-        ...
-
-
-class TableDecoder:
-    """The decoder of codes with one scale and one zero point for the table."""
-
-    __slots__ = ("_pairs", "_piece_rows", "_values")
-
-    def __init__(
-        self, codes: str, values: int, dtype: np.dtype[Any], zero: float, factor: float
-    ) -> None:
-        self._pairs = pairs(codes, dtype, zero, factor)
-        self._values = values
-        self._piece_rows = max(PIECE_VALUES // max(values, 1), 1)
-
-    def __call__(self, fields: Sequence[NDArray[np.uint8]], out: NDArray[Any]) -> None:
-        """Fill ``out``; see `Decoder`."""
-        codes = fields[0]
-        step = self._piece_rows
-        if self._pairs.packed and self._values & 1:
-            for first in range(0, len(out), step):
-                piece = codes[first : first + step]
-                padded = np.empty((len(piece), self._values + 1), out.dtype)
-                self._pairs.fill(piece, padded)
-                out[first : first + step] = padded[:, :-1]
-        elif len(out) <= step:
-            self._pairs.fill(codes, out)
-        else:
-            for first in range(0, len(out), step):
-                self._pairs.fill(codes[first : first + step], out[first : first + step])
-
-
-class GroupDecoder:
-    """The decoder of codes with scales or zero points of groups."""
-
-    __slots__ = ("_factor", "_integers", "_pairs", "_piece_rows", "_points", "_scales", "_values")
-
-    def __init__(
-        self,
-        codes: str,
-        values: int,
-        zero: float,
-        factor: float,
-        scales: Groups | None,
-        points: Groups | None,
-    ) -> None:
-        self._integers = np.dtype(codes) if codes in {"int8", "uint8"} and not zero else None
-        self._pairs = None if self._integers is not None else pairs(codes, _FLOAT32, zero)
-        self._values = values
-        self._factor = np.float32(factor)
-        self._scales = scales
-        self._points = points
-        self._piece_rows = max(PIECE_VALUES // max(values, 1), 1)
-
-    def __call__(self, fields: Sequence[NDArray[np.uint8]], out: NDArray[Any]) -> None:
-        """Fill ``out``; see `Decoder`."""
-        step = self._piece_rows
-        with np.errstate(over="ignore", invalid="ignore"):
-            if len(out) <= step:
-                self._decode(fields, out)
-                return
-            for first in range(0, len(out), step):
-                piece = slice(first, first + step)
-                self._decode([field[piece] for field in fields], out[piece])
-
-    def _decode(self, fields: Sequence[NDArray[np.uint8]], out: NDArray[Any]) -> None:
-        values = self._values
-        rows = out if out.dtype == _FLOAT32 else np.empty(out.shape, np.float32)
-        codes = fields[0]
-        if self._integers is not None:
-            rows[...] = codes.view(self._integers)
-        elif self._pairs is not None:
-            if self._pairs.packed and values & 1:
-                padded = np.empty((len(rows), values + 1), np.float32)
-                self._pairs.fill(codes, padded)
-                rows[...] = padded[:, :-1]
-            else:
-                self._pairs.fill(codes, rows)
-        if self._points is not None:
-            apply(np.subtract, rows, self._points.read(fields[-1]), self._points.values)
-        if self._scales is not None:
-            scales = self._scales.read(fields[1])
-            if self._factor != 1:
-                scales *= self._factor
-            apply(np.multiply, rows, scales, self._scales.values)
-        elif self._factor != 1:
-            rows *= self._factor
-        if rows is not out:
-            out[...] = rows
 
 
 def make_decoder(
@@ -151,6 +60,58 @@ def make_decoder(
     scales, points : Groups or None
         Scales and zero points of groups; the fields of a row are codes, scales, points.
     """
+    rows = max(PIECE_VALUES // max(values, 1), 1)
     if scales is None and points is None:
-        return TableDecoder(codes, values, dtype, zero, factor)
-    return GroupDecoder(codes, values, zero, factor, scales, points)
+        fill = pairs(codes, dtype, zero, factor).filler(values)
+        return _in_pieces(lambda fields, out: fill(fields[0], out), rows)
+    if codes in {"int8", "uint8"} and not zero:
+        fill = _filler_of_integers(np.dtype(codes))
+    else:
+        fill = pairs(codes, _FLOAT32, zero).filler(values)
+    return _in_pieces(_grouped(fill, np.float32(factor), scales, points), rows)
+
+
+def _in_pieces(decode: Decoder, step: int) -> Decoder:
+    """Return a decoder that passes at most ``step`` rows at a time to another."""
+
+    def decode_all(fields: Sequence[NDArray[np.uint8]], out: NDArray[Any]) -> None:
+        if len(out) <= step:
+            decode(fields, out)
+            return
+        for first in range(0, len(out), step):
+            piece = slice(first, first + step)
+            decode([field[piece] for field in fields], out[piece])
+
+    return decode_all
+
+
+def _filler_of_integers(dtype: np.dtype[Any]) -> Fill:
+    def fill(codes: NDArray[np.uint8], out: NDArray[Any]) -> None:
+        out[...] = codes.view(dtype)
+
+    return fill
+
+
+def _grouped(
+    fill: Fill, factor: np.float32, scales: Groups | None, points: Groups | None
+) -> Decoder:
+    """Return the decoder of codes with scales or zero points of groups."""
+
+    # As a decorator, this costs half of what a block costs: 0.7 us.
+    @np.errstate(over="ignore", invalid="ignore")
+    def decode(fields: Sequence[NDArray[np.uint8]], out: NDArray[Any]) -> None:
+        rows = out if out.dtype is _FLOAT32 else np.empty(out.shape, _FLOAT32)
+        fill(fields[0], rows)
+        if points is not None:
+            apply(np.subtract, rows, points.read(fields[-1]), points.values)
+        if scales is not None:
+            few = scales.read(fields[1])
+            if factor != 1:
+                few = few * factor
+            apply(np.multiply, rows, few, scales.values)
+        elif factor != 1:
+            rows *= factor
+        if rows is not out:
+            out[...] = rows
+
+    return decode

@@ -144,7 +144,7 @@ class Scaled:
         decoder, cuts = bound
         if cuts:
             records = tuple([records[0][:, cut] for cut in cuts])
-        decoder(records, out.reshape(len(out), self.values))
+        decoder(records, out if out.ndim == 2 else out.reshape(len(out), self.values))
 
     def _bind(self, dtype: np.dtype[Any]) -> tuple[Decoder, tuple[slice, ...]]:
         """Return a decoder into a dtype, and where the fields of a joined record are."""
