@@ -11,8 +11,9 @@ a minimum from it, or add an offset. The layouts are those of ggml's ``ggml-quan
    float32.
 
 Each function takes n blocks, uint8 of shape (n, bytes), and fills an array of float32, shape
-(n, values), with their codes. Arrays that NumPy goes through in one long loop are much faster than
-those with short rows, hence the copies.
+(n, values), with their codes; it returns what is left to do, or None if these are the numbers.
+Arrays that NumPy goes through in one long loop are much faster than those with short rows, hence
+the copies.
 """
 
 from __future__ import annotations
@@ -62,6 +63,11 @@ def _every(byte: int) -> np.uint64:
 
 _LOW: Final = _every(0x0F)
 _FOUR: Final = np.uint64(4)
+_SIX_BITS: Final = np.uint32(0x3F3F3F3F)
+_UPPER_BITS: Final = np.uint32(0x30303030)
+_FOUR_BITS: Final = np.uint32(0x0F0F0F0F)
+_NIBBLE_SHIFTS: Final = np.array([0, 4], np.uint32)
+_TWO: Final = np.uint32(2)
 _SHIFTS_OF_TWO: Final = np.arange(0, 8, 2, dtype=np.uint64)[:, None]
 _SHIFTS_OF_ONE: Final = np.arange(8, dtype=np.uint64)[:, None]
 
@@ -122,9 +128,8 @@ def _put_nibbles(
     _put(high, runs[:, :, 1], offset)
 
 
-def _q8_0(blocks: NDArray[np.uint8], out: NDArray[np.float32]) -> Terms:
-    out[...] = blocks[:, 2:].view(np.int8)
-    return Terms(_halves(blocks, 0))
+def _q8_0(blocks: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
+    np.multiply(blocks[:, 2:].view(np.int8), _halves(blocks, 0), out)
 
 
 def _q4_0(blocks: NDArray[np.uint8], out: NDArray[np.float32]) -> Terms:
@@ -188,16 +193,14 @@ def _scales_and_minima(blocks: NDArray[np.uint8]) -> Terms:
     Of each 4 bytes of 12: the first 4 scales, the first 4 minima, the low nibbles of the other
     scales, and the high ones of the other minima. Those have their upper 2 bits in the first 8.
     """
-    packed = blocks[:, 4:16].copy()
-    first = packed[:, :8].copy().view(np.uint64)
-    lower = packed[:, 8:].view(np.uint32).astype(np.uint64)
-    lower |= lower << np.uint64(28)  # The high nibbles become the low ones of the upper half.
-    lower &= _LOW
-    few = np.empty((len(blocks), 2), np.uint64)
-    np.bitwise_and(first, _every(0x3F), out=few[:, :1])
-    first >>= np.uint64(2)
-    first &= _every(0x30)
-    np.bitwise_or(first, lower, out=few[:, 1:])
+    packed = blocks[:, 4:16].copy().view(np.uint32)
+    few = np.empty((len(blocks), 2, 2), np.uint32)
+    np.bitwise_and(packed[:, :2], _SIX_BITS, out=few[:, 0])
+    lower = packed[:, 2:] >> _NIBBLE_SHIFTS
+    lower &= _FOUR_BITS
+    upper = packed[:, :2] >> _TWO
+    upper &= _UPPER_BITS
+    np.bitwise_or(upper, lower, out=few[:, 1])
     # The first four scales, the first four minima, the other scales, the other minima.
     integers = few.view(np.uint8).reshape(len(blocks), 2, 2, 4).astype(np.float32)
     integers *= blocks[:, :4].view(np.float16).astype(np.float32)[:, None, :, None]
@@ -228,7 +231,7 @@ def _q6_k(blocks: NDArray[np.uint8], out: NDArray[np.float32]) -> Terms:
     return Terms((_halves(blocks, 208) * blocks[:, 192:208].view(np.int8))[:, :, None])
 
 
-UNPACK: Final[dict[str, Callable[[NDArray[np.uint8], NDArray[np.float32]], Terms]]] = {
+UNPACK: Final[dict[str, Callable[[NDArray[np.uint8], NDArray[np.float32]], Terms | None]]] = {
     "Q8_0": _q8_0,
     "Q4_0": _q4_0,
     "Q4_1": _q4_1,

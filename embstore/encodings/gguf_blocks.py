@@ -108,12 +108,13 @@ class GgufBlocks:
         block = BLOCKS[self.type]
         numbers = out if out.dtype == np.float32 else np.empty(out.shape, np.float32)
         blocks = numbers.reshape(-1, block.values)
-        scales, minima, offsets = UNPACK[self.type](records.reshape(-1, block.bytes), blocks)
-        groups = blocks.reshape(*scales.shape[:-1], -1)
-        groups *= scales
-        if minima is not None:
-            groups -= minima
-        elif offsets is not None:
-            groups += offsets
+        terms = UNPACK[self.type](records.reshape(-1, block.bytes), blocks)
+        if terms is not None:
+            groups = blocks.reshape(*terms.scales.shape[:-1], -1)
+            groups *= terms.scales
+            if terms.minima is not None:
+                groups -= terms.minima
+            elif terms.offsets is not None:
+                groups += terms.offsets
         if numbers is not out:
             out[...] = numbers
