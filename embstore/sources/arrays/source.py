@@ -34,6 +34,7 @@ _REMEDIES = {
     "S": _TEXT,
     "T": _TEXT,
     "U": _TEXT,
+    "V": "these are bytes without a type; say what they are, such as with .view('bfloat16')",
 }
 
 
