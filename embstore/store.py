@@ -193,7 +193,7 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         return given
 
     def explain(self, ids: ArrayLike) -> LookupPlan:
-        """Return the plan of a lookup, without reading: what it would touch and read.
+        """Return the plan of a lookup, without reading rows: what it would touch and read.
 
         Parameters
         ----------
@@ -212,6 +212,8 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         """
         records = self._open_records()
         wide = as_ids(ids, self._rows)
+        if isinstance(records, CompressedRecords):
+            return records.plan(self._rows_of(wide), self._numbering)
         return plan_lookup(
             self._rows_of(wide),
             self._numbering,
@@ -346,7 +348,7 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         352
         """
         records = self._open_records()
-        return records.residency(self._rows * records.addresses.record_bytes)
+        return records.residency(self._rows * records.record_bytes)
 
     def scan(self, visit: Visit, start: int = 0, stop: int | None = None) -> None:
         """Pass all rows, or those of consecutive ids, to a function, block by block.
