@@ -2,7 +2,7 @@
 
 1. When `submit` returns, a few cold rows have been announced (`embstore.reading.read_ahead`). One
    background thread of the process gathers the rows of all submitted lookups, in order, so that the
-   GIL changes hands seldom.
+   GIL changes hands seldom. A few rows that are known to be in RAM are gathered by the caller.
 2. `prefetch` announces rows, and has helper threads wait until they are in RAM.
 3. Where no thread can be started, the caller does the work: of a lookup at once, of a prefetch when
    it is waited for.
@@ -222,8 +222,11 @@ def submit(
     pool = None if are_replaced() else _pool or _start()
     if pool is not None and not pool.thread_count:
         pool = None
+    later = records.ahead.later(rows)
+    if later.quick:
+        pool = None
     future = Submitted(pool)
-    work = partial(_look_up, records.ahead.later(rows), out, flat, shape, flat_shape, dtype)
+    work = partial(_look_up, later.take, out, flat, shape, flat_shape, dtype)
     if pool is None:
         future.run(work)
     else:
