@@ -193,7 +193,7 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         return given
 
     def explain(self, ids: ArrayLike) -> LookupPlan:
-        """Return the plan of a lookup, without reading: what it would touch and read.
+        """Return the plan of a lookup, without reading rows: what it would touch and read.
 
         Parameters
         ----------
@@ -212,6 +212,8 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         """
         records = self._open_records()
         wide = as_ids(ids, self._rows)
+        if isinstance(records, CompressedRecords):
+            return records.plan(self._rows_of(wide), self._numbering)
         return plan_lookup(
             self._rows_of(wide),
             self._numbering,
@@ -347,7 +349,7 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         352
         """
         records = self._open_records()
-        return records.residency(self._rows * records.addresses.record_bytes)
+        return records.residency(self._rows * records.record_bytes)
 
     def scan(self, visit: Visit, start: int = 0, stop: int | None = None) -> None:
         """Pass all rows, or those of consecutive ids, to a function, block by block.
@@ -410,7 +412,7 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
     def to_gensim(self) -> KeyedVectors:
         """Return all words and rows in RAM, as gensim's ``KeyedVectors``.
 
-        Rows of bfloat16 or integers become float32, what gensim computes with.
+        Rows of other floats or integers become float32, what gensim computes with.
 
         Raises
         ------
@@ -428,7 +430,8 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         """Return one partition as a read-only ``zarr.Array``, shape (its rows, *row_shape).
 
         The array reads the files under `path` when it is indexed, even after this store is closed.
-        For a bfloat16 store it is of uint16, the bits of the numbers, because zarr has no bfloat16.
+        For a store of bfloat16 or float8 it is of uint16 or uint8, the bits of the numbers, because
+        zarr lacks these dtypes.
 
         Raises
         ------
