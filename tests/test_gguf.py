@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -217,3 +218,57 @@ def test_choice_of_the_tensor(tmp_path):
         embstore.open(path)
     with pytest.raises(embstore.FormatError, match="it has: none that could be a table"):
         embstore.open(path, tensor="x")
+
+
+@pytest.mark.parametrize("kind", ["F32", "Q8_0", "I8", "IQ2_XS"])
+def test_rows_of_bytes_on_request(tmp_path, kind):
+    path = tmp_path / "m.gguf"
+    data = random_bytes(tensor_bytes(kind, (ROWS, WIDTH)))
+    path.write_bytes(bytes(GgufFile([Entry("a", kind, (ROWS, WIDTH), data)])))
+    with embstore.open(path, encoding="opaque") as store:
+        assert store.dtype == np.uint8
+        assert store.to_numpy().tobytes() == data
+    for encoding in ("int4", "float8_e4m3fn"):
+        with pytest.raises(embstore.FormatError, match=f"leave out encoding='{encoding}'"):
+            embstore.open(path, encoding=encoding)
+    with pytest.raises(embstore.FormatError, match=r"is a GGUF file or model, .* take scale="):
+        embstore.open(path, scale="a.scale")
+
+
+@pytest.mark.parametrize("format", ["auto", "gguf"])
+def test_build(tmp_path, format):
+    data = random_bytes(tensor_bytes("I16", (ROWS, WIDTH)))
+    tensors = [Entry("a", "I16", (ROWS, WIDTH), data), Entry("b", "I16", (1, 1), bytes(2))]
+    (tmp_path / "model").mkdir()
+    path = tmp_path / "model" / "m.gguf"
+    path.write_bytes(bytes(GgufFile(tensors)))
+    for source in (path, path.parent):
+        built = embstore.build(source, tmp_path / "s", tensor="a", format=format, overwrite=True)
+        with built:
+            assert built.to_numpy().tobytes() == data
+            assert built.source["format"] == "gguf"
+    with pytest.raises(embstore.SourceError, match="has 2 tensors that could be a table: a, b"):
+        embstore.build(path, tmp_path / "s2", format=format)
+    path.write_bytes(b"GGUF\3\0\0\0 cut")
+    with pytest.raises(embstore.SourceError, match="is not a readable GGUF file"):
+        embstore.build(path, tmp_path / "s2", format=format)
+    path.write_bytes(b"GGUF\1\0\0\0" + bytes(60))
+    with pytest.raises(embstore.SourceError, match="is a GGUF file of version 1"):
+        embstore.build(path, tmp_path / "s2", format=format)
+
+
+def test_word_that_looks_like_a_header(tmp_path):
+    (tmp_path / "t.txt").write_text("GGUF 1.0 2.0\nlike 3.0 4.0\n")
+    with pytest.raises(embstore.StoreNotFoundError):
+        embstore.open(tmp_path / "t.txt")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_not_a_file(tmp_path, make):
+    make(tmp_path / "m.gguf")
+    for path in (tmp_path / "m.gguf", tmp_path):
+        with pytest.raises((embstore.StoreNotFoundError, embstore.FormatError)):
+            embstore.open(path)
+    (tmp_path / "n.gguf").symlink_to("n.gguf")
+    with pytest.raises(embstore.StoreNotFoundError):
+        embstore.open(tmp_path / "n.gguf")

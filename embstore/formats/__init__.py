@@ -67,7 +67,15 @@ SAFETENSORS = Format(
     safetensors.describe,
     ("tensor", "scale", "scale_block", "encoding", "zero_point"),
 )
-GGUF = Format("gguf", gguf.PATTERNS, gguf.matches, gguf.main_file, gguf.describe, ("tensor",))
+GGUF = Format(
+    "gguf",
+    "a GGUF file or model",
+    gguf.PATTERNS,
+    gguf.matches,
+    gguf.main_file,
+    gguf.describe,
+    ("tensor", "encoding"),
+)
 # The first one that recognises a path reads it.
 FORMATS = (STORE, SAFETENSORS, GGUF, NPY)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from typing import TYPE_CHECKING
 
 from embstore.dtypes import DTYPES
@@ -20,6 +21,7 @@ from embstore.encodings.plain import Plain
 from embstore.errors import FormatError
 from embstore.formats.gguf.header import MAGIC, Tensor
 from embstore.formats.gguf.parts import PATTERNS, find_tensors, main_file, shown
+from embstore.formats.options import OPAQUE
 from embstore.formats.own import spec
 from embstore.table.extents import Column, Extent
 from embstore.table.numbering import Numbering
@@ -30,16 +32,20 @@ if TYPE_CHECKING:
 
 __all__ = ["PATTERNS", "describe", "main_file", "matches"]
 
+# The version follows, in one byte order or the other; it tells the file from a word in a text.
+_START = re.compile(MAGIC + rb"(?:..\0\0|\0\0..)", re.DOTALL)
 # The types whose rows are numbers as they are.
 _PLAIN = {row.safetensors: row for row in DTYPES.values()}
 
 
 def matches(start: bytes, name: str) -> bool:  # Every format has this signature.
     """Return whether a file with these first bytes is a GGUF file."""
-    return start.startswith(MAGIC)
+    return _START.match(start) is not None
 
 
-def describe(files: Files, name: str, *, tensor: str | None = None) -> Table:
+def describe(
+    files: Files, name: str, *, tensor: str | None = None, encoding: str | None = None
+) -> Table:
     """Return the table of a tensor.
 
     Parameters
@@ -50,6 +56,8 @@ def describe(files: Files, name: str, *, tensor: str | None = None) -> Table:
         The model's file, or any part.
     tensor : str, optional
         Name of the tensor; not needed if there is only one with two dimensions.
+    encoding : str, optional
+        ``"opaque"`` for rows of bytes. Others are refused: the header tells the type of a tensor.
 
     Raises
     ------
@@ -59,23 +67,28 @@ def describe(files: Files, name: str, *, tensor: str | None = None) -> Table:
         If the tensor is missing or not named, or its rows cannot be read in place.
     """
     place = str(files.path(name))
+    if encoding not in (None, OPAQUE):
+        raise FormatError(
+            f"{place} is a GGUF file, whose header tells the types of its tensors; leave out "
+            f'encoding={encoding!r}, or give encoding="opaque" for rows of bytes'
+        )
     tensors = find_tensors(files, name)
     tensor = _choose(place, tensor, {name: entry for name, (_, entry) in tensors.items()})
     file, entry = tensors[tensor]
     where = f"{files.path(file)}: the tensor {tensor!r}"
     if not entry.shape:
         raise FormatError(f"{where} has shape (); a table needs rows, so shape (rows, ...)")
-    encoding = _encoding(where, entry)
-    if not encoding.record_bytes:
-        raise FormatError(f"{where} has rows of shape {encoding.row_shape}, without numbers")
-    if encoding.record_bytes > spec.MAX_ROW_BYTES:
+    described = _encoding(where, entry, opaque=encoding == OPAQUE)
+    if not described.record_bytes:
+        raise FormatError(f"{where} has rows of shape {entry.shape[1:]}, without numbers")
+    if described.record_bytes > spec.MAX_ROW_BYTES:
         raise FormatError(
-            f"{where}: a row takes {encoding.record_bytes} bytes, more than the "
+            f"{where}: a row takes {described.record_bytes} bytes, more than the "
             f"{spec.MAX_ROW_BYTES} that a table can hold"
         )
     rows = entry.shape[0]
-    column = Column((Extent(file, entry.offset, rows),), encoding.record_bytes)
-    return Table((column,), encoding, Numbering(rows))
+    column = Column((Extent(file, entry.offset, rows),), described.record_bytes)
+    return Table((column,), described, Numbering(rows), (("tensor", tensor),))
 
 
 def could_be_table(tensor: Tensor) -> bool:
@@ -104,7 +117,7 @@ def _choose(place: str, name: str | None, tensors: dict[str, Tensor]) -> str:
     return name
 
 
-def _encoding(where: str, tensor: Tensor) -> Encoding:
+def _encoding(where: str, tensor: Tensor, *, opaque: bool) -> Encoding:
     """Return the encoding of a tensor's rows."""
     block, row_shape = tensor.block, tensor.shape[1:]
     if block is None:
@@ -112,13 +125,14 @@ def _encoding(where: str, tensor: Tensor) -> Encoding:
             f"{where} has the type {tensor.type}, whose rows have an unknown size; a newer "
             "embstore may know it"
         )
-    if block.name in _PLAIN:
+    is_plain = block.values == 1
+    if is_plain and not opaque:
         return Plain(_PLAIN[block.name].numpy, row_shape)
-    if not row_shape:
+    if not row_shape and not is_plain:
         raise FormatError(
             f"{where} has shape {tensor.shape} and type {block.name}, whose numbers stand in "
             f"blocks of {block.values}; a table needs rows, so shape (rows, width)"
         )
-    if block.name in UNPACK:
+    if block.name in UNPACK and not opaque:
         return GgufBlocks(block.name, row_shape)
     return Opaque(block.name, math.prod(row_shape) // block.values * block.bytes)
