@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from embstore.formats import npy, safetensors
+from embstore.formats import gguf, npy, safetensors
 from embstore.formats.own import describe as own
 
 if TYPE_CHECKING:
@@ -67,8 +67,17 @@ SAFETENSORS = Format(
     safetensors.describe,
     ("tensor", "scale", "scale_block", "encoding", "zero_point"),
 )
+GGUF = Format(
+    "gguf",
+    "a GGUF file or model",
+    gguf.PATTERNS,
+    gguf.matches,
+    gguf.main_file,
+    gguf.describe,
+    ("tensor", "encoding"),
+)
 # The first one that recognises a path reads it.
-FORMATS = (STORE, SAFETENSORS, NPY)
+FORMATS = (STORE, SAFETENSORS, GGUF, NPY)
 
 
 def find_format(path: Path) -> tuple[Format, Path] | None:
