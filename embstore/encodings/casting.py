@@ -101,7 +101,7 @@ class Caster:
         }
 
     def _cast_piece(self, rows: NDArray[Any], start: int) -> NDArray[Any]:
-        cast = _round(rows, self.dtype)
+        cast = rounded(rows, self.dtype)
         if not is_float(self.dtype):
             # NumPy compares integers exactly, also int64 with uint64.
             self._refuse(cast != rows, rows, start)
@@ -147,8 +147,8 @@ def _always_exact(origin: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
     return bool(np.can_cast(origin, dtype))
 
 
-def _round(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Cast, rounding once."""
+def rounded(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return numbers as another dtype, each of them rounded once."""
     # NumPy rounds a long double to float64 first, and that to float16; ml_dtypes rounds these and
     # others to float32 first, and that to bfloat16. Both may end one number too far.
     is_long = dtype == np.float16 and rows.dtype.itemsize > 8
