@@ -158,7 +158,7 @@ class LookupMixin(ABC):
         return forms.of(dtype, raw=as_flag(raw, "raw"))
 
     def explain(self, ids: ArrayLike) -> LookupPlan:
-        """Return the plan of a lookup, without reading: what it would touch and read.
+        """Return the plan of a lookup, without reading rows: what it would touch and read.
 
         Parameters
         ----------
@@ -235,7 +235,8 @@ class LookupMixin(ABC):
         A background thread does the lookups of all stores, in order. Submit a batch or two before
         you use one, and the disk is never idle; in asyncio, await
         ``asyncio.wrap_future(store.submit(ids))``. The call itself starts the reads of up to 64
-        cold rows, which takes 1 to 3 us each.
+        cold rows, which takes 1 to 3 us each, and does a small lookup, of 512 KiB or less, whose
+        rows are all known to be in RAM.
 
         A lookup can be cancelled before it starts. `close` does not end those that were submitted.
         In a forked child, asking a future of its parent for the result raises RuntimeError, unless

@@ -166,7 +166,7 @@ def test_max_norm_scales_decoded_rows(place):
 
 def test_functions_take_encoded_stores(place):
     table, store = place
-    ids = [[3, 1], [1, 999]]
+    ids = np.array([[3, 1], [1, 999]])
     assert same(embstore.embedding_lookup(store, ids), table.rows[ids])
     bags = embstore.RaggedIds([3, 1, 999], [0, 2, 2, 3])
     sums = embstore.embedding_lookup_sparse(store, bags, None, combiner="sum")
@@ -178,12 +178,12 @@ def test_functions_take_encoded_stores(place):
 
 def test_bad_requests_are_refused(place):
     _, store = place
-    for ids, error in (([COUNT], IdRangeError), ([-1], IdRangeError), ([0.5], TypeError)):
+    for bad, error in (([COUNT], IdRangeError), ([-1], IdRangeError), ([0.5], TypeError)):
         for raw in (False, True):
             with pytest.raises(error):
-                store.lookup(ids, raw=raw)
+                store.lookup(bad, raw=raw)
             with pytest.raises(error):
-                store.submit(ids, raw=raw)
+                store.submit(bad, raw=raw)
     for ids in (np.array([0, COUNT]), np.array([-1, 3])):
         for options in ({}, {"dtype": "bfloat16"}, {"raw": True}):
             with pytest.raises(IdRangeError, match="is out of range"):
@@ -195,16 +195,16 @@ def test_bad_requests_are_refused(place):
             store.lookup(np.array([1]), dtype=dtype)
     with pytest.raises(ValueError, match="raw=True returns bytes"):
         store.lookup([1], raw=True, dtype="float32")
-    for ids in ([1], np.array([1])):
+    for some in ([1], np.array([1])):
         for out in (np.empty((1, WIDTH), np.int32), np.empty((1, WIDTH), ">f4")):
             with pytest.raises(TypeError, match="out has dtype"):
-                store.lookup(ids, out=out)
+                store.lookup(some, out=out)
         with pytest.raises(TypeError, match="out has dtype float32, expected float16"):
-            store.lookup(ids, out=np.empty((1, WIDTH), np.float32), dtype="float16")
+            store.lookup(some, out=np.empty((1, WIDTH), np.float32), dtype="float16")
         with pytest.raises(ValueError, match="out has shape"):
-            store.lookup(ids, out=np.empty((1, WIDTH + 1), np.float32))
+            store.lookup(some, out=np.empty((1, WIDTH + 1), np.float32))
         with pytest.raises(TypeError, match="out has dtype"):
-            store.lookup(ids, out=np.empty((1, store.record_bytes), np.int8), raw=True)
+            store.lookup(some, out=np.empty((1, store.record_bytes), np.int8), raw=True)
 
 
 def test_store_tells_its_encoding(place):
@@ -285,7 +285,7 @@ def test_statistics_count_a_lookup_once(table, reader, tmp_path, monkeypatch):
     "options", [{"preload": True}, {"resident_limit": "64MiB"}, {"row_cache": "1MiB"}]
 )
 def test_rows_are_the_same_under_options(table, options, tmp_path, monkeypatch):
-    seen = []
+    seen: list[embstore.Progress] = []
     with opened(tmp_path, table, monkeypatch, progress=seen.append, **options) as store:
         generator = np.random.default_rng(2)
         for number in range(40):

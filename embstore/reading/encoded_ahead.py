@@ -6,7 +6,13 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from embstore.reading.read_ahead import CALLER_ROWS, GATHER_ROWS, SHARED_BYTES
+from embstore.reading.read_ahead import (
+    CALLER_ROWS,
+    GATHER_ROWS,
+    QUICK_BYTES,
+    SHARED_BYTES,
+    Later,
+)
 from embstore.reading.warmth import BLOCK_BYTES, ROWS_PER_READ, blocks_read
 from embstore.table.addresses import PAGE_BYTES
 
@@ -49,8 +55,8 @@ class EncodedReadAhead:
         self._slices, self._stats, self._take = slices, stats, take
         self._parts = list(zip(parts, shares, strict=True))
 
-    def later(self, rows: NDArray[np.int64]) -> Callable[[NDArray[Any]], None]:
-        """Announce a few rows, and return a function that fills an array with all of them.
+    def later(self, rows: NDArray[np.int64]) -> Later:
+        """Announce a few rows, and return the rest of the lookup.
 
         Parameters
         ----------
@@ -59,12 +65,14 @@ class EncodedReadAhead:
         """
         unknown = [part.unknown(rows // share) for part, share in self._parts]
         count = max(map(len, unknown))
-        shared = not count and len(rows) * self._slices.record_bytes >= SHARED_BYTES
+        size_bytes = len(rows) * self._slices.record_bytes
+        shared = not count and size_bytes >= SHARED_BYTES
         if shared or (count > CALLER_ROWS and 2 * count > len(rows)):
-            return partial(self._gather_shared, rows, unknown)
+            return Later(partial(self._gather_shared, rows, unknown), quick=False)
         if count <= CALLER_ROWS:
-            return partial(self._gather_announced, rows, self._announce(unknown))
-        return partial(self._announce_and_gather, rows, unknown)
+            quick = not count and size_bytes <= QUICK_BYTES
+            return Later(partial(self._gather_announced, rows, self._announce(unknown)), quick)
+        return Later(partial(self._announce_and_gather, rows, unknown), quick=False)
 
     def fetch(self, rows: NDArray[np.int64]) -> list[Callable[[], None]]:
         """Announce rows, if they are few; return functions that announce the rest, and wait."""

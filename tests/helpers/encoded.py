@@ -165,7 +165,10 @@ def _describe(files: Any, name: str) -> Table:
 def known(patch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let embstore open what `save` has written."""
     made = formats.Format(
-        "made", ("*.table",), lambda _, name: name.endswith(".table"), lambda path: path, _describe
+        *("made", "a made table", ("*.table",)),
+        matches=lambda _, name: name.endswith(".table"),
+        main_file=lambda path: path,
+        describe=_describe,
     )
     with patch.context() as some:
         some.setattr(formats, "FORMATS", (*formats.FORMATS, made))
