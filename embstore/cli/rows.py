@@ -25,7 +25,7 @@ from embstore.cli.arguments import (
 from embstore.cli.console import print_facts, print_json, printable, progress_bar, warn
 from embstore.cli.options import options_of
 from embstore.cli.terminal import shown, typed
-from embstore.dtypes import is_float, wide_dtype
+from embstore.dtypes import check_zero, is_float, wide_dtype
 
 VALUES_SHOWN = 5
 
@@ -63,6 +63,7 @@ def get(
         if known.all():
             rows = table.lookup(found, **options)
         else:
+            check_zero(table.dtype, "--missing zeros")
             rows = np.zeros((len(found), *table.row_shape), table.dtype)
             rows[known] = table.lookup(found[known], **options)
         labels: list[str | None] = [None] * len(found)

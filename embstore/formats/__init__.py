@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from embstore.formats import npy
+from embstore.formats import gguf, npy
 from embstore.formats.options import TABLE_OPTIONS
 from embstore.formats.own import describe as own
 from embstore.formats.safetensors import describe as safetensors
@@ -78,8 +78,17 @@ SAFETENSORS = Format(
     TABLE_OPTIONS,
     safetensors.tables,
 )
+GGUF = Format(
+    "gguf",
+    "a GGUF file or model",
+    gguf.PATTERNS,
+    gguf.matches,
+    gguf.main_file,
+    gguf.describe,
+    ("tensor", "encoding"),
+)
 # The first one that recognises a path reads it.
-FORMATS = (STORE, SAFETENSORS, NPY)
+FORMATS = (STORE, SAFETENSORS, GGUF, NPY)
 
 
 def find_format(path: Path) -> tuple[Format, Path] | None:

@@ -13,6 +13,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from embstore.dtypes import as_dtype
 from embstore.encodings.codes import CODES
 from embstore.encodings.opaque import Opaque
 from embstore.encodings.plain import Plain
@@ -30,7 +31,6 @@ from embstore.formats.safetensors.numbers import (
     may_have_scale,
     name_of,
     numbers_of,
-    plain_dtype,
     record_bytes,
 )
 from embstore.formats.safetensors.parts import Parts, find_parts
@@ -98,9 +98,7 @@ def describe(
     elif encoding is None and not may_have_scale(dtype):
         _refuse(where, f"holds {name_of(dtype)} and not codes", asked)
         size = record_bytes(parts.first, where)
-        table = _table(
-            where, parts, size, Plain(plain_dtype(name_of(dtype)), parts.first.shape[1:])
-        )
+        table = _table(where, parts, size, Plain(as_dtype(name_of(dtype)), parts.first.shape[1:]))
     else:
         table, fields = _coded(catalog, where, parts, scale, scale_block, encoding, zero_point)
     facts = {"tensor": parts.name} if tensor is not None or len(catalog.names) > 1 else {}
@@ -145,7 +143,7 @@ def _coded(
         _refuse(where, "has no scale", {"zero_point": zero_point, "scale_block": shown})
         if codes is None or CODES[codes].bits == 8:
             name = name_of(parts.first.dtype) if codes is None else codes
-            made = Plain(plain_dtype(name), row_shape)
+            made = Plain(as_dtype(name), row_shape)
         else:
             made = Scaled(codes, row_shape)
         return _table(where, parts, size, made), {}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
-
-import numpy as np
+from typing import Final
 
 from embstore.dtypes import DTYPES
 from embstore.encodings.codes import CODES
@@ -70,16 +68,6 @@ def name_of(dtype: str) -> str:
     """
     row = _DTYPES.get(dtype)
     return row.name if row is not None else CODES_OF.get(dtype, dtype)
-
-
-def plain_dtype(name: str) -> np.dtype[Any]:
-    """Return the dtype of a name that `name_of` returned."""
-    if name in DTYPES:
-        return DTYPES[name].numpy
-    import ml_dtypes  # noqa: PLC0415  # 20 ms, and few tables need it.
-
-    found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
-    return found
 
 
 def record_bytes(tensor: Tensor, where: str) -> int:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from embstore.dtypes import as_dtype
 from embstore.encodings.scaled import Groups
 from embstore.errors import FormatError
 from embstore.formats.options import AUTO
 from embstore.formats.safetensors.blocks import Blocks, find_blocks
 from embstore.formats.safetensors.header import BITS, Tensor, listing, quoted
 from embstore.formats.safetensors.names import KnownNames, known_names
-from embstore.formats.safetensors.numbers import name_of, plain_dtype
+from embstore.formats.safetensors.numbers import name_of
 from embstore.formats.safetensors.parts import NUMBER, Parts, find_parts, fits_pattern
 from embstore.table.extents import Column, Extent
 
@@ -233,7 +234,7 @@ def _number(catalog: Catalog, tensor: Tensor, option: str) -> float | None:
             f"{tensor.dtype}; expected {', '.join((*_SCALE_DTYPES, *_FACTOR_DTYPES))}"
         )
     data = catalog.files.read(tensor.file, tensor.offset, tensor.size_bytes)
-    dtype = plain_dtype(name_of(tensor.dtype))
+    dtype = as_dtype(name_of(tensor.dtype))
     return float(np.frombuffer(data, dtype).astype(np.float64)[0])
 
 
