@@ -193,7 +193,7 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         return given
 
     def explain(self, ids: ArrayLike) -> LookupPlan:
-        """Return the plan of a lookup, without reading: what it would touch and read.
+        """Return the plan of a lookup, without reading rows: what it would touch and read.
 
         Parameters
         ----------
@@ -212,6 +212,8 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         """
         records = self._open_records()
         wide = as_ids(ids, self._rows)
+        if isinstance(records, CompressedRecords):
+            return records.plan(self._rows_of(wide), self._numbering)
         return plan_lookup(
             self._rows_of(wide),
             self._numbering,
@@ -260,7 +262,8 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         A background thread does the lookups of all stores, in order. Submit a batch or two before
         you use one, and the disk is never idle; in asyncio, await
         ``asyncio.wrap_future(store.submit(ids))``. The call itself starts the reads of up to 64
-        cold rows, which takes 1 to 3 us each.
+        cold rows, which takes 1 to 3 us each, and does a small lookup, of 512 KiB or less, whose
+        rows are all known to be in RAM.
 
         A lookup can be cancelled before it starts. `close` does not end those that were submitted.
         In a forked child, asking a future of its parent for the result raises RuntimeError, unless
@@ -346,7 +349,7 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         352
         """
         records = self._open_records()
-        return records.residency(self._rows * records.addresses.record_bytes)
+        return records.residency(self._rows * records.record_bytes)
 
     def scan(self, visit: Visit, start: int = 0, stop: int | None = None) -> None:
         """Pass all rows, or those of consecutive ids, to a function, block by block.
@@ -409,7 +412,7 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
     def to_gensim(self) -> KeyedVectors:
         """Return all words and rows in RAM, as gensim's ``KeyedVectors``.
 
-        Rows of bfloat16 or integers become float32, what gensim computes with.
+        Rows of other floats or integers become float32, what gensim computes with.
 
         Raises
         ------
@@ -427,7 +430,8 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         """Return one partition as a read-only ``zarr.Array``, shape (its rows, *row_shape).
 
         The array reads the files under `path` when it is indexed, even after this store is closed.
-        For a bfloat16 store it is of uint16, the bits of the numbers, because zarr has no bfloat16.
+        For a store of bfloat16 or float8 it is of uint16 or uint8, the bits of the numbers, because
+        zarr lacks these dtypes.
 
         Raises
         ------

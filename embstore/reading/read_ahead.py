@@ -1,7 +1,7 @@
 """Reads ahead of a lookup: rows announced early, waited for, and gathered later.
 
 1. `KnownPages` tells which rows of a submitted lookup may have to be read. If all are known,
-   nothing is announced.
+   nothing is announced, and a few rows are gathered by the caller at once.
 2. A few unknown rows are announced by the caller: handing them to another thread takes longer.
    Batches announced one or two ahead thus keep the device busy.
 3. If many rows are unknown, but not most of them, the thread that gathers announces them first.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from embstore.reading.row_cache.cache import RowCache
 from embstore.reading.warmth import BLOCK_BYTES, ROWS_PER_READ, blocks_read
@@ -39,8 +39,25 @@ THREAD_COUNT = 2
 WAIT_ROWS = 4096
 # Rows that are gathered at a time: no more are read one by one if known pages have been dropped.
 GATHER_ROWS = 512
+# Results of known rows that are gathered in less time than a hand-over takes.
+QUICK_BYTES = 512 << 10
 # Results that several threads fill, if all rows are known.
 SHARED_BYTES = 16 << 20
+
+
+class Later(NamedTuple):
+    """What is left of a lookup after its announcement.
+
+    Attributes
+    ----------
+    take : callable
+        Fills an array with the records of all rows: ``take(out)``.
+    quick : bool
+        Whether this takes less time than handing it to another thread.
+    """
+
+    take: Callable[[NDArray[Any]], None]
+    quick: bool
 
 
 class ReadAhead:
@@ -67,8 +84,8 @@ class ReadAhead:
     ) -> None:
         self._slices, self._pages, self._stats, self._take = slices, pages, stats, take
 
-    def later(self, rows: NDArray[np.int64]) -> Callable[[NDArray[Any]], None]:
-        """Announce a few rows, and return a function that fills an array with the records of all.
+    def later(self, rows: NDArray[np.int64]) -> Later:
+        """Announce a few rows, and return the rest of the lookup.
 
         Parameters
         ----------
@@ -77,12 +94,15 @@ class ReadAhead:
         """
         offsets = self._offsets(rows)
         unknown = offsets[self._pages.unknown(offsets)]
-        shared = not len(unknown) and len(rows) * self._slices.record_bytes >= SHARED_BYTES
+        size_bytes = len(rows) * self._slices.record_bytes
+        shared = not len(unknown) and size_bytes >= SHARED_BYTES
         if shared or (len(unknown) > CALLER_ROWS and 2 * len(unknown) > len(rows)):
-            return partial(self._gather_shared, rows, unknown)
+            return Later(partial(self._gather_shared, rows, unknown), quick=False)
         if len(unknown) <= CALLER_ROWS:
-            return partial(self._gather_announced, rows, self._announce(unknown))
-        return partial(self._announce_and_gather, rows, unknown)
+            quick = not len(unknown) and size_bytes <= QUICK_BYTES
+            blocks = self._announce(unknown)
+            return Later(partial(self._gather_announced, rows, blocks), quick)
+        return Later(partial(self._announce_and_gather, rows, unknown), quick=False)
 
     def fetch(self, rows: NDArray[np.int64]) -> list[Callable[[], None]]:
         """Announce rows, if they are few; return functions that announce the rest, and wait."""
@@ -180,9 +200,9 @@ class NoReadAhead:
     def __init__(self, take: Callable[[NDArray[np.int64], NDArray[Any]], None]) -> None:
         self._take = take
 
-    def later(self, rows: NDArray[np.int64]) -> Callable[[NDArray[Any]], None]:
-        """Return a function that fills an array with the records of rows."""
-        return partial(self._take, rows)
+    def later(self, rows: NDArray[np.int64]) -> Later:
+        """Return the lookup of rows."""
+        return Later(partial(self._take, rows), quick=False)
 
     def fetch(self, rows: NDArray[np.int64]) -> list[Callable[[], None]]:
         """Return no functions: nothing is read ahead."""

@@ -28,6 +28,7 @@ from embstore.dtypes import as_dtype, has_masked, storage_dtype
 from embstore.encodings.casting import Caster, OnOverflow
 from embstore.errors import SourceError
 from embstore.formats.own import spec
+from embstore.formats.own.compression import as_compression
 from embstore.formats.own.manifest import Manifest
 from embstore.settle import as_choice, as_count, as_flag, as_path, as_shape, as_size, size_text
 from embstore.table.numbering import Numbering, Strategy
@@ -41,6 +42,7 @@ from embstore.writing.memory import DEFAULT_MEMORY_LIMIT, plan_memory
 from embstore.writing.metadata import write_metadata
 from embstore.writing.new_words import NewWords, OnDuplicate
 from embstore.writing.partitioned_rows import PartitionedRows
+from embstore.writing.shards import ShardWriter, shard_piece_bytes
 from embstore.writing.staging import Staging
 from embstore.writing.table_sums import TableSums
 
@@ -71,7 +73,7 @@ class StoreWriter:
     row_shape : tuple of int
         Shape of one row; ``()`` for scalars.
     dtype : dtype
-        float16/32/64, ``"bfloat16"``, or an integer type.
+        A float or integer dtype, such as ``"float32"``, ``"bfloat16"`` or ``"float8_e4m3fn"``.
     partitions : int, optional
         Number of partitions. By default the smallest power of two that keeps each below 16 GiB,
         so that one partition can be loaded or copied; 1 if the size is unknown.
@@ -95,6 +97,8 @@ class StoreWriter:
     chunk_rows : int, optional
         Rows in a chunk, a power of two, of at most 16 GiB. By default chosen from the number of
         rows.
+    compression : str, optional
+        As for `embstore.build`.
     memory_limit : int or str
         The most memory that writing may use, whatever the number of rows and words, in bytes or as
         in ``"2GiB"``; see `embstore.writing.memory` for the shares. A limit that is too low raises
@@ -142,6 +146,7 @@ class StoreWriter:
         unk: str | None = None,
         on_overflow: OnOverflow = "error",
         chunk_rows: int | None = None,
+        compression: str | None = None,
         memory_limit: int | str = DEFAULT_MEMORY_LIMIT,
         source: dict[str, Any] | None = None,
     ) -> None:
@@ -154,6 +159,7 @@ class StoreWriter:
         on_overflow = as_choice(on_overflow, "on_overflow", get_args(OnOverflow))
         chunk_rows = _as_count(chunk_rows, "chunk_rows", low=1)
         memory_bytes = as_size(memory_limit, "memory_limit")
+        self._compression = as_compression(compression, "compression")
         overwrite = as_flag(overwrite, "overwrite")
         if rows is None and strategy == "div":
             raise ValueError("strategy div needs the number of rows in advance; give rows=")
@@ -181,10 +187,13 @@ class StoreWriter:
             chunk_rows=1 if chunk_rows is None else chunk_rows,
             source=self.source,
             created_by=f"embstore {__version__}",
+            compression=self._compression,
+            inner_rows=self._inner_rows(1),
         )
         if chunk_rows is not None:
             _check_chunk_bytes(chunk_rows, self._row_bytes)
-        self._memory = plan_memory(memory_bytes, partitions)
+        inner_rows = self._inner_rows(spec.MAX_ROWS) or 0
+        self._memory = plan_memory(memory_bytes, partitions, inner_rows * self._row_bytes)
         self._groups = [""]
         self._pool = PiecePool(self._memory.piece_bytes)
         self._staging: Staging | None = None
@@ -296,6 +305,8 @@ class StoreWriter:
                 self._manifest,
                 rows=self.rows_written,
                 chunk_rows=self._rows.chunk_rows,
+                compression=self._compression,
+                inner_rows=self._inner_rows(self._rows.chunk_rows),
                 unk=unk,
                 vocabulary=vocabulary,
                 source=self.source,
@@ -343,6 +354,15 @@ class StoreWriter:
         self._make_array: MakeArray = partial(
             ArrayWriter, self._path, pool=self._pool, background=self._background
         )
+        make_rows: MakeArray = self._make_array
+        if self._compression is not None:
+            make_rows = partial(
+                ShardWriter,
+                self._path,
+                pool=PiecePool(shard_piece_bytes(self._memory.piece_bytes, self._row_bytes)),
+                background=self._background,
+                compression=self._compression,
+            )
         self._words = NewWords(
             self._memory.vocabulary_bytes,
             self._path,
@@ -353,7 +373,7 @@ class StoreWriter:
             self._numbering,
             self._row_shape,
             storage_dtype(self._dtype),
-            self._make_array,
+            make_rows,
             held_bytes=self._memory.held_bytes,
             estimated_rows=self._estimated,
         )
@@ -361,6 +381,12 @@ class StoreWriter:
         self._finalize: weakref.finalize[Any, StoreWriter] = weakref.finalize(
             self, _give_up, self._staging, self._background, self._rows, self._words
         )
+
+    def _inner_rows(self, chunk_rows: int) -> int | None:
+        """Return the rows in an inner chunk of chunks of some rows; None without compression."""
+        if self._compression is None:
+            return None
+        return min(spec.choose_inner_rows(self._row_bytes), chunk_rows)
 
     def _close(self) -> None:
         _close(self._background, self._rows, self._words)

@@ -19,8 +19,10 @@ from embstore.dtypes import as_dtype, is_extension
 from embstore.errors import StoreCorruptError, StoreError, StoreNotFoundError, StoreVersionError
 from embstore.formats.own import spec
 from embstore.formats.own.checked_files import REBUILD
+from embstore.formats.own.compression import BLOSC, LEVELS, Compression
 from embstore.formats.own.fields import Fields, read_json
 from embstore.formats.own.seals import check_seal
+from embstore.formats.own.sharded import ShardedArray
 from embstore.formats.own.spec import RawArray, shown
 from embstore.table.numbering import STRATEGIES, Numbering, Strategy
 
@@ -89,6 +91,8 @@ class Manifest:
     created_by: str = ""
     metadata_checksums: dict[str, int] = field(default_factory=dict)
     fingerprint: str | None = None
+    compression: Compression | None = None  # The layout is then "sharded".
+    inner_rows: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.rows <= spec.MAX_ROWS:
@@ -113,6 +117,7 @@ class Manifest:
                 f"{self.rows} rows of {self.row_bytes} bytes, in chunks of {self.chunk_rows}, take "
                 f"more than {spec.MAX_BYTES} bytes"
             )
+        self._check_compression()
         origins = self.source.get("origins", [])
         if not isinstance(origins, list) or not all(isinstance(one, dict) for one in origins):
             raise ValueError(f"origins of source must be a list of objects, not {shown(origins)}")
@@ -127,6 +132,31 @@ class Manifest:
         if slots & (slots - 1) or slots <= self.rows:
             raise ValueError(
                 f"{slots} hash slots for {self.rows} words, expected a power of two above that"
+            )
+
+    def _check_compression(self) -> None:
+        rows = self.inner_rows
+        if self.compression is None or rows is None:
+            return
+        if rows & (rows - 1) or not 1 <= rows <= self.chunk_rows:
+            raise ValueError(
+                f"{spec.INNER_ROWS} must be a power of two up to chunk_rows, {self.chunk_rows}, "
+                f"not {rows}"
+            )
+        if self.compression.codec == BLOSC and self.row_bytes > spec.MAX_BLOSC_BYTES:
+            raise ValueError(
+                f"blosc takes rows of at most {spec.MAX_BLOSC_BYTES} bytes, not {self.row_bytes}; "
+                "use zstd"
+            )
+        if rows > 1 and rows * self.row_bytes > spec.MAX_INNER_BYTES:
+            raise ValueError(
+                f"an inner chunk of {rows} rows has {rows * self.row_bytes} bytes, more than the "
+                f"{spec.MAX_INNER_BYTES} allowed"
+            )
+        if self.chunk_rows // rows > spec.MAX_INNER_CHUNKS:
+            raise ValueError(
+                f"{self.chunk_rows // rows} inner chunks in a shard, more than the "
+                f"{spec.MAX_INNER_CHUNKS} allowed"
             )
 
     @property
@@ -150,7 +180,12 @@ class Manifest:
     def partition(self, partition: int) -> RawArray:
         """Return the array of one partition."""
         shape = (self.numbering.row_count(partition), *self.row_shape)
-        return RawArray(spec.partition_name(partition), shape, self.dtype, self.chunk_rows)
+        name = spec.partition_name(partition)
+        if self.compression is None or self.inner_rows is None:
+            return RawArray(name, shape, self.dtype, self.chunk_rows)
+        return ShardedArray(
+            name, shape, self.dtype, self.chunk_rows, self.inner_rows, self.compression
+        )
 
     def arrays(self) -> Iterator[RawArray]:
         """Yield every array of the store: the partitions, then the vocabulary's."""
@@ -193,13 +228,16 @@ class Manifest:
             "dtype": self.dtype.name,
             "partition_count": self.partition_count,
             "strategy": self.strategy,
-            "layout": spec.RAW,
+            "layout": spec.RAW if self.compression is None else spec.SHARDED,
             "chunk_rows": self.chunk_rows,
             "unk": self.unk,
             "vocabulary": vocabulary,
             "source": self.source,
             "created_by": self.created_by,
         }
+        if self.compression is not None:
+            codec = {"codec": self.compression.codec, "level": self.compression.level}
+            fields |= {spec.COMPRESSION: codec, spec.INNER_ROWS: self.inner_rows}
         if self.fingerprint is not None:
             fields[spec.FINGERPRINT] = self.fingerprint
         return fields
@@ -237,10 +275,12 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
             f"{where} needs {need}; this embstore reads format version {spec.FORMAT_VERSION} "
             f"and knows {', '.join(spec.FEATURES)}: {_UPGRADE}"
         )
-    if (raw := reader.get("layout", str)) != spec.RAW:
+    if (layout := reader.get("layout", str)) not in spec.LAYOUTS:
+        known = " and ".join(map(repr, spec.LAYOUTS))
         raise StoreVersionError(
-            f"{where} has the layout {shown(raw)}; this embstore reads {spec.RAW!r}: {_UPGRADE}"
+            f"{where} has the layout {shown(layout)}; this embstore reads {known}: {_UPGRADE}"
         )
+    is_sharded = layout == spec.SHARDED
     if (strategy := reader.get("strategy", str)) not in STRATEGIES:
         raise reader.error("strategy", f"is {shown(strategy)}, expected 'mod' or 'div'")
     if (dtype := reader.get("dtype", str)) not in spec.DTYPES:
@@ -260,6 +300,8 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
             created_by=reader.get("created_by", str),
             metadata_checksums=metadata_checksums,
             fingerprint=_parse_fingerprint(fields, reader),
+            compression=_parse_compression(reader, where) if is_sharded else None,
+            inner_rows=reader.integer(spec.INNER_ROWS, low=1) if is_sharded else None,
         )
     except StoreError:  # Its message is complete; some are ValueErrors too.
         raise
@@ -287,6 +329,17 @@ def _parse_fingerprint(fields: dict[str, Any], reader: Fields) -> str | None:
         problem = f"is {shown(text)}, expected {spec.FINGERPRINT_DIGITS} hexadecimal digits"
         raise reader.error(spec.FINGERPRINT, problem)
     return text
+
+
+def _parse_compression(reader: Fields, where: Path) -> Compression:
+    found = Fields(reader.get(spec.COMPRESSION, dict), where, spec.COMPRESSION)
+    if (codec := found.get("codec", str)) not in LEVELS:
+        raise StoreVersionError(
+            f"{where} is compressed by {shown(codec)}; this embstore reads {', '.join(LEVELS)}: "
+            f"{_UPGRADE}"
+        )
+    # The caller converts a ValueError of this, as it does one of the manifest's own.
+    return Compression(codec, found.integer("level"))
 
 
 def _parse_vocabulary(fields: Any, where: Path) -> VocabularyManifest | None:

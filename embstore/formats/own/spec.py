@@ -16,7 +16,7 @@ name or a number below changes the format. ::
       vocabulary/slots/...         array of uint64: an open-addressing hash table
 
 Goals: one row is one short read; any Zarr reader can read the rows without embstore; damage is
-noticed. Not goals: changing a row in place; compression (another layout may add it).
+noticed. Not a goal: changing a row in place.
 
 **Arrays.** Every array is Zarr v3, regular chunks that span all axes but the first, chunk keys
 ``default`` with separator ``/``, fill value 0, codecs ``[bytes (little endian), crc32c]``. So a
@@ -24,6 +24,33 @@ chunk file has ``chunk_rows`` rows in C order from byte 0 on, then 4 bytes: thei
 endian. The last chunk of an array has full size too, padded with zeros. Every chunk is present,
 even one of zeros only. Each array's ``attributes["embstore"]["chunk_crc32c"]`` lists these
 checksums as integers, in the order of the chunks, so that swapped chunk files are noticed.
+
+**Layout "sharded".** It compresses the partitions, for archives; the vocabulary stays as above. A
+chunk is then a shard of Zarr's ``sharding_indexed`` codec: inner chunks of ``inner_chunk_rows``
+rows, a power of two that divides ``chunk_rows``, each encoded by ``[bytes (little endian), zstd or
+blosc, crc32c]``, and behind them an index with ``[bytes (little endian), crc32c]``, at the end.
+
+* ``zstd`` has its ``level``, and no checksum of its own. Its one frame states its content size.
+* ``blosc`` has ``cname`` ``zstd``, ``clevel`` the level, ``typesize`` the bytes of a number,
+  ``shuffle`` ``shuffle`` (``bitshuffle`` if a number is one byte), and ``blocksize`` the bytes of
+  an inner chunk: the encoded form is a single block.
+* An encoded inner chunk ends with 4 bytes, the CRC-32C of those before, little endian.
+* With ``n = chunk_rows / inner_chunk_rows``, the last ``16 * n + 4`` bytes of a file are the index:
+  ``n`` pairs of uint64, the offset in the file and the size of each encoded inner chunk, and the
+  CRC-32C of these ``16 * n`` bytes.
+* Inner chunks stand in the order of their rows, without a gap, from byte 0 to the index: so an
+  offset is the sum of the sizes before it. The last one that has rows is padded with zeros. Those
+  without rows, which only the last shard of a partition has, are absent: both numbers are
+  ``2**64 - 1``. No other one is absent, not even one of zeros only.
+
+Each array's ``attributes["embstore"]`` has three lists, in the order of the shards:
+``chunk_crc32c``, the CRC-32C of the whole file, first byte to last; ``index_crc32c``, that of its
+index, which are its last four bytes; ``chunk_bytes``, its size. An open compares the size and the
+last four bytes of each file with them. A lookup checks the index of a shard against these four
+bytes when it first reads from it, and each inner chunk against the checksum at its end. The
+manifest has two more fields: ``compression``, ``{"codec": "zstd" or "blosc", "level": ...}``, and
+``inner_chunk_rows``. An inner chunk has at most 1 MiB unless it is one row, and a shard at most
+2**20 of them.
 
 **Partitions.** Id ``i`` of a table of ``rows`` ids in ``partition_count`` partitions ``P`` is
 
@@ -34,23 +61,26 @@ checksums as integers, in the order of the chunks, so that swapped chunk files a
 Row ``r`` of a partition is row ``r % chunk_rows`` of its chunk ``r // chunk_rows``. All partitions
 share one ``chunk_rows``, a power of two. An empty partition has no chunk.
 
-**bfloat16.** Neither Zarr's core nor zarr-python has this data type. The partitions of a bfloat16
-table are therefore Zarr arrays of ``uint16``: the bits of each number, which are the upper half of
-the bits of the equal float32. The manifest's ``dtype`` is ``"bfloat16"``, and its ``requires``
-names it.
+**bfloat16 and float8.** Neither Zarr's core nor zarr-python has these data types. The partitions of
+a bfloat16 table are therefore Zarr arrays of ``uint16``: the bits of each number, which are the
+upper half of the bits of the equal float32. Those of the dtypes ``float8_e4m3fn``,
+``float8_e4m3fnuz``, ``float8_e5m2``, ``float8_e5m2fnuz`` (as the papers "FP8 Formats for Deep
+Learning" and "8-bit Numerical Formats for Deep Neural Networks" define them) and
+``float8_e8m0fnu`` (a power of two, as "OCP Microscaling Formats" defines it) are Zarr arrays of
+``uint8``. ``requires`` in the manifest names the dtype.
 
 **Manifest.** A JSON object; a reader refuses a ``format_version`` above its own, and any name in
 ``requires`` that it does not know. ::
 
     format_version    1
-    requires          [], or ["bfloat16"]
+    requires          the features that a reader must know: the dtype, where Zarr has none
     rows              number of ids
     row_shape         shape of one row, for example [300]; [] where a row is a scalar
-    dtype             "float16", "bfloat16", "float32", "float64", "int8" ... "int64",
-                      "uint8" ... "uint64"
+    dtype             "float16", "bfloat16", "float32", "float64", "float8_e4m3fn" ...,
+                      "int8" ... "int64", "uint8" ... "uint64"
     partition_count   P
     strategy          "mod" or "div"
-    layout            "raw"
+    layout            "raw" or "sharded"
     chunk_rows        rows in a chunk of a partition
     unk               the word whose row stands for unknown words, or null
     vocabulary        null, or {"hash": "xxh3_64", "probe_count": ..., "bytes": A, "offsets": A,
@@ -130,6 +160,20 @@ METADATA_CHECKSUMS: Final = "metadata_crc32c"
 MANIFEST_CHECKSUM: Final = "manifest_crc32c"
 CHECKSUM_BYTES: Final = 4
 RAW: Final = "raw"
+SHARDED: Final = "sharded"
+LAYOUTS: Final = (RAW, SHARDED)
+
+COMPRESSION: Final = "compression"
+INNER_ROWS: Final = "inner_chunk_rows"
+INDEX_CHECKSUMS: Final = "index_crc32c"
+CHUNK_SIZES: Final = "chunk_bytes"
+ENTRY_BYTES: Final = 16  # An inner chunk's offset and size in the index of its shard.
+ABSENT: Final = (1 << 64) - 1
+MAX_INNER_CHUNKS: Final = 1 << 20
+MAX_INNER_BYTES: Final = 1 << 20
+MAX_BLOSC_BYTES: Final = 512 << 20  # A little more fits into a single block.
+# What a build makes of them, or half of it: a lookup decodes all of an inner chunk for one row.
+INNER_BYTES: Final = 32 << 10
 
 PARTITIONS: Final = "partitions"
 VOCABULARY: Final = "vocabulary"
@@ -218,6 +262,17 @@ def choose_chunk_rows(rows: int, row_bytes: int, max_chunk_bytes: int = MAX_CHUN
     return chunk_rows
 
 
+def choose_inner_rows(row_bytes: int) -> int:
+    """Return the rows in an inner chunk, a power of two: over 16 KiB and up to 32 KiB, or one row.
+
+    Examples
+    --------
+    >>> choose_inner_rows(1200), choose_inner_rows(100_000)
+    (16, 1)
+    """
+    return 1 << max(INNER_BYTES // row_bytes, 1).bit_length() - 1
+
+
 @dataclass(frozen=True, slots=True)
 class RawArray:
     """One array of the store in the raw layout.
@@ -275,12 +330,20 @@ class RawArray:
             for axis in range(1, len(self.shape)):
                 yield "/".join([self.name, "c", str(chunk), *["0"] * (axis - 1)])
 
+    def codecs(self) -> list[dict[str, Any]]:
+        """Return the codecs of a chunk, as Zarr metadata has them."""
+        return [self.numbers_codec(), {"name": "crc32c"}]
+
+    def numbers_codec(self) -> dict[str, Any]:
+        """Return the codec that makes bytes of numbers."""
+        codec: dict[str, Any] = {"name": "bytes"}
+        if self.dtype.itemsize > 1:
+            codec["configuration"] = {"endian": "little"}
+        return codec
+
     def metadata(self, attributes: dict[str, Any]) -> dict[str, Any]:
         """Return the Zarr metadata of this array, in the order in which zarr writes it."""
         stored = dtypes.storage_dtype(self.dtype)
-        numbers: dict[str, Any] = {"name": "bytes"}
-        if stored.itemsize > 1:
-            numbers["configuration"] = {"endian": "little"}
         return {
             "shape": list(self.shape),
             "data_type": stored.name,
@@ -290,7 +353,7 @@ class RawArray:
             },
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
             "fill_value": stored.type(0).item(),
-            "codecs": [numbers, {"name": "crc32c"}],
+            "codecs": self.codecs(),
             "attributes": attributes,
             "zarr_format": 3,
             "node_type": "array",
