@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from embstore.reading.forms import Form, Forms
+    from embstore.reading.short_path import Few
     from embstore.table.numbering import Numbering
     from embstore.table.plan import LookupPlan
 
@@ -35,9 +36,11 @@ class LookupMixin(ABC):
     _numbering: Numbering
     _rows_of: Callable[[NDArray[np.int64]], NDArray[np.int64]]
     # The short path, for at most `_few_ids` ids; None where there is none. See
-    # `embstore.reading.short_path`.
-    _few: Callable[[NDArray[np.int64], NDArray[Any] | None], NDArray[Any]] | None
+    # `embstore.reading.short_path`. Those of other forms, by the name of a dtype, once used.
+    _few: Few | None
     _few_ids: int
+    _fews: dict[str, Few]
+    _few_raw: Few | None
 
     @abstractmethod
     def _open_forms(self) -> Forms:
@@ -123,11 +126,14 @@ class LookupMixin(ABC):
             and 0 < ids.size <= self._few_ids
             and max_norm is None
             and (out is None or type(out) is _ndarray)
-            and dtype is None
-            and raw is False
-            and (few := self._few) is not None
         ):
-            return few(ids, out)
+            few = None
+            if dtype is None:
+                few = self._few if raw is False else self._few_raw if raw is True else None
+            elif raw is False and type(dtype) is str:
+                few = self._fews.get(dtype)
+            if few is not None:
+                return few(ids, out)
         form = self._form(dtype, raw=raw)
         wide = as_ids(ids, self._rows)
         shape = wide.shape + form.row_shape
@@ -155,7 +161,12 @@ class LookupMixin(ABC):
         forms = self._open_forms()
         if dtype is None and raw is False:
             return forms.default
-        return forms.of(dtype, raw=as_flag(raw, "raw"))
+        form = forms.of(dtype, raw=as_flag(raw, "raw"))
+        if raw:
+            self._few_raw = form.short.few
+        elif type(dtype) is str and form.short.few is not None:
+            self._fews[dtype] = form.short.few
+        return form
 
     def explain(self, ids: ArrayLike) -> LookupPlan:
         """Return the plan of a lookup, without reading rows: what it would touch and read.

@@ -25,7 +25,6 @@ from embstore.lookup_mixin import LookupMixin
 from embstore.reading.encoded import EncodedRecords
 from embstore.reading.forms import Forms
 from embstore.reading.results import POOL
-from embstore.reading.short_path import ShortPath, short_path
 from embstore.settle import as_count
 from embstore.table.given import plain
 from embstore.table.numbering import rows_function
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from embstore.reading.forms import AnyRecords
     from embstore.reading.incore import Residency
     from embstore.reading.mapped import MappedRecords
+    from embstore.reading.short_path import Few
     from embstore.reading.stats import LookupStats
     from embstore.table.numbering import Strategy
     from embstore.table.protocols import Visit
@@ -99,12 +99,12 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
         self._row_shape = table.encoding.row_shape
         self._dtype = table.encoding.dtype
         self._records: AnyRecords | None = records
-        self._forms: Forms | None = Forms(records, table.encoding)
+        self._forms: Forms | None = Forms(records, table)
         # Functions for one id, and for at most `_few_ids`; None where records have no short path.
-        short = ShortPath()
-        if not isinstance(records, EncodedRecords) and records.mapped:
-            short = short_path(records, table.numbering)
+        short = self._forms.default.short
         self._one, self._few, self._few_ids = short.one, short.few, short.most
+        self._fews: dict[str, Few] = {}
+        self._few_raw: Few | None = None
         self._leave_pool = POOL.join(self)
         self._recipe = recipe  # Opens the store again when it is unpickled.
         self._manifest = manifest  # None for a foreign file.
@@ -239,7 +239,8 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
 
     def close(self) -> None:
         """Release the files. Results of lookups stay valid; a further lookup raises an error."""
-        self._records = self._forms = self._one = self._few = None
+        self._records = self._forms = self._one = self._few = self._few_raw = None
+        self._fews.clear()
         self._vocabulary = None
         self._leave_pool()
 

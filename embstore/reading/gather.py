@@ -47,6 +47,7 @@ class GridGather:
         self.data = data[grid.base : grid.base + count * record_bytes]
         self._tables: dict[tuple[np.dtype[Any], tuple[int, ...]], NDArray[Any] | None] = {}
         self._records = self.data.view(np.dtype((np.void, record_bytes)))
+        self._bytes = self.data.reshape(count, record_bytes)
 
     def spots(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the place of each row; ``rows`` itself on a grid without gaps."""
@@ -74,6 +75,10 @@ class GridGather:
             table.take(spots, 0, out, "clip")
         else:
             self._records.take(spots, 0, as_records(out, self._record_bytes), "clip")
+
+    def new(self, spots: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the records at n spots, a new array of shape (n, record_bytes)."""
+        return self._bytes.take(spots, 0, None, "clip")
 
     def table(self, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> NDArray[Any] | None:
         """Return the grid as an array, shape (places, *row_shape); None if it is misaligned."""
@@ -123,6 +128,11 @@ class AddressGather:
     def take(self, spots: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Fill ``out``, shape (n, ...), with the records at n spots; n is 1 or more."""
         as_records(out, self._record_bytes)[...] = self._anywhere[spots]
+
+    def new(self, spots: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the records at n spots, a new array of shape (n, record_bytes)."""
+        found: NDArray[np.uint8] = self._anywhere[spots].view(np.uint8)
+        return found.reshape(-1, self._record_bytes)
 
     def table(self, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> None:
         """Return None: there is no grid."""
