@@ -107,6 +107,13 @@ class AddressGather:
         self._addresses = addresses
         self._data = data
         self._record_bytes = addresses.record_bytes
+        self._size = scalar(addresses.record_bytes)
+        self._bases: NDArray[np.int64] | None = None
+        if addresses.grid is None:
+            # Of each extent, the address that row 0 would have, and the row after its last.
+            firsts = addresses.first_rows
+            self._bases = addresses.starts - firsts[:-1] * addresses.record_bytes
+            self._ends = firsts[1:]
         # One item of `record_bytes` at every byte. Measured with fresh random ids and 160-byte
         # records: 1.9 us against 1.2 for `take` on a grid at 16 rows, 149 against 120 at 4,096.
         first = data[: self._record_bytes].view(np.dtype((np.void, self._record_bytes)))
@@ -115,7 +122,12 @@ class AddressGather:
 
     def spots(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the address of each row's record."""
-        return self._addresses.of(rows)
+        if self._bases is None:
+            return self._addresses.of(rows)
+        # As `Addresses.of`, with fewer steps.
+        spots = rows * self._size
+        spots += self._bases.take(self._ends.searchsorted(rows, "right"))
+        return spots
 
     def offsets(self, spots: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the address of each spot: the spot."""
