@@ -28,6 +28,7 @@ from embstore.reading.results import POOL
 from embstore.settle import as_count
 from embstore.table.given import plain
 from embstore.table.numbering import rows_function
+from embstore.view import StoreView
 from embstore.vocabulary.given import are_words
 from embstore.word_mixin import WordMixin
 
@@ -189,6 +190,32 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
             return found
         rows, hits = records.cache.lookups()
         return replace(found, row_cache_rows=rows, row_cache_hits=hits)
+
+    def view(self, start: int, stop: int) -> StoreView:
+        """Return a view of the ids ``start .. stop - 1``, for a process that has only these.
+
+        Such as a rank of a model whose table is split. Ids stay those of the whole table, and
+        nothing is copied.
+
+        Parameters
+        ----------
+        start, stop : int
+            First id, and the one after the last.
+
+        Raises
+        ------
+        IdRangeError
+            If ``start`` or ``stop`` is out of range.
+        TypeError
+            If they are not integers.
+
+        Examples
+        --------
+        >>> store.view(0, 6).lookup([7, 1], outside="zeros").any(axis=1)
+        array([False,  True])
+        """
+        self._open_records()
+        return StoreView(self, *self._as_bounds(start, stop))
 
     def to_gensim(self) -> KeyedVectors:
         """Return all words and rows in RAM, as gensim's ``KeyedVectors``.

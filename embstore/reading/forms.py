@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +50,8 @@ class Form:
         Names of further dtypes that a given ``out`` may have.
     short : ShortPath
         The short path to such rows.
+    is_raw : bool
+        Whether rows are the bytes that are stored.
     """
 
     records: AnyRecords
@@ -57,6 +59,7 @@ class Form:
     dtype: np.dtype[Any]
     others: tuple[str, ...] = ()
     short: ShortPath = NO_SHORT_PATH
+    is_raw: bool = False
 
 
 class Forms:
@@ -108,7 +111,7 @@ class Forms:
         return self._made.get(name) or self._made.setdefault(name, self._decoded(found))
 
     def _raw(self) -> Form:
-        return self._form(raw_records(self._records), _UINT8)
+        return replace(self._form(raw_records(self._records), _UINT8), is_raw=True)
 
     def _decoded(self, dtype: np.dtype[Any]) -> Form:
         encoding, records = self._encoding, self._records
