@@ -51,6 +51,7 @@ from embstore.store import EmbeddingStore
 from embstore.table.plan import LookupPlan
 from embstore.verify import verify
 from embstore.version import __version__
+from embstore.view import StoreView
 from embstore.writing.writer import StoreWriter
 
 __all__ = [
@@ -83,6 +84,7 @@ __all__ = [
     "StoreMappingError",
     "StoreNotFoundError",
     "StoreVersionError",
+    "StoreView",
     "StoreWriter",
     "__version__",
     "build",
