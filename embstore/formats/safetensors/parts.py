@@ -163,7 +163,7 @@ def _check_alike(catalog: Catalog, pattern: str, tensors: dict[int, Tensor]) -> 
         kinds.setdefault((tensor.dtype, row_shape), []).append(tensor)
     if len(kinds) > 1:
         groups = "; ".join(
-            f"{shown(dtype)} {'' if row is None else ['rows', *row]}: "
+            f"{shown(dtype)} {[] if row is None else ['rows', *row]}: "
             f"{listing([tensor.name for tensor in some], 200)}"
             for (dtype, row), some in kinds.items()
         )
