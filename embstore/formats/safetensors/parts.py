@@ -53,6 +53,15 @@ class Parts:
         return next(iter(self.tensors.values()))
 
     @property
+    def digits(self) -> list[str]:
+        """What stands for the number in the name of each part; nothing for a plain name."""
+        if not self.is_pattern or self.first.name == self.name:
+            return []
+        before, after = (len(one) for one in self.name.split(NUMBER))
+        names = [tensor.name for tensor in self.tensors.values()]
+        return [name[before : len(name) - after] for name in names]
+
+    @property
     def rows(self) -> int:
         """Rows of all parts."""
         return sum(tensor.shape[0] for tensor in self.tensors.values())
