@@ -26,6 +26,7 @@ from embstore.reading import workers
 from embstore.reading.decoded import DecodedCache
 from embstore.reading.gather import as_records
 from embstore.reading.incore import Residency
+from embstore.reading.read_ahead import Later
 from embstore.reading.stats import StatsCounter
 from embstore.table.plan import plan_inner_chunks
 
@@ -69,8 +70,6 @@ class CompressedRecords:
         Counts of what was read: bytes of encoded inner chunks.
     cache : DecodedCache
         The inner chunks that are kept.
-    record_bytes : int
-        Size of a record.
     """
 
     mapped: Literal[False] = False
@@ -94,7 +93,7 @@ class CompressedRecords:
         self._shard_shift = shards.layout.inner_count.bit_length() - 1
         self._first_rows = np.array(column.first_rows(), np.int64)
         self._dtype, self._row_shape = dtype, row_shape
-        self.record_bytes = column.record_bytes
+        self._record_bytes = column.record_bytes
         self._inner_bytes = self._inner_rows * column.record_bytes
         self.cache = DecodedCache(cache_bytes, self._inner_bytes, self._inner_rows)
 
@@ -119,7 +118,7 @@ class CompressedRecords:
         start = time.perf_counter()
         bytes_read = hits = missed = 0
         if len(rows):
-            target = as_records(out, self.record_bytes)
+            target = as_records(out, self._record_bytes)
             lookup = _Lookup(rows, self._shift)
             left = deque(self._slices(len(lookup.chunks)))
             absent = sum(chunk not in self.cache for chunk in lookup.chunks[:SLICE_CHUNKS].tolist())
@@ -162,15 +161,15 @@ class CompressedRecords:
         rows = np.unique(rows)
         return int(np.isin(rows >> self._shift, held).sum())
 
-    def residency(self, rows: int) -> Residency:
-        """Return how much of a table of some rows is in memory."""
-        cached, size_bytes = self.cache.held()
+    def residency(self, table_bytes: int) -> Residency:
+        """Return how much of a table of ``table_bytes`` is in memory."""
+        rows, size_bytes = self.cache.held()
         return Residency(
-            table_bytes=rows * self.record_bytes,
+            table_bytes=table_bytes,
             page_cache_bytes=self._shards.page_cache_bytes(),
             mapped_bytes=self._shards.mapped_bytes(),
             row_cache_bytes=size_bytes,
-            row_cache_rows=cached,
+            row_cache_rows=rows,
         )
 
     def plan(self, rows: NDArray[np.int64], numbering: Numbering) -> LookupPlan:
@@ -182,7 +181,7 @@ class CompressedRecords:
             return np.concatenate(found) if found else np.empty(0, np.int64)
 
         return plan_inner_chunks(
-            rows, numbering, self._first_rows, self.record_bytes, self._inner_rows, sizes
+            rows, numbering, self._first_rows, self._record_bytes, self._inner_rows, sizes
         )
 
     @property
@@ -261,8 +260,8 @@ class CompressedRecords:
 
     def _block(self, rows: range) -> NDArray[np.uint8]:
         """Return the records of consecutive rows of one shard, shape (n, record_bytes)."""
-        out = np.empty((len(rows), self.record_bytes), np.uint8)
-        flat, size = out.reshape(-1), self.record_bytes
+        out = np.empty((len(rows), self._record_bytes), np.uint8)
+        flat, size = out.reshape(-1), self._record_bytes
         chunks = self._chunks_of(rows)
         spans = self._spans(chunks)
         self._shards.announce(spans)
@@ -291,7 +290,7 @@ class CompressedRecords:
         """Return the records of an inner chunk, shape (inner_rows,), and keep them."""
         data = np.empty(self._inner_bytes, np.uint8)
         self._decode(spans, place, data)
-        block = as_records(data.reshape(self._inner_rows, -1), self.record_bytes)
+        block = as_records(data.reshape(self._inner_rows, -1), self._record_bytes)
         self.cache.put(chunk, block)
         return block
 
@@ -346,10 +345,10 @@ class _Ahead:
     def __init__(self, records: CompressedRecords) -> None:
         self._records = records
 
-    def later(self, rows: NDArray[np.int64]) -> Callable[[NDArray[Any]], None]:
+    def later(self, rows: NDArray[np.int64]) -> Later:
         """Announce some inner chunks; return a function that fills an array with the records."""
         self._records.announce(self._records.missing(rows)[:SLICE_CHUNKS])
-        return partial(self._records.take, rows)
+        return Later(partial(self._records.take, rows), quick=False)
 
     def fetch(self, rows: NDArray[np.int64]) -> list[Callable[[], None]]:
         """Return functions that decode the inner chunks of rows, as many as are kept."""
