@@ -302,9 +302,11 @@ def _open_foreign(
     options: OpenOptions,
     progress: OnProgress | None,
 ) -> EmbeddingStore:
-    table = format.describe(ForeignFiles(main.parent), main.name, **given)
+    root, name = (main, "") if main.is_dir() else (main.parent, main.name)
+    table = format.describe(ForeignFiles(root), name, **given)
     names = {extent.file for column in table.columns for extent in column.extents}
-    files = ForeignFiles(main.parent, tuple(sorted(names | {main.name})))
+    names |= {name, *table.files}
+    files = ForeignFiles(root, tuple(sorted(names - {""})))
     identity = files.identity
     records = _read(table, files, options, progress)
     files.check_identity(identity)
