@@ -24,11 +24,14 @@ from embstore.errors import (
 from embstore.formats import FORMATS, STORE, Format, find_format
 from embstore.formats.own.checked_files import REBUILD
 from embstore.formats.own.spec import METADATA
+from embstore.reading.compressed import CompressedRecords
+from embstore.reading.decoded import DEFAULT_CACHE_BYTES
 from embstore.reading.files import ForeignFiles, StoreFiles
 from embstore.reading.mapping import can_map
 from embstore.reading.memory import free_bytes
 from embstore.reading.ranged import RangedRecords
 from embstore.reading.residence import MIN_RESIDENT_BYTES
+from embstore.reading.shards import MappedShards, RangedShards
 from embstore.settle import as_choice, as_flag, as_path, as_size, size_text, url_of
 from embstore.store import EmbeddingStore
 from embstore.table.addresses import HUGE_PAGE_BYTES
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
 
     from embstore.progress import OnProgress
     from embstore.reading.mapped import MappedRecords
+    from embstore.table.extents import Column
+    from embstore.table.protocols import Encoding
     from embstore.table.tables import Table
 
 # Rows that have no copies are read through the page cache, which needs some memory, too.
@@ -104,14 +109,15 @@ def open(
         nothing, so it stays within any limit.
     preload : bool
         Read everything into RAM first, and map it by huge pages where supported. Not for
-        ``"chunked"``, which keeps nothing in RAM.
+        ``"chunked"``, which keeps nothing in RAM, or for a compressed store.
     row_cache : int or str, optional
         Memory for copies of the rows that are looked up most, in bytes or as in ``"2GiB"``: for
         memory that is smaller than the table, where the page cache would keep 4 KiB or more for
         each of them. What it holds is learned from the lookups, and `EmbeddingStore.warm` can fill
         it. It counts toward ``resident_limit``, and leaves 100 MiB of the free memory of the
         machine and of the process's control groups to the page cache. A copy or an unpickled store
-        has another such cache. Needs a mapping, and is not for ``preload``.
+        has another such cache. Needs a mapping, and is not for ``preload``. Of a compressed store,
+        it is the memory for decoded rows, by default 64 MiB, or a quarter of ``resident_limit``.
     progress : callable, optional
         Called with an `embstore.Progress`: the bytes verified and their total, then the bytes
         preloaded and their total.
@@ -278,9 +284,11 @@ def _read(
     files: StoreFiles | ForeignFiles,
     options: OpenOptions,
     progress: OnProgress | None,
-) -> MappedRecords | RangedRecords:
+) -> MappedRecords | RangedRecords | CompressedRecords:
     (column,) = table.columns
     encoding = table.encoding
+    if column.inner_chunks is not None and isinstance(files, StoreFiles):
+        return _read_compressed(column, files, encoding, options)
     limit, cache = options.resident_limit, options.row_cache
     if options.reader == "chunked" or (options.reader == "auto" and not can_map()):
         if cache is not None:
@@ -310,6 +318,34 @@ def _read(
     if options.preload:
         records.preload(progress)
     return records
+
+
+def _read_compressed(
+    column: Column, files: StoreFiles, encoding: Encoding, options: OpenOptions
+) -> CompressedRecords:
+    """Return the reader of a compressed column."""
+    if options.preload:
+        raise ValueError(
+            "preload=True keeps rows in RAM as they are stored, but this store is compressed; give "
+            "row_cache= the memory for decoded rows, or build it again without compression"
+        )
+    limit, cache = options.resident_limit, options.row_cache
+    assert column.inner_chunks is not None
+    inner_bytes = column.inner_chunks.rows * column.record_bytes
+    if cache is not None and cache < inner_bytes:
+        raise ValueError(
+            f"row_cache keeps decoded inner chunks of this store, of {inner_bytes} bytes each; it "
+            f"is {cache} bytes"
+        )
+    if cache is None:
+        cache = DEFAULT_CACHE_BYTES if limit is None else min(DEFAULT_CACHE_BYTES, limit // 4)
+    shards: MappedShards | RangedShards
+    if options.reader == "chunked" or (options.reader == "auto" and not can_map()):
+        shards = RangedShards(column, files)
+    else:
+        left = None if limit is None else limit - cache
+        shards = MappedShards(column, files, resident_limit=left)
+    return CompressedRecords(column, shards, encoding.dtype, encoding.row_shape, cache_bytes=cache)
 
 
 def _check_cache(cache: int, limit: int | None, reader: ReaderName, *, preload: bool) -> None:

@@ -22,6 +22,7 @@ from embstore.errors import (
 from embstore.formats.own.spec import partition_name
 from embstore.identity_mixin import IdentityMixin
 from embstore.norms import check_max_norm, clip_norms
+from embstore.reading.compressed import CompressedRecords
 from embstore.reading.results import POOL, as_out
 from embstore.reading.short_path import ShortPath, short_path
 from embstore.reading.submitted import Prefetch, prefetch, submit
@@ -88,7 +89,7 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         path: Path,
         table: Table,
         files: StoreFiles | ForeignFiles,
-        records: MappedRecords | RangedRecords,
+        records: MappedRecords | RangedRecords | CompressedRecords,
         recipe: tuple[Callable[..., EmbeddingStore], tuple[Any, ...]],
         *,
         manifest: Manifest | None = None,
@@ -104,7 +105,7 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         self._rows = table.numbering.rows
         self._row_shape = table.encoding.row_shape
         self._dtype = table.encoding.dtype
-        self._records: MappedRecords | RangedRecords | None = records
+        self._records: MappedRecords | RangedRecords | CompressedRecords | None = records
         # Functions for one id, and for at most `_few_ids`; None where records have no short path.
         short = short_path(records, table.numbering) if records.mapped else ShortPath()
         self._one, self._few, self._few_ids = short.one, short.few, short.most
@@ -349,7 +350,7 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         352
         """
         records = self._open_records()
-        return records.residency(self._rows * records.record_bytes)
+        return records.residency(self._rows * self._encoding.record_bytes)
 
     def scan(self, visit: Visit, start: int = 0, stop: int | None = None) -> None:
         """Pass all rows, or those of consecutive ids, to a function, block by block.
@@ -497,6 +498,12 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         return self._open_records().mapped
 
     @property
+    def compression(self) -> str | None:
+        """How the rows are compressed, such as ``"zstd:3"``; None if they are not."""
+        found = None if self._manifest is None else self._manifest.compression
+        return None if found is None else str(found)
+
+    @property
     def chunk_rows(self) -> int:
         """Rows in a chunk.
 
@@ -555,7 +562,7 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
             f"{parts}{words}{closed}>"
         )
 
-    def _open_records(self) -> MappedRecords | RangedRecords:
+    def _open_records(self) -> MappedRecords | RangedRecords | CompressedRecords:
         records = self._records
         if records is None:
             raise StoreClosedError(f"the store {self._path} is closed; open it again")

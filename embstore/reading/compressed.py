@@ -26,6 +26,7 @@ from embstore.reading import workers
 from embstore.reading.decoded import DecodedCache
 from embstore.reading.gather import as_records
 from embstore.reading.incore import Residency
+from embstore.reading.read_ahead import Later
 from embstore.reading.stats import StatsCounter
 from embstore.table.plan import plan_inner_chunks
 
@@ -344,10 +345,10 @@ class _Ahead:
     def __init__(self, records: CompressedRecords) -> None:
         self._records = records
 
-    def later(self, rows: NDArray[np.int64]) -> Callable[[NDArray[Any]], None]:
+    def later(self, rows: NDArray[np.int64]) -> Later:
         """Announce some inner chunks; return a function that fills an array with the records."""
         self._records.announce(self._records.missing(rows)[:SLICE_CHUNKS])
-        return partial(self._records.take, rows)
+        return Later(partial(self._records.take, rows), quick=False)
 
     def fetch(self, rows: NDArray[np.int64]) -> list[Callable[[], None]]:
         """Return functions that decode the inner chunks of rows, as many as are kept."""

@@ -74,31 +74,18 @@ class ShardLayout:
             if name and end <= 0:
                 raise StoreCorruptError(f"{files.path(name)} is too short; {REBUILD}")
 
-    def check_index(self, shard: int, index: NDArray[np.uint8], tail: bytes) -> NDArray[np.int64]:
-        """Return the entries of an index, shape (inner_count, 2); -1 for what is absent.
+    def entries(self, shard: int, index: bytes) -> NDArray[np.int64]:
+        """Return the entries of a shard's index, as `check_index` does for its bytes.
 
         Raises
         ------
         StoreCorruptError
-            If the checksum differs, or the inner chunks do not stand one behind the other.
+            If the index is wrong.
         """
-        if google_crc32c.value(index) != int.from_bytes(tail, "little"):
-            raise self.corrupt(shard, "its index does not have the checksum at its end")
-        entries: NDArray[np.int64] = index.view("<i8").reshape(-1, 2)
-        absent = entries[:, 1] == -1
-        present = int(absent.argmax()) if absent.any() else len(entries)
-        sizes = entries[:present, 1]
-        end = int(self.ends[shard])
-        problem = None
-        if not (absent[present:].all() and (entries[present:] == -1).all()):
-            problem = "an absent inner chunk stands before one that is there"
-        elif present and not 0 < sizes.min() <= sizes.max() <= end:
-            problem = "an inner chunk is beyond the end of the file"
-        elif (np.cumsum(sizes) - sizes != entries[:present, 0]).any() or sizes.sum() != end:
-            problem = "inner chunks overlap, or there are gaps between them"
-        if problem is not None:
-            raise self.corrupt(shard, f"its index is wrong: {problem}")
-        return entries
+        try:
+            return check_index(index, int(self.ends[shard]))
+        except ValueError as error:
+            raise self.corrupt(shard, f"its index is wrong: {error}") from error
 
     def spans_of(
         self, shards: NDArray[np.int64], inner: NDArray[np.int64], entries: NDArray[np.int64]
@@ -116,6 +103,38 @@ class ShardLayout:
     def corrupt(self, shard: int, problem: str) -> StoreCorruptError:
         """Return the error for a damaged shard."""
         return StoreCorruptError(f"{self.files.path(self.names[shard])}: {problem}; {REBUILD}")
+
+
+def check_index(index: bytes, end: int) -> NDArray[np.int64]:
+    """Return the entries of an index, shape (inner chunks, 2); both numbers -1 for an absent one.
+
+    Parameters
+    ----------
+    index : bytes
+        The index and its checksum.
+    end : int
+        Where it starts in its file, and so where the inner chunks end.
+
+    Raises
+    ------
+    ValueError
+        If the checksum differs, or the inner chunks do not stand one behind the other.
+    """
+    data, tail = index[: -spec.CHECKSUM_BYTES], index[-spec.CHECKSUM_BYTES :]
+    stated = int.from_bytes(tail, "little")
+    if (computed := google_crc32c.value(data)) != stated:
+        raise ValueError(f"it has the checksum {computed:08x}, but ends with {stated:08x}")
+    entries: NDArray[np.int64] = np.frombuffer(data, "<i8").reshape(-1, 2)
+    absent = entries[:, 1] == -1
+    present = int(absent.argmax()) if absent.any() else len(entries)
+    sizes = entries[:present, 1]
+    if (entries[present:] != -1).any():
+        raise ValueError("an absent inner chunk stands before one that is there")
+    if present and not 0 < sizes.min() <= sizes.max() <= end:
+        raise ValueError("an inner chunk is beyond the end of the file")
+    if (np.cumsum(sizes) - sizes != entries[:present, 0]).any() or sizes.sum() != end:
+        raise ValueError("inner chunks overlap, or there are gaps between them")
+    return entries
 
 
 class MappedShards:
@@ -216,11 +235,9 @@ class MappedShards:
         return mapped_bytes(self._space)
 
     def _check(self, shard: int) -> None:
-        begin = int(self._starts[shard] + self.layout.ends[shard])
-        index = self.read(shard, begin - int(self._starts[shard]), self.layout.index_bytes)
-        tail = self._space.data[begin + len(index) : begin + len(index) + spec.CHECKSUM_BYTES]
-        # A copy, so that what is checked is what the checksum was computed of.
-        self.layout.check_index(shard, index.copy(), tail.tobytes())
+        size = self.layout.index_bytes + spec.CHECKSUM_BYTES
+        index = self.read(shard, int(self.layout.ends[shard]), size)
+        self.layout.entries(shard, index.tobytes())
         self._checked[shard] = True
 
 
@@ -284,7 +301,7 @@ class RangedShards:
             return found
         size = self.layout.index_bytes
         data = self.read(shard, int(self.layout.ends[shard]), size + spec.CHECKSUM_BYTES)
-        entries = self.layout.check_index(shard, data[:size], data[size:].tobytes())
+        entries = self.layout.entries(shard, data.tobytes())
         self._indexes[shard] = entries
         if len(self._indexes) > self._most:
             with suppress(KeyError):  # Another thread emptied it.

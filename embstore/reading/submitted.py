@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from embstore.reading.compressed import CompressedRecords
     from embstore.reading.mapped import MappedRecords
     from embstore.reading.ranged import RangedRecords
     from embstore.reading.stats import StatsCounter
@@ -185,13 +186,15 @@ def _do(works: list[Callable[[], None]]) -> None:
     work()
 
 
-def prefetch(records: MappedRecords | RangedRecords, rows: NDArray[np.int64]) -> Prefetch:
+def prefetch(
+    records: MappedRecords | RangedRecords | CompressedRecords, rows: NDArray[np.int64]
+) -> Prefetch:
     """Start reading rows, an array of its own of shape (n,), and return."""
     return Prefetch(records.ahead.fetch(rows), records.stats)
 
 
 def submit(
-    records: MappedRecords | RangedRecords,
+    records: MappedRecords | RangedRecords | CompressedRecords,
     rows: NDArray[np.int64],
     out: Any | None,
     shape: tuple[int, ...],
@@ -202,7 +205,7 @@ def submit(
 
     Parameters
     ----------
-    records : MappedRecords or RangedRecords
+    records : MappedRecords, RangedRecords or CompressedRecords
         The records.
     rows : ndarray of int64, shape (n,)
         The rows; not changed afterwards.
