@@ -86,8 +86,8 @@ def build(
         (``div``). ``div`` needs the number of rows first: text without a header is read twice, and
         an iterator is refused.
     dtype : dtype, optional
-        Dtype of the stored numbers; may be ``bfloat16``. By default that of the source, float32 for
-        text.
+        Dtype of the stored numbers, such as ``bfloat16`` or ``float8_e4m3fn``. By default that of
+        the source, float32 for text.
     format : str
         Format of a file: ``glove`` (text without a header line), ``word2vec`` (text with a header
         line ``rows dimension``), ``word2vec-binary``, ``npy``, ``npz``, ``safetensors``,

@@ -95,7 +95,7 @@ def export(
         ``.npy``, and ``"parquet"`` for ``.parquet``.
     dtype : dtype, optional
         Dtype to cast the numbers to first, as when a store is built; by default that of the store.
-        Text and word2vec-binary hold 16-bit floats as the equal float32 numbers.
+        Text and word2vec-binary hold narrower floats as the equal float32 numbers.
     words : str or path-like, optional
         For npy: a file to write the words to, one per line.
     overwrite : bool

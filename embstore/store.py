@@ -413,7 +413,7 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
     def to_gensim(self) -> KeyedVectors:
         """Return all words and rows in RAM, as gensim's ``KeyedVectors``.
 
-        Rows of bfloat16 or integers become float32, what gensim computes with.
+        Rows of other floats or integers become float32, what gensim computes with.
 
         Raises
         ------
@@ -431,7 +431,8 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         """Return one partition as a read-only ``zarr.Array``, shape (its rows, *row_shape).
 
         The array reads the files under `path` when it is indexed, even after this store is closed.
-        For a bfloat16 store it is of uint16, the bits of the numbers, because zarr has no bfloat16.
+        For a store of bfloat16 or float8 it is of uint16 or uint8, the bits of the numbers, because
+        zarr lacks these dtypes.
 
         Raises
         ------

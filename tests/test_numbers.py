@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 from collections.abc import Callable
@@ -73,6 +74,11 @@ def similar(method: str, key: Any, name: str, place: Place, value: Any) -> objec
     return getattr(place.vectors, method)(key, **{name: value})
 
 
+def open_with_block(place: Place, value: Any) -> None:
+    with contextlib.suppress(embstore.FormatError):  # A store has no scales.
+        embstore.open(place.folder / "s", scale_block=(value, 2))
+
+
 Call = Callable[[Place, Any], object]
 COUNTS: dict[str, tuple[Call, Any, bool]] = {
     # Parameter: a call with it, a good number, and whether None is fine.
@@ -101,6 +107,7 @@ COUNTS: dict[str, tuple[Call, Any, bool]] = {
         True,
     ),
     "open.row_cache": (lambda p, v: embstore.open(p.folder / "s", row_cache=v), 1 << 20, True),
+    "open.scale_block": (open_with_block, 4, False),
     "EmbeddingStore.partition.partition": (lambda p, v: p.store.partition(v), 0, False),
     "EmbeddingStore.packed_words.start": (lambda p, v: p.store.packed_words(v, 8), 3, False),
     "EmbeddingStore.packed_words.stop": (lambda p, v: p.store.packed_words(0, v), 3, False),

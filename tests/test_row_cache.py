@@ -363,7 +363,7 @@ def test_wrong_lookups_are_refused(path: Path) -> None:
 
 def test_lookups_learn_where_threads_cannot_be_started(path: Path, monkeypatch) -> None:
     monkeypatch.setattr(threads, "start", lambda work, name: None)
-    monkeypatch.setattr(row_cache, "_learner", None)
+    monkeypatch.setattr(row_cache, "_learner", threads.LazyPool(1, "learner"))
     generator = np.random.default_rng(1)
     with embstore.open(path, row_cache=BUDGET) as store:
         for _ in range(60):
@@ -377,7 +377,7 @@ def test_interrupt_while_a_lookup_learns(path: Path, monkeypatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(threads, "start", lambda work, name: None)
-    monkeypatch.setattr(row_cache, "_learner", None)
+    monkeypatch.setattr(row_cache, "_learner", threads.LazyPool(1, "learner"))
     monkeypatch.setattr(RowCache, "learn", interrupt)
     with embstore.open(path, row_cache=BUDGET) as store, pytest.raises(KeyboardInterrupt):
         store.lookup(np.arange(row_cache.LEARNED_ROWS))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from embstore.formats import npy, safetensors
+from embstore.formats import gguf, npy, safetensors
 from embstore.formats.own import describe as own
 
 if TYPE_CHECKING:
@@ -32,15 +32,18 @@ class Format:
     ----------
     name : str
         Its name.
+    what : str
+        What a path of the format is, for messages.
     patterns : tuple of str
         File names by which a directory is recognised.
     matches, main_file, describe : callable
         The functions of the format's module.
     options : tuple of str
-        The options that ``describe`` takes.
+        The options of `embstore.open` that ``describe`` takes.
     """
 
     name: str
+    what: str
     patterns: tuple[str, ...]
     matches: Callable[[bytes, str], bool]
     main_file: Callable[[Path], Path]
@@ -53,18 +56,28 @@ class Format:
         return any(file.exists() for name in self.patterns for file in directory.glob(name))
 
 
-STORE = Format("store", own.PATTERNS, own.matches, own.main_file, own.describe)
-NPY = Format("npy", npy.PATTERNS, npy.matches, npy.main_file, npy.describe)
+STORE = Format("store", "a store", own.PATTERNS, own.matches, own.main_file, own.describe)
+NPY = Format("npy", "a .npy file", npy.PATTERNS, npy.matches, npy.main_file, npy.describe)
 SAFETENSORS = Format(
     "safetensors",
+    "a safetensors file or model",
     safetensors.PATTERNS,
     safetensors.matches,
     safetensors.main_file,
     safetensors.describe,
-    ("tensor",),
+    ("tensor", "scale", "scale_block", "encoding", "zero_point"),
+)
+GGUF = Format(
+    "gguf",
+    "a GGUF file or model",
+    gguf.PATTERNS,
+    gguf.matches,
+    gguf.main_file,
+    gguf.describe,
+    ("tensor", "encoding"),
 )
 # The first one that recognises a path reads it.
-FORMATS = (STORE, SAFETENSORS, NPY)
+FORMATS = (STORE, SAFETENSORS, GGUF, NPY)
 
 
 def find_format(path: Path) -> tuple[Format, Path] | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from embstore.dtypes import DTYPES
 from embstore.encodings.plain import Plain
 from embstore.errors import FormatError, StoreCorruptError
 from embstore.formats.npy import plain_table
+from embstore.formats.options import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -94,7 +95,16 @@ def main_file(directory: Path) -> Path:
     )
 
 
-def describe(files: Files, name: str, *, tensor: str | None = None) -> Table:
+def describe(
+    files: Files,
+    name: str,
+    *,
+    tensor: str | None = None,
+    scale: str | None = AUTO,
+    scale_block: tuple[int, int] | None = None,
+    encoding: str | None = None,
+    zero_point: str | None = None,
+) -> Table:
     """Return the table of a tensor.
 
     Parameters
@@ -114,14 +124,16 @@ def describe(files: Files, name: str, *, tensor: str | None = None) -> Table:
     FormatError
         If the tensor is missing or not named, or rows cannot be read in place.
     """
+    given = tensor
     name, tensor, found = locate(files, name, tensor)
     where = f"{files.path(name)}: the tensor {tensor!r}"
     if found.dtype not in _DTYPES:
         raise FormatError(f"{where} has dtype {found.dtype}; expected one of {', '.join(_DTYPES)}")
     if not found.shape:
         raise FormatError(f"{where} has shape (); a table needs rows, so shape (rows, ...)")
-    encoding = Plain(_DTYPES[found.dtype].numpy, found.shape[1:])
-    return plain_table(files, name, found.offset, found.shape[0], encoding)
+    plain = Plain(_DTYPES[found.dtype].numpy, found.shape[1:])
+    table = plain_table(files, name, found.offset, found.shape[0], plain)
+    return replace(table, source=() if given is None else (("tensor", given),))
 
 
 def locate(files: Files, name: str, tensor: str | None) -> tuple[str, str, Tensor]:

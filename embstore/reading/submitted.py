@@ -19,13 +19,13 @@ import time
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from functools import partial
-from threading import TIMEOUT_MAX, Lock
+from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any
 
 from embstore.reading import workers
 from embstore.reading.results import POOL, as_out
 from embstore.settle import as_positive
-from embstore.threads import Pool, are_replaced
+from embstore.threads import LazyPool, are_replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from embstore.reading.mapped import MappedRecords
     from embstore.reading.ranged import RangedRecords
     from embstore.reading.stats import StatsCounter
+    from embstore.threads import Pool
 
-_lock = Lock()
-_pool: Pool | None = None
+_background = LazyPool(1, "embstore-submit")
 
 
 class Submitted(Future[Any]):
@@ -222,7 +222,7 @@ def submit(
     flat_shape = (len(rows), *row_shape)
     # A view, so that the caller cannot resize the array meanwhile.
     flat = None if out is None else as_out(out, shape, dtype).reshape(flat_shape)
-    pool = None if are_replaced() else _pool or _start()
+    pool = None if are_replaced() else _background.get()
     if pool is not None and not pool.thread_count:
         pool = None
     later = records.ahead.later(rows)
@@ -250,23 +250,3 @@ def _look_up(
         flat = out.reshape(flat_shape)
     take(flat)
     return out
-
-
-def _start() -> Pool:
-    """Start the background thread; the next call tries again if this is impossible."""
-    global _pool  # noqa: PLW0603  # One for the process.
-    with _lock:
-        if _pool is not None:
-            return _pool
-        pool = Pool(1, "embstore-submit")
-        if pool.thread_count:
-            _pool = pool
-        return pool
-
-
-def _forget() -> None:
-    global _pool, _lock
-    _pool, _lock = None, Lock()
-
-
-os.register_at_fork(after_in_child=_forget)

@@ -28,6 +28,7 @@ Format = Literal[
     "npy",
     "npz",
     "safetensors",
+    "gguf",
     "parquet",
     "arrow",
     "store",

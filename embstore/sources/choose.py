@@ -71,10 +71,11 @@ _READERS = {
     **{
         format.name: _Reader(
             partial(open_table, format),
-            format.options if format is STORE else (*format.options, "words"),
+            (*(["tensor"] if "tensor" in format.options else []), "words"),
         )
         for format in FORMATS
     },
+    STORE.name: _Reader(partial(open_table, STORE), ()),
     "npy": _Reader(open_npy, ("member", "words")),
     **{
         format: _Reader(partial(open_arrow, folder_format=format), ("column", "word_column"))

@@ -23,6 +23,9 @@ class Table:
         Converts the records of a row to numbers.
     numbering : Numbering
         Gives the row in the columns of each id.
+    source : tuple of (str, str)
+        Facts about where the table comes from, such as the name of its tensor; each a name and a
+        text.
 
     Raises
     ------
@@ -33,6 +36,7 @@ class Table:
     columns: tuple[Column, ...]
     encoding: Encoding
     numbering: Numbering
+    source: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.columns:

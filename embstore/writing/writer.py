@@ -73,7 +73,7 @@ class StoreWriter:
     row_shape : tuple of int
         Shape of one row; ``()`` for scalars.
     dtype : dtype
-        float16/32/64, ``"bfloat16"``, or an integer type.
+        A float or integer dtype, such as ``"float32"``, ``"bfloat16"`` or ``"float8_e4m3fn"``.
     partitions : int, optional
         Number of partitions. By default the smallest power of two that keeps each below 16 GiB,
         so that one partition can be loaded or copied; 1 if the size is unknown.

@@ -61,20 +61,23 @@ manifest has two more fields: ``compression``, ``{"codec": "zstd" or "blosc", "l
 Row ``r`` of a partition is row ``r % chunk_rows`` of its chunk ``r // chunk_rows``. All partitions
 share one ``chunk_rows``, a power of two. An empty partition has no chunk.
 
-**bfloat16.** Neither Zarr's core nor zarr-python has this data type. The partitions of a bfloat16
-table are therefore Zarr arrays of ``uint16``: the bits of each number, which are the upper half of
-the bits of the equal float32. The manifest's ``dtype`` is ``"bfloat16"``, and its ``requires``
-names it.
+**bfloat16 and float8.** Neither Zarr's core nor zarr-python has these data types. The partitions of
+a bfloat16 table are therefore Zarr arrays of ``uint16``: the bits of each number, which are the
+upper half of the bits of the equal float32. Those of the dtypes ``float8_e4m3fn``,
+``float8_e4m3fnuz``, ``float8_e5m2``, ``float8_e5m2fnuz`` (as the papers "FP8 Formats for Deep
+Learning" and "8-bit Numerical Formats for Deep Neural Networks" define them) and
+``float8_e8m0fnu`` (a power of two, as "OCP Microscaling Formats" defines it) are Zarr arrays of
+``uint8``. ``requires`` in the manifest names the dtype.
 
 **Manifest.** A JSON object; a reader refuses a ``format_version`` above its own, and any name in
 ``requires`` that it does not know. ::
 
     format_version    1
-    requires          [], or ["bfloat16"]
+    requires          the features that a reader must know: the dtype, where Zarr has none
     rows              number of ids
     row_shape         shape of one row, for example [300]; [] where a row is a scalar
-    dtype             "float16", "bfloat16", "float32", "float64", "int8" ... "int64",
-                      "uint8" ... "uint64"
+    dtype             "float16", "bfloat16", "float32", "float64", "float8_e4m3fn" ...,
+                      "int8" ... "int64", "uint8" ... "uint64"
     partition_count   P
     strategy          "mod" or "div"
     layout            "raw" or "sharded"
