@@ -22,6 +22,8 @@ STORES = {
     "v1-bfloat16": ((19, 6), "bfloat16", 2, "mod", "ed13c5dce26c82a63a1f72b7437391af"),
     "v1-fingerprint": ((13, 3), "int8", 3, "div", "35f5e62364cb3a82f997c634bacf85b6"),
     "v1-scalars": ((9,), "uint64", 1, "mod", "6591b05bc5fd393e36a40252b7053415"),
+    "v1-zstd": ((45, 2, 2048), "int8", 2, "mod", "ZSTD"),
+    "v1-blosc": ((19, 3000), "bfloat16", 2, "div", "BLOSC"),
 }
 # What embstore 0.1 called their fingerprints. Stores of that time hold none.
 OLD_FINGERPRINTS = {
