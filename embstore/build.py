@@ -17,6 +17,7 @@ from embstore.dtypes import as_dtype, is_float
 from embstore.encodings.casting import OnOverflow
 from embstore.errors import RowError, SourceError
 from embstore.formats.own import spec
+from embstore.formats.own.compression import as_compression
 from embstore.opening import open as open_store
 from embstore.progress import OnProgress, Progress
 from embstore.settle import as_choice, as_count, as_flag, as_path, as_size
@@ -58,6 +59,7 @@ def build(
     on_duplicate: OnDuplicate | None = None,
     unk: str | None = None,
     on_overflow: OnOverflow = "error",
+    compression: str | None = None,
     memory_limit: int | str = DEFAULT_MEMORY_LIMIT,
     overwrite: bool = False,
     progress: OnProgress | None = None,
@@ -137,6 +139,11 @@ def build(
     on_overflow : {"error", "inf"}
         What to do with a finite number that is too large for a float dtype: stop with an error, or
         store infinity.
+    compression : str, optional
+        ``zstd`` or ``blosc`` (sorted bytes, then zstd), also with a level, as in ``zstd:9``: for
+        archives, because a lookup then decodes blocks of 16 to 32 KiB. Embedding rows hardly
+        compress, so look at the ratio that ``embstore info`` shows. ``none``, the default, for
+        lookups.
     memory_limit : int or str
         Memory that the build may use, in bytes or as in ``2GiB``, besides Python and its libraries.
         A build that needs more is refused before anything is written. Blocks of the source, a few
@@ -198,6 +205,7 @@ def build(
     partition_strategy = _as_choice_if_any(partition_strategy, "partition_strategy", Strategy)
     on_duplicate = _as_choice_if_any(on_duplicate, "on_duplicate", OnDuplicate)
     on_overflow = as_choice(on_overflow, "on_overflow", get_args(OnOverflow))
+    as_compression(compression, "compression")
     memory_bytes = as_size(memory_limit, "memory_limit")
     # The target is checked before the source is opened: counting the lines of a large file is slow.
     check_target(target.absolute(), overwrite=as_flag(overwrite, "overwrite"))
@@ -234,6 +242,7 @@ def build(
         on_duplicate=on_duplicate or ("error" if rows.ids_matter else "first"),
         unk=rows.unk if unk is None else unk,
         on_overflow=on_overflow,
+        compression=compression,
         memory_limit=memory_bytes,
     )
     _copy_all(rows, make_writer, progress, counted=strategy == "div")

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import google_crc32c
 import numpy as np
@@ -32,14 +32,13 @@ from embstore.formats.own.checks import (
     wrong_chunk,
     wrong_target,
 )
-from embstore.formats.own.compression import decode
 from embstore.formats.own.manifest import read_manifest
 from embstore.formats.own.row_sums import RowSums
+from embstore.formats.own.shard_check import check_shard
 from embstore.formats.own.sharded import ListedChunks, ShardedArray
 from embstore.progress import Progress
 from embstore.reading.files import StoreFiles
 from embstore.reading.pipeline import in_order
-from embstore.reading.shards import check_index
 from embstore.settle import as_path
 from embstore.vocabulary import open_vocabulary
 from embstore.vocabulary.words import encode, hash_words
@@ -48,8 +47,6 @@ from embstore.writing.replacement import finish_replacement
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from embstore.formats.own.manifest import Manifest, VocabularyManifest
     from embstore.formats.own.spec import RawArray
@@ -167,7 +164,7 @@ def _verify_chunks(
     def check(one: tuple[RawArray, ListedChunks, int, range]) -> tuple[int, str | None, RowSums]:
         array, listed, chunk, ids = one
         if isinstance(array, ShardedArray):
-            return listed.sizes[chunk], *_check_shard(path, array, listed, chunk, ids)
+            return listed.sizes[chunk], *check_shard(path, array, listed, chunk, ids)
         return array.file_bytes, *_check_chunk(path, array, chunk, listed.checksums[chunk], ids)
 
     chunks = (
@@ -241,76 +238,6 @@ def _checksums(path: Path, array: RawArray, ids: range, sums: RowSums) -> tuple[
                 sums.add(rows[: len(some)], some)
         stated = int.from_bytes(file.read(spec.CHECKSUM_BYTES), "little")
     return stated, computed
-
-
-def _check_shard(
-    path: Path, array: ShardedArray, listed: ListedChunks, chunk: int, ids: range
-) -> tuple[str | None, RowSums]:
-    """Read a shard; return a message if it is damaged, or None, and the sums of its rows."""
-    where = path / array.chunk_name(chunk)
-    sums = RowSums()
-    try:
-        descriptor = open_checked(where, listed.sizes[chunk])
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            problem = _decode_shard(file, array, listed, chunk, ids, sums)
-    except (EmbstoreError, OSError) as error:
-        return str(error), sums
-    if problem is not None:
-        problem = wrong_target(where) if where.is_symlink() else f"{where}: {problem}"
-    return problem, sums
-
-
-def _decode_shard(
-    file: IO[bytes],
-    array: ShardedArray,
-    listed: ListedChunks,
-    chunk: int,
-    ids: range,
-    sums: RowSums,
-) -> str | None:
-    """Read an open shard from start to end; return what is wrong with it, or None."""
-    end = listed.sizes[chunk] - array.index_bytes - spec.CHECKSUM_BYTES
-    index = os.pread(file.fileno(), array.index_bytes + spec.CHECKSUM_BYTES, end)
-    try:
-        sizes = check_index(index, end)[:, 1]
-    except ValueError as error:
-        return f"its index is wrong: {error}: it is damaged"
-    present = array.present_count(chunk)
-    if (sizes[:present] < 0).any() or (sizes[present:] >= 0).any():
-        return f"its index lists other inner chunks than the first {present}"
-    computed, problem = 0, None
-    rows = np.empty(array.inner_bytes, np.uint8)
-    for number, size in enumerate(sizes[:present].tolist()):
-        packed = file.read(size)
-        computed = google_crc32c.extend(computed, packed)
-        if problem is not None:
-            continue  # The rest is read for the checksum.
-        problem = _decode_inner(array, packed, number, rows)
-        first = number * array.inner_rows
-        if problem is None and (some := ids[first : first + array.inner_rows]):
-            sums.add(rows.reshape(array.inner_rows, -1)[: len(some)], some)
-    computed = google_crc32c.extend(computed, index)
-    if problem is not None and computed != listed.checksums[chunk]:
-        return f"{problem}: it is damaged"
-    if computed != listed.checksums[chunk]:
-        return (
-            f"it has the checksum {computed:08x}, but {array.metadata_name} lists "
-            f"{listed.checksums[chunk]:08x}: it belongs to another chunk or another build"
-        )
-    if int.from_bytes(index[-spec.CHECKSUM_BYTES :], "little") != listed.tails[chunk]:
-        return f"its index has another checksum than {array.metadata_name} lists"
-    return problem
-
-
-def _decode_inner(
-    array: ShardedArray, packed: bytes, number: int, rows: NDArray[np.uint8]
-) -> str | None:
-    """Decode an inner chunk into ``rows``; return what is wrong with it, or None."""
-    try:
-        decode(array.compression.codec, np.frombuffer(packed, np.uint8), rows)
-    except ValueError as error:
-        return f"its inner chunk {number} {error}"
-    return None
 
 
 def _verify_words(

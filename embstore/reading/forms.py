@@ -20,11 +20,12 @@ from embstore.reading.encoded import EncodedRecords, cast_records, raw_records
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
+    from embstore.reading.compressed import CompressedRecords
     from embstore.reading.mapped import MappedRecords
     from embstore.reading.ranged import RangedRecords
     from embstore.table.protocols import Encoding
 
-    AnyRecords = MappedRecords | RangedRecords | EncodedRecords
+    AnyRecords = MappedRecords | RangedRecords | CompressedRecords | EncodedRecords
 
 # What rows are decoded or cast to.
 FLOATS = ("float32", "bfloat16", "float16", "float64")
@@ -37,7 +38,7 @@ class Form:
 
     Attributes
     ----------
-    records : MappedRecords, RangedRecords or EncodedRecords
+    records : MappedRecords, RangedRecords, CompressedRecords or EncodedRecords
         Fill an array of this form.
     row_shape : tuple of int
         Shape of a row in the result.
@@ -58,7 +59,7 @@ class Forms:
 
     Parameters
     ----------
-    records : MappedRecords, RangedRecords or EncodedRecords
+    records : MappedRecords, RangedRecords, CompressedRecords or EncodedRecords
         The rows.
     encoding : Encoding
         The encoding of the table.

@@ -15,17 +15,19 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import google_crc32c
 import numpy as np
 
 from embstore.errors import StoreCorruptError
 from embstore.formats.own import spec
 from embstore.formats.own.checked_files import REBUILD
+from embstore.formats.own.sharded import check_index
 from embstore.reading.incore import mapped_bytes, page_cache_bytes
 from embstore.table.addresses import PAGE_BYTES, lay_out
 from embstore.table.extents import Column, Extent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from numpy.typing import NDArray
 
     from embstore.reading.files import LocalFiles, StoreFiles
@@ -41,6 +43,10 @@ class Spans(NamedTuple):
     offsets: NDArray[np.int64]
     sizes: NDArray[np.int64]
 
+    def each(self) -> Iterator[tuple[int, int, int]]:
+        """Yield the shard, offset and size of each inner chunk."""
+        return zip(self.shards.tolist(), self.offsets.tolist(), self.sizes.tolist(), strict=True)
+
 
 class ShardLayout:
     """The shards of a column, as both readers know them.
@@ -51,6 +57,8 @@ class ShardLayout:
         Each extent is a shard, or a gap of as many rows.
     files : LocalFiles
         Their files.
+    check : callable, optional
+        Called before an error is made; it may raise another one.
 
     Raises
     ------
@@ -58,9 +66,12 @@ class ShardLayout:
         If a file is missing, or too short for an index.
     """
 
-    def __init__(self, column: Column, files: LocalFiles) -> None:
+    def __init__(
+        self, column: Column, files: LocalFiles, check: Callable[[], None] | None = None
+    ) -> None:
         assert column.inner_chunks is not None
         self.files = files
+        self._check = check
         self.names = [extent.file for extent in column.extents]
         self.shard_rows = column.extents[0].rows if column.extents else column.inner_chunks.rows
         if any(extent.rows != self.shard_rows for extent in column.extents):
@@ -72,7 +83,10 @@ class ShardLayout:
         self.ends = self.sizes - (self.index_bytes + spec.CHECKSUM_BYTES)
         for name, end in zip(self.names, self.ends.tolist(), strict=True):
             if name and end <= 0:
-                raise StoreCorruptError(f"{files.path(name)} is too short; {REBUILD}")
+                raise StoreCorruptError(
+                    f"{files.path(name)} has {end + self.index_bytes + spec.CHECKSUM_BYTES} bytes, "
+                    f"too few for an index of {self.inner_count} inner chunks; {REBUILD}"
+                )
 
     def entries(self, shard: int, index: bytes) -> NDArray[np.int64]:
         """Return the entries of a shard's index, as `check_index` does for its bytes.
@@ -100,41 +114,21 @@ class ShardLayout:
             raise self.corrupt(int(shards[at]), f"its inner chunk {inner[at]} is missing")
         return Spans(shards, offsets, sizes)
 
+    def entry_offset(self, shard: int, inner: int) -> int:
+        """Return the place in its file of an inner chunk's entry in the index."""
+        return int(self.ends[shard]) + inner * spec.ENTRY_BYTES
+
+    def checked_span(self, shard: int, inner: int, offset: int, size: int) -> tuple[int, int]:
+        """Return the offset and size of one inner chunk, after checking them."""
+        if size <= spec.CHECKSUM_BYTES or not 0 <= offset <= int(self.ends[shard]) - size:
+            raise self.corrupt(shard, f"its inner chunk {inner} is missing")
+        return offset, size
+
     def corrupt(self, shard: int, problem: str) -> StoreCorruptError:
         """Return the error for a damaged shard."""
+        if self._check is not None:
+            self._check()
         return StoreCorruptError(f"{self.files.path(self.names[shard])}: {problem}; {REBUILD}")
-
-
-def check_index(index: bytes, end: int) -> NDArray[np.int64]:
-    """Return the entries of an index, shape (inner chunks, 2); both numbers -1 for an absent one.
-
-    Parameters
-    ----------
-    index : bytes
-        The index and its checksum.
-    end : int
-        Where it starts in its file, and so where the inner chunks end.
-
-    Raises
-    ------
-    ValueError
-        If the checksum differs, or the inner chunks do not stand one behind the other.
-    """
-    data, tail = index[: -spec.CHECKSUM_BYTES], index[-spec.CHECKSUM_BYTES :]
-    stated = int.from_bytes(tail, "little")
-    if (computed := google_crc32c.value(data)) != stated:
-        raise ValueError(f"it has the checksum {computed:08x}, but ends with {stated:08x}")
-    entries: NDArray[np.int64] = np.frombuffer(data, "<i8").reshape(-1, 2)
-    absent = entries[:, 1] == -1
-    present = int(absent.argmax()) if absent.any() else len(entries)
-    sizes = entries[:present, 1]
-    if (entries[present:] != -1).any():
-        raise ValueError("an absent inner chunk stands before one that is there")
-    if present and not 0 < sizes.min() <= sizes.max() <= end:
-        raise ValueError("an inner chunk is beyond the end of the file")
-    if (np.cumsum(sizes) - sizes != entries[:present, 0]).any() or sizes.sum() != end:
-        raise ValueError("inner chunks overlap, or there are gaps between them")
-    return entries
 
 
 class MappedShards:
@@ -175,7 +169,8 @@ class MappedShards:
         self._starts = addresses.starts
         self._limit = None
         if resident_limit is not None:
-            self._limit = ResidentLimit(self._space, resident_limit)
+            self._limit = ResidentLimit(resident_limit)
+            self._limit.add(self._space)
         self._checked = bytearray(len(sizes))
         # The entry that starts at each byte, since an index may start at any.
         data, entry = self._space.data, np.dtype((np.void, spec.ENTRY_BYTES))
@@ -204,6 +199,14 @@ class MappedShards:
                     found[at : at + step] = self._entries[places[at : at + step]]
         return self.layout.spans_of(shards, inner, found.view("<i8").reshape(-1, 2))
 
+    def span(self, shard: int, inner: int) -> tuple[int, int]:
+        """Return the offset and size of one inner chunk; as `spans`, but ten times as fast."""
+        if not self._checked[shard]:
+            self._check(shard)
+        entry = self.layout.entry_offset(shard, inner)
+        found = self.read(shard, entry, spec.ENTRY_BYTES).view("<i8").tolist()
+        return self.layout.checked_span(shard, inner, *found)
+
     def known(self, shards: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return whether the index of each shard, shape (n,), has been read."""
         return np.frombuffer(self._checked, np.bool_)[shards]
@@ -220,7 +223,7 @@ class MappedShards:
         if self._limit is None:
             return self._space.data[begin : begin + size]
         out = np.empty(size, np.uint8)
-        self._limit.copy(begin, out)
+        self._limit.copy(self._space.data, begin, out)
         return out
 
     def check(self) -> None:
@@ -255,7 +258,7 @@ class RangedShards:
     unit_bytes = 1
 
     def __init__(self, column: Column, files: StoreFiles) -> None:
-        self.layout = ShardLayout(column, files)
+        self.layout = ShardLayout(column, files, check=self.check)
         self._files = files
         self._identity = files.identity
         self._indexes: OrderedDict[int, NDArray[np.int64]] = OrderedDict()
@@ -269,6 +272,10 @@ class RangedShards:
             entries[chosen] = self._index(shard)[inner[chosen]]
         return self.layout.spans_of(shards, inner, entries)
 
+    def span(self, shard: int, inner: int) -> tuple[int, int]:
+        """Return the offset and size of one inner chunk; as `spans`."""
+        return self.layout.checked_span(shard, inner, *self._index(shard)[inner].tolist())
+
     def known(self, shards: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return False for each shard, shape (n,): nothing is read ahead."""
         return np.zeros(len(shards), np.bool_)
@@ -278,7 +285,11 @@ class RangedShards:
 
     def read(self, shard: int, offset: int, size: int) -> NDArray[np.uint8]:
         """Return the bytes of an inner chunk."""
-        data = self._files.read(self.layout.names[shard], offset, size)
+        try:
+            data = self._files.read(self.layout.names[shard], offset, size)
+        except StoreCorruptError:
+            self.check()
+            raise
         if len(data) < size:
             raise self.layout.corrupt(shard, "it became shorter since the store was opened")
         return np.frombuffer(data, np.uint8)
