@@ -177,7 +177,7 @@ class NgramEmbedding(nn.Module):
         self.hashing = hashing
         self.device = torch.device(device)
         # One is read by the model while the other is filled.
-        self._buffers = Buffer(dtype), Buffer(dtype)
+        self._two = Buffer(dtype), Buffer(dtype)
         self._turn = 0
         self._announced: tuple[NDArray[np.int64], Future[torch.Tensor]] | None = None
 
@@ -206,7 +206,7 @@ class NgramEmbedding(nn.Module):
         if announced is None or not np.array_equal(announced[0], ids):
             announced = ids, self._submit(ids)
         rows = announced[1].result().view(*tokens.shape, -1)
-        return self._buffers[self._turn].copy(rows, self.device)
+        return self._two[self._turn].copy(rows, self.device)
 
     def _ids(self, tokens: torch.Tensor, before: torch.Tensor | None) -> NDArray[np.int64]:
         return self.hashing.ids(
@@ -215,7 +215,7 @@ class NgramEmbedding(nn.Module):
 
     def _submit(self, ids: NDArray[np.int64]) -> Future[torch.Tensor]:
         self._turn ^= 1
-        return self._buffers[self._turn].fill(self.store, ids)
+        return self._two[self._turn].fill(self.store, ids)
 
 
 def prefill(model: nn.Module, layer: NgramEmbedding, prompt: torch.Tensor) -> torch.Tensor:
