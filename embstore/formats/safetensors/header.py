@@ -138,7 +138,12 @@ def read_header(files: Files, file: str) -> dict[str, Tensor]:
 
 def read_json(text: bytes) -> Any:
     """Return a JSON document; ValueError or RecursionError if it is wrong, or repeats a name."""
-    return json.loads(text, object_pairs_hook=_unique)
+    return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> float:
+    """Refuse NaN and infinities, which Python's parser takes and JSON does not have."""
+    raise ValueError(f"{name} is not JSON")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
