@@ -127,8 +127,7 @@ def legacy_of_store(path: Path, manifest: Manifest) -> str:
         "strategy": manifest.strategy,
         "unk": manifest.unk,
         "checksums": {
-            array.name: check_array(path, array, manifest).checksums
-            for array in manifest.arrays()
+            array.name: check_array(path, array, manifest).checksums for array in manifest.arrays()
         },
     }
     return xxh3_128_hexdigest(json.dumps(table, sort_keys=True).encode())

@@ -26,13 +26,11 @@ from embstore.formats.options import AUTO, OPENED_AS, TABLE_OPTIONS, as_block
 from embstore.formats.own.checked_files import REBUILD
 from embstore.formats.own.spec import METADATA
 from embstore.reading.files import ForeignFiles, StoreFiles
-from embstore.reading.mapping import can_map
 from embstore.reading.memory import free_bytes
-from embstore.reading.ranged import RangedRecords
+from embstore.reading.readers import UNMAPPED_CACHE, read_records
 from embstore.reading.residence import MIN_RESIDENT_BYTES
 from embstore.settle import as_choice, as_flag, as_path, as_size, as_text, size_text, url_of
 from embstore.store import EmbeddingStore
-from embstore.table.addresses import HUGE_PAGE_BYTES
 from embstore.verify import verify as verify_store
 from embstore.writing.replacement import finish_replacement
 
@@ -41,15 +39,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embstore.progress import OnProgress
+    from embstore.reading.encoded import EncodedRecords
     from embstore.reading.mapped import MappedRecords
+    from embstore.reading.ranged import RangedRecords
     from embstore.table.tables import Table
 
 # Rows that have no copies are read through the page cache, which needs some memory, too.
 LEFT_TO_PAGES = 100 << 20
-_UNMAPPED_CACHE = (
-    'row_cache keeps copies of rows in front of a mapping, but reader="chunked" maps nothing, and '
-    "some systems cannot; leave row_cache out"
-)
 
 ReaderName = Literal["auto", "mapped", "chunked"]
 Verify = Literal["sizes", "full"]
@@ -306,9 +302,11 @@ def _open_foreign(
     options: OpenOptions,
     progress: OnProgress | None,
 ) -> EmbeddingStore:
-    table = format.describe(ForeignFiles(main.parent), main.name, **given)
+    root, name = (main, "") if main.is_dir() else (main.parent, main.name)
+    table = format.describe(ForeignFiles(root), name, **given)
     names = {extent.file for column in table.columns for extent in column.extents}
-    files = ForeignFiles(main.parent, tuple(sorted(names | {main.name})))
+    names |= {name, *table.files}
+    files = ForeignFiles(root, tuple(sorted(names - {""})))
     identity = files.identity
     records = _read(table, files, options, progress)
     files.check_identity(identity)
@@ -327,44 +325,22 @@ def _read(
     files: StoreFiles | ForeignFiles,
     options: OpenOptions,
     progress: OnProgress | None,
-) -> MappedRecords | RangedRecords:
-    (column,) = table.columns
-    encoding = table.encoding
-    limit, cache = options.resident_limit, options.row_cache
-    if options.reader == "chunked" or (options.reader == "auto" and not can_map()):
-        if cache is not None:
-            raise ValueError(_UNMAPPED_CACHE)
-        return RangedRecords(column, files, encoding.dtype, encoding.row_shape)
-    # Imported here because it needs modules that are missing on some systems.
-    from embstore.reading.mapped import MappedRecords  # noqa: PLC0415
-    from embstore.reading.row_cache.cache import slots_within  # noqa: PLC0415
-
-    cache_rows = 0
-    if cache is not None:
-        limit = None if limit is None else limit - cache
-        if limit is not None and column.record_bytes > HUGE_PAGE_BYTES:
-            raise ValueError(
-                f"rows of {column.record_bytes} bytes are too long for both row_cache and "
-                "resident_limit, which map 2MiB at a time; leave one of the two out"
-            )
-        cache_rows = slots_within(cache, column.first_rows()[-1], column.record_bytes)
-    records = MappedRecords(
-        column,
+) -> MappedRecords | RangedRecords | EncodedRecords:
+    return read_records(
+        table,
         files,
-        encoding.dtype,
-        encoding.row_shape,
-        resident_limit=limit,
-        cache_rows=cache_rows,
+        reader=options.reader,
+        resident_limit=options.resident_limit,
+        row_cache=options.row_cache,
+        preload=options.preload,
+        progress=progress,
     )
-    if options.preload:
-        records.preload(progress)
-    return records
 
 
 def _check_cache(cache: int, limit: int | None, reader: ReaderName, *, preload: bool) -> None:
     """Raise ValueError unless there may be a row cache of some bytes."""
     if reader == "chunked":
-        raise ValueError(_UNMAPPED_CACHE)
+        raise ValueError(UNMAPPED_CACHE)
     if preload:
         raise ValueError(
             "preload=True keeps all rows in RAM, and row_cache would copy some; leave out one of "

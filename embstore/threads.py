@@ -180,7 +180,8 @@ class LazyPool:
 
     def __init__(self, count: int, name: str) -> None:
         self._count, self._name = count, name
-        self._forget()
+        self._lock = Lock()
+        self._pool: Pool | None = None
         os.register_at_fork(after_in_child=self._forget)
 
     def get(self) -> Pool:
@@ -196,8 +197,7 @@ class LazyPool:
             return pool
 
     def _forget(self) -> None:
-        self._pool: Pool | None = None
-        self._lock = Lock()
+        self._lock, self._pool = Lock(), None
 
 
 def are_replaced() -> bool:

@@ -35,6 +35,7 @@ ROOMS = (
     ("build", "export", "sources", "sinks"),
     (
         "store",
+        "lookup_mixin",
         "array_mixin",
         "word_mixin",
         "identity_mixin",

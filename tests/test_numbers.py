@@ -151,6 +151,9 @@ FLAGS: dict[str, Callable[[Place, Any], object]] = {
     "StoreWriter.overwrite": lambda p, v: writer(p, overwrite=v),
     "build.overwrite": lambda p, v: embstore.build(p.text, p.folder / "s2", overwrite=v),
     "export.overwrite": lambda p, v: embstore.export(p.store, p.folder / "s2.vec", overwrite=v),
+    "EmbeddingStore.lookup.raw": lambda p, v: p.store.lookup([1], raw=v),
+    "EmbeddingStore.submit.raw": lambda p, v: p.store.submit([1], raw=v),
+    "EmbeddingStore.scan.raw": lambda p, v: p.store.scan(lambda *_: None, raw=v),
     "open.preload": lambda p, v: embstore.open(p.folder / "s", preload=v),
 }
 # Flags that change no more than speed or what is read.
@@ -319,8 +322,8 @@ def parameters() -> Iterator[tuple[str, str]]:
             functions = {one.__name__: vars(one)["__init__"]}
             functions |= {
                 f"{one.__name__}.{name}": method
-                for name, method in vars(one).items()
-                if inspect.isfunction(method) and not name.startswith("_")
+                for name, method in inspect.getmembers(one, inspect.isfunction)
+                if not name.startswith("_")
             }
             if one is embstore.EmbeddingStore or one is KeyedVectors:
                 del functions[one.__name__]

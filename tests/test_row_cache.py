@@ -15,6 +15,7 @@ import pytest
 
 import embstore
 from embstore import opening, syscalls, threads
+from embstore.reading import readers
 from embstore.reading.files import ForeignFiles
 from embstore.reading.mapped import MappedRecords
 from embstore.reading.mapping import AddressSpace
@@ -113,7 +114,7 @@ def test_records_on_no_grid(tmp_path: Path) -> None:
             work()
         records.cache.learn()
     assert records.cache.lookups()[1] > 0
-    assert records.residency(TABLE.nbytes).row_cache_rows == 500
+    assert records.residency(ROWS).row_cache_rows == 500
 
 
 def test_rows_are_the_same_for_readers_on_many_threads(path: Path) -> None:
@@ -285,7 +286,7 @@ def test_open_refuses(path: Path, options, kind, says) -> None:
 
 
 def test_open_refuses_what_a_reader_cannot_map(path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(opening, "can_map", lambda: False)
+    monkeypatch.setattr(readers, "can_map", lambda: False)
     with pytest.raises(ValueError, match="in front of a mapping"):
         embstore.open(path, row_cache=BUDGET)
 

@@ -34,7 +34,9 @@ def test_arrays(dtype: str, shape: tuple[int, ...]):
         zarr_format=3,
     )
     listed = [7, 2**32 - 1]
-    assert array_metadata(array, ListedChunks(listed, listed, [28, 28])) == store[METADATA].to_bytes()
+    assert (
+        array_metadata(array, ListedChunks(listed, listed, [28, 28])) == store[METADATA].to_bytes()
+    )
 
 
 @pytest.mark.parametrize("attributes", [None, {}, {ATTRIBUTE: {"source": {"file": "\u00e9.txt"}}}])

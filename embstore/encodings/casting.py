@@ -95,7 +95,7 @@ class Caster:
             raise TypeError(f"rows are {rows.dtype}; a table of {self.dtype} cannot hold them")
         if _always_exact(rows.dtype, self.dtype):
             with np.errstate(invalid="ignore"):
-                return _round(rows, self.dtype)
+                return rounded(rows, self.dtype)
         result = np.empty(rows.shape, self.dtype)
         step = max(CAST_BYTES * len(rows) // max(rows.nbytes, 1), 1)
         for start in range(0, len(rows), step):
@@ -116,7 +116,7 @@ class Caster:
         }
 
     def _cast_piece(self, rows: NDArray[Any], start: int) -> NDArray[Any]:
-        cast = _round(rows, self.dtype)
+        cast = rounded(rows, self.dtype)
         if not is_float(self.dtype):
             # NumPy compares integers exactly, also int64 with uint64.
             self._refuse(cast != rows, rows, start)
@@ -165,8 +165,8 @@ def _always_exact(origin: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
     return is_safe_cast(origin, dtype)
 
 
-def _round(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Cast, rounding once."""
+def rounded(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return numbers as another dtype, each of them rounded once."""
     if is_extension(dtype) and is_extension(rows.dtype):
         rows = rows.astype(np.float32)  # Exact; ml_dtypes lacks some of these casts.
     # NumPy rounds a long double to float64 first, and that to float16; ml_dtypes rounds these and

@@ -13,36 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore.dtypes import as_dtype
 from embstore.encodings.codes import CODES, numbers
+from embstore.encodings.groups import SCALE_DTYPES, ZERO_DTYPES, Groups, apply, reduce_groups
+from embstore.encodings.rounding import choose_scales, holds, largest, to_codes
+from embstore.errors import RowError
+
+__all__ = ["Groups", "Scaled"]
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-@dataclass(frozen=True, slots=True)
-class Groups:
-    """Scales or zero points of a row, one for each group of consecutive values.
-
-    Parameters
-    ----------
-    dtype : str
-        Their dtype: "float32", "float16", "bfloat16", "float8_e8m0fnu", "float8_e4m3fn"; of zero
-        points also an integer dtype.
-    count : int
-        Groups in a row.
-    values : int
-        Values in a group; the last one of a row may have fewer.
-    """
-
-    dtype: str
-    count: int
-    values: int
-
-    @property
-    def record_bytes(self) -> int:
-        """Size of a row's scales."""
-        return self.count * as_dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +48,20 @@ class Scaled:
         The zero points of a row; then ``zero`` is 0.
     joined : bool
         Whether all fields of a row are one record.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, or groups do not fit the row.
+
+    Examples
+    --------
+    >>> encoding = Scaled("int8", (2,), scales=Groups("float32", 1, 2), joined=True)
+    >>> record = np.array([[3, 255, 0, 0, 0, 63]], np.uint8)  # 3 and -1, and the scale 0.5.
+    >>> row = np.empty((1, 2), np.float32)
+    >>> encoding.decode((record,), row)
+    >>> row.tolist()
+    [[1.5, -0.5]]
     """
 
     codes: str
@@ -78,6 +71,22 @@ class Scaled:
     zero: float = 0.0
     zero_points: Groups | None = None
     joined: bool = False
+
+    def __post_init__(self) -> None:
+        if self.codes not in CODES:
+            raise ValueError(f"the codes are {self.codes!r}; expected one of {', '.join(CODES)}")
+        if self.zero and self.zero_points is not None:
+            raise ValueError(f"there is a zero point of the table, {self.zero}, and one of groups")
+        for groups, dtypes in ((self.scales, SCALE_DTYPES), (self.zero_points, ZERO_DTYPES)):
+            if groups is None:
+                continue
+            if groups.dtype not in dtypes:
+                raise ValueError(f"the dtype is {groups.dtype!r}; expected {', '.join(dtypes)}")
+            if groups.count != -(-self.values // groups.values):
+                raise ValueError(
+                    f"{groups.count} groups of {groups.values} values do not fit a row of "
+                    f"{self.values}"
+                )
 
     @property
     def name(self) -> str:
@@ -115,24 +124,81 @@ class Scaled:
         fields = iter(self._split(records))
         codes = next(fields)
         if CODES[self.codes].bits == 4:
-            codes = np.stack([codes & 15, codes >> 4], -1).reshape(len(codes), -1)
+            codes = np.stack([codes & 15, codes >> 4], -1).reshape(len(codes), 2 * codes.shape[1])
         rows = numbers(self.codes)[codes[:, : self.values]]
-        scale: Any = np.float32(self.factor)
-        if self.scales is not None:
-            scale = self._spread(next(fields), self.scales) * scale
-        if self.zero_points is not None:
-            rows -= self._spread(next(fields), self.zero_points)
-        elif self.zero:
-            rows -= np.float32(self.zero)
         with np.errstate(over="ignore", invalid="ignore"):
-            out[...] = (rows * scale).reshape(out.shape)
+            scales = np.float32(self.factor)
+            if self.scales is not None:
+                scales = self.scales.read(next(fields)) * scales
+            if self.zero_points is not None:
+                points = self.zero_points.read(next(fields))
+                apply(np.subtract, rows, points, self.zero_points.values)
+            elif self.zero:
+                rows -= np.float32(self.zero)
+            if self.scales is not None:
+                apply(np.multiply, rows, scales, self.scales.values)
+            else:
+                rows *= scales
+            out[...] = rows.reshape(out.shape)
+
+    def encode(self, rows: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Return the joined records of rows.
+
+        A group's scale is chosen for its largest number, and its codes for the scale as stored; see
+        `embstore.encodings.rounding`. A group of zeros has the scale 1. ``nan`` and ``inf`` are
+        kept where the codes have them: ``nan`` in all formats of float8, ``inf`` in float8_e5m2.
+
+        Parameters
+        ----------
+        rows : ndarray of float32, shape (n, *row_shape)
+
+        Returns
+        -------
+        ndarray of uint8, shape (n, record_bytes)
+
+        Raises
+        ------
+        RowError
+            If a number is nan or inf, and the codes have none.
+        ValueError
+            If the encoding is not one of `embstore.encodings.named`: joined, with scales of groups,
+            without a factor or zero points.
+        """
+        scales = self.scales
+        if not self.joined or scales is None or self.factor != 1 or self.zero or self.zero_points:
+            raise ValueError(
+                f"rows cannot be encoded as this kind of {self.name}; they need a scale for each "
+                "group, in the record, and no zero point or factor"
+            )
+        rows = rows.reshape(len(rows), self.values)
+        magnitudes = np.abs(rows)
+        peaks = reduce_groups(np.maximum, magnitudes, scales.values)
+        if not np.isfinite(peaks).all():
+            self._refuse(rows)
+            magnitudes[~np.isfinite(magnitudes)] = 0
+            peaks = reduce_groups(np.maximum, magnitudes, scales.values)
+        stored, numbers_of_groups = choose_scales(scales.dtype, peaks, largest(self.codes))
+        quotients = magnitudes  # Its memory.
+        quotients[...] = rows
+        with np.errstate(invalid="ignore"):
+            apply(np.divide, quotients, numbers_of_groups, scales.values)
+        return np.hstack([to_codes(self.codes, quotients), stored.view(np.uint8)])
+
+    def _refuse(self, rows: NDArray[np.float32]) -> None:
+        """Raise RowError for the first row with a number that the codes do not have."""
+        for test, has in zip((np.isnan, np.isinf), holds(self.codes), strict=True):
+            bad = test(rows).any(axis=1)
+            if not has and bad.any():
+                row = int(bad.argmax())
+                value = rows[row][test(rows[row])][0]
+                raise RowError(
+                    f"the value {value} has no code in {self.codes}; remove it, or choose another "
+                    "encoding: all float8 formats have nan, float8_e5m2 has inf",
+                    row,
+                )
 
     def _split(self, records: tuple[NDArray[np.uint8], ...]) -> tuple[NDArray[np.uint8], ...]:
         if not self.joined:
             return records
         stops = np.cumsum(self.field_bytes)[:-1]
         return tuple(np.split(records[0], stops, axis=1))
-
-    def _spread(self, field: NDArray[np.uint8], groups: Groups) -> NDArray[np.float32]:
-        few = np.ascontiguousarray(field).view(as_dtype(groups.dtype)).astype(np.float32)
-        return np.repeat(few, groups.values, axis=1)[:, : self.values]

@@ -1,10 +1,13 @@
 """Formats: tables that can be opened in place, told apart by their content.
 
-Each format is a module, and a line in `FORMATS`. The module has three functions:
+Each format is a module, and a line in `FORMATS`. The module has these functions:
 
 * ``matches(start, name)`` tells whether a file with these first bytes has the format;
-* ``main_file(directory)`` chooses the file to read in a directory of the format's files;
-* ``describe(files, name, ...)`` returns the `Table` in a file.
+* ``main_file(directory)`` chooses the file to read in a directory of the format's files, or returns
+  the directory;
+* ``describe(files, name, ...)`` returns the `Table` in a file, or in all files if ``name`` is
+  ``""``;
+* ``tables(files, name)`` lists the tables there, if there can be several.
 """
 
 from __future__ import annotations
@@ -12,13 +15,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from embstore.formats import gguf, npy, safetensors
+from embstore.formats import gguf, npy
+from embstore.formats.options import TABLE_OPTIONS
 from embstore.formats.own import describe as own
+from embstore.formats.safetensors import describe as safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from embstore.table.listed import ListedTable
+    from embstore.table.protocols import Files
     from embstore.table.tables import Table
 
 START_BYTES = 64
@@ -40,6 +47,8 @@ class Format:
         The functions of the format's module.
     options : tuple of str
         The options of `embstore.open` that ``describe`` takes.
+    tables : callable, optional
+        Another function of the format's module, if there can be several tables in a file.
     """
 
     name: str
@@ -49,6 +58,7 @@ class Format:
     main_file: Callable[[Path], Path]
     describe: Callable[..., Table]
     options: tuple[str, ...] = ()
+    tables: Callable[[Files, str], list[ListedTable]] | None = None
 
     def is_in(self, directory: Path) -> bool:
         """Return whether a directory holds files of this format."""
@@ -65,7 +75,8 @@ SAFETENSORS = Format(
     safetensors.matches,
     safetensors.main_file,
     safetensors.describe,
-    ("tensor", "scale", "scale_block", "encoding", "zero_point"),
+    TABLE_OPTIONS,
+    safetensors.tables,
 )
 GGUF = Format(
     "gguf",

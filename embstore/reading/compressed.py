@@ -69,6 +69,8 @@ class CompressedRecords:
         Counts of what was read: bytes of encoded inner chunks.
     cache : DecodedCache
         The inner chunks that are kept.
+    record_bytes : int
+        Size of a record.
     """
 
     mapped: Literal[False] = False
@@ -92,7 +94,7 @@ class CompressedRecords:
         self._shard_shift = shards.layout.inner_count.bit_length() - 1
         self._first_rows = np.array(column.first_rows(), np.int64)
         self._dtype, self._row_shape = dtype, row_shape
-        self._record_bytes = column.record_bytes
+        self.record_bytes = column.record_bytes
         self._inner_bytes = self._inner_rows * column.record_bytes
         self.cache = DecodedCache(cache_bytes, self._inner_bytes, self._inner_rows)
 
@@ -117,7 +119,7 @@ class CompressedRecords:
         start = time.perf_counter()
         bytes_read = hits = missed = 0
         if len(rows):
-            target = as_records(out, self._record_bytes)
+            target = as_records(out, self.record_bytes)
             lookup = _Lookup(rows, self._shift)
             left = deque(self._slices(len(lookup.chunks)))
             absent = sum(chunk not in self.cache for chunk in lookup.chunks[:SLICE_CHUNKS].tolist())
@@ -160,15 +162,15 @@ class CompressedRecords:
         rows = np.unique(rows)
         return int(np.isin(rows >> self._shift, held).sum())
 
-    def residency(self, table_bytes: int) -> Residency:
-        """Return how much of a table of ``table_bytes`` is in memory."""
-        rows, size_bytes = self.cache.held()
+    def residency(self, rows: int) -> Residency:
+        """Return how much of a table of some rows is in memory."""
+        cached, size_bytes = self.cache.held()
         return Residency(
-            table_bytes=table_bytes,
+            table_bytes=rows * self.record_bytes,
             page_cache_bytes=self._shards.page_cache_bytes(),
             mapped_bytes=self._shards.mapped_bytes(),
             row_cache_bytes=size_bytes,
-            row_cache_rows=rows,
+            row_cache_rows=cached,
         )
 
     def plan(self, rows: NDArray[np.int64], numbering: Numbering) -> LookupPlan:
@@ -180,7 +182,7 @@ class CompressedRecords:
             return np.concatenate(found) if found else np.empty(0, np.int64)
 
         return plan_inner_chunks(
-            rows, numbering, self._first_rows, self._record_bytes, self._inner_rows, sizes
+            rows, numbering, self._first_rows, self.record_bytes, self._inner_rows, sizes
         )
 
     @property
@@ -259,8 +261,8 @@ class CompressedRecords:
 
     def _block(self, rows: range) -> NDArray[np.uint8]:
         """Return the records of consecutive rows of one shard, shape (n, record_bytes)."""
-        out = np.empty((len(rows), self._record_bytes), np.uint8)
-        flat, size = out.reshape(-1), self._record_bytes
+        out = np.empty((len(rows), self.record_bytes), np.uint8)
+        flat, size = out.reshape(-1), self.record_bytes
         chunks = self._chunks_of(rows)
         spans = self._spans(chunks)
         self._shards.announce(spans)
@@ -289,7 +291,7 @@ class CompressedRecords:
         """Return the records of an inner chunk, shape (inner_rows,), and keep them."""
         data = np.empty(self._inner_bytes, np.uint8)
         self._decode(spans, place, data)
-        block = as_records(data.reshape(self._inner_rows, -1), self._record_bytes)
+        block = as_records(data.reshape(self._inner_rows, -1), self.record_bytes)
         self.cache.put(chunk, block)
         return block
 

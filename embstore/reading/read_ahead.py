@@ -82,7 +82,7 @@ class ReadAhead:
         stats: StatsCounter,
         take: Callable[[NDArray[np.int64], NDArray[Any]], None],
     ) -> None:
-        self._slices, self._pages, self._stats, self._take = slices, pages, stats, take
+        self._slices, self.pages, self._stats, self._take = slices, pages, stats, take
 
     def later(self, rows: NDArray[np.int64]) -> Later:
         """Announce a few rows, and return the rest of the lookup.
@@ -92,58 +92,62 @@ class ReadAhead:
         rows : ndarray of int64, shape (n,)
             The rows; not changed afterwards.
         """
-        offsets = self._offsets(rows)
-        unknown = offsets[self._pages.unknown(offsets)]
+        unknown = self.unknown(rows)
         size_bytes = len(rows) * self._slices.record_bytes
         shared = not len(unknown) and size_bytes >= SHARED_BYTES
         if shared or (len(unknown) > CALLER_ROWS and 2 * len(unknown) > len(rows)):
             return Later(partial(self._gather_shared, rows, unknown), quick=False)
         if len(unknown) <= CALLER_ROWS:
             quick = not len(unknown) and size_bytes <= QUICK_BYTES
-            blocks = self._announce(unknown)
+            blocks = self.announce(unknown)
             return Later(partial(self._gather_announced, rows, blocks), quick)
         return Later(partial(self._announce_and_gather, rows, unknown), quick=False)
 
     def fetch(self, rows: NDArray[np.int64]) -> list[Callable[[], None]]:
         """Announce rows, if they are few; return functions that announce the rest, and wait."""
         # Known or not: lookups do not tell which known pages have been dropped.
-        offsets = self._offsets(rows)
+        offsets = self.offsets(rows)
         if not len(offsets):
             return []
         if len(offsets) <= CALLER_ROWS:
-            self._announce(offsets)
+            self.announce(offsets)
             return [partial(self._touch, offsets)]
         return [
             partial(self._announce_and_touch, offsets[first::THREAD_COUNT])
             for first in range(THREAD_COUNT)
         ]
 
-    def _offsets(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def unknown(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the addresses of those records that may have to be read."""
+        offsets = self.offsets(rows)
+        return offsets[self.pages.unknown(offsets)]
+
+    def offsets(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the addresses of those records that are in files only."""
         gather = self._slices.gather
         if isinstance(gather, RowCache):
             return gather.offsets(gather.cold_spots(rows))
         return gather.offsets(gather.spots(rows))
 
-    def _announce(self, offsets: NDArray[np.int64]) -> int:
+    def announce(self, offsets: NDArray[np.int64]) -> int:
         """Have the kernel start reading records at addresses; return the blocks to be read."""
         if not len(offsets):
             return 0
         before = blocks_read()
         self._slices.announce_at(offsets)
-        self._pages.add(offsets)
+        self.pages.add(offsets)
         return blocks_read() - before
 
     def _gather_shared(
         self, rows: NDArray[np.int64], unknown: NDArray[np.int64], out: NDArray[Any]
     ) -> None:
         self._take(rows, out)
-        self._pages.add(unknown)
+        self.pages.add(unknown)
 
     def _announce_and_gather(
         self, rows: NDArray[np.int64], unknown: NDArray[np.int64], out: NDArray[Any]
     ) -> None:
-        self._gather_announced(rows, self._announce(unknown), out)
+        self._gather_announced(rows, self.announce(unknown), out)
 
     def _gather_announced(self, rows: NDArray[np.int64], blocks: int, out: NDArray[Any]) -> None:
         """Gather records, for the unknown ones of which some blocks were read already."""
@@ -156,8 +160,8 @@ class ReadAhead:
             self._slices.fill(some, out[first:stop], cold=False)
             more = blocks_read() - before
             blocks += more
-            if self._pages.note(len(some), more * BLOCK_BYTES // PAGE_BYTES):
-                blocks += self._announce(self._slices.gather.offsets(spots[stop:]))
+            if self.pages.note(len(some), more * BLOCK_BYTES // PAGE_BYTES):
+                blocks += self.announce(self._slices.gather.offsets(spots[stop:]))
         seconds = time.perf_counter() - start
         bytes_read = blocks * BLOCK_BYTES
         cold = int(bytes_read * ROWS_PER_READ > len(spots) * PAGE_BYTES)  # As `Warmth.note`.
@@ -165,10 +169,10 @@ class ReadAhead:
 
     def _announce_and_touch(self, offsets: NDArray[np.int64]) -> None:
         pieces = [offsets[at : at + WAIT_ROWS] for at in range(0, len(offsets), WAIT_ROWS)]
-        self._announce(pieces[0])
+        self.announce(pieces[0])
         for number, piece in enumerate(pieces, 1):
             for following in pieces[number : number + 1]:
-                self._announce(following)  # So that the device has work meanwhile.
+                self.announce(following)  # So that the device has work meanwhile.
             self._touch(piece)
 
     def _touch(self, offsets: NDArray[np.int64]) -> None:

@@ -156,7 +156,8 @@ class MappedShards:
         self._starts = addresses.starts
         self._limit = None
         if resident_limit is not None:
-            self._limit = ResidentLimit(self._space, resident_limit)
+            self._limit = ResidentLimit(resident_limit)
+            self._limit.add(self._space)
         self._checked = bytearray(len(sizes))
         # The entry that starts at each byte, since an index may start at any.
         data, entry = self._space.data, np.dtype((np.void, spec.ENTRY_BYTES))
@@ -201,7 +202,7 @@ class MappedShards:
         if self._limit is None:
             return self._space.data[begin : begin + size]
         out = np.empty(size, np.uint8)
-        self._limit.copy(begin, out)
+        self._limit.copy(self._space.data, begin, out)
         return out
 
     def check(self) -> None:

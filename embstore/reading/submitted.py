@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embstore.reading.mapped import MappedRecords
-    from embstore.reading.ranged import RangedRecords
+    from embstore.reading.forms import AnyRecords, Form
     from embstore.reading.stats import StatsCounter
     from embstore.threads import Pool
 
@@ -185,48 +184,45 @@ def _do(works: list[Callable[[], None]]) -> None:
     work()
 
 
-def prefetch(records: MappedRecords | RangedRecords, rows: NDArray[np.int64]) -> Prefetch:
+def prefetch(records: AnyRecords, rows: NDArray[np.int64]) -> Prefetch:
     """Start reading rows, an array of its own of shape (n,), and return."""
     return Prefetch(records.ahead.fetch(rows), records.stats)
 
 
 def submit(
-    records: MappedRecords | RangedRecords,
-    rows: NDArray[np.int64],
-    out: Any | None,
-    shape: tuple[int, ...],
-    row_shape: tuple[int, ...],
-    dtype: np.dtype[Any],
+    form: Form, rows: NDArray[np.int64], out: Any | None, ids_shape: tuple[int, ...]
 ) -> Submitted:
     """Have the background thread fill an array with the records of rows.
 
     Parameters
     ----------
-    records : MappedRecords or RangedRecords
-        The records.
+    form : Form
+        The form of the result.
     rows : ndarray of int64, shape (n,)
         The rows; not changed afterwards.
     out : ndarray, torch.Tensor or None
         What to fill, checked here; by default a new array.
-    shape, row_shape, dtype : tuple of int, tuple of int, numpy.dtype
-        Shape of the result, which ends with that of a row, and its dtype.
+    ids_shape : tuple of int
+        Shape of the ids.
 
     Returns
     -------
     Submitted
         Its result is what was filled.
     """
-    flat_shape = (len(rows), *row_shape)
-    # A view, so that the caller cannot resize the array meanwhile.
-    flat = None if out is None else as_out(out, shape, dtype).reshape(flat_shape)
+    shape, flat_shape = ids_shape + form.row_shape, (len(rows), *form.row_shape)
+    flat = None
+    if out is not None:
+        # A view, so that the caller cannot resize the array meanwhile.
+        flat = as_out(out, shape, form.dtype, form.others).reshape(flat_shape)
     pool = None if are_replaced() else _background.get()
     if pool is not None and not pool.thread_count:
         pool = None
-    later = records.ahead.later(rows)
+    later = form.records.ahead.later(rows)
     if later.quick:
         pool = None
     future = Submitted(pool)
-    work = partial(_look_up, later.take, out, flat, shape, flat_shape, dtype)
+    work = partial(_look_up, later.take, out, flat, shape, flat_shape, form.dtype)
     if pool is None:
         future.run(work)
     else:

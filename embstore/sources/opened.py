@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.errors import SourceError, StoreError
-from embstore.formats import SAFETENSORS, STORE, safetensors
+from embstore.formats import SAFETENSORS, STORE
+from embstore.formats.safetensors.describe import locate, main_file
 from embstore.opening import ReaderName
 from embstore.opening import open as open_store
 from embstore.reading.files import ForeignFiles
@@ -99,6 +100,7 @@ class _Rows:
 
 def _tensor_name(path: Path, tensor: str | None) -> str:
     """Return the name of a tensor's file, and its own in brackets."""
-    main = safetensors.main_file(path) if path.is_dir() else path
-    file, found, _ = safetensors.locate(ForeignFiles(main.parent), main.name, tensor)
-    return f"{file}[{found}]"
+    main = main_file(path) if path.is_dir() else path
+    root, name = (main, "") if main.is_dir() else (main.parent, main.name)
+    file, found = locate(ForeignFiles(root), name, tensor)
+    return f"{file or path.name}[{found}]"

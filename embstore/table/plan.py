@@ -9,13 +9,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -90,7 +90,7 @@ class LookupPlan:
     partition_count, chunk_count : int
         Partitions and chunks touched.
     bytes_needed : int
-        Bytes of the distinct rows.
+        Bytes of the distinct rows, as they are stored; of scales in another tensor, too.
     bytes_read : int
         Bytes of the runs.
     run_count : int
@@ -306,6 +306,21 @@ def plan_inner_chunks(
         run_count=inner.size,
         groups=chunks,
         bytes_decoded=inner.size * inner_rows * record_bytes,
+    )
+
+
+def join_plans(plans: Sequence[LookupPlan], rows: NDArray[np.int64]) -> LookupPlan:
+    """Return the plan of a lookup in several columns, given that in each of them.
+
+    Its partitions, chunks and groups are those of the first column; its bytes and runs, the sums.
+    """
+    return replace(
+        plans[0],
+        distinct_row_count=np.unique(rows).size,
+        bytes_needed=sum(plan.bytes_needed for plan in plans),
+        bytes_read=sum(plan.bytes_read for plan in plans),
+        run_count=sum(plan.run_count for plan in plans),
+        bytes_decoded=sum(plan.bytes_decoded for plan in plans),
     )
 
 

@@ -26,6 +26,8 @@ class Table:
     source : tuple of (str, str)
         Facts about where the table comes from, such as the name of its tensor; each a name and a
         text.
+    files : tuple of str
+        Files that were read to describe it, besides those of its columns.
 
     Raises
     ------
@@ -37,6 +39,7 @@ class Table:
     encoding: Encoding
     numbering: Numbering
     source: tuple[tuple[str, str], ...] = ()
+    files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.columns:

@@ -19,8 +19,8 @@ from embstore.errors import StoreCorruptError
 from embstore.formats.own import spec
 from embstore.formats.own.checked_files import REBUILD, check_directories, open_checked, read_small
 from embstore.formats.own.fields import Fields, parse_json
-from embstore.formats.own.sharded import covered_bytes, parse_listed
 from embstore.formats.own.seals import checksum
+from embstore.formats.own.sharded import covered_bytes, parse_listed
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -211,7 +211,9 @@ def check_shape(name: str, row_shape: tuple[int, ...]) -> tuple[int, ...]:
 def check_dtype(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return a dtype in native byte order, or raise if no store can hold it."""
     if find_dtype(dtype) is None:
-        kind = "V" if dtype.type is np.void else dtype.kind.replace("V", "f")  # Of ml_dtypes' types.
+        kind = (
+            "V" if dtype.type is np.void else dtype.kind.replace("V", "f")
+        )  # Of ml_dtypes' types.
         remedy = _REMEDIES.get(kind, "convert it, such as with .astype('float32')")
         if dtype.names is not None:
             remedy = f"choose one of its fields: {', '.join(dtype.names)}"

@@ -1,0 +1,145 @@
+"""Groups: scales or zero points, one for some consecutive values of a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from embstore.encodings.codes import CODES, numbers
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Persistent: the names stand in manifests. The sizes are in bytes.
+SCALE_DTYPES: Final = {
+    "float32": 4,
+    "float16": 2,
+    "bfloat16": 2,
+    "float8_e8m0fnu": 1,
+    "float8_e4m3fn": 1,
+}
+ZERO_DTYPES: Final = {
+    "float32": 4,
+    "float16": 2,
+    "bfloat16": 2,
+    "int8": 1,
+    "uint8": 1,
+    "int16": 2,
+    "int32": 4,
+}
+_SIZES: Final = SCALE_DTYPES | ZERO_DTYPES
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Scales or zero points of a row, one for each group of consecutive values.
+
+    Parameters
+    ----------
+    dtype : str
+        Their dtype: a name of `SCALE_DTYPES`; of zero points, one of `ZERO_DTYPES`.
+    count : int
+        Groups in a row.
+    values : int
+        Values in a group, at least 1; the last one of a row may have fewer.
+
+    Raises
+    ------
+    ValueError
+        If the dtype is unknown, or a number is too small.
+
+    Examples
+    --------
+    >>> Groups("float8_e8m0fnu", 3, 32).record_bytes
+    3
+    """
+
+    dtype: str
+    count: int
+    values: int
+
+    def __post_init__(self) -> None:
+        if self.dtype not in _SIZES:
+            raise ValueError(f"the dtype is {self.dtype!r}; expected one of {', '.join(_SIZES)}")
+        if self.values < 1 or self.count < 0:
+            raise ValueError(f"{self.count} groups of {self.values} values are not possible")
+
+    @property
+    def record_bytes(self) -> int:
+        """Size of a row's scales."""
+        return self.count * _SIZES[self.dtype]
+
+    def read(self, field: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the numbers of rows.
+
+        Parameters
+        ----------
+        field : ndarray of uint8, shape (n, record_bytes)
+            With any strides between rows.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, count)
+            A new array.
+        """
+        if self.dtype in CODES:
+            return numbers(self.dtype).take(field)
+        if self.dtype == "bfloat16":
+            # The upper half of a float32.
+            wide = field.view(np.uint16).astype(np.uint32)
+            wide <<= np.uint32(16)
+            return wide.view(np.float32)
+        return field.view(self.dtype).astype(np.float32)
+
+
+def apply(
+    operation: np.ufunc, rows: NDArray[np.float32], few: NDArray[np.float32], values: int
+) -> None:
+    """Combine each value of rows with the number of its group, in place.
+
+    Parameters
+    ----------
+    operation : ufunc
+        ``np.multiply``, for example.
+    rows : ndarray of float32, shape (n, width), C-contiguous
+    few : ndarray of float32, shape (n, count)
+    values : int
+        Values in a group.
+
+    Examples
+    --------
+    >>> rows = np.ones((1, 5), np.float32)
+    >>> apply(np.multiply, rows, np.array([[2, 3]], np.float32), 3)
+    >>> rows.tolist()
+    [[2.0, 2.0, 2.0, 3.0, 3.0]]
+    """
+    width = rows.shape[1]
+    if values == 1 or few.shape[1] == 1:
+        operation(rows, few, rows)
+        return
+    whole = width // values
+    if whole:
+        # Splitting an axis never copies.
+        body = rows[:, : whole * values].reshape(len(rows), whole, values)
+        operation(body, few[:, :whole, None], body)
+    if width % values:
+        tail = rows[:, whole * values :]
+        operation(tail, few[:, whole:], tail)
+
+
+def reduce_groups(
+    operation: np.ufunc, rows: NDArray[np.float32], values: int
+) -> NDArray[np.float32]:
+    """Reduce each group of values of rows to one number, shape (n, count).
+
+    Examples
+    --------
+    >>> reduce_groups(np.maximum, np.array([[1, 2, 3]], np.float32), 2).tolist()
+    [[2.0, 3.0]]
+    """
+    reduced: NDArray[np.float32] = operation.reduceat(
+        rows, np.arange(0, rows.shape[1], values), axis=1
+    )
+    return reduced
