@@ -115,6 +115,19 @@ def measure_limit(
     return None
 
 
+def io_uring_rate(limit: DiskLimit, depth: int, seconds: float) -> float | None:
+    """Return direct random reads of 4 KiB per second that fio's io_uring engine does at a depth.
+
+    None if there is no fio, or the system does not allow io_uring.
+    """
+    if shutil.which("fio") is None:
+        return None
+    try:
+        return _fio(limit.files, depth, seconds, "io_uring")
+    except (OSError, subprocess.CalledProcessError, ValueError):
+        return None
+
+
 def _tools() -> dict[str, Callable[[Sequence[Path], int, float], float]]:
     """Return functions of (files, queue depth, seconds) that measure reads per second."""
     tools: dict[str, Callable[[Sequence[Path], int, float], float]] = {}
@@ -123,11 +136,11 @@ def _tools() -> dict[str, Callable[[Sequence[Path], int, float], float]]:
     return tools | {"preadv on threads": _threads}
 
 
-def _fio(files: Sequence[Path], depth: int, seconds: float) -> float:
+def _fio(files: Sequence[Path], depth: int, seconds: float, engine: str = "libaio") -> float:
     names = ":".join(str(file).replace(":", "\\:") for file in files)
     command = [
         *("fio", "--name=limit", "--readonly", "--rw=randread", f"--bs={READ_BYTES}"),
-        *("--direct=1", "--ioengine=libaio", f"--iodepth={depth}", f"--filename={names}"),
+        *("--direct=1", f"--ioengine={engine}", f"--iodepth={depth}", f"--filename={names}"),
         *("--norandommap", "--randrepeat=0", "--time_based", f"--runtime={seconds}"),
         *("--file_service_type=random", "--output-format=json"),
     ]

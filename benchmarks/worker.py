@@ -146,6 +146,7 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
 
     try:
         start: Start = pickle.load(requests)
+        start.peer.load()
         if start.group is not None:
             with start.group.open("w") as file:
                 file.write(str(os.getpid()))

@@ -1,11 +1,12 @@
 """The dtypes that a table can hold: one row for each in `DTYPES`, and functions that look there.
 
-Neither NumPy nor zarr-python knows bfloat16. `ml_dtypes` adds the type to NumPy; it is imported
-only when a table has such numbers. In the Zarr array, their bits are stored as unsigned integers of
-the same size, which any Zarr reader opens; `embstore.formats.own.spec` specifies that.
+Neither NumPy nor zarr-python knows bfloat16 and the float8 formats. `ml_dtypes` adds these types to
+NumPy; it is imported only when a table has such numbers. In the Zarr array, their bits are stored
+as unsigned integers of the same size, which any Zarr reader opens; `embstore.formats.own.spec`
+specifies that. A further dtype of `ml_dtypes` takes one more row.
 
-A further dtype of `ml_dtypes` takes one more row. For example, float8_e5m2 would be
-``TableDtype("float8_e5m2", "f", "uint8", "float32", "float8_e5m2", "F8_E5M2")``.
+Of the float8 formats, only e5m2 has infinities, and ``fnuz`` have no negative zero. e8m0fnu holds
+powers of two and nan, so neither 0 nor negative numbers.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class TableDtype:
         Dtype that numbers are parsed, printed and computed in. It holds all of them exactly.
     torch, safetensors : str
         Its names there.
+    has_zero, has_inf : bool
+        Whether it has these numbers; of integers, ``has_inf`` says nothing.
     """
 
     name: str
@@ -47,6 +50,8 @@ class TableDtype:
     wide: str
     torch: str
     safetensors: str
+    has_zero: bool = True
+    has_inf: bool = True
 
     @property
     def is_extension(self) -> bool:
@@ -64,10 +69,19 @@ class TableDtype:
         return dtype
 
 
+def _float8(name: str, safetensors: str, **lacks: bool) -> TableDtype:
+    return TableDtype(name, "f", "uint8", "float32", name, safetensors, **lacks)
+
+
 # Persistent: the names stand in manifests.
 DTYPES: Final = {
     row.name: row
     for row in (
+        _float8("float8_e4m3fn", "F8_E4M3", has_inf=False),
+        _float8("float8_e4m3fnuz", "F8_E4M3FNUZ", has_inf=False),
+        _float8("float8_e5m2", "F8_E5M2"),
+        _float8("float8_e5m2fnuz", "F8_E5M2FNUZ", has_inf=False),
+        _float8("float8_e8m0fnu", "F8_E8M0", has_inf=False, has_zero=False),
         TableDtype("float16", "f", "float16", "float32", "float16", "F16"),
         TableDtype("bfloat16", "f", "uint16", "float32", "bfloat16", "BF16"),
         TableDtype("float32", "f", "float32", "float32", "float32", "F32"),
@@ -158,11 +172,47 @@ def common_dtype(dtypes: Iterable[np.dtype[Any]]) -> np.dtype[Any]:
     for row in sorted(DTYPES.values(), key=lambda row: row.numpy.itemsize):
         if (row.kind == "f") != floats:
             continue
-        if all(np.can_cast(dtype, row.numpy) for dtype in found.values()):
+        if all(is_safe_cast(dtype, row.numpy) for dtype in found.values()):
             return row.numpy
     raise ValueError(
         f"no dtype holds {' and '.join(found)} exactly; convert them to one dtype first"
     )
+
+
+@lru_cache(maxsize=1024)
+def is_safe_cast(origin: np.dtype[Any], target: np.dtype[Any]) -> bool:
+    """Say whether ``target`` holds all numbers of ``origin``, as `numpy.can_cast` does.
+
+    As there, float64 counts as safe for 64-bit integers. NumPy itself takes some of the float8
+    types for equal, and for able to hold integers of 8 bits.
+
+    Examples
+    --------
+    >>> is_safe_cast(as_dtype("float8_e4m3fn"), np.dtype("float16"))
+    True
+    >>> is_safe_cast(np.dtype("int8"), as_dtype("float8_e4m3fn"))
+    False
+    """
+    if origin == target:
+        return True
+    if target.itemsize == 1 and is_float(target) and origin.itemsize > 1:
+        return False
+    if origin.itemsize > 1 or not (is_float(origin) or is_float(target)):
+        return bool(np.can_cast(origin, target))
+    if not is_float(target):
+        return False
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = np.arange(256, dtype=np.uint8).view(origin).astype(np.float64)
+        found = expected.astype(target).astype(np.float64)
+    is_equal = np.array_equal(found, expected, equal_nan=True)
+    return is_equal and np.array_equal(np.signbit(found), np.signbit(expected))
+
+
+def check_zero(dtype: np.dtype[Any], what: str) -> None:
+    """Raise TypeError if ``what`` may need zeros, and a table's dtype has none."""
+    row = find_dtype(dtype)
+    if row is not None and not row.has_zero:
+        raise TypeError(f"{what}: {dtype} has no 0; build a table of float32 for it")
 
 
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -198,7 +248,7 @@ def storage_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def wide_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype that such numbers are parsed, printed and computed in.
 
-    Float32 for 16-bit floats, all of which it holds exactly; else ``dtype`` itself.
+    Float32 for floats of 8 and 16 bits, all of which it holds exactly; else ``dtype`` itself.
     """
     row = find_dtype(dtype)
     return dtype if row is None or row.wide == row.name else np.dtype(row.wide)

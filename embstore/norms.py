@@ -6,7 +6,7 @@ its largest number. All other rows are read once.
 
 As in TensorFlow's ``clip_by_norm``, a row whose L2 norm over all its axes exceeds ``max_norm`` is
 multiplied by ``max_norm / norm``; every other row keeps its bits. Norms are summed in float64, so
-that squares of large float32 numbers do not overflow; 16-bit floats are scaled as float32.
+that squares of large float32 numbers do not overflow; narrower floats are scaled as float32.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from embstore.contents import read_contents
 from embstore.errors import (
@@ -22,16 +22,15 @@ from embstore.errors import (
     StoreNotFoundError,
 )
 from embstore.formats import FORMATS, STORE, Format, find_format
+from embstore.formats.options import AUTO, OPENED_AS, TABLE_OPTIONS, as_block
 from embstore.formats.own.checked_files import REBUILD
 from embstore.formats.own.spec import METADATA
 from embstore.reading.files import ForeignFiles, StoreFiles
-from embstore.reading.mapping import can_map
 from embstore.reading.memory import free_bytes
-from embstore.reading.ranged import RangedRecords
+from embstore.reading.readers import UNMAPPED_CACHE, read_records
 from embstore.reading.residence import MIN_RESIDENT_BYTES
-from embstore.settle import as_choice, as_flag, as_path, as_size, size_text, url_of
+from embstore.settle import as_choice, as_flag, as_path, as_size, as_text, size_text, url_of
 from embstore.store import EmbeddingStore
-from embstore.table.addresses import HUGE_PAGE_BYTES
 from embstore.verify import verify as verify_store
 from embstore.writing.replacement import finish_replacement
 
@@ -40,15 +39,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embstore.progress import OnProgress
-    from embstore.reading.mapped import MappedRecords
+    from embstore.reading.forms import AnyRecords
     from embstore.table.tables import Table
 
 # Rows that have no copies are read through the page cache, which needs some memory, too.
 LEFT_TO_PAGES = 100 << 20
-_UNMAPPED_CACHE = (
-    'row_cache keeps copies of rows in front of a mapping, but reader="chunked" maps nothing, and '
-    "some systems cannot; leave row_cache out"
-)
 
 ReaderName = Literal["auto", "mapped", "chunked"]
 Verify = Literal["sizes", "full"]
@@ -58,17 +53,45 @@ Verify = Literal["sizes", "full"]
 class OpenOptions:
     """The options of `open` that also apply to an unpickled copy of the store."""
 
-    reader: ReaderName
-    resident_limit: int | None
-    preload: bool
-    tensor: str | None
-    row_cache: int | None
+    reader: ReaderName = "auto"
+    resident_limit: int | None = None
+    preload: bool = False
+    row_cache: int | None = None
+    tensor: str | None = None
+    scale: str | None = AUTO
+    scale_block: tuple[int, int] | None = None
+    encoding: str | None = None
+    zero_point: str | None = None
+
+    def for_format(self, format: Format, path: Path) -> dict[str, Any]:
+        """Return the options of a format's ``describe``.
+
+        Raises
+        ------
+        FormatError
+            If an option was given that the format does not take.
+        """
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if name not in TABLE_OPTIONS or name in format.options or value is None:
+                continue
+            if value != field.default:
+                takers = [other.name for other in FORMATS if name in other.options]
+                raise FormatError(
+                    f"{path} is {format.what}, which does not take {name}=; that is an option of "
+                    f"{' and '.join(takers)} files"
+                )
+        return {name: getattr(self, name) for name in format.options}
 
 
 def open(
     path: str | os.PathLike[str],
     *,
     tensor: str | None = None,
+    scale: str | None = AUTO,
+    scale_block: tuple[int, int] | None = None,
+    encoding: str | None = None,
+    zero_point: str | None = None,
     reader: ReaderName = "auto",
     verify: Verify = "sizes",
     resident_limit: int | str | None = None,
@@ -87,7 +110,26 @@ def open(
         The directory of a store; a ``.npy`` file; a ``.safetensors`` file, its ``*.index.json``, or
         the directory that holds them. Nothing is copied or written.
     tensor : str, optional
-        The tensor of a safetensors file that has several.
+        The tensor to open, by its whole name. Not needed if only one of them can be a table;
+        `embstore.tables` lists them. ``{}`` in the name stands for a number: in
+        ``"embed.shard_{}.weight"``, for the parts of one table, which follow each other in the
+        order of their numbers.
+    scale : str, optional
+        The tensor by which the numbers are multiplied, by its whole name, in which ``{}`` stands
+        for the same numbers as in ``tensor``. ``"auto"`` takes one whose name tells that it
+        belongs to the tensor: for ``x.weight``, these are ``x.weight_scale``,
+        ``x.weight_scale_inv`` and ``x.scale``. None means no scale. The store's ``repr``, its
+        ``source`` and ``embstore info`` say which one was taken.
+    scale_block : tuple of two int, optional
+        The rows, and the values of a row, that share a scale; for scales whose shape fits several
+        such blocks.
+    encoding : str, optional
+        The numbers that a tensor of bytes holds, such as ``"float4_e2m1fn"`` or ``"int4"``. Of two
+        numbers in a byte, the low nibble is the first. ``"opaque"`` gives rows of bytes of any
+        tensor.
+    zero_point : str, optional
+        The tensor of zero points, which are subtracted before the numbers are scaled. It is named
+        and shaped as that of the scales.
     reader : {"auto", "mapped", "chunked"}
         ``"mapped"`` copies rows from memory-mapped files. ``"chunked"`` reads files when rows are
         needed, those of a store chunk by chunk, and checks the checksums of chunks. ``"auto"`` maps
@@ -104,14 +146,15 @@ def open(
         nothing, so it stays within any limit.
     preload : bool
         Read everything into RAM first, and map it by huge pages where supported. Not for
-        ``"chunked"``, which keeps nothing in RAM.
+        ``"chunked"``, which keeps nothing in RAM, or for a compressed store.
     row_cache : int or str, optional
         Memory for copies of the rows that are looked up most, in bytes or as in ``"2GiB"``: for
         memory that is smaller than the table, where the page cache would keep 4 KiB or more for
         each of them. What it holds is learned from the lookups, and `EmbeddingStore.warm` can fill
         it. It counts toward ``resident_limit``, and leaves 100 MiB of the free memory of the
         machine and of the process's control groups to the page cache. A copy or an unpickled store
-        has another such cache. Needs a mapping, and is not for ``preload``.
+        has another such cache. Needs a mapping, and is not for ``preload``. Of a compressed store,
+        it is the memory for decoded rows, by default 64 MiB, or a quarter of ``resident_limit``.
     progress : callable, optional
         Called with an `embstore.Progress`: the bytes verified and their total, then the bytes
         preloaded and their total.
@@ -172,7 +215,17 @@ def open(
     if row_cache is not None:
         cache = as_size(row_cache, "row_cache", low=1)
         _check_cache(cache, limit, reader, preload=preload)
-    options = OpenOptions(reader, limit, preload, tensor, cache)
+    options = OpenOptions(
+        reader,
+        limit,
+        preload,
+        cache,
+        tensor=None if tensor is None else as_text(tensor, "tensor"),
+        scale=None if scale is None else as_text(scale, "scale"),
+        scale_block=as_block(scale_block),
+        encoding=None if encoding is None else as_choice(encoding, "encoding", OPENED_AS),
+        zero_point=None if zero_point is None else as_text(zero_point, "zero_point"),
+    )
     while True:
         finish_replacement(where)
         before = StoreFiles(where).identity
@@ -191,10 +244,9 @@ def _open_once(
 ) -> EmbeddingStore:
     found = find_format(path)
     if found is None:
-        raise StoreNotFoundError(_missing(path))
+        raise StoreNotFoundError(missing(path))
     format, main = found
-    if options.tensor is not None and "tensor" not in format.options:
-        raise FormatError(f"tensor= names a tensor of a safetensors file, but {path} is not one")
+    given = options.for_format(format, path)
     if format is STORE:
         if verify == "full":
             _verify(path, progress)
@@ -204,19 +256,12 @@ def _open_once(
             f'verify="full" needs the checksums of a store, but {path} is not one; make one with '
             "embstore.build"
         )
-    return _open_foreign(path, format, main, options, progress)
+    return _open_foreign(path, format, main, given, options, progress)
 
 
 def _reopen(path: str, options: OpenOptions, identity: object) -> EmbeddingStore:
     """Open a store again, for a copy or an unpickled one, and check that it is the same table."""
-    store = open(
-        path,
-        tensor=options.tensor,
-        reader=options.reader,
-        resident_limit=options.resident_limit,
-        preload=options.preload,
-        row_cache=options.row_cache,
-    )
+    store = open(path, **{field.name: getattr(options, field.name) for field in fields(options)})
     if store.identity == identity:
         return store
     found = repr(store)
@@ -252,13 +297,15 @@ def _open_foreign(
     path: Path,
     format: Format,
     main: Path,
+    given: dict[str, Any],
     options: OpenOptions,
     progress: OnProgress | None,
 ) -> EmbeddingStore:
-    given = {name: getattr(options, name) for name in format.options}
-    table = format.describe(ForeignFiles(main.parent), main.name, **given)
+    root, name = (main, "") if main.is_dir() else (main.parent, main.name)
+    table = format.describe(ForeignFiles(root), name, **given)
     names = {extent.file for column in table.columns for extent in column.extents}
-    files = ForeignFiles(main.parent, tuple(sorted(names | {main.name})))
+    names |= {name, *table.files}
+    files = ForeignFiles(root, tuple(sorted(names - {""})))
     identity = files.identity
     records = _read(table, files, options, progress)
     files.check_identity(identity)
@@ -268,8 +315,7 @@ def _open_foreign(
         files,
         records,
         (_reopen, (str(path), options)),
-        source={"file": path.name, "format": format.name}
-        | {name: value for name, value in given.items() if value is not None},
+        source={"file": path.name, "format": format.name} | dict(table.source),
     )
 
 
@@ -278,44 +324,22 @@ def _read(
     files: StoreFiles | ForeignFiles,
     options: OpenOptions,
     progress: OnProgress | None,
-) -> MappedRecords | RangedRecords:
-    (column,) = table.columns
-    encoding = table.encoding
-    limit, cache = options.resident_limit, options.row_cache
-    if options.reader == "chunked" or (options.reader == "auto" and not can_map()):
-        if cache is not None:
-            raise ValueError(_UNMAPPED_CACHE)
-        return RangedRecords(column, files, encoding.dtype, encoding.row_shape)
-    # Imported here because it needs modules that are missing on some systems.
-    from embstore.reading.mapped import MappedRecords  # noqa: PLC0415
-    from embstore.reading.row_cache.cache import slots_within  # noqa: PLC0415
-
-    cache_rows = 0
-    if cache is not None:
-        limit = None if limit is None else limit - cache
-        if limit is not None and column.record_bytes > HUGE_PAGE_BYTES:
-            raise ValueError(
-                f"rows of {column.record_bytes} bytes are too long for both row_cache and "
-                "resident_limit, which map 2MiB at a time; leave one of the two out"
-            )
-        cache_rows = slots_within(cache, column.first_rows()[-1], column.record_bytes)
-    records = MappedRecords(
-        column,
+) -> AnyRecords:
+    return read_records(
+        table,
         files,
-        encoding.dtype,
-        encoding.row_shape,
-        resident_limit=limit,
-        cache_rows=cache_rows,
+        reader=options.reader,
+        resident_limit=options.resident_limit,
+        row_cache=options.row_cache,
+        preload=options.preload,
+        progress=progress,
     )
-    if options.preload:
-        records.preload(progress)
-    return records
 
 
 def _check_cache(cache: int, limit: int | None, reader: ReaderName, *, preload: bool) -> None:
     """Raise ValueError unless there may be a row cache of some bytes."""
     if reader == "chunked":
-        raise ValueError(_UNMAPPED_CACHE)
+        raise ValueError(UNMAPPED_CACHE)
     if preload:
         raise ValueError(
             "preload=True keeps all rows in RAM, and row_cache would copy some; leave out one of "
@@ -336,8 +360,8 @@ def _check_cache(cache: int, limit: int | None, reader: ReaderName, *, preload: 
         )
 
 
-def _missing(path: Path) -> str:
-    """Return why there is nothing to open at a path."""
+def missing(path: Path) -> str:
+    """Return why there is nothing to open at a path, for an error."""
     names = ", ".join(format.name for format in FORMATS if format is not STORE)
     if path.is_dir():
         dangling = f", only a link to a missing file; {REBUILD}"

@@ -242,6 +242,39 @@ def as_choice(value: Any, name: str, choices: tuple[_Choice, ...]) -> _Choice:
     raise TypeError(f"{name} must be {listing}, not {_shown_with_type(value)}")
 
 
+def as_text(value: Any, name: str) -> str:
+    """Return a text that is not empty.
+
+    Parameters
+    ----------
+    value : str
+        What the caller gave.
+    name : str
+        The parameter's name, for messages.
+
+    Raises
+    ------
+    TypeError
+        If it is not a str.
+    ValueError
+        If it is empty.
+
+    Examples
+    --------
+    >>> as_text("embed.weight", "tensor")
+    'embed.weight'
+    >>> as_text(3, "tensor")
+    Traceback (most recent call last):
+      ...
+    TypeError: tensor must be a str, not 3 (int)
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {_shown_with_type(value)}")
+    if not value:
+        raise ValueError(f"{name} must be a name, not an empty text")
+    return str(value)
+
+
 def as_shape(value: Any, name: str) -> tuple[int, ...]:
     """Return a shape as a tuple of ints.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -21,44 +21,39 @@ from embstore.errors import (
 )
 from embstore.formats.own.spec import partition_name
 from embstore.identity_mixin import IdentityMixin
-from embstore.norms import check_max_norm, clip_norms
-from embstore.reading.results import POOL, as_out
-from embstore.reading.short_path import ShortPath, short_path
-from embstore.reading.submitted import Prefetch, prefetch, submit
+from embstore.lookup_mixin import LookupMixin
+from embstore.reading.encoded import EncodedRecords
+from embstore.reading.forms import Forms
+from embstore.reading.results import POOL
 from embstore.settle import as_count
 from embstore.table.given import plain
-from embstore.table.ids import as_counts, as_ids
 from embstore.table.numbering import rows_function
-from embstore.table.plan import LookupPlan, plan_lookup
+from embstore.view import StoreView
 from embstore.vocabulary.given import are_words
 from embstore.word_mixin import WordMixin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
     from pathlib import Path
 
     import zarr
     from gensim.models import KeyedVectors
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
     from embstore.formats.own.manifest import Manifest
     from embstore.reading.files import ForeignFiles, StoreFiles
+    from embstore.reading.forms import AnyRecords
     from embstore.reading.incore import Residency
     from embstore.reading.mapped import MappedRecords
-    from embstore.reading.ranged import RangedRecords
+    from embstore.reading.short_path import Few
     from embstore.reading.stats import LookupStats
     from embstore.table.numbering import Strategy
     from embstore.table.protocols import Visit
     from embstore.table.tables import Table
     from embstore.vocabulary import Vocabulary
 
-Out = TypeVar("Out")  # An ndarray, or a torch.Tensor.
 
-_ndarray, _INT64 = np.ndarray, np.dtype(np.int64)
-
-
-class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
+class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
     """An embedding table on disk; made by `embstore.open` and `embstore.build`.
 
     Lookups may come from many threads, and from a forked child. A store is a context manager. It
@@ -88,7 +83,7 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         path: Path,
         table: Table,
         files: StoreFiles | ForeignFiles,
-        records: MappedRecords | RangedRecords,
+        records: AnyRecords,
         recipe: tuple[Callable[..., EmbeddingStore], tuple[Any, ...]],
         *,
         manifest: Manifest | None = None,
@@ -104,10 +99,13 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         self._rows = table.numbering.rows
         self._row_shape = table.encoding.row_shape
         self._dtype = table.encoding.dtype
-        self._records: MappedRecords | RangedRecords | None = records
+        self._records: AnyRecords | None = records
+        self._forms: Forms | None = Forms(records, table)
         # Functions for one id, and for at most `_few_ids`; None where records have no short path.
-        short = short_path(records, table.numbering) if records.mapped else ShortPath()
+        short = self._forms.default.short
         self._one, self._few, self._few_ids = short.one, short.few, short.most
+        self._fews: dict[str, Few] = {}
+        self._few_raw: Few | None = None
         self._leave_pool = POOL.join(self)
         self._recipe = recipe  # Opens the store again when it is unpickled.
         self._manifest = manifest  # None for a foreign file.
@@ -116,226 +114,6 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         self._vocabulary = vocabulary
         self._files = files
         self._identity = files.identity
-
-    @overload
-    def lookup(
-        self, ids: ArrayLike, *, out: None = None, max_norm: float | None = None
-    ) -> NDArray[Any]: ...
-    @overload
-    def lookup(self, ids: ArrayLike, *, out: Out, max_norm: float | None = None) -> Out: ...
-    def lookup(
-        self,
-        ids: ArrayLike,
-        *,
-        out: Any | None = None,
-        max_norm: float | None = None,
-    ) -> Any:
-        """Return the rows of ``ids``, in request order.
-
-        Parameters
-        ----------
-        ids : int or array-like of integers, any shape
-            Ids in ``0 .. rows - 1``; repeats allowed.
-        out : ndarray or torch.Tensor, shape ``ids.shape + row_shape``, optional
-            What to fill, of the store's dtype and C-contiguous; by default a new array. A tensor
-            must be on the CPU; it may be pinned.
-        max_norm : float, optional
-            Rows whose L2 norm exceeds it are scaled down to it, in the result only.
-
-        Returns
-        -------
-        rows : ndarray, shape ``ids.shape + row_shape``
-            ``out`` itself if it was given. Buffers of the last two large results of the process,
-            256 MiB together at most, are reused once freed, until the last store is closed.
-
-        Raises
-        ------
-        IdTypeError
-            If ``ids`` are not integers.
-        IdRangeError
-            If an id is negative, or not below the row count; the message names the first one.
-        ValueError, TypeError
-            If ``out`` has another shape, dtype or memory order; if ``max_norm`` is not above 0, or
-            is given for rows that are not floats.
-
-        Examples
-        --------
-        >>> store.lookup([[1, 0], [7, 1]]).shape
-        (2, 2, 8)
-        """
-        if (
-            type(ids) is _ndarray
-            and ids.dtype is _INT64
-            and 0 < ids.size <= self._few_ids
-            and max_norm is None
-            and (out is None or type(out) is _ndarray)
-            and (few := self._few) is not None
-        ):
-            return few(ids, out)
-        records = self._open_records()
-        wide = as_ids(ids, self._rows)
-        shape = wide.shape + self._row_shape
-        if out is None:
-            given = out = POOL.empty(shape, self._dtype)
-        else:
-            given, out = out, as_out(out, shape, self._dtype)
-            if np.may_share_memory(out, wide):
-                wide = wide.copy()  # Else the first rows might replace the last ids.
-        if max_norm is not None:
-            check_max_norm(max_norm, self._dtype)  # Before ``out`` is written to.
-        if wide.size:
-            rows = self._rows_of(wide.reshape(-1))
-            records.take(rows, out.reshape(-1, *self._row_shape))
-        else:
-            records.take(wide.reshape(-1), out.reshape(0, *self._row_shape))
-        if max_norm is not None:
-            clip_norms(out, max_norm, len(self._row_shape))
-        return given
-
-    def explain(self, ids: ArrayLike) -> LookupPlan:
-        """Return the plan of a lookup, without reading: what it would touch and read.
-
-        Parameters
-        ----------
-        ids : int or array-like of integers, any shape
-            The ids of the lookup.
-
-        Returns
-        -------
-        LookupPlan
-            The numbers of rows, chunks, reads and bytes; it prints as a table.
-
-        Raises
-        ------
-        IdTypeError, IdRangeError
-            As `lookup`.
-        """
-        records = self._open_records()
-        wide = as_ids(ids, self._rows)
-        return plan_lookup(
-            self._rows_of(wide),
-            self._numbering,
-            records.addresses,
-            unit=records.unit_bytes,
-            max_gap=records.max_gap,
-        )
-
-    def prefetch(self, ids: ArrayLike) -> Prefetch:
-        """Start reading the rows of ``ids`` from the disk, and return; a later lookup finds them.
-
-        Rows that are in memory already cost little. Without a mapping, this does nothing.
-
-        Parameters
-        ----------
-        ids : int or array-like of integers, any shape
-            The ids of a lookup to come, for example of the next batch; copied.
-
-        Returns
-        -------
-        Prefetch
-            Tells whether the rows have been read, and waits for them: `Prefetch.done`,
-            `Prefetch.wait`. It may be dropped.
-
-        Raises
-        ------
-        IdTypeError, IdRangeError
-            As `lookup`.
-
-        Examples
-        --------
-        >>> coming = store.prefetch([0, 5, 7])
-        >>> coming.wait(timeout=60)
-        True
-        """
-        records = self._open_records()
-        return prefetch(records, self._rows_of(as_ids(ids, self._rows).flatten()))
-
-    @overload
-    def submit(self, ids: ArrayLike, out: None = None) -> Future[NDArray[Any]]: ...
-    @overload
-    def submit(self, ids: ArrayLike, out: Out) -> Future[Out]: ...
-    def submit(self, ids: ArrayLike, out: Any | None = None) -> Future[Any]:
-        """Start a lookup, and return the future of its rows.
-
-        A background thread does the lookups of all stores, in order. Submit a batch or two before
-        you use one, and the disk is never idle; in asyncio, await
-        ``asyncio.wrap_future(store.submit(ids))``. The call itself starts the reads of up to 64
-        cold rows, which takes 1 to 3 us each.
-
-        A lookup can be cancelled before it starts. `close` does not end those that were submitted.
-        In a forked child, asking a future of its parent for the result raises RuntimeError, unless
-        it was done.
-
-        Parameters
-        ----------
-        ids : int or array-like of integers, any shape
-            As for `lookup`; copied.
-        out : ndarray or torch.Tensor, shape ``ids.shape + row_shape``, optional
-            As for `lookup`. It belongs to the lookup until the future is done: do not read or
-            change it, or pass it to another lookup.
-
-        Returns
-        -------
-        concurrent.futures.Future
-            Its result is the rows, in ``out`` if it was given; `lookup` describes them. Callbacks
-            run on the background thread, so they must be quick, and must not wait for another
-            submitted lookup. Where no thread can be started, the future is finished already.
-
-        Raises
-        ------
-        IdTypeError, IdRangeError, ValueError, TypeError
-            As `lookup`, at once. The future raises errors of reading.
-
-        Examples
-        --------
-        >>> futures = [store.submit(batch) for batch in ([1, 0], [[7], [1]])]
-        >>> [future.result().shape for future in futures]
-        [(2, 8), (2, 1, 8)]
-        """
-        records = self._open_records()
-        wide = as_ids(ids, self._rows)
-        shape = wide.shape + self._row_shape
-        rows = self._rows_of(wide.flatten())
-        return submit(records, rows, out, shape, self._row_shape, self._dtype)
-
-    def warm(self, ids: ArrayLike, *, counts: ArrayLike | None = None) -> int:
-        """Bring the rows of ``ids`` into memory, and return when they are there.
-
-        With a row cache (``row_cache`` of `embstore.open`), they are copied to it, the most wanted
-        ones first if it cannot hold all, in place of those that were looked up least. Lookups that
-        are under way hold this up, for 10 seconds at most. Without a row cache, the rows are read
-        into the page cache. Without a mapping, this does nothing.
-
-        Parameters
-        ----------
-        ids : int or array-like of integers, any shape
-            The ids, the most wanted ones first.
-        counts : array-like of numbers, the shape of ``ids``, optional
-            How often each id was looked up, 0 or more; then ``ids`` may be in any order.
-
-        Returns
-        -------
-        int
-            How many of these rows the row cache holds; without one, how many were read.
-
-        Raises
-        ------
-        IdTypeError, IdRangeError
-            As `lookup`.
-        TypeError, ValueError
-            If ``counts`` are not numbers, are negative or not finite, or have another shape.
-
-        Examples
-        --------
-        >>> with embstore.open("words.embstore", row_cache="1MiB") as small:
-        ...     small.warm(small.ids(["like", "the"]))
-        2
-        """
-        records = self._open_records()
-        wide = as_ids(ids, self._rows)
-        numbers = None if counts is None else as_counts(counts, wide.shape)
-        wide = wide.flatten()  # A copy: the caller's array may be changed meanwhile.
-        return records.warm(self._rows_of(wide), numbers)
 
     def residency(self) -> Residency:
         """Return how much of the table is in memory: in the page cache, mapped, and copied.
@@ -346,9 +124,11 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         352
         """
         records = self._open_records()
-        return records.residency(self._rows * records.addresses.record_bytes)
+        return records.residency(self._rows)
 
-    def scan(self, visit: Visit, start: int = 0, stop: int | None = None) -> None:
+    def scan(
+        self, visit: Visit, start: int = 0, stop: int | None = None, *, raw: bool = False
+    ) -> None:
         """Pass all rows, or those of consecutive ids, to a function, block by block.
 
         For work on the whole table, such as a search. Memory stays bounded, and blocks that are not
@@ -361,6 +141,8 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
             shape ``(n, *row_shape)``. Calls come in any order, from several threads at a time.
         start, stop : int, optional
             First id, and the one after the last; by default all ids.
+        raw : bool
+            Whether to pass the bytes of rows as they are stored, as `lookup` returns them.
 
         Raises
         ------
@@ -378,12 +160,15 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         >>> store.words(norms.argmax())
         'national'
         """
-        records = self._open_records()
+        records = self._form(None, raw=raw).records
         start, stop = self._as_bounds(start, self._rows if stop is None else stop)
-        numbering = self._numbering
+        numbering, encoding = self._numbering, self._encoding
+        plain = None
+        if isinstance(encoding, Plain) and not isinstance(records, EncodedRecords) and not raw:
+            plain = encoding
 
-        def show(rows: range, some: NDArray[np.uint8]) -> None:
-            block = self._decode(some)
+        def show(rows: range, some: NDArray[Any]) -> None:
+            block = some[:] if plain is None else plain.view(some)
             block.flags.writeable = False
             visit(numbering.ids_at(rows), block)
 
@@ -406,10 +191,36 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         rows, hits = records.cache.lookups()
         return replace(found, row_cache_rows=rows, row_cache_hits=hits)
 
+    def view(self, start: int, stop: int) -> StoreView:
+        """Return a view of the ids ``start .. stop - 1``, for a process that has only these.
+
+        Such as a rank of a model whose table is split. Ids stay those of the whole table, and
+        nothing is copied.
+
+        Parameters
+        ----------
+        start, stop : int
+            First id, and the one after the last.
+
+        Raises
+        ------
+        IdRangeError
+            If ``start`` or ``stop`` is out of range.
+        TypeError
+            If they are not integers.
+
+        Examples
+        --------
+        >>> store.view(0, 6).lookup([7, 1], outside="zeros").any(axis=1)
+        array([False,  True])
+        """
+        self._open_records()
+        return StoreView(self, *self._as_bounds(start, stop))
+
     def to_gensim(self) -> KeyedVectors:
         """Return all words and rows in RAM, as gensim's ``KeyedVectors``.
 
-        Rows of bfloat16 or integers become float32, what gensim computes with.
+        Rows of other floats or integers become float32, what gensim computes with.
 
         Raises
         ------
@@ -427,7 +238,8 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
         """Return one partition as a read-only ``zarr.Array``, shape (its rows, *row_shape).
 
         The array reads the files under `path` when it is indexed, even after this store is closed.
-        For a bfloat16 store it is of uint16, the bits of the numbers, because zarr has no bfloat16.
+        For a store of bfloat16 or float8 it is of uint16 or uint8, the bits of the numbers, because
+        zarr lacks these dtypes.
 
         Raises
         ------
@@ -454,7 +266,8 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
 
     def close(self) -> None:
         """Release the files. Results of lookups stay valid; a further lookup raises an error."""
-        self._records = self._one = self._few = None
+        self._records = self._forms = self._one = self._few = self._few_raw = None
+        self._fews.clear()
         self._vocabulary = None
         self._leave_pool()
 
@@ -492,6 +305,26 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
     def mapped(self) -> bool:
         """Whether rows come from a memory mapping; otherwise files are read when needed."""
         return self._open_records().mapped
+
+    @property
+    def encoding(self) -> str:
+        """What a row is stored as: ``"plain"`` numbers, or the name of an encoding.
+
+        Such as ``"float8_e4m3fn"``, with a scale for the row or for the table;
+        ``"float8_e4m3fn:32"``, with a scale for every 32 numbers; ``"Q4_K"``.
+        """
+        return self._encoding.name
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of a row as it is stored; the length of what ``lookup(id, raw=True)`` returns."""
+        return self._encoding.record_bytes
+
+    @property
+    def compression(self) -> str | None:
+        """How the rows are compressed, such as ``"zstd:3"``; None if they are not."""
+        found = None if self._manifest is None else self._manifest.compression
+        return None if found is None else str(found)
 
     @property
     def chunk_rows(self) -> int:
@@ -544,15 +377,26 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
     def __repr__(self) -> str:
         words = f", {self.rows} words" if self.has_words else ""
         closed = ", closed" if self._records is None else ""
+        stored = ""
+        if self.encoding != "plain":
+            scale = self._source.get("scale")
+            stored = f" from {self.encoding}" + (f" times {scale}" if scale else "")
         parts = f"{self.partition_count} {self.strategy} partitions"
         if self._manifest is None:
             parts = f"in {self._path.name}"
         return (
-            f"<EmbeddingStore {self.rows} rows of {self._row_shape} {self._dtype}, "
+            f"<EmbeddingStore {self.rows} rows of {self._row_shape} {self._dtype}{stored}, "
             f"{parts}{words}{closed}>"
         )
 
-    def _open_records(self) -> MappedRecords | RangedRecords:
+    def _open_forms(self) -> Forms:
+        forms = self._forms
+        if forms is None:
+            self._open_records()
+            raise StoreClosedError(f"the store {self._path} is closed; open it again")
+        return forms
+
+    def _open_records(self) -> AnyRecords:
         records = self._records
         if records is None:
             raise StoreClosedError(f"the store {self._path} is closed; open it again")
@@ -561,7 +405,9 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
     def _mapped_records(self) -> MappedRecords | None:
         """Return the reader if it maps plain rows, for `embstore.interop`; else None."""
         records = self._open_records()
-        return records if records.mapped and isinstance(self._encoding, Plain) else None
+        if isinstance(records, EncodedRecords) or not records.mapped:
+            return None
+        return records if isinstance(self._encoding, Plain) else None
 
     def _as_bounds(self, start: int, stop: int) -> tuple[int, int]:
         try:
@@ -569,14 +415,6 @@ class EmbeddingStore(WordMixin, ArrayMixin, IdentityMixin):
             return first, as_count(stop, "stop", low=first, high=self._rows)
         except ValueError as error:
             raise IdRangeError(f"ids out of range for {self._rows} rows: {error}") from error
-
-    def _decode(self, records: NDArray[np.uint8]) -> NDArray[Any]:
-        """Return records, shape (n, record_bytes), as rows; plain ones without a copy."""
-        if isinstance(self._encoding, Plain):
-            return self._encoding.view(records)
-        rows = np.empty((len(records), *self._row_shape), self._dtype)
-        self._encoding.decode((records,), rows)
-        return rows
 
     def _own(self, what: str) -> Manifest:
         if self._manifest is None:

@@ -4,7 +4,7 @@
    ending, or gevent or eventlet has replaced threads. A thread that such a library makes is a
    coroutine, which would stop all others while it waits for a queue.
 2. `Pool` hands work to a few threads that take it in turn. Fewer threads than wanted are enough.
-   Without any, the work is done when it is handed over.
+   Without any, the work is done when it is handed over. A `LazyPool` starts one when needed.
 3. Nothing waits for threads that are gone. A forked child has none of them, and at the very end of
    the interpreter they do not run any more.
 
@@ -167,6 +167,37 @@ class Pool:
         for thread in self._threads:
             thread.join()
         self._threads = []
+
+
+class LazyPool:
+    """The pool of one module: started when it is first needed, and again in a forked child.
+
+    Parameters
+    ----------
+    count, name : int, str
+        As for `Pool`.
+    """
+
+    def __init__(self, count: int, name: str) -> None:
+        self._count, self._name = count, name
+        self._lock = Lock()
+        self._pool: Pool | None = None
+        os.register_at_fork(after_in_child=self._forget)
+
+    def get(self) -> Pool:
+        """Return the pool; without threads if none can be started, and then the next call tries."""
+        if self._pool is not None:
+            return self._pool
+        with self._lock:
+            if self._pool is not None:
+                return self._pool
+            pool = Pool(self._count, self._name)
+            if pool.thread_count:
+                self._pool = pool
+            return pool
+
+    def _forget(self) -> None:
+        self._lock, self._pool = Lock(), None
 
 
 def are_replaced() -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from embstore.dtypes import check_zero
 from embstore.errors import MissingWordError
 from embstore.settle import as_choice
 from embstore.table.ids import as_ids
@@ -104,7 +105,7 @@ class WordMixin(ABC):
         MissingWordError
             If words are missing; if the store has no words or, under ``"unk"``, no unk word.
         TypeError
-            If a word is not a str.
+            If a word is not a str, or the store's dtype has no zeros.
 
         Examples
         --------
@@ -120,6 +121,7 @@ class WordMixin(ABC):
         present = ids >= 0
         if present.all():
             return self.lookup(ids)
+        check_zero(self._dtype, 'missing="zeros"')
         rows = np.zeros(ids.shape + self._row_shape, self._dtype)
         rows[present] = self.lookup(ids[present])
         return rows

@@ -158,7 +158,7 @@ def test_torch_modules_and_parameters():
 def test_tensors_without_rows_of_numbers(tmp_path):
     torch = pytest.importorskip("torch")
     tensor = torch.from_numpy(ROWS.copy())
-    float8 = tensor.to(torch.float8_e4m3fn)
+    packed = torch.zeros((8, 5), dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
     for source, says in (
         (tensor.to_sparse(), "Tensor is sparse or nested; pass .to_dense()"),
         (tensor.to_sparse_csr(), "Tensor is sparse or nested"),
@@ -167,12 +167,12 @@ def test_tensors_without_rows_of_numbers(tmp_path):
         (torch.quantize_per_tensor(tensor, 0.5, 0, torch.qint8), "is quantized; pass .dequantize"),
         (torch.empty(8, 5, device="meta"), "on the device meta, so it has no numbers"),
         (torch.nn.Embedding(8, 5, device="meta"), "on the device meta"),
-        (float8, r"a tensor of torch.float8_e4m3fn; a store can hold float16, .* with .float\(\)"),
+        (packed, r"a tensor of torch.float4_e2m1fn_x2; a store can hold .* with .float\(\)"),
         (tensor > 1, "has dtype bool"),
         (tensor.cfloat(), "has dtype complex64"),
         (torch.tensor(1.0), r"has shape \(\)"),
         ({"a": tensor[0].to_sparse()}, "dict: row 0 is sparse or nested"),
-        ({"a": tensor[0], "b": float8[0]}, "dict: row 1 is a tensor of torch.float8"),
+        ({"a": tensor[0], "b": packed[0]}, "dict: row 1 is a tensor of torch.float4"),
         ([tensor.to_sparse()], "is sparse or nested"),
         (iter([tensor, tensor.to_sparse()]), "list_iterator: row 8 is sparse or nested"),
         ([(WORDS, tensor.to_sparse())], "list: row 0 is sparse or nested"),
@@ -252,7 +252,7 @@ RAGGED = np.array([np.ones(2), np.ones(3)], object)
         (ROWS.astype("S"), r"has dtype \|S32; .*words of rows go with words="),
         (ROWS.astype(np.dtypes.StringDType()), r"has dtype StringDType\(\)"),
         (ROWS.astype(np.longdouble), r"has dtype .*128; .* \.astype\('float32'\)"),
-        (ROWS.astype(ml_dtypes.float8_e5m2), r"has dtype float8_e5m2; .* \.astype\('float32'\)"),
+        (ROWS.astype(ml_dtypes.float8_e3m4), r"has dtype float8_e3m4; .* \.astype\('float32'\)"),
         (np.float32(3), r"has shape \(\)"),
         (np.array(3), r"has shape \(\)"),
         ([[1, 2], [3]], "the rows of the list differ"),

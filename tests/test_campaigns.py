@@ -19,6 +19,7 @@ from tools import torture
 OUTCOMES = {
     "crash": ["disks after a power cut", "2 at random times", "each with its error"],
     "concurrency": ["every row is from the table of its store"],
+    "headers": ["GGUF files", "safetensors files", "right rows, or an error of embstore.errors"],
     "hostile": ["each named by verify", "or harmless"],
     "folders": ["refused as planned", "no row lost or doubled"],
     "dialects": ["texts read exactly", "in random dialects"],

@@ -97,18 +97,20 @@ def test_directories(tmp_path):
     for format in ("glove", "word2vec-binary"):
         with pytest.raises(SourceError, match="is not a file"):
             read(tmp_path, format=format)
-    for format in ("npz", "safetensors", "arrow"):
+    for format in ("npz", "safetensors", "gguf", "arrow"):
         with pytest.raises(SourceError):
             read(tmp_path, format=format)
 
 
-@pytest.mark.parametrize("format", ["auto", "npy", "npz", "safetensors", "arrow", "glove"])
+@pytest.mark.parametrize("format", ["auto", "npy", "npz", "safetensors", "gguf", "arrow", "glove"])
 def test_missing_files_are_refused(tmp_path, format):
     with pytest.raises(SourceError, match="no such file"):
         read(tmp_path / "none", format=format)
 
 
-@pytest.mark.parametrize("format", ["npy", "npz", "safetensors", "parquet", "word2vec-binary"])
+@pytest.mark.parametrize(
+    "format", ["npy", "npz", "safetensors", "gguf", "parquet", "word2vec-binary"]
+)
 def test_wrong_formats_are_refused(file, format):
     with pytest.raises(SourceError, match=r"t\.txt"):
         read(file("t.txt", TEXT), format=format)

@@ -266,7 +266,7 @@ def test_settings_are_checked_without_ids():
 
 @pytest.mark.parametrize("dtype", ["int64", "complex64", "bool"])
 def test_rows_that_are_not_floats_are_refused(dtype):
-    with pytest.raises(TypeError, match=f"cannot combine rows of {dtype}; expected one of float16"):
+    with pytest.raises(TypeError, match=f"cannot combine rows of {dtype}; expected one of float8"):
         combine_bags(as_params(np.ones((2, 2), dtype)), np.array([0]), np.array([0, 1]))
 
 

@@ -23,6 +23,13 @@ from embstore.dtypes import (
 from embstore.formats.own import spec
 
 ROWS = list(DTYPES.values())
+FLOAT8 = (
+    "float8_e4m3fn",
+    "float8_e4m3fnuz",
+    "float8_e5m2",
+    "float8_e5m2fnuz",
+    "float8_e8m0fnu",
+)
 rows_of_dtypes = pytest.mark.parametrize("row", ROWS, ids=list(DTYPES))
 
 
@@ -54,7 +61,7 @@ def test_wide_dtypes_hold_all_numbers(row):
 
 @rows_of_dtypes
 def test_stores_of_every_dtype(tmp_path, row):
-    table = np.arange(40).reshape(10, 4).astype(row.numpy)
+    table = (np.arange(40) + (not row.has_zero)).reshape(10, 4).astype(row.numpy)
     store = embstore.build(table, tmp_path / "t.embstore")
     assert store.dtype == row.numpy
     assert store[:].tobytes() == table.tobytes()
@@ -74,7 +81,9 @@ def test_other_dtypes():
 
 def test_the_format_has_the_dtypes_of_the_table():
     assert list(DTYPES) == list(spec.DTYPES)
-    assert spec.FEATURES == tuple(row.name for row in ROWS if row.is_extension) == ("bfloat16",)
+    extensions = tuple(row.name for row in ROWS if row.is_extension)
+    assert set(extensions) <= set(spec.FEATURES)
+    assert extensions == (*FLOAT8, "bfloat16")
 
 
 @pytest.mark.parametrize(
@@ -99,6 +108,17 @@ def test_the_format_has_the_dtypes_of_the_table():
         (("float32", "int32"), "float64"),
         (("float32", "int64"), "float64"),
         (("uint64", "int8", "float16"), "float64"),
+        (("float8_e4m3fn", "float8_e4m3fn"), "float8_e4m3fn"),
+        (("float8_e4m3fn", "float8_e4m3fnuz"), "float16"),
+        (("float8_e4m3fn", "float8_e5m2"), "float16"),
+        (("float8_e4m3fn", "float16"), "float16"),
+        (("float8_e5m2", "bfloat16"), "bfloat16"),
+        (("float8_e5m2fnuz", "float8_e8m0fnu"), "bfloat16"),
+        (("float8_e8m0fnu", "float16"), "float32"),
+        (("float8_e5m2", "int8"), "float16"),
+        (("float8_e4m3fn", "uint8", "bfloat16"), "bfloat16"),
+        (("float8_e4m3fn", "int16"), "float32"),
+        (("float8_e4m3fn", "int64"), "float64"),
     ],
 )
 def test_common_dtype(names, common):
@@ -123,7 +143,7 @@ def test_common_dtype_holds_all_numbers_exactly(one, another):
             continue  # The one exception; the writer counts what the cast changes.
         if is_float(dtype):
             bits = np.random.default_rng(0).integers(0, 256, 80 * dtype.itemsize, np.uint8)
-            numbers = bits.view(dtype)
+            numbers = (np.arange(256, dtype=np.uint8) if dtype.itemsize == 1 else bits).view(dtype)
         else:
             limits = np.iinfo(dtype)
             numbers = np.array([limits.min, limits.max, limits.max - 1, limits.max // 2 + 1], dtype)
@@ -160,9 +180,9 @@ def test_tensors_share_their_memory(row):
         assert array.dtype == row.numpy
         assert array.shape == tuple(part.shape)
         if array.size:
-            array[...] = 3
-            assert part.float().eq(3).all()
-            tensor.zero_()
+            array[...] = 2
+            assert part.float().eq(2).all()
+            tensor.fill_(1)
 
 
 def test_tensors_with_gradients_are_detached():
@@ -181,7 +201,9 @@ def test_other_objects_are_not_tensors(given):
 def test_safetensors_names(tmp_path, row):
     torch = pytest.importorskip("torch")
     safetensors = pytest.importorskip("safetensors.torch")
-    tensor = torch.ones((3, 2), dtype=getattr(torch, row.torch))
+    if row.safetensors == "F8_E8M0":
+        pytest.skip("safetensors 0.8 has no name for it in Python")
+    tensor = torch.ones((3, 2)).to(getattr(torch, row.torch))
     safetensors.save_file({"t": tensor}, tmp_path / "t.safetensors")
     assert f'"{row.safetensors}"'.encode() in (tmp_path / "t.safetensors").read_bytes()
     store = embstore.build(tmp_path / "t.safetensors", tmp_path / "t.embstore")

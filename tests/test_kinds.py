@@ -196,7 +196,6 @@ REFUSED: dict[str, list[bytes]] = {
         b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n" + bytes(100),
         bytes(2048) + b"\x89HDF\r\n\x1a\n" + bytes(100),
     ],
-    "a GGUF file": [b"GGUF\3\0\0\0" + bytes(20), b"GGUF\2\0\0\0x", b"GGUF\0\0\0\3" + bytes(20)],
     "a pickle, which could run": [
         *map(pickled, range(6)),
         pickle.dumps((("the", "like"), ROWS), 0),

@@ -35,10 +35,13 @@ ROOMS = (
     ("build", "export", "sources", "sinks"),
     (
         "store",
+        "lookup_mixin",
+        "view",
         "array_mixin",
         "word_mixin",
         "identity_mixin",
         "opening",
+        "listing",
         "verify",
         "search",
         "row_blocks",

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 from collections.abc import Callable
@@ -73,6 +74,11 @@ def similar(method: str, key: Any, name: str, place: Place, value: Any) -> objec
     return getattr(place.vectors, method)(key, **{name: value})
 
 
+def open_with_block(place: Place, value: Any) -> None:
+    with contextlib.suppress(embstore.FormatError):  # A store has no scales.
+        embstore.open(place.folder / "s", scale_block=(value, 2))
+
+
 Call = Callable[[Place, Any], object]
 COUNTS: dict[str, tuple[Call, Any, bool]] = {
     # Parameter: a call with it, a good number, and whether None is fine.
@@ -101,9 +107,14 @@ COUNTS: dict[str, tuple[Call, Any, bool]] = {
         True,
     ),
     "open.row_cache": (lambda p, v: embstore.open(p.folder / "s", row_cache=v), 1 << 20, True),
+    "open.scale_block": (open_with_block, 4, False),
     "EmbeddingStore.partition.partition": (lambda p, v: p.store.partition(v), 0, False),
     "EmbeddingStore.packed_words.start": (lambda p, v: p.store.packed_words(v, 8), 3, False),
     "EmbeddingStore.packed_words.stop": (lambda p, v: p.store.packed_words(0, v), 3, False),
+    "EmbeddingStore.view.start": (lambda p, v: p.store.view(v, 8), 3, False),
+    "EmbeddingStore.view.stop": (lambda p, v: p.store.view(0, v), 3, False),
+    "StoreView.view.start": (lambda p, v: p.store.view(0, 8).view(v, 8), 3, False),
+    "StoreView.view.stop": (lambda p, v: p.store.view(0, 8).view(0, v), 3, False),
     "EmbeddingStore.scan.start": (lambda p, v: p.store.scan(lambda *_: None, v), 3, False),
     "EmbeddingStore.scan.stop": (lambda p, v: p.store.scan(lambda *_: None, 0, v), 3, True),
     "safe_embedding_lookup_sparse.default_id": (
@@ -132,6 +143,7 @@ SLICED: dict[str, tuple[Call, Any, bool]] = {
 }
 NORMS: dict[str, Callable[[Place, Any], object]] = {
     "EmbeddingStore.lookup.max_norm": lambda p, v: p.store.lookup([1], max_norm=v),
+    "StoreView.lookup.max_norm": lambda p, v: p.store.view(0, 8).lookup([1], max_norm=v),
     "embedding_lookup.max_norm": lambda p, v: embstore.embedding_lookup(p.store, [1], max_norm=v),
     "embedding_lookup_sparse.max_norm": lambda p, v: embstore.embedding_lookup_sparse(
         p.store, BAGS, None, max_norm=v
@@ -144,6 +156,11 @@ FLAGS: dict[str, Callable[[Place, Any], object]] = {
     "StoreWriter.overwrite": lambda p, v: writer(p, overwrite=v),
     "build.overwrite": lambda p, v: embstore.build(p.text, p.folder / "s2", overwrite=v),
     "export.overwrite": lambda p, v: embstore.export(p.store, p.folder / "s2.vec", overwrite=v),
+    "EmbeddingStore.lookup.raw": lambda p, v: p.store.lookup([1], raw=v),
+    "EmbeddingStore.submit.raw": lambda p, v: p.store.submit([1], raw=v),
+    "EmbeddingStore.scan.raw": lambda p, v: p.store.scan(lambda *_: None, raw=v),
+    "StoreView.lookup.raw": lambda p, v: p.store.view(0, 8).lookup([1], raw=v),
+    "StoreView.submit.raw": lambda p, v: p.store.view(0, 8).submit([1], raw=v),
     "open.preload": lambda p, v: embstore.open(p.folder / "s", preload=v),
 }
 # Flags that change no more than speed or what is read.
@@ -151,7 +168,7 @@ OTHER_FLAGS = {"StoreWriter.write.copy", "EmbeddingStore.fingerprint.full"}
 # What functions return, not what people call.
 RESULTS = (
     *(embstore.ExportReport, embstore.LookupPlan, embstore.LookupStats, embstore.Progress),
-    *(embstore.RaggedRows, embstore.Residency),
+    *(embstore.RaggedRows, embstore.Residency, embstore.ListedTable),
 )
 
 NOT_COUNTS = [True, False, np.True_, np.array(True), 1.5, np.float32(2), 3.0, "x", b"3", [3], {}]
@@ -312,10 +329,10 @@ def parameters() -> Iterator[tuple[str, str]]:
             functions = {one.__name__: vars(one)["__init__"]}
             functions |= {
                 f"{one.__name__}.{name}": method
-                for name, method in vars(one).items()
-                if inspect.isfunction(method) and not name.startswith("_")
+                for name, method in inspect.getmembers(one, inspect.isfunction)
+                if not name.startswith("_")
             }
-            if one is embstore.EmbeddingStore or one is KeyedVectors:
+            if one in (embstore.EmbeddingStore, embstore.StoreView, KeyedVectors):
                 del functions[one.__name__]
         for name, function in functions.items():
             for parameter in inspect.signature(function).parameters.values():

@@ -112,7 +112,8 @@ def test_paths_that_are_not_stores(tmp_path, store, kind):
         {"format_version": 99, "rows": "of another type by then"},
         {"requires": ["compression"]},
         {"requires": ["compression", "time travel"], "layout": "sharded"},
-        {"layout": "sharded"},
+        {"layout": "columnar"},
+        {"layout": "sharded", "compression": {"codec": "lz5", "level": 1}},
     ],
 )
 def test_newer_store(store, fields):

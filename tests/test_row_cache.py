@@ -15,6 +15,7 @@ import pytest
 
 import embstore
 from embstore import opening, syscalls, threads
+from embstore.reading import readers
 from embstore.reading.files import ForeignFiles
 from embstore.reading.mapped import MappedRecords
 from embstore.reading.mapping import AddressSpace
@@ -113,7 +114,7 @@ def test_records_on_no_grid(tmp_path: Path) -> None:
             work()
         records.cache.learn()
     assert records.cache.lookups()[1] > 0
-    assert records.residency(TABLE.nbytes).row_cache_rows == 500
+    assert records.residency(ROWS).row_cache_rows == 500
 
 
 def test_rows_are_the_same_for_readers_on_many_threads(path: Path) -> None:
@@ -285,7 +286,7 @@ def test_open_refuses(path: Path, options, kind, says) -> None:
 
 
 def test_open_refuses_what_a_reader_cannot_map(path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(opening, "can_map", lambda: False)
+    monkeypatch.setattr(readers, "can_map", lambda: False)
     with pytest.raises(ValueError, match="in front of a mapping"):
         embstore.open(path, row_cache=BUDGET)
 
@@ -363,7 +364,7 @@ def test_wrong_lookups_are_refused(path: Path) -> None:
 
 def test_lookups_learn_where_threads_cannot_be_started(path: Path, monkeypatch) -> None:
     monkeypatch.setattr(threads, "start", lambda work, name: None)
-    monkeypatch.setattr(row_cache, "_learner", None)
+    monkeypatch.setattr(row_cache, "_learner", threads.LazyPool(1, "learner"))
     generator = np.random.default_rng(1)
     with embstore.open(path, row_cache=BUDGET) as store:
         for _ in range(60):
@@ -377,7 +378,7 @@ def test_interrupt_while_a_lookup_learns(path: Path, monkeypatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(threads, "start", lambda work, name: None)
-    monkeypatch.setattr(row_cache, "_learner", None)
+    monkeypatch.setattr(row_cache, "_learner", threads.LazyPool(1, "learner"))
     monkeypatch.setattr(RowCache, "learn", interrupt)
     with embstore.open(path, row_cache=BUDGET) as store, pytest.raises(KeyboardInterrupt):
         store.lookup(np.arange(row_cache.LEARNED_ROWS))

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embstore.settle import as_choice, as_count, as_path, as_shape, as_size, size_text
+from embstore.settle import as_choice, as_count, as_path, as_shape, as_size, as_text, size_text
 
 NUMPY_INTEGERS = [np.int8, np.uint8, np.int32, np.uint64, np.int64]
 # What is not a number, a text, or a path.
@@ -167,6 +167,19 @@ def test_choices_become_plain_texts():
 def test_choices_are_texts(value):
     with pytest.raises(TypeError, match=r'^strategy must be "mod" or "div", not '):
         as_choice(value, "strategy", ("mod", "div"))
+
+
+@pytest.mark.parametrize("value", [3, b"x", None, ["x"], True])
+def test_texts_are_texts(value):
+    with pytest.raises(TypeError, match="tensor must be a str, not"):
+        as_text(value, "tensor")
+
+
+def test_texts_are_not_empty():
+    assert as_text(np.str_("embed"), "tensor") == "embed"
+    assert type(as_text(np.str_("embed"), "tensor")) is str
+    with pytest.raises(ValueError, match="tensor must be a name, not an empty text"):
+        as_text("", "tensor")
 
 
 @given(st.lists(st.integers(1, 1 << 40)), st.sampled_from([list, tuple, iter, np.array]))

@@ -66,7 +66,7 @@ def busy() -> Iterator[None]:
         started.set()
         free.wait(SECONDS)
 
-    (submitted._pool or submitted._start()).submit(hold)
+    submitted._background.get().submit(hold)
     assert started.wait(SECONDS)
     try:
         yield
@@ -537,11 +537,19 @@ def test_interrupt_while_the_caller_does_the_work(path, monkeypatch):
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(submitted, "_start", lambda: None)
-    monkeypatch.setattr(submitted, "_pool", None)
+    monkeypatch.setattr(submitted, "are_replaced", lambda: True)
     monkeypatch.setattr(submitted, "_look_up", interrupt)
     with embstore.open(path) as store, pytest.raises(KeyboardInterrupt):
         store.submit([1])
+
+
+def test_small_lookup_of_known_rows_is_done_at_once(path):
+    with embstore.open(path) as store:
+        first = store.submit([5, 0, 7]).result()
+        with busy():
+            again = store.submit([7, 5])
+            assert again.done()
+            assert np.array_equal(again.result(), first[[2, 0]])
 
 
 # The parts.

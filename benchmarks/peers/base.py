@@ -71,6 +71,9 @@ class Peer(ABC):
     def prepare(self) -> None:  # noqa: B027  # Some have no files of their own.
         """Write its files from the rows of the table."""
 
+    def load(self) -> None:  # noqa: B027  # Most are measured with what they import.
+        """Import what it needs, before a memory cgroup counts."""
+
     @abstractmethod
     def open(self) -> None:
         """Prepare for lookups."""

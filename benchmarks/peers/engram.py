@@ -49,9 +49,12 @@ class EngramFetch(Peer):
 
     def lookup(self, ids: NDArray[np.int64]) -> NDArray[Any]:
         """Return the rows of ids."""
-        return np.frombuffer(self._store.fetch(ids), self.table.dtype).reshape(
-            -1, *self.table.row_shape
-        )
+        return self.records(ids).view(self.table.dtype).reshape(-1, *self.table.row_shape)
+
+    def records(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the bytes of the rows of ids, shape (n, row_bytes)."""
+        found = np.frombuffer(self._store.fetch(ids), np.uint8)
+        return found.reshape(-1, self.table.row_bytes)
 
     @property
     def _shard_rows(self) -> int:
@@ -83,11 +86,10 @@ class EngramPages(EngramFetch):
             [os.open(self._shard(number), os.O_RDONLY) for number in range(SHARDS)]
         )
 
-    def lookup(self, ids: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the rows of ids, a view of the pages."""
+    def records(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the bytes of the rows of ids, a view of the pages."""
         shards, rows = np.divmod(ids, self._shard_rows)
         offsets = rows * self.table.row_bytes
         pages = self._reader.read_pages(self._files[shards].tolist(), offsets.tolist())
-        numbers = np.frombuffer(b"".join(pages), self.table.dtype).reshape(len(ids), -1)
-        width = self.table.row_bytes // numbers.itemsize
-        return numbers[:, :width].reshape(-1, *self.table.row_shape)
+        found = np.frombuffer(b"".join(pages), np.uint8).reshape(len(ids), self._page_bytes)
+        return found[:, : self.table.row_bytes]

@@ -1,11 +1,13 @@
 """Arguments and options that several commands have and no function of the library."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
+
+from embstore.formats.options import TABLE_OPTIONS
 
 StoreArgument = Annotated[Path, typer.Argument(help="The store's directory.", show_default=False)]
 TableArgument = Annotated[
@@ -14,7 +16,7 @@ TableArgument = Annotated[
         help="A store, a .npy file, or a safetensors file or model.", show_default=False
     ),
 ]
-# What `embstore.open` takes and a command that opens a table once does not.
+# What `embstore.open` takes, and a command that opens a table once does not.
 OPEN_WITHOUT = ("reader", "verify", "resident_limit", "preload", "row_cache", "progress")
 WordsArgument = Annotated[
     list[str] | None, typer.Argument(help="Words to look up.", show_default=False)
@@ -23,6 +25,11 @@ IdsOption = Annotated[
     str | None, typer.Option("--ids", help="Ids instead of words, as in 0,5,17 or 2:10.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def pop_open_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the options of `embstore.open` out of those of a command, and return them."""
+    return {name: options.pop(name) for name in TABLE_OPTIONS}
 
 
 def parse_ids(ids: str, rows: int) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 1. Each keyword-only parameter of a function is an option of the same name, type and default.
 2. Its help is the parameter's text in the function's docstring (numpydoc).
 3. Types that cannot be typed have a text form: a dtype is given by name, a size in bytes as in
-   2GiB, words by the file that holds them.
+   2GiB, words by the file that holds them, None as none where it is not the default.
 """
 
 import inspect
@@ -106,9 +106,21 @@ def parse_dtype(name: str) -> np.dtype[Any]:
         raise typer.BadParameter(f"{name!r} is not a dtype") from error
 
 
+def parse_optional(text: str) -> str | None:
+    """Return a text, or None for ``none``.
+
+    Parameters
+    ----------
+    text : str
+        What was typed.
+    """
+    return None if text == "none" else text
+
+
 def _option(function: Callable[..., Any], parameter: inspect.Parameter) -> inspect.Parameter:
     """Return a parameter of a function as typer wants it."""
-    kinds = _kinds(_evaluated(parameter.annotation, function))
+    annotation = _evaluated(parameter.annotation, function)
+    kinds = _kinds(annotation)
     default = parameter.default
     settings: dict[str, Any] = {"help": parameter_texts(function).get(parameter.name)}
     kind: Any
@@ -120,6 +132,8 @@ def _option(function: Callable[..., Any], parameter: inspect.Parameter) -> inspe
     elif str in kinds:
         kind = str
         default = size_text(default) if isinstance(default, int) else default
+        if isinstance(default, str) and types.NoneType in get_args(annotation):
+            settings |= {"parser": parse_optional, "metavar": "<text>"}
     else:
         (kind,) = kinds
     option = typer.Option(f"--{parameter.name.replace('_', '-')}", **settings)

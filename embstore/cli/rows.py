@@ -20,11 +20,13 @@ from embstore.cli.arguments import (
     TableArgument,
     WordsArgument,
     parse_ids,
+    pop_open_options,
 )
 from embstore.cli.console import print_facts, print_json, printable, progress_bar, warn
 from embstore.cli.options import options_of
 from embstore.cli.terminal import shown, typed
-from embstore.dtypes import is_float, wide_dtype
+from embstore.dtypes import check_zero, is_float, wide_dtype
+from embstore.sinks import SINKS
 
 VALUES_SHOWN = 5
 
@@ -55,13 +57,14 @@ def get(
       embstore get model.safetensors --tensor embed.weight --ids 0,5,17
     """
     words = None if words is None else [typed(word) for word in words]
-    missing, tensor = options.pop("missing"), options.pop("tensor")
-    with embstore.open(store, tensor=tensor) as table:
+    missing = options.pop("missing")
+    with embstore.open(store, **pop_open_options(options)) as table:
         found = _ids_asked_for(table, words, ids, missing)
         known = found >= 0 if words else np.ones(len(found), bool)
         if known.all():
             rows = table.lookup(found, **options)
         else:
+            check_zero(table.dtype, "--missing zeros")
             rows = np.zeros((len(found), *table.row_shape), table.dtype)
             rows[known] = table.lookup(found[known], **options)
         labels: list[str | None] = [None] * len(found)
@@ -102,8 +105,8 @@ def explain(
       embstore explain glove.embstore --ids 0:100000
     """
     words = None if words is None else [typed(word) for word in words]
-    missing, tensor = options.pop("missing"), options.pop("tensor")
-    with embstore.open(store, tensor=tensor) as table:
+    missing = options.pop("missing")
+    with embstore.open(store, **pop_open_options(options)) as table:
         found = _ids_asked_for(table, words, ids, missing)
         plan = table.explain(found[found >= 0] if words else found, **options)
     if as_json:
@@ -146,10 +149,13 @@ def export(
     if report.largest_cast_error:
         facts["largest_cast_error"] = report.largest_cast_error
     print_facts(facts, as_json=as_json)
-    if report.format == "npy" and options["words"] is None:
-        with embstore.open(store) as table:
+    if not SINKS[report.format].has_words and options["words"] is None:
+        with embstore.open(store, tensor=options["tensor"]) as table:
             if table.has_words:
-                warn("a .npy has no words; write them to a file of their own with --words FILE")
+                warn(
+                    f"{report.format} has no words; write them to a file of their own with "
+                    "--words FILE"
+                )
 
 
 def _ids_asked_for(

@@ -3,7 +3,9 @@
 1. Floats are rounded to the nearest float; the largest difference that this makes is kept.
 2. A finite number that is too large for the dtype is refused, or becomes infinite where that is
    allowed, and is counted. Numbers that are ``inf`` or ``nan`` before stay so.
-3. Integers that are stored as integers must stay equal, or are refused.
+3. A number that the dtype lacks is refused, as it would become nan: infinity in most float8 types,
+   0 and negative numbers in float8_e8m0fnu.
+4. Integers that are stored as integers must stay equal, or are refused.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from embstore.dtypes import is_extension, is_float
+from embstore.dtypes import find_dtype, is_extension, is_float, is_safe_cast
 from embstore.errors import RowError
 
 if TYPE_CHECKING:
@@ -35,6 +37,11 @@ class Caster:
         Whether a finite number that is out of the range of a float dtype is refused, or becomes
         infinite.
 
+    Raises
+    ------
+    ValueError
+        If numbers are to become infinite in a dtype that has no infinity.
+
     Attributes
     ----------
     dtype : numpy.dtype
@@ -54,10 +61,18 @@ class Caster:
     """
 
     def __init__(self, dtype: np.dtype[Any], on_overflow: OnOverflow = "error") -> None:
+        row = find_dtype(dtype)
+        if on_overflow == "inf" and row is not None and not row.has_inf:
+            raise ValueError(
+                f'on_overflow="inf" needs a dtype with infinities, which {dtype} lacks; leave it '
+                "out, or choose float8_e5m2 or a wider dtype"
+            )
         self.largest_error = 0.0
         self.overflow_count = 0
         self.dtype = dtype
         self._on_overflow = on_overflow
+        self._has_inf = row is None or row.has_inf
+        self._has_zero = row is None or row.has_zero
         self._origin: np.dtype[Any] | None = None
 
     def cast(self, rows: NDArray[Any]) -> NDArray[Any]:
@@ -80,7 +95,7 @@ class Caster:
             raise TypeError(f"rows are {rows.dtype}; a table of {self.dtype} cannot hold them")
         if _always_exact(rows.dtype, self.dtype):
             with np.errstate(invalid="ignore"):
-                return rows.astype(self.dtype)
+                return rounded(rows, self.dtype)
         result = np.empty(rows.shape, self.dtype)
         step = max(CAST_BYTES * len(rows) // max(rows.nbytes, 1), 1)
         for start in range(0, len(rows), step):
@@ -101,7 +116,7 @@ class Caster:
         }
 
     def _cast_piece(self, rows: NDArray[Any], start: int) -> NDArray[Any]:
-        cast = _round(rows, self.dtype)
+        cast = rounded(rows, self.dtype)
         if not is_float(self.dtype):
             # NumPy compares integers exactly, also int64 with uint64.
             self._refuse(cast != rows, rows, start)
@@ -109,8 +124,11 @@ class Caster:
         # Subtract in a wider dtype, where the difference is exact or nearly so. It is nan where
         # both are nan or inf.
         wide = np.longdouble if rows.dtype.kind in "iu" else np.result_type(rows.dtype, np.float32)
-        errors = np.abs(np.subtract(cast.astype(wide), rows, dtype=wide))
+        widened = cast.astype(wide)
+        errors = np.abs(np.subtract(widened, rows, dtype=wide))
         largest = float(np.fmax.reduce(errors, axis=None, initial=0))
+        if not (self._has_inf and self._has_zero):
+            self._refuse(np.isnan(widened) & ~np.isnan(rows), rows, start)
         if np.isinf(largest):
             lost = np.isinf(cast) & ~np.isinf(rows)
             if self._on_overflow == "error":
@@ -128,15 +146,15 @@ class Caster:
             return
         where = tuple(np.argwhere(lost)[0].tolist())
         remedy = "choose a wider dtype"
-        if is_float(self.dtype):
+        if is_float(self.dtype) and self._has_inf:
             remedy += (
                 ', or store it as infinite with on_overflow="inf" (--on-overflow inf on the '
                 "command line)"
             )
-        raise RowError(
-            f"the value {rows[where]} is out of the range of {self.dtype}; {remedy}",
-            start + where[0],
-        )
+        value = rows[where]
+        is_missing = np.isinf(value) or (value <= 0 and not self._has_zero)
+        problem = "not a number of" if is_missing else "out of the range of"
+        raise RowError(f"the value {value} is {problem} {self.dtype}; {remedy}", start + where[0])
 
 
 def _always_exact(origin: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
@@ -144,13 +162,15 @@ def _always_exact(origin: np.dtype[Any], dtype: np.dtype[Any]) -> bool:
     # NumPy calls it safe to cast 64-bit integers to float64, which has only 53 bits for them.
     if origin.kind in "iu" and origin.itemsize == 8 and is_float(dtype):
         return False
-    return bool(np.can_cast(origin, dtype))
+    return is_safe_cast(origin, dtype)
 
 
-def _round(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Cast, rounding once."""
+def rounded(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return numbers as another dtype, each of them rounded once."""
+    if is_extension(dtype) and is_extension(rows.dtype):
+        rows = rows.astype(np.float32)  # Exact; ml_dtypes lacks some of these casts.
     # NumPy rounds a long double to float64 first, and that to float16; ml_dtypes rounds these and
-    # others to float32 first, and that to bfloat16. Both may end one number too far.
+    # others to float32 first, and that to its own types. Both may end one number too far.
     is_long = dtype == np.float16 and rows.dtype.itemsize > 8
     if not is_long and not (
         is_extension(dtype) and rows.dtype.itemsize >= 4 and rows.dtype != np.float32

@@ -1,10 +1,13 @@
 """Formats: tables that can be opened in place, told apart by their content.
 
-Each format is a module, and a line in `FORMATS`. The module has three functions:
+Each format is a module, and a line in `FORMATS`. The module has these functions:
 
 * ``matches(start, name)`` tells whether a file with these first bytes has the format;
-* ``main_file(directory)`` chooses the file to read in a directory of the format's files;
-* ``describe(files, name, ...)`` returns the `Table` in a file.
+* ``main_file(directory)`` chooses the file to read in a directory of the format's files, or returns
+  the directory;
+* ``describe(files, name, ...)`` returns the `Table` in a file, or in all files if ``name`` is
+  ``""``;
+* ``tables(files, name)`` lists the tables there, if there can be several.
 """
 
 from __future__ import annotations
@@ -12,13 +15,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from embstore.formats import npy, safetensors
+from embstore.formats import gguf, npy
+from embstore.formats.options import TABLE_OPTIONS
 from embstore.formats.own import describe as own
+from embstore.formats.safetensors import describe as safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from embstore.table.listed import ListedTable
+    from embstore.table.protocols import Files
     from embstore.table.tables import Table
 
 START_BYTES = 64
@@ -32,20 +39,26 @@ class Format:
     ----------
     name : str
         Its name.
+    what : str
+        What a path of the format is, for messages.
     patterns : tuple of str
         File names by which a directory is recognised.
     matches, main_file, describe : callable
         The functions of the format's module.
     options : tuple of str
-        The options that ``describe`` takes.
+        The options of `embstore.open` that ``describe`` takes.
+    tables : callable, optional
+        Another function of the format's module, if there can be several tables in a file.
     """
 
     name: str
+    what: str
     patterns: tuple[str, ...]
     matches: Callable[[bytes, str], bool]
     main_file: Callable[[Path], Path]
     describe: Callable[..., Table]
     options: tuple[str, ...] = ()
+    tables: Callable[[Files, str], list[ListedTable]] | None = None
 
     def is_in(self, directory: Path) -> bool:
         """Return whether a directory holds files of this format."""
@@ -53,18 +66,30 @@ class Format:
         return any(file.exists() for name in self.patterns for file in directory.glob(name))
 
 
-STORE = Format("store", own.PATTERNS, own.matches, own.main_file, own.describe)
-NPY = Format("npy", npy.PATTERNS, npy.matches, npy.main_file, npy.describe)
+STORE = Format("store", "a store", own.PATTERNS, own.matches, own.main_file, own.describe)
+NPY = Format("npy", "a .npy file", npy.PATTERNS, npy.matches, npy.main_file, npy.describe)
 SAFETENSORS = Format(
     "safetensors",
+    "a safetensors file or model",
     safetensors.PATTERNS,
     safetensors.matches,
     safetensors.main_file,
     safetensors.describe,
-    ("tensor",),
+    TABLE_OPTIONS,
+    safetensors.tables,
+)
+GGUF = Format(
+    "gguf",
+    "a GGUF file or model",
+    gguf.PATTERNS,
+    gguf.matches,
+    gguf.main_file,
+    gguf.describe,
+    ("tensor", "encoding"),
+    gguf.tables,
 )
 # The first one that recognises a path reads it.
-FORMATS = (STORE, SAFETENSORS, NPY)
+FORMATS = (STORE, SAFETENSORS, GGUF, NPY)
 
 
 def find_format(path: Path) -> tuple[Format, Path] | None:

@@ -212,7 +212,13 @@ def read_header(file: Readable, name: str) -> tuple[Header, int]:
     if min(header.shape, default=0) < 0 or math.prod(header.shape) >= 1 << 62:
         raise StoreCorruptError(f"{name} is not a readable .npy: its shape is {header.shape}")
     if find_dtype(header.dtype) is None:
-        raise FormatError(f"{name} has dtype {header.dtype}, which a table cannot hold")
+        raise FormatError(
+            f"{name} has dtype {header.dtype}, which a table cannot hold; .npy does not keep the "
+            "types bfloat16 and float8: of such an array, pass np.load(...).view(dtype) to build, "
+            "or save it as safetensors"
+            if header.dtype.kind == "V" and header.dtype.names is None
+            else f"{name} has dtype {header.dtype}, which a table cannot hold"
+        )
     return header, len(start) + _LENGTH_BYTES[version] + length
 
 

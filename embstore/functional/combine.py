@@ -11,8 +11,9 @@ multiplied by their weights, and combined:
 
 Missing weights are 1. The result is 0 where a denominator is 0 and for a bag without ids.
 
-`embstore.functional.slices` sums a block of bags. 16-bit floats are summed in float32; the result
-is cast back here.
+`embstore.functional.slices` sums a block of bags. Floats of 8 and 16 bits are summed in float32;
+the result is cast back here. A sum beyond the range becomes infinite, or nan in a float8 type
+without infinity.
 
 A row that several bags ask for is gathered for each of them: by then it is in the processor's cache
 or in the page cache, and finding the distinct rows would cost as much as gathering them. Where
@@ -106,7 +107,8 @@ def combine_bags(
         _fill(sums, params, ids, row_splits, weights, max_norm)
     if combiner != "sum":
         _divide(sums, row_splits, weights, squared=combiner == "sqrtn")
-    with np.errstate(over="ignore"):  # Sums beyond the range of float16 become infinite.
+    # Sums beyond the range of narrow floats become infinite, or nan in most float8 dtypes.
+    with np.errstate(over="ignore", invalid="ignore"):
         narrow = sums.astype(params.dtype, copy=False)
     return narrow.reshape(len(sums), *params.row_shape)
 
@@ -114,8 +116,8 @@ def combine_bags(
 def _sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype that rows are summed in."""
     row = find_dtype(dtype)
-    if row is None or row.kind != "f":
-        floats = [row.name for row in DTYPES.values() if row.kind == "f"]
+    if row is None or row.kind != "f" or not row.has_zero:
+        floats = [row.name for row in DTYPES.values() if row.kind == "f" and row.has_zero]
         raise TypeError(f"cannot combine rows of {dtype}; expected one of {', '.join(floats)}")
     return np.dtype(row.wide)
 

@@ -135,7 +135,7 @@ def embedding_lookup_sparse(
     Parameters
     ----------
     params : EmbeddingStore, array, or list of arrays
-        As for `embedding_lookup`, with rows of float16, bfloat16, float32 or float64.
+        As for `embedding_lookup`, with rows of floats.
     sp_ids : SparseIds of rank 2, or RaggedIds
         The bags; also TensorFlow's ``SparseTensor`` or ``RaggedTensor``.
     sp_weights : SparseIds or RaggedIds, optional
@@ -151,7 +151,7 @@ def embedding_lookup_sparse(
     Returns
     -------
     rows : ndarray of the table's dtype, shape ``(bags, *row_shape)``
-        A bag without ids gives zeros. 16-bit floats are summed in float32.
+        A bag without ids gives zeros. Narrower floats are summed in float32.
 
     Raises
     ------

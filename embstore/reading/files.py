@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embstore.formats.own.manifest import Manifest
+    from embstore.formats.own.sharded import ListedChunks
 
 
 class LocalFiles:
@@ -98,7 +99,7 @@ class StoreFiles(LocalFiles):
     def __init__(self, root: Path, manifest: Manifest | None = None) -> None:
         super().__init__(root)
         self._manifest = manifest
-        self._listed: dict[str, list[int]] = {}  # The checksums of arrays that have links.
+        self._listed: dict[str, ListedChunks] = {}  # Of arrays that have links.
         self._targets: dict[str, tuple[int, ...]] = {}  # The targets that were checked.
 
     def read_checked(self, name: str, count: int) -> bytes:
@@ -148,7 +149,7 @@ class StoreFiles(LocalFiles):
         array, chunk = self._manifest.find_chunk(name)
         if array.name not in self._listed:
             self._listed[array.name] = check_array(self.root, array, self._manifest)
-        check_linked_chunk(where, descriptor, array, self._listed[array.name][chunk])
+        check_linked_chunk(where, descriptor, array, self._listed[array.name], chunk)
         self._targets[name] = target
 
     @property

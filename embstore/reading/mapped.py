@@ -23,14 +23,15 @@ from embstore.reading.incore import Residency, mapped_bytes, page_cache_bytes
 from embstore.reading.known_pages import KnownPages
 from embstore.reading.mapping import map_column
 from embstore.reading.read_ahead import ReadAhead
-from embstore.reading.residence import ResidentLimit, preload
+from embstore.reading.residence import preload
 from embstore.reading.row_cache.cache import RowCache, front_bytes
 from embstore.reading.scanning import MappedScan
-from embstore.reading.sharing import PROBE_ROWS, Found, SharedGather
+from embstore.reading.sharing import PROBE_ROWS, SMALL_ROWS, Found, SharedGather
 from embstore.reading.slices import SliceGather
 from embstore.reading.stats import StatsCounter
 from embstore.reading.warmth import BLOCK_BYTES, Warmth, blocks_read
 from embstore.table.addresses import PAGE_BYTES, lay_out
+from embstore.table.plan import plan_lookup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,13 +40,14 @@ if TYPE_CHECKING:
 
     from embstore.progress import OnProgress
     from embstore.reading.files import LocalFiles
+    from embstore.reading.residence import ResidentLimit
     from embstore.table.extents import Column
+    from embstore.table.numbering import Numbering
+    from embstore.table.plan import LookupPlan
     from embstore.table.protocols import VisitRecords
 
 Result = TypeVar("Result")
 
-# Up to this many rows are one slice.
-SMALL_ROWS = 64
 # What `MappedRecords.warm` reads at a time.
 WARMED_ROWS = 1 << 15
 WARMED_BYTES = 8 << 20
@@ -62,15 +64,19 @@ class MappedRecords:
         The files of its extents.
     dtype, row_shape : numpy.dtype, tuple of int
         How `take_one` returns a record.
-    resident_limit : int, optional
-        Most bytes of the mapping that may be resident.
+    limit : ResidentLimit, optional
+        The limit on what is resident of this mapping, and of others that share it.
     cache_rows : int
         Most rows to keep copies of (`embstore.reading.row_cache`); 0 for no copies.
+    warmth : Warmth, optional
+        Shared by the columns of a table; by default a new one.
 
     Attributes
     ----------
     addresses : Addresses
         The layout of the mapping.
+    record_bytes : int
+        Size of a record.
     stats : StatsCounter
         Counts of what was read.
     warmth : Warmth
@@ -81,6 +87,8 @@ class MappedRecords:
         Finds the records in the mapping.
     slices : SliceGather
         Gathers slices of lookups.
+    data : ndarray of uint8
+        The mapping as bytes, by address.
     table : ndarray or None
         The mapping as rows, one for each spot, where a lookup may gather from it directly:
         they are aligned on one grid, and nothing limits what is resident.
@@ -95,9 +103,7 @@ class MappedRecords:
         If the system refuses the mapping.
     """
 
-    unit_bytes = PAGE_BYTES
     mapped: Literal[True] = True
-    max_gap = 0
 
     def __init__(
         self,
@@ -106,19 +112,21 @@ class MappedRecords:
         dtype: np.dtype[Any],
         row_shape: tuple[int, ...],
         *,
-        resident_limit: int | None = None,
+        limit: ResidentLimit | None = None,
         cache_rows: int = 0,
+        warmth: Warmth | None = None,
     ) -> None:
         self.addresses = lay_out(column)
         self.stats = StatsCounter(column.record_bytes)
         self._column = column
         self._dtype, self._row_shape = dtype, row_shape
-        self._record_bytes = record_bytes = column.record_bytes
+        self.record_bytes = record_bytes = column.record_bytes
         front = front_bytes(cache_rows, self.addresses) if cache_rows else 0
         self._space = map_column(column, self.addresses, files, front_bytes=front)
-        self._limit: ResidentLimit | None = None
-        if resident_limit is not None:
-            self._limit = ResidentLimit(self._space, resident_limit)
+        self.data = self._space.data
+        self._limit = limit
+        if limit is not None:
+            limit.add(self._space)
         grid = self.addresses.grid
         self.gather: GridGather | AddressGather | RowCache
         self.cache: RowCache | None = None
@@ -132,10 +140,10 @@ class MappedRecords:
             self.gather = AddressGather(self._space.data, self.addresses)
         self.preloaded = False
         self.slices = SliceGather(self._space, self.gather, record_bytes, self._limit)
-        self.warmth = Warmth()
+        self.warmth = Warmth() if warmth is None else warmth
         self._shared = SharedGather(self.slices, self.warmth)
         table = self.gather.table(dtype, row_shape)
-        self.table = table if resident_limit is None else None
+        self.table = table if limit is None else None
 
     def take_one(self, row: int) -> NDArray[Any]:
         """Return a copy of the record of one row, shape ``row_shape``."""
@@ -180,22 +188,31 @@ class MappedRecords:
         if self.cache is not None:
             return self.cache.warm(rows, counts)
         rows = np.unique(rows)
-        step = max(min(WARMED_BYTES // self._record_bytes, WARMED_ROWS), 1)
-        out = np.empty((min(step, len(rows)), self._record_bytes), np.uint8)
+        step = max(min(WARMED_BYTES // self.record_bytes, WARMED_ROWS), 1)
+        out = np.empty((min(step, len(rows)), self.record_bytes), np.uint8)
         for start in range(0, len(rows), step):
             some = rows[start : start + step]
             self._shared.fill(self.gather.spots(some), out[: len(some)])
         return len(rows)
 
-    def residency(self, table_bytes: int) -> Residency:
-        """Return how much of a table of ``table_bytes`` is in memory."""
-        rows, size_bytes = (0, 0) if self.cache is None else self.cache.held()
+    def plan(self, rows: NDArray[np.int64], numbering: Numbering) -> LookupPlan:
+        """Return the plan of a lookup of rows, any shape."""
+        return plan_lookup(rows, numbering, self.addresses, unit=PAGE_BYTES)
+
+    @property
+    def mapped_file_bytes(self) -> int:
+        """Bytes of the files that are mapped."""
+        return sum(file.map_bytes for file in self._space.files)
+
+    def residency(self, rows: int) -> Residency:
+        """Return how much of a table of some rows is in memory."""
+        cached, size_bytes = (0, 0) if self.cache is None else self.cache.held()
         return Residency(
-            table_bytes=table_bytes,
+            table_bytes=rows * self.record_bytes,
             page_cache_bytes=page_cache_bytes(self._space),
             mapped_bytes=mapped_bytes(self._space),
             row_cache_bytes=size_bytes,
-            row_cache_rows=rows,
+            row_cache_rows=cached,
         )
 
     def read_in_place(self, spots: NDArray[np.int64], read: Callable[[], Result]) -> Result | None:
@@ -231,7 +248,7 @@ class MappedRecords:
 
     @cached_property
     def _known_pages(self) -> KnownPages:
-        return KnownPages(len(self._space.data), self._record_bytes)
+        return KnownPages(len(self._space.data), self.record_bytes)
 
     @property
     def ahead(self) -> ReadAhead:

@@ -24,7 +24,7 @@ from embstore.reading.read_ahead import NoReadAhead
 from embstore.reading.scanning import blocks
 from embstore.reading.stats import StatsCounter
 from embstore.table.addresses import lay_out
-from embstore.table.plan import group_by_extent, runs
+from embstore.table.plan import group_by_extent, plan_lookup, runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from embstore.reading.files import ForeignFiles
     from embstore.table.extents import Column
+    from embstore.table.numbering import Numbering
+    from embstore.table.plan import LookupPlan
     from embstore.table.protocols import VisitRecords
 
 # Bytes of the records read at a time, and the most unneeded bytes between two of one read.
@@ -51,11 +53,15 @@ class RangedRecords:
         The files of its extents.
     dtype, row_shape : numpy.dtype, tuple of int
         How `take_one` returns a record.
+
+    Attributes
+    ----------
+    record_bytes : int
+        Size of a record.
     """
 
     mapped: Literal[False] = False
     cache = None
-    max_gap = MAX_GAP_BYTES
 
     def __init__(
         self,
@@ -69,10 +75,8 @@ class RangedRecords:
         self._column = column
         self._files = files
         self._identity = files.identity
-        # Checked files are read by whole extents.
-        self.unit_bytes = None if files.checked else 1
         self._dtype, self._row_shape = dtype, row_shape
-        self._record_bytes = column.record_bytes
+        self.record_bytes = column.record_bytes
 
     def take_one(self, row: int) -> NDArray[Any]:
         """Return the record of one row, shape ``row_shape``."""
@@ -86,7 +90,7 @@ class RangedRecords:
         begin = time.perf_counter()
         groups = group_by_extent(rows, self.addresses.first_rows)
         bytes_read = 0
-        target = as_records(out, self._record_bytes) if len(rows) else out
+        target = as_records(out, self.record_bytes) if len(rows) else out
         for group in groups:
             distinct, places = np.unique(group.rows, return_inverse=True)
             for start, records, count in self._read(group.extent, distinct):
@@ -102,9 +106,15 @@ class RangedRecords:
         """Do nothing, because nothing is kept in memory; return 0."""
         return 0
 
-    def residency(self, table_bytes: int) -> Residency:
-        """Return that nothing of a table of ``table_bytes`` is kept in memory."""
-        return Residency(table_bytes=table_bytes)
+    def plan(self, rows: NDArray[np.int64], numbering: Numbering) -> LookupPlan:
+        """Return the plan of a lookup of rows, any shape."""
+        # Checked files are read by whole extents.
+        unit = None if self._files.checked else 1
+        return plan_lookup(rows, numbering, self.addresses, unit=unit, max_gap=MAX_GAP_BYTES)
+
+    def residency(self, rows: int) -> Residency:
+        """Return that nothing of a table of some rows is kept in memory."""
+        return Residency(table_bytes=rows * self.record_bytes)
 
     @property
     def ahead(self) -> NoReadAhead:
@@ -117,10 +127,10 @@ class RangedRecords:
 
     def scan_ranges(self, ranges: Sequence[range], visit: VisitRecords) -> None:
         """Pass the records of several ranges to ``visit``, as `scan` does for one."""
-        step = max(READ_BYTES // self._record_bytes, 1)
+        step = max(READ_BYTES // self.record_bytes, 1)
         most_rows = int(self.addresses.first_rows[-1]) if self._files.checked else step
         for block in blocks(ranges, self.addresses.first_rows, max(most_rows, 1)):
-            first, count = block.first * self._record_bytes, len(block.rows) * self._record_bytes
+            first, count = block.first * self.record_bytes, len(block.rows) * self.record_bytes
             if self._files.checked:
                 data = self._read_whole(block.extent)[first:]
             else:
@@ -128,7 +138,7 @@ class RangedRecords:
             self._files.check_identity(self._identity)
             # An array over bytes is read-only.
             records = np.frombuffer(data, np.uint8, count)
-            visit(block.rows, records.reshape(-1, self._record_bytes))
+            visit(block.rows, records.reshape(-1, self.record_bytes))
 
     def _read(
         self, extent: int, rows: NDArray[np.int64]
@@ -144,7 +154,7 @@ class RangedRecords:
         count : int
             Bytes read for them.
         """
-        size = self._record_bytes
+        size = self.record_bytes
         if self._files.checked:
             data = self._read_whole(extent)
             yield 0, _items(data, size)[rows * size], len(data)
@@ -167,7 +177,7 @@ class RangedRecords:
         extent = self._column.extents[number]
         assert isinstance(self._files, StoreFiles)  # Only these are checked.
         try:
-            return self._files.read_checked(extent.file, extent.rows * self._record_bytes)
+            return self._files.read_checked(extent.file, extent.rows * self.record_bytes)
         except StoreCorruptError:
             self._files.check_identity(self._identity)  # Replaced, rather than damaged.
             raise

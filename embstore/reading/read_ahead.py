@@ -1,7 +1,7 @@
 """Reads ahead of a lookup: rows announced early, waited for, and gathered later.
 
 1. `KnownPages` tells which rows of a submitted lookup may have to be read. If all are known,
-   nothing is announced.
+   nothing is announced, and a few rows are gathered by the caller at once.
 2. A few unknown rows are announced by the caller: handing them to another thread takes longer.
    Batches announced one or two ahead thus keep the device busy.
 3. If many rows are unknown, but not most of them, the thread that gathers announces them first.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from embstore.reading.row_cache.cache import RowCache
 from embstore.reading.warmth import BLOCK_BYTES, ROWS_PER_READ, blocks_read
@@ -39,8 +39,25 @@ THREAD_COUNT = 2
 WAIT_ROWS = 4096
 # Rows that are gathered at a time: no more are read one by one if known pages have been dropped.
 GATHER_ROWS = 512
+# Results of known rows that are gathered in less time than a hand-over takes.
+QUICK_BYTES = 512 << 10
 # Results that several threads fill, if all rows are known.
 SHARED_BYTES = 16 << 20
+
+
+class Later(NamedTuple):
+    """What is left of a lookup after its announcement.
+
+    Attributes
+    ----------
+    take : callable
+        Fills an array with the records of all rows: ``take(out)``.
+    quick : bool
+        Whether this takes less time than handing it to another thread.
+    """
+
+    take: Callable[[NDArray[Any]], None]
+    quick: bool
 
 
 class ReadAhead:
@@ -65,65 +82,72 @@ class ReadAhead:
         stats: StatsCounter,
         take: Callable[[NDArray[np.int64], NDArray[Any]], None],
     ) -> None:
-        self._slices, self._pages, self._stats, self._take = slices, pages, stats, take
+        self._slices, self.pages, self._stats, self._take = slices, pages, stats, take
 
-    def later(self, rows: NDArray[np.int64]) -> Callable[[NDArray[Any]], None]:
-        """Announce a few rows, and return a function that fills an array with the records of all.
+    def later(self, rows: NDArray[np.int64]) -> Later:
+        """Announce a few rows, and return the rest of the lookup.
 
         Parameters
         ----------
         rows : ndarray of int64, shape (n,)
             The rows; not changed afterwards.
         """
-        offsets = self._offsets(rows)
-        unknown = offsets[self._pages.unknown(offsets)]
-        shared = not len(unknown) and len(rows) * self._slices.record_bytes >= SHARED_BYTES
+        unknown = self.unknown(rows)
+        size_bytes = len(rows) * self._slices.record_bytes
+        shared = not len(unknown) and size_bytes >= SHARED_BYTES
         if shared or (len(unknown) > CALLER_ROWS and 2 * len(unknown) > len(rows)):
-            return partial(self._gather_shared, rows, unknown)
+            return Later(partial(self._gather_shared, rows, unknown), quick=False)
         if len(unknown) <= CALLER_ROWS:
-            return partial(self._gather_announced, rows, self._announce(unknown))
-        return partial(self._announce_and_gather, rows, unknown)
+            quick = not len(unknown) and size_bytes <= QUICK_BYTES
+            blocks = self.announce(unknown)
+            return Later(partial(self._gather_announced, rows, blocks), quick)
+        return Later(partial(self._announce_and_gather, rows, unknown), quick=False)
 
     def fetch(self, rows: NDArray[np.int64]) -> list[Callable[[], None]]:
         """Announce rows, if they are few; return functions that announce the rest, and wait."""
         # Known or not: lookups do not tell which known pages have been dropped.
-        offsets = self._offsets(rows)
+        offsets = self.offsets(rows)
         if not len(offsets):
             return []
         if len(offsets) <= CALLER_ROWS:
-            self._announce(offsets)
+            self.announce(offsets)
             return [partial(self._touch, offsets)]
         return [
             partial(self._announce_and_touch, offsets[first::THREAD_COUNT])
             for first in range(THREAD_COUNT)
         ]
 
-    def _offsets(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def unknown(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the addresses of those records that may have to be read."""
+        offsets = self.offsets(rows)
+        return offsets[self.pages.unknown(offsets)]
+
+    def offsets(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the addresses of those records that are in files only."""
         gather = self._slices.gather
         if isinstance(gather, RowCache):
             return gather.offsets(gather.cold_spots(rows))
         return gather.offsets(gather.spots(rows))
 
-    def _announce(self, offsets: NDArray[np.int64]) -> int:
+    def announce(self, offsets: NDArray[np.int64]) -> int:
         """Have the kernel start reading records at addresses; return the blocks to be read."""
         if not len(offsets):
             return 0
         before = blocks_read()
         self._slices.announce_at(offsets)
-        self._pages.add(offsets)
+        self.pages.add(offsets)
         return blocks_read() - before
 
     def _gather_shared(
         self, rows: NDArray[np.int64], unknown: NDArray[np.int64], out: NDArray[Any]
     ) -> None:
         self._take(rows, out)
-        self._pages.add(unknown)
+        self.pages.add(unknown)
 
     def _announce_and_gather(
         self, rows: NDArray[np.int64], unknown: NDArray[np.int64], out: NDArray[Any]
     ) -> None:
-        self._gather_announced(rows, self._announce(unknown), out)
+        self._gather_announced(rows, self.announce(unknown), out)
 
     def _gather_announced(self, rows: NDArray[np.int64], blocks: int, out: NDArray[Any]) -> None:
         """Gather records, for the unknown ones of which some blocks were read already."""
@@ -136,8 +160,8 @@ class ReadAhead:
             self._slices.fill(some, out[first:stop], cold=False)
             more = blocks_read() - before
             blocks += more
-            if self._pages.note(len(some), more * BLOCK_BYTES // PAGE_BYTES):
-                blocks += self._announce(self._slices.gather.offsets(spots[stop:]))
+            if self.pages.note(len(some), more * BLOCK_BYTES // PAGE_BYTES):
+                blocks += self.announce(self._slices.gather.offsets(spots[stop:]))
         seconds = time.perf_counter() - start
         bytes_read = blocks * BLOCK_BYTES
         cold = int(bytes_read * ROWS_PER_READ > len(spots) * PAGE_BYTES)  # As `Warmth.note`.
@@ -145,10 +169,10 @@ class ReadAhead:
 
     def _announce_and_touch(self, offsets: NDArray[np.int64]) -> None:
         pieces = [offsets[at : at + WAIT_ROWS] for at in range(0, len(offsets), WAIT_ROWS)]
-        self._announce(pieces[0])
+        self.announce(pieces[0])
         for number, piece in enumerate(pieces, 1):
             for following in pieces[number : number + 1]:
-                self._announce(following)  # So that the device has work meanwhile.
+                self.announce(following)  # So that the device has work meanwhile.
             self._touch(piece)
 
     def _touch(self, offsets: NDArray[np.int64]) -> None:
@@ -180,9 +204,9 @@ class NoReadAhead:
     def __init__(self, take: Callable[[NDArray[np.int64], NDArray[Any]], None]) -> None:
         self._take = take
 
-    def later(self, rows: NDArray[np.int64]) -> Callable[[NDArray[Any]], None]:
-        """Return a function that fills an array with the records of rows."""
-        return partial(self._take, rows)
+    def later(self, rows: NDArray[np.int64]) -> Later:
+        """Return the lookup of rows."""
+        return Later(partial(self._take, rows), quick=False)
 
     def fetch(self, rows: NDArray[np.int64]) -> list[Callable[[], None]]:
         """Return no functions: nothing is read ahead."""

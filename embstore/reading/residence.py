@@ -112,12 +112,10 @@ def _populate(space: AddressSpace, file: MappedFile, *, huge: bool) -> None:
 
 
 class ResidentLimit:
-    """A limit on the resident size of a mapping.
+    """A limit on the resident size of one mapping, or of several together.
 
     Parameters
     ----------
-    space : AddressSpace
-        The mapping.
     limit_bytes : int
         The limit; at least `MIN_RESIDENT_BYTES`.
 
@@ -127,8 +125,8 @@ class ResidentLimit:
         Most rows to touch at a time.
     """
 
-    def __init__(self, space: AddressSpace, limit_bytes: int) -> None:
-        self._space = space
+    def __init__(self, limit_bytes: int) -> None:
+        self._spaces: list[AddressSpace] = []
         self._limit_bytes = limit_bytes
         self._others_bytes = resident_file_bytes()
         self._rows_left = 0
@@ -136,20 +134,24 @@ class ResidentLimit:
         # So few that several threads stay within the limit even if each row maps a huge page.
         self.step_rows = limit_bytes // (16 * HUGE_PAGE_BYTES)
 
+    def add(self, space: AddressSpace) -> None:
+        """Count a mapping, of which nothing has been touched."""
+        self._spaces.append(space)
+
     def blocks_at_once(self, block_bytes: int) -> int:
         """Return the number of threads that may touch a block each at a time."""
         # Together they take a quarter of the limit. A block may start and end inside huge pages.
         return max(self._limit_bytes // (4 * (block_bytes + 2 * HUGE_PAGE_BYTES)), 1)
 
-    def copy(self, begin: int, out: NDArray[np.uint8]) -> None:
-        """Copy bytes of the mapping, from address ``begin`` on, piece by piece.
+    def copy(self, data: NDArray[np.uint8], begin: int, out: NDArray[np.uint8]) -> None:
+        """Copy bytes of a mapping, ``data``, from address ``begin`` on, piece by piece.
 
         For rows so long that touching all of one would exceed the limit.
         """
         for start in range(0, len(out), HUGE_PAGE_BYTES):
             piece = out[start : start + HUGE_PAGE_BYTES]
             with self.touching(1):
-                piece[:] = self._space.data[begin + start : begin + start + len(piece)]
+                piece[:] = data[begin + start : begin + start + len(piece)]
 
     @contextmanager
     def touching(self, row_count: int) -> Iterator[None]:
@@ -175,9 +177,10 @@ class ResidentLimit:
         self._others_bytes = min(self._others_bytes, mapped)
         resident = mapped - self._others_bytes
         if resident > self._limit_bytes // 2:
-            self._space.advise(0, len(self._space.data), syscalls.MADV_DONTNEED)
+            for space in self._spaces:
+                space.advise(0, len(space.data), syscalls.MADV_DONTNEED)
             # The rest belongs to other mappings of this process, unless another thread is mapping
-            # pages of this one.
+            # pages of these.
             if not self._touching:
                 self._others_bytes = resident_file_bytes()
             resident = 0

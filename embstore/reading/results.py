@@ -105,7 +105,9 @@ class ResultPool:
 POOL = ResultPool()
 
 
-def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+def as_out(
+    out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], others: tuple[str, ...] = ()
+) -> NDArray[Any]:
     """Return the array to fill for the caller's ``out``: itself, or one over a tensor's memory.
 
     Parameters
@@ -114,6 +116,8 @@ def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[An
         A tensor must be dense and on the CPU; it may be pinned.
     shape, dtype : tuple of int, numpy.dtype
         Shape and dtype that it must have.
+    others : tuple of str
+        Names of further dtypes that it may have.
 
     Raises
     ------
@@ -123,8 +127,9 @@ def as_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[An
     array = out if isinstance(out, np.ndarray) else _array_of(out)
     if array.shape != shape:
         raise ValueError(f"out has shape {array.shape}, expected {shape}")
-    if array.dtype != dtype:
-        raise TypeError(f"out has dtype {array.dtype}, expected {dtype}")
+    if array.dtype != dtype and not (array.dtype.isnative and array.dtype.name in others):
+        expected = ", ".join([str(dtype), *(name for name in others if name != dtype.name)])
+        raise TypeError(f"out has dtype {array.dtype}, expected {expected}")
     if not (array.flags.c_contiguous and array.flags.writeable):
         raise ValueError("out must be C-contiguous and writeable")
     if array is not out:

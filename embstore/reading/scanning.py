@@ -141,7 +141,7 @@ class MappedScan:
                 if self._limit is not None and end - begin > SCANNED_BYTES:  # One long row.
                     self._announce([block])
                     record = np.empty(end - begin, np.uint8)
-                    self._limit.copy(begin, record)
+                    self._limit.copy(self._space.data, begin, record)
                     visit(block.rows, record.reshape(1, -1))
                     continue
                 # The limit counts faults, each of which may map a huge page.

@@ -14,21 +14,21 @@ from __future__ import annotations
 
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from embstore.reading import workers
-from embstore.reading.row_cache.cache import RowCache
 from embstore.reading.warmth import blocks_read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from embstore.reading.slices import SliceGather
     from embstore.reading.warmth import Warmth
 
+# Up to this many rows are one slice.
+SMALL_ROWS = 64
 # Large enough that the overhead of a slice is small beside its gather, and small enough that cold
 # rows are noticed soon.
 WARM_SLICE_BYTES = 512 << 10
@@ -53,21 +53,36 @@ class Found(NamedTuple):
     warm: int
 
 
+class Slices(Protocol):
+    """Gathers of slices; see `embstore.reading.slices.SliceGather`."""
+
+    record_bytes: int
+    file_count: Callable[[NDArray[np.int64]], int] | None
+
+    def announce(self, spots: NDArray[np.int64]) -> None:
+        """Have the kernel start reading the records at spots."""
+        ...
+
+    def fill(self, spots: NDArray[np.int64], out: NDArray[Any], *, cold: bool) -> None:
+        """Fill ``out`` with what is at spots; announce it first if it may be cold."""
+        ...
+
+
 class SharedGather:
     """Gathers of whole lookups.
 
     Parameters
     ----------
-    slices : SliceGather
+    slices : Slices
         Gathers one slice.
     warmth : Warmth
         Whether rows are expected to be cold.
     """
 
-    def __init__(self, slices: SliceGather, warmth: Warmth) -> None:
+    def __init__(self, slices: Slices, warmth: Warmth) -> None:
         self._slices, self._warmth = slices, warmth
         self._record_bytes = slices.record_bytes
-        self._cache = slices.gather if isinstance(slices.gather, RowCache) else None
+        self._file_count = slices.file_count
         rows = WARM_SLICE_BYTES // slices.record_bytes
         self._warm_slice_rows = min(max(rows, 1), MAX_SLICE_ROWS)
 
@@ -88,8 +103,8 @@ class SharedGather:
     def fill(self, spots: NDArray[np.int64], out: NDArray[Any]) -> Found:
         """Fill ``out`` with records, on several threads."""
         slice_rows = COLD_SLICE_ROWS
-        if self._cache is not None:
-            in_files = self._cache.file_count(spots)
+        if self._file_count is not None:
+            in_files = self._file_count(spots)
             file_rows = min(max(in_files // workers.THREAD_COUNT, FILE_ROWS), COLD_SLICE_ROWS)
             slice_rows = file_rows * len(spots) // max(in_files, 1)
         left = [(0, len(spots))]
@@ -163,7 +178,7 @@ class SharedGather:
         """Note how many blocks the gather of spots read; return whether it was cold."""
         # Rows that have copies cost nothing to announce, and tell nothing of the others.
         return self._warmth.note(
-            len(spots) if self._cache is None else self._cache.file_count(spots), blocks
+            len(spots) if self._file_count is None else self._file_count(spots), blocks
         )
 
 

@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embstore.reading.row_cache.cache import RowCache
 from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES
 from embstore.table.plan import runs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from embstore.reading.gather import AddressGather, GridGather
     from embstore.reading.mapping import AddressSpace
     from embstore.reading.residence import ResidentLimit
-    from embstore.reading.row_cache.cache import RowCache
 
 # Up to this many rows, sorting the pages to announce takes longer than it saves.
 UNSORTED_ROWS = 64
@@ -41,6 +43,8 @@ class SliceGather:
 
     Attributes
     ----------
+    file_count : callable or None
+        Returns how many spots are in files, if there is a row cache.
     touched_rows : int
         From this many warm rows on, their first bytes are touched before the gather.
     """
@@ -53,6 +57,9 @@ class SliceGather:
         limit: ResidentLimit | None,
     ) -> None:
         self.space, self.gather, self.record_bytes, self.limit = space, gather, record_bytes, limit
+        self.file_count: Callable[[NDArray[np.int64]], int] | None = None
+        if isinstance(gather, RowCache):
+            self.file_count = gather.file_count
         # Under a limit, a row of more than a huge page is copied piece by piece.
         self._long = limit is not None and record_bytes > HUGE_PAGE_BYTES
         self.touched_rows = 1 << 62
@@ -84,7 +91,7 @@ class SliceGather:
         if self._long:
             target = out.reshape(len(out), -1).view(np.uint8)
             for at, begin in enumerate(self.gather.offsets(spots).tolist()):
-                self.limit.copy(begin, target[at])
+                self.limit.copy(self.space.data, begin, target[at])
             return
         step = self.limit.step_rows
         for start in range(0, len(spots), step):

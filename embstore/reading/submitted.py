@@ -2,7 +2,7 @@
 
 1. When `submit` returns, a few cold rows have been announced (`embstore.reading.read_ahead`). One
    background thread of the process gathers the rows of all submitted lookups, in order, so that the
-   GIL changes hands seldom.
+   GIL changes hands seldom. A few rows that are known to be in RAM are gathered by the caller.
 2. `prefetch` announces rows, and has helper threads wait until they are in RAM.
 3. Where no thread can be started, the caller does the work: of a lookup at once, of a prefetch when
    it is waited for.
@@ -19,13 +19,13 @@ import time
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from functools import partial
-from threading import TIMEOUT_MAX, Lock
+from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any
 
 from embstore.reading import workers
 from embstore.reading.results import POOL, as_out
 from embstore.settle import as_positive
-from embstore.threads import Pool, are_replaced
+from embstore.threads import LazyPool, are_replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,12 +33,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embstore.reading.mapped import MappedRecords
-    from embstore.reading.ranged import RangedRecords
+    from embstore.reading.forms import AnyRecords, Form
     from embstore.reading.stats import StatsCounter
+    from embstore.threads import Pool
 
-_lock = Lock()
-_pool: Pool | None = None
+_background = LazyPool(1, "embstore-submit")
 
 
 class Submitted(Future[Any]):
@@ -185,45 +184,45 @@ def _do(works: list[Callable[[], None]]) -> None:
     work()
 
 
-def prefetch(records: MappedRecords | RangedRecords, rows: NDArray[np.int64]) -> Prefetch:
+def prefetch(records: AnyRecords, rows: NDArray[np.int64]) -> Prefetch:
     """Start reading rows, an array of its own of shape (n,), and return."""
     return Prefetch(records.ahead.fetch(rows), records.stats)
 
 
 def submit(
-    records: MappedRecords | RangedRecords,
-    rows: NDArray[np.int64],
-    out: Any | None,
-    shape: tuple[int, ...],
-    row_shape: tuple[int, ...],
-    dtype: np.dtype[Any],
+    form: Form, rows: NDArray[np.int64], out: Any | None, ids_shape: tuple[int, ...]
 ) -> Submitted:
     """Have the background thread fill an array with the records of rows.
 
     Parameters
     ----------
-    records : MappedRecords or RangedRecords
-        The records.
+    form : Form
+        The form of the result.
     rows : ndarray of int64, shape (n,)
         The rows; not changed afterwards.
     out : ndarray, torch.Tensor or None
         What to fill, checked here; by default a new array.
-    shape, row_shape, dtype : tuple of int, tuple of int, numpy.dtype
-        Shape of the result, which ends with that of a row, and its dtype.
+    ids_shape : tuple of int
+        Shape of the ids.
 
     Returns
     -------
     Submitted
         Its result is what was filled.
     """
-    flat_shape = (len(rows), *row_shape)
-    # A view, so that the caller cannot resize the array meanwhile.
-    flat = None if out is None else as_out(out, shape, dtype).reshape(flat_shape)
-    pool = None if are_replaced() else _pool or _start()
+    shape, flat_shape = ids_shape + form.row_shape, (len(rows), *form.row_shape)
+    flat = None
+    if out is not None:
+        # A view, so that the caller cannot resize the array meanwhile.
+        flat = as_out(out, shape, form.dtype, form.others).reshape(flat_shape)
+    pool = None if are_replaced() else _background.get()
     if pool is not None and not pool.thread_count:
         pool = None
+    later = form.records.ahead.later(rows)
+    if later.quick:
+        pool = None
     future = Submitted(pool)
-    work = partial(_look_up, records.ahead.later(rows), out, flat, shape, flat_shape, dtype)
+    work = partial(_look_up, later.take, out, flat, shape, flat_shape, form.dtype)
     if pool is None:
         future.run(work)
     else:
@@ -244,23 +243,3 @@ def _look_up(
         flat = out.reshape(flat_shape)
     take(flat)
     return out
-
-
-def _start() -> Pool:
-    """Start the background thread; the next call tries again if this is impossible."""
-    global _pool  # noqa: PLW0603  # One for the process.
-    with _lock:
-        if _pool is not None:
-            return _pool
-        pool = Pool(1, "embstore-submit")
-        if pool.thread_count:
-            _pool = pool
-        return pool
-
-
-def _forget() -> None:
-    global _pool, _lock
-    _pool, _lock = None, Lock()
-
-
-os.register_at_fork(after_in_child=_forget)

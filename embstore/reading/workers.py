@@ -14,23 +14,21 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
-from embstore.threads import Pool
+from embstore.threads import LazyPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from embstore.threads import Task
+    from embstore.threads import Pool, Task
 
 Result = TypeVar("Result")
 
 # Threads that wait for the disk; gathering rows that are in memory uses one for each processor.
 THREAD_COUNT = 8
 
-_lock = Lock()
-_pool: Pool | None = None
+_helpers = LazyPool(THREAD_COUNT, "embstore")
 
 
 def processor_count() -> int:
@@ -47,7 +45,7 @@ def submit(work: Callable[[], Result]) -> Task[Result]:
 
 def pool() -> Pool:
     """Return the helpers; without threads if none can be started."""
-    return _pool or _start()
+    return _helpers.get()
 
 
 def together(works: Sequence[Callable[[], Result]], stop: Callable[[], None]) -> list[Result]:
@@ -96,23 +94,3 @@ def _finish(helpers: list[Task[Result]], stop: Callable[[], None]) -> list[Task[
     if interrupt is not None:
         raise interrupt
     return begun
-
-
-def _start() -> Pool:
-    """Start as many helpers as can be started; the next call tries again if there are none."""
-    global _pool  # noqa: PLW0603  # One for the process.
-    with _lock:
-        if _pool is not None:
-            return _pool
-        pool = Pool(THREAD_COUNT, "embstore")
-        if pool.thread_count:
-            _pool = pool
-        return pool
-
-
-def _forget() -> None:
-    global _pool, _lock
-    _pool, _lock = None, Lock()
-
-
-os.register_at_fork(after_in_child=_forget)

@@ -2,7 +2,7 @@ r"""Vectors as text: GloVe, and the text format of word2vec and fastText.
 
 A line is a word and its numbers, separated by single spaces; word2vec has a header,
 ``rows dimension``. Numbers are written in the shortest digits that give the same number back when
-parsed as float32, or as float64 if the table has that dtype; so 16-bit floats are written as
+parsed as float32, or as float64 if the table has that dtype; so narrower floats are written as
 float32.
 
 Words that a reader would misread are refused:

@@ -52,6 +52,22 @@ class Extent:
 
 
 @dataclass(frozen=True, slots=True)
+class InnerChunks:
+    """The division of compressed extents: the same number of rows is encoded together each time.
+
+    Parameters
+    ----------
+    rows : int
+        Rows in an inner chunk, a power of two that divides those of every extent.
+    codec : str
+        Their codec, a name of `embstore.formats.own.compression`.
+    """
+
+    rows: int
+    codec: str
+
+
+@dataclass(frozen=True, slots=True)
 class Column:
     """The extents that hold one field of every row.
 
@@ -63,6 +79,9 @@ class Column:
         Size of a record.
     rows_per_record : int
         Rows that share a record; 1, except for scales that apply to a block of rows.
+    inner_chunks : InnerChunks, optional
+        How the records of an extent are compressed. Each extent is then a whole file, a shard: its
+        index tells where the inner chunks are.
 
     Raises
     ------
@@ -73,6 +92,7 @@ class Column:
     extents: tuple[Extent, ...]
     record_bytes: int
     rows_per_record: int = 1
+    inner_chunks: InnerChunks | None = None
 
     def __post_init__(self) -> None:
         if self.record_bytes < 1:

@@ -9,12 +9,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
 
     from embstore.table.addresses import Addresses
@@ -88,13 +90,15 @@ class LookupPlan:
     partition_count, chunk_count : int
         Partitions and chunks touched.
     bytes_needed : int
-        Bytes of the distinct rows.
+        Bytes of the distinct rows, as they are stored; of scales in another tensor, too.
     bytes_read : int
         Bytes of the runs.
     run_count : int
         Number of reads; neighbours are read together.
     groups : tuple of ChunkGroup
         The rows by chunk.
+    bytes_decoded : int
+        Bytes of rows that are decoded; 0 if they are stored without compression.
     """
 
     row_count: int
@@ -105,15 +109,21 @@ class LookupPlan:
     bytes_read: int
     run_count: int
     groups: tuple[ChunkGroup, ...] = field(repr=False)
+    bytes_decoded: int = 0
 
     @property
     def read_amplification(self) -> float:
         """Bytes read for each byte needed; 0 for an empty lookup."""
         return self.bytes_read / self.bytes_needed if self.bytes_needed else 0.0
 
+    @property
+    def decode_amplification(self) -> float:
+        """Bytes decoded for each byte needed; 0 without compression."""
+        return self.bytes_decoded / self.bytes_needed if self.bytes_needed else 0.0
+
     def summary(self) -> dict[str, int | float]:
         """Return the plan's numbers by name, without its groups."""
-        return {
+        found: dict[str, int | float] = {
             "rows": self.row_count,
             "distinct rows": self.distinct_row_count,
             "partitions": self.partition_count,
@@ -123,6 +133,10 @@ class LookupPlan:
             "runs": self.run_count,
             "read amplification": round(self.read_amplification, 2),
         }
+        if self.bytes_decoded:
+            found["bytes decoded"] = self.bytes_decoded
+            found["decode amplification"] = round(self.decode_amplification, 2)
+        return found
 
     def __str__(self) -> str:
         lines = [f"{name:<20}{value:>15,}" for name, value in self.summary().items()]
@@ -251,6 +265,62 @@ def plan_lookup(
         bytes_read=bytes_read,
         run_count=run_count,
         groups=chunks,
+    )
+
+
+def plan_inner_chunks(
+    rows: NDArray[np.int64],
+    numbering: Numbering,
+    first_rows: NDArray[np.int64],
+    record_bytes: int,
+    inner_rows: int,
+    sizes: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+) -> LookupPlan:
+    """Plan a lookup in compressed extents: each inner chunk touched is one read.
+
+    Parameters
+    ----------
+    rows : ndarray of int64, any shape
+        Rows of the column in request order.
+    numbering : Numbering
+        The table's numbering.
+    first_rows : ndarray of int64, shape (extents + 1,)
+        The first row of each extent, and the number of rows.
+    record_bytes, inner_rows : int
+        Bytes of a row, and rows in an inner chunk.
+    sizes : callable
+        Returns the encoded size of each inner chunk, shape (n,), by its number in the column.
+    """
+    rows = rows.ravel()
+    groups = group_by_extent(rows, first_rows)
+    chunks = tuple(_chunk_group(group, numbering, first_rows) for group in groups)
+    distinct = np.unique(rows)
+    inner = np.unique(distinct // inner_rows)
+    return LookupPlan(
+        row_count=rows.size,
+        distinct_row_count=distinct.size,
+        partition_count=len({chunk.partition for chunk in chunks}),
+        chunk_count=len(chunks),
+        bytes_needed=distinct.size * record_bytes,
+        bytes_read=int(sizes(inner).sum()),
+        run_count=inner.size,
+        groups=chunks,
+        bytes_decoded=inner.size * inner_rows * record_bytes,
+    )
+
+
+def join_plans(plans: Sequence[LookupPlan], rows: NDArray[np.int64]) -> LookupPlan:
+    """Return the plan of a lookup in several columns, given that in each of them.
+
+    Its partitions, chunks and groups are those of the first column; its bytes and runs, the sums.
+    """
+    return replace(
+        plans[0],
+        distinct_row_count=np.unique(rows).size,
+        bytes_needed=sum(plan.bytes_needed for plan in plans),
+        bytes_read=sum(plan.bytes_read for plan in plans),
+        run_count=sum(plan.run_count for plan in plans),
+        bytes_decoded=sum(plan.bytes_decoded for plan in plans),
     )
 
 

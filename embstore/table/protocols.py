@@ -75,16 +75,7 @@ class Encoding(Protocol):
 
 
 class Records(Protocol):
-    """The records of one column, by row.
-
-    Attributes
-    ----------
-    unit_bytes : int or None
-        Size of the smallest read: that of a page; 1 if reads may start at any byte; None if whole
-        extents are read.
-    """
-
-    unit_bytes: int | None
+    """The records of one column, by row."""
 
     def take(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Fill ``out`` with the records of rows.

@@ -23,6 +23,11 @@ class Table:
         Converts the records of a row to numbers.
     numbering : Numbering
         Gives the row in the columns of each id.
+    source : tuple of (str, str)
+        Facts about where the table comes from, such as the name of its tensor; each a name and a
+        text.
+    files : tuple of str
+        Files that were read to describe it, besides those of its columns.
 
     Raises
     ------
@@ -33,6 +38,8 @@ class Table:
     columns: tuple[Column, ...]
     encoding: Encoding
     numbering: Numbering
+    source: tuple[tuple[str, str], ...] = ()
+    files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.columns:

@@ -16,6 +16,7 @@ byte for byte.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ import google_crc32c
 import numpy as np
 
 from embstore.formats.own import spec
+from embstore.formats.own.sharded import ListedChunks
 from embstore.formats.own.spec import RawArray
 from embstore.writing import files
 from embstore.writing.metadata import array_metadata
@@ -94,7 +96,7 @@ class ArrayWriter:
         background: Background,
     ) -> None:
         self._store = store
-        self._raw = RawArray(name, (0, *row_shape), dtype, chunk_rows)
+        self._raw = self._describe(name, (0, *row_shape), dtype, chunk_rows)
         self._row_bytes = math.prod(row_shape) * dtype.itemsize
         self._pool = pool
         self._background = background
@@ -102,7 +104,7 @@ class ArrayWriter:
         self._piece: NDArray[np.uint8] | None = None
         self._filled = 0  # Bytes in the piece.
         # Used by the writing thread: checksums of complete chunks, and of the current one.
-        self._checksums: list[int] = []
+        self._listed = ListedChunks([], [], [])
         self._checksum = 0
         files.make_directory(store / name)
 
@@ -132,14 +134,19 @@ class ArrayWriter:
         if self._piece is not None:
             self._write_piece(self._piece)
         if rest := self._size_bytes % self._raw.chunk_bytes:
-            work = partial(self._pad, self._size_bytes, self._raw.chunk_bytes - rest)
+            work = partial(self._end_short, self._size_bytes, self._raw.chunk_bytes - rest)
             self._background.write(work, 0)
 
     def metadata(self) -> tuple[Path, bytes]:
         """Return the path and content of the array's metadata, once everything is written."""
         shape = (self._size_bytes // self._row_bytes, *self._raw.shape[1:])
-        array = RawArray(self._raw.name, shape, self._raw.dtype, self._raw.chunk_rows)
-        return self._store / array.metadata_name, array_metadata(array, self._checksums)
+        array = replace(self._raw, shape=shape)
+        return self._store / array.metadata_name, array_metadata(array, self._listed)
+
+    def _describe(
+        self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], chunk_rows: int
+    ) -> RawArray:
+        return RawArray(name, shape, dtype, chunk_rows)
 
     def _room(self) -> int:
         """Return how many bytes the current piece still takes."""
@@ -167,7 +174,7 @@ class ArrayWriter:
         path = self._chunk_path(chunk)
         if not within:
             self._checksum = 0
-            _make_parents(path)
+            make_parents(path)
         self._checksum = google_crc32c.extend(self._checksum, data)
         self._background.write_at(path, data.data, within)
         if within + len(data) == self._raw.chunk_bytes:
@@ -175,7 +182,7 @@ class ArrayWriter:
         if piece is not None:
             self._pool.give_back(piece)
 
-    def _pad(self, start: int, count: int) -> None:
+    def _end_short(self, start: int, count: int) -> None:
         """Add the padding to the last chunk's checksum; in the file, the zeros are a hole."""
         while count:
             zeros = _ZEROS[:count]
@@ -187,7 +194,7 @@ class ArrayWriter:
         checksum = self._checksum.to_bytes(spec.CHECKSUM_BYTES, "little")
         self._background.write_at(path, checksum, self._raw.chunk_bytes)
         self._background.flush(path, self._raw.file_bytes)
-        self._checksums.append(self._checksum)
+        self._listed.add(self._checksum, self._checksum, self._raw.file_bytes)
 
     def _chunk_path(self, chunk: int) -> Path:
         return self._store / self._raw.chunk_name(chunk)
@@ -213,7 +220,8 @@ def _bytes(row: NDArray[Any]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(row).reshape(-1).view(np.uint8)
 
 
-def _make_parents(path: Path) -> None:
+def make_parents(path: Path) -> None:
+    """Make the directory of a file, and those above it."""
     if not path.parent.is_dir():
-        _make_parents(path.parent)
+        make_parents(path.parent)
         files.make_directory(path.parent)

@@ -49,8 +49,10 @@ class MemoryPlan:
     vocabulary_bytes: int
 
 
-def plan_memory(limit: int, partition_count: int) -> MemoryPlan:
-    """Divide the memory of a build.
+def plan_memory(
+    limit: int, partition_count: int, least_piece_bytes: int = MIN_PIECE_BYTES
+) -> MemoryPlan:
+    """Divide the memory of a build, in which a piece has at least ``least_piece_bytes``.
 
     Raises
     ------
@@ -67,7 +69,8 @@ def plan_memory(limit: int, partition_count: int) -> MemoryPlan:
     ValueError: 100 partitions need a memory_limit of at least 6553600 bytes, not 1048576; raise
     it, or use fewer partitions
     """
-    need = 8 * partition_count * (MIN_PIECE_BYTES + PARTITION_BYTES)
+    least_piece_bytes = max(least_piece_bytes, MIN_PIECE_BYTES)
+    need = 8 * partition_count * (least_piece_bytes + PARTITION_BYTES)
     if need > limit:
         noun = "partition needs" if partition_count == 1 else "partitions need"
         raise ValueError(

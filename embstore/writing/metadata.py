@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embstore.formats.own.manifest import Manifest
+    from embstore.formats.own.sharded import ListedChunks
     from embstore.formats.own.spec import RawArray
 
 
@@ -45,9 +46,9 @@ def write_metadata(
     files.write_files([(root, group_metadata({spec.ATTRIBUTE: sealed}))])
 
 
-def array_metadata(array: RawArray, checksums: list[int]) -> bytes:
-    """Return the ``zarr.json`` of an array, with the checksums of its chunks."""
-    return _encoded(array.metadata({spec.ATTRIBUTE: {spec.CHECKSUMS: checksums}}))
+def array_metadata(array: RawArray, chunks: ListedChunks) -> bytes:
+    """Return the ``zarr.json`` of an array, with what it lists of its chunks."""
+    return _encoded(array.metadata({spec.ATTRIBUTE: chunks.to_json(array)}))
 
 
 def group_metadata(attributes: dict[str, Any] | None = None) -> bytes:

@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
 import numpy as np
 
 from embstore.dtypes import as_dtype, has_masked, storage_dtype
-from embstore.encodings.casting import Caster, OnOverflow
+from embstore.encodings.casting import OnOverflow
 from embstore.errors import SourceError
 from embstore.formats.own import spec
+from embstore.formats.own.compression import as_compression
 from embstore.formats.own.manifest import Manifest
 from embstore.settle import as_choice, as_count, as_flag, as_path, as_shape, as_size, size_text
 from embstore.table.numbering import Numbering, Strategy
@@ -36,11 +37,13 @@ from embstore.version import __version__
 from embstore.writing import files
 from embstore.writing.arrays import ArrayWriter, PiecePool
 from embstore.writing.background import Background
+from embstore.writing.conversion import conversion_to, find_encoding
 from embstore.writing.iterated_rows import row_arrays
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT, plan_memory
 from embstore.writing.metadata import write_metadata
 from embstore.writing.new_words import NewWords, OnDuplicate
 from embstore.writing.partitioned_rows import PartitionedRows
+from embstore.writing.shards import ShardWriter, shard_piece_bytes
 from embstore.writing.staging import Staging
 from embstore.writing.table_sums import TableSums
 
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+    from embstore.table.protocols import Encoding
     from embstore.vocabulary.words import PackedWords
     from embstore.writing.new_words import MakeArray
 
@@ -71,7 +75,8 @@ class StoreWriter:
     row_shape : tuple of int
         Shape of one row; ``()`` for scalars.
     dtype : dtype
-        float16/32/64, ``"bfloat16"``, or an integer type.
+        Of plain rows; encoded ones do without. A float or integer dtype, such as ``"float32"``,
+        ``"bfloat16"`` or ``"float8_e4m3fn"``.
     partitions : int, optional
         Number of partitions. By default the smallest power of two that keeps each below 16 GiB,
         so that one partition can be loaded or copied; 1 if the size is unknown.
@@ -95,6 +100,12 @@ class StoreWriter:
     chunk_rows : int, optional
         Rows in a chunk, a power of two, of at most 16 GiB. By default chosen from the number of
         rows.
+    encoding : str or Encoding, optional
+        A name, as for `embstore.build`; ``"plain"``, the default, for rows of ``dtype``. With an
+        encoding as a value, a row to write is a record of it, uint8, as `EmbeddingStore.lookup`
+        returns it with ``raw=True``.
+    compression : str, optional
+        As for `embstore.build`.
     memory_limit : int or str
         The most memory that writing may use, whatever the number of rows and words, in bytes or as
         in ``"2GiB"``; see `embstore.writing.memory` for the shares. A limit that is too low raises
@@ -132,7 +143,7 @@ class StoreWriter:
         path: str | os.PathLike[str],
         *,
         row_shape: tuple[int, ...],
-        dtype: DTypeLike,
+        dtype: DTypeLike | None = None,
         partitions: int | None = None,
         strategy: Strategy = "mod",
         rows: int | None = None,
@@ -142,6 +153,8 @@ class StoreWriter:
         unk: str | None = None,
         on_overflow: OnOverflow = "error",
         chunk_rows: int | None = None,
+        encoding: str | Encoding | None = None,
+        compression: str | None = None,
         memory_limit: int | str = DEFAULT_MEMORY_LIMIT,
         source: dict[str, Any] | None = None,
     ) -> None:
@@ -154,16 +167,23 @@ class StoreWriter:
         on_overflow = as_choice(on_overflow, "on_overflow", get_args(OnOverflow))
         chunk_rows = _as_count(chunk_rows, "chunk_rows", low=1)
         memory_bytes = as_size(memory_limit, "memory_limit")
+        self._compression = as_compression(compression, "compression")
         overwrite = as_flag(overwrite, "overwrite")
         if rows is None and strategy == "div":
             raise ValueError("strategy div needs the number of rows in advance; give rows=")
         self.source = dict(source or {})
         self.rows_written = 0
         self.duplicate_count = 0
-        self._row_shape = as_shape(row_shape, "row_shape")
-        self._dtype = as_dtype(dtype).newbyteorder("<")
+        shape = as_shape(row_shape, "row_shape")
+        numbers = None if dtype is None else as_dtype(dtype).newbyteorder("<")
+        found = find_encoding(encoding, shape, numbers)
+        numbers = found.dtype.newbyteorder("<") if found is not None else numbers
+        assert numbers is not None
+        self._conversion = conversion_to(encoding, found, shape, numbers, on_overflow)
+        # Of the arrays: those of encoded rows are bytes.
+        self._dtype = numbers if found is None else np.dtype(np.uint8)
+        self._row_shape = shape if found is None else (found.record_bytes,)
         self._row_bytes = math.prod(self._row_shape) * self._dtype.itemsize
-        self._caster = Caster(self._dtype, on_overflow)
         self._expected = rows
         self._estimated = rows if rows is not None else estimated_rows
         self._unk = unk
@@ -174,17 +194,21 @@ class StoreWriter:
         # Made now, to check the parameters before anything is created.
         self._manifest = Manifest(
             rows=0,
-            row_shape=self._row_shape,
-            dtype=self._dtype,
+            row_shape=shape,
+            dtype=numbers,
+            encoding=found,
             partition_count=partitions,
             strategy=strategy,
             chunk_rows=1 if chunk_rows is None else chunk_rows,
             source=self.source,
             created_by=f"embstore {__version__}",
+            compression=self._compression,
+            inner_rows=self._inner_rows(1),
         )
         if chunk_rows is not None:
             _check_chunk_bytes(chunk_rows, self._row_bytes)
-        self._memory = plan_memory(memory_bytes, partitions)
+        inner_rows = self._inner_rows(spec.MAX_ROWS) or 0
+        self._memory = plan_memory(memory_bytes, partitions, inner_rows * self._row_bytes)
         self._groups = [""]
         self._pool = PiecePool(self._memory.piece_bytes)
         self._staging: Staging | None = None
@@ -282,7 +306,7 @@ class StoreWriter:
             if self.short_of_rows:
                 raise SourceError(f"{self.rows_written} rows written, expected {self._expected}")
             unk = self._words.find_unk(self._unk)
-            self.source |= self._caster.facts()
+            self.source |= self._conversion.facts()
             arrays = self._rows.finish(self.rows_written)
             vocabulary = None
             if self._words.has_words:
@@ -296,6 +320,8 @@ class StoreWriter:
                 self._manifest,
                 rows=self.rows_written,
                 chunk_rows=self._rows.chunk_rows,
+                compression=self._compression,
+                inner_rows=self._inner_rows(self._rows.chunk_rows),
                 unk=unk,
                 vocabulary=vocabulary,
                 source=self.source,
@@ -343,6 +369,15 @@ class StoreWriter:
         self._make_array: MakeArray = partial(
             ArrayWriter, self._path, pool=self._pool, background=self._background
         )
+        make_rows: MakeArray = self._make_array
+        if self._compression is not None:
+            make_rows = partial(
+                ShardWriter,
+                self._path,
+                pool=PiecePool(shard_piece_bytes(self._memory.piece_bytes, self._row_bytes)),
+                background=self._background,
+                compression=self._compression,
+            )
         self._words = NewWords(
             self._memory.vocabulary_bytes,
             self._path,
@@ -353,7 +388,7 @@ class StoreWriter:
             self._numbering,
             self._row_shape,
             storage_dtype(self._dtype),
-            self._make_array,
+            make_rows,
             held_bytes=self._memory.held_bytes,
             estimated_rows=self._estimated,
         )
@@ -361,6 +396,12 @@ class StoreWriter:
         self._finalize: weakref.finalize[Any, StoreWriter] = weakref.finalize(
             self, _give_up, self._staging, self._background, self._rows, self._words
         )
+
+    def _inner_rows(self, chunk_rows: int) -> int | None:
+        """Return the rows in an inner chunk of chunks of some rows; None without compression."""
+        if self._compression is None:
+            return None
+        return min(spec.choose_inner_rows(self._row_bytes), chunk_rows)
 
     def _close(self) -> None:
         _close(self._background, self._rows, self._words)
@@ -374,10 +415,11 @@ class StoreWriter:
     def _write(
         self, batch: NDArray[Any], words: Iterable[str] | PackedWords | None, *, copy: bool
     ) -> None:
-        if batch.ndim == 0 or batch.shape[1:] != self._row_shape:
-            expected = ", ".join(["n", *map(str, self._row_shape)])
+        row_shape = self._conversion.row_shape
+        if batch.ndim == 0 or batch.shape[1:] != row_shape:
+            expected = ", ".join(["n", *map(str, row_shape)])
             raise ValueError(f"rows have shape {batch.shape}, expected ({expected})")
-        kept = self._caster.cast(batch)
+        kept = self._conversion.convert(batch)
         new = self._words.enter(words, len(batch), is_first=not self.rows_written)
         if not new.all():
             self.duplicate_count += int((~new).sum())

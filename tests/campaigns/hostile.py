@@ -4,21 +4,17 @@
    it.
 2. Manifests, metadata, words and texts are changed at random, and their checksums are corrected,
    as a hostile author would do; files become links to others, which never give a byte that the
-   manifest does not list. Each case is opened, looked up in, and verified (a text is parsed)
-   in a process of its own that is watched. Anything raised is of the tree in `embstore.errors`. A
-   case takes less than `CASE_SECONDS` of processor time, all together less than `MEMORY_BYTES` of
-   memory. The process survives; if it does not, the error names the folder with the case.
+   manifest does not list. Each case is opened, looked up in, and verified (a text is parsed).
+   Anything raised is of the tree in `embstore.errors`. `tests.campaigns.watched` watches them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-import multiprocessing
 import os
 import random
 import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,13 +26,10 @@ from embstore.errors import EmbstoreError
 from embstore.sources.text.source import TextSource
 from tests.campaigns import damage, stores
 from tests.campaigns.mutations import mutated_bytes, mutated_json
-from tests.helpers.memory import peak_bytes
+from tests.campaigns.watched import run_watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-CASE_SECONDS = 10
-MEMORY_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,54 +52,12 @@ def run(folder: Path, seed: int, size: Size) -> str:
     """Damage a store, and try hostile inputs of each kind in a process each; return how many."""
     (folder / "damage").mkdir()
     damaged = damage.run(folder / "damage", seed, size.damage)
-    spawn = multiprocessing.get_context("spawn")
-    queues = {kind: spawn.SimpleQueue() for kind in KINDS}
-    processes = {}
-    for kind, queue in queues.items():
-        (folder / kind).mkdir()
-        arguments = (kind, folder / kind, seed, size, queue)
-        processes[kind] = spawn.Process(target=_work, args=arguments)
-        processes[kind].start()
-    # Only another process notices a hang.
-    end = time.monotonic() + size.seconds + 180 + 2 * CASE_SECONDS
-    for process in processes.values():
-        process.join(max(0, end - time.monotonic()))
-    for kind, process in processes.items():
-        if process.is_alive():
-            process.kill()
-            raise AssertionError(f"{kind}: a case hangs; it is in {_kept(folder / kind)}")
-        if process.exitcode != 0:
-            where = _kept(folder / kind)
-            raise AssertionError(f"{kind}: exit {process.exitcode}; the case is in {where}")
-    counts = ", ".join(f"{queue.get():,} {kind}" for kind, queue in queues.items())
+    counts = run_watched(KINDS, folder, seed, seconds=size.seconds, cases=size.cases)
+    listed = ", ".join(f"{count:,} {kind}" for kind, (count, _) in counts.items())
     return (
-        f"{damaged}; {counts}, up to {size.seconds:g} s each: each an error of embstore.errors, "
+        f"{damaged}; {listed}, up to {size.seconds:g} s each: each an error of embstore.errors, "
         "or harmless"
     )
-
-
-def _kept(work: Path) -> Path:
-    """Copy a case to a folder that outlives the campaign's."""
-    return Path(shutil.copytree(work, work.parent.with_name(f"{work.parent.name}-{work.name}")))
-
-
-def _work(kind: str, folder: Path, seed: int, size: Size, queue: Any) -> None:
-    """Try cases of a kind up to the limits; put their number into the queue."""
-    random_numbers = random.Random(seed)
-    case = KINDS[kind](folder)
-    memory = peak_bytes()
-    end = time.monotonic() + size.seconds
-    count = 0
-    while count < size.cases and time.monotonic() < end:
-        start = time.process_time()
-        case(random_numbers)
-        count += 1
-        took = time.process_time() - start
-        if took > CASE_SECONDS:
-            raise AssertionError(f"case {count} of seed {seed} took {took:.1f} s")
-        if peak_bytes() - memory > MEMORY_BYTES:
-            raise AssertionError(f"case {count} of seed {seed} took too much memory")
-    queue.put(count)
 
 
 def exercise(store: Path, reader: str = "mapped") -> None:

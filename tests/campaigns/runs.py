@@ -7,7 +7,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.campaigns import columns, concurrency, crash, dialects, folders, hostile, resources
+from tests.campaigns import (
+    columns,
+    concurrency,
+    crash,
+    dialects,
+    folders,
+    headers,
+    hostile,
+    resources,
+)
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -17,6 +26,7 @@ CAMPAIGNS: dict[str, ModuleType] = {
     "crash": crash,
     "concurrency": concurrency,
     "hostile": hostile,
+    "headers": headers,
     "folders": folders,
     "dialects": dialects,
     "resources": resources,

@@ -20,11 +20,13 @@ from embstore.formats.own import spec
 from embstore.formats.own.checked_files import REBUILD, check_directories, open_checked, read_small
 from embstore.formats.own.fields import Fields, parse_json
 from embstore.formats.own.seals import checksum
+from embstore.formats.own.sharded import covered_bytes, parse_listed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from embstore.formats.own.manifest import Manifest
+    from embstore.formats.own.sharded import ListedChunks
     from embstore.formats.own.spec import RawArray
 
 # Small enough to be still in the processor's cache when its checksum is computed.
@@ -51,7 +53,7 @@ def check_groups(store: Path, manifest: Manifest) -> None:
         read_metadata(store, f"{name}/{spec.METADATA}", manifest)
 
 
-def check_chunks(store: Path, array: RawArray, checksums: list[int]) -> None:
+def check_chunks(store: Path, array: RawArray, chunks: ListedChunks) -> None:
     """Check that an array's chunk files exist, and end with the listed checksums.
 
     Raises
@@ -60,12 +62,11 @@ def check_chunks(store: Path, array: RawArray, checksums: list[int]) -> None:
         If one is missing, has another size, or belongs to another chunk.
     """
     check_directories(store, array.directory_names())
-    chunk_bytes, file_bytes = array.chunk_bytes, array.file_bytes
-    for chunk, listed in enumerate(checksums):
+    for chunk, (listed, file_bytes) in enumerate(zip(chunks.tails, chunks.sizes, strict=True)):
         where = f"{store}/{array.chunk_name(chunk)}"
         descriptor = open_checked(where, file_bytes)
         try:
-            os.lseek(descriptor, chunk_bytes, os.SEEK_SET)
+            os.lseek(descriptor, file_bytes - spec.CHECKSUM_BYTES, os.SEEK_SET)
             tail = os.read(descriptor, spec.CHECKSUM_BYTES)
         finally:
             os.close(descriptor)
@@ -92,7 +93,9 @@ def wrong_target(where: Path | str) -> str:
     )
 
 
-def check_linked_chunk(where: str, descriptor: int, array: RawArray, listed: int) -> None:
+def check_linked_chunk(
+    where: str, descriptor: int, array: RawArray, chunks: ListedChunks, chunk: int
+) -> None:
     """Read the whole target of a link, and compare it with the listed size and checksum.
 
     Parameters
@@ -103,29 +106,31 @@ def check_linked_chunk(where: str, descriptor: int, array: RawArray, listed: int
         Its open target; the same descriptor is then mapped or read.
     array : RawArray
         The array of the chunk.
-    listed : int
-        The chunk's checksum, as the array's metadata lists it.
+    chunks, chunk : ListedChunks, int
+        What the array's metadata lists, and the number of the chunk.
 
     Raises
     ------
     StoreCorruptError
         If the size or the checksum differs.
     """
+    size_bytes, tail = chunks.sizes[chunk], chunks.tails[chunk]
+    covered = covered_bytes(array, size_bytes)
     computed = done = 0
-    while done < array.chunk_bytes:
-        size = min(PIECE_BYTES, array.chunk_bytes - done)
-        piece = os.pread(descriptor, size, done)
+    while done < covered:
+        piece = os.pread(descriptor, min(PIECE_BYTES, covered - done), done)
         if not piece:
             break
         computed = google_crc32c.extend(computed, piece)
         done += len(piece)
-    tail = os.pread(descriptor, spec.CHECKSUM_BYTES + 1, array.chunk_bytes)
-    if tail != listed.to_bytes(8, "little")[: spec.CHECKSUM_BYTES] or computed != listed:
+    end = os.pread(descriptor, spec.CHECKSUM_BYTES + 1, size_bytes - spec.CHECKSUM_BYTES)
+    expected = tail.to_bytes(8, "little")[: spec.CHECKSUM_BYTES]
+    if end != expected or computed != chunks.checksums[chunk]:
         raise StoreCorruptError(wrong_target(where))
 
 
-def check_array(store: Path, array: RawArray, manifest: Manifest) -> list[int]:
-    """Compare an array's metadata with the manifest; return the checksums of its chunks.
+def check_array(store: Path, array: RawArray, manifest: Manifest) -> ListedChunks:
+    """Compare an array's metadata with the manifest; return what it lists of its chunks.
 
     Raises
     ------
@@ -143,12 +148,7 @@ def check_array(store: Path, array: RawArray, manifest: Manifest) -> list[int]:
         )
     attributes = metadata.get("attributes")
     own = attributes.get(spec.ATTRIBUTE) if isinstance(attributes, dict) else None
-    checksums = Fields(own, where, spec.ATTRIBUTE).integers(spec.CHECKSUMS)
-    if len(checksums) != array.chunk_count:
-        raise StoreCorruptError(
-            f"{where} lists {len(checksums)} checksums for {array.chunk_count} chunks; {REBUILD}"
-        )
-    return checksums
+    return parse_listed(array, Fields(own, where, spec.ATTRIBUTE))
 
 
 def read_metadata(store: Path, name: str, manifest: Manifest) -> Any:

@@ -9,7 +9,7 @@ from embstore.encodings.plain import Plain
 from embstore.formats.own import spec
 from embstore.formats.own.manifest import read_manifest
 from embstore.table.addresses import ALIGNMENTS, address_limit, aligned_rows
-from embstore.table.extents import Column, Extent
+from embstore.table.extents import Column, Extent, InnerChunks
 from embstore.table.numbering import Numbering
 from embstore.table.tables import Table
 
@@ -58,9 +58,12 @@ def table_of(manifest: Manifest) -> Table:
         ]
         if gap := distance - array.chunk_count * manifest.chunk_rows:
             extents.append(Extent("", 0, gap))
-    encoding = Plain(native(manifest.dtype), manifest.row_shape)
+    inner = None
+    if manifest.compression is not None and manifest.inner_rows is not None:
+        inner = InnerChunks(manifest.inner_rows, manifest.compression.codec)
+    encoding = manifest.encoding or Plain(native(manifest.dtype), manifest.row_shape)
     return Table(
-        columns=(Column(tuple(extents), manifest.row_bytes),),
+        columns=(Column(tuple(extents), manifest.row_bytes, inner_chunks=inner),),
         encoding=encoding,
         numbering=Numbering(
             numbering.rows, numbering.partition_count, numbering.strategy, distance
@@ -73,8 +76,8 @@ def _distance(manifest: Manifest) -> int:
     longest = manifest.partition(0)
     rows = longest.chunk_count * manifest.chunk_rows
     count = manifest.partition_count
-    if count == 1 or longest.chunk_count != 1:
-        return rows  # The reader aligns several chunks one by one.
+    if count == 1 or longest.chunk_count != 1 or manifest.compression is not None:
+        return rows  # The reader aligns several chunks one by one, and shards not at all.
     limit = address_limit(rows * count * manifest.row_bytes)
     for alignment in ALIGNMENTS:
         distance = aligned_rows(rows, manifest.row_bytes, alignment)

@@ -37,7 +37,7 @@ from embstore.reading.row_cache.sketch import CountSketch
 from embstore.settle import size_text
 from embstore.table.addresses import ALIGNMENTS, HUGE_PAGE_BYTES, PAGE_BYTES, address_limit
 from embstore.table.plan import runs
-from embstore.threads import Pool
+from embstore.threads import LazyPool
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,7 +63,7 @@ MAX_WAIT_SECONDS = 10.0
 # have may hold the inherited ones.
 _lock, _stats_lock = Lock(), RLock()
 # One thread learns for all caches: on several, malloc would keep freed memory for each of them.
-_learner: Pool | None = None
+_learner = LazyPool(1, "embstore_row_cache")
 
 
 def slots_within(budget_bytes: int, row_count: int, record_bytes: int) -> int:
@@ -303,7 +303,7 @@ class RowCache:
         before = self._waiting_rows
         self._waiting_rows = after = before + len(rows)
         if before < LEARNED_ROWS <= after:
-            pool = _learner_pool()
+            pool = _learner.get()
             if pool.thread_count:
                 pool.submit(self.learn)
             else:
@@ -419,17 +419,9 @@ def _first_places(
     return np.concatenate([np.zeros(0, np.int64), *found])
 
 
-def _learner_pool() -> Pool:
-    """Return the pool of one thread that learns, or of none where none can be started."""
-    global _learner  # noqa: PLW0603  # One for the process.
-    if _learner is None or not _learner.thread_count:
-        _learner = Pool(1, "embstore_row_cache")
-    return _learner
-
-
 def _forget() -> None:
-    global _lock, _stats_lock, _learner
-    _lock, _stats_lock, _learner = Lock(), RLock(), None
+    global _lock, _stats_lock
+    _lock, _stats_lock = Lock(), RLock()
 
 
 os.register_at_fork(after_in_child=_forget)

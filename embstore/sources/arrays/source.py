@@ -34,6 +34,7 @@ _REMEDIES = {
     "S": _TEXT,
     "T": _TEXT,
     "U": _TEXT,
+    "V": "these are bytes without a type; say what they are, such as with .view('bfloat16')",
 }
 
 
@@ -210,7 +211,10 @@ def check_shape(name: str, row_shape: tuple[int, ...]) -> tuple[int, ...]:
 def check_dtype(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return a dtype in native byte order, or raise if no store can hold it."""
     if find_dtype(dtype) is None:
-        remedy = _REMEDIES.get(dtype.kind, "convert it, such as with .astype('float32')")
+        kind = (
+            "V" if dtype.type is np.void else dtype.kind.replace("V", "f")
+        )  # Of ml_dtypes' types.
+        remedy = _REMEDIES.get(kind, "convert it, such as with .astype('float32')")
         if dtype.names is not None:
             remedy = f"choose one of its fields: {', '.join(dtype.names)}"
         raise SourceError(

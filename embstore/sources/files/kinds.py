@@ -168,12 +168,6 @@ KINDS = (
     ),
     Kind("hdf5", "an HDF5 file", is_hdf5, "open it with h5py and pass the data set"),
     Kind(
-        "gguf",
-        "a GGUF file, which embstore does not read yet",
-        exactly(rb"GGUF([\1-\x0f]\0\0\0|\0\0\0[\1-\x0f])"),
-        f"read the tensor with the gguf library {_PASS}",
-    ),
-    Kind(
         "ggml",
         "a GGML file",
         exactly(rb"(lmgg|fmgg|tjgg|algg)..\0\0"),

@@ -23,7 +23,7 @@ from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
 from embstore.errors import SourceError
-from embstore.formats import SAFETENSORS, STORE
+from embstore.formats import GGUF, SAFETENSORS, STORE
 from embstore.sources.folders.described import (
     MARKERS,
     ZARR,
@@ -43,7 +43,7 @@ SUFFIXES = {
     "parquet": (".parquet", ".parq", ".pq"),
     "arrow": (".arrow", ".arrows", ".feather", ".ipc"),
 }
-FORMATS = (STORE.name, SAFETENSORS.name, *SUFFIXES)
+FORMATS = (STORE.name, SAFETENSORS.name, GGUF.name, *SUFFIXES)
 MAX_ENTRIES = 1_000_000
 
 _ALL_SUFFIXES = "|".join(re.escape(suffix) for some in SUFFIXES.values() for suffix in some)
@@ -83,7 +83,7 @@ def format_of_folder(folder: Path) -> str:
     ]
     found = [
         format.name
-        for format in (STORE, SAFETENSORS)
+        for format in (STORE, SAFETENSORS, GGUF)
         if any(fnmatch(name, pattern) for pattern in format.patterns for name in names)
     ]
     found += [format for format in SUFFIXES if any(_is_of(format, name) for name in names)]
@@ -92,8 +92,8 @@ def format_of_folder(folder: Path) -> str:
         found = [format for format in SUFFIXES if listed.files(format)]
         if not found:
             raise SourceError(
-                f"{folder} is not a file, nor a directory of .npy, .safetensors, .parquet or "
-                f".arrow files{listed.instead()}"
+                f"{folder} is not a file, nor a directory of .npy, .safetensors, .gguf, "
+                f".parquet or .arrow files{listed.instead()}"
             )
     if len(found) > 1:
         raise SourceError(

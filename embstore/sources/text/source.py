@@ -67,7 +67,7 @@ class TextSource(Source):
     member : str, optional
         The member of an archive that has several.
     dtype : dtype
-        Dtype of the store to build. Numbers are parsed as this dtype, 16-bit floats as float32.
+        Dtype of the store to build. Numbers are parsed as this dtype, narrower floats as float32.
     encoding_errors : {"strict", "replace", "ignore"}
         What to do with words that are not UTF-8: raise, insert U+FFFD, or drop the bytes.
     dimension : int, optional

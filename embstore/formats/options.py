@@ -1,0 +1,44 @@
+"""The options of `embstore.open` that say what a table is made of."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from embstore.encodings.codes import CODES
+from embstore.settle import as_count, as_shape
+
+TABLE_OPTIONS: Final = ("tensor", "scale", "scale_block", "encoding", "zero_point")
+# The value of ``scale`` that looks for a tensor of a known name.
+AUTO: Final = "auto"
+MAX_BLOCK: Final = 1 << 62  # More than the rows of any table.
+OPAQUE: Final = "opaque"
+# The values of ``encoding``.
+OPENED_AS: Final = (*CODES, OPAQUE)
+
+
+def as_block(value: Any) -> tuple[int, int] | None:
+    """Return ``scale_block``: the rows, and the values of a row, that share a scale.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not two integers, each 1 or more.
+
+    Examples
+    --------
+    >>> as_block([128, 128])
+    (128, 128)
+    """
+    if value is None:
+        return None
+    block = as_shape(value, "scale_block")
+    if len(block) != 2:
+        raise ValueError(
+            "scale_block must be two integers, the rows and the values of a row that share a "
+            f"scale, not {block}"
+        )
+    rows, values = (
+        as_count(axis, f"scale_block[{place}]", low=1, high=MAX_BLOCK)
+        for place, axis in enumerate(block)
+    )
+    return rows, values

@@ -1,0 +1,85 @@
+"""Gathers of slices from mapped columns, which decode what they gather."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embstore.encodings.joined import Joined
+from embstore.reading.row_cache.cache import RowCache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from embstore.reading.slices import SliceGather
+    from embstore.table.protocols import Encoding
+
+
+class DecodedSlices:
+    """Gathers of slices from mapped columns, which decode what they gather.
+
+    It stands in for `embstore.reading.slices.SliceGather`. A spot is a row.
+
+    Parameters
+    ----------
+    columns : sequence of SliceGather
+        Gather the records of each column.
+    shares : sequence of int
+        How many rows share a record, for each column.
+    encoding : Encoding
+        Decodes the records.
+
+    Attributes
+    ----------
+    record_bytes : int
+        Bytes of a row, stored and decoded. Decoding is most of the work, so they measure a slice.
+    file_count : callable or None
+        Returns how many rows are in files, if there is a row cache.
+    """
+
+    def __init__(
+        self, columns: Sequence[SliceGather], shares: Sequence[int], encoding: Encoding
+    ) -> None:
+        self._parts = [
+            (column, column.gather, share) for column, share in zip(columns, shares, strict=True)
+        ]
+        self._encoding = encoding
+        # Of one column, the records are what `Joined` returns.
+        self._direct = isinstance(encoding, Joined) and len(columns) == 1
+        self.record_bytes = encoding.record_bytes + row_bytes(encoding)
+        gather = columns[0].gather
+        self.file_count: Callable[[NDArray[np.int64]], int] | None = None
+        if isinstance(gather, RowCache):
+            self.file_count = lambda rows: len(gather.cold_spots(rows))
+
+    def announce(self, rows: NDArray[np.int64]) -> None:
+        """Have the kernel start reading the records of rows, shape (n,), in all columns."""
+        for slices, gather, share in self._parts:
+            some = rows if share == 1 else rows // share
+            # A row cache counts those whose spots it gives.
+            spots_of = gather.cold_spots if isinstance(gather, RowCache) else gather.spots
+            slices.announce_at(gather.offsets(spots_of(some)))
+
+    def fill(self, rows: NDArray[np.int64], out: NDArray[Any], *, cold: bool) -> None:
+        """Fill ``out``, shape (n, ...), with decoded rows; announce them if they may be cold."""
+        if cold:
+            self.announce(rows)
+        records = []
+        for slices, gather, share in self._parts:
+            spots = gather.spots(rows if share == 1 else rows // share)
+            if self._direct:
+                slices.fill(spots, out, cold=False)
+                return
+            some = np.empty((len(rows), slices.record_bytes), np.uint8)
+            slices.fill(spots, some, cold=False)
+            records.append(some)
+        self._encoding.decode(tuple(records), out)
+
+
+def row_bytes(encoding: Encoding) -> int:
+    """Return the size of a decoded row; 1 or more."""
+    return max(math.prod(encoding.row_shape) * encoding.dtype.itemsize, 1)

@@ -1,0 +1,162 @@
+"""The choice of a reader for the records of a table.
+
+A plain table of one column is read by `MappedRecords` or `RangedRecords` itself. Other tables have
+one of these for each column, behind `EncodedRecords`, which decodes. A compressed column is read by
+`CompressedRecords`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embstore.encodings.opaque import Opaque
+from embstore.encodings.plain import Plain
+from embstore.reading.compressed import CompressedRecords
+from embstore.reading.decoded import DEFAULT_CACHE_BYTES
+from embstore.reading.encoded import EncodedRecords
+from embstore.reading.files import StoreFiles
+from embstore.reading.mapping import can_map
+from embstore.reading.ranged import RangedRecords
+from embstore.reading.residence import ResidentLimit
+from embstore.reading.shards import MappedShards, RangedShards
+from embstore.reading.warmth import Warmth
+from embstore.table.addresses import HUGE_PAGE_BYTES
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from embstore.progress import OnProgress
+    from embstore.reading.files import ForeignFiles
+    from embstore.reading.forms import AnyRecords
+    from embstore.table.extents import Column
+    from embstore.table.tables import Table
+
+UNMAPPED_CACHE = (
+    'row_cache keeps copies of rows in front of a mapping, but reader="chunked" maps nothing, and '
+    "some systems cannot; leave row_cache out"
+)
+COMPRESSED_PRELOAD = (
+    "preload=True keeps rows in RAM as they are stored, but this store is compressed; give "
+    "row_cache= the memory for decoded rows, or build it again without compression"
+)
+
+
+def is_direct(table: Table) -> bool:
+    """Say whether the records of a table are its rows, in one column."""
+    first, *others = table.columns
+    is_rows = isinstance(table.encoding, Plain | Opaque)
+    return is_rows and not others and first.rows_per_record == 1
+
+
+def read_records(
+    table: Table,
+    files: StoreFiles | ForeignFiles,
+    *,
+    reader: str = "auto",
+    resident_limit: int | None = None,
+    row_cache: int | None = None,
+    preload: bool = False,
+    progress: OnProgress | None = None,
+) -> AnyRecords:
+    """Return a reader of the records of a table.
+
+    Parameters
+    ----------
+    table, files
+        The table, and its files.
+    reader, resident_limit, row_cache, preload, progress
+        As in `embstore.open`. The columns share the limit; the row cache keeps copies of the
+        records of the first column, as they are stored.
+
+    Raises
+    ------
+    ValueError
+        If ``row_cache`` cannot be had, or rows are too long for it and ``resident_limit``.
+    StoreCorruptError, StoreMappingError
+        If files are missing or too short, or the system refuses to map them.
+    """
+    direct, encoding = is_direct(table), table.encoding
+
+    def form(column: Column) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
+        if direct:
+            return encoding.dtype, encoding.row_shape
+        return Opaque("", column.record_bytes).dtype, (column.record_bytes,)
+
+    shares = [column.rows_per_record for column in table.columns]
+    first = table.columns[0]
+    if first.inner_chunks is not None and isinstance(files, StoreFiles):
+        if preload:
+            raise ValueError(COMPRESSED_PRELOAD)
+        is_mapped = reader != "chunked" and can_map()
+        packed = _compressed(first, files, *form(first), resident_limit, row_cache, is_mapped)
+        return packed if direct else EncodedRecords([packed], shares, encoding)
+    if reader == "chunked" or (reader == "auto" and not can_map()):
+        if row_cache is not None:
+            raise ValueError(UNMAPPED_CACHE)
+        ranged = [RangedRecords(column, files, *form(column)) for column in table.columns]
+        return ranged[0] if direct else EncodedRecords(ranged, shares, encoding)
+    # Imported here because it needs modules that are missing on some systems.
+    from embstore.reading.mapped import MappedRecords  # noqa: PLC0415
+
+    cache_rows = 0
+    if row_cache is not None:
+        cache_rows = _cache_rows(table.columns[0], row_cache, resident_limit)
+        resident_limit = None if resident_limit is None else resident_limit - row_cache
+    limit = None if resident_limit is None else ResidentLimit(resident_limit)
+    warmth = Warmth()
+    mapped = [
+        MappedRecords(
+            column,
+            files,
+            *form(column),
+            limit=limit,
+            cache_rows=0 if at else cache_rows,
+            warmth=warmth,
+        )
+        for at, column in enumerate(table.columns)
+    ]
+    records = mapped[0] if direct else EncodedRecords(mapped, shares, encoding)
+    if preload:
+        records.preload(progress)
+    return records
+
+
+def _compressed(
+    column: Column,
+    files: StoreFiles,
+    dtype: np.dtype[np.generic],
+    row_shape: tuple[int, ...],
+    limit: int | None,
+    row_cache: int | None,
+    is_mapped: bool,
+) -> CompressedRecords:
+    """Return the reader of a compressed column."""
+    assert column.inner_chunks is not None
+    inner_bytes = column.inner_chunks.rows * column.record_bytes
+    if row_cache is not None and row_cache < inner_bytes:
+        raise ValueError(
+            f"row_cache keeps decoded inner chunks of this store, of {inner_bytes} bytes each; it "
+            f"is {row_cache} bytes"
+        )
+    if row_cache is None:
+        row_cache = DEFAULT_CACHE_BYTES
+        row_cache = row_cache if limit is None else min(row_cache, limit // 4)
+    shards: MappedShards | RangedShards
+    if is_mapped:
+        left = None if limit is None else limit - row_cache
+        shards = MappedShards(column, files, resident_limit=left)
+    else:
+        shards = RangedShards(column, files)
+    return CompressedRecords(column, shards, dtype, row_shape, cache_bytes=row_cache)
+
+
+def _cache_rows(column: Column, row_cache: int, limit: int | None) -> int:
+    """Return how many records of a column a row cache of some bytes holds."""
+    from embstore.reading.row_cache.cache import slots_within  # noqa: PLC0415  # As above.
+
+    if limit is not None and column.record_bytes > HUGE_PAGE_BYTES:
+        raise ValueError(
+            f"rows of {column.record_bytes} bytes are too long for both row_cache and "
+            "resident_limit, which map 2MiB at a time; leave one of the two out"
+        )
+    return slots_within(row_cache, column.first_rows()[-1], column.record_bytes)

@@ -1,0 +1,320 @@
+"""Shard files: where their inner chunks are, and their bytes, through a mapping or by reads.
+
+The index of a shard is checked when it is first used: its checksum, and that the inner chunks stand
+one behind the other from byte 0 to the index. What it says of an inner chunk is compared with the
+bounds again each time, because a mapped file may be written to.
+
+* `MappedShards` maps all files. It keeps no index but one bit for each shard: an entry is read from
+  the mapping, so a table of terabytes costs no memory.
+* `RangedShards` reads bytes of files when they are needed, and keeps the last few indexes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from embstore.errors import StoreCorruptError
+from embstore.formats.own import spec
+from embstore.formats.own.checked_files import REBUILD
+from embstore.formats.own.sharded import check_index
+from embstore.reading.incore import mapped_bytes, page_cache_bytes
+from embstore.table.addresses import PAGE_BYTES, lay_out
+from embstore.table.extents import Column, Extent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from embstore.reading.files import LocalFiles, StoreFiles
+
+# Indexes that `RangedShards` keeps.
+KEPT_INDEX_BYTES = 16 << 20
+
+
+class Spans(NamedTuple):
+    """Places of encoded inner chunks: their shards, offsets in the files and sizes, shape (n,)."""
+
+    shards: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+    def each(self) -> Iterator[tuple[int, int, int]]:
+        """Yield the shard, offset and size of each inner chunk."""
+        return zip(self.shards.tolist(), self.offsets.tolist(), self.sizes.tolist(), strict=True)
+
+
+class ShardLayout:
+    """The shards of a column, as both readers know them.
+
+    Parameters
+    ----------
+    column : Column
+        Each extent is a shard, or a gap of as many rows.
+    files : LocalFiles
+        Their files.
+    check : callable, optional
+        Called before an error is made; it may raise another one.
+
+    Raises
+    ------
+    StoreCorruptError
+        If a file is missing, or too short for an index.
+    """
+
+    def __init__(
+        self, column: Column, files: LocalFiles, check: Callable[[], None] | None = None
+    ) -> None:
+        assert column.inner_chunks is not None
+        self.files = files
+        self._check = check
+        self.names = [extent.file for extent in column.extents]
+        self.shard_rows = column.extents[0].rows if column.extents else column.inner_chunks.rows
+        if any(extent.rows != self.shard_rows for extent in column.extents):
+            raise ValueError("all shards of a column must have the same number of rows")
+        self.inner_count = self.shard_rows // column.inner_chunks.rows
+        self.index_bytes = self.inner_count * spec.ENTRY_BYTES
+        self.sizes = np.array([files.size(name) if name else 0 for name in self.names], np.int64)
+        # Where the index of each shard starts, and its inner chunks end.
+        self.ends = self.sizes - (self.index_bytes + spec.CHECKSUM_BYTES)
+        for name, end in zip(self.names, self.ends.tolist(), strict=True):
+            if name and end <= 0:
+                raise StoreCorruptError(
+                    f"{files.path(name)} has {end + self.index_bytes + spec.CHECKSUM_BYTES} bytes, "
+                    f"too few for an index of {self.inner_count} inner chunks; {REBUILD}"
+                )
+
+    def entries(self, shard: int, index: bytes) -> NDArray[np.int64]:
+        """Return the entries of a shard's index, as `check_index` does for its bytes.
+
+        Raises
+        ------
+        StoreCorruptError
+            If the index is wrong.
+        """
+        try:
+            return check_index(index, int(self.ends[shard]))
+        except ValueError as error:
+            raise self.corrupt(shard, f"its index is wrong: {error}") from error
+
+    def spans_of(
+        self, shards: NDArray[np.int64], inner: NDArray[np.int64], entries: NDArray[np.int64]
+    ) -> Spans:
+        """Return the places of inner chunks, after checking their entries, shape (n, 2)."""
+        offsets, sizes = entries[:, 0], entries[:, 1]
+        ends = self.ends[shards]
+        wrong = (sizes <= spec.CHECKSUM_BYTES) | (offsets < 0) | (sizes > ends)
+        wrong |= offsets > ends - sizes
+        if wrong.any():
+            at = int(wrong.argmax())
+            raise self.corrupt(int(shards[at]), f"its inner chunk {inner[at]} is missing")
+        return Spans(shards, offsets, sizes)
+
+    def entry_offset(self, shard: int, inner: int) -> int:
+        """Return the place in its file of an inner chunk's entry in the index."""
+        return int(self.ends[shard]) + inner * spec.ENTRY_BYTES
+
+    def checked_span(self, shard: int, inner: int, offset: int, size: int) -> tuple[int, int]:
+        """Return the offset and size of one inner chunk, after checking them."""
+        if size <= spec.CHECKSUM_BYTES or not 0 <= offset <= int(self.ends[shard]) - size:
+            raise self.corrupt(shard, f"its inner chunk {inner} is missing")
+        return offset, size
+
+    def corrupt(self, shard: int, problem: str) -> StoreCorruptError:
+        """Return the error for a damaged shard."""
+        if self._check is not None:
+            self._check()
+        return StoreCorruptError(f"{self.files.path(self.names[shard])}: {problem}; {REBUILD}")
+
+
+class MappedShards:
+    """Shards through a mapping of their files.
+
+    Parameters
+    ----------
+    column : Column
+        Its extents are the shards.
+    files : LocalFiles
+        Their files.
+    resident_limit : int, optional
+        Most bytes of the mapping that may be resident.
+
+    Raises
+    ------
+    StoreCorruptError
+        If a file is missing or too short.
+    StoreMappingError
+        If the system refuses the mapping.
+    """
+
+    unit_bytes = PAGE_BYTES
+
+    def __init__(
+        self, column: Column, files: LocalFiles, *, resident_limit: int | None = None
+    ) -> None:
+        # Imported here because they need modules that are missing on some systems.
+        from embstore.reading.mapping import map_column  # noqa: PLC0415
+        from embstore.reading.residence import ResidentLimit  # noqa: PLC0415
+
+        self.layout = ShardLayout(column, files)
+        sizes = self.layout.sizes.tolist()
+        named = zip(self.layout.names, sizes, strict=True)
+        whole = Column(tuple(Extent(name, 0, size) for name, size in named), 1)
+        addresses = lay_out(whole)
+        self._space = map_column(whole, addresses, files)
+        self._starts = addresses.starts
+        self._limit = None
+        if resident_limit is not None:
+            self._limit = ResidentLimit(resident_limit)
+            self._limit.add(self._space)
+        self._checked = bytearray(len(sizes))
+        # The entry that starts at each byte, since an index may start at any.
+        data, entry = self._space.data, np.dtype((np.void, spec.ENTRY_BYTES))
+        count = max(len(data) - spec.ENTRY_BYTES + 1, 0)
+        self._entries: NDArray[Any] = np.ndarray((count,), entry, data, strides=(1,))
+
+    def spans(self, shards: NDArray[np.int64], inner: NDArray[np.int64]) -> Spans:
+        """Return the places of inner chunks, by shard and number in it, shape (n,).
+
+        Raises
+        ------
+        StoreCorruptError
+            If the index of a shard is damaged, or an inner chunk is absent.
+        """
+        for shard in dict.fromkeys(shards.tolist()):
+            if not self._checked[shard]:
+                self._check(shard)
+        places = self._starts[shards] + self.layout.ends[shards] + inner * spec.ENTRY_BYTES
+        if self._limit is None:
+            found = self._entries[places]
+        else:
+            found = np.empty(len(places), self._entries.dtype)
+            step = self._limit.step_rows
+            for at in range(0, len(places), step):
+                with self._limit.touching(step):
+                    found[at : at + step] = self._entries[places[at : at + step]]
+        return self.layout.spans_of(shards, inner, found.view("<i8").reshape(-1, 2))
+
+    def span(self, shard: int, inner: int) -> tuple[int, int]:
+        """Return the offset and size of one inner chunk; as `spans`, but ten times as fast."""
+        if not self._checked[shard]:
+            self._check(shard)
+        entry = self.layout.entry_offset(shard, inner)
+        found = self.read(shard, entry, spec.ENTRY_BYTES).view("<i8").tolist()
+        return self.layout.checked_span(shard, inner, *found)
+
+    def known(self, shards: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return whether the index of each shard, shape (n,), has been read."""
+        return np.frombuffer(self._checked, np.bool_)[shards]
+
+    def announce(self, spans: Spans) -> None:
+        """Have the kernel start reading inner chunks that are not cached."""
+        begins = self._starts[spans.shards] + spans.offsets
+        inside = begins & (PAGE_BYTES - 1)
+        self._space.announce(begins - inside, spans.sizes + inside)
+
+    def read(self, shard: int, offset: int, size: int) -> NDArray[np.uint8]:
+        """Return the bytes of an inner chunk; of a mapping without a limit, a view."""
+        begin = int(self._starts[shard]) + offset
+        if self._limit is None:
+            return self._space.data[begin : begin + size]
+        out = np.empty(size, np.uint8)
+        self._limit.copy(self._space.data, begin, out)
+        return out
+
+    def check(self) -> None:
+        """Do nothing: a mapping stays when its files are replaced."""
+
+    def page_cache_bytes(self) -> int:
+        """Return the bytes of the files that are in the page cache."""
+        return page_cache_bytes(self._space)
+
+    def mapped_bytes(self) -> int:
+        """Return the bytes of the files that are mapped."""
+        return mapped_bytes(self._space)
+
+    def _check(self, shard: int) -> None:
+        size = self.layout.index_bytes + spec.CHECKSUM_BYTES
+        index = self.read(shard, int(self.layout.ends[shard]), size)
+        self.layout.entries(shard, index.tobytes())
+        self._checked[shard] = True
+
+
+class RangedShards:
+    """Shards by reads of their files, which are opened for each read.
+
+    Parameters
+    ----------
+    column : Column
+        Its extents are the shards.
+    files : StoreFiles
+        Their files. `check` raises an error if they were replaced.
+    """
+
+    unit_bytes = 1
+
+    def __init__(self, column: Column, files: StoreFiles) -> None:
+        self.layout = ShardLayout(column, files, check=self.check)
+        self._files = files
+        self._identity = files.identity
+        self._indexes: OrderedDict[int, NDArray[np.int64]] = OrderedDict()
+        self._most = max(KEPT_INDEX_BYTES // max(self.layout.index_bytes, 1), 1)
+
+    def spans(self, shards: NDArray[np.int64], inner: NDArray[np.int64]) -> Spans:
+        """Return the places of inner chunks; as `MappedShards.spans`."""
+        entries = np.empty((len(shards), 2), np.int64)
+        for shard in dict.fromkeys(shards.tolist()):
+            chosen = shards == shard
+            entries[chosen] = self._index(shard)[inner[chosen]]
+        return self.layout.spans_of(shards, inner, entries)
+
+    def span(self, shard: int, inner: int) -> tuple[int, int]:
+        """Return the offset and size of one inner chunk; as `spans`."""
+        return self.layout.checked_span(shard, inner, *self._index(shard)[inner].tolist())
+
+    def known(self, shards: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return False for each shard, shape (n,): nothing is read ahead."""
+        return np.zeros(len(shards), np.bool_)
+
+    def announce(self, spans: Spans) -> None:
+        """Do nothing: an inner chunk is read when it is needed."""
+
+    def read(self, shard: int, offset: int, size: int) -> NDArray[np.uint8]:
+        """Return the bytes of an inner chunk."""
+        try:
+            data = self._files.read(self.layout.names[shard], offset, size)
+        except StoreCorruptError:
+            self.check()
+            raise
+        if len(data) < size:
+            raise self.layout.corrupt(shard, "it became shorter since the store was opened")
+        return np.frombuffer(data, np.uint8)
+
+    def check(self) -> None:
+        """Raise `StoreNotFoundError` if the store was replaced or removed."""
+        self._files.check_identity(self._identity)
+
+    def page_cache_bytes(self) -> int:
+        """Return 0: what the system keeps of the files is unknown."""
+        return 0
+
+    def mapped_bytes(self) -> int:
+        """Return 0: nothing is mapped."""
+        return 0
+
+    def _index(self, shard: int) -> NDArray[np.int64]:
+        # Several threads may do this at once; each step is atomic, and none depends on another.
+        if (found := self._indexes.get(shard)) is not None:
+            return found
+        size = self.layout.index_bytes
+        data = self.read(shard, int(self.layout.ends[shard]), size + spec.CHECKSUM_BYTES)
+        entries = self.layout.entries(shard, data.tobytes())
+        self._indexes[shard] = entries
+        if len(self._indexes) > self._most:
+            with suppress(KeyError):  # Another thread emptied it.
+                self._indexes.popitem(last=False)
+        return entries
