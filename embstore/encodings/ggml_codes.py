@@ -18,6 +18,7 @@ the copies.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -231,6 +232,75 @@ def _q6_k(blocks: NDArray[np.uint8], out: NDArray[np.float32]) -> Terms:
     return Terms((_halves(blocks, 208) * blocks[:, 192:208].view(np.int8))[:, :, None])
 
 
+def _put_looked_up(
+    blocks: NDArray[np.uint8],
+    first: int,
+    run: int,
+    table: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    """Fill ``out`` with the numbers of nibbles, which start at byte ``first``."""
+    runs = out.reshape(len(out), -1, 2, run)
+    for place, lanes in enumerate(_nibbles(blocks, first, out.shape[1] // 2)):
+        runs[:, :, place] = table.take(lanes.view(np.uint8)).reshape(len(out), -1, run)
+
+
+# The numbers of 16 codes, closer together near 0.
+_UNEVEN: Final = np.array(
+    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32
+)
+# Twice those of float4_e2m1fn; the negative zero is 0 here.
+_FLOAT4: Final = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.float32)
+
+
+def _iq4_nl(blocks: NDArray[np.uint8], out: NDArray[np.float32]) -> Terms:
+    _put_looked_up(blocks, 2, 16, _UNEVEN, out)
+    return Terms(_halves(blocks, 0))
+
+
+def _iq4_xs(blocks: NDArray[np.uint8], out: NDArray[np.float32]) -> Terms:
+    _put_looked_up(blocks, 8, 16, _UNEVEN, out)
+    # 8 scales of 6 bits: a nibble each from 4 bytes, and 2 bits each from 2 bytes.
+    few = np.empty((len(blocks), 8), np.uint8)
+    few[:, ::2] = blocks[:, 4:8] & np.uint8(15)
+    few[:, 1::2] = blocks[:, 4:8] >> np.uint8(4)
+    upper = blocks[:, 2:4].copy().view(np.uint16) >> np.arange(0, 16, 2, dtype=np.uint16)
+    few |= (upper << np.uint16(4)).astype(np.uint8) & np.uint8(0x30)
+    scales = few.view(np.int8) - np.int8(32)
+    return Terms((_halves(blocks, 0) * scales)[:, :, None])
+
+
+@cache
+def _half_powers() -> NDArray[np.float32]:
+    """Return half of the power of two of each byte; none of them is nan."""
+    return np.ldexp(np.float32(1), np.arange(256) - 128)
+
+
+@cache
+def _half_float8() -> NDArray[np.float32]:
+    """Return half of the unsigned float8 of each byte; 0x7F is 0, the highest bit is ignored."""
+    exponent, fraction = np.divmod(np.arange(256) & 127, 8)
+    significand = fraction + 8 * np.minimum(exponent, 1)
+    found = np.ldexp(significand.astype(np.float32), np.maximum(exponent, 1) - 11)
+    found[127] = 0
+    return found
+
+
+def _mxfp4(blocks: NDArray[np.uint8], out: NDArray[np.float32]) -> Terms:
+    _put_looked_up(blocks, 1, 16, _FLOAT4, out)
+    return Terms(_half_powers().take(blocks[:, :1]))
+
+
+def _nvfp4(blocks: NDArray[np.uint8], out: NDArray[np.float32]) -> Terms:
+    _put_looked_up(blocks, 4, 8, _FLOAT4, out)
+    return Terms(_half_float8().take(blocks[:, :4])[:, :, None])
+
+
+def _tq2_0(blocks: NDArray[np.uint8], out: NDArray[np.float32]) -> Terms:
+    _put(_crumbs(blocks, 0), out, 1)
+    return Terms(_halves(blocks, 64))
+
+
 UNPACK: Final[dict[str, Callable[[NDArray[np.uint8], NDArray[np.float32]], Terms | None]]] = {
     "Q8_0": _q8_0,
     "Q4_0": _q4_0,
@@ -242,4 +312,9 @@ UNPACK: Final[dict[str, Callable[[NDArray[np.uint8], NDArray[np.float32]], Terms
     "Q4_K": _q4_k,
     "Q5_K": _q5_k,
     "Q6_K": _q6_k,
+    "IQ4_NL": _iq4_nl,
+    "IQ4_XS": _iq4_xs,
+    "MXFP4": _mxfp4,
+    "NVFP4": _nvfp4,
+    "TQ2_0": _tq2_0,
 }
