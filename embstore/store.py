@@ -321,6 +321,12 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
         return self._encoding.record_bytes
 
     @property
+    def compression(self) -> str | None:
+        """How the rows are compressed, such as ``"zstd:3"``; None if they are not."""
+        found = None if self._manifest is None else self._manifest.compression
+        return None if found is None else str(found)
+
+    @property
     def chunk_rows(self) -> int:
         """Rows in a chunk.
 

@@ -168,7 +168,7 @@ OTHER_FLAGS = {"StoreWriter.write.copy", "EmbeddingStore.fingerprint.full"}
 # What functions return, not what people call.
 RESULTS = (
     *(embstore.ExportReport, embstore.LookupPlan, embstore.LookupStats, embstore.Progress),
-    *(embstore.RaggedRows, embstore.Residency),
+    *(embstore.RaggedRows, embstore.Residency, embstore.ListedTable),
 )
 
 NOT_COUNTS = [True, False, np.True_, np.array(True), 1.5, np.float32(2), 3.0, "x", b"3", [3], {}]

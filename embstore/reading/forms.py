@@ -22,12 +22,13 @@ from embstore.reading.short_path import NO_SHORT_PATH, ShortPath, short_path
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
+    from embstore.reading.compressed import CompressedRecords
     from embstore.reading.mapped import MappedRecords
     from embstore.reading.ranged import RangedRecords
     from embstore.table.protocols import Encoding
     from embstore.table.tables import Table
 
-    AnyRecords = MappedRecords | RangedRecords | EncodedRecords
+    AnyRecords = MappedRecords | RangedRecords | CompressedRecords | EncodedRecords
 
 # What rows are decoded or cast to.
 FLOATS = ("float32", "bfloat16", "float16", "float64")
@@ -40,7 +41,7 @@ class Form:
 
     Attributes
     ----------
-    records : MappedRecords, RangedRecords or EncodedRecords
+    records : MappedRecords, RangedRecords, CompressedRecords or EncodedRecords
         Fill an array of this form.
     row_shape : tuple of int
         Shape of a row in the result.
@@ -67,7 +68,7 @@ class Forms:
 
     Parameters
     ----------
-    records : MappedRecords, RangedRecords or EncodedRecords
+    records : MappedRecords, RangedRecords, CompressedRecords or EncodedRecords
         The rows.
     table : Table
         The table.
