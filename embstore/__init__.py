@@ -53,6 +53,7 @@ from embstore.table.listed import ListedTable
 from embstore.table.plan import LookupPlan
 from embstore.verify import verify
 from embstore.version import __version__
+from embstore.view import StoreView
 from embstore.writing.writer import StoreWriter
 
 __all__ = [
@@ -86,6 +87,7 @@ __all__ = [
     "StoreMappingError",
     "StoreNotFoundError",
     "StoreVersionError",
+    "StoreView",
     "StoreWriter",
     "__version__",
     "build",

@@ -36,6 +36,7 @@ ROOMS = (
     (
         "store",
         "lookup_mixin",
+        "view",
         "array_mixin",
         "word_mixin",
         "identity_mixin",

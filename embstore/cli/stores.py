@@ -13,6 +13,7 @@ from embstore.cli.console import print_facts, print_json, print_tables, progress
 from embstore.cli.options import options_of
 from embstore.export import RESIDENT_LIMIT
 from embstore.formats.own.manifest import read_manifest
+from embstore.formats.own.spec import PARTITIONS
 from embstore.table.numbering import Strategy
 
 
@@ -72,10 +73,16 @@ def repartition(
             help="How ids are distributed over partitions; by default as in the old store."
         ),
     ] = None,
+    compression: Annotated[
+        str | None,
+        typer.Option(
+            help="zstd or blosc, also with a level, or none; by default as in the old store."
+        ),
+    ] = None,
     as_json: JsonOption = False,
     **options: Any,
 ) -> None:
-    """Write a store again with other partitions or another dtype.
+    """Write a store again with other partitions, another dtype, or compressed.
 
     Ids and words stay the same.
 
@@ -83,6 +90,7 @@ def repartition(
     Examples:
       embstore repartition glove.embstore glove16.embstore --partitions 16 --strategy div
       embstore repartition glove.embstore glove.embstore --dtype float16 --overwrite
+      embstore repartition glove.embstore archive.embstore --compression blosc
     """
     started = time.perf_counter()
     with (
@@ -94,6 +102,7 @@ def repartition(
             new,
             partitions=table.partition_count if partitions is None else partitions,
             strategy=table.strategy if strategy is None else strategy,
+            compression=table.compression if compression is None else compression,
             progress=progress,
             **options,
         )
@@ -162,7 +171,8 @@ def _file_facts(table: embstore.EmbeddingStore, path: Path) -> dict[str, Any]:
 def _store_facts(table: embstore.EmbeddingStore, path: Path) -> dict[str, Any]:
     """Return what a store contains, by name."""
     files = [file for file in table.path.rglob("*") if file.is_file()]
-    return {
+    row_bytes = math.prod(table.shape) * table.dtype.itemsize
+    facts = {
         "store": str(path),
         "rows": table.rows,
         "row_shape": list(table.row_shape),
@@ -174,10 +184,16 @@ def _store_facts(table: embstore.EmbeddingStore, path: Path) -> dict[str, Any]:
         "unk": table.unk,
         "fingerprint": read_manifest(table.path).fingerprint,
         "unk_id": None if table.unk is None else int(table.ids(table.unk)),
-        "row_bytes": math.prod(table.shape) * table.dtype.itemsize,
+        "row_bytes": row_bytes,
         "disk_bytes": sum(file.stat().st_size for file in files),
         "source": table.source,
     }
+    if table.compression is not None:
+        rows = table.path / PARTITIONS
+        packed_bytes = sum(file.stat().st_size for file in files if rows in file.parents)
+        facts["compression"] = table.compression
+        facts["compression_ratio"] = round(row_bytes / packed_bytes, 2)
+    return facts
 
 
 def _print_summary(

@@ -143,7 +143,14 @@ def read_json(text: bytes) -> Any:
     for mark, most in _MOST.items():
         if (count := text.count(mark)) > most:
             raise ValueError(f"it has {count} of {mark.decode()!r}, more than {most}")
-    return json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+    return json.loads(
+        text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
+    )
+
+
+def _refuse_constant(name: str) -> float:
+    """Refuse NaN and infinities, which Python's parser takes and JSON does not have."""
+    raise ValueError(f"{name} is not JSON")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
