@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import embstore
 from embstore.dtypes import as_dtype
 from embstore.formats.own import spec
-from embstore.formats.own.compression import Compression, as_compression
+from embstore.formats.own.compression import Compression, as_compression, decode
 from embstore.table.numbering import Numbering
 from tests.helpers.programs import run_command as run
 from tests.helpers.stores import make_store
@@ -100,7 +100,7 @@ def test_any_table(tmp_path, codec, rows, row_shape, dtype, partitions, strategy
         for partition in range(partitions):
             ids = numbering.ids_of(partition)
             part = zarr.open_array(tmp_path / f"s/partitions/{partition}", mode="r")
-            assert same(part[...], table[ids.start : ids.stop : ids.step])
+            assert same(np.asarray(part[...]), table[ids.start : ids.stop : ids.step])
 
 
 @settings(max_examples=20)
@@ -271,11 +271,10 @@ def test_each_inner_chunk_is_decoded_once(tmp_path, monkeypatch):
 
     table, decoded = table_of(8192, (64,)), []
     make_store(tmp_path / "s", table, compression="zstd", partitions=2, chunk_rows=1024).close()
-    real = compressed.decode
 
     def counted(codec: str, data: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
         decoded.append(bytes(data))
-        real(codec, data, out)
+        decode(codec, data, out)
 
     monkeypatch.setattr(compressed, "decode", counted)
     with embstore.open(tmp_path / "s") as store:
