@@ -23,6 +23,7 @@ from embstore.progress import OnProgress, Progress
 from embstore.settle import as_choice, as_count, as_flag, as_path, as_size
 from embstore.sources import EncodingErrors, Format
 from embstore.table.numbering import Strategy
+from embstore.writing.conversion import PLAIN, find_encoding
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT
 from embstore.writing.new_words import OnDuplicate
 from embstore.writing.staging import check_target
@@ -44,6 +45,7 @@ def build(
     partitions: int | None = None,
     strategy: Strategy = "mod",
     dtype: DTypeLike | None = None,
+    encoding: str | None = None,
     format: Format = "auto",
     limit: int | None = None,
     words: str | os.PathLike[str] | Iterable[str] | None = None,
@@ -88,6 +90,12 @@ def build(
     dtype : dtype, optional
         Dtype of the stored numbers, such as ``bfloat16`` or ``float8_e4m3fn``. By default that of
         the source, float32 for text.
+    encoding : str, optional
+        Codes that rows are stored as, with a scale for each row: ``float8_e4m3fn``,
+        ``float8_e4m3fnuz``, ``float8_e5m2``, ``float8_e5m2fnuz``, ``int8``, ``float4_e2m1fn`` or
+        ``int4``; with a colon and a number, such as ``float8_e4m3fn:32``, a scale for each group
+        of so many values. Lookups decode them to float32. ``plain`` for numbers as they are. By
+        default the rows of a table that is encoded are kept so, without decoding; others are plain.
     format : str
         Format of a file: ``glove`` (text without a header line), ``word2vec`` (text with a header
         line ``rows dimension``), ``word2vec-binary``, ``npy``, ``npz``, ``safetensors``,
@@ -153,7 +161,10 @@ def build(
         ``non_finite_row_count`` (rows with ``nan`` or ``inf``, which are kept), and
         ``unterminated`` (the file's last line has no newline, so it may have been cut). Where
         numbers were changed because the dtype is narrower than theirs, also
-        ``largest_cast_error``, and ``overflow_count`` (how many became infinite).
+        ``largest_cast_error``, and ``overflow_count`` (how many became infinite). Where they were
+        encoded, ``largest_encoding_error``, ``mean_encoding_error``, and ``mean_cosine`` and
+        ``smallest_cosine`` of rows and decoded rows. ``non_finite_row_count`` is None where
+        records were kept, because they are not decoded.
 
     Raises
     ------
@@ -185,6 +196,7 @@ def build(
     partitions = _as_count_if_any(partitions, "partitions", high=spec.MAX_PARTITIONS)
     strategy = as_choice(strategy, "strategy", get_args(Strategy))
     stored = None if dtype is None else as_dtype(dtype)
+    encoding = _as_encoding(encoding, stored)
     format = as_choice(format, "format", get_args(Format))
     limit = _as_count_if_any(limit, "limit")
     words = _as_path_if_any(words, "words")
@@ -210,12 +222,20 @@ def build(
         dimension=dimension,
         encoding_errors=encoding_errors,
         partition_strategy=partition_strategy,
+        decode=encoding is not None,
     )
+    kept = rows.encoding
+    if kept is not None and stored is not None:
+        raise SourceError(
+            f"{rows.name} is stored as {kept.name}, which a build keeps; to store it as numbers of "
+            f'{stored}, pass encoding="plain" (--encoding plain) too'
+        )
     make_writer = partial(
         StoreWriter,
         target,
-        row_shape=rows.row_shape,
-        dtype=rows.dtype if stored is None else stored,
+        row_shape=rows.row_shape if kept is None else kept.row_shape,
+        dtype=_dtype_of(rows, stored, encoding),
+        encoding=encoding if kept is None else kept,
         partitions=partitions,
         strategy=strategy,
         overwrite=overwrite,
@@ -243,6 +263,26 @@ def _as_count_if_any(value: Any, name: str, *, high: int | None = None) -> int |
 def _as_path_if_any(value: Any, name: str) -> Any:
     """Return the path, if it is one; objects pass through."""
     return as_path(value, name) if isinstance(value, str | os.PathLike) else value
+
+
+def _as_encoding(encoding: str | None, dtype: np.dtype[Any] | None) -> str | None:
+    """Check the name of an encoding before a source is opened."""
+    if encoding is None:
+        return None
+    if not isinstance(encoding, str):
+        raise TypeError(f"encoding must be a str, not {type(encoding).__name__}")
+    if encoding != PLAIN:
+        find_encoding(encoding, (1,), dtype)
+    return encoding
+
+
+def _dtype_of(
+    rows: Source, dtype: np.dtype[Any] | None, encoding: str | None
+) -> np.dtype[Any] | None:
+    """Return the dtype of plain rows; None if rows are encoded."""
+    if rows.encoding is not None or encoding not in (None, PLAIN):
+        return None
+    return rows.dtype if dtype is None else dtype
 
 
 def _as_choice_if_any(value: Any, name: str, choices: Any) -> Any:
@@ -278,7 +318,7 @@ class _DuplicatesFoundError(Exception):
 
 def _copy(source: Source, writer: StoreWriter, progress: OnProgress | None) -> None:
     """Write all rows of a source and publish the store."""
-    non_finite = 0
+    non_finite = 0 if source.encoding is None else None
     with writer:
         for batch in source.batches():
             try:
@@ -286,7 +326,7 @@ def _copy(source: Source, writer: StoreWriter, progress: OnProgress | None) -> N
             except RowError as error:
                 place = source.place(batch.first + error.position)
                 raise SourceError(f"{place}: {error.problem}") from error
-            if is_float(batch.rows.dtype):
+            if non_finite is not None and is_float(batch.rows.dtype):
                 non_finite += _count_non_finite(batch.rows)
             if progress is not None:
                 progress(Progress(batch.bytes_done, source.byte_count, writer.rows_written))

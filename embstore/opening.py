@@ -244,7 +244,7 @@ def _open_once(
 ) -> EmbeddingStore:
     found = find_format(path)
     if found is None:
-        raise StoreNotFoundError(_missing(path))
+        raise StoreNotFoundError(missing(path))
     format, main = found
     given = options.for_format(format, path)
     if format is STORE:
@@ -360,8 +360,8 @@ def _check_cache(cache: int, limit: int | None, reader: ReaderName, *, preload: 
         )
 
 
-def _missing(path: Path) -> str:
-    """Return why there is nothing to open at a path."""
+def missing(path: Path) -> str:
+    """Return why there is nothing to open at a path, for an error."""
     names = ", ".join(format.name for format in FORMATS if format is not STORE)
     if path.is_dir():
         dangling = f", only a link to a missing file; {REBUILD}"

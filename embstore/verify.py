@@ -276,7 +276,7 @@ def _verify_fingerprint(
 ) -> None:
     words = manifest.vocabulary is not None
     computed = sums.fingerprint(
-        manifest.rows, manifest.row_shape, manifest.dtype.name, words=words, unk=manifest.unk
+        manifest.rows, manifest.row_shape, manifest.dtype_line, words=words, unk=manifest.unk
     )
     if computed != stated:
         report.problems.append(

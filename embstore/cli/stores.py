@@ -9,7 +9,7 @@ import typer
 
 import embstore
 from embstore.cli.arguments import OPEN_WITHOUT, JsonOption, StoreArgument, TableArgument
-from embstore.cli.console import print_facts, print_json, progress_bar, warn
+from embstore.cli.console import print_facts, print_json, print_tables, progress_bar, warn
 from embstore.cli.options import options_of
 from embstore.export import RESIDENT_LIMIT
 from embstore.formats.own.manifest import read_manifest
@@ -111,13 +111,17 @@ def repartition(
 
 @options_of(embstore.open, without=OPEN_WITHOUT)
 def info(store: TableArgument, *, as_json: JsonOption = False, **options: Any) -> None:
-    """Print what a store or a foreign file contains.
+    """Print what a store or a foreign file contains; of a model, the tables in it.
 
     \b
     Examples:
       embstore info glove.embstore
+      embstore info Model/
       embstore info model.safetensors --tensor embed.weight
     """
+    if options["tensor"] is None and len(found := embstore.tables(store)) > 1:
+        print_tables(found, as_json=as_json)
+        return
     with embstore.open(store, **options) as table:
         facts = _store_facts(table, store) if table.is_store else _file_facts(table, store)
         print_facts(facts, as_json=as_json)
@@ -149,13 +153,17 @@ def verify(store: StoreArgument, *, as_json: JsonOption = False, **options: Any)
 
 def _file_facts(table: embstore.EmbeddingStore, path: Path) -> dict[str, Any]:
     """Return what a foreign file contains, by name."""
+    beside = {name: fact for name, fact in table.source.items() if name not in {"file", "format"}}
+    if table.encoding != "plain":
+        beside["encoding"] = table.encoding
     return {
         "file": str(path),
         "format": table.source["format"],
         "rows": table.rows,
         "row_shape": list(table.row_shape),
         "dtype": str(table.dtype),
-        "row_bytes": math.prod(table.shape) * table.dtype.itemsize,
+        "row_bytes": table.rows * table.record_bytes,
+        **beside,
         "fingerprint": table.fingerprint(),
     }
 

@@ -64,6 +64,8 @@ class EncodedRecords:
         Decodes the records.
     stats : StatsCounter, optional
         Counts lookups; by default a new one.
+    preloaded : bool
+        Whether everything was read into RAM.
 
     Attributes
     ----------
@@ -83,12 +85,14 @@ class EncodedRecords:
         shares: Sequence[int],
         encoding: Encoding,
         stats: StatsCounter | None = None,
+        *,
+        preloaded: bool = False,
     ) -> None:
         self.columns, self.shares, self.encoding = tuple(columns), tuple(shares), encoding
         first = self.columns[0]
         self.stats = StatsCounter(encoding.record_bytes) if stats is None else stats
         self.mapped, self.cache = first.mapped, first.cache
-        self.preloaded = False
+        self.preloaded = preloaded
         self.warmth = Warmth()
         self._slices: DecodedSlices | None = None
         mapped = [column for column in self.columns if column.mapped]
@@ -235,12 +239,14 @@ def raw_records(records: StoredRecords | EncodedRecords) -> EncodedRecords:
     """Return the records of all columns, side by side, as rows of bytes."""
     columns, shares = _columns(records)
     joined = Joined(tuple(column.record_bytes for column in columns))
-    return EncodedRecords(columns, shares, joined, records.stats)
+    preloaded = records.mapped and records.preloaded
+    return EncodedRecords(columns, shares, joined, records.stats, preloaded=preloaded)
 
 
 def cast_records(records: StoredRecords, plain: Plain) -> EncodedRecords:
     """Return plain rows as numbers of any float dtype."""
-    return EncodedRecords([records], [1], Cast(plain), records.stats)
+    preloaded = records.mapped and records.preloaded
+    return EncodedRecords([records], [1], Cast(plain), records.stats, preloaded=preloaded)
 
 
 def _columns(records: Any) -> tuple[Any, Any]:
