@@ -155,7 +155,7 @@ def decode(codec: str, data: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
     if (computed := google_crc32c.value(packed)) != stated:
         raise ValueError(f"has the checksum {computed:08x}, but ends with {stated:08x}")
     # Imported here because opening and lookups in other layouts must not wait for it.
-    from numcodecs import blosc, zstd  # type: ignore[import-untyped]  # noqa: PLC0415
+    from numcodecs import blosc, zstd  # noqa: PLC0415
 
     head = packed[:_BLOSC_HEADER_BYTES].tobytes()
     try:
