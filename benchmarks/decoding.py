@@ -134,11 +134,10 @@ def _by_ml_dtypes(kind: Kind, columns: list[NDArray[np.uint8]], dtype: str) -> N
         scales = columns[1].view(SCALE_DTYPES[str(kind.scale)]).astype(np.float32)
         groups = rows.reshape(len(rows), kind.scales, -1)
         groups *= scales[:, :, np.newaxis]
-    return rows if dtype == "float32" else rows.astype(dtype)
+    return np.asarray(rows, dtype)
 
 
 def _by_gguf(records: NDArray[np.uint8], dtype: str) -> NDArray[Any]:
     import gguf  # noqa: PLC0415
 
-    rows: NDArray[Any] = gguf.dequantize(records, gguf.GGMLQuantizationType.Q4_K)
-    return rows if dtype == "float32" else rows.astype(dtype)
+    return np.asarray(gguf.dequantize(records, gguf.GGMLQuantizationType.Q4_K), dtype)

@@ -89,8 +89,8 @@ class Kind:
     def records(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the generated records of ids, uint8, shape (n, record_bytes); all are finite."""
         words = -(-self.record_bytes // 8)
-        state = ids.astype(np.uint64)[:, np.newaxis] * np.uint64(words)
-        state = state + np.arange(words, dtype=np.uint64)
+        numbers = ids.astype(np.uint64)[:, np.newaxis] * np.uint64(words)
+        state = np.add(numbers, np.arange(words, dtype=np.uint64), dtype=np.uint64)
         # The generator is splitmix64 (Steele, Lea, Flood 2014).
         state *= np.uint64(0x9E3779B97F4A7C15)
         state ^= state >> np.uint64(30)
@@ -118,7 +118,7 @@ class Kind:
 
             block = np.ascontiguousarray(records)
             rows = np.asarray(gguf.dequantize(block, gguf.GGMLQuantizationType.Q4_K))
-            return rows.astype(dtype or self.dtype, copy=False)
+            return np.asarray(rows, dtype or self.dtype)
         codes = np.ascontiguousarray(records[:, : self.code_bytes])
         rows = codes.view(ml_dtypes.float8_e4m3fn).astype(np.float32)
         if self.scales:
@@ -127,7 +127,7 @@ class Kind:
             rows *= np.repeat(few, self.values // self.scales, axis=1)
         else:
             rows *= np.float32(ONE_SCALE)
-        return rows.astype(dtype or self.dtype, copy=False)
+        return np.asarray(rows, dtype or self.dtype)
 
 
 KINDS = {
@@ -180,10 +180,12 @@ class ModelTable:
     def make(cls, path: Path, kind: Kind, rows: int) -> ModelTable:
         """Write the files into a new directory."""
         path.mkdir(parents=True)
+        codes: tuple[Place, ...]
+        scales: tuple[Place, ...] = ()
         if kind.scale is None:
-            codes, scales = (write_gguf(path / "model.gguf", kind, rows),), ()
+            codes = (write_gguf(path / "model.gguf", kind, rows),)
         elif kind.parts > 1:
-            codes, scales = write_parts(path, kind, rows), ()
+            codes = write_parts(path, kind, rows)
         else:
             codes, scales = _write_columns(path / "model.safetensors", kind, rows)
         table = cls(path, kind, rows, codes, scales)

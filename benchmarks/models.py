@@ -63,6 +63,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from benchmarks.device import DiskLimit
     from benchmarks.peers.models import ModelPeer
     from embstore.bench.report import Comparison, Entry
@@ -111,9 +113,10 @@ class Found:
         """Return the tables and the goals."""
         lines = ["", f"{self.table.kind.name}: {self.report.text()}"]
         if self.io_uring is not None:
+            rows = self.io_uring * COLD_BATCH / self.table.pages(self._cold_ids)
             lines.append(
-                f"O_DIRECT, io_uring at depth {IO_URING_DEPTH} by fio: {self.io_uring:,.0f} reads "
-                f"a second"
+                f"O_DIRECT, io_uring at depth {IO_URING_DEPTH}, by fio: {self.io_uring:,.0f} reads "
+                f"a second, so {rows:,.0f} rows at most"
             )
         for (name, batch), times in self.pages.items():
             lines.append(f"pages read for each that is needed, {name}, batch {batch}: {times:.3f}")
@@ -136,6 +139,10 @@ class Found:
             if name == InPlace.name and self.table.scales:
                 what = f"{kind}, {name}, {COLD}, batch {batch}, of the pages needed"
                 yield at_most(what, times, PAGES_MOST)
+
+    @property
+    def _cold_ids(self) -> NDArray[np.int64]:
+        return np.random.default_rng(0).integers(0, self.table.rows, COLD_BATCH)
 
     def _own(self) -> Iterator[tuple[Comparison, Entry]]:
         for comparison in self.report.comparisons:

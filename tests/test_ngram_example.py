@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -64,7 +66,7 @@ def whole_table(directory, tensor, scale):
     """Return a table as bfloat16, read by safetensors and decoded by torch."""
     from safetensors.torch import load_file
 
-    tensors = {}
+    tensors: dict[str, Any] = {}
     for file in directory.glob("*.safetensors"):
         tensors |= load_file(file)
     names = (
@@ -88,10 +90,8 @@ def opened(request, tmp_path):
     else:
         layer = int(request.param.split()[1])
         made_up_models.make_engram(tmp_path / "m")
-        names = tuple(
-            name.format(layer=layer)
-            for name in (made_up_models.ENGRAM_NAME, made_up_models.ENGRAM_SCALE)
-        )
+        tensor, scale = made_up_models.ENGRAM_NAME, made_up_models.ENGRAM_SCALE
+        names = tensor.format(layer=layer), scale.format(layer=layer)
         store = ngram_embedding.open_engram(tmp_path / "m", layer)
     with store:
         yield store, whole_table(tmp_path / "m", *names)

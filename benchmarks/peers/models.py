@@ -110,7 +110,8 @@ class InPlace(ModelPeer):
 
     def lookup(self, ids: NDArray[np.int64]) -> NDArray[Any]:
         """Return the rows of ids."""
-        return self._store.lookup(ids, dtype=self.table.dtype)
+        rows: NDArray[Any] = self._store.lookup(ids, dtype=self.table.dtype)
+        return rows
 
     def pages(self, ids: NDArray[np.int64]) -> int:
         """Return how many pages hold the records of ids."""
@@ -209,7 +210,7 @@ class GetSlice(ModelPeer):
         from safetensors import safe_open  # noqa: PLC0415
 
         self._decoder = Decoder(self.table.kind)
-        self._file = safe_open(str(self.table.codes[0].file), "pt").__enter__()
+        self._file: Any = safe_open(str(self.table.codes[0].file), "pt")
         self._codes = self._file.get_slice(NAME)
         self._scales = self._file.get_slice(SCALE_NAME) if self.table.scales else None
 
