@@ -42,15 +42,18 @@ from embstore.functional.lookup import (
     embedding_lookup_sparse,
     safe_embedding_lookup_sparse,
 )
+from embstore.listing import tables
 from embstore.opening import open
 from embstore.progress import Progress
 from embstore.reading.incore import Residency
 from embstore.reading.stats import LookupStats
 from embstore.reading.submitted import Prefetch
 from embstore.store import EmbeddingStore
+from embstore.table.listed import ListedTable
 from embstore.table.plan import LookupPlan
 from embstore.verify import verify
 from embstore.version import __version__
+from embstore.view import StoreView
 from embstore.writing.writer import StoreWriter
 
 __all__ = [
@@ -62,6 +65,7 @@ __all__ = [
     "FormatError",
     "IdRangeError",
     "IdTypeError",
+    "ListedTable",
     "LookupPlan",
     "LookupStats",
     "MissingWordError",
@@ -83,6 +87,7 @@ __all__ = [
     "StoreMappingError",
     "StoreNotFoundError",
     "StoreVersionError",
+    "StoreView",
     "StoreWriter",
     "__version__",
     "build",
@@ -91,6 +96,7 @@ __all__ = [
     "export",
     "open",
     "safe_embedding_lookup_sparse",
+    "tables",
     "verify",
 ]
 

@@ -17,11 +17,13 @@ from embstore.dtypes import as_dtype, is_float
 from embstore.encodings.casting import OnOverflow
 from embstore.errors import RowError, SourceError
 from embstore.formats.own import spec
+from embstore.formats.own.compression import as_compression
 from embstore.opening import open as open_store
 from embstore.progress import OnProgress, Progress
 from embstore.settle import as_choice, as_count, as_flag, as_path, as_size
 from embstore.sources import EncodingErrors, Format
 from embstore.table.numbering import Strategy
+from embstore.writing.conversion import PLAIN, find_encoding
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT
 from embstore.writing.new_words import OnDuplicate
 from embstore.writing.staging import check_target
@@ -43,6 +45,7 @@ def build(
     partitions: int | None = None,
     strategy: Strategy = "mod",
     dtype: DTypeLike | None = None,
+    encoding: str | None = None,
     format: Format = "auto",
     limit: int | None = None,
     words: str | os.PathLike[str] | Iterable[str] | None = None,
@@ -56,6 +59,7 @@ def build(
     on_duplicate: OnDuplicate | None = None,
     unk: str | None = None,
     on_overflow: OnOverflow = "error",
+    compression: str | None = None,
     memory_limit: int | str = DEFAULT_MEMORY_LIMIT,
     overwrite: bool = False,
     progress: OnProgress | None = None,
@@ -86,6 +90,12 @@ def build(
     dtype : dtype, optional
         Dtype of the stored numbers, such as ``bfloat16`` or ``float8_e4m3fn``. By default that of
         the source, float32 for text.
+    encoding : str, optional
+        Codes that rows are stored as, with a scale for each row: ``float8_e4m3fn``,
+        ``float8_e4m3fnuz``, ``float8_e5m2``, ``float8_e5m2fnuz``, ``int8``, ``float4_e2m1fn`` or
+        ``int4``; with a colon and a number, such as ``float8_e4m3fn:32``, a scale for each group
+        of so many values. Lookups decode them to float32. ``plain`` for numbers as they are. By
+        default the rows of a table that is encoded are kept so, without decoding; others are plain.
     format : str
         Format of a file: ``glove`` (text without a header line), ``word2vec`` (text with a header
         line ``rows dimension``), ``word2vec-binary``, ``npy``, ``npz``, ``safetensors``,
@@ -129,6 +139,11 @@ def build(
     on_overflow : {"error", "inf"}
         What to do with a finite number that is too large for a float dtype: stop with an error, or
         store infinity.
+    compression : str, optional
+        ``zstd`` or ``blosc`` (sorted bytes, then zstd), also with a level, as in ``zstd:9``: for
+        archives, because a lookup then decodes blocks of 16 to 32 KiB. Embedding rows hardly
+        compress, so look at the ratio that ``embstore info`` shows. ``none``, the default, for
+        lookups.
     memory_limit : int or str
         Memory that the build may use, in bytes or as in ``2GiB``, besides Python and its libraries.
         A build that needs more is refused before anything is written. Blocks of the source, a few
@@ -146,7 +161,10 @@ def build(
         ``non_finite_row_count`` (rows with ``nan`` or ``inf``, which are kept), and
         ``unterminated`` (the file's last line has no newline, so it may have been cut). Where
         numbers were changed because the dtype is narrower than theirs, also
-        ``largest_cast_error``, and ``overflow_count`` (how many became infinite).
+        ``largest_cast_error``, and ``overflow_count`` (how many became infinite). Where they were
+        encoded, ``largest_encoding_error``, ``mean_encoding_error``, and ``mean_cosine`` and
+        ``smallest_cosine`` of rows and decoded rows. ``non_finite_row_count`` is None where
+        records were kept, because they are not decoded.
 
     Raises
     ------
@@ -178,6 +196,7 @@ def build(
     partitions = _as_count_if_any(partitions, "partitions", high=spec.MAX_PARTITIONS)
     strategy = as_choice(strategy, "strategy", get_args(Strategy))
     stored = None if dtype is None else as_dtype(dtype)
+    encoding = _as_encoding(encoding, stored)
     format = as_choice(format, "format", get_args(Format))
     limit = _as_count_if_any(limit, "limit")
     words = _as_path_if_any(words, "words")
@@ -186,6 +205,7 @@ def build(
     partition_strategy = _as_choice_if_any(partition_strategy, "partition_strategy", Strategy)
     on_duplicate = _as_choice_if_any(on_duplicate, "on_duplicate", OnDuplicate)
     on_overflow = as_choice(on_overflow, "on_overflow", get_args(OnOverflow))
+    as_compression(compression, "compression")
     memory_bytes = as_size(memory_limit, "memory_limit")
     # The target is checked before the source is opened: counting the lines of a large file is slow.
     check_target(target.absolute(), overwrite=as_flag(overwrite, "overwrite"))
@@ -202,18 +222,27 @@ def build(
         dimension=dimension,
         encoding_errors=encoding_errors,
         partition_strategy=partition_strategy,
+        decode=encoding is not None,
     )
+    kept = rows.encoding
+    if kept is not None and stored is not None:
+        raise SourceError(
+            f"{rows.name} is stored as {kept.name}, which a build keeps; to store it as numbers of "
+            f'{stored}, pass encoding="plain" (--encoding plain) too'
+        )
     make_writer = partial(
         StoreWriter,
         target,
-        row_shape=rows.row_shape,
-        dtype=rows.dtype if stored is None else stored,
+        row_shape=rows.row_shape if kept is None else kept.row_shape,
+        dtype=_dtype_of(rows, stored, encoding),
+        encoding=encoding if kept is None else kept,
         partitions=partitions,
         strategy=strategy,
         overwrite=overwrite,
         on_duplicate=on_duplicate or ("error" if rows.ids_matter else "first"),
         unk=rows.unk if unk is None else unk,
         on_overflow=on_overflow,
+        compression=compression,
         memory_limit=memory_bytes,
     )
     _copy_all(rows, make_writer, progress, counted=strategy == "div")
@@ -234,6 +263,26 @@ def _as_count_if_any(value: Any, name: str, *, high: int | None = None) -> int |
 def _as_path_if_any(value: Any, name: str) -> Any:
     """Return the path, if it is one; objects pass through."""
     return as_path(value, name) if isinstance(value, str | os.PathLike) else value
+
+
+def _as_encoding(encoding: str | None, dtype: np.dtype[Any] | None) -> str | None:
+    """Check the name of an encoding before a source is opened."""
+    if encoding is None:
+        return None
+    if not isinstance(encoding, str):
+        raise TypeError(f"encoding must be a str, not {type(encoding).__name__}")
+    if encoding != PLAIN:
+        find_encoding(encoding, (1,), dtype)
+    return encoding
+
+
+def _dtype_of(
+    rows: Source, dtype: np.dtype[Any] | None, encoding: str | None
+) -> np.dtype[Any] | None:
+    """Return the dtype of plain rows; None if rows are encoded."""
+    if rows.encoding is not None or encoding not in (None, PLAIN):
+        return None
+    return rows.dtype if dtype is None else dtype
 
 
 def _as_choice_if_any(value: Any, name: str, choices: Any) -> Any:
@@ -269,7 +318,7 @@ class _DuplicatesFoundError(Exception):
 
 def _copy(source: Source, writer: StoreWriter, progress: OnProgress | None) -> None:
     """Write all rows of a source and publish the store."""
-    non_finite = 0
+    non_finite = 0 if source.encoding is None else None
     with writer:
         for batch in source.batches():
             try:
@@ -277,7 +326,7 @@ def _copy(source: Source, writer: StoreWriter, progress: OnProgress | None) -> N
             except RowError as error:
                 place = source.place(batch.first + error.position)
                 raise SourceError(f"{place}: {error.problem}") from error
-            if is_float(batch.rows.dtype):
+            if non_finite is not None and is_float(batch.rows.dtype):
                 non_finite += _count_non_finite(batch.rows)
             if progress is not None:
                 progress(Progress(batch.bytes_done, source.byte_count, writer.rows_written))

@@ -17,9 +17,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING
 
+import numpy as np
+
 from embstore.dtypes import as_dtype
 from embstore.encodings.casting import Caster
 from embstore.errors import ExportError
+from embstore.formats.own.encoded import as_stored
 from embstore.opening import open as open_store
 from embstore.progress import OnProgress, Progress
 from embstore.row_blocks import row_blocks, row_bytes
@@ -90,14 +93,17 @@ def export(
         The file to write.
     tensor : str, optional
         The tensor, where ``store`` is the path of a safetensors file or model that has several.
-    format : {"glove", "word2vec", "word2vec-binary", "npy", "parquet"}, optional
+    format : {"glove", "word2vec", "word2vec-binary", "npy", "parquet", "safetensors"}, optional
         By default ``"word2vec"`` for ``.vec``, ``"word2vec-binary"`` for ``.bin``, ``"npy"`` for
-        ``.npy``, and ``"parquet"`` for ``.parquet``.
+        ``.npy``, ``"parquet"`` for ``.parquet``, and ``"safetensors"`` for ``.safetensors``. The
+        last holds bfloat16 and float8, and encoded rows without decoding: the tensor ``weight``,
+        and ``weight_scale`` beside it, which `embstore.open` finds.
     dtype : dtype, optional
         Dtype to cast the numbers to first, as when a store is built; by default that of the store.
+        Encoded rows are decoded first.
         Text and word2vec-binary hold narrower floats as the equal float32 numbers.
     words : str or path-like, optional
-        For npy: a file to write the words to, one per line.
+        For npy and safetensors: a file to write the words to, one per line.
     overwrite : bool
         Whether existing files may be replaced.
     progress : callable, optional
@@ -132,8 +138,9 @@ def export(
     words_target = None if words is None else as_path(words, "words").absolute()
     format = _choose_format(target, format)
     caster = None if dtype is None else Caster(as_dtype(dtype))
-    if words_target is not None and format != "npy":
-        raise ValueError(f"words= is for npy; {format} holds the words itself")
+    if words_target is not None and SINKS[format].has_words:
+        without = " and ".join(name for name, sink in SINKS.items() if not sink.has_words)
+        raise ValueError(f"words= is for {without}; {format} holds the words itself")
     if words_target == target:
         raise ValueError(f"rows and words cannot both be written to {target}")
     overwrite = as_flag(overwrite, "overwrite")
@@ -145,10 +152,14 @@ def export(
             store = stack.enter_context(opened_store)
         if words_target is not None and not store.has_words:
             raise ExportError(f"the store {store.path} has no words; omit words= (--words)")
-        caster = caster or Caster(store.dtype)
-        table = TableFacts(store.rows, store.row_shape, caster.dtype, store.has_words)
         sink = SINKS[format]
-        blocks = _with_progress(row_blocks(store, sink.block_bytes), store, progress)
+        encoding = None
+        if sink.takes_records and caster is None:
+            encoding = as_stored(store._encoding)
+        caster = caster or Caster(store.dtype if encoding is None else np.dtype(np.uint8))
+        table = TableFacts(store.rows, store.row_shape, caster.dtype, store.has_words, encoding)
+        blocks = row_blocks(store, sink.block_bytes, raw=encoding is not None)
+        blocks = _with_progress(blocks, store, progress)
         blocks = (replace(block, rows=caster.cast(block.rows)) for block in blocks)
         head = Head()
         blocks = head.keep(blocks)

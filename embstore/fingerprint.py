@@ -25,7 +25,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from xxhash import xxh3_128_hexdigest
 
+from embstore.encodings.manifest import encoding_to_json
 from embstore.formats.own.checks import check_array
+from embstore.formats.own.encoded import as_stored, dtype_line
 from embstore.formats.own.row_sums import RowSums
 from embstore.vocabulary.words import hash_words
 
@@ -65,7 +67,7 @@ def of_rows(
     table : Table
         The table.
     scan : callable
-        Passes all rows to a function; see `EmbeddingStore.scan`.
+        Passes all rows, or the records of encoded ones, to a function; see `EmbeddingStore.scan`.
     packed_words : callable, optional
         Returns the words of consecutive ids, if rows have words.
     unk : str or None
@@ -86,11 +88,15 @@ def of_rows(
             words = packed_words(start, min(start + WORDS_AT_ONCE, rows))
             sums.add_words(hash_words(words.encoded()), start)
     words_too = packed_words is not None
-    return sums.fingerprint(rows, encoding.row_shape, encoding.dtype.name, words=words_too, unk=unk)
+    line = dtype_line(encoding.dtype, as_stored(encoding))
+    return sums.fingerprint(rows, encoding.row_shape, line, words=words_too, unk=unk)
 
 
 def of_file(table: Table, files: Files, lookup: Lookup) -> str:
-    """Return the fingerprint of a foreign file: ``"f"`` and 32 hexadecimal digits."""
+    """Return the fingerprint of a foreign file: ``"f"`` and 32 hexadecimal digits.
+
+    ``lookup`` returns rows, or the records of encoded ones.
+    """
     rows = table.numbering.rows
     ids = np.linspace(0, max(rows - 1, 0), min(SAMPLED_ROWS, rows)).astype(np.int64)
     facts = {
@@ -103,11 +109,14 @@ def of_file(table: Table, files: Files, lookup: Lookup) -> str:
                 files.size(extent.file),
                 xxh3_128_hexdigest(files.read(extent.file, 0, START_BYTES)),
             ]
-            for extent in table.columns[0].extents
+            for column in table.columns
+            for extent in column.extents
             if extent.file
         ],
         "rows": xxh3_128_hexdigest(lookup(ids).tobytes()),
     }
+    if (encoding := as_stored(table.encoding)) is not None:
+        facts["encoding"] = encoding_to_json(encoding)
     return "f" + xxh3_128_hexdigest(json.dumps(facts, sort_keys=True).encode())
 
 

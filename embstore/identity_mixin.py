@@ -7,8 +7,10 @@ the same table there.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from embstore.encodings.plain import Plain
 from embstore.errors import StoreChangedError, StoreCorruptError
 from embstore.fingerprint import legacy_of_store, of_file, of_rows
 from embstore.formats.own.manifest import read_manifest
@@ -49,7 +51,7 @@ class IdentityMixin(ABC):
         """Whether rows have words."""
 
     @abstractmethod
-    def lookup(self, ids: ArrayLike) -> NDArray[Any]:
+    def lookup(self, ids: ArrayLike, *, raw: bool = False) -> NDArray[Any]:
         """Return the rows of ``ids``."""
 
     @abstractmethod
@@ -57,7 +59,7 @@ class IdentityMixin(ABC):
         """Return the words of consecutive ids."""
 
     @abstractmethod
-    def scan(self, visit: Visit) -> None:
+    def scan(self, visit: Visit, *, raw: bool = False) -> None:
         """Pass all rows to a function, block by block."""
 
     @abstractmethod
@@ -77,11 +79,11 @@ class IdentityMixin(ABC):
         Returns
         -------
         str
-            32 hexadecimal digits: a hash of the dtype, the row shape, all rows and words, and the
-            unk word. The build stored it, and `embstore.verify` checks it. Partitions and chunks
-            make no difference. For a foreign file, ``"f"`` and 32 digits: a hash of its size,
-            start, dtype and shape, and of 4,096 rows at fixed places. It does not change when only
-            other rows change.
+            32 hexadecimal digits: a hash of the dtype, the row shape, the encoding, all rows and
+            words, and the unk word. Encoded rows count as they are stored. The build stored it, and
+            `embstore.verify` checks it. Partitions and chunks make no difference. For a foreign
+            file, ``"f"`` and 32 digits: a hash of its size, start, dtype and shape, and of 4,096
+            rows at fixed places. It does not change when only other rows change.
 
         Raises
         ------
@@ -92,13 +94,15 @@ class IdentityMixin(ABC):
         """
         self._check_unchanged()
         if self._manifest is None and not full:
-            found = of_file(self._table, self._files, self.lookup)
+            lookup = self.lookup if self._is_plain else partial(self.lookup, raw=True)
+            found = of_file(self._table, self._files, lookup)
         else:
             if full and self._manifest is not None and (problems := verify(self._path).problems):
                 raise StoreCorruptError(problems[0])
             if self._fingerprint is None:
                 words = self.packed_words if self.has_words else None
-                self._fingerprint = of_rows(self._table, self.scan, words, self.unk)
+                scan = self.scan if self._is_plain else partial(self.scan, raw=True)
+                self._fingerprint = of_rows(self._table, scan, words, self.unk)
             found = self._fingerprint
         self._check_unchanged()
         return found
@@ -158,6 +162,10 @@ class IdentityMixin(ABC):
 
     def __dask_tokenize__(self) -> tuple[object, ...]:
         return type(self).__qualname__, self.identity
+
+    @property
+    def _is_plain(self) -> bool:
+        return isinstance(self._table.encoding, Plain)
 
     def _check_unchanged(self) -> None:
         self._open_records()

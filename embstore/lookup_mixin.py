@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from embstore.reading.forms import Form, Forms
+    from embstore.reading.short_path import Few
     from embstore.table.numbering import Numbering
     from embstore.table.plan import LookupPlan
 
@@ -32,12 +33,16 @@ class LookupMixin(ABC):
     """Methods by id, on a table with a reader of its records."""
 
     _rows: int
+    _row_shape: tuple[int, ...]
+    _dtype: np.dtype[Any]
     _numbering: Numbering
     _rows_of: Callable[[NDArray[np.int64]], NDArray[np.int64]]
     # The short path, for at most `_few_ids` ids; None where there is none. See
-    # `embstore.reading.short_path`.
-    _few: Callable[[NDArray[np.int64], NDArray[Any] | None], NDArray[Any]] | None
+    # `embstore.reading.short_path`. Those of other forms, by the name of a dtype, once used.
+    _few: Few | None
     _few_ids: int
+    _fews: dict[str, Few]
+    _few_raw: Few | None
 
     @abstractmethod
     def _open_forms(self) -> Forms:
@@ -123,39 +128,31 @@ class LookupMixin(ABC):
             and 0 < ids.size <= self._few_ids
             and max_norm is None
             and (out is None or type(out) is _ndarray)
-            and dtype is None
-            and raw is False
-            and (few := self._few) is not None
         ):
-            return few(ids, out)
+            few = None
+            if dtype is None:
+                few = self._few if raw is False else self._few_raw if raw is True else None
+            elif raw is False and type(dtype) is str:
+                few = self._fews.get(dtype)
+            if few is not None:
+                return few(ids, out)
         form = self._form(dtype, raw=raw)
         wide = as_ids(ids, self._rows)
-        shape = wide.shape + form.row_shape
-        if out is None:
-            given = out = POOL.empty(shape, form.dtype)
-        else:
-            given, out = out, as_out(out, shape, form.dtype, form.others)
-            if np.may_share_memory(out, wide):
-                wide = wide.copy()  # Else the first rows might replace the last ids.
-        if max_norm is not None:
-            if raw:
-                raise ValueError("max_norm scales rows, but raw=True returns bytes; omit one")
-            check_max_norm(max_norm, out.dtype)  # Before ``out`` is written to.
-        if wide.size:
-            rows = self._rows_of(wide.reshape(-1))
-            form.records.take(rows, out.reshape(-1, *form.row_shape))
-        else:
-            form.records.take(wide.reshape(-1), out.reshape(0, *form.row_shape))
-        if max_norm is not None:
-            clip_norms(out, max_norm, len(form.row_shape))
-        return given
+        if not wide.size:
+            return fill(form, wide, wide.reshape(-1), out, max_norm)
+        return fill(form, wide, self._rows_of(wide.reshape(-1)), out, max_norm)
 
     def _form(self, dtype: DTypeLike | None, *, raw: bool) -> Form:
         """Return the form of a result that a caller asks for."""
         forms = self._open_forms()
         if dtype is None and raw is False:
             return forms.default
-        return forms.of(dtype, raw=as_flag(raw, "raw"))
+        form = forms.of(dtype, raw=as_flag(raw, "raw"))
+        if raw:
+            self._few_raw = form.short.few
+        elif type(dtype) is str and form.short.few is not None:
+            self._fews[dtype] = form.short.few
+        return form
 
     def explain(self, ids: ArrayLike) -> LookupPlan:
         """Return the plan of a lookup, without reading rows: what it would touch and read.
@@ -314,3 +311,40 @@ class LookupMixin(ABC):
         numbers = None if counts is None else as_counts(counts, wide.shape)
         wide = wide.flatten()  # A copy: the caller's array may be changed meanwhile.
         return records.warm(self._rows_of(wide), numbers)
+
+
+def fill(
+    form: Form,
+    ids: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    out: Any | None,
+    max_norm: float | None,
+) -> Any:
+    """Return the rows of a lookup, in a form; in ``out`` if it is given.
+
+    Parameters
+    ----------
+    form : Form
+        The form of the result.
+    ids : ndarray of int64, any shape
+        The ids: their shape is that of the result, but for the rows'.
+    rows : ndarray of int64, shape (n,)
+        Their rows in the columns. They may be the ids themselves.
+    out, max_norm
+        As for `LookupMixin.lookup`.
+    """
+    shape = ids.shape + form.row_shape
+    if out is None:
+        given = out = POOL.empty(shape, form.dtype)
+    else:
+        given, out = out, as_out(out, shape, form.dtype, form.others)
+        if np.may_share_memory(out, rows):
+            rows = rows.copy()  # Else the first rows might replace the last ids.
+    if max_norm is not None:
+        if form.is_raw:
+            raise ValueError("max_norm scales rows, but raw=True returns bytes; omit one")
+        check_max_norm(max_norm, out.dtype)  # Before ``out`` is written to.
+    form.records.take(rows, out.reshape(len(rows), *form.row_shape))
+    if max_norm is not None:
+        clip_norms(out, max_norm, len(form.row_shape))
+    return given

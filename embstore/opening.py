@@ -39,9 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embstore.progress import OnProgress
-    from embstore.reading.encoded import EncodedRecords
-    from embstore.reading.mapped import MappedRecords
-    from embstore.reading.ranged import RangedRecords
+    from embstore.reading.forms import AnyRecords
     from embstore.table.tables import Table
 
 # Rows that have no copies are read through the page cache, which needs some memory, too.
@@ -148,14 +146,15 @@ def open(
         nothing, so it stays within any limit.
     preload : bool
         Read everything into RAM first, and map it by huge pages where supported. Not for
-        ``"chunked"``, which keeps nothing in RAM.
+        ``"chunked"``, which keeps nothing in RAM, or for a compressed store.
     row_cache : int or str, optional
         Memory for copies of the rows that are looked up most, in bytes or as in ``"2GiB"``: for
         memory that is smaller than the table, where the page cache would keep 4 KiB or more for
         each of them. What it holds is learned from the lookups, and `EmbeddingStore.warm` can fill
         it. It counts toward ``resident_limit``, and leaves 100 MiB of the free memory of the
         machine and of the process's control groups to the page cache. A copy or an unpickled store
-        has another such cache. Needs a mapping, and is not for ``preload``.
+        has another such cache. Needs a mapping, and is not for ``preload``. Of a compressed store,
+        it is the memory for decoded rows, by default 64 MiB, or a quarter of ``resident_limit``.
     progress : callable, optional
         Called with an `embstore.Progress`: the bytes verified and their total, then the bytes
         preloaded and their total.
@@ -245,7 +244,7 @@ def _open_once(
 ) -> EmbeddingStore:
     found = find_format(path)
     if found is None:
-        raise StoreNotFoundError(_missing(path))
+        raise StoreNotFoundError(missing(path))
     format, main = found
     given = options.for_format(format, path)
     if format is STORE:
@@ -325,7 +324,7 @@ def _read(
     files: StoreFiles | ForeignFiles,
     options: OpenOptions,
     progress: OnProgress | None,
-) -> MappedRecords | RangedRecords | EncodedRecords:
+) -> AnyRecords:
     return read_records(
         table,
         files,
@@ -361,8 +360,8 @@ def _check_cache(cache: int, limit: int | None, reader: ReaderName, *, preload: 
         )
 
 
-def _missing(path: Path) -> str:
-    """Return why there is nothing to open at a path."""
+def missing(path: Path) -> str:
+    """Return why there is nothing to open at a path, for an error."""
     names = ", ".join(format.name for format in FORMATS if format is not STORE)
     if path.is_dir():
         dangling = f", only a link to a missing file; {REBUILD}"

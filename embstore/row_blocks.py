@@ -40,7 +40,9 @@ class RowBlock:
     words: PackedWords | None
 
 
-def row_blocks(store: EmbeddingStore, block_bytes: int = ROW_BLOCK_BYTES) -> Iterator[RowBlock]:
+def row_blocks(
+    store: EmbeddingStore, block_bytes: int = ROW_BLOCK_BYTES, *, raw: bool = False
+) -> Iterator[RowBlock]:
     """Yield all rows of a store in id order.
 
     Parameters
@@ -49,30 +51,38 @@ def row_blocks(store: EmbeddingStore, block_bytes: int = ROW_BLOCK_BYTES) -> Ite
         An open store.
     block_bytes : int
         Approximate size of a block's rows in bytes; a block has at least one row.
+    raw : bool
+        Whether the rows are their records, uint8, as they are stored.
 
     Examples
     --------
     >>> [(block.start, block.rows.shape) for block in row_blocks(store, 128)]
     [(0, (4, 8)), (4, (4, 8)), (8, (3, 8))]
     """
-    step = min(max(block_bytes // row_bytes(store), 1), MAX_BLOCK_ROWS)
+    step = min(max(block_bytes // row_bytes(store, raw=raw), 1), MAX_BLOCK_ROWS)
     for start in range(0, store.rows, step):
         stop = min(start + step, store.rows)
         words = store.packed_words(start, stop) if store.has_words else None
-        yield RowBlock(start, _rows(store, start, stop), words)
+        yield RowBlock(start, _rows(store, start, stop, raw=raw), words)
 
 
-def row_bytes(store: EmbeddingStore) -> int:
-    """Return the size of one row in bytes."""
+def row_bytes(store: EmbeddingStore, *, raw: bool = False) -> int:
+    """Return the size of one row in bytes, or that of its record."""
+    if raw:
+        return store.record_bytes
     return math.prod(store.row_shape) * store.dtype.itemsize
 
 
-def _rows(store: EmbeddingStore, start: int, stop: int) -> NDArray[Any]:
+def _rows(store: EmbeddingStore, start: int, stop: int, *, raw: bool) -> NDArray[Any]:
     """Return the rows of the ids ``start .. stop - 1``."""
-    rows = np.empty((stop - start, *store.row_shape), store.dtype)
+    shape, dtype = (store.row_shape, store.dtype) if not raw else ((store.record_bytes,), np.uint8)
+    rows = np.empty((stop - start, *shape), dtype)
 
     def put(ids: range, found: NDArray[Any]) -> None:
         rows[ids.start - start : ids.stop - start : ids.step] = found
 
-    store.scan(put, start, stop)
+    if raw:
+        store.scan(put, start, stop, raw=True)
+    else:
+        store.scan(put, start, stop)
     return rows

@@ -25,10 +25,10 @@ from embstore.lookup_mixin import LookupMixin
 from embstore.reading.encoded import EncodedRecords
 from embstore.reading.forms import Forms
 from embstore.reading.results import POOL
-from embstore.reading.short_path import ShortPath, short_path
 from embstore.settle import as_count
 from embstore.table.given import plain
 from embstore.table.numbering import rows_function
+from embstore.view import StoreView
 from embstore.vocabulary.given import are_words
 from embstore.word_mixin import WordMixin
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from embstore.reading.forms import AnyRecords
     from embstore.reading.incore import Residency
     from embstore.reading.mapped import MappedRecords
+    from embstore.reading.short_path import Few
     from embstore.reading.stats import LookupStats
     from embstore.table.numbering import Strategy
     from embstore.table.protocols import Visit
@@ -99,12 +100,12 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
         self._row_shape = table.encoding.row_shape
         self._dtype = table.encoding.dtype
         self._records: AnyRecords | None = records
-        self._forms: Forms | None = Forms(records, table.encoding)
+        self._forms: Forms | None = Forms(records, table)
         # Functions for one id, and for at most `_few_ids`; None where records have no short path.
-        short = ShortPath()
-        if not isinstance(records, EncodedRecords) and records.mapped:
-            short = short_path(records, table.numbering)
+        short = self._forms.default.short
         self._one, self._few, self._few_ids = short.one, short.few, short.most
+        self._fews: dict[str, Few] = {}
+        self._few_raw: Few | None = None
         self._leave_pool = POOL.join(self)
         self._recipe = recipe  # Opens the store again when it is unpickled.
         self._manifest = manifest  # None for a foreign file.
@@ -190,6 +191,32 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
         rows, hits = records.cache.lookups()
         return replace(found, row_cache_rows=rows, row_cache_hits=hits)
 
+    def view(self, start: int, stop: int) -> StoreView:
+        """Return a view of the ids ``start .. stop - 1``, for a process that has only these.
+
+        Such as a rank of a model whose table is split. Ids stay those of the whole table, and
+        nothing is copied.
+
+        Parameters
+        ----------
+        start, stop : int
+            First id, and the one after the last.
+
+        Raises
+        ------
+        IdRangeError
+            If ``start`` or ``stop`` is out of range.
+        TypeError
+            If they are not integers.
+
+        Examples
+        --------
+        >>> store.view(0, 6).lookup([7, 1], outside="zeros").any(axis=1)
+        array([False,  True])
+        """
+        self._open_records()
+        return StoreView(self, *self._as_bounds(start, stop))
+
     def to_gensim(self) -> KeyedVectors:
         """Return all words and rows in RAM, as gensim's ``KeyedVectors``.
 
@@ -239,7 +266,8 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
 
     def close(self) -> None:
         """Release the files. Results of lookups stay valid; a further lookup raises an error."""
-        self._records = self._forms = self._one = self._few = None
+        self._records = self._forms = self._one = self._few = self._few_raw = None
+        self._fews.clear()
         self._vocabulary = None
         self._leave_pool()
 
@@ -291,6 +319,12 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
     def record_bytes(self) -> int:
         """Bytes of a row as it is stored; the length of what ``lookup(id, raw=True)`` returns."""
         return self._encoding.record_bytes
+
+    @property
+    def compression(self) -> str | None:
+        """How the rows are compressed, such as ``"zstd:3"``; None if they are not."""
+        found = None if self._manifest is None else self._manifest.compression
+        return None if found is None else str(found)
 
     @property
     def chunk_rows(self) -> int:

@@ -3,7 +3,9 @@
 1. The manifest and the other metadata have the right checksums and agree with each other.
 2. Every chunk file exists and has the expected size. The checksum of its rows must equal that at
    the end of the file, or the chunk is damaged; and that must equal the one in the array's list, or
-   the chunk was swapped with another. A few threads read the files, each from start to end.
+   the chunk was swapped with another. A few threads read the files, each from start to end. Of a
+   shard, the checksum of the whole file must equal the listed one; its index is checked, and every
+   inner chunk is decoded.
 3. Each word, looked up, gives its own id.
 4. The rows and words have the fingerprint that the manifest states, if it states one.
 
@@ -32,6 +34,8 @@ from embstore.formats.own.checks import (
 )
 from embstore.formats.own.manifest import read_manifest
 from embstore.formats.own.row_sums import RowSums
+from embstore.formats.own.shard_check import check_shard
+from embstore.formats.own.sharded import ListedChunks, ShardedArray
 from embstore.progress import Progress
 from embstore.reading.files import StoreFiles
 from embstore.reading.pipeline import in_order
@@ -123,7 +127,7 @@ def verify(path: str | os.PathLike[str], *, progress: OnProgress | None = None) 
 
 def _verify_metadata(
     path: Path, manifest: Manifest, report: VerifyReport
-) -> list[tuple[RawArray, list[int]]]:
+) -> list[tuple[RawArray, ListedChunks]]:
     """Check all metadata; return the undamaged arrays, with the checksums of their chunks."""
     arrays = []
     for name in manifest.group_names():
@@ -146,24 +150,27 @@ def _verify_metadata(
 def _verify_chunks(
     path: Path,
     manifest: Manifest,
-    arrays: list[tuple[RawArray, list[int]]],
+    arrays: list[tuple[RawArray, ListedChunks]],
     report: VerifyReport,
     sums: RowSums,
     progress: OnProgress | None,
 ) -> None:
     """Read all chunk files, in the order in which they are stored; add up the rows."""
     done = 0
-    total = sum(array.file_bytes * len(listed) for array, listed in arrays)
+    total = sum(sum(listed.sizes) for _, listed in arrays)
     # Each thread holds a piece, which has at least one row.
     most = max(MAX_PIECES_BYTES // max(PIECE_BYTES, manifest.row_bytes), 1)
 
-    def check(chunk: tuple[RawArray, int, int, range]) -> tuple[int, str | None, RowSums]:
-        return chunk[0].file_bytes, *_check_chunk(path, *chunk)
+    def check(one: tuple[RawArray, ListedChunks, int, range]) -> tuple[int, str | None, RowSums]:
+        array, listed, chunk, ids = one
+        if isinstance(array, ShardedArray):
+            return listed.sizes[chunk], *check_shard(path, array, listed, chunk, ids)
+        return array.file_bytes, *_check_chunk(path, array, chunk, listed.checksums[chunk], ids)
 
     chunks = (
-        (array, *chunk)
+        (array, listed, chunk, ids)
         for array, listed in arrays
-        for chunk in zip(range(len(listed)), listed, _chunk_ids(manifest, array), strict=True)
+        for chunk, ids in enumerate(_chunk_ids(manifest, array))
     )
     with closing(in_order(check, chunks, thread_name="embstore-verify", most=most)) as found:
         for size_bytes, problem, some in found:
@@ -269,7 +276,7 @@ def _verify_fingerprint(
 ) -> None:
     words = manifest.vocabulary is not None
     computed = sums.fingerprint(
-        manifest.rows, manifest.row_shape, manifest.dtype.name, words=words, unk=manifest.unk
+        manifest.rows, manifest.row_shape, manifest.dtype_line, words=words, unk=manifest.unk
     )
     if computed != stated:
         report.problems.append(

@@ -98,6 +98,27 @@ def test_rows_that_are_stored_as_they_are_looked_up(tmp_path, kind, reader):
         assert store.to_numpy().tobytes() == data
 
 
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("kind", UNPACK)
+def test_decoded_rows_are_those_of_gguf_py(tmp_path, kind, reader):
+    library = pytest.importorskip("gguf")
+    path = tmp_path / "model.gguf"
+    path.write_bytes(bytes(GgufFile(some_tensors())))
+    data = random_bytes(tensor_bytes(kind, (ROWS, WIDTH)), list(BLOCKS).index(kind))
+    blocks = np.frombuffer(data, np.uint8).reshape(ROWS, -1)
+    with np.errstate(all="ignore"):
+        expected = library.quants.dequantize(blocks, library.GGMLQuantizationType[kind])
+    ids = np.random.default_rng(0).integers(0, ROWS, (3, 40))
+    with embstore.open(path, tensor=f"embed.{kind}", reader=reader) as store:
+        assert store.shape == (ROWS, WIDTH)
+        assert store.dtype == np.float32
+        assert store.encoding == kind
+        found = store.lookup(ids)
+        assert np.array_equal(found, expected[ids], equal_nan=True)
+        assert np.array_equal(np.signbit(found), np.signbit(expected[ids]))
+        assert store.lookup(ids, raw=True).tobytes() == blocks[ids].tobytes()
+
+
 @pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q4_0", "Q8_0", "Q4_K", "Q6_K", "IQ4_XS"])
 def test_file_that_gguf_py_wrote(tmp_path, kind):
     """Both read the same bytes; gguf-py's reader is independent of ours."""
@@ -208,7 +229,7 @@ def test_choice_of_the_tensor(tmp_path):
         embstore.open(path)
     with pytest.raises(
         embstore.FormatError,
-        match=r"no tensor 'token_embed.weight'; similar names are: token_embd.weight",
+        match=r"no tensor 'token_embed.weight'; it has: .*The nearest names: token_embd.weight",
     ):
         embstore.open(path, tensor="token_embed.weight")
     with pytest.raises(embstore.FormatError, match="no tensor 'x'; it has: per_layer_token_embd"):
@@ -272,3 +293,15 @@ def test_what_is_not_a_file(tmp_path, make):
     (tmp_path / "n.gguf").symlink_to("n.gguf")
     with pytest.raises(embstore.StoreNotFoundError):
         embstore.open(tmp_path / "n.gguf")
+
+
+def test_list_of_tables(tmp_path):
+    data = bytes(GgufFile(some_tensors()))
+    (tmp_path / "m.gguf").write_bytes(data)
+    listed = gguf_format.tables(ForeignFiles(tmp_path), "m.gguf")
+    found = {table.name: table for table in listed}
+    assert list(found) == [entry.name for entry in some_tensors()[1:-1]]
+    assert {table.shape for table in found.values()} == {(ROWS, WIDTH)}
+    assert {table.byte_count for table in found.values() if table.dtype == "Q4_K"} == {144 * ROWS}
+    for kind, dtype in (("F32", "float32"), ("BF16", "bfloat16"), ("I8", "int8"), ("Q4_K", "Q4_K")):
+        assert found[f"embed.{kind}"].dtype == dtype

@@ -22,6 +22,8 @@ STORES = {
     "v1-bfloat16": ((19, 6), "bfloat16", 2, "mod", "ed13c5dce26c82a63a1f72b7437391af"),
     "v1-fingerprint": ((13, 3), "int8", 3, "div", "35f5e62364cb3a82f997c634bacf85b6"),
     "v1-scalars": ((9,), "uint64", 1, "mod", "6591b05bc5fd393e36a40252b7053415"),
+    "v1-zstd": ((45, 2, 2048), "int8", 2, "mod", "485df2e1b1f99e9069488726c07c9f71"),
+    "v1-blosc": ((19, 3000), "bfloat16", 2, "div", "0354504d93e5d12f0bec3d09b616a81f"),
 }
 # What embstore 0.1 called their fingerprints. Stores of that time hold none.
 OLD_FINGERPRINTS = {
@@ -67,7 +69,7 @@ def test_golden_stores_without_a_fingerprint(name):
     assert stored == (None if name in OLD_FINGERPRINTS else STORES[name][4])
 
 
-@pytest.mark.parametrize("name", ["v1-words-mod", "v1-bfloat16", "v1-fingerprint"])
+@pytest.mark.parametrize("name", ["v1-words-mod", "v1-bfloat16", "v1-fingerprint", "v1-zstd"])
 def test_golden_stores_find_their_words(name):
     with embstore.open(GOLDEN / f"{name}.embstore") as store:
         words = (WORDS + [f"word{i}" for i in range(len(store))])[: len(store)]

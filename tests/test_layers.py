@@ -36,10 +36,12 @@ ROOMS = (
     (
         "store",
         "lookup_mixin",
+        "view",
         "array_mixin",
         "word_mixin",
         "identity_mixin",
         "opening",
+        "listing",
         "verify",
         "search",
         "row_blocks",

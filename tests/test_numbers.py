@@ -111,6 +111,10 @@ COUNTS: dict[str, tuple[Call, Any, bool]] = {
     "EmbeddingStore.partition.partition": (lambda p, v: p.store.partition(v), 0, False),
     "EmbeddingStore.packed_words.start": (lambda p, v: p.store.packed_words(v, 8), 3, False),
     "EmbeddingStore.packed_words.stop": (lambda p, v: p.store.packed_words(0, v), 3, False),
+    "EmbeddingStore.view.start": (lambda p, v: p.store.view(v, 8), 3, False),
+    "EmbeddingStore.view.stop": (lambda p, v: p.store.view(0, v), 3, False),
+    "StoreView.view.start": (lambda p, v: p.store.view(0, 8).view(v, 8), 3, False),
+    "StoreView.view.stop": (lambda p, v: p.store.view(0, 8).view(0, v), 3, False),
     "EmbeddingStore.scan.start": (lambda p, v: p.store.scan(lambda *_: None, v), 3, False),
     "EmbeddingStore.scan.stop": (lambda p, v: p.store.scan(lambda *_: None, 0, v), 3, True),
     "safe_embedding_lookup_sparse.default_id": (
@@ -139,6 +143,7 @@ SLICED: dict[str, tuple[Call, Any, bool]] = {
 }
 NORMS: dict[str, Callable[[Place, Any], object]] = {
     "EmbeddingStore.lookup.max_norm": lambda p, v: p.store.lookup([1], max_norm=v),
+    "StoreView.lookup.max_norm": lambda p, v: p.store.view(0, 8).lookup([1], max_norm=v),
     "embedding_lookup.max_norm": lambda p, v: embstore.embedding_lookup(p.store, [1], max_norm=v),
     "embedding_lookup_sparse.max_norm": lambda p, v: embstore.embedding_lookup_sparse(
         p.store, BAGS, None, max_norm=v
@@ -154,6 +159,8 @@ FLAGS: dict[str, Callable[[Place, Any], object]] = {
     "EmbeddingStore.lookup.raw": lambda p, v: p.store.lookup([1], raw=v),
     "EmbeddingStore.submit.raw": lambda p, v: p.store.submit([1], raw=v),
     "EmbeddingStore.scan.raw": lambda p, v: p.store.scan(lambda *_: None, raw=v),
+    "StoreView.lookup.raw": lambda p, v: p.store.view(0, 8).lookup([1], raw=v),
+    "StoreView.submit.raw": lambda p, v: p.store.view(0, 8).submit([1], raw=v),
     "open.preload": lambda p, v: embstore.open(p.folder / "s", preload=v),
 }
 # Flags that change no more than speed or what is read.
@@ -161,7 +168,7 @@ OTHER_FLAGS = {"StoreWriter.write.copy", "EmbeddingStore.fingerprint.full"}
 # What functions return, not what people call.
 RESULTS = (
     *(embstore.ExportReport, embstore.LookupPlan, embstore.LookupStats, embstore.Progress),
-    *(embstore.RaggedRows, embstore.Residency),
+    *(embstore.RaggedRows, embstore.Residency, embstore.ListedTable),
 )
 
 NOT_COUNTS = [True, False, np.True_, np.array(True), 1.5, np.float32(2), 3.0, "x", b"3", [3], {}]
@@ -325,7 +332,7 @@ def parameters() -> Iterator[tuple[str, str]]:
                 for name, method in inspect.getmembers(one, inspect.isfunction)
                 if not name.startswith("_")
             }
-            if one is embstore.EmbeddingStore or one is KeyedVectors:
+            if one in (embstore.EmbeddingStore, embstore.StoreView, KeyedVectors):
                 del functions[one.__name__]
         for name, function in functions.items():
             for parameter in inspect.signature(function).parameters.values():

@@ -207,6 +207,7 @@ def test_options_have_the_types_of_the_parameters():
     assert types == {
         **dict.fromkeys(("partitions", "limit", "dimension"), int | None),
         **dict.fromkeys(("member", "tensor", "column", "word_column", "unk"), str | None),
+        "encoding": str | None,
         "strategy": Strategy,
         "format": Format,
         "encoding_errors": EncodingErrors | None,

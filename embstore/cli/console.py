@@ -20,6 +20,7 @@ from rich.progress import (
 
 from embstore.cli.terminal import shows_unicode
 from embstore.progress import OnProgress, Progress
+from embstore.table.listed import ListedTable
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -50,6 +51,32 @@ def print_facts(facts: dict[str, Any], *, as_json: bool) -> None:
     for name, value in facts.items():
         shown = f"{value:,}" if type(value) is int else "-" if value is None else printable(value)
         typer.echo(f"{name.replace('_', ' '):<{width}}  {shown}")
+
+
+def print_tables(tables: list[ListedTable], *, as_json: bool) -> None:
+    """Print the tables of a model, a line each."""
+    facts = [
+        {
+            "tensor": table.name,
+            "shape": list(table.shape),
+            "dtype": table.dtype,
+            "parts": table.part_count,
+            "bytes": table.byte_count,
+            "scale": table.scale,
+        }
+        for table in tables
+    ]
+    if as_json:
+        print_json(facts)
+        return
+    lines = [list(facts[0])]
+    for one in facts:
+        values = ("-" if value is None else value for value in one.values())
+        lines.append([f"{value:,}" if type(value) is int else printable(value) for value in values])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())
 
 
 def printable(value: object) -> str:

@@ -26,6 +26,7 @@ from embstore.cli.console import print_facts, print_json, printable, progress_ba
 from embstore.cli.options import options_of
 from embstore.cli.terminal import shown, typed
 from embstore.dtypes import check_zero, is_float, wide_dtype
+from embstore.sinks import SINKS
 
 VALUES_SHOWN = 5
 
@@ -148,10 +149,13 @@ def export(
     if report.largest_cast_error:
         facts["largest_cast_error"] = report.largest_cast_error
     print_facts(facts, as_json=as_json)
-    if report.format == "npy" and options["words"] is None:
-        with embstore.open(store) as table:
+    if not SINKS[report.format].has_words and options["words"] is None:
+        with embstore.open(store, tensor=options["tensor"]) as table:
             if table.has_words:
-                warn("a .npy has no words; write them to a file of their own with --words FILE")
+                warn(
+                    f"{report.format} has no words; write them to a file of their own with "
+                    "--words FILE"
+                )
 
 
 def _ids_asked_for(

@@ -9,10 +9,11 @@ import typer
 
 import embstore
 from embstore.cli.arguments import OPEN_WITHOUT, JsonOption, StoreArgument, TableArgument
-from embstore.cli.console import print_facts, print_json, progress_bar, warn
+from embstore.cli.console import print_facts, print_json, print_tables, progress_bar, warn
 from embstore.cli.options import options_of
 from embstore.export import RESIDENT_LIMIT
 from embstore.formats.own.manifest import read_manifest
+from embstore.formats.own.spec import PARTITIONS
 from embstore.table.numbering import Strategy
 
 
@@ -72,10 +73,16 @@ def repartition(
             help="How ids are distributed over partitions; by default as in the old store."
         ),
     ] = None,
+    compression: Annotated[
+        str | None,
+        typer.Option(
+            help="zstd or blosc, also with a level, or none; by default as in the old store."
+        ),
+    ] = None,
     as_json: JsonOption = False,
     **options: Any,
 ) -> None:
-    """Write a store again with other partitions or another dtype.
+    """Write a store again with other partitions, another dtype, or compressed.
 
     Ids and words stay the same.
 
@@ -83,6 +90,7 @@ def repartition(
     Examples:
       embstore repartition glove.embstore glove16.embstore --partitions 16 --strategy div
       embstore repartition glove.embstore glove.embstore --dtype float16 --overwrite
+      embstore repartition glove.embstore archive.embstore --compression blosc
     """
     started = time.perf_counter()
     with (
@@ -94,6 +102,7 @@ def repartition(
             new,
             partitions=table.partition_count if partitions is None else partitions,
             strategy=table.strategy if strategy is None else strategy,
+            compression=table.compression if compression is None else compression,
             progress=progress,
             **options,
         )
@@ -102,13 +111,17 @@ def repartition(
 
 @options_of(embstore.open, without=OPEN_WITHOUT)
 def info(store: TableArgument, *, as_json: JsonOption = False, **options: Any) -> None:
-    """Print what a store or a foreign file contains.
+    """Print what a store or a foreign file contains; of a model, the tables in it.
 
     \b
     Examples:
       embstore info glove.embstore
+      embstore info Model/
       embstore info model.safetensors --tensor embed.weight
     """
+    if options["tensor"] is None and len(found := embstore.tables(store)) > 1:
+        print_tables(found, as_json=as_json)
+        return
     with embstore.open(store, **options) as table:
         facts = _store_facts(table, store) if table.is_store else _file_facts(table, store)
         print_facts(facts, as_json=as_json)
@@ -140,13 +153,17 @@ def verify(store: StoreArgument, *, as_json: JsonOption = False, **options: Any)
 
 def _file_facts(table: embstore.EmbeddingStore, path: Path) -> dict[str, Any]:
     """Return what a foreign file contains, by name."""
+    beside = {name: fact for name, fact in table.source.items() if name not in {"file", "format"}}
+    if table.encoding != "plain":
+        beside["encoding"] = table.encoding
     return {
         "file": str(path),
         "format": table.source["format"],
         "rows": table.rows,
         "row_shape": list(table.row_shape),
         "dtype": str(table.dtype),
-        "row_bytes": math.prod(table.shape) * table.dtype.itemsize,
+        "row_bytes": table.rows * table.record_bytes,
+        **beside,
         "fingerprint": table.fingerprint(),
     }
 
@@ -154,7 +171,8 @@ def _file_facts(table: embstore.EmbeddingStore, path: Path) -> dict[str, Any]:
 def _store_facts(table: embstore.EmbeddingStore, path: Path) -> dict[str, Any]:
     """Return what a store contains, by name."""
     files = [file for file in table.path.rglob("*") if file.is_file()]
-    return {
+    row_bytes = math.prod(table.shape) * table.dtype.itemsize
+    facts = {
         "store": str(path),
         "rows": table.rows,
         "row_shape": list(table.row_shape),
@@ -166,10 +184,16 @@ def _store_facts(table: embstore.EmbeddingStore, path: Path) -> dict[str, Any]:
         "unk": table.unk,
         "fingerprint": read_manifest(table.path).fingerprint,
         "unk_id": None if table.unk is None else int(table.ids(table.unk)),
-        "row_bytes": math.prod(table.shape) * table.dtype.itemsize,
+        "row_bytes": row_bytes,
         "disk_bytes": sum(file.stat().st_size for file in files),
         "source": table.source,
     }
+    if table.compression is not None:
+        rows = table.path / PARTITIONS
+        packed_bytes = sum(file.stat().st_size for file in files if rows in file.parents)
+        facts["compression"] = table.compression
+        facts["compression_ratio"] = round(row_bytes / packed_bytes, 2)
+    return facts
 
 
 def _print_summary(

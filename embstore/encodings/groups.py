@@ -82,8 +82,11 @@ class Groups:
         Returns
         -------
         ndarray of float32, shape (n, count)
-            A new array.
+            Maybe of the same memory.
         """
+        if self.dtype == "float32":
+            single = field.view(np.float32)
+            return single if single.flags.aligned else single.copy()
         if self.dtype in CODES:
             return numbers(self.dtype).take(field)
         if self.dtype == "bfloat16":

@@ -8,12 +8,14 @@ a column of their own, or behind the codes in the codes' column (`Scaled.joined`
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore.encodings.codes import CODES, numbers
+from embstore.encodings.codes import CODES
+from embstore.encodings.decoder import make_decoder
 from embstore.encodings.groups import SCALE_DTYPES, ZERO_DTYPES, Groups, apply, reduce_groups
 from embstore.encodings.rounding import choose_scales, holds, largest, to_codes
 from embstore.errors import RowError
@@ -22,6 +24,8 @@ __all__ = ["Groups", "Scaled"]
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from embstore.encodings.decoder import Decoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,9 @@ class Scaled:
     zero: float = 0.0
     zero_points: Groups | None = None
     joined: bool = False
+    _decoders: dict[np.dtype[Any], tuple[Decoder, tuple[slice, ...]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if self.codes not in CODES:
@@ -120,26 +127,46 @@ class Scaled:
         return sum(self.field_bytes)
 
     def decode(self, records: tuple[NDArray[np.uint8], ...], out: NDArray[Any]) -> None:
-        """Fill ``out`` with rows; see `embstore.table.protocols.Encoding`."""
-        fields = iter(self._split(records))
-        codes = next(fields)
-        if CODES[self.codes].bits == 4:
-            codes = np.stack([codes & 15, codes >> 4], -1).reshape(len(codes), 2 * codes.shape[1])
-        rows = numbers(self.codes)[codes[:, : self.values]]
-        with np.errstate(over="ignore", invalid="ignore"):
-            scales = np.float32(self.factor)
-            if self.scales is not None:
-                scales = self.scales.read(next(fields)) * scales
-            if self.zero_points is not None:
-                points = self.zero_points.read(next(fields))
-                apply(np.subtract, rows, points, self.zero_points.values)
-            elif self.zero:
-                rows -= np.float32(self.zero)
-            if self.scales is not None:
-                apply(np.multiply, rows, scales, self.scales.values)
-            else:
-                rows *= scales
-            out[...] = rows.reshape(out.shape)
+        """Fill ``out`` with rows; see `embstore.table.protocols.Encoding`.
+
+        Parameters
+        ----------
+        records : tuple of ndarray of uint8, each of shape (n, bytes)
+            The columns. Rows may lie apart; the bytes of a row are adjacent.
+        out : ndarray, shape (n, *row_shape), C-contiguous
+            Of float32, float16, bfloat16 or float64. Numbers are computed in float32 and, for
+            another dtype, rounded to it at the end: to the nearest, ties to even, and to infinity
+            beyond its range. So float64 has the numbers of float32.
+        """
+        bound = self._decoders.get(out.dtype)
+        if bound is None:
+            bound = self._decoders[out.dtype] = self._bind(out.dtype)
+        decoder, cuts = bound
+        if cuts:
+            records = tuple([records[0][:, cut] for cut in cuts])
+        decoder(records, out if out.ndim == 2 else out.reshape(len(out), self.values))
+
+    def _bind(self, dtype: np.dtype[Any]) -> tuple[Decoder, tuple[slice, ...]]:
+        """Return a decoder into a dtype, and where the fields of a joined record are."""
+        decoder = make_decoder(
+            self.codes,
+            self.values,
+            dtype,
+            zero=self.zero,
+            factor=self.factor,
+            scales=self.scales,
+            points=self.zero_points,
+        )
+        sizes = self.field_bytes
+        if not self.joined or len(sizes) == 1:
+            return decoder, ()
+        stops = tuple(accumulate(sizes))
+        return decoder, tuple(map(slice, (0, *stops), stops))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without the decoders, whose tables are large.
+        given = (field.name for field in fields(self) if field.init)
+        return type(self), tuple(getattr(self, name) for name in given)
 
     def encode(self, rows: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Return the joined records of rows.
@@ -196,9 +223,3 @@ class Scaled:
                     "encoding: all float8 formats have nan, float8_e5m2 has inf",
                     row,
                 )
-
-    def _split(self, records: tuple[NDArray[np.uint8], ...]) -> tuple[NDArray[np.uint8], ...]:
-        if not self.joined:
-            return records
-        stops = np.cumsum(self.field_bytes)[:-1]
-        return tuple(np.split(records[0], stops, axis=1))

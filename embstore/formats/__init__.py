@@ -86,6 +86,7 @@ GGUF = Format(
     gguf.main_file,
     gguf.describe,
     ("tensor", "encoding"),
+    gguf.tables,
 )
 # The first one that recognises a path reads it.
 FORMATS = (STORE, SAFETENSORS, GGUF, NPY)

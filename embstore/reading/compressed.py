@@ -26,6 +26,7 @@ from embstore.reading import workers
 from embstore.reading.decoded import DecodedCache
 from embstore.reading.gather import as_records
 from embstore.reading.incore import Residency
+from embstore.reading.read_ahead import Later
 from embstore.reading.stats import StatsCounter
 from embstore.table.plan import plan_inner_chunks
 
@@ -100,22 +101,16 @@ class CompressedRecords:
 
     def take_one(self, row: int) -> NDArray[Any]:
         """Return a copy of the record of one row, shape ``row_shape``."""
-        start = time.perf_counter()
-        chunk, bytes_read = row >> self._shift, 0
-        block = self.cache.get(chunk)
-        if block is None:
-            spans = self._spans(np.array([chunk]))
-            block, bytes_read = self._decoded(chunk, spans, 0), int(spans.sizes[0])
-            self._shards.check()
-        at = row & (self._inner_rows - 1)
-        record: NDArray[Any] = block[at : at + 1].view(self._dtype).reshape(self._row_shape).copy()
-        seconds = time.perf_counter() - start
-        self.cache.note(1, int(not bytes_read))
-        self.stats.add(1, bytes_read, int(bool(bytes_read)), int(not bytes_read), seconds)
+        out = np.empty((1, *self._row_shape), self._dtype)
+        self._take_single(row, out)
+        record: NDArray[Any] = out[0]
         return record
 
     def take(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Fill ``out`` with records; see `embstore.table.protocols.Records`."""
+        if len(rows) == 1:
+            self._take_single(int(rows[0]), out)
+            return
         start = time.perf_counter()
         bytes_read = hits = missed = 0
         if len(rows):
@@ -128,8 +123,6 @@ class CompressedRecords:
             for some_bytes, some_hits, some_missed in workers.together(works, left.clear):
                 bytes_read, hits = bytes_read + some_bytes, hits + some_hits
                 missed += some_missed
-            if missed:
-                self._shards.check()
         seconds = time.perf_counter() - start
         self.cache.note(len(rows), hits)
         self.stats.add(len(rows), bytes_read, int(missed > 0), int(not missed), seconds)
@@ -204,6 +197,20 @@ class CompressedRecords:
             with suppress(StoreCorruptError):  # The lookup raises it.
                 self._shards.announce(self._spans(known))
 
+    def _take_single(self, row: int, out: NDArray[Any]) -> None:
+        """Fill ``out``, shape (1, ...), with the record of one row, as `take` does."""
+        start = time.perf_counter()
+        chunk, bytes_read = row >> self._shift, 0
+        block = self.cache.get(chunk)
+        if block is None:
+            shard = chunk >> self._shard_shift
+            offset, size = self._shards.span(shard, chunk - (shard << self._shard_shift))
+            block, bytes_read = self._decoded(chunk, shard, offset, size), size
+        as_records(out, self.record_bytes)[0] = block[row & (self._inner_rows - 1)]
+        self.cache.note(1, int(not bytes_read))
+        seconds = time.perf_counter() - start
+        self.stats.add(1, bytes_read, int(bool(bytes_read)), int(not bytes_read), seconds)
+
     def _slices(self, chunk_count: int) -> Iterator[range]:
         """Yield slices of a lookup's inner chunks, small enough for all processors."""
         step = -(-chunk_count // workers.processor_count())
@@ -239,8 +246,8 @@ class CompressedRecords:
             spans = self._spans(chunks[absent])
             if len(absent) > 1:
                 self._shards.announce(spans)
-            for place, at in enumerate(absent):
-                block = self._decoded(int(chunks[at]), spans, place)
+            for at, span in zip(absent, spans.each(), strict=True):
+                block = self._decoded(int(chunks[at]), *span)
                 missed += lookup.copy(some[at], block, target)
             bytes_read += int(spans.sizes.sum())
         return bytes_read, hits, missed
@@ -266,16 +273,16 @@ class CompressedRecords:
         chunks = self._chunks_of(rows)
         spans = self._spans(chunks)
         self._shards.announce(spans)
-        for place, chunk in enumerate(chunks.tolist()):
+        for chunk, span in zip(chunks.tolist(), spans.each(), strict=True):
             first = chunk << self._shift
             start, stop = max(first, rows.start), min(first + self._inner_rows, rows.stop)
             target = flat[(start - rows.start) * size : (stop - rows.start) * size]
             if len(target) == self._inner_bytes:
-                self._decode(spans, place, target)
+                self._decode(*span, target)
                 continue
             block = self.cache.get(chunk)
             if block is None:
-                block = self._decoded(chunk, spans, place)
+                block = self._decoded(chunk, *span)
             target[:] = block.view(np.uint8)[(start - first) * size : (stop - first) * size]
         return out
 
@@ -287,17 +294,17 @@ class CompressedRecords:
         shards = chunks >> self._shard_shift
         return self._shards.spans(shards, chunks - (shards << self._shard_shift))
 
-    def _decoded(self, chunk: int, spans: Spans, place: int) -> NDArray[Any]:
+    def _decoded(self, chunk: int, shard: int, offset: int, size: int) -> NDArray[Any]:
         """Return the records of an inner chunk, shape (inner_rows,), and keep them."""
         data = np.empty(self._inner_bytes, np.uint8)
-        self._decode(spans, place, data)
+        self._decode(shard, offset, size, data)
+        self._shards.check()  # Rows of a store that replaced this one must not be kept.
         block = as_records(data.reshape(self._inner_rows, -1), self.record_bytes)
         self.cache.put(chunk, block)
         return block
 
-    def _decode(self, spans: Spans, place: int, out: NDArray[np.uint8]) -> None:
-        shard, offset = int(spans.shards[place]), int(spans.offsets[place])
-        data = self._shards.read(shard, offset, int(spans.sizes[place]))
+    def _decode(self, shard: int, offset: int, size: int, out: NDArray[np.uint8]) -> None:
+        data = self._shards.read(shard, offset, size)
         try:
             decode(self._codec, data, out)
         except ValueError as error:
@@ -311,8 +318,8 @@ class CompressedRecords:
             if some:
                 spans = self._spans(np.array(some))
                 self._shards.announce(spans)
-                for place, chunk in enumerate(some):
-                    self._decoded(chunk, spans, place)
+                for chunk, span in zip(some, spans.each(), strict=True):
+                    self._decoded(chunk, *span)
 
 
 class _Lookup:
@@ -328,9 +335,9 @@ class _Lookup:
         numbers = rows >> shift
         self._order = np.argsort(numbers, kind="stable")
         ordered = numbers[self._order]
-        starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+        starts = [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist()]
         self.chunks: NDArray[np.int64] = ordered[starts]
-        self._bounds = [*starts.tolist(), len(rows)]
+        self._bounds = [*starts, len(rows)]
         self._rows = rows[self._order] & ((1 << shift) - 1)
 
     def copy(self, group: int, block: NDArray[Any], target: NDArray[Any]) -> int:
@@ -346,10 +353,10 @@ class _Ahead:
     def __init__(self, records: CompressedRecords) -> None:
         self._records = records
 
-    def later(self, rows: NDArray[np.int64]) -> Callable[[NDArray[Any]], None]:
+    def later(self, rows: NDArray[np.int64]) -> Later:
         """Announce some inner chunks; return a function that fills an array with the records."""
         self._records.announce(self._records.missing(rows)[:SLICE_CHUNKS])
-        return partial(self._records.take, rows)
+        return Later(partial(self._records.take, rows), quick=False)
 
     def fetch(self, rows: NDArray[np.int64]) -> list[Callable[[], None]]:
         """Return functions that decode the inner chunks of rows, as many as are kept."""

@@ -38,11 +38,14 @@ if TYPE_CHECKING:
 
     from embstore.encodings.plain import Plain
     from embstore.progress import OnProgress
+    from embstore.reading.compressed import CompressedRecords
     from embstore.reading.mapped import MappedRecords
     from embstore.reading.ranged import RangedRecords
     from embstore.table.numbering import Numbering
     from embstore.table.plan import LookupPlan
     from embstore.table.protocols import Encoding, Visit
+
+    StoredRecords = MappedRecords | RangedRecords | CompressedRecords
 
 # Rows that are decoded at a time, by a scan, or without a mapping.
 DECODED_BYTES = 4 << 20
@@ -53,7 +56,7 @@ class EncodedRecords:
 
     Parameters
     ----------
-    columns : sequence of MappedRecords or RangedRecords
+    columns : sequence of MappedRecords, RangedRecords or CompressedRecords
         The records, one reader for each column. Mapped ones share a ``warmth``.
     shares : sequence of int
         How many rows share a record, for each column.
@@ -61,6 +64,8 @@ class EncodedRecords:
         Decodes the records.
     stats : StatsCounter, optional
         Counts lookups; by default a new one.
+    preloaded : bool
+        Whether everything was read into RAM.
 
     Attributes
     ----------
@@ -68,7 +73,7 @@ class EncodedRecords:
         As given.
     stats : StatsCounter
         Counts of what was read.
-    cache : RowCache or None
+    cache : RowCache, DecodedCache or None
         The row cache, of the first column.
     preloaded : bool
         Whether everything was read into RAM.
@@ -76,16 +81,18 @@ class EncodedRecords:
 
     def __init__(
         self,
-        columns: Sequence[MappedRecords | RangedRecords],
+        columns: Sequence[StoredRecords],
         shares: Sequence[int],
         encoding: Encoding,
         stats: StatsCounter | None = None,
+        *,
+        preloaded: bool = False,
     ) -> None:
         self.columns, self.shares, self.encoding = tuple(columns), tuple(shares), encoding
         first = self.columns[0]
         self.stats = StatsCounter(encoding.record_bytes) if stats is None else stats
         self.mapped, self.cache = first.mapped, first.cache
-        self.preloaded = False
+        self.preloaded = preloaded
         self.warmth = Warmth()
         self._slices: DecodedSlices | None = None
         mapped = [column for column in self.columns if column.mapped]
@@ -216,9 +223,7 @@ class EncodedRecords:
         cold = sum(new.cold_slices - old.cold_slices for old, new in pairs)
         self.stats.add(len(rows), bytes_read, cold, 0, perf_counter() - start)
 
-    def _run(
-        self, column: MappedRecords | RangedRecords, share: int, rows: range
-    ) -> NDArray[np.uint8]:
+    def _run(self, column: StoredRecords, share: int, rows: range) -> NDArray[np.uint8]:
         """Return a column's records of consecutive rows, shape (n, record_bytes)."""
         first, stop = rows.start // share, (rows.stop - 1) // share + 1
         found = np.empty((stop - first, column.record_bytes), np.uint8)
@@ -230,16 +235,18 @@ class EncodedRecords:
         return found if share == 1 else found[np.arange(rows.start, rows.stop) // share - first]
 
 
-def raw_records(records: MappedRecords | RangedRecords | EncodedRecords) -> EncodedRecords:
+def raw_records(records: StoredRecords | EncodedRecords) -> EncodedRecords:
     """Return the records of all columns, side by side, as rows of bytes."""
     columns, shares = _columns(records)
     joined = Joined(tuple(column.record_bytes for column in columns))
-    return EncodedRecords(columns, shares, joined, records.stats)
+    preloaded = records.mapped and records.preloaded
+    return EncodedRecords(columns, shares, joined, records.stats, preloaded=preloaded)
 
 
-def cast_records(records: MappedRecords | RangedRecords, plain: Plain) -> EncodedRecords:
+def cast_records(records: StoredRecords, plain: Plain) -> EncodedRecords:
     """Return plain rows as numbers of any float dtype."""
-    return EncodedRecords([records], [1], Cast(plain), records.stats)
+    preloaded = records.mapped and records.preloaded
+    return EncodedRecords([records], [1], Cast(plain), records.stats, preloaded=preloaded)
 
 
 def _columns(records: Any) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,15 +16,19 @@ import numpy as np
 from embstore.dtypes import as_dtype
 from embstore.encodings.plain import Plain
 from embstore.reading.encoded import EncodedRecords, cast_records, raw_records
+from embstore.reading.encoded_short import encoded_short_path
+from embstore.reading.short_path import NO_SHORT_PATH, ShortPath, short_path
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
+    from embstore.reading.compressed import CompressedRecords
     from embstore.reading.mapped import MappedRecords
     from embstore.reading.ranged import RangedRecords
     from embstore.table.protocols import Encoding
+    from embstore.table.tables import Table
 
-    AnyRecords = MappedRecords | RangedRecords | EncodedRecords
+    AnyRecords = MappedRecords | RangedRecords | CompressedRecords | EncodedRecords
 
 # What rows are decoded or cast to.
 FLOATS = ("float32", "bfloat16", "float16", "float64")
@@ -37,7 +41,7 @@ class Form:
 
     Attributes
     ----------
-    records : MappedRecords, RangedRecords or EncodedRecords
+    records : MappedRecords, RangedRecords, CompressedRecords or EncodedRecords
         Fill an array of this form.
     row_shape : tuple of int
         Shape of a row in the result.
@@ -45,12 +49,18 @@ class Form:
         Dtype of a new result.
     others : tuple of str
         Names of further dtypes that a given ``out`` may have.
+    short : ShortPath
+        The short path to such rows.
+    is_raw : bool
+        Whether rows are the bytes that are stored.
     """
 
     records: AnyRecords
     row_shape: tuple[int, ...]
     dtype: np.dtype[Any]
     others: tuple[str, ...] = ()
+    short: ShortPath = NO_SHORT_PATH
+    is_raw: bool = False
 
 
 class Forms:
@@ -58,10 +68,10 @@ class Forms:
 
     Parameters
     ----------
-    records : MappedRecords, RangedRecords or EncodedRecords
+    records : MappedRecords, RangedRecords, CompressedRecords or EncodedRecords
         The rows.
-    encoding : Encoding
-        The encoding of the table.
+    table : Table
+        The table.
 
     Attributes
     ----------
@@ -69,10 +79,14 @@ class Forms:
         That of a lookup without options.
     """
 
-    def __init__(self, records: AnyRecords, encoding: Encoding) -> None:
-        self._records, self._encoding = records, encoding
-        others = FLOATS if isinstance(records, EncodedRecords) and _decodes(encoding) else ()
-        self.default = Form(records, encoding.row_shape, encoding.dtype, others)
+    def __init__(self, records: AnyRecords, table: Table) -> None:
+        self._records, self._numbering = records, table.numbering
+        self._encoding = encoding = table.encoding
+        if isinstance(records, EncodedRecords):
+            self.default = self._form(records, encoding.dtype, FLOATS if _decodes(encoding) else ())
+        else:
+            short = short_path(records, table.numbering) if records.mapped else NO_SHORT_PATH
+            self.default = Form(records, encoding.row_shape, encoding.dtype, (), short)
         self._made: dict[str, Form] = {}
 
     def of(self, dtype: DTypeLike | None, *, raw: bool) -> Form:
@@ -98,10 +112,7 @@ class Forms:
         return self._made.get(name) or self._made.setdefault(name, self._decoded(found))
 
     def _raw(self) -> Form:
-        records, size = self._records, self._encoding.record_bytes
-        if isinstance(records, EncodedRecords):
-            records = raw_records(records)
-        return Form(records, (size,), _UINT8)
+        return replace(self._form(raw_records(self._records), _UINT8), is_raw=True)
 
     def _decoded(self, dtype: np.dtype[Any]) -> Form:
         encoding, records = self._encoding, self._records
@@ -113,9 +124,16 @@ class Forms:
             raise TypeError(
                 f"dtype must be {', '.join(FLOATS)}, or {encoding.dtype} as the rows; found {dtype}"
             )
-        if isinstance(encoding, Plain) and not isinstance(records, EncodedRecords):
+        if not isinstance(records, EncodedRecords):
+            assert isinstance(encoding, Plain)  # An opaque one has no such rows.
             records = cast_records(records, encoding)
-        return Form(records, encoding.row_shape, dtype)
+        return self._form(records, dtype)
+
+    def _form(
+        self, records: EncodedRecords, dtype: np.dtype[Any], others: tuple[str, ...] = ()
+    ) -> Form:
+        short = encoded_short_path(records, self._numbering, dtype, others)
+        return Form(records, records.encoding.row_shape, dtype, others, short)
 
 
 def _decodes(encoding: Encoding) -> bool:

@@ -47,6 +47,7 @@ class GridGather:
         self.data = data[grid.base : grid.base + count * record_bytes]
         self._tables: dict[tuple[np.dtype[Any], tuple[int, ...]], NDArray[Any] | None] = {}
         self._records = self.data.view(np.dtype((np.void, record_bytes)))
+        self._bytes = self.data.reshape(count, record_bytes)
 
     def spots(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the place of each row; ``rows`` itself on a grid without gaps."""
@@ -75,6 +76,10 @@ class GridGather:
         else:
             self._records.take(spots, 0, as_records(out, self._record_bytes), "clip")
 
+    def new(self, spots: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the records at n spots, a new array of shape (n, record_bytes)."""
+        return self._bytes.take(spots, 0, None, "clip")
+
     def table(self, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> NDArray[Any] | None:
         """Return the grid as an array, shape (places, *row_shape); None if it is misaligned."""
         key = dtype, row_shape
@@ -102,6 +107,13 @@ class AddressGather:
         self._addresses = addresses
         self._data = data
         self._record_bytes = addresses.record_bytes
+        self._size = scalar(addresses.record_bytes)
+        self._bases: NDArray[np.int64] | None = None
+        if addresses.grid is None:
+            # Of each extent, the address that row 0 would have, and the row after its last.
+            firsts = addresses.first_rows
+            self._bases = addresses.starts - firsts[:-1] * addresses.record_bytes
+            self._ends = firsts[1:]
         # One item of `record_bytes` at every byte. Measured with fresh random ids and 160-byte
         # records: 1.9 us against 1.2 for `take` on a grid at 16 rows, 149 against 120 at 4,096.
         first = data[: self._record_bytes].view(np.dtype((np.void, self._record_bytes)))
@@ -110,7 +122,12 @@ class AddressGather:
 
     def spots(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the address of each row's record."""
-        return self._addresses.of(rows)
+        if self._bases is None:
+            return self._addresses.of(rows)
+        # As `Addresses.of`, with fewer steps.
+        spots = rows * self._size
+        spots += self._bases.take(self._ends.searchsorted(rows, "right"))
+        return spots
 
     def offsets(self, spots: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the address of each spot: the spot."""
@@ -123,6 +140,11 @@ class AddressGather:
     def take(self, spots: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Fill ``out``, shape (n, ...), with the records at n spots; n is 1 or more."""
         as_records(out, self._record_bytes)[...] = self._anywhere[spots]
+
+    def new(self, spots: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the records at n spots, a new array of shape (n, record_bytes)."""
+        found: NDArray[np.uint8] = self._anywhere[spots].view(np.uint8)
+        return found.reshape(-1, self._record_bytes)
 
     def table(self, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> None:
         """Return None: there is no grid."""

@@ -87,6 +87,8 @@ class MappedRecords:
         Finds the records in the mapping.
     slices : SliceGather
         Gathers slices of lookups.
+    data : ndarray of uint8
+        The mapping as bytes, by address.
     table : ndarray or None
         The mapping as rows, one for each spot, where a lookup may gather from it directly:
         they are aligned on one grid, and nothing limits what is resident.
@@ -121,6 +123,7 @@ class MappedRecords:
         self.record_bytes = record_bytes = column.record_bytes
         front = front_bytes(cache_rows, self.addresses) if cache_rows else 0
         self._space = map_column(column, self.addresses, files, front_bytes=front)
+        self.data = self._space.data
         self._limit = limit
         if limit is not None:
             limit.add(self._space)

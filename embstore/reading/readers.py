@@ -1,7 +1,8 @@
 """The choice of a reader for the records of a table.
 
 A plain table of one column is read by `MappedRecords` or `RangedRecords` itself. Other tables have
-one of these for each column, behind `EncodedRecords`, which decodes.
+one of these for each column, behind `EncodedRecords`, which decodes. A compressed column is read by
+`CompressedRecords`.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ from typing import TYPE_CHECKING
 
 from embstore.encodings.opaque import Opaque
 from embstore.encodings.plain import Plain
+from embstore.reading.compressed import CompressedRecords
+from embstore.reading.decoded import DEFAULT_CACHE_BYTES
 from embstore.reading.encoded import EncodedRecords
+from embstore.reading.files import StoreFiles
 from embstore.reading.mapping import can_map
 from embstore.reading.ranged import RangedRecords
 from embstore.reading.residence import ResidentLimit
+from embstore.reading.shards import MappedShards, RangedShards
 from embstore.reading.warmth import Warmth
 from embstore.table.addresses import HUGE_PAGE_BYTES
 
@@ -21,14 +26,18 @@ if TYPE_CHECKING:
     import numpy as np
 
     from embstore.progress import OnProgress
-    from embstore.reading.files import ForeignFiles, StoreFiles
-    from embstore.reading.mapped import MappedRecords
+    from embstore.reading.files import ForeignFiles
+    from embstore.reading.forms import AnyRecords
     from embstore.table.extents import Column
     from embstore.table.tables import Table
 
 UNMAPPED_CACHE = (
     'row_cache keeps copies of rows in front of a mapping, but reader="chunked" maps nothing, and '
     "some systems cannot; leave row_cache out"
+)
+COMPRESSED_PRELOAD = (
+    "preload=True keeps rows in RAM as they are stored, but this store is compressed; give "
+    "row_cache= the memory for decoded rows, or build it again without compression"
 )
 
 
@@ -48,7 +57,7 @@ def read_records(
     row_cache: int | None = None,
     preload: bool = False,
     progress: OnProgress | None = None,
-) -> MappedRecords | RangedRecords | EncodedRecords:
+) -> AnyRecords:
     """Return a reader of the records of a table.
 
     Parameters
@@ -74,6 +83,13 @@ def read_records(
         return Opaque("", column.record_bytes).dtype, (column.record_bytes,)
 
     shares = [column.rows_per_record for column in table.columns]
+    first = table.columns[0]
+    if first.inner_chunks is not None and isinstance(files, StoreFiles):
+        if preload:
+            raise ValueError(COMPRESSED_PRELOAD)
+        is_mapped = reader != "chunked" and can_map()
+        packed = _compressed(first, files, *form(first), resident_limit, row_cache, is_mapped)
+        return packed if direct else EncodedRecords([packed], shares, encoding)
     if reader == "chunked" or (reader == "auto" and not can_map()):
         if row_cache is not None:
             raise ValueError(UNMAPPED_CACHE)
@@ -103,6 +119,35 @@ def read_records(
     if preload:
         records.preload(progress)
     return records
+
+
+def _compressed(
+    column: Column,
+    files: StoreFiles,
+    dtype: np.dtype[np.generic],
+    row_shape: tuple[int, ...],
+    limit: int | None,
+    row_cache: int | None,
+    is_mapped: bool,
+) -> CompressedRecords:
+    """Return the reader of a compressed column."""
+    assert column.inner_chunks is not None
+    inner_bytes = column.inner_chunks.rows * column.record_bytes
+    if row_cache is not None and row_cache < inner_bytes:
+        raise ValueError(
+            f"row_cache keeps decoded inner chunks of this store, of {inner_bytes} bytes each; it "
+            f"is {row_cache} bytes"
+        )
+    if row_cache is None:
+        row_cache = DEFAULT_CACHE_BYTES
+        row_cache = row_cache if limit is None else min(row_cache, limit // 4)
+    shards: MappedShards | RangedShards
+    if is_mapped:
+        left = None if limit is None else limit - row_cache
+        shards = MappedShards(column, files, resident_limit=left)
+    else:
+        shards = RangedShards(column, files)
+    return CompressedRecords(column, shards, dtype, row_shape, cache_bytes=row_cache)
 
 
 def _cache_rows(column: Column, row_cache: int, limit: int | None) -> int:

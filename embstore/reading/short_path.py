@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from embstore.reading.mapped import MappedRecords
     from embstore.table.numbering import Numbering
 
+    Few = Callable[[NDArray[np.int64], NDArray[Any] | None], NDArray[Any]]
+
 # Up to this many rows, the steps around the gather take a large part of a lookup's time.
 FEW_ROWS = 512
 # Larger results are shared by several threads, and their memory is reused.
@@ -54,15 +56,18 @@ class ShortPath(NamedTuple):
     """
 
     one: Callable[[int], NDArray[Any]] | None = None
-    few: Callable[[NDArray[np.int64], NDArray[Any] | None], NDArray[Any]] | None = None
+    few: Few | None = None
     most: int = 0
+
+
+NO_SHORT_PATH = ShortPath()
 
 
 def short_path(records: MappedRecords, numbering: Numbering) -> ShortPath:
     """Return the short path to the rows of a table."""
     table, row_bytes = records.table, records.addresses.record_bytes
     if table is None or not isinstance(records.gather, GridGather) or row_bytes > MAX_ONE_BYTES:
-        return ShortPath()
+        return NO_SHORT_PATH
     most = min(FEW_BYTES // row_bytes, FEW_ROWS)
     of = records, records.gather, table, numbering
     return ShortPath(_one(*of), _few(*of), most)
@@ -70,7 +75,7 @@ def short_path(records: MappedRecords, numbering: Numbering) -> ShortPath:
 
 def _few(
     records: MappedRecords, gather: GridGather, table: NDArray[Any], numbering: Numbering
-) -> Callable[[NDArray[np.int64], NDArray[Any] | None], NDArray[Any]]:
+) -> Few:
     dtype, row_shape, row_bytes = table.dtype, table.shape[1:], records.addresses.record_bytes
     rows, spots_of, scalars = numbering.rows, _spots_of(gather, numbering), not row_shape
     take, take_spots, first_bytes = table.take, records.take_spots, gather.data.data

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     import numpy as np
 
     from embstore.row_blocks import RowBlock
+    from embstore.table.protocols import Encoding
     from embstore.vocabulary.words import PackedWords
 
     Write: TypeAlias = Callable[[IO[bytes], "TableFacts", Iterator[RowBlock]], None]
 
-ExportFormat = Literal["glove", "word2vec", "word2vec-binary", "npy", "parquet"]
+ExportFormat = Literal["glove", "word2vec", "word2vec-binary", "npy", "parquet", "safetensors"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,18 @@ class Sink:
         The suffix of file names that implies the format.
     block_bytes : int
         Approximate size of the blocks that the function gets.
+    has_words : bool
+        Whether the format has words; else they go to a file of their own.
+    takes_records : bool
+        Whether it holds encoded rows as they are: blocks are then of their records.
     """
 
     module: str
     function: str
     suffix: str | None
     block_bytes: int = ROW_BLOCK_BYTES
+    has_words: bool = True
+    takes_records: bool = False
 
     def load(self) -> Write:
         """Return the function that writes the format."""
@@ -60,8 +67,11 @@ SINKS: dict[ExportFormat, Sink] = {
     "glove": Sink("text", "write_glove", None, block_bytes=1 << 20),
     "word2vec": Sink("text", "write_word2vec", ".vec", block_bytes=1 << 20),
     "word2vec-binary": Sink("word2vec_binary", "write_word2vec_binary", ".bin"),
-    "npy": Sink("npy", "write_npy", ".npy"),
+    "npy": Sink("npy", "write_npy", ".npy", has_words=False),
     "parquet": Sink("parquet", "write_parquet", ".parquet", block_bytes=32 << 20),
+    "safetensors": Sink(
+        "safetensors", "write_safetensors", ".safetensors", has_words=False, takes_records=True
+    ),
 }
 
 
@@ -79,12 +89,15 @@ class TableFacts:
         Dtype of the rows in the blocks.
     has_words : bool
         Whether the blocks have words.
+    encoding : Encoding or None
+        If not None, the rows in the blocks are records of this encoding.
     """
 
     rows: int
     row_shape: tuple[int, ...]
     dtype: np.dtype[Any]
     has_words: bool
+    encoding: Encoding | None = None
 
     def dimension(self, format: str) -> int:
         """Return the length of the vectors, for a format of words and vectors.

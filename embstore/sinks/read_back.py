@@ -58,8 +58,8 @@ class Head:
         ExportError
             If a build would refuse the file, or read other words or rows.
         """
-        # The rows of .npy follow a header that says all; and an import of pyarrow takes a while.
-        if self._block is None or (format == "npy" and words_file is None):
+        # A header of .npy and safetensors says all; and an import of pyarrow takes a while.
+        if self._block is None or (format in {"npy", "safetensors"} and words_file is None):
             return
         options: dict[str, Any] = {"limit": len(self._block.rows)}
         if words_file is not None:
@@ -67,7 +67,9 @@ class Head:
             options["words"] = words_file.name
         file.flush()
         try:
-            problem = "" if self._is_read(file.name, options) else "reads other words or rows"
+            problem = (
+                "" if self._is_read(file.name, format, options) else "reads other words or rows"
+            )
         except EmbstoreError as error:
             problem = f"refuses it ({error})".replace(file.name, "it")
         if problem:
@@ -76,11 +78,22 @@ class Head:
                 f"a build from {format} {problem}; export as parquet"
             )
 
-    def _is_read(self, name: str, options: dict[str, Any]) -> bool:
+    def _are_read(self, words: str) -> bool:
+        """Say whether a build reads the same words in a file of their own."""
+        from embstore.sources.words.word_list import WordList  # noqa: PLC0415  # As below.
+
+        assert self._block is not None
+        assert self._block.words is not None
+        count = len(self._block.words)
+        return WordList(words, count).reader().take(count).encoded() == self._block.words.encoded()
+
+    def _is_read(self, name: str, format: str, options: dict[str, Any]) -> bool:
         # Sources need pyarrow.
         from embstore.sources.choose import open_source  # noqa: PLC0415
 
         assert self._block is not None
+        if format == "safetensors":
+            return self._are_read(options["words"])
         dtype = wide_dtype(self._block.rows.dtype)
         batches = list(open_source(name, dtype=dtype, **options).batches())
         words = [word for batch in batches if batch.words for word in batch.words.encoded()]

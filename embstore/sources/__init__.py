@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from embstore.table.protocols import Encoding
     from embstore.vocabulary.words import PackedWords
 
 TextFormat = Literal["auto", "glove", "word2vec"]
@@ -81,6 +82,8 @@ class Source(Protocol):
     ids_matter : bool
         Whether a row's number is its id elsewhere too, as a token's in a model. Then a repeated
         word is an error by default, because dropping a row would change the later ids.
+    encoding : Encoding or None
+        If not None, rows are records of this encoding, of uint8.
     """
 
     name: str
@@ -90,6 +93,7 @@ class Source(Protocol):
     byte_count: int
     unk: str | None = None
     ids_matter: bool = False
+    encoding: Encoding | None = None
 
     @property
     def row_estimate(self) -> int:
@@ -136,6 +140,7 @@ class Limited(Source):
         self.row_count = None if source.row_count is None else min(source.row_count, limit)
         self.unk = source.unk
         self.ids_matter = source.ids_matter
+        self.encoding = source.encoding
 
     def batches(self) -> Iterator[Batch]:
         """Yield the first rows."""

@@ -54,10 +54,13 @@ class _Reader:
         Makes a source from a path and options.
     options : tuple of str
         The options it takes, besides ``format`` and ``limit``.
+    opens_in_place : bool
+        Whether it reads through `embstore.open`, and decodes rows on demand.
     """
 
     open: Callable[..., Source]
     options: tuple[str, ...]
+    opens_in_place: bool = False
 
 
 _TEXT = _Reader(TextSource, ("member", "encoding_errors", "dimension", "words"))
@@ -72,6 +75,7 @@ _READERS = {
         format.name: _Reader(
             partial(open_table, format),
             (*(["tensor"] if "tensor" in format.options else []), "words"),
+            opens_in_place=True,
         )
         for format in FORMATS
     },
@@ -99,11 +103,13 @@ def open_source(
     dimension: int | None = None,
     encoding_errors: EncodingErrors | None = None,
     partition_strategy: Strategy | None = None,
+    decode: bool = False,
 ) -> Source:
     """Return the source that reads a path or an object.
 
     The parameters are those of `embstore.build`, which checks them; None means not given. ``dtype``
-    is that of the store; the numbers of text are parsed as this dtype.
+    is that of the store; the numbers of text are parsed as this dtype. ``decode`` is whether to
+    decode encoded rows; else the source has their records.
 
     Raises
     ------
@@ -127,7 +133,7 @@ def open_source(
         if format != "auto":
             raise SourceError(f"format={format!r} goes with a path, not {type(source).__name__}")
         _check_options(f"a {type(source).__name__}", _OBJECTS, given)
-        return _limited(open_object(source, limit=limit, **given), limit)
+        return _limited(open_object(source, limit=limit, decode=decode, **given), limit)
     path = Path(source)
     if path.is_dir():
         found = format_of_folder(path) if format == "auto" else format
@@ -144,6 +150,8 @@ def open_source(
         if dtype is not None:
             given["dtype"] = dtype
         return TextSource(path, limit=limit, **given)
+    if reader.opens_in_place:
+        given["decode"] = decode
     return _limited(reader.open(path, **given), limit)
 
 

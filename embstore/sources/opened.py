@@ -13,7 +13,7 @@ from embstore.opening import ReaderName
 from embstore.opening import open as open_store
 from embstore.reading.files import ForeignFiles
 from embstore.sources.arrays.source import ArraySource
-from embstore.sources.store import StoreSource
+from embstore.sources.store import StoreSource, kept_encoding
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,12 @@ RESIDENT_LIMIT = 64 << 20
 
 
 def open_table(
-    format: Format, path: Path, *, tensor: str | None = None, words: Words | None = None
+    format: Format,
+    path: Path,
+    *,
+    tensor: str | None = None,
+    words: Words | None = None,
+    decode: bool = False,
 ) -> Source:
     """Return the rows of a path that can be opened.
 
@@ -44,6 +49,8 @@ def open_table(
         The tensor of a safetensors file that has several.
     words : str, Path, or iterable of str, optional
         The words of the rows of a foreign file.
+    decode : bool
+        Whether encoded rows are decoded.
 
     Raises
     ------
@@ -64,22 +71,25 @@ def open_table(
     except StoreError as error:
         raise SourceError(str(error)) from error
     if format is STORE:
-        return StoreSource(store)
-    return ArraySource(
+        return StoreSource(store, decode=decode)
+    encoding = kept_encoding(store, decode=decode)
+    source = ArraySource(
         str(path.with_name(name)),
-        [_Rows(store)],
+        [_Rows(store, raw=encoding is not None)],
         words=words,
         origin={"file": name, "format": format.name},
     )
+    source.encoding = encoding
+    return source
 
 
 class _Rows:
-    """An open foreign file that slices like an array."""
+    """An open foreign file that slices like an array, of rows or of their records."""
 
-    def __init__(self, store: EmbeddingStore) -> None:
-        self.shape = store.shape
-        self.dtype = store.dtype
-        self._store = store
+    def __init__(self, store: EmbeddingStore, *, raw: bool) -> None:
+        self.shape = (store.rows, store.record_bytes) if raw else store.shape
+        self.dtype = np.dtype(np.uint8) if raw else store.dtype
+        self._store, self._raw = store, raw
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         start, stop, _ = rows.indices(self.shape[0])
@@ -89,7 +99,7 @@ class _Rows:
             blocks[ids.start] = some
 
         try:
-            self._store.scan(keep, start, stop)
+            self._store.scan(keep, start, stop, raw=self._raw)
         except StoreError as error:  # The file has changed.
             raise SourceError(str(error)) from error
         if len(blocks) == 1:

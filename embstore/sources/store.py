@@ -1,9 +1,17 @@
-"""Rows of an open store, for a build with other partitions or another dtype."""
+"""Rows of an open store, for a build with other partitions or another dtype.
+
+Encoded rows stay encoded, unless they are to be decoded: a batch then has their records.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from embstore.encodings.opaque import Opaque
+from embstore.errors import SourceError
+from embstore.formats.own.encoded import as_stored
 from embstore.row_blocks import row_blocks, row_bytes
 from embstore.sources import Batch, Source
 
@@ -11,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from embstore.store import EmbeddingStore
+    from embstore.table.protocols import Encoding
 
 
 class StoreSource(Source):
@@ -20,23 +29,33 @@ class StoreSource(Source):
     ----------
     store : EmbeddingStore
         The store. It stays open, and may be the one that the build replaces.
+    decode : bool
+        Whether encoded rows are decoded.
+
+    Raises
+    ------
+    SourceError
+        If rows of bytes are to be decoded.
     """
 
     ids_matter = True
 
-    def __init__(self, store: EmbeddingStore) -> None:
+    def __init__(self, store: EmbeddingStore, *, decode: bool = False) -> None:
         self.name = str(store.path)
         self.row_shape = store.row_shape
         self.dtype = store.dtype
         self.row_count: int | None = store.rows
-        self._row_bytes = row_bytes(store)
+        self.encoding = kept_encoding(store, decode=decode)
+        if self.encoding is not None:
+            self.row_shape, self.dtype = (store.record_bytes,), np.dtype(np.uint8)
+        self._row_bytes = row_bytes(store, raw=self.encoding is not None)
         self.byte_count = store.rows * self._row_bytes
         self.unk: str | None = store.unk
         self._store = store
 
     def batches(self) -> Iterator[Batch]:
         """Yield the rows in the order of their ids."""
-        for block in row_blocks(self._store):
+        for block in row_blocks(self._store, raw=self.encoding is not None):
             done = block.start + len(block.rows)
             yield Batch(block.rows, block.words, block.start, done * self._row_bytes)
 
@@ -53,3 +72,22 @@ class StoreSource(Source):
             "bytes": self.byte_count,
             "origins": [*origins, facts] if facts else origins,
         }
+
+
+def kept_encoding(store: EmbeddingStore, *, decode: bool) -> Encoding | None:
+    """Return the encoding that a build keeps; None for plain rows, or if they are decoded.
+
+    Raises
+    ------
+    SourceError
+        If rows of bytes are to be decoded.
+    """
+    encoding = store._encoding
+    if not decode:
+        return as_stored(encoding)
+    if isinstance(encoding, Opaque):
+        raise SourceError(
+            f"{store.path} has rows of {encoding.name}, which are bytes to embstore and cannot be "
+            "decoded; leave out encoding= and dtype= to keep them"
+        )
+    return None

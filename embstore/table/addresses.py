@@ -105,6 +105,14 @@ class Addresses:
         addresses += self.starts.take(extents)
         return addresses
 
+    def of_one(self, row: int) -> int:
+        """Return the address of the record of one row."""
+        if self.grid is not None:
+            return self.grid.place(row) * self.record_bytes + self.grid.base
+        extent = int(self.first_rows.searchsorted(row, "right")) - 1
+        first = self.first_rows.item(extent)
+        return (row - first) * self.record_bytes + self.starts.item(extent)
+
 
 def aligned_rows(rows: int, record_bytes: int, alignment: int) -> int:
     """Return the smallest power of two of rows, ``rows`` or more, that fills whole alignments.

@@ -55,7 +55,7 @@ class TableSums:
         return sums.fingerprint(
             manifest.rows,
             manifest.row_shape,
-            manifest.dtype.name,
+            manifest.dtype_line,
             words=words.has_words,
             unk=manifest.unk,
         )

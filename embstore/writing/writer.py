@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
 import numpy as np
 
 from embstore.dtypes import as_dtype, has_masked, storage_dtype
-from embstore.encodings.casting import Caster, OnOverflow
+from embstore.encodings.casting import OnOverflow
 from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.formats.own.compression import as_compression
@@ -37,6 +37,7 @@ from embstore.version import __version__
 from embstore.writing import files
 from embstore.writing.arrays import ArrayWriter, PiecePool
 from embstore.writing.background import Background
+from embstore.writing.conversion import conversion_to, find_encoding
 from embstore.writing.iterated_rows import row_arrays
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT, plan_memory
 from embstore.writing.metadata import write_metadata
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+    from embstore.table.protocols import Encoding
     from embstore.vocabulary.words import PackedWords
     from embstore.writing.new_words import MakeArray
 
@@ -73,7 +75,8 @@ class StoreWriter:
     row_shape : tuple of int
         Shape of one row; ``()`` for scalars.
     dtype : dtype
-        A float or integer dtype, such as ``"float32"``, ``"bfloat16"`` or ``"float8_e4m3fn"``.
+        Of plain rows; encoded ones do without. A float or integer dtype, such as ``"float32"``,
+        ``"bfloat16"`` or ``"float8_e4m3fn"``.
     partitions : int, optional
         Number of partitions. By default the smallest power of two that keeps each below 16 GiB,
         so that one partition can be loaded or copied; 1 if the size is unknown.
@@ -97,6 +100,10 @@ class StoreWriter:
     chunk_rows : int, optional
         Rows in a chunk, a power of two, of at most 16 GiB. By default chosen from the number of
         rows.
+    encoding : str or Encoding, optional
+        A name, as for `embstore.build`; ``"plain"``, the default, for rows of ``dtype``. With an
+        encoding as a value, a row to write is a record of it, uint8, as `EmbeddingStore.lookup`
+        returns it with ``raw=True``.
     compression : str, optional
         As for `embstore.build`.
     memory_limit : int or str
@@ -136,7 +143,7 @@ class StoreWriter:
         path: str | os.PathLike[str],
         *,
         row_shape: tuple[int, ...],
-        dtype: DTypeLike,
+        dtype: DTypeLike | None = None,
         partitions: int | None = None,
         strategy: Strategy = "mod",
         rows: int | None = None,
@@ -146,6 +153,7 @@ class StoreWriter:
         unk: str | None = None,
         on_overflow: OnOverflow = "error",
         chunk_rows: int | None = None,
+        encoding: str | Encoding | None = None,
         compression: str | None = None,
         memory_limit: int | str = DEFAULT_MEMORY_LIMIT,
         source: dict[str, Any] | None = None,
@@ -166,10 +174,16 @@ class StoreWriter:
         self.source = dict(source or {})
         self.rows_written = 0
         self.duplicate_count = 0
-        self._row_shape = as_shape(row_shape, "row_shape")
-        self._dtype = as_dtype(dtype).newbyteorder("<")
+        shape = as_shape(row_shape, "row_shape")
+        numbers = None if dtype is None else as_dtype(dtype).newbyteorder("<")
+        found = find_encoding(encoding, shape, numbers)
+        numbers = found.dtype.newbyteorder("<") if found is not None else numbers
+        assert numbers is not None
+        self._conversion = conversion_to(encoding, found, shape, numbers, on_overflow)
+        # Of the arrays: those of encoded rows are bytes.
+        self._dtype = numbers if found is None else np.dtype(np.uint8)
+        self._row_shape = shape if found is None else (found.record_bytes,)
         self._row_bytes = math.prod(self._row_shape) * self._dtype.itemsize
-        self._caster = Caster(self._dtype, on_overflow)
         self._expected = rows
         self._estimated = rows if rows is not None else estimated_rows
         self._unk = unk
@@ -180,8 +194,9 @@ class StoreWriter:
         # Made now, to check the parameters before anything is created.
         self._manifest = Manifest(
             rows=0,
-            row_shape=self._row_shape,
-            dtype=self._dtype,
+            row_shape=shape,
+            dtype=numbers,
+            encoding=found,
             partition_count=partitions,
             strategy=strategy,
             chunk_rows=1 if chunk_rows is None else chunk_rows,
@@ -291,7 +306,7 @@ class StoreWriter:
             if self.short_of_rows:
                 raise SourceError(f"{self.rows_written} rows written, expected {self._expected}")
             unk = self._words.find_unk(self._unk)
-            self.source |= self._caster.facts()
+            self.source |= self._conversion.facts()
             arrays = self._rows.finish(self.rows_written)
             vocabulary = None
             if self._words.has_words:
@@ -400,10 +415,11 @@ class StoreWriter:
     def _write(
         self, batch: NDArray[Any], words: Iterable[str] | PackedWords | None, *, copy: bool
     ) -> None:
-        if batch.ndim == 0 or batch.shape[1:] != self._row_shape:
-            expected = ", ".join(["n", *map(str, self._row_shape)])
+        row_shape = self._conversion.row_shape
+        if batch.ndim == 0 or batch.shape[1:] != row_shape:
+            expected = ", ".join(["n", *map(str, row_shape)])
             raise ValueError(f"rows have shape {batch.shape}, expected ({expected})")
-        kept = self._caster.cast(batch)
+        kept = self._conversion.convert(batch)
         new = self._words.enter(words, len(batch), is_first=not self.rows_written)
         if not new.all():
             self.duplicate_count += int((~new).sum())

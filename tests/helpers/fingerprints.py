@@ -13,12 +13,20 @@ ALL = 2**64
 STEP = 0x9E3779B97F4A7C15
 
 
-def fingerprint(table: NDArray[Any], words: list[str] | None = None, unk: str | None = None) -> str:
-    """Return the fingerprint of a table."""
+def fingerprint(
+    table: NDArray[Any],
+    words: list[str] | None = None,
+    unk: str | None = None,
+    *,
+    dtype: str | None = None,
+    row_shape: tuple[int, ...] | None = None,
+) -> str:
+    """Return the fingerprint of a table; of records, the dtype and shape are not theirs."""
+    row_shape = table.shape[1:] if row_shape is None else row_shape
     lines = [
         "embstore table 1",
-        table.dtype.name,
-        ",".join(map(str, table.shape[1:])),
+        dtype or table.dtype.name,
+        ",".join(map(str, row_shape)),
         str(len(table)),
         "no words" if words is None else "words",
         "no unk" if unk is None else xxh3_128_hexdigest(unk.encode()),

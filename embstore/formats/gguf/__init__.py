@@ -2,13 +2,12 @@
 
 1. `embstore.formats.gguf.header` reads the header of a file, with `cursor`.
 2. `embstore.formats.gguf.parts` finds the parts of a model, and the tensors in all of them.
-3. `describe` makes a table of a tensor. Rows are those of its last axis but the first dimension: a
-   tensor of shape (rows, ...) has rows of the remaining shape, which must be whole blocks.
+3. `describe` makes a table of a tensor: one of shape (rows, ...) has rows of the remaining shape,
+   which are whole blocks.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from typing import TYPE_CHECKING
@@ -20,17 +19,21 @@ from embstore.encodings.opaque import Opaque
 from embstore.encodings.plain import Plain
 from embstore.errors import FormatError
 from embstore.formats.gguf.header import MAGIC, Tensor
-from embstore.formats.gguf.parts import PATTERNS, find_tensors, main_file, shown
+from embstore.formats.gguf.parts import PATTERNS, find_tensors, main_file
 from embstore.formats.options import OPAQUE
 from embstore.formats.own import spec
+from embstore.formats.safetensors.catalog import nearest
+from embstore.formats.safetensors.header import listing, quoted
 from embstore.table.extents import Column, Extent
+from embstore.table.listed import ListedTable
 from embstore.table.numbering import Numbering
 from embstore.table.tables import Table
 
 if TYPE_CHECKING:
+    from embstore.encodings.ggml_types import Block
     from embstore.table.protocols import Encoding, Files
 
-__all__ = ["PATTERNS", "describe", "main_file", "matches"]
+__all__ = ["PATTERNS", "describe", "main_file", "matches", "tables"]
 
 # The version follows, in one byte order or the other; it tells the file from a word in a text.
 _START = re.compile(MAGIC + rb"(?:..\0\0|\0\0..)", re.DOTALL)
@@ -75,7 +78,7 @@ def describe(
     tensors = find_tensors(files, name)
     tensor = _choose(place, tensor, {name: entry for name, (_, entry) in tensors.items()})
     file, entry = tensors[tensor]
-    where = f"{files.path(file)}: the tensor {tensor!r}"
+    where = f"{files.path(file)}: the tensor {quoted(tensor)}"
     if not entry.shape:
         raise FormatError(f"{where} has shape (); a table needs rows, so shape (rows, ...)")
     described = _encoding(where, entry, opaque=encoding == OPAQUE)
@@ -89,6 +92,15 @@ def describe(
     rows = entry.shape[0]
     column = Column((Extent(file, entry.offset, rows),), described.record_bytes)
     return Table((column,), described, Numbering(rows), (("tensor", tensor),))
+
+
+def tables(files: Files, name: str) -> list[ListedTable]:
+    """Return the tables that `describe` could return; its parameters and errors."""
+    return [
+        ListedTable(tensor, entry.shape, _dtype_name(entry.block), 1, entry.size_bytes or 0)
+        for tensor, (_, entry) in find_tensors(files, name).items()
+        if could_be_table(entry)
+    ]
 
 
 def could_be_table(tensor: Tensor) -> bool:
@@ -105,16 +117,24 @@ def _choose(place: str, name: str | None, tensors: dict[str, Tensor]) -> str:
             return found[0]
         raise FormatError(
             f"{place} has {len(found)} tensors that could be a table"
-            f"{f': {shown(found)}' if found else ''}; name the one to read (tensor=, or --tensor "
+            f"{f': {listing(found)}' if found else ''}; name the one to read (tensor=, or --tensor "
             "on the command line)"
         )
     if name not in tensors:
-        near = difflib.get_close_matches(name, tensors, cutoff=0.5)
-        others = shown(near or found) or "none that could be a table"
+        near = nearest(name, list(tensors))
+        more = f". The nearest names: {listing(near)}" if near else ""
         raise FormatError(
-            f"{place} has no tensor {name!r}; {'similar names are' if near else 'it has'}: {others}"
+            f"{place} has no tensor {quoted(name)}; it has: "
+            f"{listing(found) or 'none that could be a table'}{more}"
         )
     return name
+
+
+def _dtype_name(block: Block | None) -> str:
+    """Return the name of a type: that of its dtype, or else ggml's."""
+    if block is None:
+        return ""
+    return _PLAIN[block.name].name if block.values == 1 else block.name
 
 
 def _encoding(where: str, tensor: Tensor, *, opaque: bool) -> Encoding:

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Final
 from embstore.encodings.ggml_types import BY_NUMBER
 from embstore.errors import FormatError, StoreCorruptError
 from embstore.formats.gguf.cursor import U32, U64, Cursor
+from embstore.formats.safetensors.header import quoted
 
 if TYPE_CHECKING:
     from embstore.encodings.ggml_types import Block
@@ -200,7 +201,7 @@ def _read_keys(cursor: Cursor, count: int) -> dict[str, int]:
     for _ in range(count):
         key = cursor.text("a key", MAX_KEY_BYTES)
         if key in seen:
-            raise ValueError(f"the key {key!r} is repeated")
+            raise ValueError(f"the key {quoted(key)} is repeated")
         seen.add(key)
         kind = cursor.number(U32)
         if key == _ALIGNMENT or key in _SPLIT:
@@ -247,22 +248,22 @@ def _read_tensors(cursor: Cursor, count: int) -> dict[str, tuple[int, tuple[int,
     for _ in range(count):
         name = cursor.text("a tensor's name", MAX_NAME_BYTES)
         if name in found:
-            raise ValueError(f"the tensor {name!r} is repeated")
+            raise ValueError(f"the tensor {quoted(name)} is repeated")
         dimensions = cursor.number(U32)
         if dimensions > MAX_DIMENSIONS:
             raise ValueError(
-                f"the tensor {name!r} has {dimensions} dimensions, more than {MAX_DIMENSIONS}"
+                f"the tensor {quoted(name)} has {dimensions} dimensions, more than {MAX_DIMENSIONS}"
             )
         shape = tuple(cursor.number(U64) for _ in range(dimensions))[::-1]
         if math.prod(max(axis, 1) for axis in shape) >= 1 << 62:
-            raise ValueError(f"the tensor {name!r} has the shape {shape}")
+            raise ValueError(f"the tensor {quoted(name)} has the shape {shape}")
         kind, offset = cursor.number(U32), cursor.number(U64)
         block = BY_NUMBER.get(kind)
         width = shape[-1] if shape else 1
         if block is not None and width % block.values:
             raise ValueError(
-                f"the tensor {name!r} of type {block.name} has rows of {width} numbers, expected a "
-                f"multiple of {block.values}, which are one block"
+                f"the tensor {quoted(name)} of type {block.name} has rows of {width} numbers, "
+                f"expected a multiple of {block.values}, which are one block"
             )
         found[name] = kind, shape, offset
     return found
@@ -280,18 +281,18 @@ def _check_layout(tensors: dict[str, Tensor], start: int, alignment: int, stop: 
     ):
         if (tensor.offset - start) % alignment:
             raise ValueError(
-                f"the tensor {name!r} starts at byte {tensor.offset - start} of the data, not at a "
-                f"multiple of {alignment}"
+                f"the tensor {quoted(name)} starts at byte {tensor.offset - start} of the data, "
+                f"not at a multiple of {alignment}"
             )
         expected = None if end is None else _padded(end, alignment)
         if expected is not None and tensor.offset != expected:
             what = "overlap" if tensor.offset < expected else "leave a gap"
             raise ValueError(
-                f"the tensor {name!r} starts at byte {tensor.offset}, but {before} ends at byte "
-                f"{end}: they {what}"
+                f"the tensor {quoted(name)} starts at byte {tensor.offset}, but {before} ends at "
+                f"byte {end}: they {what}"
             )
         size = tensor.size_bytes
-        end, before = None if size is None else tensor.offset + size, f"the tensor {name!r}"
+        end, before = None if size is None else tensor.offset + size, f"the tensor {quoted(name)}"
         last = tensor.offset
     if (end if end is not None else last) > stop:
         raise ValueError(f"{before} ends at byte {end or last}, but the file has {stop} bytes")

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from embstore.errors import FormatError, StoreCorruptError
 from embstore.formats.gguf.header import Header, read_header
+from embstore.formats.safetensors.header import listing, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from embstore.formats.gguf.header import Tensor
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 PATTERNS = ("*.gguf",)
 _PART = re.compile(r"(.+)-([0-9]{5,})-of-([0-9]{5,})\.gguf", re.DOTALL)
-_SHOWN_NAMES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ def main_file(directory: Path) -> Path:
         return found[0]
     raise FormatError(
         f"{directory}: expected one .gguf file or the parts of one model, found "
-        f"{shown([file.name for file in found]) or 'no regular file'}; name the file"
+        f"{listing([file.name for file in found]) or 'no regular file'}; name the file"
     )
 
 
@@ -104,7 +103,7 @@ def find_tensors(files: Files, name: str) -> dict[str, tuple[str, Tensor]]:
         for tensor, entry in header.tensors.items():
             if tensor in found:
                 raise StoreCorruptError(
-                    f"the tensor {tensor!r} is in {files.path(found[tensor][0])} and in "
+                    f"the tensor {quoted(tensor)} is in {files.path(found[tensor][0])} and in "
                     f"{files.path(part)}; expected one of them; are these parts of one model?"
                 )
             found[tensor] = part, entry
@@ -141,7 +140,7 @@ def _parts(files: Files, name: str, given: Header) -> list[tuple[str, Header]]:
     names = [named.of(number) for number in range(1, named.count + 1)]
     if missing := [part for part in names if not _exists(files, part)]:
         raise StoreCorruptError(
-            f"{where} is one of {split.count} parts, and {shown(missing)} "
+            f"{where} is one of {split.count} parts, and {listing(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} missing; is the download complete?"
         )
     found = []
@@ -167,9 +166,3 @@ def _parts(files: Files, name: str, given: Header) -> list[tuple[str, Header]]:
 def _exists(files: Files, name: str) -> bool:
     path = files.path(name)
     return path is None or path.exists()
-
-
-def shown(names: Iterable[str]) -> str:
-    """Return some names for a message."""
-    names = list(names)
-    return ", ".join(names[:_SHOWN_NAMES]) + (", ..." if len(names) > _SHOWN_NAMES else "")

@@ -61,7 +61,7 @@ def table_of(manifest: Manifest) -> Table:
     inner = None
     if manifest.compression is not None and manifest.inner_rows is not None:
         inner = InnerChunks(manifest.inner_rows, manifest.compression.codec)
-    encoding = Plain(native(manifest.dtype), manifest.row_shape)
+    encoding = manifest.encoding or Plain(native(manifest.dtype), manifest.row_shape)
     return Table(
         columns=(Column(tuple(extents), manifest.row_bytes, inner_chunks=inner),),
         encoding=encoding,

@@ -16,10 +16,12 @@ import numpy as np
 from xxhash import xxh3_128_hexdigest
 
 from embstore.dtypes import as_dtype, is_extension
+from embstore.encodings.manifest import encoding_to_json
 from embstore.errors import StoreCorruptError, StoreError, StoreNotFoundError, StoreVersionError
 from embstore.formats.own import spec
 from embstore.formats.own.checked_files import REBUILD
 from embstore.formats.own.compression import BLOSC, LEVELS, Compression
+from embstore.formats.own.encoded import dtype_line, parse_encoding_field
 from embstore.formats.own.fields import Fields, read_json
 from embstore.formats.own.seals import check_seal
 from embstore.formats.own.sharded import ShardedArray
@@ -29,6 +31,8 @@ from embstore.table.numbering import STRATEGIES, Numbering, Strategy
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from embstore.table.protocols import Encoding
 
 _UPGRADE = "upgrade it with pip install -U embstore"
 
@@ -73,6 +77,9 @@ class VocabularyManifest:
 class Manifest:
     """The manifest of a store; its fields are those of the format.
 
+    ``encoding`` is None for plain rows; of others, ``row_shape`` and ``dtype`` are what a lookup
+    gives.
+
     Raises
     ------
     ValueError
@@ -93,6 +100,7 @@ class Manifest:
     fingerprint: str | None = None
     compression: Compression | None = None  # The layout is then "sharded".
     inner_rows: int | None = None
+    encoding: Encoding | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.rows <= spec.MAX_ROWS:
@@ -103,14 +111,13 @@ class Manifest:
             )
         if self.dtype.name not in spec.DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(spec.DTYPES)}, not {self.dtype}")
-        if len(self.row_shape) > 32 or any(axis < 1 for axis in self.row_shape):
-            raise ValueError(f"row shape must have up to 32 axes, each 1 or more: {self.row_shape}")
+        if len(self.row_shape) > spec.MAX_AXES or any(axis < 1 for axis in self.row_shape):
+            raise ValueError(
+                f"row shape must have up to {spec.MAX_AXES} axes, each 1 or more: {self.row_shape}"
+            )
         if self.chunk_rows < 1 or self.chunk_rows & (self.chunk_rows - 1):
             raise ValueError(f"chunk_rows must be a power of two, not {self.chunk_rows}")
-        if self.row_bytes > spec.MAX_ROW_BYTES:
-            raise ValueError(
-                f"a row has {self.row_bytes} bytes, more than the {spec.MAX_ROW_BYTES} allowed"
-            )
+        self._check_row()
         chunk_count = self.partition(0).chunk_count * self.partition_count
         if max(chunk_count, 1) * self.chunk_rows * self.row_bytes > spec.MAX_BYTES:
             raise ValueError(
@@ -132,6 +139,16 @@ class Manifest:
         if slots & (slots - 1) or slots <= self.rows:
             raise ValueError(
                 f"{slots} hash slots for {self.rows} words, expected a power of two above that"
+            )
+
+    def _check_row(self) -> None:
+        most = max(self.row_bytes, self._decoded_bytes)
+        if self.row_bytes < 1 or most > spec.MAX_ROW_BYTES:
+            raise ValueError(f"a row has {most} bytes, more than the {spec.MAX_ROW_BYTES} allowed")
+        if self.encoding is not None and self.encoding.dtype != self.dtype:
+            raise ValueError(
+                f"rows of {self.encoding.name} are {self.encoding.dtype}, but the dtype is "
+                f"{self.dtype.name}"
             )
 
     def _check_compression(self) -> None:
@@ -166,8 +183,24 @@ class Manifest:
 
     @property
     def row_bytes(self) -> int:
-        """Size of one row."""
+        """Size of one row as it is stored."""
+        return self._decoded_bytes if self.encoding is None else self.encoding.record_bytes
+
+    @property
+    def _decoded_bytes(self) -> int:
         return math.prod(self.row_shape) * self.dtype.itemsize
+
+    @property
+    def stored(self) -> tuple[np.dtype[Any], tuple[int, ...]]:
+        """The dtype and the row shape of the partitions' arrays: bytes, if rows are encoded."""
+        if self.encoding is None:
+            return self.dtype, self.row_shape
+        return np.dtype(np.uint8), (self.encoding.record_bytes,)
+
+    @property
+    def dtype_line(self) -> str:
+        """What stands for the dtype in the heading of the fingerprint."""
+        return dtype_line(self.dtype, self.encoding)
 
     @property
     def identity(self) -> str:
@@ -179,13 +212,12 @@ class Manifest:
 
     def partition(self, partition: int) -> RawArray:
         """Return the array of one partition."""
-        shape = (self.numbering.row_count(partition), *self.row_shape)
+        dtype, row_shape = self.stored
+        shape = (self.numbering.row_count(partition), *row_shape)
         name = spec.partition_name(partition)
         if self.compression is None or self.inner_rows is None:
-            return RawArray(name, shape, self.dtype, self.chunk_rows)
-        return ShardedArray(
-            name, shape, self.dtype, self.chunk_rows, self.inner_rows, self.compression
-        )
+            return RawArray(name, shape, dtype, self.chunk_rows)
+        return ShardedArray(name, shape, dtype, self.chunk_rows, self.inner_rows, self.compression)
 
     def arrays(self) -> Iterator[RawArray]:
         """Yield every array of the store: the partitions, then the vocabulary's."""
@@ -222,7 +254,7 @@ class Manifest:
                 vocabulary[part] = {"length": size.length, "chunk_rows": size.chunk_rows}
         fields = {
             "format_version": spec.FORMAT_VERSION,
-            "requires": [self.dtype.name] if is_extension(self.dtype) else [],
+            "requires": self._requires(),
             "rows": self.rows,
             "row_shape": list(self.row_shape),
             "dtype": self.dtype.name,
@@ -235,12 +267,21 @@ class Manifest:
             "source": self.source,
             "created_by": self.created_by,
         }
+        if self.encoding is not None:
+            fields |= {
+                spec.ENCODING: encoding_to_json(self.encoding),
+                spec.RECORD_BYTES: self.encoding.record_bytes,
+            }
         if self.compression is not None:
             codec = {"codec": self.compression.codec, "level": self.compression.level}
             fields |= {spec.COMPRESSION: codec, spec.INNER_ROWS: self.inner_rows}
         if self.fingerprint is not None:
             fields[spec.FINGERPRINT] = self.fingerprint
         return fields
+
+    def _requires(self) -> list[str]:
+        dtype = [self.dtype.name] if is_extension(self.dtype) else []
+        return dtype if self.encoding is None else [*dtype, spec.ENCODING]
 
 
 def parse_manifest(document: Any, where: Path) -> Manifest:
@@ -286,10 +327,11 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
     if (dtype := reader.get("dtype", str)) not in spec.DTYPES:
         expected = ", ".join(spec.DTYPES)
         raise reader.error("dtype", f"is {shown(dtype)}, expected one of {expected}")
+    row_shape = tuple(reader.integers("row_shape"))
     try:
         return Manifest(
             rows=reader.integer("rows"),
-            row_shape=tuple(reader.integers("row_shape")),
+            row_shape=row_shape,
             dtype=as_dtype(dtype).newbyteorder("<"),
             partition_count=reader.integer("partition_count", low=1),
             strategy=strategy,
@@ -302,6 +344,7 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
             fingerprint=_parse_fingerprint(fields, reader),
             compression=_parse_compression(reader, where) if is_sharded else None,
             inner_rows=reader.integer(spec.INNER_ROWS, low=1) if is_sharded else None,
+            encoding=_parse_encoding(fields, row_shape, reader, where),
         )
     except StoreError:  # Its message is complete; some are ValueErrors too.
         raise
@@ -329,6 +372,26 @@ def _parse_fingerprint(fields: dict[str, Any], reader: Fields) -> str | None:
         problem = f"is {shown(text)}, expected {spec.FINGERPRINT_DIGITS} hexadecimal digits"
         raise reader.error(spec.FINGERPRINT, problem)
     return text
+
+
+def _parse_encoding(
+    fields: dict[str, Any], row_shape: tuple[int, ...], reader: Fields, where: Path
+) -> Encoding | None:
+    is_required = spec.ENCODING in reader.get("requires", list)
+    if is_required != (spec.ENCODING in fields):
+        problem = "is missing, but required" if is_required else "is given, but not required"
+        raise reader.error(spec.ENCODING, problem)
+    if not is_required:
+        return None
+    if len(row_shape) > spec.MAX_AXES or not 1 <= math.prod(row_shape) <= spec.MAX_ROW_BYTES:
+        raise ValueError(f"row shape {shown(row_shape)} is out of bounds")
+    # The caller converts a ValueError of this, as it does one of the manifest's own.
+    encoding = parse_encoding_field(reader.get(spec.ENCODING, dict), row_shape, where)
+    stated = reader.integer(spec.RECORD_BYTES, low=1)
+    if stated != encoding.record_bytes:
+        problem = f"is {stated}, but a record of {encoding.name} has {encoding.record_bytes}"
+        raise reader.error(spec.RECORD_BYTES, problem)
+    return encoding
 
 
 def _parse_compression(reader: Fields, where: Path) -> Compression:

@@ -90,7 +90,7 @@ class RowSums:
         row_shape : tuple of int
             Shape of one row.
         dtype : str
-            Name of their dtype in the manifest.
+            What stands for their dtype: `embstore.formats.own.encoded.dtype_line`.
         words : bool
             Whether rows have words.
         unk : str or None

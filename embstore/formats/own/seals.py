@@ -58,8 +58,12 @@ def manifest_checksum(fields: dict[str, Any]) -> int:
     True
     """
     covered = {key: value for key, value in fields.items() if key != spec.MANIFEST_CHECKSUM}
-    text = json.dumps(covered, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return checksum(text.encode("ascii"))
+    return checksum(canonical_text(covered).encode("ascii"))
+
+
+def canonical_text(value: Any) -> str:
+    """Return the canonical text of a JSON value, in ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def checksum(data: bytes) -> int:

@@ -1,4 +1,4 @@
-"""Arrays of the sharded layout, and what their metadata lists of each chunk file."""
+"""Arrays of the sharded layout: their metadata, what it lists of chunk files, and shard indexes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import google_crc32c
+import numpy as np
+
 from embstore.formats.own import spec
 from embstore.formats.own.spec import RawArray
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from embstore.formats.own.compression import Compression
     from embstore.formats.own.fields import Fields
 
@@ -132,3 +137,35 @@ def parse_listed(array: RawArray, fields: Fields) -> ListedChunks:
     if sizes and min(sizes) <= least:
         raise fields.error(spec.CHUNK_SIZES, f"has {min(sizes)}, expected more than {least}")
     return ListedChunks(checksums, numbers(spec.INDEX_CHECKSUMS), sizes)
+
+
+def check_index(index: bytes, end: int) -> NDArray[np.int64]:
+    """Return the entries of an index, shape (inner chunks, 2); both numbers -1 for an absent one.
+
+    Parameters
+    ----------
+    index : bytes
+        The index and its checksum.
+    end : int
+        Where it starts in its file, and so where the inner chunks end.
+
+    Raises
+    ------
+    ValueError
+        If the checksum differs, or the inner chunks do not stand one behind the other.
+    """
+    data, tail = index[: -spec.CHECKSUM_BYTES], index[-spec.CHECKSUM_BYTES :]
+    stated = int.from_bytes(tail, "little")
+    if (computed := google_crc32c.value(data)) != stated:
+        raise ValueError(f"it has the checksum {computed:08x}, but ends with {stated:08x}")
+    entries: NDArray[np.int64] = np.frombuffer(data, "<i8").reshape(-1, 2)
+    absent = entries[:, 1] == -1
+    present = int(absent.argmax()) if absent.any() else len(entries)
+    sizes = entries[:present, 1]
+    if (entries[present:] != -1).any():
+        raise ValueError("an absent inner chunk stands before one that is there")
+    if present and not 0 < sizes.min() <= sizes.max() <= end:
+        raise ValueError("an inner chunk is beyond the end of the file")
+    if (np.cumsum(sizes) - sizes != entries[:present, 0]).any() or sizes.sum() != end:
+        raise ValueError("inner chunks overlap, or there are gaps between them")
+    return entries

@@ -69,11 +69,39 @@ Learning" and "8-bit Numerical Formats for Deep Neural Networks" define them) an
 ``float8_e8m0fnu`` (a power of two, as "OCP Microscaling Formats" defines it) are Zarr arrays of
 ``uint8``. ``requires`` in the manifest names the dtype.
 
+**Encoded rows.** A row can be stored as a record of codes. ``requires`` then has ``"encoding"``,
+and the manifest has two more fields, ``encoding`` and ``record_bytes``. Each partition is a Zarr
+array of ``uint8``, shape (its rows, ``record_bytes``); chunks, checksums and layouts are as for any
+array of bytes. ``dtype`` and ``row_shape`` are those of decoded rows. The object ``encoding`` tells
+what a record holds. Its ``name`` is one of
+
+* ``"scaled"``: ``dtype`` is ``"float32"``. A record has the codes of a row's numbers in C order,
+  then its scales, then its zero points, without gaps; all are little endian. ``codes`` is
+  ``"float8_e4m3fn"``, ``"float8_e4m3fnuz"``, ``"float8_e5m2"``, ``"float8_e5m2fnuz"``,
+  ``"float8_e8m0fnu"``, ``"int8"`` or ``"uint8"``, a byte each; or ``"float4_e2m1fn"`` (of "OCP
+  Microscaling Formats"), ``"int4"`` (two's complement) or ``"uint4"``, two in a byte, the first one
+  in its lower half; of an odd number, the last upper half is 0. ``scales`` and ``zero_points`` are
+  objects of ``dtype`` and ``values``: each has one number for every ``values`` consecutive numbers
+  of the row, the last of which may be fewer. The ``dtype`` of scales is ``"float32"``,
+  ``"float16"``, ``"bfloat16"``, ``"float8_e8m0fnu"`` or ``"float8_e4m3fn"``; of zero points,
+  ``"float32"``, ``"float16"``, ``"bfloat16"``, ``"int8"``, ``"uint8"``, ``"int16"`` or
+  ``"int32"``. ``factor`` and ``zero`` are numbers for the whole table. All four may be missing:
+  ``factor`` is then 1, the others 0 or no field at all. A number is ``(code - zero point) *
+  (scale * factor)``, where each operation is rounded to float32.
+* ``"gguf"``: ``dtype`` is ``"float32"``, and a record has the blocks of the row, as the file format
+  GGUF defines those of the ``type``, such as ``"Q4_K"``.
+* ``"opaque"``: ``dtype`` is ``"uint8"``, and a record is the row; ``type`` tells people what it is.
+
+A reader refuses an ``encoding`` with a name or a key that it does not know. For example,
+``{"name": "scaled", "codes": "float8_e4m3fn", "scales": {"dtype": "float32", "values": 160}}`` has
+records of 164 bytes for rows of shape ``[160]``: 160 codes, then the scale of the row.
+
 **Manifest.** A JSON object; a reader refuses a ``format_version`` above its own, and any name in
 ``requires`` that it does not know. ::
 
     format_version    1
-    requires          the features that a reader must know: the dtype, where Zarr has none
+    requires          the features that a reader must know: the dtype, where Zarr has none;
+                      "encoding", if rows are encoded
     rows              number of ids
     row_shape         shape of one row, for example [300]; [] where a row is a scalar
     dtype             "float16", "bfloat16", "float32", "float64", "float8_e4m3fn" ...,
@@ -82,6 +110,8 @@ Learning" and "8-bit Numerical Formats for Deep Neural Networks" define them) an
     strategy          "mod" or "div"
     layout            "raw" or "sharded"
     chunk_rows        rows in a chunk of a partition
+    encoding          how rows are encoded, and
+    record_bytes      the bytes of a row; both only where rows are encoded
     unk               the word whose row stands for unknown words, or null
     vocabulary        null, or {"hash": "xxh3_64", "probe_count": ..., "bytes": A, "offsets": A,
                       "slots": A}, each A being {"length": elements, "chunk_rows": elements}
@@ -100,9 +130,9 @@ number that is not whole as the shortest decimal that reads back as the same num
 added beside ``embstore`` in the root group are not damage; any other change is. A store without one
 of the two fields is damaged.
 
-**Fingerprint.** It depends on the dtype, the row shape, the rows, the words and the unk word, and
-on nothing else: not on partitions, chunks, the order of slots, or the program. All arithmetic is
-modulo 2**64. With ``STEP = 0x9e3779b97f4a7c15``, ``mix(x)`` is: ``x ^= x >> 30``,
+**Fingerprint.** It depends on the dtype, the row shape, the encoding, the rows, the words and the
+unk word, and on nothing else: not on partitions, chunks, the order of slots, or the program. All
+arithmetic is modulo 2**64. With ``STEP = 0x9e3779b97f4a7c15``, ``mix(x)`` is: ``x ^= x >> 30``,
 ``x *= 0xbf58476d1ce4e5b9``, ``x ^= x >> 27``, ``x *= 0x94d049bb133111eb``, ``x ^= x >> 31``. The
 bytes of a row, as a chunk file holds them, are padded with zeros to whole little endian words of
 eight bytes, ``w[0] .. w[n - 1]``; ``w[n]`` is 0. With ``x[j] = w[j] + mix((j + 1) * STEP)`` and
@@ -113,14 +143,15 @@ eight bytes, ``w[0] .. w[n - 1]``; ``w[n]`` is 0. With ``x[j] = w[j] + mix((j + 
 
 The word of the id ``i`` counts as a row of eight bytes, its XXH3 hash (64 bits, seed 0), of the id
 ``2**63 + i``. The heading is the XXH3 hash of 128 bits (seed 0) of an ASCII text, in which each
-line ends in a line feed: ``embstore table 1``; the dtype; the row shape, such as ``2,3``; the
-number of rows; ``words`` or ``no words``; and the 32 digits of the same hash of the unk word, or
-``no unk``. The fingerprint is 32 lower case digits: 16 of the sum of all ``first`` and of the upper
-half of the heading, then 16 of the sum of all ``second`` and of the lower half. A change of some
+line ends in a line feed: ``embstore table 1``; the dtype, and if rows are encoded, a space and the
+canonical text of ``encoding``; the row shape, such as ``2,3``; the number of rows; ``words`` or
+``no words``; and the 32 digits of the same hash of the unk word, or ``no unk``. The
+fingerprint is 32 lower case digits: 16 of the sum of all ``first`` and of the upper half of the
+heading, then 16 of the sum of all ``second`` and of the lower half. A change of some
 rows is subtracted and added. It is not a signature: two tables can be made to have the same one.
 
-**Limits.** At most 65,536 partitions, 2**30 bytes a row, 2**40 - 1 rows, 2**56 bytes of chunks,
-16 MiB a ``zarr.json``, and a ``probe_count`` of 1,024.
+**Limits.** At most 65,536 partitions, 2**30 bytes a row (stored or decoded), 2**40 - 1 rows, 2**56
+bytes of chunks, 16 MiB a ``zarr.json``, and a ``probe_count`` of 1,024.
 
 **Links.** A file of a store may be a symbolic link to a regular file, as a model cache makes them;
 a directory inside it may not. A link may lead to any file, so a reader gives no byte of a linked
@@ -175,6 +206,9 @@ MAX_BLOSC_BYTES: Final = 512 << 20  # A little more fits into a single block.
 # What a build makes of them, or half of it: a lookup decodes all of an inner chunk for one row.
 INNER_BYTES: Final = 32 << 10
 
+ENCODING: Final = "encoding"
+RECORD_BYTES: Final = "record_bytes"
+
 PARTITIONS: Final = "partitions"
 VOCABULARY: Final = "vocabulary"
 WORD_BYTES: Final = "bytes"
@@ -188,13 +222,17 @@ MAX_ROWS: Final = (1 << SLOT_ID_BITS) - 1
 # No array may be larger; a broken or hostile number is refused before it is multiplied further.
 MAX_BYTES: Final = 1 << 56
 MAX_ROW_BYTES: Final = 1 << 30
+MAX_AXES: Final = 32  # Of a row.
 MAX_PARTITIONS: Final = 1 << 16
 MAX_METADATA_BYTES: Final = 16 << 20
 # Words that were not chosen to collide need about 400 in a table of 2**40 words that is two thirds
 # full: the longest cluster has about ln(words) / (load - 1 - ln(load)) slots.
 MAX_PROBE_COUNT: Final = 1024
 # What a store may require of a reader besides this version.
-FEATURES: Final = tuple(row.name for row in dtypes.DTYPES.values() if row.is_extension)
+FEATURES: Final = (
+    *(row.name for row in dtypes.DTYPES.values() if row.is_extension),
+    ENCODING,
+)
 
 FINGERPRINT: Final = "fingerprint"
 FINGERPRINT_DIGITS: Final = 32

@@ -138,7 +138,12 @@ def read_header(files: Files, file: str) -> dict[str, Tensor]:
 
 def read_json(text: bytes) -> Any:
     """Return a JSON document; ValueError or RecursionError if it is wrong, or repeats a name."""
-    return json.loads(text, object_pairs_hook=_unique)
+    return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> float:
+    """Refuse NaN and infinities, which Python's parser takes and JSON does not have."""
+    raise ValueError(f"{name} is not JSON")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -155,36 +160,45 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _check_cover(tensors: dict[str, Tensor], start: int, stop: int) -> None:
     """Check that the tensors follow each other from byte ``start`` on, and fill the file."""
-    end, before = start, "the header"
+    end, before = start, ""
     for tensor in sorted(tensors.values(), key=lambda tensor: (tensor.offset, tensor.end)):
         if tensor.offset != end:
             what = "overlap" if tensor.offset < end else "leave a gap"
             raise ValueError(
-                f"the tensor {quoted(tensor.name)} starts at byte {tensor.offset}, but {before} "
-                f"ends at byte {end}: they {what}"
+                f"the tensor {quoted(tensor.name)} starts at byte {tensor.offset}, but "
+                f"{_named(before)} ends at byte {end}: they {what}"
             )
-        end, before = tensor.end, f"the tensor {quoted(tensor.name)}"
+        end, before = tensor.end, tensor.name
     if end < stop:
-        raise ValueError(f"{stop - end} bytes after {before} belong to no tensor")
+        raise ValueError(f"{stop - end} bytes after {_named(before)} belong to no tensor")
     if end > stop:
-        raise ValueError(f"{before} ends at byte {end}, but the file has {stop} bytes")
+        raise ValueError(f"{_named(before)} ends at byte {end}, but the file has {stop} bytes")
+
+
+def _named(before: str) -> str:
+    return f"the tensor {quoted(before)}" if before else "the header"
 
 
 def _tensor(name: str, file: str, entry: dict[str, Any], start: int) -> Tensor:
-    shape = entry["shape"]
+    shape, dtype = entry["shape"], entry["dtype"]
     begin, end = entry["data_offsets"]
-    what = f"the tensor {quoted(name)}"
-    if not isinstance(shape, list) or len(shape) > MAX_AXES:
-        raise ValueError(f"the shape of {what} is not a list of at most {MAX_AXES} lengths")
-    if not all(type(number) is int and 0 <= number < MAX_LENGTH for number in (*shape, begin, end)):
-        raise ValueError(
-            f"the shape and offsets of {what} are not whole numbers from 0 to {MAX_LENGTH}"
-        )
-    if end < begin:
-        raise ValueError(f"{what} ends at byte {end}, before it starts at byte {begin}")
-    dtype = entry["dtype"]
-    if not isinstance(dtype, str):
-        raise ValueError(f"the dtype of {what} is not a text")
-    if dtype in BITS and (end - begin) * 8 != math.prod(shape) * BITS[dtype]:
-        raise ValueError(f"{what}, {dtype} of shape {shape}, does not take {end - begin} bytes")
+    if problem := _problem(shape, dtype, begin, end):
+        raise ValueError(f"the tensor {quoted(name)} {problem}")
     return Tensor(name, file, dtype, tuple(shape), start + begin, end - begin)
+
+
+def _problem(shape: Any, dtype: Any, begin: Any, end: Any) -> str | None:
+    """Return what is wrong with a tensor; None if nothing is."""
+    if not isinstance(shape, list) or len(shape) > MAX_AXES:
+        return f"has a shape that is not a list of at most {MAX_AXES} lengths"
+    for number in (*shape, begin, end):
+        if type(number) is not int or not 0 <= number < MAX_LENGTH:
+            return f"has a shape or offsets that are not whole numbers from 0 to {MAX_LENGTH - 1}"
+    if end < begin:
+        return f"ends at byte {end}, before it starts at byte {begin}"
+    if not isinstance(dtype, str):
+        return "has a dtype that is not a text"
+    bits = BITS.get(dtype)
+    if bits is not None and (end - begin) * 8 != math.prod(shape) * bits:
+        return f"of dtype {dtype} and shape {shape} does not take {end - begin} bytes"
+    return None

@@ -13,7 +13,8 @@ from embstore.errors import FormatError
 from embstore.formats.safetensors.header import listing, shown
 from embstore.formats.safetensors.names import is_part, known_names
 from embstore.formats.safetensors.numbers import is_numeric, may_have_scale, name_of
-from embstore.formats.safetensors.parts import NUMBER, fits_pattern, grouped, groups_of
+from embstore.formats.safetensors.parts import NUMBER, Parts, grouped, groups_of
+from embstore.formats.safetensors.scales import find_known
 from embstore.table.listed import ListedTable
 
 if TYPE_CHECKING:
@@ -114,11 +115,7 @@ def _listed(catalog: Catalog, name: str, tensors: list[Tensor]) -> ListedTable:
     first = tensors[0]
     scales: list[str] = []
     if may_have_scale(first.dtype):
-        scales = [
-            scale
-            for scale in known_names(name).scales
-            if scale in catalog.names or _of_part(scale, name, first.name) in catalog.names
-        ]
+        scales = find_known(catalog, Parts(name, {0: first}), known_names(name).scales)
     return ListedTable(
         name,
         (sum(tensor.shape[0] for tensor in tensors), *first.shape[1:]),
@@ -127,12 +124,6 @@ def _listed(catalog: Catalog, name: str, tensors: list[Tensor]) -> ListedTable:
         sum(tensor.size_bytes for tensor in tensors),
         scales[0] if len(scales) == 1 else None,
     )
-
-
-def _of_part(scale: str, pattern: str, part: str) -> str:
-    """Return the name of a part's scale, given the name of the part."""
-    found = fits_pattern(pattern).fullmatch(part) if pattern.count(NUMBER) == 1 else None
-    return scale if found is None else scale.replace(NUMBER, found[1])
 
 
 def _with_parts(name: str, tensors: list[Tensor]) -> str:

@@ -53,6 +53,15 @@ class Parts:
         return next(iter(self.tensors.values()))
 
     @property
+    def digits(self) -> list[str]:
+        """What stands for the number in the name of each part; nothing for a plain name."""
+        if not self.is_pattern or self.first.name == self.name:
+            return []
+        before, after = (len(one) for one in self.name.split(NUMBER))
+        names = [tensor.name for tensor in self.tensors.values()]
+        return [name[before : len(name) - after] for name in names]
+
+    @property
     def rows(self) -> int:
         """Rows of all parts."""
         return sum(tensor.shape[0] for tensor in self.tensors.values())
@@ -163,7 +172,7 @@ def _check_alike(catalog: Catalog, pattern: str, tensors: dict[int, Tensor]) -> 
         kinds.setdefault((tensor.dtype, row_shape), []).append(tensor)
     if len(kinds) > 1:
         groups = "; ".join(
-            f"{shown(dtype)} {'' if row is None else ['rows', *row]}: "
+            f"{shown(dtype)} {[] if row is None else ['rows', *row]}: "
             f"{listing([tensor.name for tensor in some], 200)}"
             for (dtype, row), some in kinds.items()
         )

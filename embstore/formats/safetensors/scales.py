@@ -23,7 +23,7 @@ from embstore.formats.safetensors.blocks import Blocks, find_blocks
 from embstore.formats.safetensors.header import BITS, Tensor, listing, quoted
 from embstore.formats.safetensors.names import KnownNames, known_names
 from embstore.formats.safetensors.numbers import name_of
-from embstore.formats.safetensors.parts import NUMBER, Parts, find_parts, fits_pattern
+from embstore.formats.safetensors.parts import NUMBER, Parts, find_parts
 from embstore.table.extents import Column, Extent
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def find_scale(catalog: Catalog, table: Parts, scale: str | None, zero: str | No
     if scale != AUTO:
         return named(catalog, table, scale, "scale")
     known = known_names(table.name)
-    found = find_known(catalog, known.scales)
+    found = find_known(catalog, table, known.scales)
     if len(found) > 1:
         raise FormatError(
             f"{catalog.where}: {quoted(table.name)} may have one of several scales: "
@@ -95,12 +95,15 @@ def find_scale(catalog: Catalog, table: Parts, scale: str | None, zero: str | No
     return named(catalog, table, found[0], "scale")
 
 
-def find_known(catalog: Catalog, names: Iterable[str]) -> list[str]:
-    """Return the names and patterns that tensors have."""
-    names = list(names)
-    found = [name for name in names if name in catalog.names]
-    patterns = [name for name in names if NUMBER in name and name not in catalog.names]
-    return found + [name for name in patterns if _any_part(catalog, name)]
+def find_known(catalog: Catalog, table: Parts, names: Iterable[str]) -> list[str]:
+    """Return the names that tensors have, and the patterns that a part of the table has."""
+    known, digits = catalog.names, table.digits
+    return [
+        name
+        for name in names
+        if name in known
+        or (NUMBER in name and any(name.replace(NUMBER, one) in known for one in digits))
+    ]
 
 
 def find_second_scale(catalog: Catalog, scale: Parts) -> tuple[Parts, float] | None:
@@ -112,7 +115,7 @@ def find_second_scale(catalog: Catalog, scale: Parts) -> tuple[Parts, float] | N
         If it is not one number.
     """
     name = f"{scale.name}_2"
-    if not find_known(catalog, [name]):
+    if not find_known(catalog, scale, [name]):
         return None
     parts = find_parts(catalog, name)
     factors = [_number(catalog, tensor, "scale") for tensor in parts.tensors.values()]
@@ -154,20 +157,13 @@ def named(catalog: Catalog, table: Parts, name: str, option: str) -> Parts:
 
 def _refuse_others(catalog: Catalog, table: Parts, known: KnownNames, zero: str | None) -> None:
     """Refuse a table beside which lies what else is needed to decode it."""
-    others = [name for name in find_known(catalog, known.others) if name != zero]
+    others = [name for name in find_known(catalog, table, known.others) if name != zero]
     if zero is None and others:
         raise FormatError(
             f"{catalog.where}: beside {quoted(table.name)} and its scale lies {listing(others)}, "
             "which may be needed to decode it. If it is subtracted from the codes, give it as "
             "zero_point=; to leave it out, name the scale with scale="
         )
-
-
-def _any_part(catalog: Catalog, pattern: str) -> bool:
-    if pattern.count(NUMBER) > 1:
-        return False
-    fits = fits_pattern(pattern)
-    return any(fits.fullmatch(name) for name in catalog.names)
 
 
 def make_field(

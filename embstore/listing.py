@@ -1,0 +1,60 @@
+"""Lists of the tables that a path holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embstore.errors import StoreNotFoundError
+from embstore.formats import find_format
+from embstore.opening import missing
+from embstore.reading.files import ForeignFiles
+from embstore.settle import as_path
+from embstore.table.listed import ListedTable
+
+if TYPE_CHECKING:
+    import os
+
+
+def tables(path: str | os.PathLike[str]) -> list[ListedTable]:
+    """Return the tables that a path holds, without opening them: only headers are read.
+
+    Of a model, these are the tensors of two axes or more that hold numbers and are not the scales
+    of others. Tensors whose names differ in one number, of one dtype and row shape, are listed as a
+    pattern; they may be the parts of one table, or the tables of several layers.
+
+    Parameters
+    ----------
+    path : str or path-like
+        What `embstore.open` takes.
+
+    Returns
+    -------
+    list of ListedTable
+        Their names, shapes, dtypes and sizes, and the scales that belong to them. A store or a
+        ``.npy`` file has one table, without a name.
+
+    Raises
+    ------
+    StoreNotFoundError, StoreVersionError, StoreCorruptError, FormatError
+        As `embstore.open`.
+
+    Examples
+    --------
+    >>> (table,) = embstore.tables("words.embstore")
+    >>> table.shape, table.dtype, table.byte_count
+    ((11, 8), 'float32', 352)
+    """
+    where = as_path(path, "path").absolute()
+    found = find_format(where)
+    if found is None:
+        raise StoreNotFoundError(missing(where))
+    format, main = found
+    root, name = (main, "") if main.is_dir() else (main.parent, main.name)
+    files = ForeignFiles(root)
+    if format.tables is not None:
+        return format.tables(files, name)
+    table = format.describe(files, name)
+    encoding, rows = table.encoding, table.numbering.rows
+    dtype = str(encoding.dtype) if encoding.name == "plain" else encoding.name
+    shape = (rows, *encoding.row_shape)
+    return [ListedTable("", shape, dtype, 1, rows * encoding.record_bytes)]

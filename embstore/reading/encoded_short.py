@@ -1,0 +1,181 @@
+"""The short path of encoded tables: a few ids, or one, whose records are expected in RAM.
+
+As `embstore.reading.short_path`, with two more steps: the records of every column are gathered into
+new arrays, and decoded into the result. One row is decoded from the mapping itself.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embstore.dtypes import as_dtype
+from embstore.reading.decoded_slices import row_bytes
+from embstore.reading.gather import AddressGather, GridGather
+from embstore.reading.results import as_out
+from embstore.reading.short_path import (
+    FEW_BYTES,
+    FEW_ROWS,
+    MAX_ONE_BYTES,
+    NO_SHORT_PATH,
+    ShortPath,
+)
+from embstore.reading.stats import NOTED_AT_ONCE
+from embstore.reading.warmth import READ_SECONDS, READS_SECONDS
+from embstore.table.addresses import PAGE_BYTES
+from embstore.table.ids import as_ids
+from embstore.table.numbering import rows_function, scalar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from embstore.reading.encoded import EncodedRecords
+    from embstore.reading.mapped import MappedRecords
+    from embstore.table.numbering import Numbering
+
+_UINT64 = np.dtype(np.uint64)
+
+
+def encoded_short_path(
+    records: EncodedRecords, numbering: Numbering, dtype: np.dtype[Any], others: tuple[str, ...]
+) -> ShortPath:
+    """Return the short path to rows of a table, decoded to a dtype.
+
+    Parameters
+    ----------
+    records : EncodedRecords
+        The rows.
+    numbering : Numbering
+        The table's numbering.
+    dtype : numpy.dtype
+        Dtype of a new result.
+    others : tuple of str
+        Names of further dtypes that a given result may have.
+    """
+    columns = [column for column in records.columns if column.mapped]
+    gathers = [column.gather for column in columns]
+    plain = all(isinstance(gather, GridGather | AddressGather) for gather in gathers)
+    limited = any(column.slices.limit is not None for column in columns)
+    if not columns or not plain or limited or records.encoding.record_bytes > MAX_ONE_BYTES:
+        return NO_SHORT_PATH
+    most = min(FEW_BYTES // row_bytes(records.encoding), FEW_ROWS)
+    return ShortPath(
+        _one(records, columns, numbering, dtype),
+        _few(records, columns, numbering, dtype, others),
+        most,
+    )
+
+
+def _few(
+    records: EncodedRecords,
+    columns: list[MappedRecords],
+    numbering: Numbering,
+    dtype: np.dtype[Any],
+    others: tuple[str, ...],
+) -> Callable[[NDArray[np.int64], NDArray[Any] | None], NDArray[Any]]:
+    row_shape, rows = records.encoding.row_shape, numbering.rows
+    dtypes = {dtype, *map(as_dtype, others)}
+    rows_of = rows_function(numbering) if numbering.partition_count > 1 else None
+    takes = [_take(*pair) for pair in zip(columns, records.shares, strict=True)]
+    touches = [_touch(*pair) for pair in zip(columns, records.shares, strict=True)]
+    decode, take_rows, preloaded = records.encoding.decode, records.take, records.preloaded
+    warmth, noted, sum_up = records.warmth, records.stats.short, records.stats.sum_up
+    clock, empty, ndarray, unsigned_dtype = perf_counter, np.empty, np.ndarray, _UINT64
+
+    def is_warm(row: int, start: float) -> bool:
+        for touch in touches:
+            touch(row)
+        return clock() - start < READ_SECONDS
+
+    def few(ids: NDArray[np.int64], out: NDArray[Any] | None) -> NDArray[Any]:
+        unsigned = ids.view(unsigned_dtype)
+        if unsigned.item(unsigned.argmax()) >= rows:
+            as_ids(ids, rows)  # Raises.
+        shape = ids.shape + row_shape
+        if out is None:
+            out = empty(shape, dtype)
+        elif not (
+            type(out) is ndarray
+            and out.dtype in dtypes
+            and out.flags.carray
+            and out.shape == shape
+            and out.dtype.isnative
+        ):
+            as_out(out, shape, dtype, others)
+        flat = out
+        if ids.ndim != 1:
+            ids, flat = ids.reshape(-1), out.reshape(-1, *row_shape)
+        if rows_of is not None:
+            ids = rows_of(ids)
+        if not warmth.cold:
+            start = clock()
+            if preloaded or is_warm(ids.item(0), start):
+                decode(tuple([take(ids) for take in takes]), flat)
+                seconds = clock() - start
+                noted.append((ids.size, seconds))
+                if seconds > READS_SECONDS:
+                    warmth.note_slow(ids.size, seconds)
+                if len(noted) >= NOTED_AT_ONCE:
+                    sum_up()
+                return out
+            warmth.chill()
+        take_rows(ids, flat)
+        return out
+
+    return few
+
+
+def _take(column: MappedRecords, share: int) -> Callable[[NDArray[np.int64]], NDArray[np.uint8]]:
+    """Return the function from rows to their records in a column, a new array."""
+    gather, rows_per_record = column.gather, scalar(share)
+    assert isinstance(gather, GridGather | AddressGather)
+    spots_of, new = gather.spots, gather.new
+    if share > 1:
+        return lambda rows: new(spots_of(rows // rows_per_record))
+    if isinstance(gather, GridGather) and not gather.has_gaps:
+        return new
+    return lambda rows: new(spots_of(rows))
+
+
+def _touch(column: MappedRecords, share: int) -> Callable[[int], int]:
+    """Return the function that touches the first byte of a row's record."""
+    data, address_of = column.data.data, column.addresses.of_one
+    return lambda row: data[address_of(row // share)]
+
+
+def _one(
+    records: EncodedRecords,
+    columns: list[MappedRecords],
+    numbering: Numbering,
+    dtype: np.dtype[Any],
+) -> Callable[[int], NDArray[Any]]:
+    row_of, encoding = numbering.row_of, records.encoding
+    row_shape, decode = encoding.row_shape, encoding.decode
+    fields = [
+        (column.data, column.addresses.of_one, column.record_bytes, share)
+        for column, share in zip(columns, records.shares, strict=True)
+    ]
+    note, noted = records.stats.add, records.stats.short
+    clock, empty = perf_counter, np.empty
+    read_bytes = sum(-(-size // PAGE_BYTES) * PAGE_BYTES for _, _, size, _ in fields)
+
+    def one(number: int) -> NDArray[Any]:
+        start = clock()
+        row, found, out = row_of(number), [], empty(row_shape, dtype)
+        for data, address_of, size, share in fields:
+            address = address_of(row // share)
+            found.append(data[address : address + size][None])
+        decode(tuple(found), out[None])
+        seconds = clock() - start
+        if seconds < READ_SECONDS and len(noted) < NOTED_AT_ONCE:
+            noted.append((1, seconds))
+        else:
+            cold = seconds > READ_SECONDS
+            note(1, cold * read_bytes, cold, not cold, seconds)
+        return out
+
+    return one
