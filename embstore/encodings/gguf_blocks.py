@@ -18,8 +18,8 @@ from embstore.encodings.ggml_types import BLOCKS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Decoded bytes of a piece.
-PIECE_BYTES: Final = 1 << 18
+# Decoded bytes of a piece. Smaller ones take longer for their calls: 1.2 times as long at 1 << 18.
+PIECE_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
