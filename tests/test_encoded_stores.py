@@ -152,9 +152,9 @@ def test_plain_rows_are_cast_to_floats(plain, reader, count):
         assert store.encoding == "plain"
         assert f"{rows.dtype}, 3 mod" in repr(store)
         for dtype in (np.float32, np.float16, np.float64, ml_dtypes.bfloat16, rows.dtype):
-            expected = rows[ids].astype(np.float64).astype(np.float32).astype(dtype)
-            expected = rows[ids] if dtype == rows.dtype else expected
-            if dtype == np.float64:
+            with np.errstate(over="ignore"):
+                expected = rows[ids].astype(np.float64).astype(np.float32).astype(dtype)
+            if dtype in (rows.dtype, np.float64):
                 expected = rows[ids].astype(dtype)
             for _ in range(2):
                 found = store.lookup(ids, dtype=np.dtype(dtype).name)
@@ -202,7 +202,7 @@ def test_opaque_rows_are_bytes(tmp_path, monkeypatch):
 
     codes = np.random.default_rng(1).integers(0, 256, (50, 18), dtype=np.uint8)
     with opened(tmp_path, Encoded(Opaque("IQ2_XS", 18), (codes,), codes), monkeypatch) as store:
-        assert (store.encoding, store.dtype, store.shape) == ("IQ2_XS", np.uint8, (50, 18))
+        assert (store.encoding, store.dtype.name, store.shape) == ("IQ2_XS", "uint8", (50, 18))
         assert np.array_equal(store[[3, 1]], codes[[3, 1]])
         assert np.array_equal(store.lookup(np.array([3, 1]), raw=True), codes[[3, 1]])
         assert np.array_equal(store.to_numpy(), codes)

@@ -15,7 +15,7 @@ A row's records are gathered from every column, and an encoding turns them into 
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from embstore.table.plan import LookupPlan
     from embstore.table.protocols import Encoding, Visit
 
-    StoredRecords = MappedRecords | RangedRecords | CompressedRecords
+    StoredRecords: TypeAlias = MappedRecords | RangedRecords | CompressedRecords
 
 # Rows that are decoded at a time, by a scan, or without a mapping.
 DECODED_BYTES = 4 << 20
