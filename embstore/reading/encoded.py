@@ -22,6 +22,7 @@ import numpy as np
 from embstore.encodings.cast import Cast
 from embstore.encodings.joined import Joined
 from embstore.progress import Progress
+from embstore.reading.compressed import CompressedReadAhead, CompressedRecords
 from embstore.reading.decoded_slices import DecodedSlices, row_bytes
 from embstore.reading.encoded_ahead import EncodedReadAhead
 from embstore.reading.incore import Residency
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
     from embstore.encodings.plain import Plain
     from embstore.progress import OnProgress
-    from embstore.reading.compressed import CompressedRecords
     from embstore.reading.mapped import MappedRecords
     from embstore.reading.ranged import RangedRecords
     from embstore.table.numbering import Numbering
@@ -199,8 +199,11 @@ class EncodedRecords:
         )
 
     @property
-    def ahead(self) -> EncodedReadAhead | NoReadAhead:
+    def ahead(self) -> EncodedReadAhead | CompressedReadAhead | NoReadAhead:
         """Reads ahead of lookups."""
+        first = self.columns[0]
+        if isinstance(first, CompressedRecords):
+            return CompressedReadAhead(first, self.take)
         if self._slices is None:
             return NoReadAhead(self.take)
         parts = [column.ahead for column in self.columns if column.mapped]
