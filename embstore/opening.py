@@ -142,8 +142,8 @@ def open(
         ``"sizes"``.
     resident_limit : int or str, optional
         The most of the mapping that may count as this process's memory, in bytes or as in
-        ``"2GiB"``; at least 64 MiB. Unmapped pages stay in the page cache. ``"chunked"`` maps
-        nothing, so it stays within any limit.
+        ``"2GiB"``; at least 64 MiB. Scales in other tensors share it with the numbers. Unmapped
+        pages stay in the page cache. ``"chunked"`` maps nothing, so it stays within any limit.
     preload : bool
         Read everything into RAM first, and map it by huge pages where supported. Not for
         ``"chunked"``, which keeps nothing in RAM, or for a compressed store.
@@ -151,9 +151,10 @@ def open(
         Memory for copies of the rows that are looked up most, in bytes or as in ``"2GiB"``: for
         memory that is smaller than the table, where the page cache would keep 4 KiB or more for
         each of them. What it holds is learned from the lookups, and `EmbeddingStore.warm` can fill
-        it. It counts toward ``resident_limit``, and leaves 100 MiB of the free memory of the
-        machine and of the process's control groups to the page cache. A copy or an unpickled store
-        has another such cache. Needs a mapping, and is not for ``preload``. Of a compressed store,
+        it. Encoded rows are kept as they are stored; scales in other tensors are not kept. It
+        counts toward ``resident_limit``, and leaves 100 MiB of the free memory of the machine and
+        of the process's control groups to the page cache. A copy or an unpickled store has another
+        such cache. Needs a mapping, and is not for ``preload``. Of a compressed store,
         it is the memory for decoded rows, by default 64 MiB, or a quarter of ``resident_limit``.
     progress : callable, optional
         Called with an `embstore.Progress`: the bytes verified and their total, then the bytes
