@@ -286,6 +286,15 @@ def test_zero_points(tmp_path, dtype, shape):
     assert equal(rows_of(bare, tmp_path), codes.astype(np.float32) * wide[1])
 
 
+@pytest.mark.parametrize("name", ["x.weight.absmax", "x.qzeros", "x.biases", "x.weight_zero_point"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint32, np.int8], ids=str)
+def test_what_else_may_be_needed_is_not_left_out(tmp_path, name, dtype):
+    codes = codes_of(np.uint8).view(dtype)
+    path = save(tmp_path / "t.safetensors", {"x.weight": codes, name: scales_of((ROWS, 2))})
+    assert f"beside 'x.weight' lies {name}, which may be needed" in refusal(path)
+    assert table_in(path, scale=None).encoding == Plain(np.dtype(dtype), codes.shape[1:])
+
+
 def test_one_zero_point_beside_groups_of_scales(tmp_path):
     codes, scale = codes_of(np.int8), scales_of((ROWS, 5))
     tensors = {"x": codes, "s": scale, "z": np.array([3], np.int8)}
