@@ -78,9 +78,10 @@ def build(
     source : str, path-like, or object
         A file: text of vectors (GloVe, word2vec, fastText, CSV, TSV), word2vec's binary format, or
         ``.npy``, each also compressed (gzip, bz2, xz, zstd, lz4) or in a zip or tar archive; an
-        ``.npz``; safetensors, Parquet or Arrow. A directory of ``.npy``, safetensors, Parquet or
-        Arrow files that are parts of one table. An object: an array, a frame of pandas or polars,
-        an Arrow table, a list of these, a ``{word: vector}`` mapping, an iterable of
+        ``.npz``; safetensors, GGUF, Parquet or Arrow. A directory of ``.npy``, safetensors, Parquet
+        or Arrow files that are parts of one table. Open a model first if its table needs other
+        options of `embstore.open` than ``tensor``. An object: an array, a frame of pandas or
+        polars, an Arrow table, a list of these, a ``{word: vector}`` mapping, an iterable of
         ``(word, vector)`` or of arrays of rows, a gensim ``KeyedVectors``, a torch tensor, a list
         of partitions, or an open store, which may be the one that is replaced.
     path : str or path-like

@@ -80,7 +80,7 @@ def open_table(
         str(path.with_name(name)),
         [_Rows(store, raw=encoding is not None)],
         words=words,
-        origin={"file": name, "format": format.name},
+        origin=store.source | {"file": name},
     )
     source.encoding = encoding
     return source
