@@ -39,6 +39,8 @@ class DecodedSlices:
         Bytes of a row, stored and decoded. Decoding is most of the work, so they measure a slice.
     file_count : callable or None
         Returns how many rows are in files, if there is a row cache.
+    limit : ResidentLimit or None
+        The limit on what is resident of all columns.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class DecodedSlices:
         # Of one column, the records are what `Joined` returns.
         self._direct = isinstance(encoding, Joined) and len(columns) == 1
         self.record_bytes = encoding.record_bytes + row_bytes(encoding)
+        self.limit = columns[0].limit
         gather = columns[0].gather
         self.file_count: Callable[[NDArray[np.int64]], int] | None = None
         if isinstance(gather, RowCache):

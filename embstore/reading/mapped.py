@@ -11,7 +11,6 @@ are copied once, in request order.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -178,9 +177,7 @@ class MappedRecords:
 
     def preload(self, progress: OnProgress | None) -> None:
         """Read everything into RAM and map it; see `embstore.reading.residence`."""
-        # Pages over the limit are unmapped again; they stay in the page cache.
-        with nullcontext() if self._limit is None else self._limit.touching(1):
-            preload(self._space, progress)
+        preload(self._space, progress, self._limit)
         self.preloaded = True
 
     def warm(self, rows: NDArray[np.int64], counts: NDArray[np.float64] | None) -> int:

@@ -11,9 +11,11 @@ nothing is lost).
 3. Each file is mapped again to remove the advice: with it, a row that has become cold would read
    2 MiB.
 
-**Limiting.** A fault maps far more than the row that caused it, up to 2 MiB, so after enough
-lookups the resident size of the process grows by the whole table. `ResidentLimit` unmaps everything
-before the limit is reached. Unmapped pages stay in the page cache; touching maps them again.
+**Limiting.** A fault maps far more than the row that caused it: all of a large folio, up to 2 MiB.
+So after enough lookups the resident size of the process grows by the whole table. `ResidentLimit`
+unmaps everything before the limit is reached. Unmapped pages stay in the page cache; touching maps
+them again. A lookup touches its rows in the order of their addresses, so that each huge page is
+mapped once, however many of its rows are wanted.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from embstore import syscalls
 from embstore.progress import OnProgress, Progress
 from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES
@@ -33,19 +37,24 @@ from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from embstore.reading.mapping import AddressSpace, MappedFile
 
 # A lower limit would allow only a few faults, each of which may map a huge page.
 MIN_RESIDENT_BYTES = 32 * HUGE_PAGE_BYTES
+# What a preload under a limit maps at a time.
+_PIECE_BYTES = 4 * HUGE_PAGE_BYTES
 # One lock for all limits. A forked child gets a new one, because a thread that it does not have may
 # hold the inherited one.
 _lock = Lock()
 
 
-def preload(space: AddressSpace, progress: OnProgress | None = None) -> None:
+def preload(
+    space: AddressSpace,
+    progress: OnProgress | None = None,
+    limit: ResidentLimit | None = None,
+) -> None:
     """Read all files of an address space into RAM and map them, by huge pages where supported.
 
     Parameters
@@ -54,7 +63,12 @@ def preload(space: AddressSpace, progress: OnProgress | None = None) -> None:
         The mapping.
     progress : callable, optional
         Called with an `embstore.Progress`: bytes done, and bytes in all.
+    limit : ResidentLimit, optional
+        The limit on what is resident. With one, pages are unmapped again once they were read.
     """
+    if limit is not None:
+        _preload_unmapped(space, progress, limit)
+        return
     total = sum(file.map_bytes for file in space.files)
     done = 0
     for file in space.files:
@@ -72,6 +86,26 @@ def preload(space: AddressSpace, progress: OnProgress | None = None) -> None:
         space.map(file)
         space.advise(file.offset_bytes, space.span_bytes(file), syscalls.MADV_RANDOM)
         _populate(space, file, huge=False)
+
+
+def _preload_unmapped(
+    space: AddressSpace, progress: OnProgress | None, limit: ResidentLimit
+) -> None:
+    """Read all files into RAM, a piece at a time, and unmap each piece again."""
+    total = sum(file.map_bytes for file in space.files)
+    done = 0
+    for file in space.files:
+        space.advise(file.offset_bytes, space.span_bytes(file), syscalls.MADV_HUGEPAGE)
+        for start in range(0, file.map_bytes, _PIECE_BYTES):
+            size = min(_PIECE_BYTES, file.map_bytes - start)
+            with limit.touching(size // HUGE_PAGE_BYTES + 1):
+                _populate_piece(space, file, start, size)
+                space.advise(file.offset_bytes + start, size, syscalls.MADV_DONTNEED)
+            done += size
+            if progress is not None:
+                progress(Progress(done, total))
+        space.map(file)  # Without the advice.
+        space.advise(file.offset_bytes, space.span_bytes(file), syscalls.MADV_RANDOM)
 
 
 def huge_mapped_bytes(space: AddressSpace) -> dict[MappedFile, int]:
@@ -101,12 +135,16 @@ def _in_small_pages(space: AddressSpace) -> list[MappedFile]:
 
 
 def _populate(space: AddressSpace, file: MappedFile, *, huge: bool) -> None:
-    begin, end = file.offset_bytes, file.offset_bytes + file.map_bytes
     if huge:  # On the whole mapping, because advice on a part would split it.
-        space.advise(begin, space.span_bytes(file), syscalls.MADV_HUGEPAGE)
-    failure = space.advise(begin, file.map_bytes, syscalls.MADV_POPULATE_READ)
+        space.advise(file.offset_bytes, space.span_bytes(file), syscalls.MADV_HUGEPAGE)
+    _populate_piece(space, file, 0, file.map_bytes)
+
+
+def _populate_piece(space: AddressSpace, file: MappedFile, start: int, size: int) -> None:
+    begin = file.offset_bytes + start
+    failure = space.advise(begin, size, syscalls.MADV_POPULATE_READ)
     if failure == errno.EINVAL:  # Before Linux 5.14: touch each page.
-        space.data[begin:end:PAGE_BYTES].max()
+        space.data[begin : begin + size : PAGE_BYTES].max()
     elif failure:
         raise OSError(failure, os.strerror(failure), file.name)
 
@@ -122,13 +160,14 @@ class ResidentLimit:
     Attributes
     ----------
     step_rows : int
-        Most rows to touch at a time.
+        Most rows to touch at a time, or runs of rows that are in one huge page.
     """
 
     def __init__(self, limit_bytes: int) -> None:
         self._spaces: list[AddressSpace] = []
         self._limit_bytes = limit_bytes
-        self._others_bytes = resident_file_bytes()
+        self._others_bytes = self._seen_bytes = resident_file_bytes()
+        self._is_unsure = False  # Whether the mappings of others have become smaller.
         self._rows_left = 0
         self._touching = 0  # Number of threads that may be mapping pages.
         # So few that several threads stay within the limit even if each row maps a huge page.
@@ -153,6 +192,30 @@ class ResidentLimit:
             with self.touching(1):
                 piece[:] = data[begin + start : begin + start + len(piece)]
 
+    def steps(self, offsets: NDArray[np.int64], count: int) -> list[tuple[int, int, int]]:
+        """Cut a lookup into steps of `step_rows` runs or less.
+
+        Parameters
+        ----------
+        offsets : ndarray of int64, shape (n,)
+            The addresses of the rows that are mapped, of up to a huge page each, ascending.
+        count : int
+            Number of all rows. The others are before those.
+
+        Returns
+        -------
+        list of (int, int, int)
+            The first row of each step, the one after its last, and what to count for `touching`.
+        """
+        if not len(offsets):
+            return [(0, count, 0)]
+        huge_pages = offsets // HUGE_PAGE_BYTES
+        runs = np.flatnonzero(huge_pages[1:] != huge_pages[:-1]) + 1 + count - len(offsets)
+        stops = [*runs[self.step_rows - 1 :: self.step_rows].tolist(), count]
+        counts = [self.step_rows] * len(stops)
+        counts[-1] = len(runs) + 1 - self.step_rows * (len(stops) - 1)
+        return list(zip([0, *stops[:-1]], stops, counts, strict=True))
+
     @contextmanager
     def touching(self, row_count: int) -> Iterator[None]:
         """Count the rows touched in the ``with`` block, then enforce the limit.
@@ -173,27 +236,33 @@ class ResidentLimit:
     def _look(self) -> None:
         """Read the resident size, and unmap everything before the limit is reached."""
         mapped = resident_file_bytes()
-        # Other mappings may have shrunk, as when a store is closed; they are at most all.
-        self._others_bytes = min(self._others_bytes, mapped)
+        # Other mappings have become smaller, as when a store is closed; or the kernel took pages.
+        self._is_unsure |= mapped < self._seen_bytes
         resident = mapped - self._others_bytes
-        if resident > self._limit_bytes // 2:
+        if resident > self._limit_bytes // 2 or self._is_unsure:
             for space in self._spaces:
                 space.advise(0, len(space.data), syscalls.MADV_DONTNEED)
+            mapped = resident_file_bytes()
             # The rest belongs to other mappings of this process, unless another thread is mapping
             # pages of these.
             if not self._touching:
-                self._others_bytes = resident_file_bytes()
+                self._others_bytes, self._is_unsure = mapped, False
             resident = 0
+        self._seen_bytes = mapped
         self._rows_left = (self._limit_bytes - resident) // (2 * HUGE_PAGE_BYTES)
 
 
 def resident_file_bytes() -> int:
     """Return the resident bytes of all file mappings of this process; 0 where unknown."""
     try:
-        pages = Path("/proc/self/statm").read_bytes().split()[2]
+        # Not by a file object: this is called after every few faults, and takes a third as long.
+        descriptor = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return 0
-    return int(pages) * PAGE_BYTES
+    try:
+        return int(os.read(descriptor, 200).split()[2]) * PAGE_BYTES
+    finally:
+        os.close(descriptor)
 
 
 def _forget() -> None:

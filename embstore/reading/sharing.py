@@ -16,15 +16,17 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import numpy as np
+
 from embstore.reading import workers
 from embstore.reading.warmth import blocks_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
 
+    from embstore.reading.residence import ResidentLimit
     from embstore.reading.warmth import Warmth
 
 # Up to this many rows are one slice.
@@ -39,6 +41,8 @@ COLD_SLICE_ROWS = 128
 SAMPLED_ROWS = 4
 # With a row cache, a cold slice has at least this many rows that are in the files.
 FILE_ROWS = 64
+# Under a resident limit, this much of a lookup is sorted at a time.
+SORTED_BYTES = 32 << 20
 # The first slice of a thread that expects warm rows.
 PROBE_ROWS = 16
 # Handing work over costs 30 to 50 us, in which a thread gathers a few hundred KiB.
@@ -58,6 +62,7 @@ class Slices(Protocol):
 
     record_bytes: int
     file_count: Callable[[NDArray[np.int64]], int] | None
+    limit: ResidentLimit | None
 
     def announce(self, spots: NDArray[np.int64]) -> None:
         """Have the kernel start reading the records at spots."""
@@ -102,6 +107,19 @@ class SharedGather:
 
     def fill(self, spots: NDArray[np.int64], out: NDArray[Any]) -> Found:
         """Fill ``out`` with records, on several threads."""
+        if self._slices.limit is None:
+            return self._fill(spots, out)
+        # In the order of addresses: otherwise, pages would be unmapped that the next rows need.
+        done, step = [], max(SORTED_BYTES // self._record_bytes, 1)
+        for start in range(0, len(spots), step):
+            some = spots[start : start + step]
+            order = np.argsort(some, kind="stable")
+            records = np.empty((len(some), *out.shape[1:]), out.dtype)
+            done.append(self._fill(some[order], records))
+            out[start : start + step][order] = records
+        return Found(*map(sum, zip(*done, strict=True)))
+
+    def _fill(self, spots: NDArray[np.int64], out: NDArray[Any]) -> Found:
         slice_rows = COLD_SLICE_ROWS
         if self._file_count is not None:
             in_files = self._file_count(spots)

@@ -93,11 +93,14 @@ class SliceGather:
             for at, begin in enumerate(self.gather.offsets(spots).tolist()):
                 self.limit.copy(self.space.data, begin, target[at])
             return
-        step = self.limit.step_rows
-        for start in range(0, len(spots), step):
-            some = spots[start : start + step]
-            with self.limit.touching(len(some)):
-                self._take(some, out[start : start + step], touch=not cold)
+        order = np.argsort(spots, kind="stable")
+        offsets = self.gather.offsets(spots[order])  # Of those in files, which come last.
+        for start, stop, count in self.limit.steps(offsets, len(order)):
+            places = order[start:stop]
+            some = np.empty((len(places), *out.shape[1:]), out.dtype)
+            with self.limit.touching(count):
+                self._take(spots[places], some, touch=not cold)
+            out[places] = some
 
     def _take(self, spots: NDArray[np.int64], out: NDArray[Any], *, touch: bool) -> None:
         if touch and len(spots) >= self.touched_rows:

@@ -10,6 +10,7 @@ only asked for. The error names the folder with the case.
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import random
 import resource
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     Kind = Callable[[Path], Case]
 
 CASE_SECONDS = 10
+HANG_SECONDS = 120  # By the clock, on a busy machine.
 MEMORY_BYTES = 1 << 30
 
 
@@ -101,6 +103,7 @@ def _work(kind: Kind, folder: Path, seed: int, seconds: float, cases: float, que
     end = time.monotonic() + seconds
     count = accepted = 0
     while count < cases and time.monotonic() < end:
+        faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
         start = time.process_time()
         accepted += bool(case(random_numbers))
         count += 1
@@ -109,4 +112,5 @@ def _work(kind: Kind, folder: Path, seed: int, seconds: float, cases: float, que
             raise AssertionError(f"case {count} of seed {seed} took {took:.1f} s")
         if peak_bytes() - memory > MEMORY_BYTES:
             raise AssertionError(f"case {count} of seed {seed} took too much memory")
+    faulthandler.cancel_dump_traceback_later()
     queue.put((count, accepted))

@@ -1,0 +1,250 @@
+"""The resident limit on tables opened in place: a fault may map a folio of up to 2 MiB."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import struct
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import embstore
+from embstore.progress import Progress
+from embstore.reading import residence
+from embstore.reading.mapping import AddressSpace
+from embstore.reading.residence import ResidentLimit
+from embstore.reading.slices import SliceGather
+from embstore.table.addresses import HUGE_PAGE_BYTES
+from tests.helpers.gguf_files import Entry, GgufFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/smaps").exists(), reason="this system does not list mappings"
+)
+WIDTH = 160
+SOME = 500  # Rows that are not zeros.
+
+
+def resident_bytes(*paths: Path) -> int:
+    """Return the resident size of the mappings of some files, as the kernel counts it."""
+    found, counted = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            counted = any(line.endswith(f" {path}") for path in paths)
+        elif counted and line.startswith("Rss:"):
+            found += int(line.split()[1]) << 10
+    return found
+
+
+class Sparse:
+    """A table of zeros, except for `SOME` rows, in files that take no space."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.rows = size_bytes // WIDTH
+        self.ids = np.random.default_rng(0).choice(self.rows, SOME, replace=False)
+        self.numbers = np.random.default_rng(1).integers(1, 256, (SOME, WIDTH), np.uint8)
+
+    def write(self, path: Path, start: bytes, first: int, rows: int) -> Path:
+        """Write a file of consecutive rows behind a header."""
+        path.write_bytes(start)
+        try:
+            os.truncate(path, len(start) + rows * WIDTH)
+        except OSError:
+            pytest.skip("this file system has no files of this size")
+        with path.open("r+b") as file:
+            for row, numbers in zip(self.ids.tolist(), self.numbers, strict=True):
+                if first <= row < first + rows:
+                    file.seek(len(start) + (row - first) * WIDTH)
+                    file.write(numbers.tobytes())
+        return path
+
+    def check(self, store: embstore.EmbeddingStore, seed: int, count: int) -> None:
+        """Look up random rows, some of which are not zeros."""
+        numbers = np.random.default_rng(seed)
+        ids = numbers.integers(0, self.rows, count)
+        ids[np.isin(ids, self.ids)] = self.ids[0]
+        expected = np.zeros((count, WIDTH), np.uint8)
+        places, which = numbers.choice(count, count // 5, replace=False), numbers.integers(0, SOME)
+        ids[places], expected[places] = self.ids[which], self.numbers[which]
+        expected[ids == self.ids[0]] = self.numbers[0]
+        assert np.array_equal(store.lookup(ids, raw=True), expected)
+
+
+def npy(folder: Path, table: Sparse) -> dict[str, Any]:
+    header = str({"descr": "|u1", "fortran_order": False, "shape": (table.rows, WIDTH)}).encode()
+    start = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header) + 1) + header + b"\n"
+    return {"path": table.write(folder / "t.npy", start, 0, table.rows)}
+
+
+def safetensors_start(rows: int, name: str = "a") -> bytes:
+    entry = {"dtype": "U8", "shape": [rows, WIDTH], "data_offsets": [0, rows * WIDTH]}
+    header = json.dumps({name: entry}).encode()
+    header += b" " * (3 - len(header) % 8)  # So that no row is aligned.
+    return struct.pack("<Q", len(header)) + header
+
+
+def safetensors(folder: Path, table: Sparse) -> dict[str, Any]:
+    start = safetensors_start(table.rows)
+    return {"path": table.write(folder / "t.safetensors", start, 0, table.rows)}
+
+
+def parts(folder: Path, table: Sparse) -> dict[str, Any]:
+    """A table in three files, at different places in them."""
+    bounds = [0, table.rows // 3 + 7, table.rows // 2, table.rows]
+    for part, (first, stop) in enumerate(pairwise(bounds)):
+        start = safetensors_start(stop - first, f"part_{part}.weight")
+        table.write(folder / f"{part}.safetensors", start, first, stop - first)
+    return {"path": folder, "tensor": "part_{}.weight"}
+
+
+def gguf(folder: Path, table: Sparse) -> dict[str, Any]:
+    entry = Entry("a", "I8", (table.rows, WIDTH))
+    start = GgufFile([entry]).header()
+    start += bytes(-len(start) % 32)
+    return {"path": table.write(folder / "t.gguf", start, 0, table.rows)}
+
+
+def open_limited(options: dict[str, Any], limit: str, **more: Any) -> embstore.EmbeddingStore:
+    return embstore.open(**options, resident_limit=limit, **more)
+
+
+MIB = 1 << 20
+
+
+def highest(store: embstore.EmbeddingStore, paths: list[Path], work: Callable[[], None]) -> int:
+    """Return the highest resident size that is seen within and after some work."""
+    seen = [resident_bytes(*paths)]
+    whole, calls = SliceGather._take, 0
+
+    def take(self: SliceGather, *some: Any, **options: Any) -> None:
+        nonlocal calls
+        whole(self, *some, **options)
+        calls += 1
+        if calls % 16 == 0:
+            seen.append(resident_bytes(*paths))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SliceGather, "_take", take)
+        work()
+    seen.append(resident_bytes(*paths))
+    assert store.rows
+    return max(seen)
+
+
+def test_table_of_two_gigabytes(tmp_path):
+    """Uniform ids, as in a model that never asks for the same row twice."""
+    table = Sparse(2 << 30)
+    options = safetensors(tmp_path, table)
+    with open_limited(options, "128MiB") as store:
+        works = [partial(table.check, store, seed, 300) for seed in range(20)]
+        found = [highest(store, [options["path"]], work) for work in works]
+        assert 16 * MIB < max(found) <= 128 * MIB
+
+
+@pytest.mark.parametrize("write", [npy, safetensors, parts, gguf])
+@pytest.mark.parametrize("how", ["", "preload", "row_cache"])
+def test_limit_is_kept(tmp_path, write, how):
+    """Preloading makes the largest folios that the system has."""
+    table = Sparse(192 * MIB)
+    options = write(tmp_path, table)
+    more: dict[str, Any] = {"preload": {"preload": True}, "row_cache": {"row_cache": "16MiB"}}
+    limit = 80 if how == "row_cache" else 64
+    paths = sorted(tmp_path.iterdir())
+    with open_limited(options, f"{limit}MiB", **more.get(how, {})) as store:
+
+        def work() -> None:
+            for seed in range(2):
+                for count in (1, 40, 900):
+                    table.check(store, seed, count)
+            store.scan(lambda ids, rows: None)
+
+        assert 4 * MIB < highest(store, paths, work) <= 64 * MIB
+        if how == "row_cache":
+            store.warm(table.ids)
+            assert highest(store, paths, work) <= 64 * MIB
+            assert store.residency().row_cache_rows >= SOME
+
+
+def test_limit_is_kept_while_preloading(tmp_path, monkeypatch):
+    table = Sparse(192 * MIB)
+    options = safetensors(tmp_path, table)
+    seen, progress = [], []
+    whole = AddressSpace.advise
+
+    def advise(self: AddressSpace, *given: int) -> int:
+        found = whole(self, *given)
+        seen.append(resident_bytes(options["path"]))
+        return found
+
+    monkeypatch.setattr(AddressSpace, "advise", advise)
+    with open_limited(options, "64MiB", preload=True, progress=progress.append) as store:
+        assert 4 * MIB < max(seen) <= 64 * MIB
+        assert store.residency().page_cache_bytes > 150 * MIB
+        assert resident_bytes(options["path"]) <= 8 * MIB
+        table.check(store, 0, 500)
+    assert progress[-1] == Progress(progress[-1].total_bytes, progress[-1].total_bytes)
+
+
+def test_each_huge_page_of_a_lookup_is_touched_once(tmp_path, monkeypatch):
+    """Otherwise, pages would be unmapped that the next rows of the lookup need."""
+    table = Sparse(192 * MIB)
+    counted = []
+    whole = ResidentLimit.touching
+
+    def touching(self: ResidentLimit, count: int) -> Any:
+        counted.append(count)
+        return whole(self, count)
+
+    with open_limited(safetensors(tmp_path, table), "64MiB") as store:
+        monkeypatch.setattr(ResidentLimit, "touching", touching)
+        table.check(store, 0, 20_000)
+    # A slice starts in the huge page in which the one before it ended.
+    assert sum(counted) < 192 * MIB // HUGE_PAGE_BYTES * 3
+
+
+def test_steps_of_a_lookup():
+    limit = ResidentLimit(64 * MIB)
+    assert limit.step_rows == 2
+    pages = np.array([0, 0, 0, 1, 5, 5, 6, 9, 9])
+    offsets = pages * HUGE_PAGE_BYTES + 100
+    assert limit.steps(offsets, 9) == [(0, 4, 2), (4, 7, 2), (7, 9, 1)]
+    assert limit.steps(offsets[:1], 1) == [(0, 1, 1)]
+    assert limit.steps(offsets[:4], 4) == [(0, 4, 2)]
+    assert limit.steps(offsets, 11) == [(0, 6, 2), (6, 9, 2), (9, 11, 1)]  # Two are copies.
+    assert limit.steps(offsets[:0], 5) == [(0, 5, 0)]
+
+
+def test_other_mappings_that_become_smaller(tmp_path, monkeypatch):
+    """What others free must not count as ours: everything is unmapped, and measured again."""
+    table = Sparse(32 * MIB)
+    others = 100 * MIB
+    options = safetensors(tmp_path, table)
+    whole = residence.resident_file_bytes
+    monkeypatch.setattr(residence, "resident_file_bytes", lambda: whole() + others)
+    with open_limited(options, "64MiB") as store:
+        table.check(store, 0, 200)
+        limit = store._records._limit
+        before = resident_bytes(options["path"])
+        assert before > MIB
+        others = 0
+        with limit.touching(1000):
+            pass
+        assert resident_bytes(options["path"]) == 0
+        assert abs(limit._others_bytes - whole()) < MIB
+
+
+def test_copies_keep_the_limit(tmp_path):
+    table = Sparse(192 * MIB)
+    options = parts(tmp_path, table)
+    paths = sorted(tmp_path.iterdir())
+    with open_limited(options, "64MiB") as store, pickle.loads(pickle.dumps(store)) as copy:
+        assert highest(copy, paths, lambda: table.check(copy, 0, 2000)) <= 64 * MIB
