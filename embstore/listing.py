@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embstore.errors import StoreNotFoundError
-from embstore.formats import find_format
+from embstore.formats import find_format, place_of
 from embstore.opening import missing
 from embstore.reading.files import ForeignFiles
 from embstore.settle import as_path
@@ -49,7 +49,7 @@ def tables(path: str | os.PathLike[str]) -> list[ListedTable]:
     if found is None:
         raise StoreNotFoundError(missing(where))
     format, main = found
-    root, name = (main, "") if main.is_dir() else (main.parent, main.name)
+    root, name = place_of(where, main)
     files = ForeignFiles(root)
     if format.tables is not None:
         return format.tables(files, name)

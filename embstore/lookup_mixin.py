@@ -138,6 +138,12 @@ class LookupMixin(ABC):
                 return few(ids, out)
         form = self._form(dtype, raw=raw)
         wide = as_ids(ids, self._rows)
+        few = form.short.few
+        if 0 < wide.size <= self._few_ids and max_norm is None and few is not None:
+            if out is None:
+                return few(wide, None)
+            few(wide, as_out(out, wide.shape + form.row_shape, form.dtype, form.others))
+            return out
         if not wide.size:
             return fill(form, wide, wide.reshape(-1), out, max_norm)
         return fill(form, wide, self._rows_of(wide.reshape(-1)), out, max_norm)

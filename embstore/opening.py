@@ -21,7 +21,7 @@ from embstore.errors import (
     StoreError,
     StoreNotFoundError,
 )
-from embstore.formats import FORMATS, STORE, Format, find_format
+from embstore.formats import FORMATS, STORE, Format, find_format, place_of
 from embstore.formats.options import AUTO, OPENED_AS, TABLE_OPTIONS, as_block
 from embstore.formats.own.checked_files import REBUILD
 from embstore.formats.own.spec import METADATA
@@ -301,7 +301,7 @@ def _open_foreign(
     options: OpenOptions,
     progress: OnProgress | None,
 ) -> EmbeddingStore:
-    root, name = (main, "") if main.is_dir() else (main.parent, main.name)
+    root, name = place_of(path, main)
     opened = ForeignFiles(root)
     table = format.describe(opened, name, **given)
     names = {extent.file for column in table.columns for extent in column.extents}

@@ -6,12 +6,12 @@ import json
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import google_crc32c
 import numpy as np
 import pytest
-from numcodecs import blosc, zstd
+from numcodecs import blosc, zstd  # type: ignore[import-untyped]
 
 import embstore
 from embstore import StoreCorruptError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-READERS = ["mapped", "chunked"]
+READERS: list[Literal["mapped", "chunked"]] = ["mapped", "chunked"]
 SHARD = "partitions/0/c/0/0"
 ARRAY = "partitions/0/zarr.json"
 # 8 inner chunks of 128 rows of 256 bytes in each of two shards; the last two are absent.
@@ -83,7 +83,7 @@ def relist(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def sealed(packed: bytes) -> bytes:
-    return packed + google_crc32c.value(packed).to_bytes(4, "little")
+    return packed + checksum(packed).to_bytes(4, "little")
 
 
 def packed_rows(codec: str, rows: NDArray[Any]) -> bytes:

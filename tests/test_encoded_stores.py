@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import zarr
+from typer.testing import CliRunner
 
 import embstore
+from embstore.cli import app
 from embstore.dtypes import as_dtype
 from embstore.encodings.gguf_blocks import GgufBlocks
 from embstore.encodings.groups import Groups
@@ -443,3 +445,21 @@ def test_other_encodings_of_the_same_bytes_are_found(tmp_path):
     forge(tmp_path / "s", encoding=GOOD | {"codes": "float8_e4m3fn"})
     (problem,) = embstore.verify(tmp_path / "s").problems
     assert "but the manifest says" in problem
+
+
+def test_the_command_line_tells_what_encoding_cost(tmp_path):
+    np.save(tmp_path / "t.npy", ROWS)
+    runner = CliRunner()
+    built = runner.invoke(
+        app, ["build", str(tmp_path / "t.npy"), str(tmp_path / "s"), "--encoding", "int8:16"]
+    )
+    assert built.exit_code == 0
+    assert "numbers were encoded as int8:16; the largest difference is" in built.output
+    assert "mean cosine of rows is 0.99" in built.output
+    again = ["repartition", str(tmp_path / "s"), str(tmp_path / "t"), "--partitions", "3", "--json"]
+    facts = json.loads(runner.invoke(app, again).stdout)
+    assert (facts["encoding"], facts["record_bytes"]) == ("int8:16", 58)
+    assert facts["fingerprint"] == embstore.open(tmp_path / "s").fingerprint()
+    plain = [*again[:-1], "--encoding", "plain", "--overwrite", "--json"]
+    facts = json.loads(runner.invoke(app, plain).stdout)
+    assert "encoding" not in facts

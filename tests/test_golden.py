@@ -24,6 +24,18 @@ STORES = {
     "v1-scalars": ((9,), "uint64", 1, "mod", "6591b05bc5fd393e36a40252b7053415"),
     "v1-zstd": ((45, 2, 2048), "int8", 2, "mod", "485df2e1b1f99e9069488726c07c9f71"),
     "v1-blosc": ((19, 3000), "bfloat16", 2, "div", "0354504d93e5d12f0bec3d09b616a81f"),
+    "v1-float8": ((64, 4), "float8_e4m3fn", 3, "mod", "1ed9a07e997fa8a5e814986c1d4899ea"),
+    "v1-float8-groups": ((21, 6), "float32", 2, "mod", "2c781309b0a510fb0d9d591db757f307"),
+    "v1-int4": ((11, 7), "float32", 3, "div", "cf9356d40409db224d0bb8a1f926f2f7"),
+    "v1-zero-points": ((13, 2, 3), "float32", 1, "mod", "5e73512d87057f5014c2e827fafb291e"),
+    "v1-q8-0": ((10, 64), "float32", 2, "mod", "9a7d31d1b68045387f2c2eaf426068c1"),
+}
+# The encodings of stores of records, and the bytes of one.
+ENCODED = {
+    "v1-float8-groups": ("float8_e4m3fn:4", 10),
+    "v1-int4": ("int4", 8),
+    "v1-zero-points": ("uint8:2", 15),
+    "v1-q8-0": ("Q8_0", 68),
 }
 # What embstore 0.1 called their fingerprints. Stores of that time hold none.
 OLD_FINGERPRINTS = {
@@ -32,6 +44,7 @@ OLD_FINGERPRINTS = {
     "v1-bfloat16": "895232b2fe540c7812cdb83ee646e935",
     "v1-scalars": "e04cb821463b94c3eff5ffd693efb9b3",
 }
+STORES_OF_WORDS = ["v1-words-mod", "v1-bfloat16", "v1-fingerprint", "v1-zstd", "v1-float8-groups"]
 WORDS = ["the", "<unk>", "naïve", "語", "a b", "x" * 70, "Straße", "🙂"]
 
 
@@ -39,8 +52,46 @@ def rows_of(name: str) -> Any:
     shape, dtype = STORES[name][0], as_dtype(STORES[name][1])
     if name == "v1-scalars":
         return np.arange(9, dtype=np.uint64) * 2**60
+    if name == "v1-float8":
+        return np.arange(256, dtype=np.uint8).view(dtype).reshape(shape)
+    if name in ENCODED:
+        return decoded(name)
     numbers = (np.arange(np.prod(shape)) * 37 % 255 - 127).reshape(shape).astype(dtype)
     return numbers / np.float32(8) if name == "v1-words-mod" else numbers
+
+
+def codes_of(name: str) -> Any:
+    """Return the numbers that the codes of a store stand for; each group has a largest one."""
+    rows, width = STORES[name][0][0], int(np.prod(STORES[name][0][1:]))
+    places = np.arange(rows * width).reshape(rows, width)
+    if name == "v1-int4":
+        codes = places * 5 % 15 - 7
+        codes[:, 3] = 7
+    elif name == "v1-float8-groups":
+        codes = np.arange(127, dtype=np.uint8).view(as_dtype("float8_e4m3fn"))[places * 29 % 127]
+        codes = codes * np.where(places % 3, 1, -1)
+        codes[:, ::4] = 448
+    else:
+        codes = places * 37 % 256 - (128 if name == "v1-q8-0" else 0)
+    return codes.astype(np.float32)
+
+
+def scales_of(name: str) -> Any:
+    """Return the scale of each number."""
+    rows, width = STORES[name][0][0], int(np.prod(STORES[name][0][1:]))
+    values = {"v1-float8-groups": 4, "v1-int4": 7, "v1-zero-points": 2, "v1-q8-0": 32}[name]
+    groups = -(-width // values)
+    scales = np.exp2(np.arange(rows * groups) % 9 - 4).reshape(rows, groups)
+    return np.repeat(scales, values, axis=1)[:, :width].astype(np.float32)
+
+
+def decoded(name: str) -> Any:
+    """Return the rows of a store of records."""
+    codes = codes_of(name)
+    if name == "v1-zero-points":
+        places = np.repeat(np.arange(codes.size // 2) * 11 % 256, 2).reshape(codes.shape)
+        codes = (codes - places.astype(np.float32)) * np.float32(0.75)
+    return (codes * scales_of(name)).reshape(STORES[name][0])
 
 
 @pytest.mark.parametrize("reader", ["mapped", "chunked"])
@@ -60,6 +111,9 @@ def test_golden_stores_give_their_rows(name, reader):
         assert store.lookup(ids).tobytes() == expected[::-1].tobytes()
         assert store.to_numpy().tobytes() == expected.tobytes()
         assert all(store[i].tobytes() == expected[i].tobytes() for i in ids.tolist())
+        record_bytes = expected[0].nbytes
+        assert (store.encoding, store.record_bytes) == ENCODED.get(name, ("plain", record_bytes))
+        assert store.lookup(ids, raw=True).shape == (len(ids), store.record_bytes)
 
 
 @pytest.mark.parametrize("name", STORES)
@@ -69,7 +123,7 @@ def test_golden_stores_without_a_fingerprint(name):
     assert stored == (None if name in OLD_FINGERPRINTS else STORES[name][4])
 
 
-@pytest.mark.parametrize("name", ["v1-words-mod", "v1-bfloat16", "v1-fingerprint", "v1-zstd"])
+@pytest.mark.parametrize("name", STORES_OF_WORDS)
 def test_golden_stores_find_their_words(name):
     with embstore.open(GOLDEN / f"{name}.embstore") as store:
         words = (WORDS + [f"word{i}" for i in range(len(store))])[: len(store)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,13 +126,18 @@ def test_a_store_of_parts_and_scales(model):
 
 def test_options_of_a_table_survive_a_copy(tmp_path):
     codes = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    tensors = {
+    tensors: dict[str, Any] = {
         "a": codes,
-        "s": np.float32([[1], [2]]),
-        "z": np.int8([[3], [4]]),
+        "s": np.array([[1], [2]], np.float32),
+        "z": np.array([[3], [4]], np.int8),
     }
     path = save(tmp_path / "t.safetensors", tensors)
-    options = {"scale": "s", "scale_block": (8, 16), "encoding": "uint8", "zero_point": "z"}
+    options: dict[str, Any] = {
+        "scale": "s",
+        "scale_block": (8, 16),
+        "encoding": "uint8",
+        "zero_point": "z",
+    }
     expected = (codes.astype(np.float32) - np.repeat(tensors["z"], 8, 0)) * np.repeat(
         tensors["s"], 8, 0
     )
@@ -146,8 +153,6 @@ def test_options_of_a_table_survive_a_copy(tmp_path):
 
 
 def test_a_scale_that_changes_is_noticed(tmp_path):
-    import os
-
     save_model(tmp_path / "m", {"a.safetensors": {"x.weight": CODES}})
     save_model(tmp_path / "m", {"b.safetensors": {"x.weight_scale": np.float32(2)}})
     with embstore.open(tmp_path / "m", tensor="x.weight") as store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,10 @@ HASHES = [
     NgramHash(4000, orders=(1,), heads=1),
     NgramHash(100, orders=(4, 2), heads=3, pad=9, seed=5),
 ]
+
+
+def test_examples_of_docstrings():
+    assert doctest.testmod(ngram_embedding) == (0, 4)
 
 
 def slow_ids(hashing, tokens):

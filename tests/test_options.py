@@ -118,7 +118,7 @@ CASES = {
             *("word_column", "dimension", "encoding_errors", "on_duplicate"),
         ),
         own=("json",),
-        changed=("partitions", "strategy"),
+        changed=("partitions", "strategy", "compression"),
     ),
     "export": Case((embstore.export,), without=("progress",), own=("json",)),
     "verify": Case((embstore.verify,), without=("progress",), own=("json",)),
@@ -207,7 +207,7 @@ def test_options_have_the_types_of_the_parameters():
     assert types == {
         **dict.fromkeys(("partitions", "limit", "dimension"), int | None),
         **dict.fromkeys(("member", "tensor", "column", "word_column", "unk"), str | None),
-        "encoding": str | None,
+        **dict.fromkeys(("encoding", "compression"), str | None),
         "strategy": Strategy,
         "format": Format,
         "encoding_errors": EncodingErrors | None,

@@ -54,7 +54,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def cache_of(store: embstore.EmbeddingStore) -> RowCache:
     found = store._records.cache  # type: ignore[union-attr]
-    assert found is not None
+    assert isinstance(found, RowCache)
     return found
 
 

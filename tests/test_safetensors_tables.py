@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -292,13 +293,15 @@ def test_packed_zero_points_are_refused(tmp_path):
 
 def test_rows_of_several_axes(tmp_path):
     codes = codes_of(shape=(ROWS, 4, 32))
-    for shape, wide in (
+    shapes: tuple[tuple[tuple[int, ...], tuple[int, int, int]], ...] = (
         ((), (1, 1, 1)),
         ((ROWS,), (ROWS, 1, 1)),
         ((ROWS, 1, 1), (ROWS, 1, 1)),
         ((ROWS, 4, 1), (ROWS, 4, 1)),
         ((ROWS, 4, 2), (ROWS, 4, 2)),
-    ):
+    )
+    shape: tuple[int, ...]
+    for shape, wide in shapes:
         scale = scales_of(shape)
         path = save(tmp_path / "t.safetensors", {"x.weight": codes, "x.scale": scale})
         expanded = scale.reshape(wide)
@@ -450,7 +453,7 @@ def test_parts_without_rows(tmp_path):
     assert table_in(tmp_path / "b", tensor=shards.name).numbering.rows == 0
 
 
-SCALED_PARTS = {
+SCALED_PARTS: dict[str, tuple[list[int], list[tuple[int, ...]], tuple[int, int] | None]] = {
     "one for all": ([8, 8, 8], [()], None),
     "a number each": ([8, 8, 5], [(), (), ()], (8, WIDTH)),
     "a number in a list each": ([8, 8, 8], [(1,), (1,), (1,)], (8, WIDTH)),
@@ -494,7 +497,7 @@ def test_scales_of_parts(tmp_path, name, named):
 
 def test_equal_numbers_of_parts_are_one(tmp_path):
     shards = Shards([0, 1, 2], [8, 3, 9])  # A record each would need parts of one size.
-    scales = {f"{NGRAM}.shard_{number}.weight_scale": np.float32([3]) for number in range(3)}
+    scales = {f"{NGRAM}.shard_{number}.weight_scale": np.array([3], F32) for number in range(3)}
     codes = shards.save(tmp_path, None, **scales)
     table = table_in(tmp_path, tensor=shards.name)
     assert len(table.columns) == 1
@@ -644,7 +647,7 @@ def test_ngram_tables_of_qwen(tmp_path, row_scale):
     scale = torch.rand(400, 1).to(torch.bfloat16) if row_scale else torch.tensor(0.0137)
     scale = scale.to(torch.bfloat16)
     names = sorted(parts)
-    weights = {}
+    weights: dict[str, str] = {}
     for number in range(3):
         file = f"model-{number + 1:05}-of-00003.safetensors"
         some = {name: parts[name] for name in names[number::3]}
@@ -653,8 +656,6 @@ def test_ngram_tables_of_qwen(tmp_path, row_scale):
             some["model.norm.weight"] = torch.ones(160, dtype=torch.bfloat16)
         library.save_file(some, tmp_path / file)
         weights |= dict.fromkeys(some, file)
-    import json
-
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
     main = tmp_path / "model.safetensors.index.json"
     expected = torch.cat(list(parts.values())).float() * scale.float()

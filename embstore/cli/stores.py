@@ -1,6 +1,5 @@
 """Commands about whole stores: build, repartition, info, verify."""
 
-import math
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,6 +38,7 @@ def build(
       embstore build glove.6B.300d.txt glove.embstore --partitions 4
       embstore build model.safetensors model.embstore --tensor embed.weight --words vocab.txt
       embstore build vectors.parquet vectors.embstore --column embedding --word-column title
+      embstore build model.safetensors small.embstore --encoding float8_e4m3fn
     """
     started = time.perf_counter()
     with progress_bar("build") as progress:
@@ -84,7 +84,7 @@ def repartition(
 ) -> None:
     """Write a store again with other partitions, another dtype, or compressed.
 
-    Ids and words stay the same.
+    Ids and words stay the same. Encoded rows stay encoded, unless --encoding says otherwise.
 
     \b
     Examples:
@@ -168,15 +168,23 @@ def _file_facts(table: embstore.EmbeddingStore, path: Path) -> dict[str, Any]:
     }
 
 
+def _encoding_facts(table: embstore.EmbeddingStore) -> dict[str, Any]:
+    """Return how rows are encoded; nothing of plain ones."""
+    if table.encoding == "plain":
+        return {}
+    return {"encoding": table.encoding, "record_bytes": table.record_bytes}
+
+
 def _store_facts(table: embstore.EmbeddingStore, path: Path) -> dict[str, Any]:
     """Return what a store contains, by name."""
     files = [file for file in table.path.rglob("*") if file.is_file()]
-    row_bytes = math.prod(table.shape) * table.dtype.itemsize
+    row_bytes = table.rows * table.record_bytes
     facts = {
         "store": str(path),
         "rows": table.rows,
         "row_shape": list(table.row_shape),
         "dtype": str(table.dtype),
+        **_encoding_facts(table),
         "partitions": table.partition_count,
         "strategy": table.strategy,
         "chunk_rows": table.chunk_rows,
@@ -213,5 +221,12 @@ def _print_summary(
         warn(f"rows with values that are nan or inf, which were kept: {count}")
     if error := source.get("largest_cast_error"):
         warn(f"numbers were rounded to {built.dtype}; the largest difference is {error:.3g}")
+    if (error := source.get("largest_encoding_error")) is not None:
+        cosine = source.get("mean_cosine")
+        of_rows = "" if cosine is None else f"; the mean cosine of rows is {cosine:.6f}"
+        warn(
+            f"numbers were encoded as {built.encoding}; the largest difference is {error:.3g}, the "
+            f"mean one {source['mean_encoding_error']:.3g}{of_rows}"
+        )
     if count := source.get("overflow_count"):
         warn(f"numbers too large for {built.dtype}, which became infinite: {count}")

@@ -3,7 +3,7 @@
 1. With one scale for the whole table, a number depends on its code alone. A table of pairs has it
    in the dtype of the result, and decoding is one `take`.
 2. Otherwise codes become float32, by such a table or by NumPy's cast of integers; zero points are
-   subtracted, scales multiplied, in place; a result of another dtype is cast at the end.
+   subtracted, in place; the products with the scales are cast to the dtype of the result.
 
 Rows are decoded in pieces that stay in the processor's cache over these passes.
 """
@@ -103,15 +103,13 @@ def _grouped(
         rows = out if out.dtype is _FLOAT32 else np.empty(out.shape, _FLOAT32)
         fill(fields[0], rows)
         if points is not None:
-            apply(np.subtract, rows, points.read(fields[-1]), points.values)
+            apply(np.subtract, rows, points.read(fields[-1]), points.values, rows)
         if scales is not None:
             few = scales.read(fields[1])
             if factor != 1:
                 few = few * factor
-            apply(np.multiply, rows, few, scales.values)
-        elif factor != 1:
-            rows *= factor
-        if rows is not out:
-            out[...] = rows
+            apply(np.multiply, rows, few, scales.values, out)
+        else:
+            np.multiply(rows, factor, out, casting="unsafe")
 
     return decode

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from embstore.encodings.scaled import Scaled
 
 # Numbers that are encoded at a time: they stay in the processor's cache over several passes.
-PIECE_VALUES: Final = 1 << 17
+PIECE_VALUES: Final = 1 << 16
 
 
 class Encoder:

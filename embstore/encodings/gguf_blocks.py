@@ -94,22 +94,27 @@ class GgufBlocks:
             Numbers of other dtypes than float32 are those of float32, rounded to the nearest.
         """
         (blocks,) = records
-        row_bytes = 4 * math.prod(self.row_shape)
-        step = max(PIECE_BYTES // max(row_bytes, 1), 1)
-        with np.errstate(over="ignore", invalid="ignore"):
-            for first in range(0, len(out), step):
-                self._decode_piece(blocks[first : first + step], out[first : first + step])
+        step = max(PIECE_BYTES // (4 * math.prod(self.row_shape) or 1), 1)
+        if not out.size:
+            return
+        if len(out) <= step:
+            self._decode_piece(blocks, out)
+            return
+        for first in range(0, len(out), step):
+            self._decode_piece(blocks[first : first + step], out[first : first + step])
 
+    @np.errstate(over="ignore", invalid="ignore")
     def _decode_piece(self, records: NDArray[np.uint8], out: NDArray[Any]) -> None:
         block = BLOCKS[self.type]
-        codes, scales, minima, offsets = UNPACK[self.type](records.reshape(-1, block.bytes))
         numbers = out if out.dtype == np.float32 else np.empty(out.shape, np.float32)
-        numbers.reshape(codes.shape)[...] = codes
-        groups = numbers.reshape(*scales.shape, -1)
-        groups *= scales[:, :, None]
-        if minima is not None:
-            groups -= minima[:, :, None]
-        elif offsets is not None:
-            groups += offsets[:, :, None]
+        blocks = numbers.reshape(-1, block.values)
+        terms = UNPACK[self.type](records.reshape(-1, block.bytes), blocks)
+        if terms is not None:
+            groups = blocks.reshape(*terms.scales.shape[:-1], -1)
+            groups *= terms.scales
+            if terms.minima is not None:
+                groups -= terms.minima
+            elif terms.offsets is not None:
+                groups += terms.offsets
         if numbers is not out:
             out[...] = numbers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -98,9 +98,13 @@ class Groups:
 
 
 def apply(
-    operation: np.ufunc, rows: NDArray[np.float32], few: NDArray[np.float32], values: int
+    operation: np.ufunc,
+    rows: NDArray[np.float32],
+    few: NDArray[np.float32],
+    values: int,
+    out: NDArray[Any],
 ) -> None:
-    """Combine each value of rows with the number of its group, in place.
+    """Combine each value of rows with the number of its group.
 
     Parameters
     ----------
@@ -110,26 +114,28 @@ def apply(
     few : ndarray of float32, shape (n, count)
     values : int
         Values in a group.
+    out : ndarray of a float dtype, shape (n, width), C-contiguous
+        Filled with the float32 results, rounded to its dtype. It may be ``rows``.
 
     Examples
     --------
     >>> rows = np.ones((1, 5), np.float32)
-    >>> apply(np.multiply, rows, np.array([[2, 3]], np.float32), 3)
+    >>> apply(np.multiply, rows, np.array([[2, 3]], np.float32), 3, rows)
     >>> rows.tolist()
     [[2.0, 2.0, 2.0, 3.0, 3.0]]
     """
-    width = rows.shape[1]
     if values == 1 or few.shape[1] == 1:
-        operation(rows, few, rows)
+        operation(rows, few, out, casting="unsafe")
         return
-    whole = width // values
+    whole, rest = divmod(rows.shape[1], values)
     if whole:
         # Splitting an axis never copies.
-        body = rows[:, : whole * values].reshape(len(rows), whole, values)
-        operation(body, few[:, :whole, None], body)
-    if width % values:
-        tail = rows[:, whole * values :]
-        operation(tail, few[:, whole:], tail)
+        shape = len(rows), whole, values
+        stop = whole * values
+        body, filled = rows[:, :stop].reshape(shape), out[:, :stop].reshape(shape)
+        operation(body, few[:, :whole, None], filled, casting="unsafe")
+    if rest:
+        operation(rows[:, -rest:], few[:, whole:], out[:, -rest:], casting="unsafe")
 
 
 def reduce_groups(

@@ -206,9 +206,8 @@ class Scaled:
             peaks = reduce_groups(np.maximum, magnitudes, scales.values)
         stored, numbers_of_groups = choose_scales(scales.dtype, peaks, largest(self.codes))
         quotients = magnitudes  # Its memory.
-        quotients[...] = rows
         with np.errstate(invalid="ignore"):
-            apply(np.divide, quotients, numbers_of_groups, scales.values)
+            apply(np.divide, rows, numbers_of_groups, scales.values, quotients)
         return np.hstack([to_codes(self.codes, quotients), stored.view(np.uint8)])
 
     def _refuse(self, rows: NDArray[np.float32]) -> None:

@@ -109,3 +109,16 @@ def find_format(path: Path) -> tuple[Format, Path] | None:
         start = file.read(START_BYTES)
     found = next((format for format in FORMATS if format.matches(start, path.name)), None)
     return None if found is None else (found, path)
+
+
+def place_of(path: Path, main: Path) -> tuple[Path, str]:
+    """Return the directory of the file to read, and its name; ``""`` for the whole directory.
+
+    Parameters
+    ----------
+    path : Path
+        The path that was opened.
+    main : Path
+        What `find_format` returned for it.
+    """
+    return (main, "") if main == path and path.is_dir() else (main.parent, main.name)

@@ -179,9 +179,9 @@ class CompressedRecords:
         )
 
     @property
-    def ahead(self) -> _Ahead:
+    def ahead(self) -> CompressedReadAhead:
         """Reads ahead of lookups."""
-        return _Ahead(self)
+        return CompressedReadAhead(self, self.take)
 
     def missing(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the inner chunks of rows that are not decoded, ascending."""
@@ -347,16 +347,28 @@ class _Lookup:
         return stop - start
 
 
-class _Ahead:
-    """Reads ahead of lookups: inner chunks that are announced, or decoded early."""
+class CompressedReadAhead:
+    """Reads ahead of lookups: inner chunks that are announced, or decoded early.
 
-    def __init__(self, records: CompressedRecords) -> None:
-        self._records = records
+    Parameters
+    ----------
+    records : CompressedRecords
+        The records.
+    take : callable
+        Fills an array with what a lookup returns of rows: ``take(rows, out)``.
+    """
+
+    def __init__(
+        self,
+        records: CompressedRecords,
+        take: Callable[[NDArray[np.int64], NDArray[Any]], None],
+    ) -> None:
+        self._records, self._take = records, take
 
     def later(self, rows: NDArray[np.int64]) -> Later:
         """Announce some inner chunks; return a function that fills an array with the records."""
         self._records.announce(self._records.missing(rows)[:SLICE_CHUNKS])
-        return Later(partial(self._records.take, rows), quick=False)
+        return Later(partial(self._take, rows), quick=False)
 
     def fetch(self, rows: NDArray[np.int64]) -> list[Callable[[], None]]:
         """Return functions that decode the inner chunks of rows, as many as are kept."""

@@ -15,13 +15,14 @@ A row's records are gathered from every column, and an encoding turns them into 
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from embstore.encodings.cast import Cast
 from embstore.encodings.joined import Joined
 from embstore.progress import Progress
+from embstore.reading.compressed import CompressedReadAhead, CompressedRecords
 from embstore.reading.decoded_slices import DecodedSlices, row_bytes
 from embstore.reading.encoded_ahead import EncodedReadAhead
 from embstore.reading.incore import Residency
@@ -38,14 +39,13 @@ if TYPE_CHECKING:
 
     from embstore.encodings.plain import Plain
     from embstore.progress import OnProgress
-    from embstore.reading.compressed import CompressedRecords
     from embstore.reading.mapped import MappedRecords
     from embstore.reading.ranged import RangedRecords
     from embstore.table.numbering import Numbering
     from embstore.table.plan import LookupPlan
     from embstore.table.protocols import Encoding, Visit
 
-    StoredRecords = MappedRecords | RangedRecords | CompressedRecords
+    StoredRecords: TypeAlias = MappedRecords | RangedRecords | CompressedRecords
 
 # Rows that are decoded at a time, by a scan, or without a mapping.
 DECODED_BYTES = 4 << 20
@@ -199,8 +199,11 @@ class EncodedRecords:
         )
 
     @property
-    def ahead(self) -> EncodedReadAhead | NoReadAhead:
+    def ahead(self) -> EncodedReadAhead | CompressedReadAhead | NoReadAhead:
         """Reads ahead of lookups."""
+        first = self.columns[0]
+        if isinstance(first, CompressedRecords):
+            return CompressedReadAhead(first, self.take)
         if self._slices is None:
             return NoReadAhead(self.take)
         parts = [column.ahead for column in self.columns if column.mapped]

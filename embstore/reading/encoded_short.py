@@ -78,7 +78,8 @@ def _few(
     others: tuple[str, ...],
 ) -> Callable[[NDArray[np.int64], NDArray[Any] | None], NDArray[Any]]:
     row_shape, rows = records.encoding.row_shape, numbering.rows
-    dtypes = {dtype, *map(as_dtype, others)}
+    # By identity: NumPy takes long to hash or compare dtypes.
+    dtypes = {id(one) for one in (dtype, *map(as_dtype, others))}
     rows_of = rows_function(numbering) if numbering.partition_count > 1 else None
     takes = [_take(*pair) for pair in zip(columns, records.shares, strict=True)]
     touches = [_touch(*pair) for pair in zip(columns, records.shares, strict=True)]
@@ -100,10 +101,9 @@ def _few(
             out = empty(shape, dtype)
         elif not (
             type(out) is ndarray
-            and out.dtype in dtypes
+            and id(out.dtype) in dtypes
             and out.flags.carray
             and out.shape == shape
-            and out.dtype.isnative
         ):
             as_out(out, shape, dtype, others)
         flat = out
@@ -143,7 +143,10 @@ def _take(column: MappedRecords, share: int) -> Callable[[NDArray[np.int64]], ND
 
 def _touch(column: MappedRecords, share: int) -> Callable[[int], int]:
     """Return the function that touches the first byte of a row's record."""
-    data, address_of = column.data.data, column.addresses.of_one
+    data, address_of, grid = column.data.data, column.addresses.of_one, column.addresses.grid
+    if grid is not None and not grid.gap_rows:
+        base, size = grid.base, column.record_bytes
+        return lambda row: data[row // share * size + base]
     return lambda row: data[address_of(row // share)]
 
 

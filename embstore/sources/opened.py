@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.errors import SourceError, StoreError
-from embstore.formats import SAFETENSORS, STORE
+from embstore.formats import SAFETENSORS, STORE, place_of
 from embstore.formats.safetensors.describe import locate, main_file
 from embstore.opening import ReaderName
 from embstore.opening import open as open_store
@@ -111,6 +111,6 @@ class _Rows:
 def _tensor_name(path: Path, tensor: str | None) -> str:
     """Return the name of a tensor's file, and its own in brackets."""
     main = main_file(path) if path.is_dir() else path
-    root, name = (main, "") if main.is_dir() else (main.parent, main.name)
+    root, name = place_of(path, main)
     file, found = locate(ForeignFiles(root), name, tensor)
     return f"{file or path.name}[{found}]"

@@ -39,6 +39,8 @@ class PartitionedRows:
         The most bytes of rows to hold.
     estimated_rows : int, optional
         The number of rows, exact or estimated.
+    padded : bool
+        Whether the last chunk of a partition is padded to its full size; a shard is not.
 
     Attributes
     ----------
@@ -57,6 +59,7 @@ class PartitionedRows:
         *,
         held_bytes: int,
         estimated_rows: int | None,
+        padded: bool = True,
     ) -> None:
         self.chunk_rows = 1
         self.writers: list[ArrayWriter] = []
@@ -67,6 +70,7 @@ class PartitionedRows:
         self._make_array = make_array
         self._held_bytes = held_bytes
         self._estimated = estimated_rows
+        self._padded = padded
         self._held: list[NDArray[Any]] = []
 
     def start(self, chunk_rows: int | None, *, exact: bool) -> None:
@@ -125,6 +129,8 @@ class PartitionedRows:
 
     def _choose_chunk_rows(self, rows: int) -> int:
         longest = -(-rows // self._numbering.partition_count)
+        if not self._padded:
+            return spec.choose_shard_rows(longest, self._row_bytes)
         most = spec.MAX_CHUNK_BYTES
         if rows == spec.MAX_ROWS:
             # The number of rows is unknown, and the last chunk of every partition is padded.

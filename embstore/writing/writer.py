@@ -391,6 +391,7 @@ class StoreWriter:
             make_rows,
             held_bytes=self._memory.held_bytes,
             estimated_rows=self._estimated,
+            padded=self._compression is None,
         )
         self._rows.start(chunk_rows, exact=self._expected is not None)
         self._finalize: weakref.finalize[Any, StoreWriter] = weakref.finalize(

@@ -30,7 +30,10 @@ STORE = "t.embstore"
 
 
 def write(path: Path, shape: Shape, generation: int) -> None:
-    """Build the table of a generation; it replaces another, if there is one."""
+    """Build the table of a generation; it replaces another, if there is one.
+
+    Every second generation is compressed, so each layout replaces the other.
+    """
     rows = shape.rows - generation % 3
     with embstore.StoreWriter(
         path,
@@ -38,6 +41,7 @@ def write(path: Path, shape: Shape, generation: int) -> None:
         dtype="float32",
         partitions=shape.partitions,
         chunk_rows=shape.chunk_rows,
+        compression="zstd" if generation % 2 else None,
         overwrite=True,
         source={"generation": generation},
     ) as writer:

@@ -270,6 +270,22 @@ def choose_partition_count(table_bytes: int) -> int:
     return 1 << max(-(-table_bytes // MAX_PARTITION_BYTES) - 1, 0).bit_length()
 
 
+def choose_shard_rows(rows: int, row_bytes: int) -> int:
+    """Return the rows in a shard, a power of two, for an array of ``rows`` rows.
+
+    It is the largest one whose rows have at most 90 MiB: a shard has no padding.
+
+    Examples
+    --------
+    >>> choose_shard_rows(4097, 1536), choose_shard_rows(1_000_000, 1200)
+    (8192, 65536)
+    """
+    shard_rows = 1 << max(rows - 1, 0).bit_length()
+    while shard_rows > 1 and shard_rows * row_bytes > MAX_CHUNK_BYTES:
+        shard_rows //= 2
+    return shard_rows
+
+
 def choose_chunk_rows(rows: int, row_bytes: int, max_chunk_bytes: int = MAX_CHUNK_BYTES) -> int:
     """Return the rows in a chunk, a power of two, for an array of ``rows`` rows.
 

@@ -26,6 +26,8 @@ MAX_HEADER_BYTES: Final = 100_000_000  # The safetensors library's own limit.
 MAX_AXES: Final = 64  # As many as an ndarray can have.
 MAX_LENGTH: Final = 1 << 62  # Of an axis, and of a tensor in bytes.
 SIZE_BYTES: Final = 8
+# Of 262,144 tensors. Parsing takes time and memory for each of these, whatever they mean.
+_MOST: Final = {b"{": 1 << 18, b"[": 1 << 19, b",": 1 << 21, b'"': 1 << 23}
 # Most headers fit in one read of this size.
 _FIRST_READ: Final = 64 << 10
 # Bits of a number, by the format's names of dtypes.
@@ -138,7 +140,12 @@ def read_header(files: Files, file: str) -> dict[str, Tensor]:
 
 def read_json(text: bytes) -> Any:
     """Return a JSON document; ValueError or RecursionError if it is wrong, or repeats a name."""
-    return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    for mark, most in _MOST.items():
+        if (count := text.count(mark)) > most:
+            raise ValueError(f"it has {count} of {mark.decode()!r}, more than {most}")
+    return json.loads(
+        text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
+    )
 
 
 def _refuse_constant(name: str) -> float:
