@@ -308,10 +308,11 @@ def _open_foreign(
     progress: OnProgress | None,
 ) -> EmbeddingStore:
     root, name = place_of(path, main)
-    table = format.describe(ForeignFiles(root), name, **given)
+    opened = ForeignFiles(root)
+    table = format.describe(opened, name, **given)
     names = {extent.file for column in table.columns for extent in column.extents}
     names |= {name, *table.files}
-    files = ForeignFiles(root, tuple(sorted(names - {""})))
+    files = opened.of(tuple(sorted(names - {""})))
     identity = files.identity
     records = _read(table, files, options, progress)
     files.check_identity(identity)
