@@ -350,6 +350,21 @@ def test_writers_of_records_take_records(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("encoding", "says"),
+    [
+        (Scaled("int8", (4,), factor=float("nan")), "the factor of the table is nan"),
+        (Scaled("int8", (4,), zero=float("inf")), "the zero of the table is inf"),
+        (Opaque("x" * 100, 4), "type is 'xxx"),
+        (Opaque("", 4), "type is ''"),
+    ],
+)
+def test_encodings_that_no_manifest_describes_are_refused_first(tmp_path, encoding, says):
+    with pytest.raises(ValueError, match=says):
+        embstore.StoreWriter(tmp_path / "s", row_shape=(4,), encoding=encoding)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("compression", ["zstd", "blosc"])
 def test_encoded_rows_can_be_compressed(tmp_path, compression):
     raw = embstore.build(ROWS, tmp_path / "raw", encoding="float8_e4m3fn:32", words=WORDS)

@@ -157,3 +157,13 @@ def test_fingerprints_of_files_depend_on_the_scale(tmp_path):
             with embstore.open(file, tensor="a.weight", scale=scale) as table:
                 found |= {table.fingerprint(), table.fingerprint(full=True)}
     assert len(found) == 7  # All rows without a scale are the same table.
+
+
+def test_a_scale_that_a_store_cannot_keep_names_the_remedy(tmp_path):
+    scale = np.array([np.inf], np.float32)
+    tensors = {"a.weight": ("F8_E4M3", CODES), "a.weight_scale": ("F32", scale)}
+    (tmp_path / "m.safetensors").write_bytes(safetensors_file(tensors))
+    with pytest.raises(embstore.SourceError, match=r'factor .* inf; .* pass encoding="plain"'):
+        embstore.build(tmp_path / "m.safetensors", tmp_path / "s")
+    store = embstore.build(tmp_path / "m.safetensors", tmp_path / "s", encoding="plain")
+    assert np.isinf(store[0]).any()
