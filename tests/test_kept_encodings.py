@@ -63,7 +63,8 @@ def test_codes_and_scales_become_one_record(tmp_path, kind, reader):
             table.lookup([5, 0, 69], raw=True).tobytes()
         )
         assert store.fingerprint() == table.fingerprint(full=True)
-        assert (store.encoding, store.dtype) == (table.encoding, np.float32)
+        assert store.encoding == table.encoding
+        assert store.dtype == np.float32
         plain = embstore.build(table, tmp_path / "plain", encoding="plain", dtype="bfloat16")
     assert np.asarray(store).tobytes() == decoded(kind).tobytes()
     assert np.asarray(plain).tobytes() == decoded(kind).astype(plain.dtype).tobytes()
@@ -77,8 +78,8 @@ def test_codes_and_scales_become_one_record(tmp_path, kind, reader):
 @pytest.mark.parametrize("kind", [kind for kind, of in KINDS.items() if not of[2]])
 def test_a_path_is_kept_too(tmp_path, kind):
     file = write(tmp_path / "m.safetensors", kind)
-    for options in ({}, {"tensor": "a.weight"}):
-        store = embstore.build(file, tmp_path / "s", overwrite=True, limit=50, **options)
+    for tensor in (None, "a.weight"):
+        store = embstore.build(file, tmp_path / "s", overwrite=True, limit=50, tensor=tensor)
         assert np.asarray(store).tobytes() == decoded(kind)[:50].tobytes()
         assert store.source["format"] == "safetensors"
     with pytest.raises(embstore.SourceError, match=r'a build keeps; .* pass encoding="plain"'):

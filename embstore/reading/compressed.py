@@ -117,7 +117,8 @@ class CompressedRecords:
             target = as_records(out, self.record_bytes)
             lookup = _Lookup(rows, self._shift)
             left = deque(self._slices(len(lookup.chunks)))
-            absent = sum(chunk not in self.cache for chunk in lookup.chunks[:SLICE_CHUNKS].tolist())
+            sample = lookup.chunks[:: len(lookup.chunks) // SLICE_CHUNKS + 1].tolist()
+            absent = sum(chunk not in self.cache for chunk in sample)
             count = min(workers.processor_count(), len(left)) if absent >= HELPED_CHUNKS else 1
             works = [partial(self._take_slices, lookup, target, left)] * count
             for some_bytes, some_hits, some_missed in workers.together(works, left.clear):

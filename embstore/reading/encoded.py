@@ -220,6 +220,8 @@ class EncodedRecords:
         for first in range(0, len(rows), step):
             fields = tuple(some[first : first + step] for some in records)
             self.encoding.decode(fields, out[first : first + step])
+        if self.columns[0].stats is self.stats:  # It has counted them.
+            return
         after = [column.stats.snapshot() for column in self.columns]
         pairs = list(zip(before, after, strict=True))
         bytes_read = sum(new.bytes_read - old.bytes_read for old, new in pairs)

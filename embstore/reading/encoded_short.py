@@ -158,6 +158,7 @@ def _one(
 ) -> Callable[[int], NDArray[Any]]:
     row_of, encoding = numbering.row_of, records.encoding
     row_shape, decode = encoding.row_shape, encoding.decode
+    several, warmth, take_one = len(columns) > 1, records.warmth, records.take_one
     fields = [
         (column.data, column.addresses.of_one, column.record_bytes, share)
         for column, share in zip(columns, records.shares, strict=True)
@@ -169,6 +170,8 @@ def _one(
     def one(number: int) -> NDArray[Any]:
         start = clock()
         row, found, out = row_of(number), [], empty(row_shape, dtype)
+        if several and warmth.cold:  # To read all columns at once.
+            return take_one(row)
         for data, address_of, size, share in fields:
             address = address_of(row // share)
             found.append(data[address : address + size][None])
@@ -178,6 +181,8 @@ def _one(
             noted.append((1, seconds))
         else:
             cold = seconds > READ_SECONDS
+            if several and cold:
+                warmth.chill()
             note(1, cold * read_bytes, cold, not cold, seconds)
         return out
 

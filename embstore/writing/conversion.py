@@ -72,7 +72,7 @@ class Kept:
     """Keeps records that are encoded already."""
 
     def __init__(self, encoding: Encoding) -> None:
-        self.row_shape = (encoding.record_bytes,)
+        self.row_shape: tuple[int, ...] = (encoding.record_bytes,)
 
     def convert(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Return the records.
@@ -103,6 +103,7 @@ def find_encoding(
     TypeError
         If it is neither a name nor an encoding, or plain rows have no ``dtype``.
     """
+    found: Encoding | None
     if isinstance(encoding, str):
         found = None if encoding == PLAIN else parse_encoding(encoding, row_shape)
     elif encoding is None or hasattr(encoding, "decode"):

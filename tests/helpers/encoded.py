@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import pytest
     from numpy.typing import NDArray
 
+    from embstore.encodings.opaque import Opaque
+
 WIDTH = 24
 
 
@@ -36,27 +38,30 @@ class Encoded:
 
     Attributes
     ----------
-    encoding : Scaled
+    encoding : Scaled or Opaque
         The encoding.
     fields : tuple of ndarray of uint8, shape (records, bytes)
         The records of each column.
-    rows : ndarray of float32, shape (rows, WIDTH)
+    rows : ndarray, shape (rows, WIDTH)
         The numbers.
     shares : tuple of int
         How many rows share a record, for each column.
     """
 
-    encoding: Scaled
+    encoding: Scaled | Opaque
     fields: tuple[NDArray[np.uint8], ...]
-    rows: NDArray[np.float32]
+    rows: NDArray[Any]
     shares: tuple[int, ...] = field(default=(1, 1, 1))
 
     @property
     def raw(self) -> NDArray[np.uint8]:
         """The stored bytes of each row, shape (rows, record_bytes)."""
-        every = np.arange(len(self.rows))
+        return self.raw_of(np.arange(len(self.rows)))
+
+    def raw_of(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the stored bytes of the rows of ids."""
         return np.concatenate(
-            [some[every // share] for some, share in zip(self.fields, self.shares, strict=False)], 1
+            [some[ids // share] for some, share in zip(self.fields, self.shares, strict=False)], 1
         )
 
 
@@ -97,8 +102,7 @@ def groups(count: int) -> Encoded:
 
 def joined(count: int) -> Encoded:
     apart = groups(count)
-    scales = apart.encoding.scales
-    encoding = Scaled("int8", (WIDTH,), scales=scales, joined=True)
+    encoding = Scaled("int8", (WIDTH,), scales=Groups("float32", 3, 8), joined=True)
     return Encoded(encoding, (np.concatenate(apart.fields, 1),), apart.rows)
 
 
@@ -115,7 +119,7 @@ def zero_points(count: int) -> Encoded:
     """Unsigned codes of 4 bits, the low nibble first, with scales and zero points."""
     packed = _codes(count, 5)[:, : WIDTH // 2].copy()
     codes = np.stack([packed & 15, packed >> 4], -1).reshape(count, WIDTH).astype(np.float32)
-    scales, zeros = _scales(count, 1, np.float16), _codes(count, 6)[:, :1].copy() & 15
+    scales, zeros = _scales(count, 1, np.float16), _codes(count, 6)[:, :1] & np.uint8(15)
     rows = (codes - zeros.astype(np.float32)) * scales.astype(np.float32)
     encoding = Scaled(
         *("uint4", (WIDTH,)),
