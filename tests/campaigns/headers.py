@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -96,6 +97,8 @@ def compare(
     """
     reader = numbers.choice(("mapped", "mapped", "chunked"))
     encoding = numbers.choice((None, "opaque"))
+    with contextlib.suppress(EmbstoreError):
+        embstore.tables(path)
     try:
         store = embstore.open(path, tensor=tensor, encoding=encoding, reader=reader)  # type: ignore[arg-type]
     except EmbstoreError:
