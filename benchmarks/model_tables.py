@@ -96,7 +96,7 @@ class Kind:
         state ^= state >> np.uint64(30)
         state *= np.uint64(0xBF58476D1CE4E5B9)
         state ^= state >> np.uint64(27)
-        found = state.view(np.uint8)[:, : self.record_bytes]
+        found: NDArray[np.uint8] = state.view(np.uint8)[:, : self.record_bytes]
         if self.scale is None:
             # Float16 numbers at the start of a block: exponents of small numbers.
             found[:, 1::Q4_K_BYTES] = found[:, 1::Q4_K_BYTES] & 0x83 | 0x18

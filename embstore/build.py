@@ -16,11 +16,12 @@ import numpy as np
 from embstore.dtypes import as_dtype, is_float
 from embstore.encodings.casting import OnOverflow
 from embstore.errors import RowError, SourceError
+from embstore.formats.options import AUTO, as_block
 from embstore.formats.own import spec
 from embstore.formats.own.compression import as_compression
 from embstore.opening import open as open_store
 from embstore.progress import OnProgress, Progress
-from embstore.settle import as_choice, as_count, as_flag, as_path, as_size
+from embstore.settle import as_choice, as_count, as_flag, as_path, as_size, as_text
 from embstore.sources import EncodingErrors, Format
 from embstore.table.numbering import Strategy
 from embstore.writing.conversion import PLAIN, find_encoding
@@ -51,6 +52,9 @@ def build(
     words: str | os.PathLike[str] | Iterable[str] | None = None,
     member: str | None = None,
     tensor: str | None = None,
+    scale: str | None = AUTO,
+    scale_block: tuple[int, int] | None = None,
+    zero_point: str | None = None,
     column: str | None = None,
     word_column: str | None = None,
     dimension: int | None = None,
@@ -74,9 +78,10 @@ def build(
     source : str, path-like, or object
         A file: text of vectors (GloVe, word2vec, fastText, CSV, TSV), word2vec's binary format, or
         ``.npy``, each also compressed (gzip, bz2, xz, zstd, lz4) or in a zip or tar archive; an
-        ``.npz``; safetensors, Parquet or Arrow. A directory of ``.npy``, safetensors, Parquet or
-        Arrow files that are parts of one table. An object: an array, a frame of pandas or polars,
-        an Arrow table, a list of these, a ``{word: vector}`` mapping, an iterable of
+        ``.npz``; safetensors, GGUF, Parquet or Arrow. A directory of ``.npy``, safetensors, Parquet
+        or Arrow files that are parts of one table. Open a model first if its table needs other
+        options of `embstore.open` than ``tensor``. An object: an array, a frame of pandas or
+        polars, an Arrow table, a list of these, a ``{word: vector}`` mapping, an iterable of
         ``(word, vector)`` or of arrays of rows, a gensim ``KeyedVectors``, a torch tensor, a list
         of partitions, or an open store, which may be the one that is replaced.
     path : str or path-like
@@ -111,6 +116,9 @@ def build(
         The member to read of a ``.zip`` or ``.npz`` that has several.
     tensor : str, optional
         The tensor to read of a safetensors file that has several.
+    scale, scale_block, zero_point : optional
+        The scales and zero points of the tensor, as for `embstore.open`. Where the tensor needs
+        ``encoding=``, too, build from what `embstore.open` returns.
     column : str, optional
         The column of a Parquet or Arrow file, or of a frame, with the rows. By default the only one
         of lists of numbers; without lists, all columns of numbers, if they are clearly the
@@ -200,6 +208,8 @@ def build(
     format = as_choice(format, "format", get_args(Format))
     limit = _as_count_if_any(limit, "limit")
     words = _as_path_if_any(words, "words")
+    tensor, scale = _as_text_if_any(tensor, "tensor"), _as_text_if_any(scale, "scale")
+    scale_block, zero_point = as_block(scale_block), _as_text_if_any(zero_point, "zero_point")
     dimension = _as_count_if_any(dimension, "dimension", high=spec.MAX_ROW_BYTES)
     encoding_errors = _as_choice_if_any(encoding_errors, "encoding_errors", EncodingErrors)
     partition_strategy = _as_choice_if_any(partition_strategy, "partition_strategy", Strategy)
@@ -217,6 +227,9 @@ def build(
         words=words,
         member=member,
         tensor=tensor,
+        scale=scale,
+        scale_block=scale_block,
+        zero_point=zero_point,
         column=column,
         word_column=word_column,
         dimension=dimension,
@@ -283,6 +296,10 @@ def _dtype_of(
     if rows.encoding is not None or encoding not in (None, PLAIN):
         return None
     return rows.dtype if dtype is None else dtype
+
+
+def _as_text_if_any(value: Any, name: str) -> str | None:
+    return None if value is None else as_text(value, name)
 
 
 def _as_choice_if_any(value: Any, name: str, choices: Any) -> Any:

@@ -22,6 +22,7 @@ import numpy as np
 from embstore.dtypes import as_dtype
 from embstore.encodings.casting import Caster
 from embstore.errors import ExportError
+from embstore.formats.options import AUTO
 from embstore.formats.own.encoded import as_stored
 from embstore.opening import open as open_store
 from embstore.progress import OnProgress, Progress
@@ -73,6 +74,10 @@ def export(
     path: str | os.PathLike[str],
     *,
     tensor: str | None = None,
+    scale: str | None = AUTO,
+    scale_block: tuple[int, int] | None = None,
+    encoding: str | None = None,
+    zero_point: str | None = None,
     format: ExportFormat | None = None,
     dtype: DTypeLike | None = None,
     words: str | os.PathLike[str] | None = None,
@@ -92,7 +97,9 @@ def export(
     path : str or path-like
         The file to write.
     tensor : str, optional
-        The tensor, where ``store`` is the path of a safetensors file or model that has several.
+        The tensor, where ``store`` is the path of a model that has several.
+    scale, scale_block, encoding, zero_point : optional
+        What the table is made of, where ``store`` is the path of a model, as for `embstore.open`.
     format : {"glove", "word2vec", "word2vec-binary", "npy", "parquet", "safetensors"}, optional
         By default ``"word2vec"`` for ``.vec``, ``"word2vec-binary"`` for ``.bin``, ``"npy"`` for
         ``.npy``, ``"parquet"`` for ``.parquet``, and ``"safetensors"`` for ``.safetensors``. The
@@ -148,17 +155,25 @@ def export(
         _check_new_file(file, overwrite=overwrite)
     with ExitStack() as stack:
         if not isinstance(store, EmbeddingStore):
-            opened_store = open_store(store, tensor=tensor, resident_limit=RESIDENT_LIMIT)
+            opened_store = open_store(
+                store,
+                tensor=tensor,
+                scale=scale,
+                scale_block=scale_block,
+                encoding=encoding,
+                zero_point=zero_point,
+                resident_limit=RESIDENT_LIMIT,
+            )
             store = stack.enter_context(opened_store)
         if words_target is not None and not store.has_words:
             raise ExportError(f"the store {store.path} has no words; omit words= (--words)")
         sink = SINKS[format]
-        encoding = None
+        kept = None
         if sink.takes_records and caster is None:
-            encoding = as_stored(store._encoding)
-        caster = caster or Caster(store.dtype if encoding is None else np.dtype(np.uint8))
-        table = TableFacts(store.rows, store.row_shape, caster.dtype, store.has_words, encoding)
-        blocks = row_blocks(store, sink.block_bytes, raw=encoding is not None)
+            kept = as_stored(store._encoding)
+        caster = caster or Caster(store.dtype if kept is None else np.dtype(np.uint8))
+        table = TableFacts(store.rows, store.row_shape, caster.dtype, store.has_words, kept)
+        blocks = row_blocks(store, sink.block_bytes, raw=kept is not None)
         blocks = _with_progress(blocks, store, progress)
         blocks = (replace(block, rows=caster.cast(block.rows)) for block in blocks)
         head = Head()

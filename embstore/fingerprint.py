@@ -99,7 +99,7 @@ def of_file(table: Table, files: Files, lookup: Lookup) -> str:
     """
     rows = table.numbering.rows
     ids = np.linspace(0, max(rows - 1, 0), min(SAMPLED_ROWS, rows)).astype(np.int64)
-    facts = {
+    facts: dict[str, Any] = {
         "row_shape": list(table.encoding.row_shape),
         "dtype": table.encoding.dtype.name,
         "extents": [

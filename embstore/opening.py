@@ -107,22 +107,25 @@ def open(
     Parameters
     ----------
     path : str or path-like
-        The directory of a store; a ``.npy`` file; a ``.safetensors`` file, its ``*.index.json``, or
-        the directory that holds them. Nothing is copied or written.
+        The directory of a store; a ``.npy`` file; a ``.gguf`` file; a ``.safetensors`` file, an
+        index of several (``*.index.json``), or the directory that holds them, with or without an
+        index. Nothing is copied or written.
     tensor : str, optional
         The tensor to open, by its whole name. Not needed if only one of them can be a table;
         `embstore.tables` lists them. ``{}`` in the name stands for a number: in
         ``"embed.shard_{}.weight"``, for the parts of one table, which follow each other in the
-        order of their numbers.
+        order of their numbers, from 0 or 1 on. Everything else in a name is itself.
     scale : str, optional
-        The tensor by which the numbers are multiplied, by its whole name, in which ``{}`` stands
-        for the same numbers as in ``tensor``. ``"auto"`` takes one whose name tells that it
-        belongs to the tensor: for ``x.weight``, these are ``x.weight_scale``,
-        ``x.weight_scale_inv`` and ``x.scale``. None means no scale. The store's ``repr``, its
+        The tensor by which the numbers are multiplied, by its whole name; ``{}`` in it stands for
+        the numbers of the parts, each of which then has a scale. It has one number for the table,
+        for each row, for each of several groups of a row, or for each block of rows and values.
+        ``"auto"`` takes one whose name tells that it belongs to the tensor: for ``x.weight``, these
+        are ``x.weight_scale``, ``x.weight_scale_inv`` and ``x.scale``; they are all multiplied by.
+        Numbers of 16 bits or more have no scale. None means no scale. The store's ``repr``, its
         ``source`` and ``embstore info`` say which one was taken.
     scale_block : tuple of two int, optional
-        The rows, and the values of a row, that share a scale; for scales whose shape fits several
-        such blocks.
+        The rows, and the values of a row, that share a scale. Needed where the shape of the scales
+        fits several such blocks: 160 values in two groups may be 80 and 80, or 128 and 32.
     encoding : str, optional
         The numbers that a tensor of bytes holds, such as ``"float4_e2m1fn"`` or ``"int4"``. Of two
         numbers in a byte, the low nibble is the first. ``"opaque"`` gives rows of bytes of any
@@ -177,7 +180,9 @@ def open(
         wrong, or the file is truncated.
     FormatError
         If the rows of a foreign file cannot be read in place; the message says whether
-        `embstore.build` can read them.
+        `embstore.build` can read them. If there are several tables or none of the name, parts are
+        missing or differ, or it is in doubt what the bytes are or which scale belongs to them; the
+        message lists what is there, or the possible readings.
     StoreMappingError
         If the system refuses the mapping: too many files, or too much address space.
     TypeError, ValueError
@@ -303,10 +308,11 @@ def _open_foreign(
     progress: OnProgress | None,
 ) -> EmbeddingStore:
     root, name = place_of(path, main)
-    table = format.describe(ForeignFiles(root), name, **given)
+    opened = ForeignFiles(root)
+    table = format.describe(opened, name, **given)
     names = {extent.file for column in table.columns for extent in column.extents}
     names |= {name, *table.files}
-    files = ForeignFiles(root, tuple(sorted(names - {""})))
+    files = opened.of(tuple(sorted(names - {""})))
     identity = files.identity
     records = _read(table, files, options, progress)
     files.check_identity(identity)

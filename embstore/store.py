@@ -239,7 +239,7 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
 
         The array reads the files under `path` when it is indexed, even after this store is closed.
         For a store of bfloat16 or float8 it is of uint16 or uint8, the bits of the numbers, because
-        zarr lacks these dtypes.
+        zarr lacks these dtypes. For encoded rows it is of uint8, shape (its rows, `record_bytes`).
 
         Raises
         ------

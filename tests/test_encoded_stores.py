@@ -80,7 +80,7 @@ def test_rows_are_those_of_the_specification(tmp_path, name, strategy):
         ROWS, tmp_path / "s", encoding=name, words=WORDS, partitions=3, strategy=strategy
     )
     records = np.empty((len(ROWS), built.record_bytes), np.uint8)
-    ids = built._manifest.numbering
+    ids = read_manifest(tmp_path / "s").numbering
     for partition in range(3):
         array = zarr.open_array(tmp_path / f"s/partitions/{partition}", mode="r")
         assert array.dtype == np.uint8
@@ -88,7 +88,8 @@ def test_rows_are_those_of_the_specification(tmp_path, name, strategy):
     expected = decoded(records, name)
     for reader in ("mapped", "chunked"):
         with embstore.open(tmp_path / "s", reader=reader) as store:
-            assert (store.dtype, store.shape) == (np.float32, ROWS.shape)
+            assert store.dtype == np.float32
+            assert store.shape == ROWS.shape
             assert store.encoding == name.removesuffix(":1000")
             assert name.removesuffix(":1000") in repr(store)
             some = np.array([[5, 100, 7], [7, 0, 50]])
@@ -205,7 +206,8 @@ def test_encoded_rows_are_kept_without_decoding(tmp_path, name):
 def test_encoded_rows_are_decoded_on_demand(tmp_path, name):
     first = embstore.build(ROWS, tmp_path / "first", encoding=name)
     plain = embstore.build(first, tmp_path / "plain", encoding="plain")
-    assert (plain.encoding, plain.dtype) == ("plain", np.float32)
+    assert plain.encoding == "plain"
+    assert plain.dtype == np.float32
     assert np.asarray(plain).tobytes() == np.asarray(first).tobytes()
     assert manifest_of(tmp_path / "plain")["requires"] == []
     narrow = embstore.build(first, tmp_path / "narrow", encoding="plain", dtype="bfloat16")
@@ -220,7 +222,7 @@ def test_encoded_rows_are_encoded_again_from_decoded_ones(tmp_path):
     assert again.source["largest_encoding_error"] == expected.source["largest_encoding_error"]
 
 
-KEPT = {
+KEPT: dict[str, tuple[Any, int]] = {
     "gguf": (GgufBlocks("Q8_0", (64,)), 68),
     "opaque": (Opaque("IQ2_XS", 9), 9),
     "factor": (Scaled("float8_e4m3fn", (6,), factor=0.25), 6),
@@ -251,7 +253,7 @@ def test_records_can_be_written_as_they_are(tmp_path, kind):
         writer.write(records[10:])
     store = embstore.open(tmp_path / "s")
     assert store.lookup(np.arange(30), raw=True).tobytes() == records.tobytes()
-    joined = read_manifest(tmp_path / "s").encoding
+    joined: Any = read_manifest(tmp_path / "s").encoding
     expected = np.empty((30, *encoding.row_shape), encoding.dtype)
     joined.decode((records,), expected)
     assert np.asarray(store).tobytes() == expected.tobytes()
@@ -344,7 +346,22 @@ def test_writers_of_records_take_records(tmp_path):
     with pytest.raises(TypeError, match="dtype is missing; plain rows need one"):
         embstore.StoreWriter(tmp_path / "s", row_shape=(4,))
     with pytest.raises(TypeError, match="encoding must be the name of one, not int"):
-        embstore.StoreWriter(tmp_path / "s", row_shape=(4,), encoding=8)
+        embstore.StoreWriter(tmp_path / "s", row_shape=(4,), encoding=8)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("encoding", "says"),
+    [
+        (Scaled("int8", (4,), factor=float("nan")), "the factor of the table is nan"),
+        (Scaled("int8", (4,), zero=float("inf")), "the zero of the table is inf"),
+        (Opaque("x" * 100, 4), "type is 'xxx"),
+        (Opaque("", 4), "type is ''"),
+    ],
+)
+def test_encodings_that_no_manifest_describes_are_refused_first(tmp_path, encoding, says):
+    with pytest.raises(ValueError, match=says):
+        embstore.StoreWriter(tmp_path / "s", row_shape=(4,), encoding=encoding)
     assert list(tmp_path.iterdir()) == []
 
 

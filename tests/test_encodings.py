@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -247,6 +248,24 @@ def test_results_may_lie_at_any_item(name, dtype):
     assert not memory[:itemsize].any()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_threads_may_share_an_encoding(dtype, scaled):
+    rng = np.random.default_rng(4)
+    groups = Groups("float32", 1, 161) if scaled else None
+    encoding = Scaled("float8_e4m3fn", (161,), scales=groups)
+    batches = []
+    for count in (1, 48, 500, 500):
+        codes = rng.integers(0, 256, (count, 161), dtype=np.uint8)
+        scales = rng.random((count, 1), np.float32).view(np.uint8)
+        batches.append((codes, scales) if scaled else (codes,))
+    wanted = [decoded(copy.copy(encoding), batch, dtype) for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda batch: decoded(encoding, batch, dtype), batches * 20))
+    for rows, expected in zip(found, wanted * 20, strict=True):
+        assert_same(rows, expected)
+
+
 def test_encodings_are_values():
     encoding = Scaled("float8_e4m3fn", (4,), factor=2.0, joined=True)
     decoded(encoding, (np.zeros((1, 4), np.uint8),))
@@ -284,6 +303,8 @@ def test_encodings_are_values():
             lambda: Scaled("int8", (4,), zero=3.0, zero_points=Groups("int8", 1, 4)),
             "a zero point of the table, 3.0, and one of groups",
         ),
+        (lambda: Scaled("int8", (4,), factor=1e39), "factor of the table is 1e.39; no float32"),
+        (lambda: Scaled("int8", (4,), zero=-1e39), "zero point of the table is -1e.39; no float32"),
     ],
 )
 def test_unfit_parts_are_refused(make, message):

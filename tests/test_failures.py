@@ -120,6 +120,11 @@ def build_compressed(folder, target):
     embstore.build(rows, target, partitions=3, compression="zstd:1", overwrite=True)
 
 
+def build_encoded(folder, target):
+    rows = np.concatenate([ROWS, -ROWS] * 3)
+    embstore.build(rows, target, partitions=3, encoding="int8:16", overwrite=True)
+
+
 def write_words(folder, target):
     """Write more words than fit into memory, so that they go to scratch files."""
     with embstore.StoreWriter(
@@ -130,7 +135,9 @@ def write_words(folder, target):
             writer.write(np.zeros(5000, np.int8), words)
 
 
-@pytest.mark.parametrize("build", [build_text, build_npy, build_compressed, write_words])
+@pytest.mark.parametrize(
+    "build", [build_text, build_npy, build_compressed, build_encoded, write_words]
+)
 @pytest.mark.parametrize("old", [False, True], ids=["new", "replacing"])
 def test_full_disk(tmp_path, small_disk, build, old):
     """Another file takes some of the disk, so that it is full at another step each time."""

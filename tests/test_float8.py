@@ -193,6 +193,29 @@ def test_torch_tensors(tmp_path, name):
     assert torch.equal(out.view(torch.uint8), tensor.view(torch.uint8)[[5, 0, 63]])
 
 
+@signed
+def test_modules_compute_in_another_dtype(tmp_path, name):
+    torch = pytest.importorskip("torch")
+    from embstore.interop.torch import StoreEmbedding, StoreEmbeddingBag
+
+    rows = np.random.default_rng(0).standard_normal((50, 6)).astype(as_dtype(name))
+    store = embstore.build(rows, tmp_path / "s")
+    ids = torch.tensor([[3, 5], [3, 49]])
+    found = StoreEmbedding(store)(ids).view(torch.uint8).numpy()
+    assert found.tobytes() == rows[ids.numpy()].tobytes()
+    table = torch.from_numpy(rows.astype(np.float32))
+    for module, expected in (
+        (StoreEmbeddingBag(store), torch.nn.functional.embedding_bag(ids, table)),
+        (
+            StoreEmbedding(store, max_norm=1.0),
+            torch.nn.functional.embedding(ids, table.clone(), max_norm=1.0),
+        ),
+    ):
+        with pytest.raises(TypeError, match=f"does not compute in torch.{name}; cast rows"):
+            module(ids)
+        assert torch.equal(module.to(torch.float32)(ids), expected)
+
+
 @names
 def test_safetensors_without_a_scale(tmp_path, name):
     rows = every(name)

@@ -63,7 +63,8 @@ def test_codes_and_scales_become_one_record(tmp_path, kind, reader):
             table.lookup([5, 0, 69], raw=True).tobytes()
         )
         assert store.fingerprint() == table.fingerprint(full=True)
-        assert (store.encoding, store.dtype) == (table.encoding, np.float32)
+        assert store.encoding == table.encoding
+        assert store.dtype == np.float32
         plain = embstore.build(table, tmp_path / "plain", encoding="plain", dtype="bfloat16")
     assert np.asarray(store).tobytes() == decoded(kind).tobytes()
     assert np.asarray(plain).tobytes() == decoded(kind).astype(plain.dtype).tobytes()
@@ -77,8 +78,8 @@ def test_codes_and_scales_become_one_record(tmp_path, kind, reader):
 @pytest.mark.parametrize("kind", [kind for kind, of in KINDS.items() if not of[2]])
 def test_a_path_is_kept_too(tmp_path, kind):
     file = write(tmp_path / "m.safetensors", kind)
-    for options in ({}, {"tensor": "a.weight"}):
-        store = embstore.build(file, tmp_path / "s", overwrite=True, limit=50, **options)
+    for tensor in (None, "a.weight"):
+        store = embstore.build(file, tmp_path / "s", overwrite=True, limit=50, tensor=tensor)
         assert np.asarray(store).tobytes() == decoded(kind)[:50].tobytes()
         assert store.source["format"] == "safetensors"
     with pytest.raises(embstore.SourceError, match=r'a build keeps; .* pass encoding="plain"'):
@@ -156,3 +157,13 @@ def test_fingerprints_of_files_depend_on_the_scale(tmp_path):
             with embstore.open(file, tensor="a.weight", scale=scale) as table:
                 found |= {table.fingerprint(), table.fingerprint(full=True)}
     assert len(found) == 7  # All rows without a scale are the same table.
+
+
+def test_a_scale_that_a_store_cannot_keep_names_the_remedy(tmp_path):
+    scale = np.array([np.inf], np.float32)
+    tensors = {"a.weight": ("F8_E4M3", CODES), "a.weight_scale": ("F32", scale)}
+    (tmp_path / "m.safetensors").write_bytes(safetensors_file(tensors))
+    with pytest.raises(embstore.SourceError, match=r'factor .* inf; .* pass encoding="plain"'):
+        embstore.build(tmp_path / "m.safetensors", tmp_path / "s")
+    store = embstore.build(tmp_path / "m.safetensors", tmp_path / "s", encoding="plain")
+    assert np.isinf(store[0]).any()

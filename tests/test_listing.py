@@ -201,3 +201,26 @@ def test_options_that_a_format_does_not_take(tmp_path, words_store, options):
         with pytest.raises(embstore.FormatError, match=f"does not take {name}="):
             embstore.open(path, **options)
         embstore.open(path, scale=None).close()  # It has none.
+
+
+def test_build_and_export_take_the_options_of_a_table(model, tmp_path):
+    pattern = "x.shard_{}.weight"
+    expected = CODES.astype(np.float32) * SCALE
+    with embstore.build(model, tmp_path / "s", tensor=pattern) as store:
+        assert np.array_equal(store[:], expected)
+    with embstore.build(model, tmp_path / "p", tensor=pattern, scale=None) as store:
+        assert np.array_equal(store[:], CODES)
+    with pytest.raises(embstore.SourceError, match="has no tensor 'y'"):
+        embstore.build(model, tmp_path / "y", tensor=pattern, scale="y")
+    embstore.export(model, tmp_path / "t.npy", tensor=pattern)
+    assert np.array_equal(np.load(tmp_path / "t.npy"), expected)
+    embstore.export(model, tmp_path / "u.npy", tensor=pattern, scale=None, encoding="int4")
+    assert np.load(tmp_path / "u.npy").shape == (8, 24)
+    run("export", model, tmp_path / "v.npy", "--tensor", pattern, "--scale", "none")
+    assert np.array_equal(np.load(tmp_path / "v.npy"), CODES)
+    run("build", model, tmp_path / "c", "--tensor", pattern, "--scale", "x.weight_scale")
+    with embstore.open(tmp_path / "c") as store:
+        assert np.array_equal(store[:], expected)
+    np.save(tmp_path / "w.npy", CODES)
+    with pytest.raises(embstore.SourceError, match="does not take scale="):
+        embstore.build(tmp_path / "w.npy", tmp_path / "z", scale="s")

@@ -74,9 +74,16 @@ def similar(method: str, key: Any, name: str, place: Place, value: Any) -> objec
     return getattr(place.vectors, method)(key, **{name: value})
 
 
-def open_with_block(place: Place, value: Any) -> None:
-    with contextlib.suppress(embstore.FormatError):  # A store has no scales.
-        embstore.open(place.folder / "s", scale_block=(value, 2))
+def with_block(what: str, place: Place, value: Any) -> None:
+    # A store has no scales.
+    with contextlib.suppress(embstore.FormatError, embstore.SourceError):
+        match what:
+            case "open":
+                embstore.open(place.folder / "s", scale_block=(value, 2))
+            case "export":
+                embstore.export(place.folder / "s", place.folder / "t.npy", scale_block=(value, 2))
+            case _:
+                embstore.build(place.folder / "s", place.new(), scale_block=(value, 2))
 
 
 Call = Callable[[Place, Any], object]
@@ -107,7 +114,9 @@ COUNTS: dict[str, tuple[Call, Any, bool]] = {
         True,
     ),
     "open.row_cache": (lambda p, v: embstore.open(p.folder / "s", row_cache=v), 1 << 20, True),
-    "open.scale_block": (open_with_block, 4, False),
+    "open.scale_block": (partial(with_block, "open"), 4, False),
+    "export.scale_block": (partial(with_block, "export"), 4, False),
+    "build.scale_block": (partial(with_block, "build"), 4, False),
     "EmbeddingStore.partition.partition": (lambda p, v: p.store.partition(v), 0, False),
     "EmbeddingStore.packed_words.start": (lambda p, v: p.store.packed_words(v, 8), 3, False),
     "EmbeddingStore.packed_words.stop": (lambda p, v: p.store.packed_words(0, v), 3, False),

@@ -115,6 +115,7 @@ CASES = {
         (embstore.build,),
         without=(
             *("progress", "partition_strategy", "format", "words", "member", "tensor", "column"),
+            *("scale", "scale_block", "zero_point"),
             *("word_column", "dimension", "encoding_errors", "on_duplicate"),
         ),
         own=("json",),
@@ -206,6 +207,9 @@ def test_options_have_the_types_of_the_parameters():
     }
     assert types == {
         **dict.fromkeys(("partitions", "limit", "dimension"), int | None),
+        "scale": str,  # None is typed as none.
+        "zero_point": str | None,
+        "scale_block": tuple[int, int] | None,
         **dict.fromkeys(("member", "tensor", "column", "word_column", "unk"), str | None),
         **dict.fromkeys(("encoding", "compression"), str | None),
         "strategy": Strategy,

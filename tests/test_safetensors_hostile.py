@@ -217,8 +217,17 @@ def test_an_index_that_lies(tmp_path):
     assert "b.safetensors has no tensor 's.3'" in refused(tmp_path, tensor="s.{}")
     write(**{"s.2": "c.safetensors"})
     assert "c.safetensors, which" in refused(tmp_path, tensor="s.{}")
-    (tmp_path / "b.safetensors").unlink()
+    # A file that is not listed at all may be a copy, but has no further parts.
     write()
+    save(tmp_path / "all.safetensors", {"s.0": ROWS, "s.1": ROWS, "s.2": ROWS, "y": ROWS})
+    (tmp_path / "cut.safetensors").write_bytes(b"cut")
+    with embstore.open(tmp_path, tensor="s.{}") as store:
+        assert store.rows == 12
+    assert "all.safetensors has the tensor 'y', but" in refused(tmp_path, tensor="y")
+    save(tmp_path / "all.safetensors", {"s.3": ROWS})
+    assert "all.safetensors has the tensor 's.3', but" in refused(tmp_path, tensor="s.{}")
+    (tmp_path / "all.safetensors").unlink()
+    (tmp_path / "b.safetensors").unlink()
     assert "b.safetensors, which" in refused(tmp_path, tensor="s.{}")
     with embstore.open(tmp_path, tensor="s.0") as store:  # Its file is there.
         assert np.array_equal(store[:], ROWS)
@@ -231,9 +240,30 @@ def test_several_indexes(tmp_path):
         (tmp_path / name).write_text(text)
     with embstore.open(tmp_path) as store:
         assert np.array_equal(store[:], ROWS)
-    (tmp_path / "two.index.json").write_text(text)
+    (tmp_path / "tokens.index.json").write_text("{}")
+    with embstore.open(tmp_path) as store:
+        assert np.array_equal(store[:], ROWS)
+    (tmp_path / "two.safetensors.index.json").write_text(text)
     says = refused(tmp_path, FormatError)
-    assert "several indexes: one.safetensors.index.json, two.index.json; name one" in says
+    assert "several indexes: one.safetensors.index.json, two.safetensors.index.json; name" in says
+
+
+def test_indexes_of_any_name(tmp_path):
+    save(tmp_path / "a.safetensors", {"x": ROWS})
+    (tmp_path / "tokens.index.json").write_text("{}")
+    with embstore.open(tmp_path) as store:  # Not an index of tensors.
+        assert np.array_equal(store[:], ROWS)
+    save(tmp_path / "b.safetensors", {"x": ROWS + 1})
+    (tmp_path / "one.index.json").write_text(json.dumps({"weight_map": {"x": "b.safetensors"}}))
+    with embstore.open(tmp_path) as store:
+        assert np.array_equal(store[:], ROWS + 1)
+    with embstore.open(tmp_path / "one.index.json") as store:
+        assert np.array_equal(store[:], ROWS + 1)
+
+
+def test_index_of_other_files_alone(tmp_path):
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": {"x": "y"}}))
+    assert "is not a store" in refused(tmp_path, StoreNotFoundError)
 
 
 def test_a_directory_of_some_of_the_files(tmp_path):

@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import embstore
 from embstore.encodings.opaque import Opaque
 from embstore.encodings.plain import Plain
 from embstore.encodings.scaled import Scaled
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from embstore.opening import ReaderName
     from embstore.table.tables import Table
 
 ROWS, WIDTH = 48, 160
@@ -66,6 +68,17 @@ def table_in(path: Path, **options: Any) -> Table:
 
 def equal(found: NDArray[Any], expected: NDArray[Any]) -> bool:
     return found.dtype == expected.dtype and np.array_equal(found, expected, equal_nan=True)
+
+
+def opens(path: Path, expected: NDArray[Any], **options: Any) -> None:
+    """Check that the store has these rows, however it is read."""
+    readers: tuple[ReaderName, ...] = ("mapped", "chunked")
+    ids = np.random.default_rng(3).integers(0, len(expected), (5, 20))
+    for reader in readers:
+        with embstore.open(path, reader=reader, **options) as store:
+            assert equal(store.lookup(ids), expected[ids])
+            assert equal(store[len(expected) - 1], expected[-1])
+            assert equal(store[:], expected)
 
 
 def refusal(path: Path, error: type[Exception] = FormatError, **options: Any) -> str:
@@ -132,6 +145,7 @@ def test_layouts_of_scales(tmp_path, name, dtype):
         assert table.source == (("tensor", "x.weight"), ("scale", "x.weight_scale"))
     block = table_in(path, scale_block=layout.block)
     assert equal(rows_of(block, tmp_path), expected)
+    opens(path, expected, scale_block=layout.block, tensor="x.weight")
     assert isinstance(block.encoding, Scaled)
 
 
@@ -262,12 +276,23 @@ def test_zero_points(tmp_path, dtype, shape):
         np.repeat(some.astype(np.float32).reshape(rows, groups), WIDTH // groups, 1)
         for some in (zero, scale)
     ]
-    assert equal(rows_of(table, tmp_path), (codes.astype(np.float32) - wide[0]) * wide[1])
+    expected = (codes.astype(np.float32) - wide[0]) * wide[1]
+    assert equal(rows_of(table, tmp_path), expected)
+    opens(path, expected, encoding="uint8", zero_point="x.weight_zero_point")
     assert table.source[-1] == ("zero_point", "x.weight_zero_point")
     # Without it, nothing is guessed; the name of the scale says that it is left out.
     assert "lies x.weight_zero_point, which may be needed" in refusal(path, encoding="uint8")
     bare = table_in(path, encoding="uint8", scale="x.weight_scale")
     assert equal(rows_of(bare, tmp_path), codes.astype(np.float32) * wide[1])
+
+
+@pytest.mark.parametrize("name", ["x.weight.absmax", "x.qzeros", "x.biases", "x.weight_zero_point"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint32, np.int8], ids=str)
+def test_what_else_may_be_needed_is_not_left_out(tmp_path, name, dtype):
+    codes = codes_of(np.uint8).view(dtype)
+    path = save(tmp_path / "t.safetensors", {"x.weight": codes, name: scales_of((ROWS, 2))})
+    assert f"beside 'x.weight' lies {name}, which may be needed" in refusal(path)
+    assert table_in(path, scale=None).encoding == Plain(np.dtype(dtype), codes.shape[1:])
 
 
 def test_one_zero_point_beside_groups_of_scales(tmp_path):
@@ -493,6 +518,7 @@ def test_scales_of_parts(tmp_path, name, named):
         )
     assert equal(rows_of(table, tmp_path), codes.astype(np.float32) * wide)
     assert dict(table.source)["scale"] == pattern
+    opens(tmp_path, codes.astype(np.float32) * wide, tensor=shards.name, **options)
 
 
 def test_equal_numbers_of_parts_are_one(tmp_path):

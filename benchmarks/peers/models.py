@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
@@ -210,7 +210,7 @@ class GetSlice(ModelPeer):
         from safetensors import safe_open  # noqa: PLC0415
 
         self._decoder = Decoder(self.table.kind)
-        self._file: Any = safe_open(str(self.table.codes[0].file), "pt")
+        self._file = cast("Any", safe_open(str(self.table.codes[0].file), "pt"))
         self._codes = self._file.get_slice(NAME)
         self._scales = self._file.get_slice(SCALE_NAME) if self.table.scales else None
 

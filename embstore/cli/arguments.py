@@ -13,7 +13,7 @@ StoreArgument = Annotated[Path, typer.Argument(help="The store's directory.", sh
 TableArgument = Annotated[
     Path,
     typer.Argument(
-        help="A store, a .npy file, or a safetensors file or model.", show_default=False
+        help="A store, a .npy file, or a model (safetensors, GGUF).", show_default=False
     ),
 ]
 # What `embstore.open` takes, and a command that opens a table once does not.

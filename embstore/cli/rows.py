@@ -150,7 +150,7 @@ def export(
         facts["largest_cast_error"] = report.largest_cast_error
     print_facts(facts, as_json=as_json)
     if not SINKS[report.format].has_words and options["words"] is None:
-        with embstore.open(store, tensor=options["tensor"]) as table:
+        with embstore.open(store, **pop_open_options(options)) as table:
             if table.has_words:
                 warn(
                     f"{report.format} has no words; write them to a file of their own with "

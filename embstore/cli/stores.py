@@ -52,6 +52,7 @@ def build(
     embstore.build,
     without=(
         *("format", "words", "member", "tensor", "column", "word_column", "dimension"),
+        *("scale", "scale_block", "zero_point"),
         *("encoding_errors", "partition_strategy", "on_duplicate", "progress"),
     ),
 )

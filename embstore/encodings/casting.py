@@ -146,6 +146,8 @@ class Caster:
             return
         where = tuple(np.argwhere(lost)[0].tolist())
         remedy = "choose a wider dtype"
+        if is_float(self.dtype) and self.dtype.itemsize == 1 and self._has_zero:
+            remedy += f', or a scale for each row with encoding="{self.dtype.name}"'
         if is_float(self.dtype) and self._has_inf:
             remedy += (
                 ', or store it as infinite with on_overflow="inf" (--on-overflow inf on the '

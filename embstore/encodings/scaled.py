@@ -22,6 +22,8 @@ from embstore.errors import RowError
 
 __all__ = ["Groups", "Scaled"]
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -56,7 +58,7 @@ class Scaled:
     Raises
     ------
     ValueError
-        If a name is unknown, or groups do not fit the row.
+        If a name is unknown, groups do not fit the row, or a number is out of the range of float32.
 
     Examples
     --------
@@ -84,6 +86,9 @@ class Scaled:
             raise ValueError(f"the codes are {self.codes!r}; expected one of {', '.join(CODES)}")
         if self.zero and self.zero_points is not None:
             raise ValueError(f"there is a zero point of the table, {self.zero}, and one of groups")
+        for key, number in (("factor", self.factor), ("zero point", self.zero)):
+            if math.isfinite(number) and abs(number) > _LARGEST:
+                raise ValueError(f"the {key} of the table is {number}; no float32 is as large")
         for groups, dtypes in ((self.scales, SCALE_DTYPES), (self.zero_points, ZERO_DTYPES)):
             if groups is None:
                 continue

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from embstore.formats.own.manifest import Manifest
     from embstore.formats.own.sharded import ListedChunks
 
+_SHOWN_FILES = 5
+
 
 class LocalFiles:
     """Files below one directory.
@@ -172,6 +174,10 @@ class StoreFiles(LocalFiles):
 class ForeignFiles(LocalFiles):
     """Files that another program wrote; they may be symbolic links, as in a download cache.
 
+    Each file is opened several times: for its header, to be mapped, to read rows. A file that is
+    another one then, or has changed, is refused: by its device and inode, size and modification
+    time.
+
     Parameters
     ----------
     root : Path
@@ -185,6 +191,13 @@ class ForeignFiles(LocalFiles):
     def __init__(self, root: Path, names: tuple[str, ...] = ()) -> None:
         super().__init__(root)
         self.names = names
+        self._seen: dict[str, tuple[int, ...]] = {}  # What was found when a file was first opened.
+
+    def of(self, names: tuple[str, ...]) -> ForeignFiles:
+        """Return the files that a table is in, with what was found of them so far."""
+        files = ForeignFiles(self.root, names)
+        files._seen = self._seen
+        return files
 
     @property
     def identity(self) -> tuple[tuple[str, int, int], ...]:
@@ -206,9 +219,24 @@ class ForeignFiles(LocalFiles):
 
     def check_identity(self, expected: object) -> None:
         """Raise `StoreNotFoundError` if a file has changed."""
-        if self.identity != expected:
-            names = ", ".join(str(self.path(name)) for name in self.names)
-            raise StoreNotFoundError(
-                f"{names} changed since the table was opened (size or modification time); open it "
-                "again"
-            )
+        found = self.identity
+        if found != expected:
+            before = set(expected) if isinstance(expected, tuple) else set()
+            raise self._changed([name for name, *rest in found if (name, *rest) not in before])
+
+    def _open(self, name: str) -> OpenFile:
+        file = super()._open(name)
+        status = os.fstat(file.descriptor)
+        found = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+        if self._seen.setdefault(name, found) != found:
+            os.close(file.descriptor)
+            raise self._changed([name])
+        return file
+
+    def _changed(self, names: list[str]) -> StoreNotFoundError:
+        listed = ", ".join(str(self.path(name)) for name in names[:_SHOWN_FILES])
+        more = ", ..." if len(names) > _SHOWN_FILES else ""
+        return StoreNotFoundError(
+            f"{listed}{more} changed since the table was opened (it was replaced, or its size or "
+            "modification time differs); open it again"
+        )

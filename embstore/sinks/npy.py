@@ -29,7 +29,8 @@ def write_npy(file: IO[bytes], table: TableFacts, blocks: Iterator[RowBlock]) ->
     if is_extension(table.dtype):
         raise ExportError(
             f'the table is {table.dtype}, which .npy does not support; pass dtype="float32" '
-            "(--dtype float32 on the command line), which holds the same numbers"
+            "(--dtype float32 on the command line), which holds the same numbers, or export as "
+            "safetensors"
         )
     little = table.dtype.newbyteorder("<")
     header = {

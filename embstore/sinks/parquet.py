@@ -31,7 +31,8 @@ def write_parquet(file: IO[bytes], table: TableFacts, blocks: Iterator[RowBlock]
     if is_extension(table.dtype):
         raise ExportError(
             f'the table is {table.dtype}, which Parquet does not support; pass dtype="float32" '
-            "(--dtype float32 on the command line), which holds the same numbers"
+            "(--dtype float32 on the command line), which holds the same numbers, or export as "
+            "safetensors"
         )
     vector = pa.from_numpy_dtype(table.dtype)
     for axis in reversed(table.row_shape):

@@ -75,12 +75,13 @@ class _Part:
 def write_safetensors(file: IO[bytes], table: TableFacts, blocks: Iterator[RowBlock]) -> None:
     """Write the header, and the tensors of each block, each in its place."""
     parts = sorted(_parts(table), key=lambda part: -part.item_bytes)
-    header, starts = {"__metadata__": _METADATA}, []
+    header: dict[str, Any] = {"__metadata__": _METADATA}
+    starts: list[int] = []
     end = 0
     for part in parts:
         starts.append(end)
         end += part.size_bytes
-        header[part.name] = {  # type: ignore[assignment]
+        header[part.name] = {
             "dtype": DTYPES[part.dtype].safetensors,
             "shape": list(part.shape),
             "data_offsets": [starts[-1], end],

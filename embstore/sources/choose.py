@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from embstore.errors import SourceError
 from embstore.formats import FORMATS, NPY, SAFETENSORS, STORE
+from embstore.formats.options import AUTO, TABLE_OPTIONS
 from embstore.sources import Limited
 from embstore.sources.arrays.npy import open_npy, open_npz
 from embstore.sources.arrow.source import open_arrow
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from embstore.table.numbering import Strategy
 
 _TEXT_FORMATS = ("text", "glove", "word2vec", "word2vec-binary")
+# Without ``encoding``, which is that of the store to build.
+_TABLE_OPTIONS = tuple(name for name in TABLE_OPTIONS if name != "encoding")
 # The formats of which a stream is enough.
 _STREAMED = (*_TEXT_FORMATS, NPY.name)
 
@@ -74,12 +77,12 @@ _READERS = {
     **{
         format.name: _Reader(
             partial(open_table, format),
-            (*(["tensor"] if "tensor" in format.options else []), "words"),
+            (*(name for name in format.options if name in _TABLE_OPTIONS), "words"),
             opens_in_place=True,
         )
         for format in FORMATS
     },
-    STORE.name: _Reader(partial(open_table, STORE), ()),
+    STORE.name: _Reader(partial(open_table, STORE), (), opens_in_place=True),
     "npy": _Reader(open_npy, ("member", "words")),
     **{
         format: _Reader(partial(open_arrow, folder_format=format), ("column", "word_column"))
@@ -98,6 +101,9 @@ def open_source(
     words: str | os.PathLike[str] | Iterable[str] | None = None,
     member: str | None = None,
     tensor: str | None = None,
+    scale: str | None = AUTO,
+    scale_block: tuple[int, int] | None = None,
+    zero_point: str | None = None,
     column: str | None = None,
     word_column: str | None = None,
     dimension: int | None = None,
@@ -122,6 +128,8 @@ def open_source(
         "words": words,
         "member": member,
         "tensor": tensor,
+        "scale_block": scale_block,
+        "zero_point": zero_point,
         "column": column,
         "word_column": word_column,
         "dimension": dimension,
@@ -129,6 +137,8 @@ def open_source(
         "partition_strategy": partition_strategy,
     }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    if scale != AUTO:
+        given["scale"] = scale
     if not isinstance(source, str | os.PathLike):
         if format != "auto":
             raise SourceError(f"format={format!r} goes with a path, not {type(source).__name__}")

@@ -36,6 +36,7 @@ def open_table(
     tensor: str | None = None,
     words: Words | None = None,
     decode: bool = False,
+    **beside: Any,
 ) -> Source:
     """Return the rows of a path that can be opened.
 
@@ -51,6 +52,8 @@ def open_table(
         The words of the rows of a foreign file.
     decode : bool
         Whether encoded rows are decoded.
+    beside : optional
+        The options of `embstore.open` for the scales and zero points of the tensor.
 
     Raises
     ------
@@ -67,7 +70,7 @@ def open_table(
         # the end of the process.
         reader: ReaderName = "auto" if format is STORE else "chunked"
         limit = RESIDENT_LIMIT if format is STORE else None
-        store = open_store(path, tensor=tensor, reader=reader, resident_limit=limit)
+        store = open_store(path, tensor=tensor, reader=reader, resident_limit=limit, **beside)
     except StoreError as error:
         raise SourceError(str(error)) from error
     if format is STORE:
@@ -77,7 +80,7 @@ def open_table(
         str(path.with_name(name)),
         [_Rows(store, raw=encoding is not None)],
         words=words,
-        origin={"file": name, "format": format.name},
+        origin=store.source | {"file": name},
     )
     source.encoding = encoding
     return source

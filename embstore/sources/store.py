@@ -11,7 +11,7 @@ import numpy as np
 
 from embstore.encodings.opaque import Opaque
 from embstore.errors import SourceError
-from embstore.formats.own.encoded import as_stored
+from embstore.formats.own.encoded import as_stored, check_stored
 from embstore.row_blocks import row_blocks, row_bytes
 from embstore.sources import Batch, Source
 
@@ -80,11 +80,20 @@ def kept_encoding(store: EmbeddingStore, *, decode: bool) -> Encoding | None:
     Raises
     ------
     SourceError
-        If rows of bytes are to be decoded.
+        If rows of bytes are to be decoded, or a store cannot keep the encoding.
     """
     encoding = store._encoding
     if not decode:
-        return as_stored(encoding)
+        stored = as_stored(encoding)
+        try:
+            if stored is not None:
+                check_stored(stored)
+        except ValueError as error:
+            raise SourceError(
+                f'{store.path} cannot be kept as {encoding.name}: {error}; pass encoding="plain" '
+                "(--encoding plain) to decode it"
+            ) from error
+        return stored
     if isinstance(encoding, Opaque):
         raise SourceError(
             f"{store.path} has rows of {encoding.name}, which are bytes to embstore and cannot be "

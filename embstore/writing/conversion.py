@@ -13,7 +13,7 @@ import numpy as np
 from embstore.encodings.casting import Caster, OnOverflow
 from embstore.encodings.encoder import Encoder
 from embstore.encodings.named import parse_encoding
-from embstore.formats.own.encoded import as_stored
+from embstore.formats.own.encoded import as_stored, check_stored
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,7 +72,7 @@ class Kept:
     """Keeps records that are encoded already."""
 
     def __init__(self, encoding: Encoding) -> None:
-        self.row_shape = (encoding.record_bytes,)
+        self.row_shape: tuple[int, ...] = (encoding.record_bytes,)
 
     def convert(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Return the records.
@@ -99,10 +99,12 @@ def find_encoding(
     Raises
     ------
     ValueError
-        If there is no such encoding, or ``dtype`` is not what it decodes to.
+        If there is no such encoding, ``dtype`` is not what it decodes to, or a store cannot keep
+        it.
     TypeError
         If it is neither a name nor an encoding, or plain rows have no ``dtype``.
     """
+    found: Encoding | None
     if isinstance(encoding, str):
         found = None if encoding == PLAIN else parse_encoding(encoding, row_shape)
     elif encoding is None or hasattr(encoding, "decode"):
@@ -112,7 +114,9 @@ def find_encoding(
     if found is None:
         if dtype is None:
             raise TypeError("dtype is missing; plain rows need one")
-    elif dtype is not None and dtype != found.dtype:
+        return None
+    check_stored(found)
+    if dtype is not None and dtype != found.dtype:
         raise ValueError(
             f"rows of {found.name} are decoded to {found.dtype}, so dtype= cannot be {dtype}; "
             "omit it, and cast when you look rows up"

@@ -10,6 +10,9 @@ share  used for
 1/4    the rest: the batch that is being written, blocks that are being parsed
 =====  ==============================================================================
 
+A piece of a compressed store has at least one inner chunk. The encoded form of the piece that is
+being written comes from the rest.
+
 The limit counts what a build adds to the process, not Python and its libraries.
 """
 

@@ -94,6 +94,16 @@ def as_stored(encoding: Encoding) -> Encoding | None:
     return replace(encoding, joined=True) if isinstance(encoding, Scaled) else encoding
 
 
+def check_stored(encoding: Encoding) -> None:
+    """Raise ValueError if a manifest cannot describe an encoding, such as one with a scale of nan.
+
+    A build checks this first; else it would fail after the last row.
+    """
+    read_back = encoding_from_json(encoding_to_json(encoding), encoding.row_shape)
+    if read_back != encoding:
+        raise ValueError(f"a manifest describes {encoding} as {read_back}")
+
+
 def dtype_line(dtype: np.dtype[Any], encoding: Encoding | None) -> str:
     """Return what stands for the dtype of a table in the heading of its fingerprint.
 

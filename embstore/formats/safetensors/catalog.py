@@ -8,12 +8,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from embstore.errors import FormatError, StoreCorruptError
+from embstore.errors import FormatError, StoreCorruptError, StoreError
 from embstore.formats.safetensors.header import Tensor, listing, quoted, read_header
-from embstore.formats.safetensors.index import INDEX_SUFFIX, model_files, read_index
+from embstore.formats.safetensors.index import (
+    INDEX_SUFFIX,
+    check_complete,
+    model_files,
+    read_index,
+)
 
 if TYPE_CHECKING:
     import re
@@ -115,6 +121,11 @@ class Catalog:
                         f"{self.files.path(file)} has the tensor {quoted(name)}, but {self.where} "
                         f"lists it in {listed}"
                     )
+        # Files that are not listed may be copies, but have nothing else.
+        for file in self._unlisted_files():
+            for name in self.header(file):
+                if fits.fullmatch(name) and name not in self.names:
+                    raise self._not_listed(file, name)
 
     def present_files(self) -> list[str]:
         """Return the files that are there."""
@@ -161,18 +172,37 @@ class Catalog:
         """Raise StoreCorruptError if a file has a tensor that the index does not list."""
         if self.index is None:
             return
-        for file in self.present_files():
+        for file in (*self.present_files(), *self._unlisted_files()):
             if name in self.header(file):
-                raise StoreCorruptError(
-                    f"{self.files.path(file)} has the tensor {quoted(name)}, but {self.where} does "
-                    "not list it"
-                )
+                raise self._not_listed(file, name)
+
+    def _not_listed(self, file: str, name: str) -> StoreCorruptError:
+        return StoreCorruptError(
+            f"{self.files.path(file)} has the tensor {quoted(name)}, but {self.where} does not "
+            "list it; open that file, or correct the index"
+        )
 
     def _listed(self) -> list[str]:
         directory = self.files.path("")
         if directory is None:
             raise FormatError(f"{self.where} has no index of its safetensors files")
-        return model_files(directory)
+        found = model_files(directory)
+        check_complete(directory, found)
+        return found
+
+    def _unlisted_files(self) -> list[str]:
+        """Return the readable files beside an index that it does not list."""
+        directory = self.files.path("")
+        if directory is None:
+            return []
+        listed = {file for places in self.names.values() for file in places}
+        found = []
+        for file in model_files(directory):
+            if file not in listed:
+                with contextlib.suppress(StoreError, OSError):
+                    self.header(file)
+                    found.append(file)
+        return found
 
 
 def nearest(name: str, names: list[str], most: int = 3) -> list[str]:

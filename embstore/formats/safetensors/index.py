@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from embstore.errors import FormatError, StoreCorruptError
+from embstore.formats.own.checked_files import open_regular
 from embstore.formats.safetensors.header import (
     MAX_HEADER_BYTES,
     SIZE_BYTES,
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
 
 SUFFIX = ".safetensors"
 INDEX_SUFFIX = ".index.json"
-PATTERNS = (f"*{SUFFIX}", f"*{INDEX_SUFFIX}")
+PATTERNS = (f"*{SUFFIX}", f"*{SUFFIX}{INDEX_SUFFIX}")
 INDEX_NAME = "model.safetensors.index.json"
 # Indexes of files of other formats, which often lie in the same directory.
 _OTHER_INDEXES = (".bin.index.json", ".h5.index.json", ".msgpack.index.json", ".pt.index.json")
+_KEY = b'"weight_map"'
+_START_BYTES = 1 << 20
 _SHARD = re.compile(r"^(.*)-([0-9]{1,9})-of-([0-9]{1,9})\.safetensors$", re.DOTALL)
 _MAX_NAME_BYTES = 255
 
@@ -54,7 +57,11 @@ def main_file(directory: Path) -> Path:
     if (directory / INDEX_NAME).is_file():
         return directory / INDEX_NAME
     found = _names(directory)
-    indexes = [name for name in found if name.endswith(INDEX_SUFFIX)]
+    indexes = [name for name in found if name.endswith(f"{SUFFIX}{INDEX_SUFFIX}")]
+    if not indexes:
+        others = [name for name in found if name.endswith(INDEX_SUFFIX)]
+        indexes = [name for name in others if _KEY in _start_of(directory / name)]
+        found = [name for name in found if name not in others or name in indexes]
     if len(indexes) == 1:
         return directory / indexes[0]
     if indexes:
@@ -69,10 +76,16 @@ def main_file(directory: Path) -> Path:
 
 
 def model_files(directory: Path) -> list[str]:
-    """Return the names of the safetensors files in a directory without an index."""
-    found = [name for name in _names(directory) if name.endswith(SUFFIX)]
-    check_complete(directory, found)
-    return found
+    """Return the names of the safetensors files in a directory."""
+    return [name for name in _names(directory) if name.endswith(SUFFIX)]
+
+
+def _start_of(path: Path) -> bytes:
+    descriptor, _, _ = open_regular(path, remedy="remove it, or name the file to open")
+    try:
+        return os.read(descriptor, _START_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def _names(directory: Path) -> list[str]:

@@ -14,7 +14,10 @@ from typing import Final
 from embstore.formats.safetensors.parts import NUMBER
 
 _SCALES: Final = ("scale", "scale_inv", "scales")
-_ZERO_POINTS: Final = ("zero_point", "zero_points", "zeros", "qzeros", "biases", "global_scale")
+_OTHERS: Final = (
+    *("zero_point", "zero_points", "zeros", "qzeros", "biases", "global_scale"),
+    *("absmax", "quant_map", "codebook"),
+)
 # A component of a name that stands for a part of a table: shard_3, part-{}, 3.
 _PART = re.compile(r"(?:[a-z_-]*(?:shard|part|chunk|split|slice)[a-z_-]*)(?:[0-9]+|\{\})", re.I)
 
@@ -50,7 +53,7 @@ def known_names(name: str) -> KnownNames:
     for one in (name, *_shared(name)):
         for start in _starts(one):
             scales += [f"{start}{end}" for end in _SCALES]
-            others += [f"{start}{end}" for end in _ZERO_POINTS]
+            others += [f"{start}{end}" for end in _OTHERS]
     return KnownNames(tuple(dict.fromkeys(scales)), tuple(dict.fromkeys(others)))
 
 

@@ -89,9 +89,9 @@ def find_scale(catalog: Catalog, table: Parts, scale: str | None, zero: str | No
             f"{catalog.where}: {quoted(table.name)} may have one of several scales: "
             f"{listing(found)}; name the one to take with scale=, or give scale=None for none"
         )
+    _refuse_others(catalog, table, known, zero)
     if not found:
         return None
-    _refuse_others(catalog, table, known, zero)
     return named(catalog, table, found[0], "scale")
 
 
@@ -160,9 +160,9 @@ def _refuse_others(catalog: Catalog, table: Parts, known: KnownNames, zero: str 
     others = [name for name in find_known(catalog, table, known.others) if name != zero]
     if zero is None and others:
         raise FormatError(
-            f"{catalog.where}: beside {quoted(table.name)} and its scale lies {listing(others)}, "
-            "which may be needed to decode it. If it is subtracted from the codes, give it as "
-            "zero_point=; to leave it out, name the scale with scale="
+            f"{catalog.where}: beside {quoted(table.name)} lies {listing(others)}, which may be "
+            "needed to decode it. If it is subtracted from the codes, give it as zero_point=; to "
+            "leave it out, name the scale with scale=, or give scale=None for none"
         )
 
 

@@ -117,11 +117,13 @@ class StoreEmbeddingBag(StoreModule):
         Raises
         ------
         TypeError, ValueError
-            If shapes or dtypes do not match, or offsets do not ascend from 0 within ``ids``.
+            If shapes or dtypes do not match, the module's dtype is float8, or offsets do not ascend
+            from 0 within ``ids``.
         IdRangeError
             If an id is negative, or not below the row count; it names the first one.
         """
         check_ids(ids)
+        self._check_arithmetic()
         self._check_weights(per_sample_weights, ids)
         bounds = self._bounds(ids, offsets)
         weights = None if per_sample_weights is None else per_sample_weights.reshape(-1)

@@ -80,11 +80,13 @@ class StoreEmbedding(StoreModule):
         Raises
         ------
         TypeError
-            If ``ids`` is not a tensor of int32 or int64.
+            If ``ids`` is not a tensor of int32 or int64, or ``max_norm`` is given for float8.
         IdRangeError
             If an id is negative, or not below the row count; it names the first one.
         """
         check_ids(ids)
+        if self.max_norm is not None:
+            self._check_arithmetic()
         rows = self._rows(ids)
         if self.max_norm is not None:
             flat = rows.view(-1, self.embedding_dim)

@@ -143,6 +143,14 @@ class StoreModule(torch.nn.Module):
         self._reference = reference.as_text(reference.reference_to(self.store, self.fingerprint))
         reference.register(self.store, self.fingerprint)
 
+    def _check_arithmetic(self) -> None:
+        """Raise TypeError if PyTorch does not compute in the module's dtype."""
+        if self.dtype.is_floating_point and self.dtype.itemsize == 1:
+            raise TypeError(
+                f"PyTorch does not compute in {self.dtype}; cast rows after the lookup, such as "
+                "with module.to(torch.bfloat16)"
+            )
+
     def _rows(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the rows of ``ids`` on the module's device and in its dtype."""
         like = self._buffers["_like"]  # Without the detour of nn.Module's __getattr__.
