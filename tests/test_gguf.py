@@ -298,8 +298,8 @@ def test_what_is_not_a_file(tmp_path, make):
 def test_list_of_tables(tmp_path):
     data = bytes(GgufFile(some_tensors()))
     (tmp_path / "m.gguf").write_bytes(data)
-    listed = gguf_format.tables(ForeignFiles(tmp_path), "m.gguf")
-    found = {table.name: table for table in listed}
+    found = {table.name: table for table in embstore.tables(tmp_path)}
+    assert embstore.tables(tmp_path / "m.gguf") == list(found.values())
     assert list(found) == [entry.name for entry in some_tensors()[1:-1]]
     assert {table.shape for table in found.values()} == {(ROWS, WIDTH)}
     assert {table.byte_count for table in found.values() if table.dtype == "Q4_K"} == {144 * ROWS}

@@ -26,6 +26,7 @@ from embstore.reading import workers
 from embstore.reading.decoded import DecodedCache
 from embstore.reading.gather import as_records
 from embstore.reading.incore import Residency
+from embstore.reading.inner_chunks import InnerGroups, cut_ranges
 from embstore.reading.read_ahead import Later
 from embstore.reading.stats import StatsCounter
 from embstore.table.plan import plan_inner_chunks
@@ -115,7 +116,7 @@ class CompressedRecords:
         bytes_read = hits = missed = 0
         if len(rows):
             target = as_records(out, self.record_bytes)
-            lookup = _Lookup(rows, self._shift)
+            lookup = InnerGroups(rows, self._shift)
             left = deque(self._slices(len(lookup.chunks)))
             sample = lookup.chunks[:: len(lookup.chunks) // SLICE_CHUNKS + 1].tolist()
             absent = sum(chunk not in self.cache for chunk in sample)
@@ -136,7 +137,7 @@ class CompressedRecords:
         """Pass the records of several ranges to ``visit``, as `scan` does for one."""
         rows = max(SCANNED_BYTES // self._inner_bytes, 1) * self._inner_rows
         rows = min(1 << (rows.bit_length() - 1), self._shards.layout.shard_rows)
-        todo = list(_blocks(ranges, rows))
+        todo = list(cut_ranges(ranges, rows))
         if not todo:
             return
         count = min(workers.processor_count(), len(todo))
@@ -220,7 +221,7 @@ class CompressedRecords:
             yield range(first, min(first + step, chunk_count))
 
     def _take_slices(
-        self, lookup: _Lookup, target: NDArray[Any], left: deque[range]
+        self, lookup: InnerGroups, target: NDArray[Any], left: deque[range]
     ) -> tuple[int, int, int]:
         """Fill ``target`` with slices until none is left.
 
@@ -323,31 +324,6 @@ class CompressedRecords:
                     self._decoded(chunk, *span)
 
 
-class _Lookup:
-    """The rows of a lookup, grouped by inner chunk.
-
-    Attributes
-    ----------
-    chunks : ndarray of int64
-        The inner chunks, ascending and distinct.
-    """
-
-    def __init__(self, rows: NDArray[np.int64], shift: int) -> None:
-        numbers = rows >> shift
-        self._order = np.argsort(numbers, kind="stable")
-        ordered = numbers[self._order]
-        starts = [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist()]
-        self.chunks: NDArray[np.int64] = ordered[starts]
-        self._bounds = [*starts, len(rows)]
-        self._rows = rows[self._order] & ((1 << shift) - 1)
-
-    def copy(self, group: int, block: NDArray[Any], target: NDArray[Any]) -> int:
-        """Copy the records of a group to their places; return their number."""
-        start, stop = self._bounds[group], self._bounds[group + 1]
-        target[self._order[start:stop]] = block[self._rows[start:stop]]
-        return stop - start
-
-
 class CompressedReadAhead:
     """Reads ahead of lookups: inner chunks that are announced, or decoded early.
 
@@ -377,13 +353,3 @@ class CompressedReadAhead:
         self._records.announce(chunks[:SLICE_CHUNKS])
         parts = [chunks[first::AHEAD_THREADS] for first in range(AHEAD_THREADS)]
         return [partial(self._records.decode_all, part) for part in parts if len(part)]
-
-
-def _blocks(ranges: Sequence[range], most_rows: int) -> Iterator[range]:
-    """Cut ranges of rows at the multiples of ``most_rows``."""
-    for rows in ranges:
-        start = rows.start
-        while start < rows.stop:
-            stop = min((start // most_rows + 1) * most_rows, rows.stop)
-            yield range(start, stop)
-            start = stop

@@ -109,7 +109,7 @@ class LookupPlan:
     bytes_read: int
     run_count: int
     groups: tuple[ChunkGroup, ...] = field(repr=False)
-    bytes_decoded: int = 0
+    bytes_decoded: int = field(default=0, repr=False)
 
     @property
     def read_amplification(self) -> float:

@@ -7,5 +7,6 @@ full size, and ``tools/torture`` runs them all.
    first broken promise and otherwise returns a sentence about what was tried; and with two sizes,
    `SMALL` and `FULL`. `runs` lists them.
 2. The other modules are parts of campaigns: small stores to damage (`stores`), tables that
-   replace each other (`tables`), faults of the disk (`faults`), a model of a disk (`disks`).
+   replace each other (`tables`), faults of the disk (`faults`), a model of a disk (`disks`),
+   processes that are watched (`watched`), other readings of foreign files (`readings`).
 """

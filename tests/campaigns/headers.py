@@ -14,33 +14,18 @@ import json
 import math
 import os
 import random
-import shutil
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-import embstore
-from embstore.errors import EmbstoreError
 from tests.campaigns import readings
+from tests.campaigns.comparing import compare
+from tests.campaigns.model_files import models
 from tests.campaigns.mutations import mutated_bytes, mutated_json
+from tests.campaigns.small_files import some_gguf, some_safetensors
 from tests.campaigns.watched import run_watched
-from tests.helpers.gguf_files import (
-    ARRAY,
-    TEXT,
-    Entry,
-    GgufFile,
-    Key,
-    array,
-    split_keys,
-    tensor_bytes,
-    text,
-    texts,
-)
-from tests.helpers.safetensors_files import safetensors_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -78,46 +63,6 @@ def run(folder: Path, seed: int, size: Size) -> str:
     return f"{listed}, up to {size.seconds:g} s each: right rows, or an error of embstore.errors"
 
 
-def compare(
-    path: Path, tensor: str | None, reads: Sequence[Reading], numbers: random.Random
-) -> bool:
-    """Open a table, and compare its rows with another reading; return whether it opened.
-
-    Parameters
-    ----------
-    path : Path
-        The file, or the directory of a model.
-    tensor : str or None
-        The tensor to open.
-    reads : sequence of callable
-        Each returns the records of the tensor that was opened; None if it cannot tell.
-    numbers : Random
-        Chooses the reader.
-    """
-    reader = numbers.choice(("mapped", "mapped", "chunked"))
-    encoding = numbers.choice((None, "opaque"))
-    try:
-        store = embstore.open(path, tensor=tensor, encoding=encoding, reader=reader)  # type: ignore[arg-type]
-    except EmbstoreError:
-        return False
-    with store:
-        ids = np.array(numbers.choices(range(store.rows), k=min(store.rows, 50)), np.int64)
-        found = store.lookup(ids, raw=True)
-        store.lookup(ids)
-        for read in reads:
-            tensors = read(store.source.get("tensor"))
-            if tensors is None:
-                continue
-            if not any(
-                # Scales follow the numbers.
-                len(records) == store.rows
-                and np.array_equal(found[:, : records.shape[1]], records[ids])
-                for records in tensors
-            ):
-                raise AssertionError(f"{path}: not the rows of another reading: {read}")
-    return True
-
-
 def _gguf_readings(path: Path) -> list[Reading]:
     found: list[Reading] = [partial(readings.gguf, path)]
     return [*found, partial(readings.gguf_of_library, path)] if find_spec("gguf") else found
@@ -136,34 +81,11 @@ def _sealed(data: bytes, header: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + data[8 + size :]
 
 
-def _some_gguf() -> list[GgufFile]:
-    """Return small right GGUF files."""
-
-    def entry(name: str, kind: str, shape: tuple[int, ...], seed: int) -> Entry:
-        data = np.random.default_rng(seed).bytes(tensor_bytes(kind, shape))
-        return Entry(name, kind, shape, data)
-
-    keys = [
-        Key("general.architecture", TEXT, text("llama")),
-        Key("tokenizer.ggml.tokens", ARRAY, texts("<s>", "a", "", "käse", "b" * 300)),
-        Key("tokenizer.ggml.scores", ARRAY, array(6, 5, bytes(20))),
-        Key("nested", ARRAY, array(ARRAY, 2, texts("x") + array(4, 1, bytes(4)))),
-        Key("flag", 7, b"\1"),
-        Key("number", 12, bytes(8)),
-    ]
-    return [
-        GgufFile([entry("a", "F32", (4, 3), 1)]),
-        GgufFile([entry("norm", "F32", (5,), 2), entry("a", "Q8_0", (6, 64), 3)], keys, 2),
-        GgufFile([entry("a", "Q4_K", (3, 256), 4), entry("b", "BF16", (7, 5), 5)], keys[:2], 3, 64),
-        GgufFile([entry("a", "I8", (5, 2, 3), 6), entry("b", "IQ2_XS", (2, 256), 7)], [], 3, 8),
-    ]
-
-
 def _gguf(folder: Path) -> Case:
     """Return a function that tries a changed GGUF file."""
     path = folder / "case.gguf"
-    files = [bytes(file) for file in _some_gguf()]
-    headers = [len(file.header()) for file in _some_gguf()]
+    files = [bytes(file) for file in some_gguf()]
+    headers = [len(file.header()) for file in some_gguf()]
 
     def case(numbers: random.Random) -> bool:
         which = numbers.randrange(len(files))
@@ -243,7 +165,7 @@ def _in_turn(cases: list[Case]) -> Case:
 
 def _gguf_bits(folder: Path) -> Case:
     """Return a function that tries a GGUF file of which a bit is flipped."""
-    files = _some_gguf()
+    files = some_gguf()
     return _in_turn(
         [
             _bits(folder, bytes(file), len(file.header()), f"{place}.gguf", _gguf_readings)
@@ -252,25 +174,10 @@ def _gguf_bits(folder: Path) -> Case:
     )
 
 
-def _some_safetensors() -> list[bytes]:
-    """Return small right safetensors files."""
-    numbers = np.random.default_rng(0)
-    table = numbers.standard_normal((5, 4)).astype(np.float32)
-    codes = numbers.integers(0, 256, (6, 32), np.uint8)
-    return [
-        safetensors_file({"a": ("F32", table)}),
-        safetensors_file({"norm": ("F16", table[0].astype(np.float16)), "a": ("F32", table)}, 3),
-        safetensors_file(
-            {"a": ("F8_E4M3", codes), "a_scale": ("F32", table[:, 0]), "b": ("I8", codes)}, 8
-        ),
-        safetensors_file({"a": ("BF16", codes.view(np.uint16)), "b": ("U8", codes[:, :3])}),
-    ]
-
-
 def _safetensors(folder: Path) -> Case:
     """Return a function that tries a changed safetensors file."""
     path = folder / "case.safetensors"
-    files = _some_safetensors()
+    files = some_safetensors()
 
     def case(numbers: random.Random) -> bool:
         data = numbers.choice(files)
@@ -345,91 +252,9 @@ def _safetensors_bits(folder: Path) -> Case:
                 f"{place}.safetensors",
                 _safetensors_readings,
             )
-            for place, data in enumerate(_some_safetensors())
+            for place, data in enumerate(some_safetensors())
         ]
     )
-
-
-def _models(folder: Path) -> Case:
-    """Return a function that tries a model of several files that do not fit each other."""
-    model, outside = folder / "model", folder / "outside"
-    outside.mkdir()
-    (outside / "directory").mkdir()
-    os.mkfifo(outside / "fifo")
-    (outside / "loop").symlink_to("loop")
-    (outside / "secret").write_bytes(b"a secret of another user")
-    others = [outside / name for name in ("directory", "fifo", "loop", "nothing", "secret")]
-    others += [Path("/dev/zero"), Path("/proc/self/environ")]
-
-    def case(numbers: random.Random) -> bool:
-        shutil.rmtree(model, ignore_errors=True)
-        model.mkdir()
-        is_gguf = numbers.random() < 0.5
-        (_write_parts if is_gguf else _write_index)(model, numbers)
-        names = sorted(file.name for file in model.iterdir())
-        for _ in range(numbers.choice((0, 1, 1, 2))):
-            _change_folder(model, numbers.choice(names), numbers.choice(names), others, numbers)
-        read = readings.gguf_model if is_gguf else readings.safetensors_model
-        path = model / numbers.choice(["", *names])
-        return compare(path, numbers.choice(("a", "b", None)), [partial(read, path)], numbers)
-
-    return case
-
-
-def _write_parts(model: Path, numbers: random.Random) -> None:
-    """Write a GGUF model in three parts."""
-    tensors = [file.tensors[0] for file in _some_gguf()[:3]]
-    for number, (entry, name) in enumerate(zip(tensors, "abc", strict=True)):
-        part, count, total = number, 3, 3
-        if numbers.random() < 0.1:
-            part, count, total = (numbers.choice((0, 1, 2, 3, 9)) for _ in range(3))
-        renamed = Entry(name, entry.kind, entry.shape, entry.data)
-        file = GgufFile([renamed], split_keys(part, count, total))
-        (model / f"m-{number + 1:05}-of-00003.gguf").write_bytes(bytes(file))
-
-
-def _write_index(model: Path, numbers: random.Random) -> None:
-    """Write a safetensors model in two files with an index."""
-    table = np.random.default_rng(1).standard_normal((5, 4)).astype(np.float32)
-    weights = {}
-    for number, name in enumerate("ab"):
-        file = f"model-{number + 1:05}-of-00002.safetensors"
-        (model / file).write_bytes(safetensors_file({name: ("F32", table + number)}, number))
-        weights[name] = file
-    index = readings.index_bytes(weights)
-    if numbers.random() < 0.4:
-        index = mutated_json(index, numbers)
-    elif numbers.random() < 0.2:
-        index = mutated_bytes(index, numbers)
-    (model / "model.safetensors.index.json").write_bytes(index)
-
-
-def _change_folder(
-    model: Path, name: str, other: str, outside: list[Path], numbers: random.Random
-) -> None:
-    """Remove, replace, swap or damage a file of a model."""
-    file = model / name
-    if file.is_symlink() or not file.is_file():
-        return
-    match numbers.randrange(6):
-        case 0:
-            file.unlink()
-        case 1:
-            file.unlink()
-            file.symlink_to(numbers.choice(outside))
-        case 2:
-            file.unlink()
-            numbers.choice((os.mkfifo, os.mkdir))(file)
-        case 3 if (model / other).is_file():
-            file.write_bytes((model / other).read_bytes())
-        case 4:
-            data = mutated_bytes(file.read_bytes(), numbers)
-            file.unlink()
-            file.write_bytes(data)
-        case _:
-            target = outside[0].with_name(f"right-{name}")
-            file.replace(target)
-            file.symlink_to(target)
 
 
 KINDS = {
@@ -437,5 +262,5 @@ KINDS = {
     "flipped bits of GGUF files": _gguf_bits,
     "safetensors files": _safetensors,
     "flipped bits of safetensors files": _safetensors_bits,
-    "models": _models,
+    "models": models,
 }
