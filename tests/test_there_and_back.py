@@ -19,7 +19,9 @@ NAMES = {
     "word2vec-binary": "t.bin",
     "npy": "t.npy",
     "parquet": "t.parquet",
+    "safetensors": "t.safetensors",
 }
+WITHOUT_WORDS = [name for name, sink in SINKS.items() if not sink.has_words]
 
 
 @pytest.mark.parametrize("format", NAMES)
@@ -31,12 +33,12 @@ def test_awkward_words(tmp_path, format):
         words += ["a\nb", "\n", "\r"]
     store = make_store(tmp_path / "s", words)
     file = tmp_path / NAMES[format]
-    beside: dict[str, Any] = {"words": tmp_path / "words.txt"} if format == "npy" else {}
+    beside: dict[str, Any] = {"words": tmp_path / "words.txt"} if format in WITHOUT_WORDS else {}
     embstore.export(store, file, format=format, **beside)
     assert_same(embstore.build(file, tmp_path / "again", **beside), store)
 
 
-@pytest.mark.parametrize("format", ["word2vec", "word2vec-binary", "npy", "parquet"])
+@pytest.mark.parametrize("format", ["word2vec", "word2vec-binary", "npy", "parquet", "safetensors"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64", "int16"])
 def test_dtypes(tmp_path, format, dtype):
     rows = np.clip(ROWS[3:20], -3, 3).astype(as_dtype(dtype))
@@ -45,7 +47,7 @@ def test_dtypes(tmp_path, format, dtype):
     # Formats without a dtype get float32, which holds the same numbers.
     unknown = (format, dtype) in (("npy", "bfloat16"), ("parquet", "bfloat16"))
     single: dict[str, Any] = {"dtype": "float32"} if unknown else {}
-    beside: dict[str, Any] = {"words": tmp_path / "words.txt"} if format == "npy" else {}
+    beside: dict[str, Any] = {"words": tmp_path / "words.txt"} if format in WITHOUT_WORDS else {}
     if format == "word2vec-binary" and dtype in ("float64", "int16"):
         with pytest.raises(embstore.ExportError):
             embstore.export(store, file)
@@ -66,16 +68,19 @@ def test_every_shape_and_dtype(tmp_path, format, dtype, has_words):
     for number, row_shape in enumerate(shapes):
         limit = 3 if "16" in dtype else 120
         rows = np.random.default_rng(number).integers(0, limit, (6, *row_shape))
+        rows += not DTYPES[dtype].has_zero
         words = list("abcdef") if has_words else None
         store = make_store(tmp_path / f"s{number}", words, rows.astype(as_dtype(dtype)))
         file = tmp_path / f"{number}-{NAMES[format]}"
         beside: dict[str, Any] = {}
-        if format == "npy" and has_words:
+        if format in WITHOUT_WORDS and has_words:
             beside = {"words": tmp_path / f"{number}.txt"}
-        is_table = format in ("npy", "parquet")
-        holds = dtype != "bfloat16" if is_table else has_words and len(row_shape) == 1
+        is_table = format in ("npy", "parquet", "safetensors")
+        is_extension = DTYPES[dtype].is_extension
+        holds = not is_extension if is_table else has_words and len(row_shape) == 1
         if format == "word2vec-binary":
-            holds = holds and dtype in ("float16", "bfloat16", "float32")
+            holds = holds and (is_extension or dtype in ("float16", "float32"))
+        holds = holds or format == "safetensors"
         if not holds:
             with pytest.raises(embstore.ExportError):
                 embstore.export(store, file, format=format, **beside)
@@ -127,7 +132,7 @@ def test_odd_words(tmp_path, format, kind):
     rows = np.random.default_rng(0).standard_normal((6, 1 + len(kind) % 4)).astype(np.float32)
     store = make_store(tmp_path / "s", ODD_WORDS[kind], rows)
     file = tmp_path / NAMES[format]
-    beside: dict[str, Any] = {"words": tmp_path / "words.txt"} if format == "npy" else {}
+    beside: dict[str, Any] = {"words": tmp_path / "words.txt"} if format in WITHOUT_WORDS else {}
     try:
         embstore.export(store, file, format=format, **beside)
     except embstore.ExportError:
@@ -141,7 +146,7 @@ def test_odd_words(tmp_path, format, kind):
 def test_tables_without_rows(tmp_path, format):
     store = make_store(tmp_path / "s", None, np.zeros((0, 3), np.float32))
     file = tmp_path / NAMES[format]
-    if format not in ("npy", "parquet"):
+    if format not in ("npy", "parquet", "safetensors"):
         with pytest.raises(embstore.ExportError):
             embstore.export(store, file, format=format)
         return
