@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 
+from embstore.reading.encoded import EncodedRecords
 from embstore.reading.slices import SliceGather
 from tests.helpers.encoded import KINDS, opened
 from tests.test_cold import blocks_count, evict
@@ -32,7 +33,7 @@ def cold(request, tmp_path_factory):
 
 def needed_pages(table, ids, parts=3, offset=5):
     """Return how many pages hold the records of ids, in files as `save` writes them."""
-    pages = set()
+    pages: set[tuple[int, int, int]] = set()
     for at, (records, share) in enumerate(zip(table.fields, table.shares, strict=False)):
         rows, size = np.unique(ids // share), records.shape[1]
         firsts = np.array([len(some) for some in np.array_split(records, parts)]).cumsum()
@@ -74,7 +75,9 @@ def test_little_else_than_the_pages_of_rows_is_read(cold, count, way):
 def test_all_columns_are_announced_before_one_is_read(tmp_path, monkeypatch, count):
     table = KINDS["zero_points"](20_000)
     with opened(tmp_path, table, monkeypatch) as store:
-        store._records.warmth.chill()
+        records = store._records
+        assert isinstance(records, EncodedRecords)
+        records.warmth.chill()
         events: list[str] = []
         for name in ("announce_at", "fill"):
             method = getattr(SliceGather, name)
@@ -89,7 +92,7 @@ def test_all_columns_are_announced_before_one_is_read(tmp_path, monkeypatch, cou
         assert events[:3] == ["announce_at"] * 3
         assert events.count("fill") >= 3
         events.clear()
-        store._records.warmth.chill()
+        records.warmth.chill()
         assert np.array_equal(store[7], table.rows[7])
         assert events[:3] == ["announce_at"] * 3
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -209,3 +211,27 @@ def test_opaque_rows_are_bytes(tmp_path, monkeypatch):
         with pytest.raises(TypeError, match="rows of IQ2_XS are bytes that cannot be decoded"):
             store.lookup([1], dtype="float32")
         assert store.lookup([1], dtype="uint8").tolist() == codes[[1]].tolist()
+
+
+def test_a_closed_store_leaves_no_mapping(tmp_path, monkeypatch):
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("this system does not list mappings")
+    table = KINDS["scale_a_row"](900)
+    ids = np.arange(100)
+    gc.collect()
+    gc.disable()
+    try:
+        with opened(tmp_path, table, monkeypatch, row_cache="1MiB") as store:
+            kept = [store.lookup(ids), store.lookup(ids, raw=True), store[5]]
+            store.submit(ids, dtype="float16").result()
+            assert store.view(0, 50).lookup(ids, outside="zeros").any()
+            assert str(tmp_path) in maps.read_text()
+        with opened(tmp_path, table, monkeypatch) as store:
+            kept += [store.lookup(ids), store.lookup(ids, raw=True), store[5]]
+            store.lookup(ids, dtype="float16")
+            store.prefetch(ids).wait()
+        assert str(tmp_path) not in maps.read_text()
+    finally:
+        gc.enable()
+    assert np.array_equal(kept[3], table.rows[ids])

@@ -70,7 +70,7 @@ def path(tmp_path):
 @pytest.fixture(autouse=True)
 def _many_warm_rows(monkeypatch):
     """Let few rows count as many, and no row as cold."""
-    monkeypatch.setattr("embstore.store.short_path", lambda *given: ShortPath())
+    monkeypatch.setattr("embstore.reading.forms.short_path", lambda *given: ShortPath())
     # Even if this thread is the first to read a page of PyTorch's own code.
     monkeypatch.setattr(mapped, "blocks_read", lambda: 0)
 

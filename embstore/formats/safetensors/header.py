@@ -20,7 +20,12 @@ from embstore.dtypes import DTYPES
 from embstore.errors import StoreCorruptError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from embstore.table.protocols import Files
+
+    # Returns what is wrong with a shape, dtype, first and last offset; None if nothing is.
+    _Check = Callable[[Any, Any, Any, Any], str | None]
 
 MAX_HEADER_BYTES: Final = 100_000_000  # The safetensors library's own limit.
 MAX_AXES: Final = 64  # As many as an ndarray can have.
@@ -125,7 +130,8 @@ def read_header(files: Files, file: str) -> dict[str, Tensor]:
             data = files.read(file, 0, start)
         header = read_json(data[SIZE_BYTES:start])
         header.pop("__metadata__", None)
-        tensors = {name: _tensor(name, file, entry, start) for name, entry in header.items()}
+        check = _problem if _may_be_wrong(header) else _wrong_size
+        tensors = {name: _tensor(name, file, entry, start, check) for name, entry in header.items()}
         _check_cover(tensors, start, file_bytes)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError) as error:
         if isinstance(error, StoreCorruptError):
@@ -186,12 +192,30 @@ def _named(before: str) -> str:
     return f"the tensor {quoted(before)}" if before else "the header"
 
 
-def _tensor(name: str, file: str, entry: dict[str, Any], start: int) -> Tensor:
+def _tensor(name: str, file: str, entry: dict[str, Any], start: int, check: _Check) -> Tensor:
     shape, dtype = entry["shape"], entry["dtype"]
     begin, end = entry["data_offsets"]
-    if problem := _problem(shape, dtype, begin, end):
+    if problem := check(shape, dtype, begin, end):
         raise ValueError(f"the tensor {quoted(name)} {problem}")
     return Tensor(name, file, dtype, tuple(shape), start + begin, end - begin)
+
+
+def _may_be_wrong(header: dict[str, Any]) -> bool:
+    """Say whether anything but sizes may be wrong: one look at all tensors, which is quick."""
+    try:
+        shapes = [entry["shape"] for entry in header.values()]
+        numbers = [number for shape in shapes for number in shape]
+        numbers += [number for entry in header.values() for number in entry["data_offsets"]]
+        return bool(
+            set(map(type, shapes)) - {list}
+            or set(map(type, numbers)) - {int}
+            or {type(entry["dtype"]) for entry in header.values()} - {str}
+            or max(map(len, shapes), default=0) > MAX_AXES
+            or min(numbers, default=0) < 0
+            or max(numbers, default=0) >= MAX_LENGTH
+        )
+    except (KeyError, TypeError, AttributeError):
+        return True
 
 
 def _problem(shape: Any, dtype: Any, begin: Any, end: Any) -> str | None:
@@ -201,10 +225,15 @@ def _problem(shape: Any, dtype: Any, begin: Any, end: Any) -> str | None:
     for number in (*shape, begin, end):
         if type(number) is not int or not 0 <= number < MAX_LENGTH:
             return f"has a shape or offsets that are not whole numbers from 0 to {MAX_LENGTH - 1}"
-    if end < begin:
-        return f"ends at byte {end}, before it starts at byte {begin}"
     if not isinstance(dtype, str):
         return "has a dtype that is not a text"
+    return _wrong_size(shape, dtype, begin, end)
+
+
+def _wrong_size(shape: list[int], dtype: str, begin: int, end: int) -> str | None:
+    """Return what is wrong with the size of a tensor; None if nothing is."""
+    if end < begin:
+        return f"ends at byte {end}, before it starts at byte {begin}"
     bits = BITS.get(dtype)
     if bits is not None and (end - begin) * 8 != math.prod(shape) * bits:
         return f"of dtype {dtype} and shape {shape} does not take {end - begin} bytes"
