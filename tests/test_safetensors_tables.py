@@ -163,6 +163,7 @@ def test_layouts_of_scales(tmp_path, name, dtype):
         ((1, 64), 64, 64, "rows 64 by values 1; or rows 1 by values 64"),
         ((ROWS, 2), ROWS, WIDTH, r"rows 1 by values 80, 96, 112, 128, 144 .any from 80 to 159"),
         ((WIDTH, 1), 1000, WIDTH, "in doubt"),
+        ((8, 128), 128, 256, "rows 16 by values 2; or rows 1 by values 32"),
     ],
 )
 def test_scales_in_doubt(tmp_path, shape, rows, width, says):
@@ -170,6 +171,17 @@ def test_scales_in_doubt(tmp_path, shape, rows, width, says):
     path = save(tmp_path / "t.safetensors", tensors)
     with pytest.raises(FormatError, match=says):
         table_in(path)
+
+
+def test_transposed_scales_are_not_read(tmp_path):
+    scale = scales_of((8, 128))
+    codes = codes_of(shape=(128, 256))
+    path = save(tmp_path / "t.safetensors", {"x.weight": codes, "x.scale": scale})
+    assert "its shape would be [128, 8]" in refusal(path, scale_block=(1, 32))
+    table = table_in(path, scale_block=(16, 2))
+    assert equal(
+        rows_of(table, tmp_path), codes.astype(np.float32) * spread(scale, 128, 256, (16, 2))
+    )
 
 
 def test_scale_block_that_does_not_fit(tmp_path):
@@ -549,6 +561,37 @@ def test_scales_of_parts_that_do_not_fit(tmp_path, shapes, says):
     shards.save(tmp_path, None, **scales)
     with pytest.raises(FormatError, match=says):
         table_in(tmp_path, tensor=shards.name, scale_block=(4, 32) if "fill" in says else None)
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (1, 1), (3,)])
+def test_scales_of_a_part_without_rows(tmp_path, shape):
+    shards = Shards([0, 1, 2], [8, 0, 9])
+    shapes = [(8, *shape[1:]), shape, (9, *shape[1:])]
+    scales = {
+        f"{NGRAM}.shard_{number}.weight_scale": scales_of(one, seed=number + 2)
+        for number, one in enumerate(shapes)
+    }
+    shards.save(tmp_path, None, **scales)
+    assert "has no rows; expected a tensor without numbers" in refusal(tmp_path, tensor=shards.name)
+
+
+@pytest.mark.parametrize("rows", [[5, 3, 4], [4, 0, 8], [4, 4, 5], [3, 4, 4]])
+@pytest.mark.parametrize("tail", [(), (1,), (5,)])
+def test_as_many_scales_as_parts(tmp_path, rows, tail):
+    shards = Shards([0, 1, 2], rows)
+    scale = scales_of((3, *tail))
+    codes = shards.save(tmp_path, None, **{f"{NGRAM}.scale": scale})
+    block = (-(-sum(rows) // 3), 32 if tail == (5,) else WIDTH)
+    message = refusal(tmp_path, tensor=shards.name)
+    assert "in doubt" in message
+    table = table_in(tmp_path, tensor=shards.name, scale_block=block)
+    wide = spread(scale.reshape(3, -1), sum(rows), WIDTH, block)
+    assert equal(rows_of(table, tmp_path), codes.astype(np.float32) * wide)
+    if tail:
+        codes = Shards([0, 1, 2], [4, 4, 4]).save(tmp_path, None, **{f"{NGRAM}.scale": scale})
+        wide = spread(scale.reshape(3, -1), 12, WIDTH, (4, block[1]))
+        table = table_in(tmp_path, tensor=shards.name)
+        assert equal(rows_of(table, tmp_path), codes.astype(np.float32) * wide)
 
 
 def test_scale_of_all_rows_for_parts(tmp_path):
