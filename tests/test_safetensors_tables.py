@@ -273,6 +273,21 @@ def test_uint8_with_a_scale_needs_an_encoding(tmp_path):
     assert len(table.columns) == 1
 
 
+def test_int8_with_powers_of_two_needs_an_encoding(tmp_path):
+    codes, scale = codes_of(np.int8), scales_of((ROWS, 10), E8M0)
+    path = save(tmp_path / "t.safetensors", {"x.weight": codes, "x.scale": scale})
+    says = refusal(path)
+    for reading in ("int8", "float4_e2m1fn", "int4", "uint4"):
+        assert f'"{reading}"' in says
+    wide = spread(scale, ROWS, WIDTH, (1, 16))
+    assert equal(
+        rows_of(table_in(path, encoding="int8"), tmp_path), codes.astype(np.float32) * wide
+    )
+    numbers = unpacked(codes.view(np.uint8), np.dtype(ml_dtypes.float4_e2m1fn))
+    wide = spread(scale, ROWS, 2 * WIDTH, (1, 32))
+    assert equal(rows_of(table_in(path, encoding="float4_e2m1fn"), tmp_path), numbers * wide)
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.float32, BF16], ids=str)
 @pytest.mark.parametrize("shape", [(), (ROWS,), (ROWS, 1), (ROWS, 5)], ids=str)
 def test_zero_points(tmp_path, dtype, shape):
@@ -394,6 +409,8 @@ def test_one_number_of_float64(tmp_path):
     assert isinstance(table.encoding, Scaled)
     assert table.encoding.factor == 0.1
     assert table.files == ("t.safetensors",)
+    save(tmp_path / "t.safetensors", tensors | {"x.scale": np.array(-1e39)})
+    assert "'x.weight': the factor of the table is -1e+39" in refusal(tmp_path / "t.safetensors")
 
 
 def test_opaque_rows(tmp_path):
