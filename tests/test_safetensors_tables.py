@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from embstore.encodings.plain import Plain
 from embstore.encodings.scaled import Scaled
 from embstore.errors import FormatError
 from embstore.formats.safetensors.describe import describe, tables
+from embstore.formats.safetensors.listed import listed_tables
+from embstore.formats.safetensors.names import known_names, may_be_beside
 from embstore.reading.files import ForeignFiles
 from tests.helpers.tensors import Packed, rows_of, save, save_model, unpacked
 
@@ -817,6 +820,19 @@ def test_tables_are_listed(tmp_path):
     assert "embed.weight" in listed(tmp_path / "model.safetensors.index.json")
 
 
+@pytest.mark.parametrize("name", ["x.weight", "x", "a.shard_{}.weight", "x.weight_blocks"])
+def test_names_of_scales_are_known_by_their_ends(name):
+    known = known_names(name)
+    seconds = [f"{scale}_2" for scale in known.scales]
+    assert all(map(may_be_beside, (*known.scales, *known.others, *seconds)))
+
+
+def test_names_of_scales_are_not_made_in_vain(tmp_path, monkeypatch):
+    save(tmp_path / "t.safetensors", {f"x{i}.{i + 3}": codes_of(shape=(2, 2)) for i in range(5)})
+    monkeypatch.setattr(sys.modules[listed_tables.__module__], "known_names", None)
+    assert len(embstore.tables(tmp_path)) == 5
+
+
 def test_the_only_table_is_opened(tmp_path):
     tensors = {"embed.weight": codes_of(), "embed.weight_scale": scales_of((ROWS, 1))}
     tensors |= {"norm.weight": np.zeros(WIDTH, BF16), "step": np.array(3)}
@@ -827,7 +843,8 @@ def test_the_only_table_is_opened(tmp_path):
     assert "has 2 tensors: embed.weight, my_scales; name the one" in refusal(path)
     # Layers are not parts.
     save(path, {f"layers.{number}.w": codes_of() for number in range(3)})
-    assert "has 1 tensors: layers.{}.w (layers.0.w to layers.2.w)" in refusal(path)
+    says = refusal(path)
+    assert "parts of one table, or several tables: layers.{}.w (layers.0.w to layers.2.w)" in says
     assert table_in(path, tensor="layers.{}.w").numbering.rows == 3 * ROWS
 
 
