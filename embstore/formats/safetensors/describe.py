@@ -135,7 +135,8 @@ def _coded(
 ) -> tuple[Table, dict[str, Parts]]:
     """Return the table of a tensor of codes, and the tensors of its scales and zero points."""
     found = find_scale(catalog, parts, scale, zero_point)
-    numbers = numbers_of(parts.first, where, encoding, has_scale=found is not None)
+    scale_dtype = None if found is None else found.first.dtype
+    numbers = numbers_of(parts.first, where, encoding, scale_dtype)
     codes, row_shape, size = numbers.codes, numbers.row_shape, numbers.record_bytes
     made: Encoding
     if found is None or codes is None:
@@ -158,14 +159,12 @@ def _coded(
         fields["zero_point"] = named(catalog, parts, zero_point, "zero_point")
         block = scale_block if scales.blocks is None else (scales.blocks.rows, scales.blocks.values)
         zeros = make_field(catalog, "zero_point", parts, row_shape, fields["zero_point"], block)
-    made = Scaled(
-        codes,
-        row_shape,
-        factor,
-        scales.groups,
-        0.0 if zeros is None or zeros.factor is None else zeros.factor,
-        None if zeros is None else zeros.groups,
-    )
+    zero = 0.0 if zeros is None or zeros.factor is None else zeros.factor
+    points = None if zeros is None else zeros.groups
+    try:
+        made = Scaled(codes, row_shape, factor, scales.groups, zero, points)
+    except ValueError as error:  # A number that float32 does not have.
+        raise FormatError(f"{where}: {error}") from error
     columns = [field.column for field in (scales, zeros) if field is not None and field.column]
     return _table(where, parts, size, made, *columns), fields
 
