@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from embstore.dtypes import as_dtype
 from embstore.encodings.codes import CODES
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
     from embstore.table.protocols import Encoding, Files
 
 __all__ = ["PATTERNS", "describe", "locate", "main_file", "matches", "tables"]
+
+_LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 def describe(
@@ -158,12 +162,19 @@ def _coded(
         fields["zero_point"] = named(catalog, parts, zero_point, "zero_point")
         block = scale_block if scales.blocks is None else (scales.blocks.rows, scales.blocks.values)
         zeros = make_field(catalog, "zero_point", parts, row_shape, fields["zero_point"], block)
+    zero = 0.0 if zeros is None or zeros.factor is None else zeros.factor
+    for option, number in (("scale", factor), ("zero point", zero)):
+        if not abs(number) <= _LARGEST:
+            raise FormatError(
+                f"{where}: the {option} of the whole table is {number}; expected a number that a "
+                "float32 can be. Give scale=None to read the codes without it"
+            )
     made = Scaled(
         codes,
         row_shape,
         factor,
         scales.groups,
-        0.0 if zeros is None or zeros.factor is None else zeros.factor,
+        zero,
         None if zeros is None else zeros.groups,
     )
     columns = [field.column for field in (scales, zeros) if field is not None and field.column]
