@@ -164,10 +164,10 @@ def _coded(
         zeros = make_field(catalog, "zero_point", parts, row_shape, fields["zero_point"], block)
     zero = 0.0 if zeros is None or zeros.factor is None else zeros.factor
     for option, number in (("scale", factor), ("zero point", zero)):
-        if not abs(number) <= _LARGEST:
+        if math.isfinite(number) and abs(number) > _LARGEST:
             raise FormatError(
-                f"{where}: the {option} of the whole table is {number}; expected a number that a "
-                "float32 can be. Give scale=None to read the codes without it"
+                f"{where}: the {option} of the whole table is {number}; no float32 is as large. "
+                "Give scale=None to read the codes without it"
             )
     made = Scaled(
         codes,
