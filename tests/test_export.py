@@ -149,7 +149,7 @@ def test_word_vector_formats_refuse_other_tables(tmp_path, format, row_shape):
     rows = np.zeros((4, *row_shape), np.float32)
     words = None if row_shape == (5,) else ["a", "b", "c", "d"]
     store = make_store(tmp_path / "s", words, rows)
-    with pytest.raises(embstore.ExportError, match="export as npy or parquet"):
+    with pytest.raises(embstore.ExportError, match="export as npy, parquet or safetensors"):
         embstore.export(store, tmp_path / "t", format=format)
     embstore.export(store, tmp_path / "t.npy")
     embstore.export(store, tmp_path / "t.parquet")
