@@ -21,7 +21,7 @@ import numpy as np
 
 from embstore.dtypes import as_dtype
 from embstore.encodings.casting import Caster
-from embstore.errors import ExportError
+from embstore.errors import ExportError, RowError
 from embstore.formats.options import AUTO
 from embstore.formats.own.encoded import as_stored
 from embstore.opening import open as open_store
@@ -141,10 +141,22 @@ def export(
     """
     if not isinstance(store, EmbeddingStore):
         store = as_path(store, "store")
+    elif given := [
+        name
+        for name, value in (
+            ("tensor", tensor),
+            ("scale", None if scale == AUTO else ""),
+            ("scale_block", scale_block),
+            ("encoding", encoding),
+            ("zero_point", zero_point),
+        )
+        if value is not None
+    ]:
+        raise ValueError(f"{given[0]}= goes with the path of a model; store is open already")
     target = as_path(path, "path").absolute()
     words_target = None if words is None else as_path(words, "words").absolute()
     format = _choose_format(target, format)
-    caster = None if dtype is None else Caster(as_dtype(dtype))
+    caster = None if dtype is None else Caster(as_dtype(dtype), None)
     if words_target is not None and SINKS[format].has_words:
         without = " and ".join(name for name, sink in SINKS.items() if not sink.has_words)
         raise ValueError(f"words= is for {without}; {format} holds the words itself")
@@ -175,7 +187,7 @@ def export(
         table = TableFacts(store.rows, store.row_shape, caster.dtype, store.has_words, kept)
         blocks = row_blocks(store, sink.block_bytes, raw=kept is not None)
         blocks = _with_progress(blocks, store, progress)
-        blocks = (replace(block, rows=caster.cast(block.rows)) for block in blocks)
+        blocks = _cast(blocks, caster)
         head = Head()
         blocks = head.keep(blocks)
         write = sink.load()
@@ -206,6 +218,15 @@ def _choose_format(path: Path, format: ExportFormat | None) -> ExportFormat:
             f"command line): {', '.join(SINKS)}"
         )
     return as_choice(format, "format", tuple(SINKS))
+
+
+def _cast(blocks: Iterator[RowBlock], caster: Caster) -> Iterator[RowBlock]:
+    for block in blocks:
+        try:
+            rows = caster.cast(block.rows)
+        except RowError as error:
+            raise RowError(error.problem, block.start + error.position) from None
+        yield replace(block, rows=rows)
 
 
 def _with_progress(

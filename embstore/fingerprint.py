@@ -26,6 +26,7 @@ import numpy as np
 from xxhash import xxh3_128_hexdigest
 
 from embstore.encodings.manifest import encoding_to_json
+from embstore.errors import FormatError
 from embstore.formats.own.checks import check_array
 from embstore.formats.own.encoded import as_stored, dtype_line
 from embstore.formats.own.row_sums import RowSums
@@ -72,6 +73,11 @@ def of_rows(
         Returns the words of consecutive ids, if rows have words.
     unk : str or None
         The unk word.
+
+    Raises
+    ------
+    FormatError
+        If no manifest can describe the encoding of a foreign file, as where its scale is nan.
     """
     sums, lock = RowSums(), Lock()
 
@@ -88,7 +94,13 @@ def of_rows(
             words = packed_words(start, min(start + WORDS_AT_ONCE, rows))
             sums.add_words(hash_words(words.encoded()), start)
     words_too = packed_words is not None
-    line = dtype_line(encoding.dtype, as_stored(encoding))
+    try:
+        line = dtype_line(encoding.dtype, as_stored(encoding))
+    except ValueError as error:
+        raise FormatError(
+            f"no store can keep the rows as {encoding.name}, so they have no fingerprint of one: "
+            f"{error}"
+        ) from error
     return sums.fingerprint(rows, encoding.row_shape, line, words=words_too, unk=unk)
 
 
@@ -116,7 +128,10 @@ def of_file(table: Table, files: Files, lookup: Lookup) -> str:
         "rows": xxh3_128_hexdigest(lookup(ids).tobytes()),
     }
     if (encoding := as_stored(table.encoding)) is not None:
-        facts["encoding"] = encoding_to_json(encoding)
+        try:
+            facts["encoding"] = encoding_to_json(encoding)
+        except ValueError:  # As where its scale is nan.
+            facts["encoding"] = repr(encoding)
     return "f" + xxh3_128_hexdigest(json.dumps(facts, sort_keys=True).encode())
 
 

@@ -91,6 +91,8 @@ class IdentityMixin(ABC):
             If the store on disk was replaced or removed since this one was opened.
         StoreCorruptError
             If ``full`` finds damage.
+        FormatError
+            If ``full``, and no store can keep the rows of a foreign file as they are encoded.
         """
         self._check_unchanged()
         if self._manifest is None and not full:

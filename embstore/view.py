@@ -18,6 +18,7 @@ from embstore.table.ids import as_ids
 from embstore.vocabulary.given import are_words
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from concurrent.futures import Future
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -268,6 +269,21 @@ class StoreView:
             )
         found: NDArray[Any] = self.lookup(key)[()]
         return found
+
+    # Without these, Python would ask for the ids from 0 on, and end at the first one outside.
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return map(self.__getitem__, range(self.start, self.stop))
+
+    def __reversed__(self) -> Iterator[NDArray[Any]]:
+        return map(self.__getitem__, reversed(range(self.start, self.stop)))
+
+    __contains__ = None  # Of an id or a row? ``start <= id < stop`` says the first.
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("an array of the rows of a view is always a copy; omit copy=False")
+        rows = self.lookup(np.arange(self.start, self.stop))
+        return rows if dtype is None else rows.astype(dtype, copy=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return StoreView, (self._store, self.start, self.stop)

@@ -355,11 +355,12 @@ def test_writers_of_records_take_records(tmp_path):
     [
         (Scaled("int8", (4,), factor=float("nan")), "the factor of the table is nan"),
         (Scaled("int8", (4,), zero=float("inf")), "the zero of the table is inf"),
+        (Scaled("int8", (2, 2)), r"row_shape is \(4,\), but int8 encodes rows of shape \(2, 2\)"),
         (Opaque("x" * 100, 4), "type is 'xxx"),
         (Opaque("", 4), "type is ''"),
     ],
 )
-def test_encodings_that_no_manifest_describes_are_refused_first(tmp_path, encoding, says):
+def test_encodings_that_do_not_fit_are_refused_first(tmp_path, encoding, says):
     with pytest.raises(ValueError, match=says):
         embstore.StoreWriter(tmp_path / "s", row_shape=(4,), encoding=encoding)
     assert list(tmp_path.iterdir()) == []

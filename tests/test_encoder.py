@@ -208,6 +208,7 @@ def test_encoder_names_the_row_in_the_whole_batch(bad):
     with pytest.raises(RowError) as caught:
         Encoder(parse_encoding("int8", (8,))).encode(rows)
     assert caught.value.position == len(rows) - 2
+    assert "on_overflow" not in str(caught.value)  # Codes do not become infinite.
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def test_word_vector_formats_refuse_other_tables(tmp_path, format, row_shape):
     rows = np.zeros((4, *row_shape), np.float32)
     words = None if row_shape == (5,) else ["a", "b", "c", "d"]
     store = make_store(tmp_path / "s", words, rows)
-    with pytest.raises(embstore.ExportError, match="export as npy or parquet"):
+    with pytest.raises(embstore.ExportError, match="export as npy, parquet or safetensors"):
         embstore.export(store, tmp_path / "t", format=format)
     embstore.export(store, tmp_path / "t.npy")
     embstore.export(store, tmp_path / "t.parquet")
@@ -180,6 +180,17 @@ def test_cast(tmp_path):
     with pytest.raises(embstore.RowError, match=r"1000000\.0 is out of the range"):
         embstore.export(store, tmp_path / "u.npy", dtype="float16")
     assert not (tmp_path / "u.npy").exists()
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_numbers_out_of_range_are_named_by_their_row(tmp_path):
+    rows = np.zeros((30, 4), np.float32)
+    rows[29, 3] = 1e6
+    store = embstore.build(rows, tmp_path / "s")
+    with pytest.raises(embstore.RowError, match="row 29 of this write") as found:
+        embstore.export(store, tmp_path / "t.npy", dtype="float16")
+    assert found.value.position == 29
+    assert "on_overflow" not in str(found.value)
 
 
 def test_tables_without_rows(tmp_path):
@@ -238,6 +249,25 @@ def test_wrong_arguments(words_store, tmp_path, monkeypatch, name, options, mess
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=message):
         embstore.export(words_store, name, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tensor": "x"},
+        {"scale": None},
+        {"scale_block": (1, 2)},
+        {"encoding": "int8"},
+        {"zero_point": "x"},
+    ],
+)
+def test_options_of_models_are_refused_for_open_stores(words_store, tmp_path, options):
+    with (
+        embstore.open(words_store) as store,
+        pytest.raises(ValueError, match=f"{next(iter(options))}= goes with the path of a model"),
+    ):
+        embstore.export(store, tmp_path / "t.npy", **options)
+    assert not (tmp_path / "t.npy").exists()
 
 
 @pytest.mark.parametrize("name", ["store", "path", "words"])

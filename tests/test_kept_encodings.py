@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -167,3 +168,7 @@ def test_a_scale_that_a_store_cannot_keep_names_the_remedy(tmp_path):
         embstore.build(tmp_path / "m.safetensors", tmp_path / "s")
     store = embstore.build(tmp_path / "m.safetensors", tmp_path / "s", encoding="plain")
     assert np.isinf(store[0]).any()
+    with embstore.open(tmp_path / "m.safetensors") as table:
+        assert np.isinf(pickle.loads(pickle.dumps(table))[0]).any()  # It has a fingerprint.
+        with pytest.raises(embstore.FormatError, match="no store can keep the rows as float8"):
+            table.fingerprint(full=True)

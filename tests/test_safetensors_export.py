@@ -113,6 +113,24 @@ def test_packed_codes_are_bytes(tmp_path, name):
         assert np.asarray(again).tobytes() == np.asarray(store).tobytes()
 
 
+@finds_scales
+@pytest.mark.parametrize("row_shape", [(4, 16), (1, 64), (64, 1), (2, 4, 8)])
+@pytest.mark.parametrize("size", [1, 4, 8, 64])
+def test_groups_of_rows_of_several_axes(tmp_path, row_shape, size):
+    rows = ROWS.reshape(-1, *row_shape)
+    store = embstore.build(rows, tmp_path / "s", encoding=f"float8_e4m3fn:{size}")
+    file = tmp_path / "t.safetensors"
+    if size < WIDTH and row_shape[-1] % size:
+        with pytest.raises(embstore.ExportError, match=r'do not divide .* dtype="float32"'):
+            embstore.export(store, file)
+        return
+    embstore.export(store, file)
+    with embstore.open(file, tensor="weight") as again:
+        assert again.row_shape == row_shape
+        assert np.asarray(again).tobytes() == np.asarray(store).tobytes()
+        assert again.fingerprint(full=True) == store.fingerprint()
+
+
 def test_packed_codes_of_odd_rows_name_the_remedy(tmp_path):
     store = embstore.build(ROWS[:, :7], tmp_path / "s", encoding="int4")
     with pytest.raises(embstore.ExportError, match=r'odd number of int4, .* dtype="float32"'):

@@ -406,6 +406,16 @@ def test_scales_of_other_dtypes_are_refused(tmp_path, dtype):
     assert "expected F32, F16, BF16, F8_E8M0, F8_E4M3" in refusal(path)
 
 
+@pytest.mark.parametrize("number", [1e39, -1e300])
+@pytest.mark.parametrize("option", ["scale", "zero_point"])
+def test_numbers_of_the_whole_table_fit_into_float32(tmp_path, option, number):
+    tensors = {"x.weight": codes_of(np.int8), "x.s": np.ones(1), "x.z": np.zeros(1)}
+    tensors["x.s" if option == "scale" else "x.z"][:] = number
+    path = save(tmp_path / "t.safetensors", tensors)
+    says = refusal(path, tensor="x.weight", scale="x.s", zero_point="x.z")
+    assert f"is {number}; no float32 is as large" in says
+
+
 def test_one_number_of_float64(tmp_path):
     tensors = {"x.weight": codes_of(), "x.scale": np.array(0.1)}
     table = table_in(save(tmp_path / "t.safetensors", tensors))

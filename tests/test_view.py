@@ -168,6 +168,25 @@ def test_a_view_shows_its_range(place):
         place[2].view(5, 5)[5]
 
 
+def test_all_rows_of_a_view(place):
+    rows, _, store = place
+    for start, stop in ((50, 60), (0, 3), (7, 7)):
+        view = store.view(start, stop)
+        expected = rows[start:stop]
+        assert np.array_equal(np.asarray(view), expected)
+        assert np.asarray(view).dtype == rows.dtype
+        assert np.array_equal(np.asarray(view, np.float64), expected.astype(np.float64))
+        assert len(list(view)) == len(list(reversed(view))) == stop - start
+        for found, row in zip(view, expected, strict=True):
+            assert np.array_equal(found, row)
+        for found, row in zip(reversed(view), expected[::-1], strict=True):
+            assert np.array_equal(found, row)
+    with pytest.raises(ValueError, match="always a copy"):
+        np.asarray(view, copy=False)
+    with pytest.raises(TypeError):
+        5 in view  # noqa: B015
+
+
 def test_words_are_refused(place):
     view = place[2].view(50, 120)
     for words in ("60", ["60", "61"], np.array(["60"])):

@@ -33,9 +33,9 @@ class Caster:
     ----------
     dtype : numpy.dtype
         Dtype of the result.
-    on_overflow : {"error", "inf"}
+    on_overflow : {"error", "inf"} or None
         Whether a finite number that is out of the range of a float dtype is refused, or becomes
-        infinite.
+        infinite. None also refuses it, where the caller has no such choice.
 
     Raises
     ------
@@ -60,7 +60,7 @@ class Caster:
     0.00039999999999995595
     """
 
-    def __init__(self, dtype: np.dtype[Any], on_overflow: OnOverflow = "error") -> None:
+    def __init__(self, dtype: np.dtype[Any], on_overflow: OnOverflow | None = "error") -> None:
         row = find_dtype(dtype)
         if on_overflow == "inf" and row is not None and not row.has_inf:
             raise ValueError(
@@ -131,7 +131,7 @@ class Caster:
             self._refuse(np.isnan(widened) & ~np.isnan(rows), rows, start)
         if np.isinf(largest):
             lost = np.isinf(cast) & ~np.isinf(rows)
-            if self._on_overflow == "error":
+            if self._on_overflow != "inf":
                 self._refuse(lost, rows, start)
             self.overflow_count += int(np.count_nonzero(lost))
             largest = float(np.fmax.reduce(errors, axis=None, initial=0, where=~lost))
@@ -148,7 +148,7 @@ class Caster:
         remedy = "choose a wider dtype"
         if is_float(self.dtype) and self.dtype.itemsize == 1 and self._has_zero:
             remedy += f', or a scale for each row with encoding="{self.dtype.name}"'
-        if is_float(self.dtype) and self._has_inf:
+        if is_float(self.dtype) and self._has_inf and self._on_overflow is not None:
             remedy += (
                 ', or store it as infinite with on_overflow="inf" (--on-overflow inf on the '
                 "command line)"

@@ -51,7 +51,7 @@ class Encoder:
         self._sum_of_cosines = 0.0
         self._smallest_cosine = 1.0
         self._cosine_count = 0
-        self._caster = Caster(np.dtype(np.float32))
+        self._caster = Caster(np.dtype(np.float32), None)
 
     def encode(self, rows: NDArray[Any]) -> NDArray[np.uint8]:
         """Return the records of rows.

@@ -121,9 +121,8 @@ class Forms:
                 f"rows of {encoding.name} are bytes that cannot be decoded; omit dtype={dtype.name}"
             )
         if dtype.name not in FLOATS:
-            raise TypeError(
-                f"dtype must be {', '.join(FLOATS)}, or {encoding.dtype} as the rows; found {dtype}"
-            )
+            allowed = dict.fromkeys((*FLOATS, encoding.dtype.name))
+            raise TypeError(f"dtype must be one of {', '.join(allowed)}; found {dtype}")
         if not isinstance(records, EncodedRecords):
             assert isinstance(encoding, Plain)  # An opaque one has no such rows.
             records = cast_records(records, encoding)

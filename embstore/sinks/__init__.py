@@ -110,12 +110,12 @@ class TableFacts:
         if not self.has_words:
             raise ExportError(
                 f"the store has no words, and {format} is a format of words and vectors; "
-                "export as npy or parquet"
+                "export as npy, parquet or safetensors"
             )
         if len(self.row_shape) != 1:
             raise ExportError(
                 f"rows have shape {self.row_shape}, and {format} is a format of vectors; "
-                "export as npy or parquet"
+                "export as npy, parquet or safetensors"
             )
         return self.row_shape[0]
 

@@ -2,8 +2,9 @@
 
 A tensor has the dtype of the table, bfloat16 and float8 included. Encoded rows are not decoded: the
 tensor ``weight`` has the codes, ``weight_scale`` the scales, shape ``[rows, groups]``, or ``[1]``
-if there is one for the table, and ``weight_zero_point`` the zero points. `embstore.open` finds the
-scales by that name. Codes of 4 bits are bytes of two, U8.
+if there is one for the table, and ``weight_zero_point`` the zero points. Of rows of several axes,
+the groups divide the last one: codes of shape ``[rows, 4, 64]`` have scales of ``[rows, 4, 2]``.
+`embstore.open` finds the scales by that name. Codes of 4 bits are bytes of two, U8.
 
 The largest numbers stand first, so that every tensor is aligned to its dtype; the header is padded
 to a multiple of 8 bytes. The format is specified in the README of the safetensors library.
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from embstore.encodings.groups import Groups
     from embstore.row_blocks import RowBlock
     from embstore.sinks import TableFacts
 
@@ -139,17 +141,36 @@ def _parts(table: TableFacts) -> list[_Part]:
     parts = [_Part(TENSOR, "uint8" if packed else encoding.codes, shape, codes)]
     if encoding.scales is not None:
         dtype = encoding.scales.dtype if encoding.factor == 1 else "float32"
-        size = (table.rows, encoding.scales.count)
+        size = (table.rows, *_groups_shape(encoding, encoding.scales))
         parts.append(_Part(f"{TENSOR}_scale", dtype, size, scales))
     else:
         parts.append(_Part(f"{TENSOR}_scale", "float32", (1,), number=encoding.factor))
     if encoding.zero_points is not None:
-        size = (table.rows, encoding.zero_points.count)
+        size = (table.rows, *_groups_shape(encoding, encoding.zero_points))
         part = _Part(f"{TENSOR}_zero_point", encoding.zero_points.dtype, size, zero_points)
         parts.append(part)
     elif encoding.zero:
         parts.append(_Part(f"{TENSOR}_zero_point", "float32", (1,), number=encoding.zero))
     return parts
+
+
+def _groups_shape(encoding: Scaled, groups: Groups) -> tuple[int, ...]:
+    """Return the shape of a row's scales or zero points, as `embstore.open` reads it.
+
+    Raises
+    ------
+    ExportError
+        If groups do not divide the last of several axes.
+    """
+    *leading, last = encoding.row_shape or (1,)
+    if not leading or groups.count == 1:
+        return (groups.count,)
+    if last % groups.values:
+        raise ExportError(
+            f"groups of {groups.values} values do not divide the last axis of rows of shape "
+            f'{encoding.row_shape}; pass dtype="float32" (--dtype float32) to decode them'
+        )
+    return (*leading, last // groups.values)
 
 
 def _fields(encoding: Scaled) -> tuple[Callable[[NDArray[Any]], NDArray[Any]], ...]:

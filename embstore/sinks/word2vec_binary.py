@@ -34,7 +34,7 @@ def write_word2vec_binary(file: IO[bytes], table: TableFacts, blocks: Iterator[R
     if not is_float(table.dtype) or not np.can_cast(table.dtype, np.float32):
         raise ExportError(
             f'the table is {table.dtype}, and word2vec-binary holds float32; pass dtype="float32" '
-            "(--dtype float32 on the command line), or export as npy or parquet"
+            "(--dtype float32 on the command line), or export as npy, parquet or safetensors"
         )
     file.write(f"{table.rows} {dimension}\n".encode())
     row_bytes = 4 * dimension

@@ -99,8 +99,8 @@ def find_encoding(
     Raises
     ------
     ValueError
-        If there is no such encoding, ``dtype`` is not what it decodes to, or a store cannot keep
-        it.
+        If there is no such encoding, ``row_shape`` or ``dtype`` are not those of its rows, or a
+        store cannot keep it.
     TypeError
         If it is neither a name nor an encoding, or plain rows have no ``dtype``.
     """
@@ -116,6 +116,10 @@ def find_encoding(
             raise TypeError("dtype is missing; plain rows need one")
         return None
     check_stored(found)
+    if found.row_shape != row_shape:
+        raise ValueError(
+            f"row_shape is {row_shape}, but {found.name} encodes rows of shape {found.row_shape}"
+        )
     if dtype is not None and dtype != found.dtype:
         raise ValueError(
             f"rows of {found.name} are decoded to {found.dtype}, so dtype= cannot be {dtype}; "
