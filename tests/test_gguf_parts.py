@@ -84,6 +84,17 @@ def test_only_the_parts_of_one_model_are_opened_as_a_directory(tmp_path):
         assert np.array_equal(store.to_numpy(), ROWS)
 
 
+def test_directory_with_models_of_two_formats_is_refused(tmp_path):
+    write(tmp_path, make_parts())
+    header = b'{"b":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]}}'
+    data = struct.pack("<Q", len(header)) + header + bytes(4)
+    (tmp_path / "model.safetensors").write_bytes(data)
+    with pytest.raises(embstore.FormatError, match="files of safetensors and of gguf; name one"):
+        embstore.open(tmp_path, tensor="b")
+    with embstore.open(tmp_path / name_of(1), tensor="b") as store:
+        assert np.array_equal(store.to_numpy(), ROWS)
+
+
 def without(number: int) -> Callable[[Parts], None]:
     return lambda parts: parts.__delitem__(name_of(number)) if name_of(number) in parts else None
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from embstore.errors import FormatError
 from embstore.formats import gguf, npy
 from embstore.formats.options import TABLE_OPTIONS
 from embstore.formats.own import describe as own
@@ -98,11 +99,16 @@ def find_format(path: Path) -> tuple[Format, Path] | None:
     Raises
     ------
     FormatError
-        If a directory holds a format's files, but none of them can be opened.
+        If a directory holds a format's files, but none of them can be opened; if it holds models of
+        two formats.
     """
     if path.is_dir():
-        found = next((format for format in FORMATS if format.is_in(path)), None)
-        return None if found is None else (found, found.main_file(path))
+        every = [format for format in FORMATS if format.is_in(path)]
+        if {SAFETENSORS, GGUF} <= set(every) and STORE not in every:
+            raise FormatError(
+                f"{path} has files of {SAFETENSORS.name} and of {GGUF.name}; name one of them"
+            )
+        return (every[0], every[0].main_file(path)) if every else None
     if not path.is_file():
         return None
     with path.open("rb") as file:

@@ -20,10 +20,9 @@ from embstore.encodings.plain import Plain
 from embstore.errors import FormatError
 from embstore.formats.gguf.header import MAGIC, Tensor
 from embstore.formats.gguf.parts import PATTERNS, find_tensors, main_file
+from embstore.formats.names import listing, nearest, quoted
 from embstore.formats.options import OPAQUE
 from embstore.formats.own import spec
-from embstore.formats.safetensors.catalog import nearest
-from embstore.formats.safetensors.header import listing, quoted
 from embstore.table.extents import Column, Extent
 from embstore.table.listed import ListedTable
 from embstore.table.numbering import Numbering

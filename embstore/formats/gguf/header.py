@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Final
 from embstore.encodings.ggml_types import BY_NUMBER
 from embstore.errors import FormatError, StoreCorruptError
 from embstore.formats.gguf.cursor import U32, U64, Cursor
-from embstore.formats.safetensors.header import quoted
+from embstore.formats.names import quoted
 
 if TYPE_CHECKING:
     from embstore.encodings.ggml_types import Block

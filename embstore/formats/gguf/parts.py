@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from embstore.errors import FormatError, StoreCorruptError
 from embstore.formats.gguf.header import Header, read_header
-from embstore.formats.safetensors.header import listing, quoted
+from embstore.formats.names import listing, quoted
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,11 +9,11 @@
 from __future__ import annotations
 
 import contextlib
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from embstore.errors import FormatError, StoreCorruptError, StoreError
-from embstore.formats.safetensors.header import Tensor, listing, quoted, read_header
+from embstore.formats.names import listing, nearest, quoted
+from embstore.formats.safetensors.header import Tensor, read_header
 from embstore.formats.safetensors.index import (
     INDEX_SUFFIX,
     check_complete,
@@ -27,10 +27,7 @@ if TYPE_CHECKING:
 
     from embstore.table.protocols import Files
 
-# Spelling is compared with the names that have the most in common, because comparing is slow.
-_COMPARED = 200
 _SHOWN = 10
-_MAX_LENGTH = 500
 
 
 class Catalog:
@@ -203,26 +200,3 @@ class Catalog:
                     self.header(file)
                     found.append(file)
         return found
-
-
-def nearest(name: str, names: list[str], most: int = 3) -> list[str]:
-    """Return the names that are spelled most like one.
-
-    Examples
-    --------
-    >>> nearest("embed.weigth", ["embed.weight", "norm.weight", "head.bias"])
-    ['embed.weight']
-    """
-    names = [other for other in names if len(other) <= _MAX_LENGTH]
-    if len(name) > _MAX_LENGTH:
-        return []
-    if len(names) > _COMPARED:
-        names = sorted(names, key=lambda other: -_in_common(name, other))[:_COMPARED]
-    return get_close_matches(name, names, most, 0.7)
-
-
-def _in_common(name: str, other: str) -> int:
-    """Return how many characters two names have in common at their starts and ends."""
-    start = next((i for i, (a, b) in enumerate(zip(name, other, strict=False)) if a != b), 0)
-    pairs = zip(reversed(name), reversed(other), strict=False)
-    return start + next((i for i, (a, b) in enumerate(pairs) if a != b), 0)

@@ -19,10 +19,10 @@ from embstore.encodings.opaque import Opaque
 from embstore.encodings.plain import Plain
 from embstore.encodings.scaled import Scaled
 from embstore.errors import FormatError
+from embstore.formats.names import quoted
 from embstore.formats.options import AUTO, OPAQUE
 from embstore.formats.own import spec
 from embstore.formats.safetensors.catalog import Catalog
-from embstore.formats.safetensors.header import quoted
 from embstore.formats.safetensors.index import PATTERNS, main_file, matches
 from embstore.formats.safetensors.listed import choose_table, listed_tables
 from embstore.formats.safetensors.numbers import (

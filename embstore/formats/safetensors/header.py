@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from embstore.dtypes import DTYPES
 from embstore.errors import StoreCorruptError
+from embstore.formats.names import quoted, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,28 +84,6 @@ class Tensor:
     def summary(self) -> str:
         """Its dtype and shape, for messages."""
         return f"{shown(self.dtype)} {list(self.shape)}"
-
-
-def shown(name: str) -> str:
-    r"""Return a name from a file for messages: short, and without control characters.
-
-    Examples
-    --------
-    >>> shown("embed.weight"), shown("\x1b[2J")
-    ('embed.weight', "'\\x1b[2J'")
-    """
-    text = name if name.isprintable() and name else ascii(name)
-    return text if len(text) <= 200 else f"{text[:197]}..."
-
-
-def quoted(name: str) -> str:
-    """Return a name from a file in quotes, for messages."""
-    return repr(name) if len(name) <= 200 else f"{name[:200]!r}..."
-
-
-def listing(names: list[str], most: int = 10) -> str:
-    """Return names for messages, separated by commas; at most ``most`` of them."""
-    return ", ".join(map(shown, names[:most])) + (", ..." if len(names) > most else "")
 
 
 def read_header(files: Files, file: str) -> dict[str, Tensor]:

@@ -12,14 +12,9 @@ import re
 from typing import TYPE_CHECKING
 
 from embstore.errors import FormatError, StoreCorruptError
+from embstore.formats.names import listing, quoted
 from embstore.formats.own.checked_files import open_regular
-from embstore.formats.safetensors.header import (
-    MAX_HEADER_BYTES,
-    SIZE_BYTES,
-    listing,
-    quoted,
-    read_json,
-)
+from embstore.formats.safetensors.header import MAX_HEADER_BYTES, SIZE_BYTES, read_json
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embstore.errors import FormatError
-from embstore.formats.safetensors.header import listing, shown
+from embstore.formats.names import listing, shown
 from embstore.formats.safetensors.names import is_part, known_names, may_be_beside
 from embstore.formats.safetensors.numbers import is_numeric, may_have_scale, name_of
 from embstore.formats.safetensors.parts import NUMBER, Parts, grouped, groups_of

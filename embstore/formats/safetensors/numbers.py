@@ -8,8 +8,9 @@ from typing import Final
 from embstore.dtypes import DTYPES
 from embstore.encodings.codes import CODES
 from embstore.errors import FormatError
+from embstore.formats.names import shown
 from embstore.formats.options import OPAQUE
-from embstore.formats.safetensors.header import BITS, Tensor, shown
+from embstore.formats.safetensors.header import BITS, Tensor
 
 # Codes by the format's names of dtypes.
 CODES_OF: Final = {

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from embstore.errors import FormatError
-from embstore.formats.safetensors.header import Tensor, listing, quoted, shown
+from embstore.formats.names import listing, quoted, shown
 from embstore.formats.safetensors.index import sibling_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from embstore.formats.safetensors.catalog import Catalog
+    from embstore.formats.safetensors.header import Tensor
 
 NUMBER: Final = "{}"
 _DIGITS = re.compile(r"[0-9]+")

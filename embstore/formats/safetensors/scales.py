@@ -18,9 +18,10 @@ import numpy as np
 from embstore.dtypes import as_dtype
 from embstore.encodings.scaled import Groups
 from embstore.errors import FormatError
+from embstore.formats.names import listing, quoted
 from embstore.formats.options import AUTO
 from embstore.formats.safetensors.blocks import Blocks, find_blocks
-from embstore.formats.safetensors.header import BITS, Tensor, listing, quoted
+from embstore.formats.safetensors.header import BITS, Tensor
 from embstore.formats.safetensors.names import KnownNames, known_names
 from embstore.formats.safetensors.numbers import name_of
 from embstore.formats.safetensors.parts import NUMBER, Parts, find_parts
