@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import google_crc32c
 import numpy as np
 import pytest
-from numcodecs import blosc, zstd  # type: ignore[import-untyped]
+from numcodecs import blosc, zstd
 
 import embstore
 from embstore import StoreCorruptError

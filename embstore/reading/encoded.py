@@ -110,8 +110,11 @@ class EncodedRecords:
         found: NDArray[Any] = out[0]
         return found
 
-    def take(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
-        """Fill ``out``, shape (n, *row_shape), with the rows; of any dtype that decodes to."""
+    def take(self, rows: NDArray[np.int64], out: NDArray[Any], probed_bytes: int = 0) -> None:
+        """Fill ``out``, shape (n, *row_shape), with the rows; of any dtype that decodes to.
+
+        ``probed_bytes`` were read for this lookup before.
+        """
         start = perf_counter()
         if self._slices is None:
             self._take_ranged(rows, out, start)
@@ -123,7 +126,8 @@ class EncodedRecords:
         else:
             found = self._shared.fill(rows, out)
         seconds = perf_counter() - start
-        self.stats.add(len(rows), found.blocks * BLOCK_BYTES, found.cold, found.warm, seconds)
+        bytes_read = probed_bytes + found.blocks * BLOCK_BYTES
+        self.stats.add(len(rows), bytes_read, found.cold, found.warm, seconds)
 
     def scan_ranges(self, ranges: Sequence[range], visit: Visit) -> None:
         """Pass the rows of several ranges to ``visit``, decoded, in blocks, in any order.

@@ -111,6 +111,7 @@ def _few(
             ids, flat = ids.reshape(-1), out.reshape(-1, *row_shape)
         if rows_of is not None:
             ids = rows_of(ids)
+        probed_bytes = 0
         if not warmth.cold:
             start = clock()
             if preloaded or is_warm(ids.item(0), start):
@@ -123,7 +124,8 @@ def _few(
                     sum_up()
                 return out
             warmth.chill()
-        take_rows(ids, flat)
+            probed_bytes = len(touches) * PAGE_BYTES
+        take_rows(ids.copy(), flat, probed_bytes)  # A copy: `out` may overlap the ids.
         return out
 
     return few

@@ -155,8 +155,13 @@ class MappedRecords:
         """Fill ``out`` with records; see `embstore.table.protocols.Records`."""
         self.take_spots(self.gather.spots(rows), out)
 
-    def take_spots(self, spots: NDArray[np.int64], out: NDArray[Any]) -> None:
-        """Fill ``out`` with the records at spots, as `take` does for rows."""
+    def take_spots(
+        self, spots: NDArray[np.int64], out: NDArray[Any], probed_bytes: int = 0
+    ) -> None:
+        """Fill ``out`` with the records at spots, as `take` does for rows.
+
+        ``probed_bytes`` were read for this lookup before.
+        """
         start = perf_counter()
         if len(spots) == 0:
             found = Found(0, 0, 1)
@@ -165,7 +170,8 @@ class MappedRecords:
         else:
             found = self._shared.fill(spots, out)
         seconds = perf_counter() - start
-        self.stats.add(len(spots), found.blocks * BLOCK_BYTES, found.cold, found.warm, seconds)
+        bytes_read = probed_bytes + found.blocks * BLOCK_BYTES
+        self.stats.add(len(spots), bytes_read, found.cold, found.warm, seconds)
 
     def scan(self, first: int, stop: int, visit: VisitRecords) -> None:
         """Pass records to ``visit``; see `embstore.table.protocols.Records`."""

@@ -103,6 +103,7 @@ def _few(
             spots = ids.copy()  # `out` may overlap them; asking takes longer.
         else:
             spots = ids
+        probed_bytes = 0
         if not warmth.cold:
             start = clock()
             if preloaded or is_warm(spots.item(0), start):
@@ -121,8 +122,9 @@ def _few(
                     sum_up()
                 return out
             warmth.chill()
+            probed_bytes = PAGE_BYTES
         as_out(out, ids.shape + row_shape, dtype)
-        take_spots(spots.reshape(-1), out.reshape(-1, *row_shape))
+        take_spots(spots.reshape(-1), out.reshape(-1, *row_shape), probed_bytes)
         return out
 
     return few

@@ -96,7 +96,7 @@ class Compression:
             Bytes of a number.
         """
         # Imported here because opening and lookups in other layouts must not wait for it.
-        from numcodecs import blosc, zstd  # type: ignore[import-untyped]  # noqa: PLC0415
+        from numcodecs import blosc, zstd  # noqa: PLC0415
 
         if self.codec == ZSTD:
             packed = zstd.compress(data, self.level)

@@ -108,10 +108,12 @@ def check_complete(directory: Path, names: list[str]) -> None:
     for (start, count), numbers in sets.items():
         if len(numbers) < count:
             here = [name for name in names if name.startswith(f"{start}-")]
+            what = f"{directory} has {len(here)} of {count} files of a model, {listing(here)}"
+            if len(here) == 1:
+                what = f"{directory / here[0]} is one of {count} files"
             raise FormatError(
-                f"{directory} has {len(here)} of the {count} files of a model: {listing(here)}; "
-                f"{INDEX_NAME} is missing, too; is the download complete? To read a tensor of one "
-                "file alone, name the file"
+                f"{what}, and {INDEX_NAME} is missing; is the download complete? To read a tensor "
+                "of one file alone, name the file"
             )
 
 
