@@ -187,6 +187,13 @@ def test_transposed_scales_are_not_read(tmp_path):
     )
 
 
+def test_a_table_is_not_its_own_scale(tmp_path):
+    tensors = {"x.weight": codes_of(shape=(8, 4)), "x.scale": scales_of(())}
+    path = save(tmp_path / "t.safetensors", tensors)
+    assert "is the table itself" in refusal(path, tensor="x.weight", scale="x.weight")
+    assert "is the table itself" in refusal(path, tensor="x.weight", zero_point="x.weight")
+
+
 def test_scale_block_that_does_not_fit(tmp_path):
     tensors = {"x.weight": codes_of(), "x.scale": scales_of((ROWS, 5))}
     path = save(tmp_path / "t.safetensors", tensors)

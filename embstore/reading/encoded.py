@@ -59,7 +59,7 @@ class EncodedRecords:
     columns : sequence of MappedRecords, RangedRecords or CompressedRecords
         The records, one reader for each column. Mapped ones share a ``warmth``.
     shares : sequence of int
-        How many rows share a record, for each column.
+        How many rows share a record, for each column; 1 for the first.
     encoding : Encoding
         Decodes the records.
     stats : StatsCounter, optional
@@ -145,18 +145,13 @@ class EncodedRecords:
             for start in range(0, len(rows), step):
                 some = rows[start : start + step]
                 fields = [records[start : start + step]]
-                fields += map(self._run, self.columns[1:], self.shares[1:], [some] * 9)
+                for column, share in zip(self.columns[1:], self.shares[1:], strict=True):
+                    fields.append(self._run(column, share, some))
                 block = np.empty((len(some), *self.encoding.row_shape), self.encoding.dtype)
                 self.encoding.decode(tuple(fields), block)
                 visit(some, block)
 
-        if self.shares[0] == 1:
-            self.columns[0].scan_ranges(ranges, show)
-            return
-        for rows in ranges:  # Whole rows that share a record: no table has these first.
-            for start in range(rows.start, rows.stop, step):
-                some = range(start, min(start + step, rows.stop))
-                show(some, self._run(self.columns[0], self.shares[0], some))
+        self.columns[0].scan_ranges(ranges, show)
 
     def warm(self, rows: NDArray[np.int64], counts: NDArray[np.float64] | None) -> int:
         """Copy rows to the row cache or, without one, read them; return how many are there."""

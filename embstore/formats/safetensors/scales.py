@@ -137,6 +137,8 @@ def named(catalog: Catalog, table: Parts, name: str, option: str) -> Parts:
     StoreCorruptError, FormatError
         As `find_parts`; if there is not one for each part.
     """
+    if name == table.name:
+        raise FormatError(f"{option}={name!r} is the table itself; name another tensor")
     if NUMBER in name and not table.is_pattern and name not in catalog.names:
         raise FormatError(
             f"{option}={name!r} has {NUMBER}, but the tensor {quoted(table.name)} has not; "
