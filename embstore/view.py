@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, overload
 
 import numpy as np
 
+from embstore.dtypes import check_zero
 from embstore.errors import IdRangeError
 from embstore.lookup_mixin import fill
 from embstore.reading.submitted import Prefetch, prefetch, submit
@@ -128,7 +129,7 @@ class StoreView:
         IdRangeError
             If an id is not in the table or, under ``"error"``, in the view.
         IdTypeError, ValueError, TypeError
-            As `EmbeddingStore.lookup`.
+            As `EmbeddingStore.lookup`; if the dtype has no 0 to return (float8_e8m0fnu).
 
         Examples
         --------
@@ -321,6 +322,7 @@ class StoreView:
     def _with_zeros(self, dtype: DTypeLike | None, *, raw: bool) -> Form:
         """Return the form of a result that may have rows of zeros."""
         form = self._store._form(dtype, raw=raw)
+        check_zero(form.dtype, 'outside="zeros" without dtype="float32"')
         records: Any = WithZeros(form.records)
         return replace(form, records=records)
 

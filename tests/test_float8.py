@@ -180,6 +180,12 @@ def test_a_dtype_without_zeros_gives_none(tmp_path):
         store.lookup_words(["w1", "absent"], missing="zeros")
     with pytest.raises(TypeError, match="cannot combine rows of float8_e8m0fnu"):
         embstore.embedding_lookup_sparse(store, embstore.RaggedIds([1, 2], [0, 1, 2]))
+    view = store.view(0, 2)
+    for take in (view.lookup, view.submit):
+        with pytest.raises(TypeError, match="float8_e8m0fnu has no 0"):
+            take([1, 2], outside="zeros")
+    assert not view.lookup([1, 2], outside="zeros", dtype="float32")[1].any()
+    assert np.array_equal(view.lookup([1, 0], outside="zeros"), rows[[1, 0]], equal_nan=True)
 
 
 @names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from embstore.encodings.plain import Plain
 from embstore.encodings.scaled import Scaled
 from embstore.errors import FormatError
 from embstore.formats.safetensors.describe import describe, tables
+from embstore.formats.safetensors.listed import listed_tables
+from embstore.formats.safetensors.names import known_names, may_be_beside
 from embstore.reading.files import ForeignFiles
 from tests.helpers.tensors import Packed, rows_of, save, save_model, unpacked
 
@@ -163,6 +166,7 @@ def test_layouts_of_scales(tmp_path, name, dtype):
         ((1, 64), 64, 64, "rows 64 by values 1; or rows 1 by values 64"),
         ((ROWS, 2), ROWS, WIDTH, r"rows 1 by values 80, 96, 112, 128, 144 .any from 80 to 159"),
         ((WIDTH, 1), 1000, WIDTH, "in doubt"),
+        ((8, 128), 128, 256, "rows 16 by values 2; or rows 1 by values 32"),
     ],
 )
 def test_scales_in_doubt(tmp_path, shape, rows, width, says):
@@ -170,6 +174,17 @@ def test_scales_in_doubt(tmp_path, shape, rows, width, says):
     path = save(tmp_path / "t.safetensors", tensors)
     with pytest.raises(FormatError, match=says):
         table_in(path)
+
+
+def test_transposed_scales_are_not_read(tmp_path):
+    scale = scales_of((8, 128))
+    codes = codes_of(shape=(128, 256))
+    path = save(tmp_path / "t.safetensors", {"x.weight": codes, "x.scale": scale})
+    assert "its shape would be [128, 8]" in refusal(path, scale_block=(1, 32))
+    table = table_in(path, scale_block=(16, 2))
+    assert equal(
+        rows_of(table, tmp_path), codes.astype(np.float32) * spread(scale, 128, 256, (16, 2))
+    )
 
 
 def test_scale_block_that_does_not_fit(tmp_path):
@@ -259,6 +274,21 @@ def test_uint8_with_a_scale_needs_an_encoding(tmp_path):
     table = table_in(path, encoding="opaque")
     assert table.encoding == Opaque("U8", WIDTH)
     assert len(table.columns) == 1
+
+
+def test_int8_with_powers_of_two_needs_an_encoding(tmp_path):
+    codes, scale = codes_of(np.int8), scales_of((ROWS, 10), E8M0)
+    path = save(tmp_path / "t.safetensors", {"x.weight": codes, "x.scale": scale})
+    says = refusal(path)
+    for reading in ("int8", "float4_e2m1fn", "int4", "uint4"):
+        assert f'"{reading}"' in says
+    wide = spread(scale, ROWS, WIDTH, (1, 16))
+    assert equal(
+        rows_of(table_in(path, encoding="int8"), tmp_path), codes.astype(np.float32) * wide
+    )
+    numbers = unpacked(codes.view(np.uint8), np.dtype(ml_dtypes.float4_e2m1fn))
+    wide = spread(scale, ROWS, 2 * WIDTH, (1, 32))
+    assert equal(rows_of(table_in(path, encoding="float4_e2m1fn"), tmp_path), numbers * wide)
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.float32, BF16], ids=str)
@@ -383,7 +413,7 @@ def test_numbers_of_the_whole_table_fit_into_float32(tmp_path, option, number):
     tensors["x.s" if option == "scale" else "x.z"][:] = number
     path = save(tmp_path / "t.safetensors", tensors)
     says = refusal(path, tensor="x.weight", scale="x.s", zero_point="x.z")
-    assert f"of the whole table is {number}; no float32 is as large" in says
+    assert f"is {number}; no float32 is as large" in says
 
 
 def test_one_number_of_float64(tmp_path):
@@ -392,6 +422,8 @@ def test_one_number_of_float64(tmp_path):
     assert isinstance(table.encoding, Scaled)
     assert table.encoding.factor == 0.1
     assert table.files == ("t.safetensors",)
+    save(tmp_path / "t.safetensors", tensors | {"x.scale": np.array(-1e39)})
+    assert "'x.weight': the factor of the table is -1e+39" in refusal(tmp_path / "t.safetensors")
 
 
 def test_opaque_rows(tmp_path):
@@ -559,6 +591,37 @@ def test_scales_of_parts_that_do_not_fit(tmp_path, shapes, says):
     shards.save(tmp_path, None, **scales)
     with pytest.raises(FormatError, match=says):
         table_in(tmp_path, tensor=shards.name, scale_block=(4, 32) if "fill" in says else None)
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (1, 1), (3,)])
+def test_scales_of_a_part_without_rows(tmp_path, shape):
+    shards = Shards([0, 1, 2], [8, 0, 9])
+    shapes = [(8, *shape[1:]), shape, (9, *shape[1:])]
+    scales = {
+        f"{NGRAM}.shard_{number}.weight_scale": scales_of(one, seed=number + 2)
+        for number, one in enumerate(shapes)
+    }
+    shards.save(tmp_path, None, **scales)
+    assert "has no rows; expected a tensor without numbers" in refusal(tmp_path, tensor=shards.name)
+
+
+@pytest.mark.parametrize("rows", [[5, 3, 4], [4, 0, 8], [4, 4, 5], [3, 4, 4]])
+@pytest.mark.parametrize("tail", [(), (1,), (5,)])
+def test_as_many_scales_as_parts(tmp_path, rows, tail):
+    shards = Shards([0, 1, 2], rows)
+    scale = scales_of((3, *tail))
+    codes = shards.save(tmp_path, None, **{f"{NGRAM}.scale": scale})
+    block = (-(-sum(rows) // 3), 32 if tail == (5,) else WIDTH)
+    message = refusal(tmp_path, tensor=shards.name)
+    assert "in doubt" in message
+    table = table_in(tmp_path, tensor=shards.name, scale_block=block)
+    wide = spread(scale.reshape(3, -1), sum(rows), WIDTH, block)
+    assert equal(rows_of(table, tmp_path), codes.astype(np.float32) * wide)
+    if tail:
+        codes = Shards([0, 1, 2], [4, 4, 4]).save(tmp_path, None, **{f"{NGRAM}.scale": scale})
+        wide = spread(scale.reshape(3, -1), 12, WIDTH, (4, block[1]))
+        table = table_in(tmp_path, tensor=shards.name)
+        assert equal(rows_of(table, tmp_path), codes.astype(np.float32) * wide)
 
 
 def test_scale_of_all_rows_for_parts(tmp_path):
@@ -767,6 +830,19 @@ def test_tables_are_listed(tmp_path):
     assert "embed.weight" in listed(tmp_path / "model.safetensors.index.json")
 
 
+@pytest.mark.parametrize("name", ["x.weight", "x", "a.shard_{}.weight", "x.weight_blocks"])
+def test_names_of_scales_are_known_by_their_ends(name):
+    known = known_names(name)
+    seconds = [f"{scale}_2" for scale in known.scales]
+    assert all(map(may_be_beside, (*known.scales, *known.others, *seconds)))
+
+
+def test_names_of_scales_are_not_made_in_vain(tmp_path, monkeypatch):
+    save(tmp_path / "t.safetensors", {f"x{i}.{i + 3}": codes_of(shape=(2, 2)) for i in range(5)})
+    monkeypatch.setattr(sys.modules[listed_tables.__module__], "known_names", None)
+    assert len(embstore.tables(tmp_path)) == 5
+
+
 def test_the_only_table_is_opened(tmp_path):
     tensors = {"embed.weight": codes_of(), "embed.weight_scale": scales_of((ROWS, 1))}
     tensors |= {"norm.weight": np.zeros(WIDTH, BF16), "step": np.array(3)}
@@ -777,7 +853,8 @@ def test_the_only_table_is_opened(tmp_path):
     assert "has 2 tensors: embed.weight, my_scales; name the one" in refusal(path)
     # Layers are not parts.
     save(path, {f"layers.{number}.w": codes_of() for number in range(3)})
-    assert "has 1 tensors: layers.{}.w (layers.0.w to layers.2.w)" in refusal(path)
+    says = refusal(path)
+    assert "parts of one table, or several tables: layers.{}.w (layers.0.w to layers.2.w)" in says
     assert table_in(path, tensor="layers.{}.w").numbering.rows == 3 * ROWS
 
 

@@ -109,8 +109,10 @@ def _grouped(
             few = scales.read(fields[1])
             if factor != 1:
                 few = few * factor
-            apply(np.multiply, rows, few, scales.values, out)
+            apply(np.multiply, rows, few, scales.values, rows)
         else:
-            np.multiply(rows, factor, out, casting="unsafe")
+            np.multiply(rows, factor, rows)
+        if rows is not out:
+            out[...] = rows
 
     return decode

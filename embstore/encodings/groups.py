@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from functools import cache
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -88,13 +89,16 @@ class Groups:
             single = field.view(np.float32)
             return single if single.flags.aligned else single.copy()
         if self.dtype in CODES:
-            return numbers(self.dtype).take(field)
+            return numbers(self.dtype).take(field, mode="clip")
         if self.dtype == "bfloat16":
-            # The upper half of a float32.
-            wide = field.view(np.uint16).astype(np.uint32)
-            wide <<= np.uint32(16)
-            return wide.view(np.float32)
+            return _bfloat16_numbers().take(field.view(np.uint16), mode="clip")
         return field.view(self.dtype).astype(np.float32)
+
+
+@cache
+def _bfloat16_numbers() -> NDArray[np.float32]:
+    """Return the number of each bfloat16, the upper half of a float32, shape (65536,)."""
+    return np.left_shift(np.arange(1 << 16, dtype=np.uint32), 16).view(np.float32)
 
 
 def apply(
@@ -102,7 +106,7 @@ def apply(
     rows: NDArray[np.float32],
     few: NDArray[np.float32],
     values: int,
-    out: NDArray[Any],
+    out: NDArray[np.float32],
 ) -> None:
     """Combine each value of rows with the number of its group.
 
@@ -114,8 +118,8 @@ def apply(
     few : ndarray of float32, shape (n, count)
     values : int
         Values in a group.
-    out : ndarray of a float dtype, shape (n, width), C-contiguous
-        Filled with the float32 results, rounded to its dtype. It may be ``rows``.
+    out : ndarray of float32, shape (n, width), C-contiguous
+        Filled with the results. It may be ``rows``.
 
     Examples
     --------
@@ -125,7 +129,7 @@ def apply(
     [[2.0, 2.0, 2.0, 3.0, 3.0]]
     """
     if values == 1 or few.shape[1] == 1:
-        operation(rows, few, out, casting="unsafe")
+        operation(rows, few, out)
         return
     whole, rest = divmod(rows.shape[1], values)
     if whole:
@@ -133,9 +137,9 @@ def apply(
         shape = len(rows), whole, values
         stop = whole * values
         body, filled = rows[:, :stop].reshape(shape), out[:, :stop].reshape(shape)
-        operation(body, few[:, :whole, None], filled, casting="unsafe")
+        operation(body, few[:, :whole, None], filled)
     if rest:
-        operation(rows[:, -rest:], few[:, whole:], out[:, -rest:], casting="unsafe")
+        operation(rows[:, -rest:], few[:, whole:], out[:, -rest:])
 
 
 def reduce_groups(

@@ -128,6 +128,8 @@ class Reading:
         Number of blocks that the rows, and the values of a row, are divided into.
     usual : bool
         Whether the shape is one of those in the table above.
+    is_transposed : bool
+        Whether the bytes would be in another order than they are read in.
     """
 
     rows: Sizes
@@ -135,6 +137,7 @@ class Reading:
     row_count: int
     value_count: int
     usual: bool = True
+    is_transposed: bool = False
 
     @property
     def chosen(self) -> Blocks | None:
@@ -145,9 +148,10 @@ class Reading:
         return Blocks(rows, values, self.row_count, self.value_count)
 
     def fits(self, block: tuple[int, int]) -> bool:
-        """Say whether blocks may have this size."""
+        """Say whether blocks may have this size, and can be read."""
         return (
-            self.rows.low <= block[0] <= self.rows.high
+            not self.is_transposed
+            and self.rows.low <= block[0] <= self.rows.high
             and self.values.low <= block[1] <= self.values.high
         )
 
@@ -233,8 +237,10 @@ def readings_of(rows: int, width: int, shape: tuple[int, ...]) -> list[Reading]:
     row_count, value_count = shape
     row_sizes = one if row_count == rows else sizes_of(rows, row_count)
     found = _blocks(row_sizes, sizes_of(width, value_count), row_count, value_count)
-    if row_count == 1 and value_count == rows:  # The scales of rows, but transposed.
-        found.append(Reading(one, whole_row, rows, 1, usual=False))
+    # The scales of rows, but transposed.
+    if value_count == rows != row_count and (groups := sizes_of(width, row_count)) is not None:
+        swapped = row_count > 1
+        found.append(Reading(one, groups, rows, row_count, usual=False, is_transposed=swapped))
     if value_count == 1 and row_count == width != rows:  # Those of columns, but transposed.
         found.append(Reading(whole, one, 1, width, usual=False))
     return found

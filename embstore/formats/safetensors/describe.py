@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from embstore.dtypes import as_dtype
 from embstore.encodings.codes import CODES
@@ -52,8 +50,6 @@ if TYPE_CHECKING:
     from embstore.table.protocols import Encoding, Files
 
 __all__ = ["PATTERNS", "describe", "locate", "main_file", "matches", "tables"]
-
-_LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 def describe(
@@ -139,7 +135,8 @@ def _coded(
 ) -> tuple[Table, dict[str, Parts]]:
     """Return the table of a tensor of codes, and the tensors of its scales and zero points."""
     found = find_scale(catalog, parts, scale, zero_point)
-    numbers = numbers_of(parts.first, where, encoding, has_scale=found is not None)
+    scale_dtype = None if found is None else found.first.dtype
+    numbers = numbers_of(parts.first, where, encoding, scale_dtype)
     codes, row_shape, size = numbers.codes, numbers.row_shape, numbers.record_bytes
     made: Encoding
     if found is None or codes is None:
@@ -163,20 +160,11 @@ def _coded(
         block = scale_block if scales.blocks is None else (scales.blocks.rows, scales.blocks.values)
         zeros = make_field(catalog, "zero_point", parts, row_shape, fields["zero_point"], block)
     zero = 0.0 if zeros is None or zeros.factor is None else zeros.factor
-    for option, number in (("scale", factor), ("zero point", zero)):
-        if math.isfinite(number) and abs(number) > _LARGEST:
-            raise FormatError(
-                f"{where}: the {option} of the whole table is {number}; no float32 is as large. "
-                "Give scale=None to read the codes without it"
-            )
-    made = Scaled(
-        codes,
-        row_shape,
-        factor,
-        scales.groups,
-        zero,
-        None if zeros is None else zeros.groups,
-    )
+    points = None if zeros is None else zeros.groups
+    try:
+        made = Scaled(codes, row_shape, factor, scales.groups, zero, points)
+    except ValueError as error:  # A number that float32 does not have.
+        raise FormatError(f"{where}: {error}") from error
     columns = [field.column for field in (scales, zeros) if field is not None and field.column]
     return _table(where, parts, size, made, *columns), fields
 

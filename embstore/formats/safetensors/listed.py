@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from embstore.errors import FormatError
 from embstore.formats.safetensors.header import listing, shown
-from embstore.formats.safetensors.names import is_part, known_names
+from embstore.formats.safetensors.names import is_part, known_names, may_be_beside
 from embstore.formats.safetensors.numbers import is_numeric, may_have_scale, name_of
 from embstore.formats.safetensors.parts import NUMBER, Parts, grouped, groups_of
 from embstore.formats.safetensors.scales import find_known
@@ -27,8 +27,9 @@ def listed_tables(catalog: Catalog) -> list[ListedTable]:
 
     Files that an index lists and that are missing are left out.
     """
-    tensors = _tensors(catalog)
-    return [_listed(catalog, name, some) for name, some in _groups(tensors).items()]
+    groups = _groups(_tensors(catalog))
+    may_have_scales = any(map(may_be_beside, catalog.names))
+    return [_listed(catalog, name, some, may_have_scales) for name, some in groups.items()]
 
 
 def choose_table(catalog: Catalog) -> str:
@@ -58,6 +59,11 @@ def choose_table(catalog: Catalog) -> str:
         if len(groups) == 1 and (NUMBER not in name or is_part(name)):
             return name
     names = [_with_parts(name, some) for name, some in groups.items()] or grouped(tensors)
+    if len(names) == 1 and NUMBER in names[0]:
+        raise FormatError(
+            f"{catalog.where} has tensors that are the parts of one table, or several tables: "
+            f"{names[0]}; {remedy}"
+        )
     raise FormatError(f"{catalog.where} has {len(names)} tensors: {listing(names)}; {remedy}")
 
 
@@ -104,17 +110,23 @@ def _tensors(catalog: Catalog) -> dict[str, Tensor]:
 def _beside(tensors: dict[str, Tensor]) -> set[str]:
     """Return the tensors that are the scales or zero points of others."""
     found: set[str] = set()
+    # Known names take long to make, and most models have none.
+    if not any(map(may_be_beside, tensors)):
+        return found
     for name, tensor in tensors.items():
         if may_have_scale(tensor.dtype):
             known = known_names(name)
-            found.update(known.scales, known.others, (f"{scale}_2" for scale in known.scales))
-    return found & tensors.keys()
+            every = (*known.scales, *known.others, *(f"{scale}_2" for scale in known.scales))
+            found.update(one for one in every if one in tensors)
+    return found
 
 
-def _listed(catalog: Catalog, name: str, tensors: list[Tensor]) -> ListedTable:
+def _listed(
+    catalog: Catalog, name: str, tensors: list[Tensor], may_have_scales: bool
+) -> ListedTable:
     first = tensors[0]
     scales: list[str] = []
-    if may_have_scale(first.dtype):
+    if may_have_scales and may_have_scale(first.dtype):
         scales = find_known(catalog, Parts(name, {0: first}), known_names(name).scales)
     return ListedTable(
         name,

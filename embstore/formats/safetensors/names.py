@@ -18,6 +18,7 @@ _OTHERS: Final = (
     *("zero_point", "zero_points", "zeros", "qzeros", "biases", "global_scale"),
     *("absmax", "quant_map", "codebook"),
 )
+_ENDS: Final = (*_SCALES, *(f"{scale}_2" for scale in _SCALES), *_OTHERS)
 # A component of a name that stands for a part of a table: shard_3, part-{}, 3.
 _PART = re.compile(r"(?:[a-z_-]*(?:shard|part|chunk|split|slice)[a-z_-]*)(?:[0-9]+|\{\})", re.I)
 
@@ -55,6 +56,11 @@ def known_names(name: str) -> KnownNames:
             scales += [f"{start}{end}" for end in _SCALES]
             others += [f"{start}{end}" for end in _OTHERS]
     return KnownNames(tuple(dict.fromkeys(scales)), tuple(dict.fromkeys(others)))
+
+
+def may_be_beside(name: str) -> bool:
+    """Say whether a name ends as one of a scale, or of what else is needed to decode a tensor."""
+    return name.endswith(_ENDS)
 
 
 def is_part(name: str) -> bool:

@@ -25,8 +25,8 @@ CODES_OF: Final = {
 _DTYPES: Final = {row.safetensors: row for row in DTYPES.values()}
 # Tensors of these may hold other codes, byte by byte.
 BYTES: Final = ("U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64")
-# What U8 may hold, if it has a scale.
-READINGS: Final = ("uint8", "float4_e2m1fn", "int4", "uint4")
+# What U8 may hold, if it has a scale, besides integers of 8 bits.
+_PACKED: Final = ("float4_e2m1fn", "int4", "uint4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def record_bytes(tensor: Tensor, where: str) -> int:
     return tensor.size_bytes // rows
 
 
-def numbers_of(tensor: Tensor, where: str, encoding: str | None, *, has_scale: bool) -> Numbers:
+def numbers_of(tensor: Tensor, where: str, encoding: str | None, scale: str | None) -> Numbers:
     """Return what the rows of a tensor hold.
 
     Parameters
@@ -110,8 +110,8 @@ def numbers_of(tensor: Tensor, where: str, encoding: str | None, *, has_scale: b
         What it is called in messages.
     encoding : str, optional
         What the caller says, a name of `CODES`.
-    has_scale : bool
-        Whether the tensor has a scale.
+    scale : str or None
+        The dtype of its scale; None if it has none.
 
     Raises
     ------
@@ -133,10 +133,14 @@ def numbers_of(tensor: Tensor, where: str, encoding: str | None, *, has_scale: b
         else:
             row_shape = (*row_shape[:-1], row_shape[-1] * per_number)
         return Numbers(encoding, row_shape, size_bytes)
-    if encoding is None and tensor.dtype in BYTES and tensor.dtype != "I8" and has_scale:
-        names = ", ".join(f'"{name}"' for name in READINGS)
+    # Some models keep float4 in I8, with powers of two as scales.
+    is_sure = tensor.dtype not in BYTES or (tensor.dtype == "I8" and scale != "F8_E8M0")
+    if encoding is None and scale is not None and not is_sure:
+        held = f"{where} has dtype {tensor.dtype} and a scale of {scale}"
+        whole = "int8" if tensor.dtype == "I8" else "uint8"
+        names = ", ".join(f'"{name}"' for name in (whole, *_PACKED))
         raise FormatError(
-            f"{where} has dtype {tensor.dtype} and a scale, so its bytes hold codes; give "
+            f"{held}, so its bytes hold codes; give "
             f"encoding= one of {names}, or scale=None for {name_of(tensor.dtype)} without a scale"
         )
     return Numbers(found, row_shape, size_bytes)

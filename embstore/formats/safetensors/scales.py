@@ -268,30 +268,51 @@ def _blocks(
         tensor = parts.first
         what = f"{where}, {tensor.summary}, of {_table_text(table, width)}"
         shape, values = _flat(what, tensor.shape, width)
-        return find_blocks(what, table.rows, values, shape, block)
-    pairs = [
-        (tensor, table.tensors[number])
-        for number, tensor in parts.tensors.items()
-        if table.tensors[number].shape[0]
-    ]
-    found: Blocks | None = None
+        found = find_blocks(what, table.rows, values, shape, block)
+        if block is None and found.row_count > 1:
+            _refuse_stacked(what, table, found)
+        return found
+    pairs: list[tuple[Tensor, Tensor]] = []
+    for number, tensor in parts.tensors.items():
+        part = table.tensors[number]
+        if part.shape[0]:
+            pairs.append((tensor, part))
+        elif tensor.count:
+            raise FormatError(
+                f"{where}: {quoted(tensor.name)} is {tensor.summary}, but {quoted(part.name)} has "
+                "no rows; expected a tensor without numbers, or one number"
+            )
+    first: Blocks | None = None
     for place, (tensor, part) in enumerate(pairs):
         what = f"{where}, {quoted(tensor.name)} {tensor.summary}, of {part.summary}"
         shape, values = _flat(what, tensor.shape, width)
         one = find_blocks(what, part.shape[0], values, shape, block)
-        if found is None:
-            found, block = one, (one.rows, one.values)
-        elif one.value_count != found.value_count:
+        if first is None:
+            first, block = one, (one.rows, one.values)
+        elif one.value_count != first.value_count:
             raise FormatError(f"{what}: its groups are not those of the first part")
-        if part.shape[0] % found.rows and place < len(pairs) - 1:
+        if part.shape[0] % first.rows and place < len(pairs) - 1:
             raise FormatError(
-                f"{what}: blocks of {found.rows} rows do not fill this part, and another one "
+                f"{what}: blocks of {first.rows} rows do not fill this part, and another one "
                 "follows; open the parts one by one"
             )
-    if found is None:  # No rows.
+    if first is None:  # No rows.
         shape, values = _flat(where, parts.first.shape, width)
-        found = find_blocks(where, 0, values, shape, block)
-    return found
+        return find_blocks(where, 0, values, shape, block)
+    return first
+
+
+def _refuse_stacked(what: str, table: Parts, found: Blocks) -> None:
+    """Refuse as many blocks of rows as there are parts, if the parts are other blocks."""
+    counts = table.row_counts
+    is_as_blocks = set(counts[:-1]) <= {found.rows} and counts[-1] <= found.rows
+    if found.row_count in {len(counts), len(table.tensors)} and not is_as_blocks:
+        raise FormatError(
+            f"{what}: it is in doubt which rows share a scale. They may be the {found.row_count} "
+            f"parts, of {', '.join(map(str, counts[:20]))} rows, or blocks of {found.rows} rows. "
+            f"Give scale_block=({found.rows}, {found.values}) for these, or open the parts one by "
+            "one"
+        )
 
 
 def _flat(
