@@ -84,10 +84,14 @@ class Sizes:
         --------
         >>> sizes_of(160, 2).show()
         '80, 96, 112, 128, 144 (any from 80 to 159)'
+        >>> sizes_of(225, 10).show()
+        'any from 23 to 24'
         """
         if (chosen := self.choose()) is not None:
             return str(chosen)
-        return f"{', '.join(map(str, self.usual()[:_SHOWN]))} (any from {self.low} to {self.high})"
+        every = f"any from {self.low} to {self.high}"
+        usual = ", ".join(map(str, self.usual()[:_SHOWN]))
+        return f"{usual} ({every})" if usual else every
 
 
 def sizes_of(length: int, count: int) -> Sizes | None:
