@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from embstore.reading.stats import StatsCounter
     from embstore.threads import Pool
 
-_background = LazyPool(1, "embstore-submit")
+_background = LazyPool(1, "embstore_submit")
 
 
 class Submitted(Future[Any]):
