@@ -98,9 +98,10 @@ def build(
     encoding : str, optional
         Codes that rows are stored as, with a scale for each row: ``float8_e4m3fn``,
         ``float8_e4m3fnuz``, ``float8_e5m2``, ``float8_e5m2fnuz``, ``int8``, ``float4_e2m1fn`` or
-        ``int4``; with a colon and a number, such as ``float8_e4m3fn:32``, a scale for each group
-        of so many values. Lookups decode them to float32. ``plain`` for numbers as they are. By
+        ``int4``; ``float8_e4m3fn:32`` has a scale for each group of 32 values, and any of these
+        may have such a number. Lookups decode them to float32. ``plain`` stores numbers. By
         default the rows of a table that is encoded are kept so, without decoding; others are plain.
+        A table that has the encoding already is kept, too.
     format : str
         Format of a file: ``glove`` (text without a header line), ``word2vec`` (text with a header
         line ``rows dimension``), ``word2vec-binary``, ``npy``, ``npz``, ``safetensors``,
@@ -235,7 +236,7 @@ def build(
         dimension=dimension,
         encoding_errors=encoding_errors,
         partition_strategy=partition_strategy,
-        decode=encoding is not None,
+        encoding=encoding,
     )
     kept = rows.encoding
     if kept is not None and stored is not None:

@@ -270,13 +270,16 @@ def test_replaced_stores(tmp_path):
     with (
         embstore.open(tmp_path / "s") as kept,
         embstore.open(tmp_path / "s", reader="chunked") as lost,
+        embstore.open(tmp_path / "s", reader="chunked") as decoded,
     ):
+        assert same(decoded.lookup([5, 2999]), table[[5, 2999]])
         other = make_store(tmp_path / "s", table[::-1], compression="zstd", overwrite=True)
         other.close()
         assert same(kept.lookup([5, 2999]), table[[5, 2999]])
-        for ids in ([5, 2999], [5], [5, 2999]):
-            with pytest.raises(embstore.StoreNotFoundError, match="replaced"):
-                lost.lookup(ids)
+        for store in (lost, decoded):
+            for ids in ([5, 2999], [5], 5, [5, 2999]):
+                with pytest.raises(embstore.StoreNotFoundError, match="replaced"):
+                    store.lookup(ids)
 
 
 def test_explain_counts_inner_chunks(tmp_path):

@@ -90,6 +90,18 @@ def test_a_path_is_kept_too(tmp_path, kind):
     assert again.fingerprint() == expected.fingerprint()
 
 
+def test_a_table_that_has_the_wanted_encoding_is_kept(tmp_path):
+    rows = np.random.default_rng(3).standard_normal((50, 64)).astype(np.float32)
+    for name in ("int8", "int8:32"):
+        first = embstore.build(rows, tmp_path / "a", encoding=name, overwrite=True)
+        for source in (first, tmp_path / "a"):
+            with embstore.build(source, tmp_path / "b", encoding=name, overwrite=True) as again:
+                assert again.fingerprint() == first.fingerprint()
+        with embstore.build(first, tmp_path / "c", encoding="int4", overwrite=True) as other:
+            assert other.encoding == "int4"
+        first.close()
+
+
 def test_words_go_with_kept_rows(tmp_path):
     file = write(tmp_path / "m.safetensors", "one for a row")
     words = [f"w{number}" for number in range(ROWS)]

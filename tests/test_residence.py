@@ -24,7 +24,7 @@ from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES
 
 ROWS, DIMENSION = 200_000, 256
 ROW_BYTES = DIMENSION * 4
-# So many ids do not take the short path, which counts no reads, or takes a slow touch for one.
+# More ids than the short path takes: it does not ask the kernel for the reads that it causes.
 MANY = 1000
 
 

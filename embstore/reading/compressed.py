@@ -125,6 +125,8 @@ class CompressedRecords:
             for some_bytes, some_hits, some_missed in workers.together(works, left.clear):
                 bytes_read, hits = bytes_read + some_bytes, hits + some_hits
                 missed += some_missed
+            if not missed:
+                self._shards.check()
         seconds = time.perf_counter() - start
         self.cache.note(len(rows), hits)
         self.stats.add(len(rows), bytes_read, int(missed > 0), int(not missed), seconds)
@@ -208,6 +210,8 @@ class CompressedRecords:
             shard = chunk >> self._shard_shift
             offset, size = self._shards.span(shard, chunk - (shard << self._shard_shift))
             block, bytes_read = self._decoded(chunk, shard, offset, size), size
+        else:
+            self._shards.check()  # Without a mapping, rows of a replaced store are an error.
         as_records(out, self.record_bytes)[0] = block[row & (self._inner_rows - 1)]
         self.cache.note(1, int(not bytes_read))
         seconds = time.perf_counter() - start

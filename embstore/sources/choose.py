@@ -109,13 +109,13 @@ def open_source(
     dimension: int | None = None,
     encoding_errors: EncodingErrors | None = None,
     partition_strategy: Strategy | None = None,
-    decode: bool = False,
+    encoding: str | None = None,
 ) -> Source:
     """Return the source that reads a path or an object.
 
     The parameters are those of `embstore.build`, which checks them; None means not given. ``dtype``
-    is that of the store; the numbers of text are parsed as this dtype. ``decode`` is whether to
-    decode encoded rows; else the source has their records.
+    is that of the store; the numbers of text are parsed as this dtype. Of rows
+    that are encoded, the source has the records, unless ``encoding`` names another one.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def open_source(
         if format != "auto":
             raise SourceError(f"format={format!r} goes with a path, not {type(source).__name__}")
         _check_options(f"a {type(source).__name__}", _OBJECTS, given)
-        return _limited(open_object(source, limit=limit, decode=decode, **given), limit)
+        return _limited(open_object(source, limit=limit, encoding=encoding, **given), limit)
     path = Path(source)
     if path.is_dir():
         found = format_of_folder(path) if format == "auto" else format
@@ -161,7 +161,7 @@ def open_source(
             given["dtype"] = dtype
         return TextSource(path, limit=limit, **given)
     if reader.opens_in_place:
-        given["decode"] = decode
+        given["encoding"] = encoding
     return _limited(reader.open(path, **given), limit)
 
 

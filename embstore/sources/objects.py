@@ -44,7 +44,7 @@ def open_object(
     column: str | None = None,
     word_column: str | None = None,
     limit: int | None = None,
-    decode: bool = False,
+    encoding: str | None = None,
 ) -> Source:
     """Return the rows of an object.
 
@@ -63,8 +63,8 @@ def open_object(
         The columns of a frame or an Arrow table; see `embstore.sources.arrow.columns`.
     limit : int, optional
         The most rows to take from an iterable.
-    decode : bool
-        Whether the rows of an open store are decoded, if they are encoded.
+    encoding : str, optional
+        The encoding that is wanted; by default that of an open store.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def open_object(
     if isinstance(source, EmbeddingStore):
         if words is not None or partition_strategy is not None:
             raise SourceError("a store takes neither words= nor partition_strategy=")
-        return StoreSource(source, decode=decode)
+        return StoreSource(source, encoding=encoding)
     frame = open_frame(source, column=column, word_column=word_column)
     if frame is not None:
         if words is not None or partition_strategy is not None:

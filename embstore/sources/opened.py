@@ -35,7 +35,7 @@ def open_table(
     *,
     tensor: str | None = None,
     words: Words | None = None,
-    decode: bool = False,
+    encoding: str | None = None,
     **beside: Any,
 ) -> Source:
     """Return the rows of a path that can be opened.
@@ -50,8 +50,8 @@ def open_table(
         The tensor of a safetensors file that has several.
     words : str, Path, or iterable of str, optional
         The words of the rows of a foreign file.
-    decode : bool
-        Whether encoded rows are decoded.
+    encoding : str, optional
+        The encoding that is wanted; by default that of the table.
     beside : optional
         The options of `embstore.open` for the scales and zero points of the tensor.
 
@@ -74,15 +74,15 @@ def open_table(
     except StoreError as error:
         raise SourceError(str(error)) from error
     if format is STORE:
-        return StoreSource(store, decode=decode)
-    encoding = kept_encoding(store, decode=decode)
+        return StoreSource(store, encoding=encoding)
+    kept = kept_encoding(store, encoding)
     source = ArraySource(
         str(path.with_name(name)),
-        [_Rows(store, raw=encoding is not None)],
+        [_Rows(store, raw=kept is not None)],
         words=words,
         origin=store.source | {"file": name},
     )
-    source.encoding = encoding
+    source.encoding = kept
     return source
 
 

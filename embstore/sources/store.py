@@ -29,8 +29,8 @@ class StoreSource(Source):
     ----------
     store : EmbeddingStore
         The store. It stays open, and may be the one that the build replaces.
-    decode : bool
-        Whether encoded rows are decoded.
+    encoding : str, optional
+        The encoding that is wanted. Rows that have it, or all without it, are not decoded.
 
     Raises
     ------
@@ -40,12 +40,12 @@ class StoreSource(Source):
 
     ids_matter = True
 
-    def __init__(self, store: EmbeddingStore, *, decode: bool = False) -> None:
+    def __init__(self, store: EmbeddingStore, *, encoding: str | None = None) -> None:
         self.name = str(store.path)
         self.row_shape = store.row_shape
         self.dtype = store.dtype
         self.row_count: int | None = store.rows
-        self.encoding = kept_encoding(store, decode=decode)
+        self.encoding = kept_encoding(store, encoding)
         if self.encoding is not None:
             self.row_shape, self.dtype = (store.record_bytes,), np.dtype(np.uint8)
         self._row_bytes = row_bytes(store, raw=self.encoding is not None)
@@ -74,8 +74,10 @@ class StoreSource(Source):
         }
 
 
-def kept_encoding(store: EmbeddingStore, *, decode: bool) -> Encoding | None:
+def kept_encoding(store: EmbeddingStore, wanted: str | None) -> Encoding | None:
     """Return the encoding that a build keeps; None for plain rows, or if they are decoded.
+
+    Rows are decoded if another encoding is ``wanted``.
 
     Raises
     ------
@@ -83,7 +85,7 @@ def kept_encoding(store: EmbeddingStore, *, decode: bool) -> Encoding | None:
         If rows of bytes are to be decoded, or a store cannot keep the encoding.
     """
     encoding = store._encoding
-    if not decode:
+    if wanted in (None, encoding.name):
         stored = as_stored(encoding)
         try:
             if stored is not None:

@@ -95,7 +95,7 @@ class Sizes:
 
 
 def sizes_of(length: int, count: int) -> Sizes | None:
-    """Return the sizes of ``count`` blocks over a length; None if it has no so many blocks.
+    """Return the sizes of ``count`` blocks over a length; None if it is too short.
 
     Examples
     --------
