@@ -1,6 +1,7 @@
 """Decoding of records in RAM: embstore's encodings against torch, ml_dtypes and gguf-py.
 
-All decode the same records in turns, and every row is compared outside of the timing.
+All decode the same records in turns, each on one thread, and every row is compared outside of the
+timing.
 """
 
 from __future__ import annotations
@@ -113,6 +114,8 @@ def goals(found: Times, batches: Sequence[int]) -> list[str]:
 def _by_torch(kind: Kind, columns: list[NDArray[np.uint8]], dtype: str) -> NDArray[Any]:
     import torch  # noqa: PLC0415
 
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     rows = torch.from_numpy(columns[0]).view(torch.float8_e4m3fn).to(torch.float32)
     if len(columns) == 1:
         rows *= ONE_SCALE
@@ -120,10 +123,10 @@ def _by_torch(kind: Kind, columns: list[NDArray[np.uint8]], dtype: str) -> NDArr
         scales = torch.from_numpy(columns[1]).view(getattr(torch, TORCH_SCALES[str(kind.scale)]))
         groups = rows.view(len(rows), kind.scales, -1)
         groups *= scales.to(torch.float32)[:, :, None]
-    if dtype == "float32":
-        return np.asarray(rows.numpy())
-    bits: NDArray[Any] = rows.to(torch.bfloat16).view(torch.int16).numpy()
-    return bits.view(dtype)
+    if dtype != "float32":
+        rows = rows.to(torch.bfloat16).view(torch.int16)
+    torch.set_num_threads(threads)
+    return np.asarray(rows.numpy()).view(dtype)
 
 
 def _by_ml_dtypes(kind: Kind, columns: list[NDArray[np.uint8]], dtype: str) -> NDArray[Any]:

@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     # shape (n, values).
     Decoder = Callable[[Sequence[NDArray[np.uint8]], NDArray[Any]], None]
 
-# Numbers of a piece, 120 KiB of float32. The system takes larger memory back after each piece, and
-# faults it in for the next, which takes four times as long.
-PIECE_VALUES: Final = 30 << 10
+# Numbers of a piece that is decoded in the result itself: more pieces would cost more calls.
+PIECE_VALUES: Final = 120 << 10
+# Numbers of a piece that needs memory of its own, 120 KiB of float32. The system takes larger
+# memory back after each piece, and faults it in for the next, which takes four times as long.
+SCRATCH_VALUES: Final = 30 << 10
 
 _FLOAT32: Final = np.dtype(np.float32)
 
@@ -61,14 +63,16 @@ def make_decoder(
     scales, points : Groups or None
         Scales and zero points of groups; the fields of a row are codes, scales, points.
     """
-    rows = max(PIECE_VALUES // max(values, 1), 1)
     if scales is None and points is None:
         fill = pairs(codes, dtype, zero, factor).filler(values)
+        rows = max(PIECE_VALUES // max(values, 1), 1)
         return _in_pieces(lambda fields, out: fill(fields[0], out), rows)
     if codes in {"int8", "uint8"} and not zero:
         fill = _filler_of_integers(np.dtype(codes))
     else:
         fill = pairs(codes, _FLOAT32, zero).filler(values)
+    piece = PIECE_VALUES if dtype is _FLOAT32 else SCRATCH_VALUES
+    rows = max(piece // max(values, 1), 1)
     return _in_pieces(_grouped(fill, np.float32(factor), scales, points), rows)
 
 
