@@ -26,10 +26,9 @@ from embstore.formats.options import AUTO, OPENED_AS, TABLE_OPTIONS, as_block
 from embstore.formats.own.checked_files import REBUILD
 from embstore.formats.own.spec import METADATA
 from embstore.reading.files import ForeignFiles, StoreFiles
-from embstore.reading.memory import free_bytes
-from embstore.reading.readers import UNMAPPED_CACHE, read_records
+from embstore.reading.readers import check_row_cache, read_records
 from embstore.reading.residence import MIN_RESIDENT_BYTES
-from embstore.settle import as_choice, as_flag, as_path, as_size, as_text, size_text, url_of
+from embstore.settle import as_choice, as_flag, as_path, as_size, as_text, url_of
 from embstore.store import EmbeddingStore
 from embstore.verify import verify as verify_store
 from embstore.writing.replacement import finish_replacement
@@ -41,9 +40,6 @@ if TYPE_CHECKING:
     from embstore.progress import OnProgress
     from embstore.reading.forms import AnyRecords
     from embstore.table.tables import Table
-
-# Rows that have no copies are read through the page cache, which needs some memory, too.
-LEFT_TO_PAGES = 100 << 20
 
 ReaderName = Literal["auto", "mapped", "chunked"]
 Verify = Literal["sizes", "full"]
@@ -220,7 +216,7 @@ def open(
     cache: int | None = None
     if row_cache is not None:
         cache = as_size(row_cache, "row_cache", low=1)
-        _check_cache(cache, limit, reader, preload=preload)
+        check_row_cache(cache, limit, reader, preload=preload)
     options = OpenOptions(
         reader,
         limit,
@@ -341,30 +337,6 @@ def _read(
         preload=options.preload,
         progress=progress,
     )
-
-
-def _check_cache(cache: int, limit: int | None, reader: ReaderName, *, preload: bool) -> None:
-    """Raise ValueError unless there may be a row cache of some bytes."""
-    if reader == "chunked":
-        raise ValueError(UNMAPPED_CACHE)
-    if preload:
-        raise ValueError(
-            "preload=True keeps all rows in RAM, and row_cache would copy some; leave out one of "
-            "the two"
-        )
-    if limit is not None and limit - cache < MIN_RESIDENT_BYTES:
-        raise ValueError(
-            f"row_cache counts toward resident_limit, of which {size_text(MIN_RESIDENT_BYTES)} or "
-            f"more must remain; resident_limit is {size_text(limit)}, and row_cache "
-            f"{size_text(cache)}"
-        )
-    free = free_bytes()
-    if free is not None and cache > free - LEFT_TO_PAGES:
-        raise ValueError(
-            f"row_cache must leave {size_text(LEFT_TO_PAGES)} of memory to the page cache; it is "
-            f"{size_text(cache)}, and {free >> 20}MiB are free, on this machine or in a control "
-            "group of this process"
-        )
 
 
 def missing(path: Path) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import embstore
-from embstore import opening, syscalls, threads
+from embstore import syscalls, threads
 from embstore.reading import readers
 from embstore.reading.files import ForeignFiles
 from embstore.reading.mapped import MappedRecords
@@ -535,9 +535,9 @@ def test_free_bytes(tmp_path: Path, files: dict[str, str], expected: int | None)
 
 
 def test_memory_of_a_control_group_bounds_the_cache(path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(opening, "free_bytes", lambda: 150 << 20)
+    monkeypatch.setattr(readers, "free_bytes", lambda: 150 << 20)
     embstore.open(path, row_cache="50MiB").close()
     with pytest.raises(ValueError, match="150MiB are free, on this machine or in a control group"):
         embstore.open(path, row_cache=(50 << 20) + 1)
-    monkeypatch.setattr(opening, "free_bytes", lambda: None)
+    monkeypatch.setattr(readers, "free_bytes", lambda: None)
     embstore.open(path, row_cache="50MiB").close()

@@ -16,10 +16,12 @@ from embstore.reading.decoded import DEFAULT_CACHE_BYTES
 from embstore.reading.encoded import EncodedRecords
 from embstore.reading.files import StoreFiles
 from embstore.reading.mapping import can_map
+from embstore.reading.memory import free_bytes
 from embstore.reading.ranged import RangedRecords
-from embstore.reading.residence import ResidentLimit
+from embstore.reading.residence import MIN_RESIDENT_BYTES, ResidentLimit
 from embstore.reading.shards import MappedShards, RangedShards
 from embstore.reading.warmth import Warmth
+from embstore.settle import size_text
 from embstore.table.addresses import HUGE_PAGE_BYTES
 
 if TYPE_CHECKING:
@@ -39,6 +41,35 @@ COMPRESSED_PRELOAD = (
     "preload=True keeps rows in RAM as they are stored, but this store is compressed; give "
     "row_cache= the memory for decoded rows, or build it again without compression"
 )
+# Rows that have no copies are read through the page cache, which needs some memory, too.
+LEFT_TO_PAGES = 100 << 20
+
+
+def check_row_cache(cache: int, limit: int | None, reader: str, *, preload: bool) -> None:
+    """Raise ValueError unless there may be a row cache of ``cache`` bytes.
+
+    The other parameters are those of `read_records`.
+    """
+    if reader == "chunked":
+        raise ValueError(UNMAPPED_CACHE)
+    if preload:
+        raise ValueError(
+            "preload=True keeps all rows in RAM, and row_cache would copy some; leave out one of "
+            "the two"
+        )
+    if limit is not None and limit - cache < MIN_RESIDENT_BYTES:
+        raise ValueError(
+            f"row_cache counts toward resident_limit, of which {size_text(MIN_RESIDENT_BYTES)} or "
+            f"more must remain; resident_limit is {size_text(limit)}, and row_cache "
+            f"{size_text(cache)}"
+        )
+    free = free_bytes()
+    if free is not None and cache > free - LEFT_TO_PAGES:
+        raise ValueError(
+            f"row_cache must leave {size_text(LEFT_TO_PAGES)} of memory to the page cache; it is "
+            f"{size_text(cache)}, and {free >> 20}MiB are free, on this machine or in a control "
+            "group of this process"
+        )
 
 
 def is_direct(table: Table) -> bool:
