@@ -11,6 +11,7 @@ Every error is also the builtin in brackets, for callers that do not import embs
     │   └── RowError                                a row that cannot be stored
     │       └── DuplicateWordError                  its word came before
     ├── ExportError            (ValueError)         a word or dtype that a file format cannot hold
+    ├── RemoteError            (OSError)            an object store or server fails
     └── StoreError                                  the store on disk
         ├── StoreNotFoundError (FileNotFoundError)  missing, or not a store
         │   └── StoreChangedError (ValueError)      another table is at the path of a copy
@@ -126,6 +127,10 @@ class DuplicateWordError(RowError):
 
 class ExportError(EmbstoreError, ValueError):
     """A store or a word that a file format cannot hold."""
+
+
+class RemoteError(EmbstoreError, OSError):
+    """An object store or a server that cannot be reached, refuses, or answers wrongly."""
 
 
 class StoreError(EmbstoreError):

@@ -30,7 +30,7 @@ ROOMS = (
     ("cli",),
     ("bench",),
     ("",),
-    ("interop",),
+    ("interop", "serving"),
     ("functional",),
     ("build", "export", "sources", "sinks"),
     (
@@ -47,6 +47,7 @@ ROOMS = (
         "row_blocks",
         "fingerprint",
     ),
+    ("remote",),
     ("writing",),
     ("contents",),
     ("vocabulary",),

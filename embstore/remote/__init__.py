@@ -1,0 +1,1 @@
+"""Stores on an object store: published, opened by range, and cached on a local disk."""
