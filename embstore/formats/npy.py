@@ -93,14 +93,14 @@ def describe(files: Files, name: str) -> Table:
     FormatError
         If rows cannot be read in place: Fortran order, big-endian numbers, no rows.
     """
-    where = files.path(name)
+    where = files.where(name)
     start = io.BytesIO(files.read(name, 0, MAX_HEADER_BYTES + 64))
-    header, header_bytes = read_header(start, str(where))
+    header, header_bytes = read_header(start, where)
     if not header.shape:
         raise FormatError(f"{where} has shape (); a table needs rows, so shape (rows, ...)")
     if problem := _layout_problem(header):
         raise FormatError(f"{where} {problem}")
-    check_size(str(where), header, header_bytes, files.size(name))
+    check_size(where, header, header_bytes, files.size(name))
     encoding = Plain(native(header.dtype), header.shape[1:])
     return plain_table(files, name, header_bytes, header.shape[0], encoding)
 
@@ -124,7 +124,7 @@ def _layout_problem(header: Header) -> str | None:
 
 def plain_table(files: Files, name: str, offset: int, rows: int, encoding: Plain) -> Table:
     """Return the table of consecutive rows in one file, after checking its length."""
-    where = files.path(name)
+    where = files.where(name)
     if not encoding.record_bytes:
         raise FormatError(f"{where}: rows of shape {encoding.row_shape} have no numbers")
     if encoding.record_bytes > spec.MAX_ROW_BYTES:

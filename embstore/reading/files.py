@@ -39,6 +39,14 @@ class LocalFiles:
         """Return the path of a file."""
         return self.root / name
 
+    def where(self, name: str) -> str:
+        """Return the path of a file, as messages show it."""
+        return str(self.root / name)
+
+    def exists(self, name: str) -> bool:
+        """Say whether a file is there."""
+        return (self.root / name).exists()
+
     def size(self, name: str) -> int:
         """Return the size of a file in bytes."""
         descriptor, size_bytes, _ = self._open(name)

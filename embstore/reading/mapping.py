@@ -187,7 +187,7 @@ class AddressSpace:
 
     def _refusal(self, piece: MappedFile, error: OSError) -> str:
         """Return the message for a file that cannot be mapped."""
-        problem = f"{self._opener.path(piece.name)} cannot be mapped: {error.strerror}"
+        problem = f"{self._opener.where(piece.name)} cannot be mapped: {error.strerror}"
         chunked = 'embstore.open(path, reader="chunked"), which maps no rows'
         if error.errno != errno.ENOMEM:
             return f"{problem}; use {chunked}"

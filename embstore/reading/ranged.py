@@ -189,7 +189,7 @@ class RangedRecords:
         if len(data) < count:
             self._files.check_identity(self._identity)
             raise StoreCorruptError(
-                f"{self._files.path(extent.file)} ends {count - len(data)} bytes early; "
+                f"{self._files.where(extent.file)} ends {count - len(data)} bytes early; "
                 f"{self._files.remedy}"
             )
         return data

@@ -83,9 +83,10 @@ class ShardLayout:
         self.ends = self.sizes - (self.index_bytes + spec.CHECKSUM_BYTES)
         for name, end in zip(self.names, self.ends.tolist(), strict=True):
             if name and end <= 0:
+                size = end + self.index_bytes + spec.CHECKSUM_BYTES
                 raise StoreCorruptError(
-                    f"{files.path(name)} has {end + self.index_bytes + spec.CHECKSUM_BYTES} bytes, "
-                    f"too few for an index of {self.inner_count} inner chunks; {REBUILD}"
+                    f"{files.where(name)} has {size} bytes, too few for an index of "
+                    f"{self.inner_count} inner chunks; {REBUILD}"
                 )
 
     def entries(self, shard: int, index: bytes) -> NDArray[np.int64]:
@@ -128,7 +129,7 @@ class ShardLayout:
         """Return the error for a damaged shard."""
         if self._check is not None:
             self._check()
-        return StoreCorruptError(f"{self.files.path(self.names[shard])}: {problem}; {REBUILD}")
+        return StoreCorruptError(f"{self.files.where(self.names[shard])}: {problem}; {REBUILD}")
 
 
 class MappedShards:

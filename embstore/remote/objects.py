@@ -48,7 +48,7 @@ class Objects(Protocol):
         """Return the URL of an object, as messages show it."""
         ...
 
-    def list(self, prefix: str = "") -> list[ObjectInfo]:
+    def find(self, prefix: str = "") -> list[ObjectInfo]:
         """Return all objects whose names start with ``prefix``, at any depth, sorted by name."""
         ...
 

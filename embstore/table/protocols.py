@@ -33,6 +33,14 @@ class Files(Protocol):
         """Return ``count`` bytes of a file from byte ``first`` on; fewer where the file ends."""
         ...
 
+    def where(self, name: str) -> str:
+        """Return the path or URL of a file, as messages show it; of ``""``, that of them all."""
+        ...
+
+    def exists(self, name: str) -> bool:
+        """Say whether a file is there."""
+        ...
+
     def path(self, name: str) -> Path | None:
         """Return the path of a file on a local disk; None if it is not on one."""
         ...

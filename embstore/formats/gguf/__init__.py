@@ -68,7 +68,7 @@ def describe(
     FormatError
         If the tensor is missing or not named, or its rows cannot be read in place.
     """
-    place = str(files.path(name))
+    place = files.where(name)
     if encoding not in (None, OPAQUE):
         raise FormatError(
             f"{place} is a GGUF file, whose header tells the types of its tensors; leave out "
@@ -77,7 +77,7 @@ def describe(
     tensors = find_tensors(files, name)
     tensor = _choose(place, tensor, {name: entry for name, (_, entry) in tensors.items()})
     file, entry = tensors[tensor]
-    where = f"{files.path(file)}: the tensor {quoted(tensor)}"
+    where = f"{files.where(file)}: the tensor {quoted(tensor)}"
     if not entry.shape:
         raise FormatError(f"{where} has shape (); a table needs rows, so shape (rows, ...)")
     described = _encoding(where, entry, opaque=encoding == OPAQUE)

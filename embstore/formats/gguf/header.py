@@ -130,7 +130,7 @@ def read_header(files: Files, name: str) -> Header:
     FormatError
         If its version cannot be read.
     """
-    where = files.path(name)
+    where = files.where(name)
     cursor = Cursor(lambda first, count: files.read(name, first, count), files.size(name))
     try:
         version = _version(cursor)

@@ -103,14 +103,14 @@ def find_tensors(files: Files, name: str) -> dict[str, tuple[str, Tensor]]:
         for tensor, entry in header.tensors.items():
             if tensor in found:
                 raise StoreCorruptError(
-                    f"the tensor {quoted(tensor)} is in {files.path(found[tensor][0])} and in "
-                    f"{files.path(part)}; expected one of them; are these parts of one model?"
+                    f"the tensor {quoted(tensor)} is in {files.where(found[tensor][0])} and in "
+                    f"{files.where(part)}; expected one of them; are these parts of one model?"
                 )
             found[tensor] = part, entry
     expected = given.split and given.split.tensor_count
     if expected is not None and expected != len(found):
         raise StoreCorruptError(
-            f"{files.path(name)} says that all parts have {expected} tensors "
+            f"{files.where(name)} says that all parts have {expected} tensors "
             f"(split.tensors.count), but {len(found)} were found; are these parts of one model?"
         )
     return found
@@ -118,7 +118,7 @@ def find_tensors(files: Files, name: str) -> dict[str, tuple[str, Tensor]]:
 
 def _parts(files: Files, name: str, given: Header) -> list[tuple[str, Header]]:
     """Return the files of a model and their headers."""
-    where, named, split = files.path(name), part_name(name), given.split
+    where, named, split = files.where(name), part_name(name), given.split
     if split is None:
         if named is not None and named.count > 1:
             raise StoreCorruptError(
@@ -138,7 +138,7 @@ def _parts(files: Files, name: str, given: Header) -> list[tuple[str, Header]]:
             "split.count), not what its name says; give all parts the names that they had"
         )
     names = [named.of(number) for number in range(1, named.count + 1)]
-    if missing := [part for part in names if not _exists(files, part)]:
+    if missing := [part for part in names if not files.exists(part)]:
         raise StoreCorruptError(
             f"{where} is one of {split.count} parts, and {listing(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} missing; is the download complete?"
@@ -150,19 +150,14 @@ def _parts(files: Files, name: str, given: Header) -> list[tuple[str, Header]]:
         if other is None or (other.number, other.count) != (number, split.count):
             says = "no part" if other is None else f"part {other.number + 1} of {other.count}"
             raise StoreCorruptError(
-                f"{files.path(part)} is {says} by its header (split.no, split.count), expected "
+                f"{files.where(part)} is {says} by its header (split.no, split.count), expected "
                 f"part {number + 1} of {split.count}; are these parts of one model?"
             )
         if other.tensor_count != split.tensor_count:
             raise StoreCorruptError(
-                f"{files.path(part)} says that all parts have {other.tensor_count} tensors "
+                f"{files.where(part)} says that all parts have {other.tensor_count} tensors "
                 f"(split.tensors.count), but {where} says {split.tensor_count}; are these parts of "
                 "one model?"
             )
         found.append((part, header))
     return found
-
-
-def _exists(files: Files, name: str) -> bool:
-    path = files.path(name)
-    return path is None or path.exists()

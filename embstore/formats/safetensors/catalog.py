@@ -52,7 +52,7 @@ class Catalog:
 
     def __init__(self, files: Files, name: str) -> None:
         self.files = files
-        self.where = str(files.path(name))
+        self.where = files.where(name)
         self.index = name if name.endswith(INDEX_SUFFIX) else None
         self._headers: dict[str, dict[str, Tensor]] = {}
         self.names: dict[str, list[str]] = {}
@@ -87,14 +87,14 @@ class Catalog:
             )
         if not self.has_file(first):
             raise StoreCorruptError(
-                f"{self.files.path(first)}, which {self.where} lists for the tensor "
+                f"{self.files.where(first)}, which {self.where} lists for the tensor "
                 f"{quoted(name)}, is missing; is the download complete?"
             )
         found = self.header(first).get(name)
         if found is None:
             raise StoreCorruptError(
-                f"{self.files.path(first)} has no tensor {quoted(name)}, but {self.where} lists it "
-                "there"
+                f"{self.files.where(first)} has no tensor {quoted(name)}, but {self.where} lists "
+                "it there"
             )
         return found
 
@@ -115,7 +115,7 @@ class Catalog:
                 if fits.fullmatch(name) and self.names.get(name) != [file]:
                     listed = " and ".join(self.names.get(name, ["no file"]))
                     raise StoreCorruptError(
-                        f"{self.files.path(file)} has the tensor {quoted(name)}, but {self.where} "
+                        f"{self.files.where(file)} has the tensor {quoted(name)}, but {self.where} "
                         f"lists it in {listed}"
                     )
         # Files that are not listed may be copies, but have nothing else.
@@ -136,10 +136,7 @@ class Catalog:
 
     def has_file(self, file: str) -> bool:
         """Say whether a file is there."""
-        if file in self._headers:
-            return True
-        path = self.files.path(file)
-        return path is None or path.exists()
+        return file in self._headers or self.files.exists(file)
 
     def unknown(self, name: str, groups: Iterable[str]) -> FormatError:
         """Return the error for a name that no tensor has.
@@ -175,7 +172,7 @@ class Catalog:
 
     def _not_listed(self, file: str, name: str) -> StoreCorruptError:
         return StoreCorruptError(
-            f"{self.files.path(file)} has the tensor {quoted(name)}, but {self.where} does not "
+            f"{self.files.where(file)} has the tensor {quoted(name)}, but {self.where} does not "
             "list it; open that file, or correct the index"
         )
 

@@ -117,7 +117,7 @@ def read_header(files: Files, file: str) -> dict[str, Tensor]:
             raise
         problem = error if isinstance(error, ValueError) else repr(error)
         raise StoreCorruptError(
-            f"{files.path(file)} is not a readable safetensors file: {problem}; is the download "
+            f"{files.where(file)} is not a readable safetensors file: {problem}; is the download "
             "complete?"
         ) from error
     return tensors

@@ -132,7 +132,7 @@ def read_index(files: Files, name: str) -> dict[str, str]:
     StoreCorruptError
         If the index cannot be read, or names what is not a file beside it.
     """
-    where = files.path(name)
+    where = files.where(name)
     try:
         if files.size(name) > MAX_HEADER_BYTES:
             raise ValueError(f"it has more than {MAX_HEADER_BYTES} bytes")
