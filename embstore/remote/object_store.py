@@ -343,7 +343,7 @@ def _body(got: Any, count: int) -> bytes:
 
 
 def _info(name: str, meta: Any) -> ObjectInfo:
-    return ObjectInfo(name, int(meta["size"]), _bare(meta["e_tag"]))
+    return ObjectInfo(name, int(meta["size"]), _bare(meta["e_tag"]), meta["last_modified"])
 
 
 def _bare(etag: str | None) -> str | None:
