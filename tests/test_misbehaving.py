@@ -72,6 +72,7 @@ KINDS = ("s3", "http")
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch):
     monkeypatch.setattr(requests, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(requests, "_MAX_ATTEMPTS", 5)
 
 
 @pytest.fixture

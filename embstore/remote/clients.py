@@ -93,8 +93,7 @@ def _client(
     try:
         if location.kind == "http":
             return store.HTTPStore(location.url, **options)
-        options |= {"prefix": location.prefix or None, "config": settings.config}
-        return makers[location.kind](location.root, **options)
+        return makers[location.kind](location.root, config=settings.config, **options)
     except Exception as error:
         name = type(error).__name__
     # Not inside of the handler: obstore's error may show a part of the credentials.

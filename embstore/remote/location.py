@@ -187,7 +187,7 @@ def _on_server(kind: Kind, url: str, name: str) -> Location:
 
 
 def _below(kind: Kind, start: str, root: str, path: str, name: str, account: str = "") -> Location:
-    prefix = path.strip("/")
+    prefix = path.removeprefix("/").rstrip("/")
     if prefix:
         try:
             checked_name(unquote(prefix) if kind == "http" else prefix)
