@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.encodings.joined import Joined
+from embstore.encodings.scratch import borrow, give_back
 from embstore.reading.row_cache.cache import RowCache
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from embstore.reading.slices import SliceGather
     from embstore.table.protocols import Encoding
+
+_UINT8 = np.dtype(np.uint8)
 
 
 class DecodedSlices:
@@ -77,10 +80,11 @@ class DecodedSlices:
             if self._direct:
                 slices.fill(spots, out, cold=False)
                 return
-            some = np.empty((len(rows), slices.record_bytes), np.uint8)
+            some = borrow((len(rows), slices.record_bytes), _UINT8)
             slices.fill(spots, some, cold=False)
             records.append(some)
         self._encoding.decode(tuple(records), out)
+        give_back(*records)
 
 
 def row_bytes(encoding: Encoding) -> int:
