@@ -40,6 +40,8 @@ class DecodedSlices:
     ----------
     record_bytes : int
         Bytes of a row, stored and decoded. Decoding is most of the work, so they measure a slice.
+    is_decoded : bool
+        Whether records are decoded, not only put side by side.
     file_count : callable or None
         Returns how many rows are in files, if there is a row cache.
     limit : ResidentLimit or None
@@ -56,6 +58,7 @@ class DecodedSlices:
         # Of one column, the records are what `Joined` returns.
         self._direct = isinstance(encoding, Joined) and len(columns) == 1
         self.record_bytes = encoding.record_bytes + row_bytes(encoding)
+        self.is_decoded = not self._direct
         self.limit = columns[0].limit
         gather = columns[0].gather
         self.file_count: Callable[[NDArray[np.int64]], int] | None = None
