@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from embstore.table.protocols import Encoding
     from embstore.table.tables import Table
 
-    AnyRecords = MappedRecords | RangedRecords | CompressedRecords | EncodedRecords
+    AnyRecords: TypeAlias = MappedRecords | RangedRecords | CompressedRecords | EncodedRecords
 
 # What rows are decoded or cast to.
 FLOATS = ("float32", "bfloat16", "float16", "float64")
