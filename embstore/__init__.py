@@ -49,6 +49,7 @@ from embstore.progress import Progress
 from embstore.reading.incore import Residency
 from embstore.reading.stats import LookupStats
 from embstore.reading.submitted import Prefetch
+from embstore.serving.server import Server, serve
 from embstore.store import EmbeddingStore
 from embstore.table.listed import ListedTable
 from embstore.table.plan import LookupPlan
@@ -78,6 +79,7 @@ __all__ = [
     "RemoteError",
     "Residency",
     "RowError",
+    "Server",
     "SourceError",
     "SparseIds",
     "StoreBusyError",
@@ -98,6 +100,7 @@ __all__ = [
     "export",
     "open",
     "safe_embedding_lookup_sparse",
+    "serve",
     "tables",
     "verify",
 ]
