@@ -11,6 +11,9 @@ A JSON object. A client ignores keys that it does not know.
 ``dtype``           of rows, as in NumPy, or ``bfloat16``, ``float8_e4m3fn``, ...
 ``encoding``        the name of the encoding; ``"plain"`` for numbers as they are
 ``record_bytes``    bytes of a row as it is stored
+``stored``          an object: the encoding's parameters, as in a manifest, for clients that ask for
+                    ``raw`` rows and decode them; null for plain rows, and where there is no such
+                    description
 ``partition_count`` partitions of the whole table
 ``strategy``        ``"mod"`` or ``"div"``
 ``partitions``      list of the partitions that this server has
@@ -79,6 +82,7 @@ class Facts:
     unk: str | None
     name: str
     limits: Limits
+    stored: dict[str, Any] | None = None
     embstore: str = ""
     protocol: int = PROTOCOL
 
@@ -129,6 +133,8 @@ def _value(values: dict[str, Any], name: str) -> Any:
     elif name in ("row_shape", "partitions"):
         good = isinstance(value, list) and all(map(_is_count, value))
         value = tuple(value) if good else value
+    elif name == "stored":
+        good = value is None or isinstance(value, dict)
     elif name == "unk":
         good = value is None or isinstance(value, str)
     elif name == "has_words":
