@@ -51,6 +51,7 @@ from embstore.reading.stats import LookupStats
 from embstore.reading.submitted import Prefetch
 from embstore.remote.publishing import PublishReport, publish
 from embstore.remote.versions import PruneReport, PublishedVersion, prune, versions
+from embstore.serving.server import Server, serve
 from embstore.store import EmbeddingStore
 from embstore.table.listed import ListedTable
 from embstore.table.plan import LookupPlan
@@ -83,6 +84,7 @@ __all__ = [
     "RemoteError",
     "Residency",
     "RowError",
+    "Server",
     "SourceError",
     "SparseIds",
     "StoreBusyError",
@@ -105,6 +107,7 @@ __all__ = [
     "prune",
     "publish",
     "safe_embedding_lookup_sparse",
+    "serve",
     "tables",
     "verify",
     "versions",
