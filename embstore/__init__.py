@@ -49,6 +49,9 @@ from embstore.progress import Progress
 from embstore.reading.incore import Residency
 from embstore.reading.stats import LookupStats
 from embstore.reading.submitted import Prefetch
+from embstore.serving.connect import connect
+from embstore.serving.connected_store import ConnectedStore
+from embstore.serving.remote_plan import RemotePlan
 from embstore.store import EmbeddingStore
 from embstore.table.listed import ListedTable
 from embstore.table.plan import LookupPlan
@@ -58,6 +61,7 @@ from embstore.view import StoreView
 from embstore.writing.writer import StoreWriter
 
 __all__ = [
+    "ConnectedStore",
     "DuplicateWordError",
     "EmbeddingStore",
     "EmbstoreError",
@@ -76,6 +80,7 @@ __all__ = [
     "RaggedIds",
     "RaggedRows",
     "RemoteError",
+    "RemotePlan",
     "Residency",
     "RowError",
     "SourceError",
@@ -93,6 +98,7 @@ __all__ = [
     "StoreWriter",
     "__version__",
     "build",
+    "connect",
     "embedding_lookup",
     "embedding_lookup_sparse",
     "export",

@@ -11,6 +11,8 @@ A JSON object. A client ignores keys that it does not know.
 ``dtype``           of rows, as in NumPy, or ``bfloat16``, ``float8_e4m3fn``, ...
 ``encoding``        the name of the encoding; ``"plain"`` for numbers as they are
 ``record_bytes``    bytes of a row as it is stored
+``stored``          the encoding of these bytes, as `embstore.encodings.manifest` writes it; null
+                    for plain numbers
 ``partition_count`` partitions of the whole table
 ``strategy``        ``"mod"`` or ``"div"``
 ``partitions``      list of the partitions that this server has
@@ -72,6 +74,7 @@ class Facts:
     unk: str | None
     name: str
     limits: Limits
+    stored: dict[str, Any] | None = None
     embstore: str = ""
     protocol: int = PROTOCOL
 
@@ -122,6 +125,8 @@ def _value(values: dict[str, Any], name: str) -> Any:
     elif name in ("row_shape", "partitions"):
         good = isinstance(value, list) and all(map(_is_count, value))
         value = tuple(value) if good else value
+    elif name == "stored":
+        good = value is None or isinstance(value, dict)
     elif name == "unk":
         good = value is None or isinstance(value, str)
     elif name == "has_words":
