@@ -54,6 +54,7 @@ from embstore.remote.versions import PruneReport, PublishedVersion, prune, versi
 from embstore.serving.connect import connect
 from embstore.serving.connected_store import ConnectedStore
 from embstore.serving.remote_plan import RemotePlan
+from embstore.serving.server import Server, serve
 from embstore.store import EmbeddingStore
 from embstore.table.listed import ListedTable
 from embstore.table.plan import LookupPlan
@@ -88,6 +89,7 @@ __all__ = [
     "RemotePlan",
     "Residency",
     "RowError",
+    "Server",
     "SourceError",
     "SparseIds",
     "StoreBusyError",
@@ -111,6 +113,7 @@ __all__ = [
     "prune",
     "publish",
     "safe_embedding_lookup_sparse",
+    "serve",
     "tables",
     "verify",
     "versions",

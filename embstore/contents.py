@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from embstore.formats.own.checks import check_store
 from embstore.formats.own.describe import table_of
 from embstore.formats.own.manifest import read_manifest
+from embstore.formats.own.spec import VOCABULARY
 from embstore.reading.files import StoreFiles
 from embstore.vocabulary import open_vocabulary
 
@@ -32,17 +33,28 @@ class Contents:
     vocabulary: Vocabulary | None
 
 
-def read_contents(path: Path) -> Contents:
+def read_contents(path: Path, partitions: tuple[int, ...] | None = None) -> Contents:
     """Check the metadata of a store, and the sizes and last bytes of its files; map its words.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+    partitions : tuple of int, optional
+        Those to open, ascending; others are not looked at, and the vocabulary may be missing.
 
     Raises
     ------
     StoreNotFoundError, StoreVersionError
         If there is no store, or it needs a newer embstore.
+    ValueError
+        If the store does not have one of the partitions.
     StoreCorruptError
         For the first problem found.
     """
     manifest = read_manifest(path)
+    if partitions is not None:
+        manifest = manifest.part(partitions, words=(path / VOCABULARY).exists())
     check_store(path, manifest)
     files = StoreFiles(path, manifest)
     vocabulary = None

@@ -26,6 +26,7 @@ from embstore.reading.compressed import CompressedReadAhead, CompressedRecords
 from embstore.reading.decoded_slices import DecodedSlices, row_bytes
 from embstore.reading.encoded_ahead import EncodedReadAhead
 from embstore.reading.incore import Residency
+from embstore.reading.read_ahead import NoReadAhead
 from embstore.reading.sharing import SMALL_ROWS, Found, SharedGather
 from embstore.reading.stats import StatsCounter
 from embstore.reading.warmth import BLOCK_BYTES, Warmth
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from embstore.progress import OnProgress
     from embstore.reading.mapped import MappedRecords
     from embstore.reading.ranged import RangedRecords
-    from embstore.reading.read_ahead import NoReadAhead
     from embstore.table.numbering import Numbering
     from embstore.table.plan import LookupPlan
     from embstore.table.protocols import Encoding, Visit
@@ -204,7 +204,9 @@ class EncodedRecords:
         if isinstance(first, CompressedRecords):
             return CompressedReadAhead(first, self.take)
         if self._slices is None:
-            return first.ahead.of(self.take)
+            ahead = first.ahead
+            assert isinstance(ahead, NoReadAhead)  # Of records that are not mapped.
+            return ahead.of(self.take)
         parts = [column.ahead for column in self.columns if column.mapped]
         return EncodedReadAhead(self._slices, parts, self.shares, self.stats, self.take)
 

@@ -83,6 +83,13 @@ def connect(
         would be sent to another machine without TLS.
     ImportError
         If pyarrow has no Flight: ``pip install "embstore[serve]"``.
+
+    Examples
+    --------
+    >>> with embstore.serve("words.embstore") as server:
+    ...     with embstore.connect(server.address) as remote:
+    ...         remote[["like", "the"]].shape
+    (2, 8)
     """
     named = as_servers(servers)
     options = as_options(token, tls_root, timeout, named)

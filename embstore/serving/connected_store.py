@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from embstore.errors import FormatError
+from embstore.reading.encoded import EncodedRecords
+from embstore.reading.readers import is_direct
 from embstore.store import EmbeddingStore
 from embstore.table.ids import as_ids
 
@@ -86,11 +88,13 @@ class ConnectedStore(EmbeddingStore):
         self._remote = records
         where: Any = Place(place)
         files: Any = ServerFiles(where, served.fingerprint)
-        read: Any = records
+        table = served.table()
+        direct: Any = records
+        read = direct if is_direct(table) else EncodedRecords([direct], [1], table.encoding)
         words: Any = vocabulary
         super().__init__(
             where,
-            served.table(),
+            table,
             files,
             read,
             reconnect,

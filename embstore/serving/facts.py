@@ -20,7 +20,8 @@ A JSON object. A client ignores keys that it does not know.
 ``unk``             the word whose row stands for unknown words, or null
 ``name``            the last part of the store's path, for messages
 ``limits``          an object: ``rows`` of a request, ``request_bytes`` of its payload, requests at
-                    a time (``requests``), ``wait_seconds`` until a server that is busy says so
+                    a time (``requests``), open streams at a time (``streams``), ``memory_bytes``
+                    of rows at a time, ``wait_seconds`` until a server that is busy says so
 =================== ================================================================================
 """
 
@@ -47,6 +48,10 @@ class Limits:
         Bytes of a request's payload.
     requests : int
         Requests that run at the same time.
+    streams : int
+        Streams that are open at the same time.
+    memory_bytes : int
+        Bytes of rows in memory at the same time.
     wait_seconds : float
         How long a request waits until it is refused as one too many.
     """
@@ -54,6 +59,8 @@ class Limits:
     rows: int
     request_bytes: int
     requests: int
+    streams: int
+    memory_bytes: int
     wait_seconds: float
 
 

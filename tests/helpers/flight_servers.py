@@ -48,7 +48,7 @@ def facts_of(table: np.ndarray, **others: Any) -> Facts:
     )
 
 
-class TableServer(flight.FlightServerBase):
+class TableServer(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no types.
     """A server of an ndarray; subclasses change what it answers."""
 
     batch_rows = 100
@@ -110,7 +110,7 @@ class TableServer(flight.FlightServerBase):
             yield pa.record_batch([some], schema=schema), pack_place(0, start)
 
 
-class _Tokens(flight.ServerMiddlewareFactory):
+class _Tokens(flight.ServerMiddlewareFactory):  # type: ignore[misc]  # As above.
     def __init__(self, token):
         self.token = token
 
