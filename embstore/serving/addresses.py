@@ -116,6 +116,11 @@ def as_address(value: Any, name: str) -> Address:
     return Address(host, int(place["port"]), scheme == TLS)
 
 
+def is_served(path: str) -> bool:
+    """Say whether the place of a store is addresses of servers, as `Servers` shows them."""
+    return path.startswith((f"{PLAIN}://", f"{TLS}://"))
+
+
 @dataclass(frozen=True, slots=True)
 class Servers:
     """The servers of a table.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from embstore.serving.facts import INFO_BYTES_MAX, Facts
 from embstore.serving.failures import Failure
-from embstore.serving.forks import note_use
+from embstore.serving.forks import keep_in_children, note_use
 from embstore.serving.protocol import (
     AUTHORIZATION,
     BEARER,
@@ -165,6 +165,7 @@ class Link:
                 )
             except Exception as error:
                 raise LinkError(self._cleaned(str(error)), again=False) from error
+            keep_in_children(client)
             self._client = client
         return client
 

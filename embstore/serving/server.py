@@ -21,7 +21,7 @@ from embstore.formats.own.encoded import as_stored
 from embstore.opening import ReaderName, open
 from embstore.serving.access import Secret, as_address, as_token, read_certificate, read_token
 from embstore.serving.facts import Facts, Limits
-from embstore.serving.forks import note_use
+from embstore.serving.forks import keep_in_children, note_use
 from embstore.serving.gate import Gate
 from embstore.settle import as_count, as_positive, as_size
 from embstore.store import EmbeddingStore
@@ -294,6 +294,7 @@ def _start(
             f"cannot listen at {address}: {error}; is the port in use, and the address one of this "
             "machine?"
         ) from None
+    keep_in_children(flight)
     bound = str(type(address)(address.host, flight.port, address.has_tls))
     return Server(flight, gate, bound, store, owns_store=owns_store, grace_seconds=grace_seconds)
 
