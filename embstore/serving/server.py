@@ -21,6 +21,7 @@ from embstore.formats.own.encoded import as_stored
 from embstore.opening import ReaderName, open
 from embstore.serving.access import Secret, as_address, as_token, read_certificate, read_token
 from embstore.serving.facts import Facts, Limits
+from embstore.serving.forks import keep_in_children, note_use
 from embstore.serving.gate import Gate
 from embstore.settle import as_count, as_positive, as_size
 from embstore.store import EmbeddingStore
@@ -277,6 +278,7 @@ def _start(
             f"memory_limit must hold a row, which has {row_bytes} bytes, not {limits.memory_bytes}"
         )
     facts = facts_of(store, limits)
+    note_use()
     gate = Gate(
         requests=limits.requests,
         streams=limits.streams,
@@ -292,6 +294,7 @@ def _start(
             f"cannot listen at {address}: {error}; is the port in use, and the address one of this "
             "machine?"
         ) from None
+    keep_in_children(flight)
     bound = str(type(address)(address.host, flight.port, address.has_tls))
     return Server(flight, gate, bound, store, owns_store=owns_store, grace_seconds=grace_seconds)
 
@@ -313,6 +316,7 @@ def facts_of(store: EmbeddingStore, limits: Limits) -> Facts:
         unk=store.unk,
         name=Path(store.path).name,
         limits=limits,
+        stored=_stored(store),
         embstore=__version__,
     )
 
