@@ -15,7 +15,7 @@ from embstore.vocabulary import open_vocabulary
 
 if TYPE_CHECKING:
     from embstore.formats.own.manifest import Manifest
-    from embstore.reading.files import StoreFiles
+    from embstore.table.protocols import Files, StoredFiles
     from embstore.table.tables import Table
     from embstore.vocabulary import Vocabulary
 
@@ -26,11 +26,11 @@ class Contents:
 
     manifest: Manifest
     table: Table
-    files: StoreFiles
+    files: Files
     vocabulary: Vocabulary | None
 
 
-def read_contents(files: StoreFiles) -> Contents:
+def read_contents(files: StoredFiles) -> Contents:
     """Check the metadata of a store, and the sizes and last bytes of its files; map its words.
 
     Raises
