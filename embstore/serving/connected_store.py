@@ -152,7 +152,7 @@ class ConnectedStore(EmbeddingStore):
     @property
     def path(self) -> Path:
         """Addresses of the servers, a str, in the place of a path."""
-        return self._path
+        return self._path  # type: ignore[return-value]  # The caller knows which store it has.
 
     @property
     def identity(self) -> object:

@@ -18,7 +18,8 @@ from embstore import threads
 from embstore.encodings.manifest import encoding_to_json
 from embstore.errors import RemoteError
 from embstore.formats.own.encoded import as_stored
-from embstore.opening import ReaderName, open
+from embstore.opener import ReaderName
+from embstore.opening import open
 from embstore.serving.access import Secret, as_address, as_token, read_certificate, read_token
 from embstore.serving.facts import Facts, Limits
 from embstore.serving.forks import keep_in_children, note_use
