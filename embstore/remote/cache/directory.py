@@ -41,7 +41,7 @@ LOCK_SECONDS = 20.0
 _LOCK_STEP_SECONDS = 0.005
 
 _OURS = re.compile(
-    r"[0-9a-f]{32}(?:-[0-9a-f]{1,32}){1,3}/(?:partitions/\d+/c(?:/\d+){1,33}|"
+    r"[0-9a-f]{32}(?:-[0-9a-f]{32})?/(?:partitions/\d+/c(?:/\d+){1,33}|"
     r"vocabulary/(?:bytes|offsets|slots)/c/\d+)"
 )
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
