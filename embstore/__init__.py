@@ -49,6 +49,8 @@ from embstore.progress import Progress
 from embstore.reading.incore import Residency
 from embstore.reading.stats import LookupStats
 from embstore.reading.submitted import Prefetch
+from embstore.remote.publishing import PublishReport, publish
+from embstore.remote.versions import PruneReport, PublishedVersion, prune, versions
 from embstore.store import EmbeddingStore
 from embstore.table.listed import ListedTable
 from embstore.table.plan import LookupPlan
@@ -73,6 +75,9 @@ __all__ = [
     "PartitionSizeError",
     "Prefetch",
     "Progress",
+    "PruneReport",
+    "PublishReport",
+    "PublishedVersion",
     "RaggedIds",
     "RaggedRows",
     "RemoteError",
@@ -97,9 +102,12 @@ __all__ = [
     "embedding_lookup_sparse",
     "export",
     "open",
+    "prune",
+    "publish",
     "safe_embedding_lookup_sparse",
     "tables",
     "verify",
+    "versions",
 ]
 
 

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 
 from embstore.formats.own.checks import check_store
 from embstore.formats.own.describe import table_of
-from embstore.formats.own.manifest import read_manifest
-from embstore.reading.files import StoreFiles
+from embstore.formats.own.manifest import manifest_of
 from embstore.vocabulary import open_vocabulary
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from embstore.formats.own.manifest import Manifest
+    from embstore.reading.files import StoreFiles
     from embstore.table.tables import Table
     from embstore.vocabulary import Vocabulary
 
@@ -32,7 +30,7 @@ class Contents:
     vocabulary: Vocabulary | None
 
 
-def read_contents(path: Path) -> Contents:
+def read_contents(files: StoreFiles) -> Contents:
     """Check the metadata of a store, and the sizes and last bytes of its files; map its words.
 
     Raises
@@ -42,9 +40,9 @@ def read_contents(path: Path) -> Contents:
     StoreCorruptError
         For the first problem found.
     """
-    manifest = read_manifest(path)
-    check_store(path, manifest)
-    files = StoreFiles(path, manifest)
+    manifest = manifest_of(files)
+    check_store(files, manifest)
+    files = files.with_manifest(manifest)
     vocabulary = None
     if manifest.vocabulary is not None:
         vocabulary = open_vocabulary(files, manifest.vocabulary)

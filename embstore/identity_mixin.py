@@ -14,6 +14,7 @@ from embstore.encodings.plain import Plain
 from embstore.errors import StoreChangedError, StoreCorruptError
 from embstore.fingerprint import legacy_of_store, of_file, of_rows
 from embstore.formats.own.manifest import read_manifest
+from embstore.reading.files import ForeignFiles
 from embstore.verify import verify
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from embstore.formats.own.manifest import Manifest
-    from embstore.reading.files import ForeignFiles, StoreFiles
+    from embstore.reading.files import StoreFiles
     from embstore.table.protocols import Visit
     from embstore.table.tables import Table
     from embstore.vocabulary.words import PackedWords
@@ -129,8 +130,9 @@ class IdentityMixin(ABC):
         (True, False)
         """
         self._check_unchanged()
-        if self._manifest is not None:
-            if fingerprint in (self._fingerprint, legacy_of_store(self._path, self._manifest)):
+        files = self._files
+        if self._manifest is not None and not isinstance(files, ForeignFiles):
+            if fingerprint in (self._fingerprint, legacy_of_store(files, self._manifest)):
                 return True
             if self._fingerprint is not None:
                 return False

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embstore.errors import StoreNotFoundError
-from embstore.formats import find_format, place_of
+from embstore.formats import find_format
 from embstore.opening import missing
-from embstore.reading.files import ForeignFiles
+from embstore.reading.files import files_at
 from embstore.settle import as_path
 from embstore.table.listed import ListedTable
 
@@ -45,12 +45,13 @@ def tables(path: str | os.PathLike[str]) -> list[ListedTable]:
     ((11, 8), 'float32', 352)
     """
     where = as_path(path, "path").absolute()
-    found = find_format(where)
+    if not where.exists():
+        raise StoreNotFoundError(missing(where))
+    files, name = files_at(where)
+    found = find_format(files, name)
     if found is None:
         raise StoreNotFoundError(missing(where))
-    format, main = found
-    root, name = place_of(where, main)
-    files = ForeignFiles(root)
+    format, name = found
     if format.tables is not None:
         return format.tables(files, name)
     table = format.describe(files, name)

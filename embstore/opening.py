@@ -21,11 +21,11 @@ from embstore.errors import (
     StoreError,
     StoreNotFoundError,
 )
-from embstore.formats import FORMATS, STORE, Format, find_format, place_of
+from embstore.formats import FORMATS, STORE, Format, find_format
 from embstore.formats.options import AUTO, OPENED_AS, TABLE_OPTIONS, as_block
 from embstore.formats.own.checked_files import REBUILD
 from embstore.formats.own.spec import METADATA
-from embstore.reading.files import ForeignFiles, StoreFiles
+from embstore.reading.files import ForeignFiles, StoreFiles, files_at
 from embstore.reading.readers import check_row_cache, read_records
 from embstore.reading.residence import MIN_RESIDENT_BYTES
 from embstore.settle import as_choice, as_flag, as_path, as_size, as_text, url_of
@@ -244,10 +244,11 @@ def open(
 def _open_once(
     path: Path, options: OpenOptions, verify: Verify, progress: OnProgress | None
 ) -> EmbeddingStore:
-    found = find_format(path)
+    opened, name = files_at(path)
+    found = find_format(opened, name) if path.is_dir() or path.is_file() else None
     if found is None:
         raise StoreNotFoundError(missing(path))
-    format, main = found
+    format, name = found
     given = options.for_format(format, path)
     if format is STORE:
         if verify == "full":
@@ -258,7 +259,7 @@ def _open_once(
             f'verify="full" needs the checksums of a store, but {path} is not one; make one with '
             "embstore.build"
         )
-    return _open_foreign(path, format, main, given, options, progress)
+    return _open_foreign(path, opened, format, name, given, options, progress)
 
 
 def _reopen(path: str, options: OpenOptions, identity: object) -> EmbeddingStore:
@@ -283,7 +284,7 @@ def _verify(path: Path, progress: OnProgress | None) -> None:
 
 
 def _open_own(path: Path, options: OpenOptions, progress: OnProgress | None) -> EmbeddingStore:
-    contents = read_contents(path)
+    contents = read_contents(StoreFiles(path))
     return EmbeddingStore(
         path,
         contents.table,
@@ -297,14 +298,13 @@ def _open_own(path: Path, options: OpenOptions, progress: OnProgress | None) -> 
 
 def _open_foreign(
     path: Path,
+    opened: ForeignFiles,
     format: Format,
-    main: Path,
+    name: str,
     given: dict[str, Any],
     options: OpenOptions,
     progress: OnProgress | None,
 ) -> EmbeddingStore:
-    root, name = place_of(path, main)
-    opened = ForeignFiles(root)
     table = format.describe(opened, name, **given)
     names = {extent.file for column in table.columns for extent in column.extents}
     names |= {name, *table.files}

@@ -18,6 +18,8 @@ from hypothesis import HealthCheck, settings
 import embstore
 from embstore import row_blocks
 
+pytest_plugins = ["tests.servers"]
+
 # A test must not fail because a machine is slow or by chance: the examples are the same in every
 # run. `--hypothesis-profile search` tries others.
 _PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

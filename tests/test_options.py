@@ -134,6 +134,9 @@ CASES = {
         own=("ids", "json"),
     ),
     "info": Case((embstore.open,), without=OPEN_WITHOUT, own=("json",)),
+    "publish": Case((embstore.publish,), without=("progress",), own=("json",)),
+    "versions": Case((embstore.versions,), own=("json",)),
+    "prune": Case((embstore.prune,), without=("progress",), own=("json",)),
 }
 # `bench` calls a class of its own; tests/test_bench.py has its options.
 ALL_COMMANDS = sorted([*CASES, "bench"])

@@ -40,7 +40,7 @@ def files_of(store: embstore.EmbeddingStore) -> list[Path]:
     """Return the files of a store, or the foreign files that are opened in place."""
     files = store.files
     if isinstance(files, ForeignFiles):
-        return [files.path(name) for name in files.names]
+        return [files.path(name) for name in files.chosen]
     return files_under(files.root)
 
 

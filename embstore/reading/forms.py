@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from embstore.table.protocols import Encoding
     from embstore.table.tables import Table
 
-    LocalRecords = MappedRecords | RangedRecords | CompressedRecords | EncodedRecords
-    AnyRecords = LocalRecords | CachedRecords
+    LocalRecords: TypeAlias = MappedRecords | RangedRecords | CompressedRecords | EncodedRecords
+    AnyRecords: TypeAlias = LocalRecords | CachedRecords
 
 # What rows are decoded or cast to.
 FLOATS = ("float32", "bfloat16", "float16", "float64")

@@ -10,16 +10,21 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
     from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """An object: its name below the URL, its size in bytes, and its ETag if it has one."""
+    """An object: its name below the URL and its size in bytes; its ETag and last change if known.
+
+    ``modified`` has a time zone.
+    """
 
     name: str
     size: int
     etag: str | None = None
+    modified: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

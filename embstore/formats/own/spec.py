@@ -164,6 +164,29 @@ search starts at slot ``hash % len(slots)`` and goes on slot by slot, wrapping a
 until it finds the word or an empty slot, or has seen ``probe_count`` slots. A slot matches only if
 the word's bytes are equal too, because different words may have equal hashes.
 
+**Published stores.** Below a URL of an object store, each published store, a version, has a prefix
+of its own, ``FINGERPRINT-LAYOUT``, and its files have the names below it that they have in the
+directory. Objects below such a prefix never change; a version whose root ``zarr.json`` is missing
+is not complete, because that is written last. ::
+
+    current.json                                            the pointer
+    cbb5711eff6383e77253c3dcfe38b748-6f3dd9a0/zarr.json     the manifest of a version
+    cbb5711eff6383e77253c3dcfe38b748-6f3dd9a0/partitions/0/c/0/0
+    ...
+
+FINGERPRINT is the fingerprint of the table, computed where the manifest does not state it. LAYOUT
+is the first 8 digits of the XXH3 hash (128 bits, seed 0, lower case digits) of the canonical text,
+as for checksums, of an object with these fields of the manifest, those that it has: ``requires``,
+``rows``, ``row_shape``, ``dtype``, ``partition_count``, ``strategy``, ``layout``, ``chunk_rows``,
+``encoding``, ``record_bytes``, ``compression``, ``inner_chunk_rows``, ``unk``, ``vocabulary`` and
+``metadata_crc32c``. These decide all bytes but those of the root ``zarr.json``, whose ``source``,
+``created_by`` and ``fingerprint`` may differ: the first one to be published stays.
+
+The pointer is a JSON object of at most 64 KiB: ``embstore_pointer`` is 1, a reader refuses a larger
+number; ``version`` is the name of the current version; ``previous``, which may be missing, lists up
+to 100 names that the pointer had before, the latest first. A reader ignores other fields. The
+pointer is only replaced on the condition that it has not changed since it was read (its ETag).
+
 Worked example: 10 float32 rows of 3, ``mod`` over 4 partitions, ``chunk_rows`` 2. Id 9 is row 2 of
 partition 1 (9 % 4, 9 // 4), so row 0 of its chunk 1: bytes 0 to 11 of ``partitions/1/c/1/0``, a
 file of 2 * 3 * 4 + 4 = 28 bytes. The table of the float32 rows ``[[1, 2], [3, 4]]`` without words
@@ -241,6 +264,13 @@ FINGERPRINT_STEP: Final = 0x9E3779B97F4A7C15
 FINGERPRINT_ROUNDS: Final = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 FINGERPRINT_LAST_SHIFT: Final = 31
 FINGERPRINT_FIRST_WORD: Final = 1 << 63
+
+POINTER: Final = "current.json"
+POINTER_KEY: Final = "embstore_pointer"
+POINTER_VERSION: Final = 1
+MAX_POINTER_BYTES: Final = 64 << 10
+MAX_PREVIOUS: Final = 100
+LAYOUT_DIGITS: Final = 8
 
 SHOWN_LENGTH: Final = 200  # Of a value, in a message.
 

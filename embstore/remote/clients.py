@@ -1,0 +1,121 @@
+"""Clients of obstore for a location: one for reading, one for writing."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from embstore.errors import RemoteError
+from embstore.remote.location import is_plain_http_elsewhere
+from embstore.remote.providers.amazon import amazon
+from embstore.remote.providers.azure import azure
+from embstore.remote.providers.google import google
+from embstore.remote.providers.settings import Settings
+
+if TYPE_CHECKING:
+    from embstore.remote.location import Location
+
+_CONNECT_SECONDS = 5.0
+_WRITE_FACTOR = 10.0  # A part of an upload may take this many times as long as one of a download.
+_STALL_FRACTION = 1 / 3  # Of the time of a request; then it is tried again.
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Clients of obstore.
+
+    Attributes
+    ----------
+    reading, writing : obstore's store
+        For short and for long requests.
+    credentials : str
+        Which credentials are used, for messages: where they come from, not their values.
+    """
+
+    reading: Any
+    writing: Any
+    credentials: str
+
+
+def clients_of(location: Location, *, allow_http: bool, timeout: float) -> Clients:
+    """Return the clients for a location, with credentials from the environment.
+
+    Raises
+    ------
+    ValueError
+        If the URL is plain http to another machine, and this is not allowed.
+    RemoteError
+        If that is so for the endpoint; if there are no credentials, or only a part of some.
+    ImportError
+        If obstore is not installed.
+    """
+    try:
+        from obstore import store  # noqa: PLC0415  # Only when used.
+    except ImportError as error:
+        raise ImportError(
+            f'{location.url} needs obstore: pip install "embstore[remote]"'
+        ) from error
+    settings = settings_of(location, allow_http=allow_http)
+
+    def made(seconds: float, stall_seconds: float | None) -> Any:
+        client: dict[str, Any] = {
+            # Otherwise obstore refuses http, and a redirection to it.
+            "allow_http": settings.endpoint.startswith("http:"),
+            "connect_timeout": timedelta(seconds=min(_CONNECT_SECONDS, seconds)),
+            "timeout": timedelta(seconds=seconds),
+        }
+        if stall_seconds is not None:
+            client["read_timeout"] = timedelta(seconds=stall_seconds)
+        options: dict[str, Any] = {
+            "client_options": client,
+            "retry_config": {"max_retries": 0, "retry_timeout": timedelta(0)},
+        }
+        if location.kind == "http":
+            return store.HTTPStore(location.url, **options)
+        options |= {"prefix": location.prefix or None, "config": settings.config}
+        makers: dict[str, Any] = {
+            "s3": store.S3Store,
+            "gcs": store.GCSStore,
+            "azure": store.AzureStore,
+        }
+        return makers[location.kind](location.root, **options)
+
+    try:
+        return Clients(
+            made(timeout, timeout * _STALL_FRACTION),
+            made(timeout * _WRITE_FACTOR, None),
+            settings.credentials,
+        )
+    except Exception as error:
+        name = type(error).__name__
+    # Not inside of the handler: obstore's error may show a part of the credentials.
+    raise RemoteError(
+        f"obstore refuses the settings for {location.url} ({name}): {settings.credentials}; check "
+        "that their values are whole, and that obstore is up to date"
+    )
+
+
+def settings_of(location: Location, *, allow_http: bool) -> Settings:
+    """Return the settings for a location from the environment."""
+    environment = os.environ
+    if location.kind == "http":
+        if is_plain_http_elsewhere(location.url) and not allow_http:
+            raise ValueError(
+                f"{location.url} is not encrypted: use https, or allow_http=True if the network "
+                "and the server can be trusted"
+            )
+        return Settings(location.url, {}, "no credentials are sent to web servers")
+    if location.kind == "s3":
+        found = amazon(environment, location.url)
+    elif location.kind == "gcs":
+        found = google(environment, location.url)
+    else:
+        found = azure(environment, location.url, location.account, location.suffix)
+    if found.endpoint and is_plain_http_elsewhere(found.endpoint) and not allow_http:
+        raise RemoteError(
+            f"the endpoint {found.endpoint} of {location.url} is not encrypted: use https, or "
+            "allow_http=True if the network and the server can be trusted"
+        )
+    return found
