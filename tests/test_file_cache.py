@@ -22,7 +22,7 @@ from embstore.errors import IdRangeError, RemoteError, StoreCorruptError
 from embstore.reading.cached import REQUEST_BYTES
 from embstore.reading.present import ExtentNumbers
 from embstore.remote.cache import keeper, store_cache
-from tests.helpers.cached import Far, files_in, size_of
+from tests.helpers.cached import Far, Inline, files_in, size_of
 from tests.helpers.stores import make_store
 
 ROWS = 3000
@@ -37,16 +37,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "zstd": {"compression": "zstd", "chunk_rows": 512},
     "blosc int8": {"compression": "blosc", "encoding": "int8", "chunk_rows": 512},
 }
-
-
-class Inline:
-    """Threads that do their work when it is handed over."""
-
-    def get(self) -> Inline:
-        return self
-
-    def submit(self, work: Any) -> None:
-        work()
 
 
 @pytest.fixture

@@ -66,6 +66,16 @@ class FarFiles(StoreFiles):
         )
 
 
+class Inline:
+    """Threads that do their work when it is handed over."""
+
+    def get(self) -> Inline:
+        return self
+
+    def submit(self, work: Any) -> None:
+        work()
+
+
 class Far:
     """A store that was opened through a cache.
 
@@ -82,13 +92,13 @@ class Far:
     def __init__(
         self, path: Path, cache_dir: Path, limit: int | None = None, **options: Any
     ) -> None:
-        contents = read_contents(path)
+        contents = read_contents(StoreFiles(path))
         manifest = contents.manifest
         self.files = files = FarFiles(path, manifest)
         chunks = [
             chunk
             for array in manifest.arrays()
-            for chunk in list_chunk_files(array, check_array(path, array, manifest))
+            for chunk in list_chunk_files(array, check_array(files, array, manifest))
         ]
         self.cache = StoreCache(
             CacheDirectory(cache_dir, limit),
@@ -121,5 +131,5 @@ def files_in(cache_dir: Path) -> list[Path]:
 
 
 def size_of(cache_dir: Path) -> int:
-    """Return the bytes of all files of a cache."""
-    return sum(path.stat().st_size for path in files_in(cache_dir))
+    """Return the bytes of all files of a cache, while no process adds or removes any."""
+    return sum(entry.size for entry in CacheDirectory(cache_dir).entries())
