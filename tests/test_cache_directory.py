@@ -60,7 +60,8 @@ def check(far: Far, local: embstore.EmbeddingStore) -> None:
 
 
 def use(far: Far, chunk: int) -> None:
-    """Use a chunk, and note it at once."""
+    """Use a chunk, and note it at once, after what was used before."""
+    far.cache.tick()
     far.cache._marked[:] = -np.inf
     far.store.lookup(ids_of(chunk))
     far.cache.tick()

@@ -48,7 +48,7 @@ _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Entry(NamedTuple):
-    """A file of the cache: its path below the root, size, time of last use in ns, and if it is a part."""
+    """A file of the cache: its path below the root, size, last use in ns, and if it is a part."""
 
     name: str
     size: int
