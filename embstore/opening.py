@@ -24,6 +24,7 @@ from embstore.errors import (
 from embstore.formats import FORMATS, STORE, Format, find_format
 from embstore.formats.options import AUTO, OPENED_AS, TABLE_OPTIONS, as_block
 from embstore.formats.own.checked_files import REBUILD
+from embstore.formats.own.manifest import as_partitions
 from embstore.formats.own.spec import METADATA
 from embstore.reading.files import ForeignFiles, StoreFiles, files_at
 from embstore.reading.readers import check_row_cache, read_records
@@ -35,6 +36,7 @@ from embstore.writing.replacement import finish_replacement
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterable
     from pathlib import Path
 
     from embstore.progress import OnProgress
@@ -58,6 +60,7 @@ class OpenOptions:
     scale_block: tuple[int, int] | None = None
     encoding: str | None = None
     zero_point: str | None = None
+    partitions: tuple[int, ...] | None = None
 
     def for_format(self, format: Format, path: Path) -> dict[str, Any]:
         """Return the options of a format's ``describe``.
@@ -88,6 +91,7 @@ def open(
     scale_block: tuple[int, int] | None = None,
     encoding: str | None = None,
     zero_point: str | None = None,
+    partitions: Iterable[int] | None = None,
     reader: ReaderName = "auto",
     verify: Verify = "sizes",
     resident_limit: int | str | None = None,
@@ -129,6 +133,11 @@ def open(
     zero_point : str, optional
         The tensor of zero points, which are subtracted before the numbers are scaled. It is named
         and shaped as that of the scales.
+    partitions : iterable of int, optional
+        The partitions to open, ascending, as in 0,3, for a machine that has only their files; by
+        default all. The other partitions are not looked at, and a lookup of their ids raises
+        `IdRangeError`. So does what needs all rows, such as ``np.asarray``. If the directory
+        ``vocabulary`` is missing, the store has no words here.
     reader : {"auto", "mapped", "chunked"}
         ``"mapped"`` copies rows from memory-mapped files. ``"chunked"`` reads files when rows are
         needed, those of a store chunk by chunk, and checks the checksums of chunks. ``"auto"`` maps
@@ -182,7 +191,8 @@ def open(
     StoreMappingError
         If the system refuses the mapping: too many files, or too much address space.
     TypeError, ValueError
-        If an option has a wrong type or value, or ``verify="full"`` is used with a foreign file,
+        If an option has a wrong type or value; if the store does not have one of ``partitions``; if
+        ``verify="full"`` is used with a foreign file,
         ``preload`` with ``reader="chunked"``, or ``row_cache`` with either of these two; if
         ``row_cache`` is too small for a row, or larger than the free memory or ``resident_limit``
         allows.
@@ -227,6 +237,7 @@ def open(
         scale_block=as_block(scale_block),
         encoding=None if encoding is None else as_choice(encoding, "encoding", OPENED_AS),
         zero_point=None if zero_point is None else as_text(zero_point, "zero_point"),
+        partitions=as_partitions(partitions),
     )
     while True:
         finish_replacement(where)
@@ -250,9 +261,11 @@ def _open_once(
         raise StoreNotFoundError(missing(path))
     format, name = found
     given = options.for_format(format, path)
+    if format is not STORE and options.partitions not in (None, (0,)):
+        raise ValueError(f"{path} is not a store: it has one partition, 0; omit partitions=")
     if format is STORE:
         if verify == "full":
-            _verify(path, progress)
+            _verify(path, options.partitions, progress)
         return _open_own(path, options, progress)
     if verify == "full":
         raise ValueError(
@@ -276,15 +289,15 @@ def _reopen(path: str, options: OpenOptions, identity: object) -> EmbeddingStore
     )
 
 
-def _verify(path: Path, progress: OnProgress | None) -> None:
-    problems = verify_store(path, progress=progress).problems
+def _verify(path: Path, partitions: tuple[int, ...] | None, progress: OnProgress | None) -> None:
+    problems = verify_store(path, partitions=partitions, progress=progress).problems
     if problems:
         more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
         raise StoreCorruptError(f"{problems[0]}{more}")
 
 
 def _open_own(path: Path, options: OpenOptions, progress: OnProgress | None) -> EmbeddingStore:
-    contents = read_contents(StoreFiles(path))
+    contents = read_contents(StoreFiles(path), options.partitions)
     return EmbeddingStore(
         path,
         contents.table,

@@ -29,6 +29,7 @@ from embstore.reading.results import POOL
 from embstore.settle import as_count
 from embstore.table.given import plain
 from embstore.table.numbering import rows_function
+from embstore.table.partial import PartialNumbering
 from embstore.view import StoreView
 from embstore.vocabulary.given import are_words
 from embstore.word_mixin import WordMixin
@@ -125,7 +126,9 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
         352
         """
         records = self._open_records()
-        found = records.residency(self._rows)
+        numbering = self._numbering
+        rows = numbering.present_rows if isinstance(numbering, PartialNumbering) else self._rows
+        found = records.residency(rows)
         if records.file_cache is None:
             return found
         return replace(found, file_cache_bytes=records.file_cache.cached_bytes())
@@ -267,6 +270,11 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
         except ValueError as error:
             raise IndexError(str(error)) from error
         self._own("partitions that are Zarr arrays")
+        if number not in self.partitions:
+            raise IndexError(
+                f"partition {number} was not opened; only {', '.join(map(str, self.partitions))} "
+                "were"
+            )
         self._files.check_identity(self._identity)
         return zarr.open_array(self._path / partition_name(number), mode="r")
 
@@ -281,6 +289,20 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
     def partition_count(self) -> int:
         """Number of partitions; 1 for a foreign file."""
         return self._numbering.partition_count
+
+    @property
+    def partitions(self) -> tuple[int, ...]:
+        """The partitions that were opened, by default all.
+
+        Examples
+        --------
+        >>> with embstore.open("words.embstore", partitions=[1]) as part:
+        ...     part.partitions, part.partition_count, part.lookup([1, 3]).shape
+        ((1,), 2, (2, 8))
+        """
+        if isinstance(self._numbering, PartialNumbering):
+            return self._numbering.present
+        return tuple(range(self._numbering.partition_count))
 
     @property
     def strategy(self) -> Strategy:
@@ -388,6 +410,8 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
             scale = self._source.get("scale")
             stored = f" from {self.encoding}" + (f" times {scale}" if scale else "")
         parts = f"{self.partition_count} {self.strategy} partitions"
+        if isinstance(self._numbering, PartialNumbering):
+            parts = f"{len(self.partitions)} of {parts}"
         if self._manifest is None:
             parts = f"in {self._path.name}"
         return (

@@ -29,7 +29,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for progra
 
 def pop_open_options(options: dict[str, Any]) -> dict[str, Any]:
     """Take the options of `embstore.open` out of those of a command, and return them."""
-    return {name: options.pop(name) for name in TABLE_OPTIONS}
+    return {name: options.pop(name) for name in (*TABLE_OPTIONS, "partitions") if name in options}
 
 
 def parse_ids(ids: str, rows: int) -> NDArray[np.int64]:

@@ -208,7 +208,9 @@ class EncodedRecords:
         if isinstance(first, CompressedRecords):
             return CompressedReadAhead(first, self.take)
         if self._slices is None:
-            return NoReadAhead(self.take)
+            ahead = first.ahead
+            assert isinstance(ahead, NoReadAhead)  # Of records that are not mapped.
+            return ahead.of(self.take)
         parts = [column.ahead for column in self.columns if column.mapped]
         return EncodedReadAhead(self._slices, parts, self.shares, self.stats, self.take)
 

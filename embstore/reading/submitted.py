@@ -222,12 +222,12 @@ def submit(
     if out is not None:
         # A view, so that the caller cannot resize the array meanwhile.
         flat = as_out(out, shape, form.dtype, form.others).reshape(flat_shape)
-    pool = None if are_replaced() else _background.get()
-    if pool is not None and not pool.thread_count:
-        pool = None
     later = form.records.ahead.later(rows)
-    if later.quick:
-        pool = None
+    pool = None
+    if not later.quick and not are_replaced():
+        pool = _background.get() if later.pool is None else later.pool
+        if not pool.thread_count:
+            pool = None
     future = Submitted(pool)
     work = partial(_look_up, later.take, out, flat, shape, flat_shape, form.dtype)
     if pool is None:

@@ -5,7 +5,7 @@ it as a tensor of bytes, because many tools handle only tensors; the graph of a 
 model holds it as text.
 
 A program finds its store by the reference: first among the stores of this process's modules, then
-at the path. A table with another fingerprint is refused.
+at the path, or at the addresses of its servers. A table with another fingerprint is refused.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import torch
 from embstore.errors import StoreClosedError, StoreError
 from embstore.fingerprint import KIND, OLD_KIND_NOTE
 from embstore.opening import open as open_store
+from embstore.serving.addresses import is_served
+from embstore.serving.connect import connect
 
 if TYPE_CHECKING:
     from embstore.store import EmbeddingStore
@@ -156,7 +158,11 @@ def parse(text: str) -> Reference:
 
 
 def _open(reference: Reference) -> EmbeddingStore:
-    store = open_store(reference["path"], tensor=reference.get("tensor"))
+    path = reference["path"]
+    if is_served(path):
+        store: EmbeddingStore = connect(path.split(","))
+    else:
+        store = open_store(path, tensor=reference.get("tensor"))
     fingerprint = store.fingerprint()
     if reference["fingerprint"] != fingerprint:
         found = reference_to(store, fingerprint)
