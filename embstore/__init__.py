@@ -49,6 +49,12 @@ from embstore.progress import Progress
 from embstore.reading.incore import Residency
 from embstore.reading.stats import LookupStats
 from embstore.reading.submitted import Prefetch
+from embstore.remote.publishing import PublishReport, publish
+from embstore.remote.versions import PruneReport, PublishedVersion, prune, versions
+from embstore.serving.connect import connect
+from embstore.serving.connected_store import ConnectedStore
+from embstore.serving.remote_plan import RemotePlan
+from embstore.serving.server import Server, serve
 from embstore.store import EmbeddingStore
 from embstore.table.listed import ListedTable
 from embstore.table.plan import LookupPlan
@@ -58,6 +64,7 @@ from embstore.view import StoreView
 from embstore.writing.writer import StoreWriter
 
 __all__ = [
+    "ConnectedStore",
     "DuplicateWordError",
     "EmbeddingStore",
     "EmbstoreError",
@@ -73,11 +80,16 @@ __all__ = [
     "PartitionSizeError",
     "Prefetch",
     "Progress",
+    "PruneReport",
+    "PublishReport",
+    "PublishedVersion",
     "RaggedIds",
     "RaggedRows",
     "RemoteError",
+    "RemotePlan",
     "Residency",
     "RowError",
+    "Server",
     "SourceError",
     "SparseIds",
     "StoreBusyError",
@@ -93,13 +105,18 @@ __all__ = [
     "StoreWriter",
     "__version__",
     "build",
+    "connect",
     "embedding_lookup",
     "embedding_lookup_sparse",
     "export",
     "open",
+    "prune",
+    "publish",
     "safe_embedding_lookup_sparse",
+    "serve",
     "tables",
     "verify",
+    "versions",
 ]
 
 

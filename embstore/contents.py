@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from embstore.formats.own.checks import check_store
 from embstore.formats.own.describe import table_of
 from embstore.formats.own.manifest import manifest_of
+from embstore.formats.own.spec import VOCABULARY
 from embstore.vocabulary import open_vocabulary
 
 if TYPE_CHECKING:
@@ -30,17 +31,28 @@ class Contents:
     vocabulary: Vocabulary | None
 
 
-def read_contents(files: StoredFiles) -> Contents:
+def read_contents(files: StoredFiles, partitions: tuple[int, ...] | None = None) -> Contents:
     """Check the metadata of a store, and the sizes and last bytes of its files; map its words.
+
+    Parameters
+    ----------
+    files : StoreFiles
+        The files of the store.
+    partitions : tuple of int, optional
+        Those to open, ascending; others are not looked at, and the vocabulary may be missing.
 
     Raises
     ------
     StoreNotFoundError, StoreVersionError
         If there is no store, or it needs a newer embstore.
+    ValueError
+        If the store does not have one of the partitions.
     StoreCorruptError
         For the first problem found.
     """
     manifest = manifest_of(files)
+    if partitions is not None:
+        manifest = manifest.part(partitions, words=files.exists(VOCABULARY))
     check_store(files, manifest)
     files = files.with_manifest(manifest)
     vocabulary = None

@@ -16,6 +16,7 @@ from embstore.errors import StoreChangedError, StoreCorruptError
 from embstore.fingerprint import legacy_of_store, of_file, of_rows
 from embstore.formats.own.checked_files import REBUILD
 from embstore.formats.own.manifest import read_manifest
+from embstore.table.partial import PartialNumbering
 from embstore.verify import verify
 
 if TYPE_CHECKING:
@@ -91,10 +92,17 @@ class IdentityMixin(ABC):
             If the store on disk was replaced or removed since this one was opened.
         StoreCorruptError
             If ``full`` finds damage.
+        ValueError
+            If ``full``, and only some partitions were opened.
         FormatError
             If ``full``, and no store can keep the rows of a foreign file as they are encoded.
         """
         self._check_unchanged()
+        if full and self._is_part:
+            raise ValueError(
+                "full=True reads all rows, but only some partitions were opened; "
+                "embstore.verify(path, partitions=...) checks these"
+            )
         if self._manifest is None and not full:
             lookup = self.lookup if self._is_plain else partial(self.lookup, raw=True)
             found = of_file(self._table, self._files, lookup)
@@ -127,6 +135,8 @@ class IdentityMixin(ABC):
         (True, False)
         """
         self._check_unchanged()
+        if self._is_part:
+            return self.fingerprint() == fingerprint
         if self._manifest is not None:
             files: Any = self._files  # Those of a store.
             if fingerprint in (self._fingerprint, legacy_of_store(files, self._manifest)):
@@ -183,6 +193,10 @@ class IdentityMixin(ABC):
         words = self.packed_words if self.has_words else None
         scan = self.scan if self._is_plain else partial(self.scan, raw=True)
         return of_rows(self._table, scan, words, self.unk)
+
+    @property
+    def _is_part(self) -> bool:
+        return isinstance(self._table.numbering, PartialNumbering)
 
     @property
     def _is_plain(self) -> bool:

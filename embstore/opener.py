@@ -50,6 +50,7 @@ class OpenOptions:
     scale_block: tuple[int, int] | None = None
     encoding: str | None = None
     zero_point: str | None = None
+    partitions: tuple[int, ...] | None = None
     version: str | None = None
     allow_http: bool = False
 
@@ -115,6 +116,10 @@ class Opener:
             raise StoreNotFoundError(missing(self.where))
         format, name = found
         given = self.options.for_format(format, self.where)
+        if format is not STORE and self.options.partitions not in (None, (0,)):
+            raise ValueError(
+                f"{self.where} is not a store: it has one partition, 0; omit partitions="
+            )
         if format is STORE:
             if verify is not None:
                 verify()
@@ -128,7 +133,8 @@ class Opener:
 
     def _open_own(self, progress: OnProgress | None) -> EmbeddingStore:
         files = self.files
-        contents = read_contents(StoreFiles(files.root) if isinstance(files, LocalFiles) else files)
+        stored = StoreFiles(files.root) if isinstance(files, LocalFiles) else files
+        contents = read_contents(stored, self.options.partitions)
         return EmbeddingStore(
             self.where,
             contents.table,

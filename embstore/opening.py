@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from embstore.errors import StoreChangedError, StoreCorruptError, StoreError, StoreNotFoundError
 from embstore.formats.options import AUTO, OPENED_AS, as_block
+from embstore.formats.own.manifest import as_partitions
 from embstore.opener import Opener, OpenOptions, ReaderName, check_no_version, missing
 from embstore.reading.files import StoreFiles, files_at
 from embstore.reading.readers import check_row_cache
@@ -26,6 +27,7 @@ from embstore.writing.replacement import finish_replacement
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterable
     from pathlib import Path
 
     from embstore.progress import OnProgress
@@ -42,6 +44,7 @@ def open(
     scale_block: tuple[int, int] | None = None,
     encoding: str | None = None,
     zero_point: str | None = None,
+    partitions: Iterable[int] | None = None,
     reader: ReaderName = "auto",
     verify: Verify = "sizes",
     resident_limit: int | str | None = None,
@@ -91,6 +94,11 @@ def open(
     zero_point : str, optional
         The tensor of zero points, which are subtracted before the numbers are scaled. It is named
         and shaped as that of the scales.
+    partitions : iterable of int, optional
+        The partitions to open, ascending, as in 0,3, for a machine that has only their files; by
+        default all. The other partitions are not looked at, and a lookup of their ids raises
+        `IdRangeError`. So does what needs all rows, such as ``np.asarray``. If the directory
+        ``vocabulary`` is missing, the store has no words here.
     reader : {"auto", "mapped", "chunked"}
         ``"mapped"`` copies rows from memory-mapped files. ``"chunked"`` reads files when rows are
         needed, those of a store chunk by chunk, and checks the checksums of chunks. ``"auto"`` maps
@@ -154,7 +162,8 @@ def open(
         If an object store cannot be reached, refuses or answers wrongly, or there are no
         credentials for it. Lookups raise it too.
     TypeError, ValueError
-        If an option has a wrong type or value, or ``verify="full"`` is used with a foreign file,
+        If an option has a wrong type or value; if the store does not have one of ``partitions``; if
+        ``verify="full"`` is used with a foreign file,
         ``preload`` with ``reader="chunked"``, or ``row_cache`` with either of these two; if
         ``row_cache`` is too small for a row, or larger than the free memory or ``resident_limit``
         allows. If ``reader="mapped"``, ``preload``, ``row_cache`` or ``verify="full"`` is used with
@@ -199,6 +208,7 @@ def open(
         scale_block=as_block(scale_block),
         encoding=None if encoding is None else as_choice(encoding, "encoding", OPENED_AS),
         zero_point=None if zero_point is None else as_text(zero_point, "zero_point"),
+        partitions=as_partitions(partitions),
         version=None if version is None else as_text(version, "version"),
         allow_http=as_flag(allow_http, "allow_http"),
     )
@@ -225,7 +235,8 @@ def _open_path(
     if not (path.is_dir() or path.is_file()):
         raise StoreNotFoundError(missing(path))
     opener = Opener(path, *files_at(path), options, (_reopen, (str(path), options)))
-    return opener.open(progress, partial(_verify, path, progress) if verify == "full" else None)
+    check = partial(_verify, path, options.partitions, progress) if verify == "full" else None
+    return opener.open(progress, check)
 
 
 def _open_url(
@@ -264,8 +275,8 @@ def _reopen(path: str, options: OpenOptions, identity: object) -> EmbeddingStore
     )
 
 
-def _verify(path: Path, progress: OnProgress | None) -> None:
-    problems = verify_store(path, progress=progress).problems
+def _verify(path: Path, partitions: tuple[int, ...] | None, progress: OnProgress | None) -> None:
+    problems = verify_store(path, partitions=partitions, progress=progress).problems
     if problems:
         more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
         raise StoreCorruptError(f"{problems[0]}{more}")

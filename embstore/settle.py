@@ -15,6 +15,7 @@ import operator
 import os
 import re
 from collections.abc import Mapping, Set
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -312,6 +313,57 @@ def as_shape(value: Any, name: str) -> tuple[int, ...]:
             f"{name} must be a tuple of integers such as (300,), not {_shown_with_type(value)}"
         )
     return tuple(as_count(axis, f"{name}[{place}]", low=1) for place, axis in enumerate(axes))
+
+
+def as_numbers(value: Any, name: str, *, high: int | None = None) -> tuple[int, ...]:
+    """Return numbers of parts, such as partitions: one or more, ascending, without repeats.
+
+    Parameters
+    ----------
+    value : iterable of int
+        What the caller gave, each 0 or more; NumPy's integers are fine.
+    name : str
+        The parameter's name, for messages.
+    high : int, optional
+        The largest number allowed.
+
+    Raises
+    ------
+    TypeError
+        If it is not a sequence of integers.
+    ValueError
+        If it is empty, one is out of bounds, or they do not ascend.
+
+    Examples
+    --------
+    >>> as_numbers([0, np.int64(3)], "partitions")
+    (0, 3)
+    >>> as_numbers([3, 0], "partitions")
+    Traceback (most recent call last):
+      ...
+    ValueError: partitions must ascend, without repeats; 0 comes after 3
+    """
+    refused = isinstance(value, str | bytes | bytearray | memoryview | Mapping | Set)
+    try:
+        found = None if refused else tuple(value)
+    except TypeError:  # Not iterable, or an array without axes.
+        found = None
+    if found is None:
+        raise TypeError(
+            f"{name} must be a list of integers such as [0, 3], not {_shown_with_type(value)}"
+        )
+    if not found:
+        raise ValueError(f"{name} must not be empty; omit it for all of them")
+    numbers = tuple(
+        as_count(number, f"{name}[{place}]", high=high) for place, number in enumerate(found)
+    )
+    for before, number in pairwise(numbers):
+        if number <= before:
+            raise ValueError(
+                f"{name} must ascend, without repeats; {_shown(number)} comes after "
+                f"{_shown(before)}"
+            )
+    return numbers
 
 
 def as_path(value: Any, name: str) -> Path:

@@ -133,7 +133,11 @@ CASES = {
         without=OPEN_WITHOUT,
         own=("ids", "json"),
     ),
+    "serve": Case((embstore.serve,), without=("token",)),
     "info": Case((embstore.open,), without=OPEN_WITHOUT, own=("json",)),
+    "publish": Case((embstore.publish,), without=("progress",), own=("json",)),
+    "versions": Case((embstore.versions,), own=("json",)),
+    "prune": Case((embstore.prune,), without=("progress",), own=("json",)),
 }
 # `bench` calls a class of its own; tests/test_bench.py has its options.
 ALL_COMMANDS = sorted([*CASES, "bench"])

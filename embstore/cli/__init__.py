@@ -9,7 +9,9 @@ import typer
 import embstore
 from embstore.cli.bench import bench
 from embstore.cli.console import warn
+from embstore.cli.published import prune, publish, versions
 from embstore.cli.rows import explain, export, get
+from embstore.cli.serving import serve
 from embstore.cli.stores import build, info, repartition, verify
 from embstore.cli.terminal import prepare_streams
 from embstore.errors import EmbstoreError
@@ -22,7 +24,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _command in (build, get, info, explain, verify, export, repartition, bench):
+for _command in (
+    *(build, get, info, explain, verify, export, repartition, bench),
+    *(publish, versions, prune, serve),
+):
     app.command()(_command)
 
 

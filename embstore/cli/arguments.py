@@ -30,7 +30,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for progra
 
 def pop_open_options(options: dict[str, Any]) -> dict[str, Any]:
     """Take the options of `embstore.open` out of those of a command, and return them."""
-    names = (*TABLE_OPTIONS, "version", "allow_http")
+    names = (*TABLE_OPTIONS, "partitions", "version", "allow_http")
     return {name: options.pop(name) for name in names if name in options}
 
 

@@ -69,8 +69,13 @@ def print_tables(tables: list[ListedTable], *, as_json: bool) -> None:
     if as_json:
         print_json(facts)
         return
-    lines = [list(facts[0])]
-    for one in facts:
+    print_rows(facts)
+
+
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    """Print values in columns, under the names of the first row; at least one row."""
+    lines = [list(rows[0])]
+    for one in rows:
         values = ("-" if value is None else value for value in one.values())
         lines.append([f"{value:,}" if type(value) is int else printable(value) for value in values])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

@@ -45,8 +45,9 @@ def in_order(
     *,
     thread_name: str,
     most: int = MAX_WORKERS,
+    waiting: int | None = None,
 ) -> Generator[Result]:
-    """Yield the results of ``work`` in the order of the items; up to 8 threads do the work.
+    """Yield the results of ``work`` in the order of the items; threads do the work.
 
     Items are taken on the caller's thread, one more than there are threads ahead of the result
     that is yielded. If the consumer may fail, it closes the generator (`contextlib.closing`).
@@ -60,10 +61,13 @@ def in_order(
     thread_name : str
         Prefix of the threads' names.
     most : int
-        The most threads to use; never more than 8.
+        The most threads to use; never more than 8, or than there are processors.
+    waiting : int, optional
+        The number of threads instead, for work that waits for another machine most of the time.
     """
     under_way: deque[Task[Result]] = deque()
-    pool = Pool(min(workers.processor_count(), MAX_WORKERS, most), thread_name)
+    count = min(workers.processor_count(), MAX_WORKERS, most) if waiting is None else waiting
+    pool = Pool(count, thread_name)
     try:
         for item in items:
             under_way.append(pool.submit(partial(work, item)))

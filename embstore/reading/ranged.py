@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from embstore.reading.cached import Cache
     from embstore.table.extents import Column
     from embstore.table.numbering import Numbering
     from embstore.table.plan import LookupPlan
@@ -60,6 +61,8 @@ class RangedRecords:
     """
 
     mapped: Literal[False] = False
+    decodes: Literal[False] = False
+    file_cache: Cache | None = None  # Of the files of a remote store.
     cache = None
 
     def __init__(

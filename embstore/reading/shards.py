@@ -141,9 +141,20 @@ class MappedShards:
     column : Column
         Its extents are the shards.
     files : LocalFiles
-        Their files.
+        Their files; any `embstore.reading.mapping.Opener`, if ``layout`` is given.
     resident_limit : int, optional
         Most bytes of the mapping that may be resident.
+    layout : ShardLayout, optional
+        The layout, if it is known.
+    at_once : bool
+        Whether to map all files now; otherwise, as `embstore.reading.present` does, one by one.
+
+    Attributes
+    ----------
+    space : AddressSpace
+        The mapping.
+    places : list of MappedFile or None
+        The place of each shard in it.
 
     Raises
     ------
@@ -156,18 +167,25 @@ class MappedShards:
     unit_bytes = PAGE_BYTES
 
     def __init__(
-        self, column: Column, files: LocalFiles, *, resident_limit: int | None = None
+        self,
+        column: Column,
+        files: Any,
+        *,
+        resident_limit: int | None = None,
+        layout: ShardLayout | None = None,
+        at_once: bool = True,
     ) -> None:
         # Imported here because they need modules that are missing on some systems.
-        from embstore.reading.mapping import map_column  # noqa: PLC0415
+        from embstore.reading.mapping import map_column, places_of  # noqa: PLC0415
         from embstore.reading.residence import ResidentLimit  # noqa: PLC0415
 
-        self.layout = ShardLayout(column, files)
+        self.layout = ShardLayout(column, files) if layout is None else layout
         sizes = self.layout.sizes.tolist()
         named = zip(self.layout.names, sizes, strict=True)
         whole = Column(tuple(Extent(name, 0, size) for name, size in named), 1)
         addresses = lay_out(whole)
-        self._space = map_column(whole, addresses, files)
+        self.places = places_of(whole, addresses)
+        self._space = self.space = map_column(whole, addresses, files, at_once=at_once)
         self._starts = addresses.starts
         self._limit = None
         if resident_limit is not None:

@@ -18,6 +18,7 @@ import secrets
 import shutil
 import time
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -209,7 +210,9 @@ def _files(top: Path) -> Iterator[Path]:
 
 def _info(name: str, path: Path) -> ObjectInfo:
     with path.open("rb") as file:
-        return ObjectInfo(name, os.fstat(file.fileno()).st_size, _etag(file.fileno()))
+        status = os.fstat(file.fileno())
+        modified = datetime.fromtimestamp(status.st_mtime, UTC)
+        return ObjectInfo(name, status.st_size, _etag(file.fileno()), modified)
 
 
 def _etag(descriptor: int) -> str:

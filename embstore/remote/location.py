@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
@@ -30,7 +30,7 @@ KINDS: dict[str, Kind] = {
 }
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):(//)?", re.IGNORECASE)
 _BUCKET = re.compile(r"[$A-Za-z0-9][A-Za-z0-9._-]{2,254}")
-_ACCOUNT = re.compile(r"([a-z0-9]{3,24})\.(dfs|blob)\.[a-z0-9.-]+", re.IGNORECASE)
+_ACCOUNT = re.compile(r"([a-z0-9]{3,24})\.(?:dfs|blob)\.([a-z0-9.-]+)", re.IGNORECASE)
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
 _MAX_LENGTH = 4096
 
@@ -49,8 +49,8 @@ class Location:
         The bucket or container; ``scheme://host`` of a web server; empty for a directory.
     prefix : str
         What all names start with, without slashes at its ends; the path of a directory.
-    account : str
-        The Azure account, if the URL names one.
+    account, suffix : str
+        The Azure account, and what follows ``account.blob.`` in its host, if the URL names them.
     """
 
     kind: Kind
@@ -58,6 +58,7 @@ class Location:
     root: str
     prefix: str
     account: str = ""
+    suffix: str = ""
 
 
 def as_location(url: Any, name: str = "url") -> Location:
@@ -169,18 +170,20 @@ def _on_server(kind: Kind, url: str, name: str) -> Location:
         root = f"{parts.scheme}://{f'[{host}]' if ':' in host else host}"
         root += "" if port is None else f":{port}"
         return _below(kind, root, root, parts.path, name)
-    bucket, account = parts.netloc, ""
+    bucket, account, suffix = parts.netloc, "", ""
     if at:
         address = _ACCOUNT.fullmatch(host)
         if address is None:
             raise ValueError(f"{name} must be like abfs://container@account.dfs.core.windows.net/x")
-        bucket, account = user, address[1].lower()
+        bucket, account, suffix = user, address[1].lower(), address[2].lower()
     if not _BUCKET.fullmatch(bucket):
         raise ValueError(
             f"{name} must name a bucket or container: three or more letters, digits, dots, hyphens "
             f"and underscores, as in {parts.scheme}://bucket/prefix"
         )
-    return _below(kind, f"{parts.scheme}://{parts.netloc}", bucket, parts.path, name, account)
+    start = f"{parts.scheme}://{parts.netloc}"
+    below = _below(kind, start, bucket, parts.path, name)
+    return replace(below, account=account, suffix=suffix)
 
 
 def _below(kind: Kind, start: str, root: str, path: str, name: str, account: str = "") -> Location:
@@ -192,7 +195,7 @@ def _below(kind: Kind, start: str, root: str, path: str, name: str, account: str
             raise ValueError(
                 f"{name} must not have empty parts, . or .. in its path; found {start}/{prefix}"
             ) from None
-    return Location(kind, f"{start}/{prefix}".rstrip("/"), root, prefix, account)
+    return Location(kind, f"{start}/{prefix}".rstrip("/"), root, prefix)
 
 
 def _directory(path: str, has_host: bool, name: str) -> Location:

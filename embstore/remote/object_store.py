@@ -52,7 +52,7 @@ class ObjectStore:
         self, location: Location, *, allow_http: bool = False, timeout: float = 30.0
     ) -> None:
         self._location = location
-        self._options = {"allow_http": allow_http, "timeout": timeout}
+        self._options: dict[str, Any] = {"allow_http": allow_http, "timeout": timeout}
         self._patience = Patience(timeout)
         self._clients = clients_of(location, **self._options)
 
@@ -307,8 +307,8 @@ def _check_answer(got: Any, first: int, count: int, etag: str | None) -> None:
     start, stop = got.range
     size, found = int(got.meta["size"]), _bare(got.meta["e_tag"])
     if etag is not None and found != _bare(etag):
-        kind = "changed" if found is not None else "doubtful"
-        raise RequestError(Failure(kind, f"expected the ETag {_bare(etag)}, found {found}"))
+        told = f"expected the ETag {_bare(etag)}, found {found}"
+        raise RequestError(Failure("doubtful" if found is None else "changed", told))
     if size < first + count:
         raise RequestError(
             Failure(
@@ -343,7 +343,7 @@ def _body(got: Any, count: int) -> bytes:
 
 
 def _info(name: str, meta: Any) -> ObjectInfo:
-    return ObjectInfo(name, int(meta["size"]), _bare(meta["e_tag"]))
+    return ObjectInfo(name, int(meta["size"]), _bare(meta["e_tag"]), meta["last_modified"])
 
 
 def _bare(etag: str | None) -> str | None:

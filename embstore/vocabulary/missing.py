@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from embstore.errors import MissingWordError, StoreCorruptError
+from embstore.errors import MissingWordError, RemoteError, StoreCorruptError
 from embstore.vocabulary.given import flatten
 from embstore.vocabulary.spelling import near_word
 
@@ -92,7 +92,7 @@ def _hint(missing: list[str], vocabulary: Vocabulary, several: bool) -> str:
     """Return the end of the message, empty if no near word is found."""
     try:
         near = {word: near_word(word, vocabulary) for word in missing}
-    except StoreCorruptError:
+    except (StoreCorruptError, RemoteError):
         return ""  # The next lookup raises it; it would hide which word is missing.
     named = [
         f"{found!r} for {word!r}" if several else repr(found)

@@ -11,6 +11,7 @@ from embstore.formats.own.manifest import manifest_of
 from embstore.table.addresses import ALIGNMENTS, address_limit, aligned_rows
 from embstore.table.extents import Column, Extent, InnerChunks
 from embstore.table.numbering import Numbering
+from embstore.table.partial import PartialNumbering
 from embstore.table.tables import Table
 
 if TYPE_CHECKING:
@@ -40,15 +41,16 @@ def table_of(manifest: Manifest) -> Table:
 
     Each chunk is an extent; its last rows may be padding, which no id has. Partitions of a single
     chunk are a power of two of rows apart, so that each can start on a huge page; a gap fills the
-    rows between them.
+    rows between them. Of partitions that are elsewhere, each chunk is a gap.
     """
-    numbering = manifest.numbering
     distance = _distance(manifest)
+    present = None if manifest.present is None else frozenset(manifest.present)
     extents: list[Extent] = []
     for partition in range(manifest.partition_count):
         array = manifest.partition(partition)
+        is_here = present is None or partition in present
         extents += [
-            Extent(array.chunk_name(chunk), 0, manifest.chunk_rows)
+            Extent(array.chunk_name(chunk) if is_here else "", 0, manifest.chunk_rows)
             for chunk in range(array.chunk_count)
         ]
         if gap := distance - array.chunk_count * manifest.chunk_rows:
@@ -60,10 +62,16 @@ def table_of(manifest: Manifest) -> Table:
     return Table(
         columns=(Column(tuple(extents), manifest.row_bytes, inner_chunks=inner),),
         encoding=encoding,
-        numbering=Numbering(
-            numbering.rows, numbering.partition_count, numbering.strategy, distance
-        ),
+        numbering=_numbered(manifest, distance),
     )
+
+
+def _numbered(manifest: Manifest, distance: int) -> Numbering:
+    """Return the numbering of a store whose partitions are ``distance`` rows apart."""
+    facts = manifest.rows, manifest.partition_count, manifest.strategy, distance
+    if manifest.present is None:
+        return Numbering(*facts)
+    return PartialNumbering(*facts, present=manifest.present)
 
 
 def _distance(manifest: Manifest) -> int:

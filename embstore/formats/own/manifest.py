@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from embstore.formats.own.fields import Fields, parse_json
 from embstore.formats.own.seals import check_seal
 from embstore.formats.own.sharded import ShardedArray
 from embstore.formats.own.spec import RawArray, shown
+from embstore.settle import as_numbers
 from embstore.table.numbering import STRATEGIES, Numbering, Strategy
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ class Manifest:
     compression: Compression | None = None  # The layout is then "sharded".
     inner_rows: int | None = None
     encoding: Encoding | None = None
+    # The partitions that were opened, ascending; None for all. The format does not have this.
+    present: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.rows <= spec.MAX_ROWS:
@@ -220,11 +223,36 @@ class Manifest:
         return ShardedArray(name, shape, dtype, self.chunk_rows, self.inner_rows, self.compression)
 
     def arrays(self) -> Iterator[RawArray]:
-        """Yield every array of the store: the partitions, then the vocabulary's."""
-        for partition in range(self.partition_count):
-            yield self.partition(partition)
+        """Yield every array of the store that is here: the partitions, then the vocabulary's."""
+        present = range(self.partition_count) if self.present is None else self.present
+        yield from map(self.partition, present)
         if self.vocabulary is not None:
             yield from map(self.vocabulary.array, spec.VOCABULARY_DTYPES)
+
+    def part(self, partitions: tuple[int, ...], *, words: bool) -> Manifest:
+        """Return the manifest of a part of the store.
+
+        Parameters
+        ----------
+        partitions : tuple of int
+            The partitions that are here, ascending.
+        words : bool
+            Whether the vocabulary is here, too.
+
+        Raises
+        ------
+        ValueError
+            If the store does not have one of the partitions.
+        """
+        if partitions[-1] >= self.partition_count:
+            raise ValueError(
+                f"partitions must be from 0 to {self.partition_count - 1}, those of the store, not "
+                f"{partitions[-1]}"
+            )
+        part = self
+        if len(partitions) < self.partition_count:
+            part = replace(part, present=partitions)
+        return part if words else replace(part, vocabulary=None, unk=None)
 
     def find_chunk(self, name: str) -> tuple[RawArray, int]:
         """Return the array of a chunk file, given its path inside the store, and the chunk."""
@@ -282,6 +310,19 @@ class Manifest:
     def _requires(self) -> list[str]:
         dtype = [self.dtype.name] if is_extension(self.dtype) else []
         return dtype if self.encoding is None else [*dtype, spec.ENCODING]
+
+
+def as_partitions(value: Any) -> tuple[int, ...] | None:
+    """Return the partitions that a caller wants, ascending; None for all.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not a list of ascending numbers that a store can have.
+    """
+    if value is None:
+        return None
+    return as_numbers(value, "partitions", high=spec.MAX_PARTITIONS - 1)
 
 
 def parse_manifest(document: Any, where: Path | str) -> Manifest:
