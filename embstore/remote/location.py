@@ -101,13 +101,13 @@ def as_location(url: Any, name: str = "url") -> Location:
         raise ValueError(f"{name} must have at most {_MAX_LENGTH} characters, not {len(url)}")
     if _UNSAFE.search(url):
         raise ValueError(f"{name} must not have control characters or backslashes in it")
-    if kind == "file":
-        return _directory(url[len(found[0]) :], found[2] is not None, name)
     if "?" in url or "#" in url:
         raise ValueError(
             f"{name} must not have a query (?) or a fragment (#), which may hold credentials: give "
             f"these in the environment; found one in {without_credentials(url)}"
         )
+    if kind == "file":
+        return _directory(url[len(found[0]) :], found[2] is not None, name)
     return _on_server(kind, url, name)
 
 
