@@ -16,7 +16,7 @@ from embstore.vocabulary import open_vocabulary
 
 if TYPE_CHECKING:
     from embstore.formats.own.manifest import Manifest
-    from embstore.reading.files import StoreFiles
+    from embstore.table.protocols import Files, StoredFiles
     from embstore.table.tables import Table
     from embstore.vocabulary import Vocabulary
 
@@ -27,11 +27,11 @@ class Contents:
 
     manifest: Manifest
     table: Table
-    files: StoreFiles
+    files: Files
     vocabulary: Vocabulary | None
 
 
-def read_contents(files: StoreFiles, partitions: tuple[int, ...] | None = None) -> Contents:
+def read_contents(files: StoredFiles, partitions: tuple[int, ...] | None = None) -> Contents:
     """Check the metadata of a store, and the sizes and last bytes of its files; map its words.
 
     Parameters

@@ -192,6 +192,8 @@ FLAGS: dict[str, Callable[[Place, Any], object]] = {
     "StoreView.submit.raw": lambda p, v: p.store.view(0, 8).submit([1], raw=v),
     "serve.preload": lambda p, v: serve(p, preload=v),
     "open.preload": lambda p, v: embstore.open(p.folder / "s", preload=v),
+    "open.allow_http": lambda p, v: embstore.open(p.folder / "s", allow_http=v),
+    "tables.allow_http": lambda p, v: embstore.tables(p.folder / "s", allow_http=v),
 }
 SECONDS: dict[str, Callable[[Place, Any], object]] = {
     "serve.busy_wait": lambda p, v: serve(p, busy_wait=v),

@@ -6,7 +6,9 @@
    the server. All others are uploaded, many at a time, each checked against the listed checksum.
 3. The objects are listed again. If all are there, the root metadata is written, unless another
    publisher has done that: from then on the version is complete.
-4. The pointer moves to the version, on the condition that it has not changed since the start.
+4. All objects are listed once more, and the pointer moves to the version, on the condition that it
+   has not changed since the start. So nobody has begun to remove the version since. If it has
+   changed, but names the same version as before, this step is done again.
 
 Whatever fails, the pointer names a complete version, the old one or the new one.
 """
@@ -19,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from embstore.errors import RemoteError, StoreBusyError, StoreError
+from embstore.formats.own import spec
 from embstore.progress import OnProgress, Progress
 from embstore.reading.pipeline import in_order
 from embstore.remote.local_store import open_local
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from embstore.remote.objects import ObjectInfo, Objects
 
 IN_FLIGHT = 32
+_TRIES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,7 @@ def publish(
         If the store is damaged; the message names the file. Or if the pointer at the URL is.
     StoreBusyError
         If another publisher made another version the current one meanwhile; the message names it.
-        The store is published then, but not current.
+        The store is published then, but not current. Or if the version is being removed.
     RemoteError
         If the object store cannot be reached, or refuses.
     TypeError, ValueError
@@ -176,31 +180,23 @@ def publish_store(
 ) -> PublishReport:
     """Publish an open store; parameters, result and errors as for `publish`."""
     before = find_pointer(objects)
+    _check_stays(objects, store, before)
     found = _found(objects, store)
     is_complete = root_name(store.version) in found
     if is_complete:
         check_same(objects, store)
     plan = _plan(objects, store, found, before, is_complete=is_complete)
     uploaded, copied = _transfer(objects, store, plan, progress)
-    root = root_name(store.version)
     if not is_complete:
-        _check_complete(objects, store)
+        _check_there(objects, store, {file.name: file.size for file in store.files})
         store.check_unchanged()
-        if objects.put(root, store.root, if_absent=True) is None:
+        if objects.put(root_name(store.version), store.root, if_absent=True) is None:
             check_same(objects, store)  # Another publisher of the same store was first.
         else:
             uploaded += len(store.root)
     if progress is not None:
         progress(Progress(store.byte_count, store.byte_count))
-    pointer = before
-    if before is None or before.version != store.version:
-        pointer = _move(objects, before, store.version)
-    if objects.head(root) is None:
-        _move_back(objects, before, pointer)
-        raise StoreBusyError(
-            f"the version {store.version} was removed from {objects.url} while it was published; "
-            "publish it again"
-        )
+    _make_current(objects, store, before)
     return PublishReport(
         url=objects.url,
         version=store.version,
@@ -322,35 +318,48 @@ def _found(objects: Objects, store: LocalStore) -> dict[str, ObjectInfo]:
     return {info.name: info for info in objects.find(f"{store.version}/")}
 
 
-def _check_complete(objects: Objects, store: LocalStore) -> None:
-    """Check that all objects but the root metadata are there."""
+def _check_there(objects: Objects, store: LocalStore, sizes: dict[str, int | None]) -> None:
+    """Check that some objects are there, with these sizes, or any where it is None."""
     found = _found(objects, store)
-    for file in store.files:
-        name = f"{store.version}/{file.name}"
-        if name not in found or found[name].size != file.size:
-            size = f"has {found[name].size} bytes" if name in found else "is missing"
+    for file, size in sizes.items():
+        name = f"{store.version}/{file}"
+        if name in found and size in (None, found[name].size):
+            continue
+        now = f"has {found[name].size} bytes, not {size}" if name in found else "is missing"
+        raise StoreBusyError(
+            f"{objects.where(name)} {now}, after it was written: another program changes or "
+            "removes what is published; publish it again"
+        )
+
+
+def _check_stays(objects: Objects, store: LocalStore, pointer: Pointer | None) -> None:
+    """Raise StoreBusyError if the version is being removed."""
+    if pointer is not None and pointer.is_removing(store.version):
+        raise StoreBusyError(
+            f"the version {store.version} is being removed from {objects.url}; publish it again "
+            "when that has ended, or an hour after it was interrupted"
+        )
+
+
+def _make_current(objects: Objects, store: LocalStore, before: Pointer | None) -> None:
+    """Move the pointer to a version, unless another publisher has moved it to another one."""
+    sizes: dict[str, int | None] = {file.name: file.size for file in store.files}
+    sizes[spec.METADATA] = None  # That of another build of the same table may be there.
+    pointer = before
+    for _ in range(_TRIES):
+        if pointer is not None and pointer.version == store.version:
+            return
+        # After the pointer was read: if it has not changed since, nobody removes any of these.
+        _check_there(objects, store, sizes)
+        if move_pointer(objects, pointer, store.version) is not None:
+            return
+        pointer = find_pointer(objects)
+        version = None if pointer is None else pointer.version
+        if version not in (None if before is None else before.version, store.version):
+            named = "removed it" if version is None else f"made {version} the current version"
             raise StoreBusyError(
-                f"{objects.where(name)} {size} after {file.size} bytes were written: another "
-                "program changes or removes what is published; publish it again"
+                f"another publisher {named} at {objects.url} meanwhile, so {store.version} is "
+                "published there, but not current; publish it again to make it current"
             )
-
-
-def _move(objects: Objects, before: Pointer | None, version: str) -> Pointer | None:
-    """Move the pointer to a version; return it, unless another publisher has moved it there."""
-    pointer = move_pointer(objects, before, version)
-    if pointer is not None:
-        return pointer
-    winner = find_pointer(objects)
-    if winner is not None and winner.version == version:
-        return None
-    named = "removed it" if winner is None else f"made {winner.version} the current version"
-    raise StoreBusyError(
-        f"another publisher {named} at {objects.url} meanwhile, so {version} is published there, "
-        "but not current; publish it again to make it current"
-    )
-
-
-def _move_back(objects: Objects, before: Pointer | None, pointer: Pointer | None) -> None:
-    """Let the pointer name what it named before, unless another publisher has moved it."""
-    if before is not None and pointer is not None and pointer != before:
-        move_pointer(objects, pointer, before.version)
+        _check_stays(objects, store, pointer)
+    raise StoreBusyError(f"{objects.where(spec.POINTER)} changes all the time; publish it again")
