@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 import weakref
-from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,7 +17,7 @@ from embstore import threads
 from embstore.encodings.manifest import encoding_to_json
 from embstore.errors import RemoteError
 from embstore.formats.own.encoded import as_stored
-from embstore.opener import ReaderName
+from embstore.opener import ReaderName  # noqa: TC001  # The command line reads annotations.
 from embstore.opening import open
 from embstore.serving.access import Secret, as_address, as_token, read_certificate, read_token
 from embstore.serving.facts import Facts, Limits
@@ -134,7 +133,7 @@ class Server:
 
     def __repr__(self) -> str:
         closed = ", closed" if self._closed.is_set() else ""
-        return f"<Server of {self._store.path} at {self._address}{closed}>"
+        return f"<Server of {self._store.location} at {self._address}{closed}>"
 
 
 def serve(
@@ -315,7 +314,7 @@ def facts_of(store: EmbeddingStore, limits: Limits) -> Facts:
         partitions=store.partitions,
         has_words=store.has_words,
         unk=store.unk,
-        name=Path(store.path).name,
+        name=store.location.rstrip("/").rpartition("/")[2],
         limits=limits,
         embstore=__version__,
     )
