@@ -24,11 +24,12 @@ from embstore.errors import (
 from embstore.formats import FORMATS, STORE, Format, find_format, place_of
 from embstore.formats.options import AUTO, OPENED_AS, TABLE_OPTIONS, as_block
 from embstore.formats.own.checked_files import REBUILD
+from embstore.formats.own.manifest import as_partitions
 from embstore.formats.own.spec import METADATA
 from embstore.reading.files import ForeignFiles, StoreFiles
 from embstore.reading.readers import check_row_cache, read_records
 from embstore.reading.residence import MIN_RESIDENT_BYTES
-from embstore.settle import as_choice, as_flag, as_numbers, as_path, as_size, as_text, url_of
+from embstore.settle import as_choice, as_flag, as_path, as_size, as_text, url_of
 from embstore.store import EmbeddingStore
 from embstore.verify import verify as verify_store
 from embstore.writing.replacement import finish_replacement
@@ -236,7 +237,7 @@ def open(
         scale_block=as_block(scale_block),
         encoding=None if encoding is None else as_choice(encoding, "encoding", OPENED_AS),
         zero_point=None if zero_point is None else as_text(zero_point, "zero_point"),
-        partitions=None if partitions is None else as_numbers(partitions, "partitions"),
+        partitions=as_partitions(partitions),
     )
     while True:
         finish_replacement(where)

@@ -315,7 +315,7 @@ def as_shape(value: Any, name: str) -> tuple[int, ...]:
     return tuple(as_count(axis, f"{name}[{place}]", low=1) for place, axis in enumerate(axes))
 
 
-def as_numbers(value: Any, name: str) -> tuple[int, ...]:
+def as_numbers(value: Any, name: str, *, high: int | None = None) -> tuple[int, ...]:
     """Return numbers of parts, such as partitions: one or more, ascending, without repeats.
 
     Parameters
@@ -324,13 +324,15 @@ def as_numbers(value: Any, name: str) -> tuple[int, ...]:
         What the caller gave, each 0 or more; NumPy's integers are fine.
     name : str
         The parameter's name, for messages.
+    high : int, optional
+        The largest number allowed.
 
     Raises
     ------
     TypeError
         If it is not a sequence of integers.
     ValueError
-        If it is empty, one is negative, or they do not ascend.
+        If it is empty, one is out of bounds, or they do not ascend.
 
     Examples
     --------
@@ -352,7 +354,9 @@ def as_numbers(value: Any, name: str) -> tuple[int, ...]:
         )
     if not found:
         raise ValueError(f"{name} must not be empty; omit it for all of them")
-    numbers = tuple(as_count(number, f"{name}[{place}]") for place, number in enumerate(found))
+    numbers = tuple(
+        as_count(number, f"{name}[{place}]", high=high) for place, number in enumerate(found)
+    )
     for before, number in pairwise(numbers):
         if number <= before:
             raise ValueError(

@@ -32,14 +32,14 @@ from embstore.formats.own.checks import (
     wrong_chunk,
     wrong_target,
 )
-from embstore.formats.own.manifest import read_manifest
+from embstore.formats.own.manifest import as_partitions, read_manifest
 from embstore.formats.own.row_sums import RowSums
 from embstore.formats.own.shard_check import check_shard
 from embstore.formats.own.sharded import ListedChunks, ShardedArray
 from embstore.progress import Progress
 from embstore.reading.files import StoreFiles
 from embstore.reading.pipeline import in_order
-from embstore.settle import as_numbers, as_path
+from embstore.settle import as_path
 from embstore.vocabulary import open_vocabulary
 from embstore.vocabulary.words import encode, hash_words
 from embstore.writing.replacement import finish_replacement
@@ -116,7 +116,7 @@ def verify(
     True
     """
     where = as_path(path, "path").absolute()
-    numbers = None if partitions is None else as_numbers(partitions, "partitions")
+    numbers = as_partitions(partitions)
     report = VerifyReport()
     finish_replacement(where)
     try:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 SLAB_BYTES = 8 << 20
 _WORDS_AT_ONCE = 256
 _ID_BYTES = 8
-_COLUMNS = {"rows": "rows", "word_rows": "rows", "ids": "ids", "words": "words"}
+_COLUMNS = {"rows": "rows", "word_rows": "rows", "ids": "ids", "words": "words", "prefetch": "ids"}
 
 
 class Answers:
@@ -86,8 +86,8 @@ class Answers:
             about |= {"dtype": rows.dtype.name, "row_shape": list(self._row_shape)}
         if header.takes_words or header.operation == "words":
             _ = store.vocabulary  # Raises if there is none.
-        self._type = self._arrow_type()
         self.column = _COLUMNS[header.operation]
+        self._type = self._arrow_type()
         self.schema = pa.schema(
             [(self.column, self._type)], metadata={SCHEMA_KEY: json.dumps(about).encode()}
         )
@@ -119,6 +119,9 @@ class Answers:
             return self._row_pieces(ids)
         if self._header.takes_words:
             return self._id_pieces(ids)
+        if self._header.operation == "prefetch":
+            self._store.prefetch(ids)
+            return iter(())
         return self._word_pieces(ids)
 
     def _ids(self, payload: memoryview) -> NDArray[np.int64]:
@@ -178,7 +181,7 @@ class Answers:
     def _arrow_type(self) -> pa.DataType:
         pa, header = self._pa, self._header
         if not header.gives_rows:
-            return pa.int64() if header.takes_words else pa.large_utf8()
+            return pa.large_utf8() if self.column == "words" else pa.int64()
         if header.form == "binary":
             return pa.binary(self._row_bytes)
         try:

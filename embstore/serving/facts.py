@@ -11,8 +11,9 @@ A JSON object. A client ignores keys that it does not know.
 ``dtype``           of rows, as in NumPy, or ``bfloat16``, ``float8_e4m3fn``, ...
 ``encoding``        the name of the encoding; ``"plain"`` for numbers as they are
 ``record_bytes``    bytes of a row as it is stored
-``stored``          the encoding of these bytes, as `embstore.encodings.manifest` writes it; null
-                    for plain numbers
+``stored``          an object: the encoding's parameters, as in a manifest, for clients that ask for
+                    ``raw`` rows and decode them; null for plain rows, and where there is no such
+                    description
 ``partition_count`` partitions of the whole table
 ``strategy``        ``"mod"`` or ``"div"``
 ``partitions``      list of the partitions that this server has

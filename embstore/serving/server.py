@@ -148,7 +148,7 @@ def serve(
     tls_key: str | os.PathLike[str] | None = None,
     max_rows: int = 1 << 20,
     max_requests: int = 64,
-    memory: int | str = 256 << 20,
+    memory_limit: int | str = 256 << 20,
     busy_wait: float = 5.0,
     grace: float = 10.0,
     reader: ReaderName = "auto",
@@ -185,7 +185,7 @@ def serve(
         The most ids or words of a request.
     max_requests : int
         The most requests that run at the same time.
-    memory : int or str
+    memory_limit : int or str
         The most memory for rows that are being sent, in bytes or as in 2GiB.
     busy_wait : float
         How many seconds a request that is one too many waits, before it is refused.
@@ -230,7 +230,7 @@ def serve(
     if token is not None and token_file is not None:
         raise ValueError("give token= or token_file=, not both")
     number = as_count(port, "port", high=(1 << 16) - 1)
-    limits = _limits(max_rows, max_requests, memory, busy_wait)
+    limits = _limits(max_rows, max_requests, memory_limit, busy_wait)
     grace_seconds = min(as_positive(grace, "grace", or_zero=True), 1e9)
     has_token = token is not None or token_file is not None
     has_tls = tls_cert is not None or tls_key is not None
@@ -275,7 +275,7 @@ def _start(
     row_bytes = max(store.record_bytes, store.dtype.itemsize * math.prod(store.row_shape))
     if row_bytes > limits.memory_bytes:
         raise ValueError(
-            f"memory must hold a row, which has {row_bytes} bytes, not {limits.memory_bytes}"
+            f"memory_limit must hold a row, which has {row_bytes} bytes, not {limits.memory_bytes}"
         )
     facts = facts_of(store, limits)
     note_use()
@@ -308,6 +308,7 @@ def facts_of(store: EmbeddingStore, limits: Limits) -> Facts:
         dtype=store.dtype.name,
         encoding=store.encoding,
         record_bytes=store.record_bytes,
+        stored=_stored(store),
         partition_count=store.partition_count,
         strategy=store.strategy,
         partitions=store.partitions,
@@ -315,28 +316,27 @@ def facts_of(store: EmbeddingStore, limits: Limits) -> Facts:
         unk=store.unk,
         name=Path(store.path).name,
         limits=limits,
-        stored=_stored(store),
         embstore=__version__,
     )
 
 
 def _stored(store: EmbeddingStore) -> dict[str, Any] | None:
-    """Return the encoding of a row's bytes for clients; None for plain numbers."""
+    """Return how a manifest describes the encoding of the rows; None if it does not."""
     encoding = as_stored(store._encoding)
     try:
         return None if encoding is None else encoding_to_json(encoding)
-    except ValueError:  # Clients of embstore refuse it; others can ask for decoded rows.
+    except ValueError:  # Of a foreign file, as where its scale is nan.
         return None
 
 
-def _limits(max_rows: Any, max_requests: Any, memory: Any, busy_wait: Any) -> Limits:
+def _limits(max_rows: Any, max_requests: Any, memory_limit: Any, busy_wait: Any) -> Limits:
     rows = as_count(max_rows, "max_rows", low=1, high=1 << 32)
     return Limits(
         rows=rows,
         request_bytes=rows * _REQUEST_BYTES,
         requests=as_count(max_requests, "max_requests", low=1, high=1 << 16),
         streams=STREAMS,
-        memory_bytes=as_size(memory, "memory", low=1, high=1 << 62),
+        memory_bytes=as_size(memory_limit, "memory_limit", low=1, high=1 << 62),
         wait_seconds=min(as_positive(busy_wait, "busy_wait", or_zero=True), 1e9),
     )
 
@@ -364,13 +364,13 @@ def _stop(flight: FlightServer, gate: Gate, grace_seconds: float) -> None:
 
     port = flight.port
     gate.close()
-    # It refuses new calls at once, and returns when none runs, which idle streams do until the end.
-    ending = threads.start(flight.shutdown, "embstore_shutdown")
     gate.drain(grace_seconds)
+    # It refuses new calls, and returns when none runs, which idle streams do until they are cut.
+    ending = threads.start(flight.shutdown, "embstore_shutdown")
     if ending is not None:
         ending.join(SETTLE_SECONDS)  # The last answers may still be on their way.
     cut_connections(port)
     if ending is None:
         flight.shutdown()
-        return
-    ending.join(SHUTDOWN_SECONDS)
+    else:
+        ending.join(SHUTDOWN_SECONDS)

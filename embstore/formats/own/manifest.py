@@ -26,6 +26,7 @@ from embstore.formats.own.fields import Fields, read_json
 from embstore.formats.own.seals import check_seal
 from embstore.formats.own.sharded import ShardedArray
 from embstore.formats.own.spec import RawArray, shown
+from embstore.settle import as_numbers
 from embstore.table.numbering import STRATEGIES, Numbering, Strategy
 
 if TYPE_CHECKING:
@@ -309,6 +310,19 @@ class Manifest:
     def _requires(self) -> list[str]:
         dtype = [self.dtype.name] if is_extension(self.dtype) else []
         return dtype if self.encoding is None else [*dtype, spec.ENCODING]
+
+
+def as_partitions(value: Any) -> tuple[int, ...] | None:
+    """Return the partitions that a caller wants, ascending; None for all.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not a list of ascending numbers that a store can have.
+    """
+    if value is None:
+        return None
+    return as_numbers(value, "partitions", high=spec.MAX_PARTITIONS - 1)
 
 
 def parse_manifest(document: Any, where: Path) -> Manifest:
