@@ -64,8 +64,8 @@ class ConnectedStore(EmbeddingStore):
     """A table that servers have; made by `embstore.connect`.
 
     It is an `EmbeddingStore`: lookups by id and by word, bags, `submit`, views, torch modules. Its
-    rows come over the wire, each time. It has no files, so `partition` and
-    ``fingerprint(full=True)`` raise FormatError. `prefetch` and `warm` do nothing.
+    rows come over the wire, each time. `prefetch` has the servers read rows ahead; `warm` does
+    nothing. There are no files, so `partition` and ``fingerprint(full=True)`` raise FormatError.
 
     Lookups may come from many threads. A forked child cannot use it, because gRPC does not work
     after a fork: it raises RemoteError there. It is pickled by its addresses and options, without
@@ -132,6 +132,11 @@ class ConnectedStore(EmbeddingStore):
     def partition_count(self) -> int:
         """Number of partitions of the table."""
         return self._served.numbering.partition_count
+
+    @property
+    def partitions(self) -> tuple[int, ...]:
+        """The partitions that the servers have: all of them."""
+        return tuple(range(self.partition_count))
 
     @property
     def strategy(self) -> Strategy:

@@ -191,7 +191,7 @@ class Link:
         if self._client is client:
             self._client = None
         if isinstance(error, flight.FlightTimedOutError):
-            return LinkError(f"it did not answer within {seconds:.3g} s", again=True)
+            return LinkError(f"it did not answer within {seconds:.1f} s", again=True)
         text = self._cleaned(str(error))
         if isinstance(error, flight.FlightUnauthenticatedError | flight.FlightUnauthorizedError):
             return LinkError(f"it refuses the token: {text}", again=False)

@@ -11,7 +11,6 @@ import math
 import os
 import weakref
 from dataclasses import replace
-from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Self
 
