@@ -51,6 +51,10 @@ from embstore.reading.stats import LookupStats
 from embstore.reading.submitted import Prefetch
 from embstore.remote.publishing import PublishReport, publish
 from embstore.remote.versions import PruneReport, PublishedVersion, prune, versions
+from embstore.serving.connect import connect
+from embstore.serving.connected_store import ConnectedStore
+from embstore.serving.remote_plan import RemotePlan
+from embstore.serving.server import Server, serve
 from embstore.store import EmbeddingStore
 from embstore.table.listed import ListedTable
 from embstore.table.plan import LookupPlan
@@ -60,6 +64,7 @@ from embstore.view import StoreView
 from embstore.writing.writer import StoreWriter
 
 __all__ = [
+    "ConnectedStore",
     "DuplicateWordError",
     "EmbeddingStore",
     "EmbstoreError",
@@ -81,8 +86,10 @@ __all__ = [
     "RaggedIds",
     "RaggedRows",
     "RemoteError",
+    "RemotePlan",
     "Residency",
     "RowError",
+    "Server",
     "SourceError",
     "SparseIds",
     "StoreBusyError",
@@ -98,6 +105,7 @@ __all__ = [
     "StoreWriter",
     "__version__",
     "build",
+    "connect",
     "embedding_lookup",
     "embedding_lookup_sparse",
     "export",
@@ -105,6 +113,7 @@ __all__ = [
     "prune",
     "publish",
     "safe_embedding_lookup_sparse",
+    "serve",
     "tables",
     "verify",
     "versions",

@@ -15,6 +15,7 @@ import operator
 import os
 import re
 from collections.abc import Mapping, Set
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -314,6 +315,57 @@ def as_shape(value: Any, name: str) -> tuple[int, ...]:
     return tuple(as_count(axis, f"{name}[{place}]", low=1) for place, axis in enumerate(axes))
 
 
+def as_numbers(value: Any, name: str, *, high: int | None = None) -> tuple[int, ...]:
+    """Return numbers of parts, such as partitions: one or more, ascending, without repeats.
+
+    Parameters
+    ----------
+    value : iterable of int
+        What the caller gave, each 0 or more; NumPy's integers are fine.
+    name : str
+        The parameter's name, for messages.
+    high : int, optional
+        The largest number allowed.
+
+    Raises
+    ------
+    TypeError
+        If it is not a sequence of integers.
+    ValueError
+        If it is empty, one is out of bounds, or they do not ascend.
+
+    Examples
+    --------
+    >>> as_numbers([0, np.int64(3)], "partitions")
+    (0, 3)
+    >>> as_numbers([3, 0], "partitions")
+    Traceback (most recent call last):
+      ...
+    ValueError: partitions must ascend, without repeats; 0 comes after 3
+    """
+    refused = isinstance(value, str | bytes | bytearray | memoryview | Mapping | Set)
+    try:
+        found = None if refused else tuple(value)
+    except TypeError:  # Not iterable, or an array without axes.
+        found = None
+    if found is None:
+        raise TypeError(
+            f"{name} must be a list of integers such as [0, 3], not {_shown_with_type(value)}"
+        )
+    if not found:
+        raise ValueError(f"{name} must not be empty; omit it for all of them")
+    numbers = tuple(
+        as_count(number, f"{name}[{place}]", high=high) for place, number in enumerate(found)
+    )
+    for before, number in pairwise(numbers):
+        if number <= before:
+            raise ValueError(
+                f"{name} must ascend, without repeats; {_shown(number)} comes after "
+                f"{_shown(before)}"
+            )
+    return numbers
+
+
 def as_path(value: Any, name: str) -> Path:
     """Return a path.
 
@@ -359,6 +411,27 @@ def as_path(value: Any, name: str) -> Path:
     return Path(text)
 
 
+def as_url(value: Any) -> str | None:
+    """Return the URL that a caller gave instead of a path; None for anything else.
+
+    Something in the file system that has such a name is a path.
+
+    Examples
+    --------
+    >>> as_url("s3://bucket/glove"), as_url("tables/glove")
+    ('s3://bucket/glove', None)
+    """
+    if not isinstance(value, str | os.PathLike):
+        return None
+    text = os.fspath(value)
+    if not isinstance(text, str) or _URL.match(text) is None or "\0" in text:
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        if os.path.lexists(text):
+            return None
+    return text if isinstance(value, str) and "://" in text else url_of(Path(text))
+
+
 def url_of(path: Path) -> str | None:
     """Return the URL that was given for a path; None for other paths.
 
@@ -367,8 +440,12 @@ def url_of(path: Path) -> str | None:
     >>> url_of(Path("https://example.org/glove.txt"))
     'https://example.org/glove.txt'
     """
-    found = _URL.match(str(path))
-    return None if found is None else f"{found[0].rstrip('/')}//{str(path)[found.end() :]}"
+    text = str(path)
+    found = _URL.match(text)
+    if found is None:
+        return None
+    slashes = "///" if text.lower().startswith("file:") else "//"
+    return f"{found[0].rstrip('/')}{slashes}{text[found.end() :]}"
 
 
 def _as_int(value: Any, expected: str) -> int:

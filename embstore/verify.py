@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import google_crc32c
@@ -24,7 +24,7 @@ import numpy as np
 
 from embstore.errors import EmbstoreError, StoreCorruptError
 from embstore.formats.own import spec
-from embstore.formats.own.checked_files import check_directories, open_checked
+from embstore.formats.own.checked_files import LocalDirectory, open_checked
 from embstore.formats.own.checks import (
     PIECE_BYTES,
     check_array,
@@ -32,7 +32,7 @@ from embstore.formats.own.checks import (
     wrong_chunk,
     wrong_target,
 )
-from embstore.formats.own.manifest import read_manifest
+from embstore.formats.own.manifest import as_partitions, read_manifest
 from embstore.formats.own.row_sums import RowSums
 from embstore.formats.own.shard_check import check_shard
 from embstore.formats.own.sharded import ListedChunks, ShardedArray
@@ -45,7 +45,7 @@ from embstore.vocabulary.words import encode, hash_words
 from embstore.writing.replacement import finish_replacement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from embstore.formats.own.manifest import Manifest, VocabularyManifest
@@ -79,13 +79,21 @@ class VerifyReport:
         return not self.problems
 
 
-def verify(path: str | os.PathLike[str], *, progress: OnProgress | None = None) -> VerifyReport:
+def verify(
+    path: str | os.PathLike[str],
+    *,
+    partitions: Iterable[int] | None = None,
+    progress: OnProgress | None = None,
+) -> VerifyReport:
     """Read a whole store and check all of it.
 
     Parameters
     ----------
     path : str or path-like
         The store.
+    partitions : iterable of int, optional
+        The partitions to check, as in 0,3, where only their files are here; by default all. The
+        vocabulary is checked if it is here. The fingerprint, which is of all rows, is not.
     progress : callable, optional
         Called with an `embstore.Progress` on the calling thread: the bytes read, and their total.
 
@@ -100,7 +108,7 @@ def verify(path: str | os.PathLike[str], *, progress: OnProgress | None = None) 
     StoreNotFoundError, StoreVersionError
         If there is no store, or it needs a newer embstore.
     TypeError, ValueError
-        If ``path`` is not a path.
+        If ``path`` is not a path, or the store does not have one of ``partitions``.
 
     Examples
     --------
@@ -108,6 +116,7 @@ def verify(path: str | os.PathLike[str], *, progress: OnProgress | None = None) 
     True
     """
     where = as_path(path, "path").absolute()
+    numbers = as_partitions(partitions)
     report = VerifyReport()
     finish_replacement(where)
     try:
@@ -115,13 +124,18 @@ def verify(path: str | os.PathLike[str], *, progress: OnProgress | None = None) 
     except StoreCorruptError as error:
         report.problems.append(str(error))
         return report
+    stated = manifest.fingerprint
+    if numbers is not None:
+        part = manifest.part(numbers, words=(where / spec.VOCABULARY).exists())
+        if part is not manifest:
+            manifest, stated = replace(part, fingerprint=None), None
     chunks = _verify_metadata(where, manifest, report)
     sums = RowSums()
     _verify_chunks(where, manifest, chunks, report, sums, progress)
     if manifest.vocabulary is not None and report.ok:
         _verify_words(where, manifest, manifest.vocabulary, report, sums)
-    if manifest.fingerprint is not None and report.ok:
-        _verify_fingerprint(where, manifest, manifest.fingerprint, report, sums)
+    if stated is not None and report.ok:
+        _verify_fingerprint(where, manifest, stated, report, sums)
     return report
 
 
@@ -129,17 +143,17 @@ def _verify_metadata(
     path: Path, manifest: Manifest, report: VerifyReport
 ) -> list[tuple[RawArray, ListedChunks]]:
     """Check all metadata; return the undamaged arrays, with the checksums of their chunks."""
-    arrays = []
+    arrays, files = [], LocalDirectory(path)
     for name in manifest.group_names():
         try:
-            check_directories(path, [name])
-            read_metadata(path, f"{name}/{spec.METADATA}", manifest)
+            files.check_directories([name])
+            read_metadata(files, f"{name}/{spec.METADATA}", manifest)
         except EmbstoreError as error:
             report.problems.append(str(error))
     for array in manifest.arrays():
         try:
-            listed = check_array(path, array, manifest)
-            check_directories(path, array.directory_names())
+            listed = check_array(files, array, manifest)
+            files.check_directories(array.directory_names())
         except EmbstoreError as error:
             report.problems.append(str(error))
         else:
@@ -214,7 +228,8 @@ def _check_chunk(
             "is damaged"
         )
     elif stated != listed:
-        problem = wrong_chunk(where, array, stated, listed)
+        name = array.chunk_name(chunk)
+        problem = wrong_chunk(LocalDirectory(path), array, name, stated, listed)
     return problem, sums
 
 

@@ -15,6 +15,7 @@ from embstore.reading.zeros import NO_ROW, WithZeros
 from embstore.settle import as_choice, as_count
 from embstore.table.given import plain
 from embstore.table.ids import as_ids
+from embstore.table.partial import PartialNumbering
 from embstore.vocabulary.given import are_words
 
 if TYPE_CHECKING:
@@ -333,6 +334,11 @@ class StoreView:
 
     def _rows(self, wide: NDArray[np.int64], is_outside: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the rows of ids in the columns, shape (n,), a new array; `NO_ROW` for others."""
-        rows = self._store._rows_of(wide.flatten())
-        rows[is_outside.reshape(-1)] = NO_ROW
+        flat, outside = wide.flatten(), is_outside.reshape(-1)
+        if isinstance(self._store._numbering, PartialNumbering):
+            rows = np.full(len(flat), NO_ROW, np.int64)  # Those outside may be elsewhere.
+            rows[~outside] = self._store._rows_of(flat[~outside])
+            return rows
+        rows = self._store._rows_of(flat)
+        rows[outside] = NO_ROW
         return rows

@@ -19,16 +19,17 @@ README = Path(__file__).parent.parent / "README.md"
 def test_every_command_is_known() -> None:
     assert [
         *("bench", "build", "explain", "export", "get", "info", "prune", "publish"),
-        *("repartition", "verify", "versions"),
+        *("repartition", "serve", "verify", "versions"),
     ] == COMMANDS
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_are_in_their_help_and_in_the_readme(command: str) -> None:
+def test_commands_are_in_their_help_and_in_the_docs(command: str) -> None:
     text = run(command, "--help").stdout
     assert "Example" in text
     assert f"  embstore {command} " in text
-    assert f"embstore {command}" in README.read_text()
+    pages = [README, *(README.parent / "docs").glob("*.md")]
+    assert any(f"embstore {command}" in page.read_text() for page in pages)
 
 
 @pytest.mark.parametrize("name", embstore.__all__)

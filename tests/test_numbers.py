@@ -46,6 +46,10 @@ class Place:
     def text(self) -> Path:
         return self.folder / "t.txt"
 
+    @property
+    def url(self) -> str:
+        return (self.folder / "published").as_uri()
+
     def new(self) -> Path:
         self.count += 1
         return self.folder / f"new{self.count}"
@@ -72,6 +76,17 @@ def writer(place: Place, **options: Any) -> None:
 
 def similar(method: str, key: Any, name: str, place: Place, value: Any) -> object:
     return getattr(place.vectors, method)(key, **{name: value})
+
+
+def serve(place: Place, **options: Any) -> None:
+    with contextlib.suppress(ImportError), embstore.serve(place.folder / "s", **options):
+        pass
+
+
+def wait_for_server(place: Place, seconds: Any) -> None:
+    with contextlib.suppress(ImportError), embstore.serve(place.folder / "s") as server:
+        server.close()
+        server.wait(seconds)
 
 
 def with_block(what: str, place: Place, value: Any) -> None:
@@ -114,9 +129,19 @@ COUNTS: dict[str, tuple[Call, Any, bool]] = {
         True,
     ),
     "open.row_cache": (lambda p, v: embstore.open(p.folder / "s", row_cache=v), 1 << 20, True),
+    "prune.keep": (lambda p, v: embstore.prune(p.url, keep=v), 3, False),
     "open.scale_block": (partial(with_block, "open"), 4, False),
     "export.scale_block": (partial(with_block, "export"), 4, False),
     "build.scale_block": (partial(with_block, "build"), 4, False),
+    "open.partitions": (lambda p, v: embstore.open(p.folder / "s", partitions=[v]), 0, False),
+    "verify.partitions": (lambda p, v: embstore.verify(p.folder / "s", partitions=[v]), 0, False),
+    "serve.partitions": (lambda p, v: serve(p, partitions=[v]), 0, False),
+    "serve.port": (lambda p, v: serve(p, port=v), 0, False),
+    "serve.max_rows": (lambda p, v: serve(p, max_rows=v), 5, False),
+    "serve.max_requests": (lambda p, v: serve(p, max_requests=v), 5, False),
+    "serve.memory_limit": (lambda p, v: serve(p, memory_limit=v), 1 << 20, False),
+    "serve.resident_limit": (lambda p, v: serve(p, resident_limit=v), 64 << 20, True),
+    "serve.row_cache": (lambda p, v: serve(p, row_cache=v), 1 << 20, True),
     "EmbeddingStore.partition.partition": (lambda p, v: p.store.partition(v), 0, False),
     "EmbeddingStore.packed_words.start": (lambda p, v: p.store.packed_words(v, 8), 3, False),
     "EmbeddingStore.packed_words.stop": (lambda p, v: p.store.packed_words(0, v), 3, False),
@@ -170,7 +195,18 @@ FLAGS: dict[str, Callable[[Place, Any], object]] = {
     "EmbeddingStore.scan.raw": lambda p, v: p.store.scan(lambda *_: None, raw=v),
     "StoreView.lookup.raw": lambda p, v: p.store.view(0, 8).lookup([1], raw=v),
     "StoreView.submit.raw": lambda p, v: p.store.view(0, 8).submit([1], raw=v),
+    "serve.preload": lambda p, v: serve(p, preload=v),
     "open.preload": lambda p, v: embstore.open(p.folder / "s", preload=v),
+    "open.allow_http": lambda p, v: embstore.open(p.folder / "s", allow_http=v),
+    "tables.allow_http": lambda p, v: embstore.tables(p.folder / "s", allow_http=v),
+    "publish.allow_http": lambda p, v: embstore.publish(p.folder / "s", p.url, allow_http=v),
+    "versions.allow_http": lambda p, v: embstore.versions(p.url, allow_http=v),
+    "prune.allow_http": lambda p, v: embstore.prune(p.url, allow_http=v),
+}
+SECONDS: dict[str, Callable[[Place, Any], object]] = {
+    "serve.busy_wait": lambda p, v: serve(p, busy_wait=v),
+    "serve.grace": lambda p, v: serve(p, grace=v),
+    "Server.wait.timeout": wait_for_server,
 }
 # Flags that change no more than speed or what is read.
 OTHER_FLAGS = {"StoreWriter.write.copy", "EmbeddingStore.fingerprint.full"}
@@ -178,6 +214,7 @@ OTHER_FLAGS = {"StoreWriter.write.copy", "EmbeddingStore.fingerprint.full"}
 RESULTS = (
     *(embstore.ExportReport, embstore.LookupPlan, embstore.LookupStats, embstore.Progress),
     *(embstore.RaggedRows, embstore.Residency, embstore.ListedTable),
+    *(embstore.PublishReport, embstore.PublishedVersion, embstore.PruneReport),
 )
 
 NOT_COUNTS = [True, False, np.True_, np.array(True), 1.5, np.float32(2), 3.0, "x", b"3", [3], {}]
@@ -297,6 +334,18 @@ def test_a_wrong_number_does_not_touch_the_old_store(place, options):
     assert np.array_equal(embstore.open(target)[:], ROWS)
 
 
+@pytest.mark.parametrize("name", SECONDS)
+def test_seconds_are_numbers_that_are_not_negative(place, name):
+    call, parameter = SECONDS[name], name.rpartition(".")[2]
+    for good in (0, 0.5, np.float32(1), np.int64(3), HUGE, float("inf")):
+        call(place, good)
+    wrong: list[Any] = [True, "3", b"3", [3], 1j]
+    for value in wrong:
+        assert f"{parameter} must be a number, not" in refusal(call, place, value)
+    for value in (-1, -0.5, float("nan"), -HUGE):
+        assert f"{parameter} must be 0 or more, not" in refusal(call, place, value)
+
+
 def test_ids_out_of_range_are_index_errors(place):
     for call in (lambda v: place.store.scan(lambda *_: None, v), place.store.lookup):
         with pytest.raises(IdRangeError):
@@ -341,7 +390,8 @@ def parameters() -> Iterator[tuple[str, str]]:
                 for name, method in inspect.getmembers(one, inspect.isfunction)
                 if not name.startswith("_")
             }
-            if one in (embstore.EmbeddingStore, embstore.StoreView, KeyedVectors):
+            made = (embstore.EmbeddingStore, embstore.StoreView, embstore.Server, KeyedVectors)
+            if one in made:
                 del functions[one.__name__]
         for name, function in functions.items():
             for parameter in inspect.signature(function).parameters.values():
@@ -350,6 +400,7 @@ def parameters() -> Iterator[tuple[str, str]]:
 
 def test_table_is_complete():
     covered = {name.partition(",")[0] for name in (*COUNTS, *SLICED, *NORMS, *FLAGS, *OTHER_FLAGS)}
+    covered.update(SECONDS)
     covered.add("Prefetch.wait.timeout")
     found = {
         name for name, annotation in parameters() if re.search(r"\b(int|float|bool)\b", annotation)

@@ -133,6 +133,7 @@ CASES = {
         without=OPEN_WITHOUT,
         own=("ids", "json"),
     ),
+    "serve": Case((embstore.serve,), without=("token",)),
     "info": Case((embstore.open,), without=OPEN_WITHOUT, own=("json",)),
     "publish": Case((embstore.publish,), without=("progress",), own=("json",)),
     "versions": Case((embstore.versions,), own=("json",)),

@@ -11,6 +11,7 @@ from embstore.cli.bench import bench
 from embstore.cli.console import warn
 from embstore.cli.published import prune, publish, versions
 from embstore.cli.rows import explain, export, get
+from embstore.cli.serving import serve
 from embstore.cli.stores import build, info, repartition, verify
 from embstore.cli.terminal import prepare_streams
 from embstore.errors import EmbstoreError
@@ -25,7 +26,7 @@ app = typer.Typer(
 )
 for _command in (
     *(build, get, info, explain, verify, export, repartition, bench),
-    *(publish, versions, prune),
+    *(publish, versions, prune, serve),
 ):
     app.command()(_command)
 

@@ -3,7 +3,8 @@
 1. Each keyword-only parameter of a function is an option of the same name, type and default.
 2. Its help is the parameter's text in the function's docstring (numpydoc).
 3. Types that cannot be typed have a text form: a dtype is given by name, a size in bytes as in
-   2GiB, words by the file that holds them, None as none where it is not the default.
+   2GiB, numbers as in 0,3, words by the file that holds them, None as none where it is not the
+   default.
 """
 
 import inspect
@@ -117,6 +118,20 @@ def parse_optional(text: str) -> str | None:
     return None if text == "none" else text
 
 
+def parse_numbers(text: str) -> list[int]:
+    """Return a list of integers.
+
+    Parameters
+    ----------
+    text : str
+        What was typed, as in ``0,3``.
+    """
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not a list of numbers as in 0,3") from error
+
+
 def _option(function: Callable[..., Any], parameter: inspect.Parameter) -> inspect.Parameter:
     """Return a parameter of a function as typer wants it."""
     annotation = _evaluated(parameter.annotation, function)
@@ -129,6 +144,9 @@ def _option(function: Callable[..., Any], parameter: inspect.Parameter) -> inspe
         settings |= {"parser": parse_dtype, "metavar": "<dtype>"}
     elif Path in kinds or any(get_origin(one) is os.PathLike for one in kinds):
         kind = Path
+    elif any(get_origin(one) is Iterable for one in kinds):
+        kind = str
+        settings |= {"parser": parse_numbers, "metavar": "<numbers>"}
     elif str in kinds:
         kind = str
         default = size_text(default) if isinstance(default, int) else default

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from embstore.reading.known_pages import KnownPages
     from embstore.reading.slices import SliceGather
     from embstore.reading.stats import StatsCounter
+    from embstore.threads import Pool
 
 # Announcing a cold row takes 1 to 3 us, mostly in the kernel; waking a thread takes 30 to 50.
 CALLER_ROWS = 64
@@ -54,10 +55,13 @@ class Later(NamedTuple):
         Fills an array with the records of all rows: ``take(out)``.
     quick : bool
         Whether this takes less time than handing it to another thread.
+    pool : Pool or None
+        The threads that do it; None for the one that does the lookups of all stores.
     """
 
     take: Callable[[NDArray[Any]], None]
     quick: bool
+    pool: Pool | None = None
 
 
 class ReadAhead:
@@ -199,7 +203,14 @@ class NoReadAhead:
     ----------
     take : callable
         Fills an array with the records of rows: ``take(rows, out)``.
+
+    Attributes
+    ----------
+    pool : Pool or None
+        The threads that call what `fetch` returns; None for the helpers of all stores.
     """
+
+    pool: Pool | None = None
 
     def __init__(self, take: Callable[[NDArray[np.int64], NDArray[Any]], None]) -> None:
         self._take = take
@@ -207,6 +218,10 @@ class NoReadAhead:
     def later(self, rows: NDArray[np.int64]) -> Later:
         """Return the lookup of rows."""
         return Later(partial(self._take, rows), quick=False)
+
+    def of(self, take: Callable[[NDArray[np.int64], NDArray[Any]], None]) -> NoReadAhead:
+        """Return the same for rows that are made of these records."""
+        return NoReadAhead(take)
 
     def fetch(self, rows: NDArray[np.int64]) -> list[Callable[[], None]]:
         """Return no functions: nothing is read ahead."""

@@ -20,9 +20,10 @@ from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from functools import partial
 from threading import TIMEOUT_MAX
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from embstore.reading import workers
+from embstore.reading.read_ahead import NoReadAhead
 from embstore.reading.results import POOL, as_out
 from embstore.settle import as_positive
 from embstore.threads import LazyPool, are_replaced
@@ -34,10 +35,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.reading.forms import AnyRecords, Form
-    from embstore.reading.stats import StatsCounter
     from embstore.threads import Pool
 
 _background = LazyPool(1, "embstore_submit")
+
+
+class Waits(Protocol):
+    """What counts waits; see `embstore.reading.stats.StatsCounter`."""
+
+    def add_wait(self, seconds: float) -> None:
+        """Count one wait for rows that were still being read."""
+        ...
 
 
 class Submitted(Future[Any]):
@@ -116,9 +124,11 @@ class Prefetch:
 
     __slots__ = ("_parts", "_pool", "_stats")
 
-    def __init__(self, works: list[Callable[[], None]], stats: StatsCounter) -> None:
+    def __init__(
+        self, works: list[Callable[[], None]], stats: Waits, pool: Pool | None = None
+    ) -> None:
         self._stats = stats
-        self._pool = None if are_replaced() else workers.pool()
+        self._pool = None if are_replaced() else pool or workers.pool()
         self._parts = [(Submitted(self._pool), partial(_do, [work])) for work in works]
         if self._pool is not None and self._pool.thread_count:
             for part, work in self._parts:
@@ -186,7 +196,9 @@ def _do(works: list[Callable[[], None]]) -> None:
 
 def prefetch(records: AnyRecords, rows: NDArray[np.int64]) -> Prefetch:
     """Start reading rows, an array of its own of shape (n,), and return."""
-    return Prefetch(records.ahead.fetch(rows), records.stats)
+    ahead = records.ahead
+    pool = ahead.pool if isinstance(ahead, NoReadAhead) else None
+    return Prefetch(ahead.fetch(rows), records.stats, pool)
 
 
 def submit(
@@ -215,12 +227,12 @@ def submit(
     if out is not None:
         # A view, so that the caller cannot resize the array meanwhile.
         flat = as_out(out, shape, form.dtype, form.others).reshape(flat_shape)
-    pool = None if are_replaced() else _background.get()
-    if pool is not None and not pool.thread_count:
-        pool = None
     later = form.records.ahead.later(rows)
-    if later.quick:
-        pool = None
+    pool = None
+    if not later.quick and not are_replaced():
+        pool = _background.get() if later.pool is None else later.pool
+        if not pool.thread_count:
+            pool = None
     future = Submitted(pool)
     work = partial(_look_up, later.take, out, flat, shape, flat_shape, form.dtype)
     if pool is None:

@@ -48,7 +48,9 @@ def pool() -> Pool:
     return _helpers.get()
 
 
-def together(works: Sequence[Callable[[], Result]], stop: Callable[[], None]) -> list[Result]:
+def together(
+    works: Sequence[Callable[[], Result]], stop: Callable[[], None], helpers: Pool | None = None
+) -> list[Result]:
     """Do the first work here, and the others on free helpers; return the results of those done.
 
     Parameters
@@ -58,7 +60,10 @@ def together(works: Sequence[Callable[[], Result]], stop: Callable[[], None]) ->
     stop : callable
         Empties the queue. It is called when one has failed or a signal handler has raised; the
         error is raised after all threads have stopped.
+    helpers : Pool, optional
+        The helpers; by default those of this module.
     """
+    helpers = pool() if helpers is None else helpers
 
     def guarded(work: Callable[[], Result]) -> Result:
         try:
@@ -67,17 +72,17 @@ def together(works: Sequence[Callable[[], Result]], stop: Callable[[], None]) ->
             stop()
             raise
 
-    helpers: list[Task[Result]] = []
+    tasks: list[Task[Result]] = []
     try:
         for work in works[1:]:
-            helpers.append(submit(partial(guarded, work)))  # noqa: PERF401  # Keeps those before an error.
+            tasks.append(helpers.submit(partial(guarded, work)))  # noqa: PERF401  # Keeps those before an error.
         own = guarded(works[0])
     except BaseException:
         stop()
         raise
     finally:
-        begun = _finish(helpers, stop)
-    return [own, *(helper.result() for helper in begun)]
+        begun = _finish(tasks, stop)
+    return [own, *(task.result() for task in begun)]
 
 
 def _finish(helpers: list[Task[Result]], stop: Callable[[], None]) -> list[Task[Result]]:

@@ -11,6 +11,9 @@ A JSON object. A client ignores keys that it does not know.
 ``dtype``           of rows, as in NumPy, or ``bfloat16``, ``float8_e4m3fn``, ...
 ``encoding``        the name of the encoding; ``"plain"`` for numbers as they are
 ``record_bytes``    bytes of a row as it is stored
+``stored``          an object: the encoding's parameters, as in a manifest, for clients that ask for
+                    ``raw`` rows and decode them; null for plain rows, and where there is no such
+                    description
 ``partition_count`` partitions of the whole table
 ``strategy``        ``"mod"`` or ``"div"``
 ``partitions``      list of the partitions that this server has
@@ -18,7 +21,8 @@ A JSON object. A client ignores keys that it does not know.
 ``unk``             the word whose row stands for unknown words, or null
 ``name``            the last part of the store's path, for messages
 ``limits``          an object: ``rows`` of a request, ``request_bytes`` of its payload, requests at
-                    a time (``requests``), ``wait_seconds`` until a server that is busy says so
+                    a time (``requests``), open streams at a time (``streams``), ``memory_bytes``
+                    of rows at a time, ``wait_seconds`` until a server that is busy says so
 =================== ================================================================================
 """
 
@@ -45,6 +49,10 @@ class Limits:
         Bytes of a request's payload.
     requests : int
         Requests that run at the same time.
+    streams : int
+        Streams that are open at the same time.
+    memory_bytes : int
+        Bytes of rows in memory at the same time.
     wait_seconds : float
         How long a request waits until it is refused as one too many.
     """
@@ -52,6 +60,8 @@ class Limits:
     rows: int
     request_bytes: int
     requests: int
+    streams: int
+    memory_bytes: int
     wait_seconds: float
 
 
@@ -72,6 +82,7 @@ class Facts:
     unk: str | None
     name: str
     limits: Limits
+    stored: dict[str, Any] | None = None
     embstore: str = ""
     protocol: int = PROTOCOL
 
@@ -121,7 +132,9 @@ def _value(values: dict[str, Any], name: str) -> Any:
         good = _is_count(value)
     elif name in ("row_shape", "partitions"):
         good = isinstance(value, list) and all(map(_is_count, value))
-        value = tuple(value) if good else value
+        value = tuple(value) if isinstance(value, list) and good else value
+    elif name == "stored":
+        good = value is None or isinstance(value, dict)
     elif name == "unk":
         good = value is None or isinstance(value, str)
     elif name == "has_words":

@@ -41,6 +41,7 @@ from embstore.errors import (
     MissingWordError,
     StoreError,
 )
+from embstore.serving.gate import BusyError, ClosingError
 from embstore.serving.protocol import RequestError, load_object
 
 FAILURE_BYTES_MAX = 4096
@@ -53,14 +54,6 @@ class LimitError(EmbstoreError, ValueError):
     def __init__(self, message: str, **limits: int) -> None:
         super().__init__(message)
         self.limits = limits
-
-
-class BusyError(EmbstoreError):
-    """A server has too many requests at a time."""
-
-
-class ClosingError(EmbstoreError):
-    """A server ends, and takes no more requests."""
 
 
 class TokenError(EmbstoreError):

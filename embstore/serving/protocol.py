@@ -7,7 +7,7 @@ is UTF-8; JSON has no duplicate keys.
 bytes, with these keys and no others; all but the first may be left out:
 
 =============== ====================================================================================
-``operation``   ``"rows"``, ``"word_rows"``, ``"ids"`` or ``"words"``
+``operation``   ``"rows"``, ``"word_rows"``, ``"ids"``, ``"words"`` or ``"prefetch"``
 ``form``        of rows: ``"binary"`` (the default) or ``"lists"``
 ``dtype``       of rows: the dtype of the numbers, such as ``"float32"``; by default the store's
 ``raw``         of rows: ``true`` for the bytes of each row as they are stored; not with ``dtype``
@@ -23,6 +23,7 @@ operation     payload          answer: one column                      equals, o
 ``word_rows`` words            ``rows``                                ``lookup_words(words)``
 ``ids``       words            ``ids``, int64; -1 is missing           ``ids(words)``
 ``words``     ids              ``words``, large_utf8                   ``words(ids)``
+``prefetch``  ids              ``ids``, int64, without rows            ``prefetch(ids)``
 ============= ================ ======================================= =============================
 
 *ids* are int64, 8 bytes each, and nothing else. *words* are a uint32 count, so many uint32 lengths
@@ -88,7 +89,7 @@ SCHEMA_KEY: Final = b"embstore"
 AUTHORIZATION: Final = "authorization"
 BEARER: Final = "Bearer "
 
-Operation = Literal["rows", "word_rows", "ids", "words"]
+Operation = Literal["rows", "word_rows", "ids", "words", "prefetch"]
 Form = Literal["binary", "lists"]
 MissingName = Literal["error", "unk", "zeros", "none"]
 Action = Literal["info", "stats", "health"]
@@ -118,7 +119,7 @@ class Header:
 
     Attributes
     ----------
-    operation : {"rows", "word_rows", "ids", "words"}
+    operation : {"rows", "word_rows", "ids", "words", "prefetch"}
     form : {"binary", "lists"}
     dtype : str, optional
         Of the rows; None for the store's.
@@ -154,8 +155,9 @@ class Header:
         _one_of("form", self.form, get_args(Form))
         _one_of("missing", self.missing, _MISSING.get(self.operation, ("error",)))
         for name in ("dtype", "fingerprint"):
-            if not isinstance(getattr(self, name), str | None):
-                raise RequestError(f"the header's {name} must be a text, not {self._show(name)}")
+            value = getattr(self, name)
+            if not isinstance(value, str | None) or value == "":
+                raise RequestError(f"the header's {name} must be a name, not {self._show(name)}")
         if not isinstance(self.raw, bool):
             raise RequestError(f"the header's raw must be true or false, not {self._show('raw')}")
         if self.raw and self.dtype is not None:

@@ -257,7 +257,8 @@ def rows_function(
     Computer Journal 2 (1959).
     """
     count, distance = numbering.partition_count, numbering.distance
-    if count == 1 or numbering.strategy != "mod":
+    # Of another class, that of a part of a table, which checks where ids are.
+    if count == 1 or numbering.strategy != "mod" or type(numbering) is not Numbering:
         return numbering.rows_of
     is_power = count & (count - 1) == 0
     rows_of = _rows_by_shifts(count, distance) if is_power else numbering.rows_of

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from embstore.errors import MissingWordError, StoreCorruptError
+from embstore.errors import MissingWordError, RemoteError, StoreCorruptError
 from embstore.vocabulary.given import flatten
 from embstore.vocabulary.spelling import near_word
 
@@ -31,7 +31,7 @@ RESPELLED_WORDS = 3
 
 
 def find_ids(
-    words: Any, vocabulary: Vocabulary, missing: MissingId, *, unk: str | None, path: Path
+    words: Any, vocabulary: Vocabulary, missing: MissingId, *, unk: str | None, path: Path | str
 ) -> NDArray[np.int64]:
     """Return the ids of words, with missing ones handled as ``missing`` says.
 
@@ -44,8 +44,8 @@ def find_ids(
         Raise, use the id of ``unk``, or return -1.
     unk : str or None
         The store's unk word.
-    path : Path
-        The store, for messages.
+    path : Path or str
+        The path or URL of the store, for messages.
 
     Returns
     -------
@@ -92,7 +92,7 @@ def _hint(missing: list[str], vocabulary: Vocabulary, several: bool) -> str:
     """Return the end of the message, empty if no near word is found."""
     try:
         near = {word: near_word(word, vocabulary) for word in missing}
-    except StoreCorruptError:
+    except (StoreCorruptError, RemoteError):
         return ""  # The next lookup raises it; it would hide which word is missing.
     named = [
         f"{found!r} for {word!r}" if several else repr(found)

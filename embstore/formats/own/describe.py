@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 from embstore.dtypes import native
 from embstore.encodings.plain import Plain
 from embstore.formats.own import spec
-from embstore.formats.own.manifest import read_manifest
+from embstore.formats.own.manifest import manifest_of
 from embstore.table.addresses import ALIGNMENTS, address_limit, aligned_rows
 from embstore.table.extents import Column, Extent, InnerChunks
 from embstore.table.numbering import Numbering
+from embstore.table.partial import PartialNumbering
 from embstore.table.tables import Table
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from embstore.formats.own.manifest import Manifest
-    from embstore.table.protocols import Files
+    from embstore.table.protocols import CheckedFiles, Files
 
 PATTERNS = (spec.METADATA,)
 
@@ -27,17 +26,14 @@ def matches(start: bytes, name: str) -> bool:  # Every format has this signature
     return False
 
 
-def main_file(directory: Path) -> Path:
-    """Return the directory itself."""
-    return directory
+def main_file(files: Files) -> str:
+    """Return ``""``, the directory itself."""
+    return ""
 
 
-def describe(files: Files, name: str) -> Table:
-    """Return the table of the store in the directory ``name``; errors as `read_manifest`."""
-    where = files.path(name)
-    if where is None:
-        raise ValueError("a store must be in a local directory")
-    return table_of(read_manifest(where))
+def describe(files: CheckedFiles, name: str) -> Table:
+    """Return the table of the store in a directory; errors as `manifest_of`."""
+    return table_of(manifest_of(files))
 
 
 def table_of(manifest: Manifest) -> Table:
@@ -45,15 +41,16 @@ def table_of(manifest: Manifest) -> Table:
 
     Each chunk is an extent; its last rows may be padding, which no id has. Partitions of a single
     chunk are a power of two of rows apart, so that each can start on a huge page; a gap fills the
-    rows between them.
+    rows between them. Of partitions that are elsewhere, each chunk is a gap.
     """
-    numbering = manifest.numbering
     distance = _distance(manifest)
+    present = None if manifest.present is None else frozenset(manifest.present)
     extents: list[Extent] = []
     for partition in range(manifest.partition_count):
         array = manifest.partition(partition)
+        is_here = present is None or partition in present
         extents += [
-            Extent(array.chunk_name(chunk), 0, manifest.chunk_rows)
+            Extent(array.chunk_name(chunk) if is_here else "", 0, manifest.chunk_rows)
             for chunk in range(array.chunk_count)
         ]
         if gap := distance - array.chunk_count * manifest.chunk_rows:
@@ -65,10 +62,16 @@ def table_of(manifest: Manifest) -> Table:
     return Table(
         columns=(Column(tuple(extents), manifest.row_bytes, inner_chunks=inner),),
         encoding=encoding,
-        numbering=Numbering(
-            numbering.rows, numbering.partition_count, numbering.strategy, distance
-        ),
+        numbering=_numbered(manifest, distance),
     )
+
+
+def _numbered(manifest: Manifest, distance: int) -> Numbering:
+    """Return the numbering of a store whose partitions are ``distance`` rows apart."""
+    facts = manifest.rows, manifest.partition_count, manifest.strategy, distance
+    if manifest.present is None:
+        return Numbering(*facts)
+    return PartialNumbering(*facts, present=manifest.present)
 
 
 def _distance(manifest: Manifest) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,20 +19,21 @@ from embstore.dtypes import as_dtype, is_extension
 from embstore.encodings.manifest import encoding_to_json
 from embstore.errors import StoreCorruptError, StoreError, StoreNotFoundError, StoreVersionError
 from embstore.formats.own import spec
-from embstore.formats.own.checked_files import REBUILD
+from embstore.formats.own.checked_files import REBUILD, LocalDirectory
 from embstore.formats.own.compression import BLOSC, LEVELS, Compression
 from embstore.formats.own.encoded import dtype_line, parse_encoding_field
-from embstore.formats.own.fields import Fields, read_json
+from embstore.formats.own.fields import Fields, parse_json
 from embstore.formats.own.seals import check_seal
 from embstore.formats.own.sharded import ShardedArray
 from embstore.formats.own.spec import RawArray, shown
+from embstore.settle import as_numbers
 from embstore.table.numbering import STRATEGIES, Numbering, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from embstore.table.protocols import Encoding
+    from embstore.table.protocols import CheckedFiles, Encoding
 
 _UPGRADE = "upgrade it with pip install -U embstore"
 
@@ -101,6 +102,8 @@ class Manifest:
     compression: Compression | None = None  # The layout is then "sharded".
     inner_rows: int | None = None
     encoding: Encoding | None = None
+    # The partitions that were opened, ascending; None for all. The format does not have this.
+    present: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.rows <= spec.MAX_ROWS:
@@ -220,11 +223,36 @@ class Manifest:
         return ShardedArray(name, shape, dtype, self.chunk_rows, self.inner_rows, self.compression)
 
     def arrays(self) -> Iterator[RawArray]:
-        """Yield every array of the store: the partitions, then the vocabulary's."""
-        for partition in range(self.partition_count):
-            yield self.partition(partition)
+        """Yield every array of the store that is here: the partitions, then the vocabulary's."""
+        present = range(self.partition_count) if self.present is None else self.present
+        yield from map(self.partition, present)
         if self.vocabulary is not None:
             yield from map(self.vocabulary.array, spec.VOCABULARY_DTYPES)
+
+    def part(self, partitions: tuple[int, ...], *, words: bool) -> Manifest:
+        """Return the manifest of a part of the store.
+
+        Parameters
+        ----------
+        partitions : tuple of int
+            The partitions that are here, ascending.
+        words : bool
+            Whether the vocabulary is here, too.
+
+        Raises
+        ------
+        ValueError
+            If the store does not have one of the partitions.
+        """
+        if partitions[-1] >= self.partition_count:
+            raise ValueError(
+                f"partitions must be from 0 to {self.partition_count - 1}, those of the store, not "
+                f"{partitions[-1]}"
+            )
+        part = self
+        if len(partitions) < self.partition_count:
+            part = replace(part, present=partitions)
+        return part if words else replace(part, vocabulary=None, unk=None)
 
     def find_chunk(self, name: str) -> tuple[RawArray, int]:
         """Return the array of a chunk file, given its path inside the store, and the chunk."""
@@ -284,7 +312,20 @@ class Manifest:
         return dtype if self.encoding is None else [*dtype, spec.ENCODING]
 
 
-def parse_manifest(document: Any, where: Path) -> Manifest:
+def as_partitions(value: Any) -> tuple[int, ...] | None:
+    """Return the partitions that a caller wants, ascending; None for all.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not a list of ascending numbers that a store can have.
+    """
+    if value is None:
+        return None
+    return as_numbers(value, "partitions", high=spec.MAX_PARTITIONS - 1)
+
+
+def parse_manifest(document: Any, where: Path | str) -> Manifest:
     """Return the manifest that the metadata of a root group holds.
 
     Raises
@@ -356,12 +397,20 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
 
 def read_manifest(path: Path) -> Manifest:
     """Read the manifest of the store at ``path``; errors as `parse_manifest`."""
-    where = path / spec.METADATA
     if not path.is_dir():
         raise StoreNotFoundError(f"no store at {path}: {_kind(path)}")
-    if not where.is_file():
+    if not (path / spec.METADATA).is_file():
         raise StoreNotFoundError(f"{path} is not a store: it has no {spec.METADATA}")
-    return parse_manifest(read_json(where), where)
+    return manifest_of(LocalDirectory(path))
+
+
+def manifest_of(files: CheckedFiles) -> Manifest:
+    """Read the manifest of a store from its files; errors as `parse_manifest`."""
+    where = files.where(spec.METADATA)
+    if not files.exists(spec.METADATA):
+        raise StoreNotFoundError(f"{files.where('')} is not a store: it has no {spec.METADATA}")
+    data = files.read_small(spec.METADATA, spec.MAX_METADATA_BYTES)
+    return parse_manifest(parse_json(where, data), where)
 
 
 def _parse_fingerprint(fields: dict[str, Any], reader: Fields) -> str | None:
@@ -375,7 +424,7 @@ def _parse_fingerprint(fields: dict[str, Any], reader: Fields) -> str | None:
 
 
 def _parse_encoding(
-    fields: dict[str, Any], row_shape: tuple[int, ...], reader: Fields, where: Path
+    fields: dict[str, Any], row_shape: tuple[int, ...], reader: Fields, where: Path | str
 ) -> Encoding | None:
     is_required = spec.ENCODING in reader.get("requires", list)
     if is_required != (spec.ENCODING in fields):
@@ -394,7 +443,7 @@ def _parse_encoding(
     return encoding
 
 
-def _parse_compression(reader: Fields, where: Path) -> Compression:
+def _parse_compression(reader: Fields, where: Path | str) -> Compression:
     found = Fields(reader.get(spec.COMPRESSION, dict), where, spec.COMPRESSION)
     if (codec := found.get("codec", str)) not in LEVELS:
         raise StoreVersionError(
@@ -405,7 +454,7 @@ def _parse_compression(reader: Fields, where: Path) -> Compression:
     return Compression(codec, found.integer("level"))
 
 
-def _parse_vocabulary(fields: Any, where: Path) -> VocabularyManifest | None:
+def _parse_vocabulary(fields: Any, where: Path | str) -> VocabularyManifest | None:
     if fields is None:
         return None
     reader = Fields(fields, where, "vocabulary")

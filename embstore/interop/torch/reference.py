@@ -5,7 +5,7 @@ it as a tensor of bytes, because many tools handle only tensors; the graph of a 
 model holds it as text.
 
 A program finds its store by the reference: first among the stores of this process's modules, then
-at the path. A table with another fingerprint is refused.
+at the path, or at the addresses of its servers. A table with another fingerprint is refused.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import torch
 from embstore.errors import StoreClosedError, StoreError
 from embstore.fingerprint import KIND, OLD_KIND_NOTE
 from embstore.opening import open as open_store
+from embstore.serving.addresses import is_served
+from embstore.serving.connect import connect
 
 if TYPE_CHECKING:
     from embstore.store import EmbeddingStore
@@ -41,7 +43,7 @@ _opened: dict[str, EmbeddingStore] = {}
 def reference_to(store: EmbeddingStore, fingerprint: str) -> Reference:
     """Return the reference to a store's table, whose fingerprint was computed before."""
     reference = {
-        "path": str(store.path),
+        "path": store.location,
         "fingerprint": fingerprint,
         "fingerprint_kind": KIND,
         "shape": list(store.shape),
@@ -132,7 +134,7 @@ def find_store(text: str) -> EmbeddingStore:
     """
     reference = parse(text)
     known = tuple(_known.get(reference["fingerprint"], ()))
-    here = [store for store in known if str(store.path) == reference["path"]]
+    here = [store for store in known if store.location == reference["path"]]
     if here:
         # If all are closed, the lookup says so.
         return next(filter(_is_open, here), here[0])
@@ -156,7 +158,11 @@ def parse(text: str) -> Reference:
 
 
 def _open(reference: Reference) -> EmbeddingStore:
-    store = open_store(reference["path"], tensor=reference.get("tensor"))
+    path = reference["path"]
+    if is_served(path):
+        store: EmbeddingStore = connect(path.split(","))
+    else:
+        store = open_store(path, tensor=reference.get("tensor"))
     fingerprint = store.fingerprint()
     if reference["fingerprint"] != fingerprint:
         found = reference_to(store, fingerprint)

@@ -1,0 +1,247 @@
+"""Connecting to servers: each is asked what it has, and what they say must agree.
+
+1. All servers are asked at the same time for the facts about their table.
+2. A partition belongs to the servers that were named for it, or to all that have it. Partitions
+   with the same servers are one group, which one request may ask.
+3. A store over them is made. Nothing else is kept: tables never change, and each answer names its
+   table.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from embstore.errors import RemoteError, StoreChangedError
+from embstore.reading.workers import together
+from embstore.serving.addresses import Address, Options, Servers, as_options, as_servers
+from embstore.serving.calls import Call
+from embstore.serving.connected_store import ConnectedStore
+from embstore.serving.link import Link, LinkError
+from embstore.serving.protocol import RequestError
+from embstore.serving.remote_records import REQUEST_BYTES, Group, RemoteRecords
+from embstore.serving.remote_records import pool as server_pool
+from embstore.serving.remote_words import RemoteVocabulary
+from embstore.serving.replicas import Health, Replicas, lost
+from embstore.serving.served_table import ServedTable, difference
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping
+
+    from embstore.serving.facts import Facts, Limits
+
+    Addresses = str | Iterable[str]
+_SHOWN_PARTITIONS = 8
+_ID_BYTES = 8
+
+
+def connect(
+    servers: Addresses | Mapping[int, Addresses],
+    *,
+    token: str | None = None,
+    tls_root: str | os.PathLike[str] | bytes | None = None,
+    timeout: float = 30.0,
+) -> ConnectedStore:
+    """Return a store whose rows servers have; see `embstore.serve` for the other side.
+
+    A lookup asks all servers that have its rows at the same time. Servers with the same partitions
+    are replicas: they share the work, and if one fails, the others are asked. If no server can be
+    reached, they are asked again until ``timeout`` is over, so a restart costs time and no answer.
+    The connection works on when its servers come back; if they have another table by then, lookups
+    raise an error.
+
+    Parameters
+    ----------
+    servers : str, iterable of str, or mapping of int to these
+        An address, ``grpc://HOST:PORT`` or ``grpc+tls://HOST:PORT``; or several, each of which is
+        asked which partitions it has; or, for each partition, its server or several.
+    token : str, optional
+        What the servers want to be shown; by default that of the environment variable
+        EMBSTORE_TOKEN, if it is set. It goes to another machine only over TLS. It is never shown,
+        and is not pickled.
+    tls_root : str, path-like or bytes, optional
+        Certificates in PEM that the servers' are checked by: a file, or its content. By default
+        those of the system.
+    timeout : float
+        Seconds that a call may take, connecting and all tries included. Connecting tries each
+        server once.
+
+    Returns
+    -------
+    ConnectedStore
+        A store, to be closed or used as a context manager.
+
+    Raises
+    ------
+    RemoteError
+        If a server cannot be reached, refuses the token, or answers wrongly; if a partition has no
+        server; if servers have different tables.
+    TypeError, ValueError
+        If an address is wrong, given twice, or a key is not a partition of the table; if the token
+        would be sent to another machine without TLS.
+    ImportError
+        If pyarrow has no Flight: ``pip install "embstore[serve]"``.
+
+    Examples
+    --------
+    >>> with embstore.serve("words.embstore") as server:
+    ...     with embstore.connect(server.address) as remote:
+    ...         remote[["like", "the"]].shape
+    (2, 8)
+    """
+    named = as_servers(servers)
+    options = as_options(token, tls_root, timeout, named)
+    return connect_to(named, options)
+
+
+def connect_to(named: Servers, options: Options) -> ConnectedStore:
+    """Return a store at servers, given checked arguments; see `connect`."""
+    _check_flight()
+    links = {address: Link(address, options) for address in named.addresses}
+    facts = _ask_all(links, options.timeout)
+    first, *others = named.addresses
+    for other in others:
+        if found := difference(facts[first], facts[other]):
+            raise RemoteError(
+                f"{first} and {other} have different tables ({found}); connect only to servers of "
+                "one table"
+            )
+    try:
+        served = ServedTable.of(facts[first])
+    except RequestError as error:
+        raise RemoteError(f"{first} answers wrongly: {error}") from None
+    by_partition = _by_partition(named, facts, served)
+    health = {address: Health() for address in links}
+    size = served.encoding.record_bytes
+
+    def replicas(addresses: Iterable[Address]) -> Replicas:
+        return Replicas([(links[address], health[address]) for address in addresses])
+
+    together_at: defaultdict[tuple[Address, ...], list[int]] = defaultdict(list)
+    for partition, addresses in by_partition.items():
+        together_at[addresses].append(partition)
+    groups = [
+        Group(
+            replicas(addresses),
+            tuple(partitions),
+            _most_rows([facts[address].limits for address in addresses], size),
+        )
+        for addresses, partitions in together_at.items()
+    ]
+    for link in links.values():
+        link.expect_rows_of(size)
+    vocabulary = None
+    if served.has_words:
+        limits = [facts[address].limits for address in links]
+        vocabulary = RemoteVocabulary(
+            served,
+            replicas(links),
+            max(min(limit.rows for limit in limits), 1),
+            min(limit.request_bytes for limit in limits),
+            options.timeout,
+        )
+    return ConnectedStore(
+        str(named),
+        served,
+        RemoteRecords(served, groups, options.timeout),
+        vocabulary,
+        tuple(links.values()),
+        (_reconnect, (named, options.tls_root, options.timeout)),
+        partial(connect_to, named, options),
+    )
+
+
+def _reconnect(
+    named: Servers, tls_root: bytes | None, timeout: float, fingerprint: str
+) -> ConnectedStore:
+    """Connect again, for an unpickled store, and check that it is the same table."""
+    store = connect_to(named, as_options(None, tls_root, timeout, named))
+    if store.identity == fingerprint:
+        return store
+    found = repr(store)
+    store.close()
+    raise StoreChangedError(
+        f"the servers {named} have another table than the one that was pickled; it is {found} now. "
+        "Connect again"
+    )
+
+
+def _check_flight() -> None:
+    try:
+        from pyarrow import flight  # noqa: F401, PLC0415  # Slow, and not always installed.
+    except ImportError as error:
+        raise ImportError(
+            'embstore.connect needs pyarrow with Flight: pip install "embstore[serve]"'
+        ) from error
+
+
+def _ask_all(links: dict[Address, Link], timeout: float) -> dict[Address, Facts]:
+    """Return the facts that servers tell, asked at the same time."""
+    call = Call(timeout)
+    found: dict[Address, Facts] = {}
+    problems: dict[str, str] = {}
+    waiting = list(reversed(links.items()))
+
+    def drain() -> None:
+        while waiting:
+            try:
+                address, link = waiting.pop()
+            except IndexError:
+                return
+            try:
+                found[address] = link.facts(max(call.left, 0))
+            except LinkError as error:
+                problems[str(address)] = str(error)
+
+    together([drain] * min(len(links), 32), waiting.clear, server_pool())
+    if problems:
+        raise lost(problems, call)
+    return found
+
+
+def _by_partition(
+    named: Servers, facts: dict[Address, Facts], served: ServedTable
+) -> dict[int, tuple[Address, ...]]:
+    """Return the servers of each partition."""
+    count = served.numbering.partition_count
+    if named.by_partition is None:
+        asked: defaultdict[int, list[Address]] = defaultdict(list)
+        for address in named.addresses:
+            for partition in facts[address].partitions:
+                asked[partition].append(address)
+        found = {partition: tuple(asked[partition]) for partition in sorted(asked)}
+    else:
+        found = named.by_partition
+        if (last := max(found)) >= count:
+            raise ValueError(
+                f"servers names partition {last}, but the table has {count} partitions, 0 to "
+                f"{count - 1}"
+            )
+        for partition, addresses in found.items():
+            for address in addresses:
+                if partition not in facts[address].partitions:
+                    raise RemoteError(
+                        f"{address} does not have partition {partition}; it has "
+                        f"{_listing(facts[address].partitions)}"
+                    )
+    missing = [partition for partition in range(count) if partition not in found]
+    if missing:
+        raise RemoteError(
+            f"no server has partition {_listing(missing)} of {count}; name servers for all of "
+            "them. For a part of the table, open its files with embstore.open(path, partitions=...)"
+        )
+    return found
+
+
+def _most_rows(limits: list[Limits], record_bytes: int) -> int:
+    """Return the most rows of a request that all of several servers take."""
+    rows = min(min(limit.rows, limit.request_bytes // _ID_BYTES) for limit in limits)
+    return max(min(rows, REQUEST_BYTES // record_bytes), 1)
+
+
+def _listing(partitions: Any) -> str:
+    shown = ", ".join(map(str, list(partitions)[:_SHOWN_PARTITIONS]))
+    more = len(partitions) - _SHOWN_PARTITIONS
+    return f"{shown} and {more} more" if more > 0 else shown

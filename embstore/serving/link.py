@@ -1,0 +1,213 @@
+"""A link to one server: a Flight client that is made when needed, and again after a failure.
+
+1. A request is one call of Flight with a deadline, which bounds connecting, waiting and reading.
+2. A client that has lost its server refuses further calls for some time, even when the server is
+   back. So a failure drops it, and the next call makes a new one; its channels are its own.
+3. An error of Flight becomes a `LinkError`: the text for people, and whether another try may help.
+4. No message is larger than gRPC lets through here, and proxies are not used.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from embstore.serving.facts import INFO_BYTES_MAX, Facts
+from embstore.serving.failures import Failure
+from embstore.serving.forks import keep_in_children, note_use
+from embstore.serving.protocol import (
+    AUTHORIZATION,
+    BEARER,
+    PIECE_BYTES,
+    pack_ticket,
+)
+from embstore.serving.replies import batches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from embstore.serving.addresses import Address, Options
+    from embstore.serving.calls import Call
+    from embstore.serving.protocol import Header
+
+    Put = Callable[[int, Any], None]
+
+_SHOWN_LENGTH = 300
+_SPARE_BYTES = 1 << 20  # Of a message, around the rows.
+_LEAST_SECONDS = 0.001
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_PASSING = ("BusyError", "ClosingError")
+# What gRPC says, and what it means.
+_CAUSES = (
+    ("Connection refused", "no server listens there"),
+    ("Ssl handshake", "the TLS handshake failed; check tls_root, and that the server uses TLS"),
+    ("SSL", "the TLS handshake failed; check tls_root, and that the server uses TLS"),
+    ("DNS", "its name is unknown"),
+    ("Socket closed", "it closed the connection"),
+    ("Connection reset", "it closed the connection"),
+    ("Broken pipe", "it closed the connection"),
+)
+
+
+class LinkError(Exception):
+    """A request that failed at one server.
+
+    Attributes
+    ----------
+    again : bool
+        Whether another try may succeed.
+    """
+
+    def __init__(self, text: str, *, again: bool) -> None:
+        super().__init__(text)
+        self.again = again
+
+
+class Link:
+    """The connection to one server; safe to use from many threads.
+
+    Parameters
+    ----------
+    address : Address
+        The server's.
+    options : Options
+        How to ask it.
+    """
+
+    def __init__(self, address: Address, options: Options) -> None:
+        self.address, self._options = address, options
+        self._message_bytes = INFO_BYTES_MAX + _SPARE_BYTES
+        self._client: Any = None
+
+    def expect_rows_of(self, record_bytes: int) -> None:
+        """Set the size of a row, which bounds messages."""
+        most = max(INFO_BYTES_MAX, PIECE_BYTES, record_bytes) + _SPARE_BYTES
+        if most > self._message_bytes:
+            self._message_bytes, self._client = most, None
+
+    def ask(
+        self,
+        header: Header,
+        payload: bytes | memoryview,
+        answer: tuple[str, Any, int],
+        put: Put,
+        call: Call,
+        seconds: float,
+    ) -> None:
+        """Ask for rows, ids or words, and pass them on as they come.
+
+        Parameters
+        ----------
+        header, payload
+            The request.
+        answer : tuple of (str, pyarrow.DataType, int)
+            What is expected: the column, its type, and the count of values.
+        put : callable
+            Called with a position in the answer and the values from there on.
+        call : Call
+            The call that this is a part of.
+        seconds : float
+            How long this part may take.
+
+        Raises
+        ------
+        LinkError
+            If anything fails.
+        """
+        from pyarrow import flight  # noqa: PLC0415  # Slow, and not always installed.
+
+        client = self._connected()
+        reader = None
+        try:
+            ticket = flight.Ticket(pack_ticket(header, payload))
+            reader = client.do_get(ticket, self._call_options(seconds))
+            with call.reading(reader):
+                column, kind, count = answer
+                assert header.fingerprint is not None
+                for position, values in batches(reader, column, kind, count, header.fingerprint):
+                    put(position, values)
+        except Exception as error:
+            raise self._failed(client, error, seconds, reader) from error
+
+    def facts(self, seconds: float) -> Facts:
+        """Return what the server says about itself and its table, or raise LinkError."""
+        client = self._connected()
+        try:
+            results = client.do_action("info", self._call_options(seconds))
+            body = next(iter(results)).body.to_pybytes()
+            return Facts.from_json(body)
+        except StopIteration:
+            raise LinkError(
+                "it answers nothing; is it another kind of server?", again=False
+            ) from None
+        except Exception as error:
+            raise self._failed(client, error, seconds, None) from error
+
+    def close(self) -> None:
+        """Drop the client; calls that are under way go on."""
+        self._client = None
+
+    def _connected(self) -> Any:
+        note_use()
+        client = self._client
+        if client is None:
+            from pyarrow import flight  # noqa: PLC0415
+
+            options: list[tuple[str, int]] = [
+                ("grpc.use_local_subchannel_pool", 1),
+                ("grpc.enable_http_proxy", 0),
+                ("grpc.max_receive_message_length", self._message_bytes),
+            ]
+            root = self._options.tls_root if self.address.is_tls else None
+            try:
+                client = flight.FlightClient(
+                    str(self.address), tls_root_certs=root, generic_options=options
+                )
+            except Exception as error:
+                raise LinkError(self._cleaned(str(error)), again=False) from error
+            keep_in_children(client)
+            self._client = client
+        return client
+
+    def _call_options(self, seconds: float) -> Any:
+        from pyarrow import flight  # noqa: PLC0415
+
+        headers = []
+        if self._options.token is not None:
+            headers = [(AUTHORIZATION.encode(), f"{BEARER}{self._options.token}".encode())]
+        return flight.FlightCallOptions(timeout=max(seconds, _LEAST_SECONDS), headers=headers)
+
+    def _failed(self, client: Any, error: Exception, seconds: float, reader: Any) -> LinkError:
+        """Return the error for one of a request, after its client was dropped if need be."""
+        from pyarrow import flight  # noqa: PLC0415
+
+        if isinstance(error, LinkError):
+            return error
+        if reader is not None:
+            reader.cancel()  # What is left of the answer is not wanted.
+        failure = Failure.from_json(getattr(error, "extra_info", b"") or b"")
+        if failure is not None:
+            return LinkError(self._cleaned(failure.message), again=failure.kind in _PASSING)
+        if self._client is client:
+            self._client = None
+        if isinstance(error, flight.FlightTimedOutError):
+            return LinkError(f"it did not answer within {seconds:.1f} s", again=True)
+        text = self._cleaned(str(error))
+        if isinstance(error, flight.FlightUnauthenticatedError | flight.FlightUnauthorizedError):
+            return LinkError(f"it refuses the token: {text}", again=False)
+        passing = (
+            *(flight.FlightUnavailableError, flight.FlightCancelledError),
+            flight.FlightInternalError,
+        )
+        what = "" if isinstance(error, flight.FlightError) else "its answer is wrong: "
+        return LinkError(f"{what}{text}", again=isinstance(error, passing))
+
+    def _cleaned(self, text: str) -> str:
+        """Return what gRPC or a server says, short, on one line, and without the token."""
+        for sign, cause in _CAUSES:
+            if sign in text:
+                return cause
+        if self._options.token:
+            text = text.replace(self._options.token, "***")
+        text = _CONTROL.sub(" ", text.split("gRPC client debug context")[0]).strip()
+        return text if len(text) <= _SHOWN_LENGTH else f"{text[: _SHOWN_LENGTH - 3]}..."
