@@ -316,7 +316,6 @@ def facts_of(store: EmbeddingStore, limits: Limits) -> Facts:
         unk=store.unk,
         name=Path(store.path).name,
         limits=limits,
-        stored=_stored(store),
         embstore=__version__,
     )
 
