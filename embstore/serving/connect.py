@@ -98,7 +98,7 @@ def connect(
 
 def connect_to(named: Servers, options: Options) -> ConnectedStore:
     """Return a store at servers, given checked arguments; see `connect`."""
-    _check_flight()
+    check_flight()
     links = {address: Link(address, options) for address in named.addresses}
     facts = _ask_all(links, options.timeout)
     first, *others = named.addresses
@@ -202,7 +202,8 @@ def _reconnect(
     )
 
 
-def _check_flight() -> None:
+def check_flight() -> None:
+    """Raise ImportError where pyarrow with Flight is not installed."""
     try:
         from pyarrow import flight  # noqa: F401, PLC0415  # Slow, and not always installed.
     except ImportError as error:
