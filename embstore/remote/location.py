@@ -21,6 +21,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
+from embstore.settle import without_credentials
+
 Kind = Literal["s3", "gcs", "azure", "http", "file"]
 
 KINDS: dict[str, Kind] = {
@@ -109,22 +111,6 @@ def as_location(url: Any, name: str = "url") -> Location:
     if kind == "file":
         return _directory(url[len(found[0]) :], found[2] is not None, name)
     return _on_server(kind, url, name)
-
-
-def without_credentials(url: str) -> str:
-    """Return a URL without what may hold credentials: user names, queries, fragments.
-
-    Examples
-    --------
-    >>> without_credentials("https://user:secret@example.org/glove?X-Amz-Signature=abc")
-    'https://example.org/glove'
-    """
-    start, found, rest = url.partition("://")
-    if not found:
-        return re.split(r"[?#@]", url, maxsplit=1)[0]
-    rest = re.split(r"[?#]", rest, maxsplit=1)[0]
-    # A password may have a slash in it, so the last @ counts, not the last before a slash.
-    return f"{start}://{rest.rpartition('@')[2]}"
 
 
 def is_loopback(host: str) -> bool:
