@@ -7,23 +7,27 @@ import copy
 import json
 import logging
 import pickle
+import re
 import socket
 import threading
 import traceback
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from embstore.errors import RemoteError, StoreNotFoundError
-from embstore.remote import requests
+from embstore.remote import providers, requests
 from embstore.remote.objects import Request
 from embstore.remote.providers.amazon import amazon
 from embstore.remote.providers.azure import azure
 from embstore.remote.providers.google import google
 from embstore.remote.urls import objects_at
 from tests import misbehaving as bad
+from tests.helpers.programs import ROOT
 from tests.servers import HOST
 
+PROVIDERS = Path(providers.__file__).parent
 # In every value that must not be shown.
 MARK = "s3cretMARKs3cret"
 KEY = base64.b64encode(MARK.encode()).decode()
@@ -511,3 +515,11 @@ def test_pickles_look_credentials_up_again(store, no_credentials):
     no_credentials.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(RemoteError, match="no credentials"):
         pickle.loads(pickled)
+
+
+def test_the_documentation_names_every_variable():
+    pattern = re.compile(r"\b(?:AWS|GOOGLE|AZURE|AZURITE|CLOUDSDK|STORAGE)_[A-Z0-9_]+\b")
+    source = "".join(path.read_text() for path in PROVIDERS.glob("*.py"))
+    told = set(pattern.findall((ROOT / "docs" / "object_store_access.md").read_text()))
+    assert told == set(pattern.findall(source))
+    assert len(told) > 40

@@ -42,9 +42,9 @@ _BY_STATUS: dict[int, tuple[Kind, str]] = {
 }
 # Parts of messages, in the order in which they are looked for. obstore gives no other sign.
 _BY_TEXT: tuple[tuple[str, Kind, str], ...] = (
-    ("invalid peer certificate", "final", "the server's certificate is not trusted"),
+    ("InvalidCertificate", "final", "the server's certificate is not trusted"),
     ("BareRedirect", "final", "the bucket is in another region: set AWS_REGION"),
-    ("URL scheme is not allowed", "final", "the server redirects to plain http, which is refused"),
+    ("BadScheme", "final", "the server redirects to plain http, which is refused"),
     ("kind: Redirect", "doubtful", "the server redirects in a circle, or to nowhere"),
     ("dns error", "doubtful", "the name of the host is unknown"),
     ("failed to lookup address", "doubtful", "the name of the host is unknown"),
