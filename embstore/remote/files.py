@@ -55,6 +55,7 @@ class RemoteFiles:
 
     remedy = "is the upload complete?"
     checked = False
+    is_remote = True
 
     def __init__(self, objects: Objects, prefix: str = "", chosen: tuple[str, ...] = ()) -> None:
         self._objects, self._prefix, self.chosen = objects, prefix, chosen
@@ -88,7 +89,7 @@ class RemoteFiles:
     def of(self, names: tuple[str, ...]) -> RemoteFiles:
         """Return the files that a table is in, with what was found of them so far."""
         files = RemoteFiles(self._objects, self._prefix, names)
-        files._seen, files._listed, files._counts = self._seen, self._listed, self._counts
+        files._seen, files._listed = self._seen, self._listed
         return files
 
     def with_manifest(self, manifest: Manifest) -> RemoteFiles:
