@@ -166,14 +166,13 @@ class RemoteFiles:
 
     def read_small(self, name: str, most: int) -> bytes:
         """Return all of a file of at most ``most`` bytes."""
-        if (data := self._ahead.pop(name, None)) is not None:
-            return data
         info = self._found(name)
         if info.size > most:
             raise StoreCorruptError(
                 f"{self.where(name)} has {info.size} bytes, more than the allowed {most}; {REBUILD}"
             )
-        return self.read(name, 0, info.size)
+        ahead = self._ahead.pop(name, None)
+        return self.read(name, 0, info.size) if ahead is None else ahead
 
     def read_end(self, name: str, size_bytes: int) -> None:
         """Check the size of a file; its last bytes are not read, which would take a request."""
