@@ -16,7 +16,7 @@ from embstore.vocabulary import open_vocabulary
 
 if TYPE_CHECKING:
     from embstore.formats.own.manifest import Manifest
-    from embstore.reading.files import StoreFiles
+    from embstore.table.protocols import Files, StoredFiles
     from embstore.table.tables import Table
     from embstore.vocabulary import Vocabulary
 
@@ -27,16 +27,16 @@ class Contents:
 
     manifest: Manifest
     table: Table
-    files: StoreFiles
+    files: Files
     vocabulary: Vocabulary | None
 
 
-def read_contents(files: StoreFiles, partitions: tuple[int, ...] | None = None) -> Contents:
+def read_contents(files: StoredFiles, partitions: tuple[int, ...] | None = None) -> Contents:
     """Check the metadata of a store, and the sizes and last bytes of its files; map its words.
 
     Parameters
     ----------
-    files : StoreFiles
+    files : StoredFiles
         The files of the store.
     partitions : tuple of int, optional
         Those to open, ascending; others are not looked at, and the vocabulary may be missing.

@@ -43,14 +43,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.formats.own.manifest import Manifest
-    from embstore.reading.files import ForeignFiles, StoreFiles
     from embstore.reading.forms import AnyRecords, Forms
     from embstore.reading.incore import Residency
     from embstore.reading.mapped import MappedRecords
     from embstore.reading.short_path import Few
     from embstore.reading.stats import LookupStats
     from embstore.table.numbering import Strategy
-    from embstore.table.protocols import Visit
+    from embstore.table.protocols import Files, Visit
     from embstore.table.tables import Table
     from embstore.vocabulary import Vocabulary
 
@@ -82,9 +81,9 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
 
     def __init__(
         self,
-        path: Path,
+        path: Path | str,
         table: Table,
-        files: StoreFiles | ForeignFiles,
+        files: Files,
         records: AnyRecords,
         recipe: tuple[Callable[..., EmbeddingStore], tuple[Any, ...]],
         *,
@@ -276,7 +275,7 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
                 "were"
             )
         self._files.check_identity(self._identity)
-        return zarr.open_array(self._path / partition_name(number), mode="r")
+        return zarr.open_array(self.path / partition_name(number), mode="r")
 
     def close(self) -> None:
         """Release the files. Results of lookups stay valid; a further lookup raises an error."""
@@ -310,14 +309,32 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
         return self._numbering.strategy
 
     @property
-    def files(self) -> StoreFiles | ForeignFiles:
+    def files(self) -> Files:
         """The files that the rows are in."""
         return self._files
 
     @property
     def path(self) -> Path:
-        """Path of the store or file, absolute."""
+        """Path of the store or file, absolute.
+
+        Raises
+        ------
+        FormatError
+            If it is at a URL.
+        """
+        if isinstance(self._path, str):
+            raise FormatError(f"{self._path} has no path; it has a url, and files")
         return self._path
+
+    @property
+    def location(self) -> str:
+        """Path of the store or file, or its URL, as text."""
+        return str(self._path)
+
+    @property
+    def url(self) -> str | None:
+        """URL of the store or file, as it was opened; None for one at a path."""
+        return self._path if isinstance(self._path, str) else None
 
     @property
     def source(self) -> dict[str, Any]:
@@ -413,7 +430,7 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
         if isinstance(self._numbering, PartialNumbering):
             parts = f"{len(self.partitions)} of {parts}"
         if self._manifest is None:
-            parts = f"in {self._path.name}"
+            parts = f"in {self._source['file']}"
         return (
             f"<EmbeddingStore {self.rows} rows of {self._row_shape} {self._dtype}{stored}, "
             f"{parts}{words}{closed}>"

@@ -41,7 +41,7 @@ def files_of(store: embstore.EmbeddingStore) -> list[Path]:
     files = store.files
     if isinstance(files, ForeignFiles):
         return [files.path(name) for name in files.chosen]
-    return files_under(files.root)
+    return files_under(store.path)
 
 
 def files_under(path: Path) -> list[Path]:

@@ -41,6 +41,11 @@ class LocalFiles(LocalDirectory):
         """Return the names of all that stands directly in the directory, in any order."""
         return os.listdir(self.root)  # noqa: PTH208  # Names are enough.
 
+    def sizes(self) -> dict[str, int]:
+        """Return the size in bytes of each file in the directory, at any depth, by its name."""
+        files = (file for file in self.root.rglob("*") if file.is_file())
+        return {file.relative_to(self.root).as_posix(): file.stat().st_size for file in files}
+
     def size(self, name: str) -> int:
         """Return the size of a file in bytes."""
         descriptor, size_bytes, _ = self._open(name)

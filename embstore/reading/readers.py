@@ -15,7 +15,7 @@ from embstore.reading.cached_readers import cached_records, cached_shards
 from embstore.reading.compressed import CompressedRecords
 from embstore.reading.decoded import DEFAULT_CACHE_BYTES
 from embstore.reading.encoded import EncodedRecords
-from embstore.reading.files import StoreFiles
+from embstore.reading.files import LocalFiles
 from embstore.reading.mapping import can_map
 from embstore.reading.memory import free_bytes
 from embstore.reading.ranged import RangedRecords
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     from embstore.progress import OnProgress
     from embstore.reading.cached_readers import FileCache
     from embstore.reading.compressed import AnyShards
-    from embstore.reading.files import ForeignFiles
     from embstore.reading.forms import AnyRecords
     from embstore.table.extents import Column
+    from embstore.table.protocols import Files
     from embstore.table.tables import Table
 
 UNMAPPED_FILES = (
     "cache_dir keeps files that are mapped, but this system cannot map them; leave cache_dir out"
 )
 UNMAPPED_CACHE = (
-    'row_cache keeps copies of rows in front of a mapping, but reader="chunked" maps nothing, and '
-    "some systems cannot; leave row_cache out"
+    'row_cache keeps copies of rows in front of a mapping, but reader="chunked" maps nothing, nor '
+    "can some systems, nor are files at a URL mapped; leave row_cache out"
 )
 COMPRESSED_PRELOAD = (
     "preload=True keeps rows in RAM as they are stored, but this store is compressed; give "
@@ -87,7 +87,7 @@ def is_direct(table: Table) -> bool:
 
 def read_records(
     table: Table,
-    files: StoreFiles | ForeignFiles,
+    files: Files,
     *,
     reader: str = "auto",
     resident_limit: int | None = None,
@@ -124,6 +124,7 @@ def read_records(
 
     shares = [column.rows_per_record for column in table.columns]
     first = table.columns[0]
+    is_mapped = reader != "chunked" and can_map() and isinstance(files, LocalFiles)
     if cache is not None:
         if not can_map():
             raise ValueError(UNMAPPED_FILES)
@@ -132,19 +133,19 @@ def read_records(
             if preload:
                 cached.preload(progress)
             return cached
-    if first.inner_chunks is not None and isinstance(files, StoreFiles):
+    if first.inner_chunks is not None:
         if preload:
             raise ValueError(COMPRESSED_PRELOAD)
-        is_mapped = reader != "chunked" and can_map()
         packed = _compressed(
             first, files, *form(first), resident_limit, row_cache, is_mapped, cache
         )
         return packed if direct else EncodedRecords([packed], shares, encoding)
-    if reader == "chunked" or (reader == "auto" and not can_map()):
+    if not is_mapped and (reader != "mapped" or not isinstance(files, LocalFiles)):
         if row_cache is not None:
             raise ValueError(UNMAPPED_CACHE)
         ranged = [RangedRecords(column, files, *form(column)) for column in table.columns]
         return ranged[0] if direct else EncodedRecords(ranged, shares, encoding)
+    assert isinstance(files, LocalFiles)
     # Imported here because it needs modules that are missing on some systems.
     from embstore.reading.mapped import MappedRecords  # noqa: PLC0415
 
@@ -173,7 +174,7 @@ def read_records(
 
 def _compressed(
     column: Column,
-    files: StoreFiles,
+    files: Files,
     dtype: np.dtype[np.generic],
     row_shape: tuple[int, ...],
     limit: int | None,
@@ -196,7 +197,7 @@ def _compressed(
     left = None if limit is None else limit - row_cache
     if cache is not None:
         shards = cached_shards(column, files, cache, left)
-    elif is_mapped:
+    elif is_mapped and isinstance(files, LocalFiles):
         shards = MappedShards(column, files, resident_limit=left)
     else:
         shards = RangedShards(column, files)

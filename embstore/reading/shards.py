@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embstore.reading.files import LocalFiles, StoreFiles
+    from embstore.reading.files import LocalFiles
+    from embstore.table.protocols import Files
 
 # Indexes that `RangedShards` keeps.
 KEPT_INDEX_BYTES = 16 << 20
@@ -55,7 +56,7 @@ class ShardLayout:
     ----------
     column : Column
         Each extent is a shard, or a gap of as many rows.
-    files : LocalFiles
+    files : LocalFiles or Files
         Their files.
     check : callable, optional
         Called before an error is made; it may raise another one.
@@ -67,7 +68,7 @@ class ShardLayout:
     """
 
     def __init__(
-        self, column: Column, files: LocalFiles, check: Callable[[], None] | None = None
+        self, column: Column, files: LocalFiles | Files, check: Callable[[], None] | None = None
     ) -> None:
         assert column.inner_chunks is not None
         self.files = files
@@ -270,13 +271,13 @@ class RangedShards:
     ----------
     column : Column
         Its extents are the shards.
-    files : StoreFiles
+    files : Files
         Their files. `check` raises an error if they were replaced.
     """
 
     unit_bytes = 1
 
-    def __init__(self, column: Column, files: StoreFiles) -> None:
+    def __init__(self, column: Column, files: Files) -> None:
         self.layout = ShardLayout(column, files, check=self.check)
         self._files = files
         self._identity = files.identity

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from embstore.errors import RemoteError
@@ -22,21 +22,30 @@ _WRITE_FACTOR = 10.0  # A part of an upload may take this many times as long as 
 _STALL_FRACTION = 1 / 3  # Of the time of a request; then it is tried again.
 
 
-@dataclass(frozen=True, slots=True)
 class Clients:
     """Clients of obstore.
 
     Attributes
     ----------
     reading, writing : obstore's store
-        For short and for long requests.
+        For short and for long requests. A client takes 40 ms to make, so the second one is made
+        when it is first used.
     credentials : str
         Which credentials are used, for messages: where they come from, not their values.
+    server : str
+        The server, for messages.
     """
 
-    reading: Any
-    writing: Any
-    credentials: str
+    def __init__(self, settings: Settings, location: Location, timeout: float) -> None:
+        self.credentials = settings.credentials
+        self.server = settings.endpoint or "the server"
+        self.reading = _client(settings, location, timeout, timeout * _STALL_FRACTION)
+        self._make_writing = partial(_client, settings, location, timeout * _WRITE_FACTOR, None)
+
+    @cached_property
+    def writing(self) -> Any:
+        """The client for long requests."""
+        return self._make_writing()
 
 
 def clients_of(location: Location, *, allow_http: bool, timeout: float) -> Clients:
@@ -51,43 +60,41 @@ def clients_of(location: Location, *, allow_http: bool, timeout: float) -> Clien
     ImportError
         If obstore is not installed.
     """
+    return Clients(settings_of(location, allow_http=allow_http), location, timeout)
+
+
+def _client(
+    settings: Settings, location: Location, seconds: float, stall_seconds: float | None
+) -> Any:
+    """Return a client whose requests take at most ``seconds``."""
     try:
         from obstore import store  # noqa: PLC0415  # Only when used.
     except ImportError as error:
         raise ImportError(
             f'{location.url} needs obstore: pip install "embstore[remote]"'
         ) from error
-    settings = settings_of(location, allow_http=allow_http)
-
-    def made(seconds: float, stall_seconds: float | None) -> Any:
-        client: dict[str, Any] = {
-            # Otherwise obstore refuses http, and a redirection to it.
-            "allow_http": settings.endpoint.startswith("http:"),
-            "connect_timeout": timedelta(seconds=min(_CONNECT_SECONDS, seconds)),
-            "timeout": timedelta(seconds=seconds),
-        }
-        if stall_seconds is not None:
-            client["read_timeout"] = timedelta(seconds=stall_seconds)
-        options: dict[str, Any] = {
-            "client_options": client,
-            "retry_config": {"max_retries": 0, "retry_timeout": timedelta(0)},
-        }
+    client: dict[str, Any] = {
+        # Otherwise obstore refuses http, and a redirection to it.
+        "allow_http": settings.endpoint.startswith("http:"),
+        "connect_timeout": timedelta(seconds=min(_CONNECT_SECONDS, seconds)),
+        "timeout": timedelta(seconds=seconds),
+    }
+    if stall_seconds is not None:
+        client["read_timeout"] = timedelta(seconds=stall_seconds)
+    options: dict[str, Any] = {
+        "client_options": client,
+        "retry_config": {"max_retries": 0, "retry_timeout": timedelta(0)},
+    }
+    makers: dict[str, Any] = {
+        "s3": store.S3Store,
+        "gcs": store.GCSStore,
+        "azure": store.AzureStore,
+    }
+    try:
         if location.kind == "http":
             return store.HTTPStore(location.url, **options)
         options |= {"prefix": location.prefix or None, "config": settings.config}
-        makers: dict[str, Any] = {
-            "s3": store.S3Store,
-            "gcs": store.GCSStore,
-            "azure": store.AzureStore,
-        }
         return makers[location.kind](location.root, **options)
-
-    try:
-        return Clients(
-            made(timeout, timeout * _STALL_FRACTION),
-            made(timeout * _WRITE_FACTOR, None),
-            settings.credentials,
-        )
     except Exception as error:
         name = type(error).__name__
     # Not inside of the handler: obstore's error may show a part of the credentials.

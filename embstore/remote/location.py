@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 
 Kind = Literal["s3", "gcs", "azure", "http", "file"]
 
-_KINDS: dict[str, Kind] = {
+KINDS: dict[str, Kind] = {
     **{"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"},
     **{"az": "azure", "azure": "azure", "adl": "azure", "abfs": "azure", "abfss": "azure"},
     **{"http": "http", "https": "http", "file": "file"},
@@ -92,7 +92,7 @@ def as_location(url: Any, name: str = "url") -> Location:
     if not isinstance(url, str):
         raise TypeError(f"{name} must be a str such as 's3://bucket/prefix', not {_kind_of(url)}")
     found = _SCHEME.match(url)
-    kind = None if found is None else _KINDS.get(found[1].lower())
+    kind = None if found is None else KINDS.get(found[1].lower())
     if found is None or kind is None or (found[2] is None and kind != "file"):
         raise ValueError(
             f"{name} must start with s3://, gs://, az://, abfs://, https://, http:// or file:///"
@@ -101,13 +101,13 @@ def as_location(url: Any, name: str = "url") -> Location:
         raise ValueError(f"{name} must have at most {_MAX_LENGTH} characters, not {len(url)}")
     if _UNSAFE.search(url):
         raise ValueError(f"{name} must not have control characters or backslashes in it")
-    if kind == "file":
-        return _directory(url[len(found[0]) :], found[2] is not None, name)
     if "?" in url or "#" in url:
         raise ValueError(
             f"{name} must not have a query (?) or a fragment (#), which may hold credentials: give "
             f"these in the environment; found one in {without_credentials(url)}"
         )
+    if kind == "file":
+        return _directory(url[len(found[0]) :], found[2] is not None, name)
     return _on_server(kind, url, name)
 
 

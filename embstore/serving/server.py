@@ -11,7 +11,6 @@ import math
 import os
 import weakref
 from dataclasses import replace
-from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,7 +18,8 @@ from embstore import threads
 from embstore.encodings.manifest import encoding_to_json
 from embstore.errors import RemoteError
 from embstore.formats.own.encoded import as_stored
-from embstore.opening import ReaderName, open
+from embstore.opener import ReaderName  # noqa: TC001  # The command line reads annotations.
+from embstore.opening import open
 from embstore.serving.access import (
     Secret,
     as_token,
@@ -141,7 +141,7 @@ class Server:
 
     def __repr__(self) -> str:
         closed = ", closed" if self._closed.is_set() else ""
-        return f"<Server of {self._store.path} at {self._address}{closed}>"
+        return f"<Server of {self._store.location} at {self._address}{closed}>"
 
 
 def serve(
@@ -322,7 +322,7 @@ def facts_of(store: EmbeddingStore, limits: Limits) -> Facts:
         partitions=store.partitions,
         has_words=store.has_words,
         unk=store.unk,
-        name=Path(store.path).name,
+        name=store.location.rstrip("/").rpartition("/")[2],
         limits=limits,
         embstore=__version__,
     )

@@ -9,7 +9,6 @@ import numpy as np
 from embstore.errors import SourceError, StoreError
 from embstore.formats import SAFETENSORS, STORE
 from embstore.formats.safetensors.describe import locate, main_file
-from embstore.opening import ReaderName
 from embstore.opening import open as open_store
 from embstore.reading.files import files_at
 from embstore.sources.arrays.source import ArraySource
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.formats import Format
+    from embstore.opener import ReaderName
     from embstore.sources import Source
     from embstore.sources.words.word_list import Words
     from embstore.store import EmbeddingStore

@@ -67,6 +67,10 @@ class Files(Protocol):
         """Say whether a file is there."""
         ...
 
+    def sizes(self) -> dict[str, int]:
+        """Return the size in bytes of each file in the directory, at any depth, by its name."""
+        ...
+
     def path(self, name: str) -> Path | None:
         """Return the path of a file on a local disk; None if it is not on one."""
         ...
@@ -113,6 +117,14 @@ class CheckedFiles(Protocol):
 
     def check_directories(self, names: Iterable[str]) -> None:
         """Raise StoreCorruptError if one of some directories is a symbolic link."""
+        ...
+
+
+class StoredFiles(CheckedFiles, Files, Protocol):
+    """The files of a store."""
+
+    def with_manifest(self, manifest: Any) -> StoredFiles:
+        """Return the files of a store whose manifest has been read."""
         ...
 
 
