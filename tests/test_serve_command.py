@@ -33,7 +33,7 @@ def _flight() -> None:
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("command") / "s"
+    path: Path = tmp_path_factory.mktemp("command") / "s"
     embstore.build(ROWS, path, partitions=4).close()
     return path
 

@@ -112,7 +112,7 @@ def test_token_is_nowhere_to_be_seen(store, tmp_path, caplog, capfd):
         lambda: embstore.serve(store, token=f"{TOKEN} x"),
         lambda: embstore.serve(store, token=f"{TOKEN}\n"),
         lambda: embstore.serve(store, token=TOKEN, token_file=path),
-        lambda: embstore.serve(store, token=TOKEN.encode()),
+        lambda: embstore.serve(store, token=TOKEN.encode()),  # type: ignore[arg-type]
         lambda: embstore.serve(store, token=TOKEN, host="0.0.0.0"),
         lambda: read_token(write_token(tmp_path / "t", f"{TOKEN} {TOKEN}".encode())),
         lambda: read_token(write_token(tmp_path / "t", f"{TOKEN}\xff".encode("latin1"))),

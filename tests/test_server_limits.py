@@ -40,7 +40,7 @@ class Stalled:
     def __init__(self, server: embstore.Server) -> None:
         self.client = Client(server.address)
         self.reader = self.client.start(ticket(ROWS_HEADER, EVERYTHING))
-        self.rows = self.reader.read_chunk().data.num_rows
+        self.rows: int = self.reader.read_chunk().data.num_rows
 
     def read_all(self) -> int:
         """Read the rest; return the number of rows."""
