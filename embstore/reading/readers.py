@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 UNMAPPED_FILES = (
     "cache_dir keeps files that are mapped, but this system cannot map them; leave cache_dir out"
 )
+COPIED_FILES = (
+    "row_cache keeps copies of rows of files that stay, but those in cache_dir come and go; leave "
+    "one of the two out"
+)
 UNMAPPED_CACHE = (
     'row_cache keeps copies of rows in front of a mapping, but reader="chunked" maps nothing, nor '
     "can some systems, nor are files at a URL mapped; leave row_cache out"
@@ -128,6 +132,8 @@ def read_records(
     if cache is not None:
         if not can_map():
             raise ValueError(UNMAPPED_FILES)
+        if row_cache is not None and first.inner_chunks is None:
+            raise ValueError(COPIED_FILES)
         if first.inner_chunks is None:
             cached = cached_records(table, files, cache, *form(first), resident_limit)
             if preload:
