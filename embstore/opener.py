@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from embstore.progress import OnProgress
-    from embstore.reading.cached_readers import FileCache
+    from embstore.reading.file_cache import FileCache
     from embstore.reading.files import ForeignFiles
     from embstore.reading.forms import AnyRecords
     from embstore.remote.files import RemoteFiles

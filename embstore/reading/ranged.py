@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embstore.reading.cached import Cache
+    from embstore.reading.file_cache import Cache
     from embstore.table.extents import Column
     from embstore.table.numbering import Numbering
     from embstore.table.plan import LookupPlan

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from embstore.progress import OnProgress
-    from embstore.reading.cached_readers import FileCache
     from embstore.reading.compressed import AnyShards
+    from embstore.reading.file_cache import FileCache
     from embstore.reading.forms import AnyRecords
     from embstore.table.extents import Column
     from embstore.table.protocols import Files

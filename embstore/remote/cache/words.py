@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.errors import StoreCorruptError, StoreMappingError
-from embstore.reading.cached import REQUEST_BYTES
+from embstore.reading.file_cache import REQUEST_BYTES
 from embstore.vocabulary.ranged import RangedVocabulary
 from embstore.vocabulary.vocabulary import PARTS, map_vocabulary
 
