@@ -39,7 +39,7 @@ def read_contents(files: StoredFiles, partitions: tuple[int, ...] | None = None)
 
     Parameters
     ----------
-    files : StoreFiles
+    files : StoredFiles
         The files of the store.
     partitions : tuple of int, optional
         Those to open, ascending; others are not looked at, and the vocabulary may be missing.
