@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embstore.errors import StoreCorruptError
-from embstore.reading.cached import REQUEST_BYTES, or_from_disk
+from embstore.reading.file_cache import REQUEST_BYTES, or_from_disk
 from embstore.reading.shards import Spans
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embstore.reading.cached import Cache
+    from embstore.reading.file_cache import Cache
     from embstore.reading.present import Presence
     from embstore.reading.shards import MappedShards, RangedShards
 
@@ -50,6 +50,7 @@ class CachedShards:
 
     def spans(self, shards: NDArray[np.int64], inner: NDArray[np.int64]) -> Spans:
         """Return the places of inner chunks; as `MappedShards.spans`."""
+        self._bring_at_once(shards)
         version = self._presence.version
         here = self._presence.here[shards]
         if not here.any():
@@ -72,6 +73,8 @@ class CachedShards:
 
     def span(self, shard: int, inner: int) -> tuple[int, int]:
         """Return the offset and size of one inner chunk; as `spans`."""
+        if not self._presence.here[shard]:
+            self._bring_at_once(np.array([shard]))
         version = self._presence.version
         if self._presence.here[shard]:
             try:
@@ -89,6 +92,14 @@ class CachedShards:
             self._presence,
             self.cache,
         )
+
+    def _bring_at_once(self, shards: NDArray[np.int64]) -> None:
+        """Bring the shards that cost less than reading an inner chunk of each of these by range."""
+        missing = shards[~self._presence.here[shards]]
+        if len(missing):
+            distinct, counts = np.unique(missing, return_counts=True)
+            each = self.layout.ends[distinct] / self.layout.inner_count + REQUEST_BYTES
+            self.cache.bring_cheap(distinct, counts * each)
 
     def _ranged_spans(self, shards: NDArray[np.int64], inner: NDArray[np.int64]) -> Spans:
         return or_from_disk(
