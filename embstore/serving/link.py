@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 from embstore.serving.facts import INFO_BYTES_MAX, Facts
@@ -21,16 +22,14 @@ from embstore.serving.protocol import (
     PIECE_BYTES,
     pack_ticket,
 )
-from embstore.serving.replies import batches
+from embstore.serving.replies import AnswerError, batches, check_schema
+from embstore.serving.streams import Stream, Streams
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from embstore.serving.addresses import Address, Options
     from embstore.serving.calls import Call
     from embstore.serving.protocol import Header
-
-    Put = Callable[[int, Any], None]
+    from embstore.serving.replies import Expected, Put
 
 _SHOWN_LENGTH = 300
 _SPARE_BYTES = 1 << 20  # Of a message, around the rows.
@@ -78,6 +77,7 @@ class Link:
         self.address, self._options = address, options
         self._message_bytes = INFO_BYTES_MAX + _SPARE_BYTES
         self._client: Any = None
+        self._streams = Streams()
 
     def expect_rows_of(self, record_bytes: int) -> None:
         """Set the size of a row, which bounds messages."""
@@ -89,10 +89,12 @@ class Link:
         self,
         header: Header,
         payload: bytes | memoryview,
-        answer: tuple[str, Any, int],
+        expected: Expected,
         put: Put,
         call: Call,
         seconds: float,
+        *,
+        is_small: bool = False,
     ) -> None:
         """Ask for rows, ids or words, and pass them on as they come.
 
@@ -100,34 +102,67 @@ class Link:
         ----------
         header, payload
             The request.
-        answer : tuple of (str, pyarrow.DataType, int)
-            What is expected: the column, its type, and the count of values.
+        expected : Expected
+            What the answer has to be.
         put : callable
             Called with a position in the answer and the values from there on.
         call : Call
             The call that this is a part of.
         seconds : float
             How long this part may take.
+        is_small : bool
+            Whether a stream may be worth its while.
 
         Raises
         ------
         LinkError
             If anything fails.
         """
+        begun = time.monotonic()
+        if is_small and self._ask_stream(header, payload, expected, put, call, seconds):
+            return
         from pyarrow import flight  # noqa: PLC0415  # Slow, and not always installed.
 
-        client = self._connected()
-        reader = None
+        client, reader = self._connected(), None
+        seconds -= time.monotonic() - begun
         try:
             ticket = flight.Ticket(pack_ticket(header, payload))
             reader = client.do_get(ticket, self._call_options(seconds))
             with call.reading(reader):
-                column, kind, count = answer
-                assert header.fingerprint is not None
-                for position, values in batches(reader, column, kind, count, header.fingerprint):
+                check_schema(reader.schema, expected)
+                for position, values in batches(reader, expected):
                     put(position, values)
         except Exception as error:
             raise self._failed(client, error, seconds, reader) from error
+
+    def _ask_stream(
+        self,
+        header: Header,
+        payload: bytes | memoryview,
+        expected: Expected,
+        put: Put,
+        call: Call,
+        seconds: float,
+    ) -> bool:
+        """Ask on a stream; return whether this has answered, or raise LinkError."""
+        client, end = self._connected(), time.monotonic() + seconds
+        is_close = self._streams.is_worth_opening()
+        stream = self._streams.take(header, seconds)
+        if stream is None and not is_close:
+            return False
+        try:
+            if stream is None:
+                stream = Stream(client, header, self._call_options(seconds), seconds)
+            stream.ask(payload, expected, put, call)
+        except Exception as error:
+            if stream is not None:
+                stream.drop()
+            is_over = call.is_stopped or time.monotonic() > end - _LEAST_SECONDS
+            if isinstance(error, AnswerError) or is_over:
+                raise self._failed(client, error, seconds, None) from error
+            return False  # The server may be back, or take no more streams.
+        self._streams.give_back(header, stream)
+        return True
 
     def facts(self, seconds: float) -> Facts:
         """Return what the server says about itself and its table, or raise LinkError."""
@@ -144,8 +179,9 @@ class Link:
             raise self._failed(client, error, seconds, None) from error
 
     def close(self) -> None:
-        """Drop the client; calls that are under way go on."""
+        """Drop the client and idle streams; calls that are under way go on."""
         self._client = None
+        self._streams.drop()
 
     def _connected(self) -> Any:
         note_use()
@@ -189,7 +225,7 @@ class Link:
         if failure is not None:
             return LinkError(self._cleaned(failure.message), again=failure.kind in _PASSING)
         if self._client is client:
-            self._client = None
+            self.close()
         if isinstance(error, flight.FlightTimedOutError):
             return LinkError(f"it did not answer within {seconds:.1f} s", again=True)
         text = self._cleaned(str(error))
