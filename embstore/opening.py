@@ -235,9 +235,8 @@ def _open_path(
     if not (path.is_dir() or path.is_file()):
         raise StoreNotFoundError(missing(path))
     opener = Opener(path, *files_at(path), options, (_reopen, (str(path), options)))
-    return opener.open(
-        progress, partial(_verify, path, options.partitions, progress) if verify == "full" else None
-    )
+    check = partial(_verify, path, options.partitions, progress) if verify == "full" else None
+    return opener.open(progress, check)
 
 
 def _open_url(

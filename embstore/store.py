@@ -327,6 +327,11 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
         return self._path
 
     @property
+    def location(self) -> str:
+        """Path of the store or file, or its URL, as text."""
+        return str(self._path)
+
+    @property
     def url(self) -> str | None:
         """URL of the store or file, as it was opened; None for one at a path."""
         return self._path if isinstance(self._path, str) else None

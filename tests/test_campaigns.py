@@ -24,6 +24,7 @@ OUTCOMES = {
     "folders": ["refused as planned", "no row lost or doubled"],
     "dialects": ["texts read exactly", "in random dialects"],
     "resources": ["200 cycles without a leak", "64 descriptors for 400 chunk files"],
+    "serving": ["3 servers, killed", "0 wrong rows, every call ended"],
     "columns": ["tables read exactly", "with a flaw refused", "damaged files read or refused"],
 }
 

@@ -173,7 +173,13 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     "in": lambda s: ("w3" in s, "x" in s),
     "number in": lambda s: 3 in s,
     "facts": lambda s: (s.shape, s.dtype, s.row_shape, s.rows, len(s), s.ndim, s.nbytes),
-    "partitions": lambda s: (s.partition_count, s.strategy, s.encoding, s.record_bytes),
+    "partitions": lambda s: (
+        s.partition_count,
+        s.partitions,
+        s.strategy,
+        s.encoding,
+        s.record_bytes,
+    ),
     "identity": lambda s: (s.fingerprint(), s.has_words, s.unk, s.matches(s.fingerprint())),
     "bags": lambda s: embstore.embedding_lookup_sparse(
         s, embstore.RaggedIds([1, 2, 3, 3], [0, 2, 2, 4]), None, combiner="mean"
@@ -223,6 +229,13 @@ def test_plan_names_the_servers(case):
     assert asked == set(case.remote.servers)
     assert all(server in str(plan) for server in asked)
     assert sum(group.row_count for group in plan.groups) == IDS.size
+
+
+def test_servers_read_ahead(case):
+    coming = case.remote.prefetch(IDS)
+    assert coming.wait(timeout=60)
+    assert coming.done()
+    assert case.remote.prefetch([]).wait()
 
 
 def test_statistics_count_requests_and_bytes(case):

@@ -426,7 +426,7 @@ def test_objects_that_vanish_meanwhile(tmp_path, objects, store):
         if arguments[0].endswith("partitions/2/c/4/0"):
             objects.delete([one for one in objects.data if one.endswith("partitions/zarr.json")])
 
-    with pytest.raises(StoreBusyError, match=r"partitions/zarr\.json is missing after"):
+    with pytest.raises(StoreBusyError, match=r"partitions/zarr\.json is missing, after"):
         publish(store, WatchedObjects(objects, remove))
     assert read_pointer(objects) is None
 

@@ -11,6 +11,7 @@ from embstore.cli.arguments import OPEN_WITHOUT, JsonOption, StoreArgument, Tabl
 from embstore.cli.console import print_facts, print_json, print_tables, progress_bar, warn
 from embstore.cli.options import options_of
 from embstore.export import RESIDENT_LIMIT
+from embstore.formats.own.manifest import manifest_of
 from embstore.formats.own.spec import PARTITIONS
 from embstore.table.numbering import Strategy
 
@@ -193,7 +194,7 @@ def _store_facts(table: embstore.EmbeddingStore, name: str) -> dict[str, Any]:
         "chunk_rows": table.chunk_rows,
         "words": table.rows if table.has_words else 0,
         "unk": table.unk,
-        "fingerprint": table.fingerprint(),
+        "fingerprint": _manifest_fingerprint(table),
         "unk_id": None if table.unk is None else int(table.ids(table.unk)),
         "row_bytes": row_bytes,
         "disk_bytes": sum(sizes.values()),
@@ -204,6 +205,12 @@ def _store_facts(table: embstore.EmbeddingStore, name: str) -> dict[str, Any]:
         facts["compression"] = table.compression
         facts["compression_ratio"] = round(row_bytes / packed_bytes, 2)
     return facts
+
+
+def _manifest_fingerprint(table: embstore.EmbeddingStore) -> str | None:
+    """Return the fingerprint that the manifest of a store states, if it does."""
+    files: Any = table.files  # Those of a store.
+    return manifest_of(files).fingerprint
 
 
 def _print_summary(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from embstore.table.plan import LookupPlan
     from embstore.table.protocols import VisitRecords
 
+Result = TypeVar("Result")
+
 # A read by range costs as much as this many bytes beside its own: reads that are closer are joined.
 REQUEST_BYTES = 64 << 10
 # Gathers that must be dropped before the whole lookup is read range by range.
@@ -62,7 +64,7 @@ class Cache(Protocol):
         ...
 
     def has(self, extents: NDArray[np.int64]) -> bool:
-        """Say whether any of some extents that are not mapped is on the disk."""
+        """Say whether some extents are all on the disk, checked and mapped or not."""
         ...
 
     def counts(self) -> dict[str, Any]:
@@ -178,8 +180,11 @@ class CachedRecords:
                 if self.presence.version == version:
                     self._note(self._numbers.of(rows), None)
                     return found
-        self._note(self._numbers.of(rows), np.zeros(1, np.bool_))
-        return self.cold_records.take_one(row)
+        extents = self._numbers.of(rows)
+        self._note(extents, np.zeros(1, np.bool_))
+        read = partial(self.cold_records.take_one, row)
+        warm = partial(self.warm_records.take_one, row)
+        return or_from_disk(read, warm, extents, self.presence, self.file_cache)
 
     def take(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Fill ``out`` with records; see `embstore.table.protocols.Records`."""
@@ -232,20 +237,10 @@ class CachedRecords:
     def _take_cold(
         self, rows: NDArray[np.int64], extents: NDArray[np.int64], out: NDArray[Any]
     ) -> None:
-        """Fill ``out`` range by range; if that fails, from files of the cache, once checked."""
-        try:
-            self.cold_records.take(rows, out)
-        except RemoteError:
-            wanted = np.unique(extents)
-            if not self.file_cache.has(wanted):
-                raise
-            self.file_cache.bring(wanted.tolist())
-            version = self.presence.version
-            if not self._are_here(rows):
-                raise
-            self.warm_records.take(rows, out)
-            if self.presence.version != version:
-                raise
+        """Fill ``out`` range by range or, if that fails, from files that are on the disk."""
+        read = partial(self.cold_records.take, rows, out)
+        warm = partial(self.warm_records.take, rows, out)
+        or_from_disk(read, warm, extents, self.presence, self.file_cache)
 
     def scan(self, first: int, stop: int, visit: VisitRecords) -> None:
         """Pass records to ``visit``; see `embstore.table.protocols.Records`."""
@@ -372,6 +367,42 @@ class CachedRecords:
     def _columns(records: Any) -> tuple[Any, ...]:
         columns: tuple[Any, ...] = getattr(records, "columns", (records,))
         return columns
+
+
+def or_from_disk(
+    read: Callable[[], Result],
+    read_mapped: Callable[[], Result],
+    extents: NDArray[np.int64],
+    presence: Presence,
+    cache: Cache,
+) -> Result:
+    """Return what ``read()`` returns or, if the object store fails, what is on the disk.
+
+    Files that are in the cache, but were not checked yet, are brought first.
+
+    Parameters
+    ----------
+    read, read_mapped : callable
+        Read by range, and from the mapping.
+    extents : ndarray of int64, shape (n,)
+        What they read from.
+    presence, cache
+        As of `CachedRecords`.
+    """
+    try:
+        return read()
+    except RemoteError:
+        wanted = np.unique(extents)
+        if not cache.has(wanted):
+            raise
+        cache.bring(wanted.tolist())
+        version = presence.version
+        if not presence.here[wanted].all():
+            raise
+        found = read_mapped()
+        if presence.version != version:
+            raise
+        return found
 
 
 class CachedReadAhead:

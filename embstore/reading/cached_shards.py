@@ -6,12 +6,13 @@ changed meanwhile. So the bytes of an inner chunk are copied before they are dec
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from embstore.errors import StoreCorruptError
-from embstore.reading.cached import REQUEST_BYTES
+from embstore.reading.cached import REQUEST_BYTES, or_from_disk
 from embstore.reading.shards import Spans
 
 if TYPE_CHECKING:
@@ -50,18 +51,18 @@ class CachedShards:
         version = self._presence.version
         here = self._presence.here[shards]
         if not here.any():
-            return self.ranged.spans(shards, inner)
+            return self._ranged_spans(shards, inner)
         try:
             found = self.mapped.spans(shards[here], inner[here])
         except StoreCorruptError:
             if self._presence.version == version:
                 raise
-            return self.ranged.spans(shards, inner)
+            return self._ranged_spans(shards, inner)
         if self._presence.version != version:
-            return self.ranged.spans(shards, inner)
+            return self._ranged_spans(shards, inner)
         if here.all():
             return found
-        others = self.ranged.spans(shards[~here], inner[~here])
+        others = self._ranged_spans(shards[~here], inner[~here])
         offsets, sizes = np.empty(len(shards), np.int64), np.empty(len(shards), np.int64)
         offsets[here], offsets[~here] = found.offsets, others.offsets
         sizes[here], sizes[~here] = found.sizes, others.sizes
@@ -79,7 +80,22 @@ class CachedShards:
             else:
                 if self._presence.version == version:
                     return found
-        return self.ranged.span(shard, inner)
+        return or_from_disk(
+            partial(self.ranged.span, shard, inner),
+            partial(self.mapped.span, shard, inner),
+            np.array([shard]),
+            self._presence,
+            self.cache,
+        )
+
+    def _ranged_spans(self, shards: NDArray[np.int64], inner: NDArray[np.int64]) -> Spans:
+        return or_from_disk(
+            partial(self.ranged.spans, shards, inner),
+            partial(self.mapped.spans, shards, inner),
+            shards,
+            self._presence,
+            self.cache,
+        )
 
     def known(self, shards: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return whether the index of each shard, shape (n,), has been read from its mapping."""
@@ -102,7 +118,13 @@ class CachedShards:
                 self.cache.used(shard)
                 return found
         self.cache.missed(np.array([shard]), np.array([float(size + REQUEST_BYTES)]))
-        return self.ranged.read(shard, offset, size)
+        return or_from_disk(
+            partial(self.ranged.read, shard, offset, size),
+            lambda: self.mapped.read(shard, offset, size).copy(),
+            np.array([shard]),
+            self._presence,
+            self.cache,
+        )
 
     def bring(self, shards: NDArray[np.int64]) -> None:
         """Fetch and map shards, as far as that is possible."""

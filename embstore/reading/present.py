@@ -4,8 +4,9 @@ A cache of a remote store maps files when they have come, and unmaps those that 
 lock is taken by lookups. Instead, each looks at a number before and after its gather:
 
 1. `Presence.here` says which extents are mapped. A lookup gathers from these.
-2. Before an extent is unmapped, `here` says no, and `version` changes. A lookup that has gathered
-   while the version changed may have read zeros, so it drops what it has read.
+2. Before extents are unmapped, `here` says no of all of them, and then `version` changes. A lookup
+   reads the version first. If it has changed after the gather, the lookup may have read zeros, so
+   it drops what it has read.
 3. While everything is mapped, `token` is above 0, and a lookup need not look at its extents. It
    compares the token in the same way.
 4. Lookups with a token tell nothing of what they use. So the token is taken back now and then
@@ -84,12 +85,14 @@ class Presence:
         """Unmap extents; lookups that read them meanwhile notice."""
         with self._lock:
             self.token = 0
+            lost = [extent for extent in extents if self.here[extent]]
+            # All of them before the version: who reads that afterwards must not find one here.
+            self.here[lost] = False
             self.version += 1
-            for extent in extents:
+            for extent in lost:
                 place = self._places[extent]
-                if self.here[extent] and place is not None:
-                    self.here[extent] = False
-                    self._space.unmap(place)
+                assert place is not None
+                self._space.unmap(place)
 
     def sample(self) -> None:
         """Have the next few lookups tell what they use."""

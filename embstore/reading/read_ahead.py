@@ -203,7 +203,14 @@ class NoReadAhead:
     ----------
     take : callable
         Fills an array with the records of rows: ``take(rows, out)``.
+
+    Attributes
+    ----------
+    pool : Pool or None
+        The threads that call what `fetch` returns; None for the helpers of all stores.
     """
+
+    pool: Pool | None = None
 
     def __init__(self, take: Callable[[NDArray[np.int64], NDArray[Any]], None]) -> None:
         self._take = take

@@ -23,6 +23,7 @@ from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any, Protocol
 
 from embstore.reading import workers
+from embstore.reading.read_ahead import NoReadAhead
 from embstore.reading.results import POOL, as_out
 from embstore.settle import as_positive
 from embstore.threads import LazyPool, are_replaced
@@ -123,9 +124,11 @@ class Prefetch:
 
     __slots__ = ("_parts", "_pool", "_stats")
 
-    def __init__(self, works: list[Callable[[], None]], stats: Waits) -> None:
+    def __init__(
+        self, works: list[Callable[[], None]], stats: Waits, pool: Pool | None = None
+    ) -> None:
         self._stats = stats
-        self._pool = None if are_replaced() else workers.pool()
+        self._pool = None if are_replaced() else pool or workers.pool()
         self._parts = [(Submitted(self._pool), partial(_do, [work])) for work in works]
         if self._pool is not None and self._pool.thread_count:
             for part, work in self._parts:
@@ -193,7 +196,9 @@ def _do(works: list[Callable[[], None]]) -> None:
 
 def prefetch(records: AnyRecords, rows: NDArray[np.int64]) -> Prefetch:
     """Start reading rows, an array of its own of shape (n,), and return."""
-    return Prefetch(records.ahead.fetch(rows), records.stats)
+    ahead = records.ahead
+    pool = ahead.pool if isinstance(ahead, NoReadAhead) else None
+    return Prefetch(ahead.fetch(rows), records.stats, pool)
 
 
 def submit(

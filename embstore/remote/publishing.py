@@ -20,20 +20,19 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from embstore.errors import RemoteError, StoreBusyError, StoreError
-from embstore.formats.own import spec
+from embstore.errors import RemoteError, StoreError
 from embstore.progress import OnProgress, Progress
 from embstore.reading.pipeline import in_order
+from embstore.remote.completion import check_stays, complete, found_objects, make_current
 from embstore.remote.local_store import open_local
 from embstore.remote.pointer import (
     Pointer,
     complete_versions,
     find_pointer,
-    move_pointer,
     root_name,
 )
 from embstore.remote.published import check_same, find_copies, whole_files
-from embstore.remote.urls import objects_at
+from embstore.remote.targets import objects_to_write
 
 if TYPE_CHECKING:
     import os
@@ -153,26 +152,8 @@ def publish(
     >>> embstore.publish("words.embstore", url).uploaded_bytes
     0
     """
-    check_url(url)
-    objects = objects_at(url, allow_http=allow_http)
+    objects = objects_to_write(url, allow_http=allow_http)
     return publish_store(open_local(path), objects, progress=progress)
-
-
-def check_url(url: object) -> None:
-    """Raise ValueError for a path, and for a URL that cannot be written to.
-
-    The message does not show it, because it may have a password in it.
-    """
-    if isinstance(url, str) and ":" not in url.partition("/")[0]:
-        raise ValueError(
-            "url must be a URL such as s3://bucket/prefix, not a path; the URL of a directory is "
-            "file:///directory, as pathlib.Path(directory).absolute().as_uri() returns it"
-        )
-    if isinstance(url, str) and url.lower().startswith(("http:", "https:")):
-        raise ValueError(
-            "url must be that of the object store itself, such as s3://bucket/prefix: over http "
-            "and https, stores can only be read"
-        )
 
 
 def publish_store(
@@ -180,23 +161,18 @@ def publish_store(
 ) -> PublishReport:
     """Publish an open store; parameters, result and errors as for `publish`."""
     before = find_pointer(objects)
-    _check_stays(objects, store, before)
-    found = _found(objects, store)
+    check_stays(objects, store, before)
+    found = found_objects(objects, store)
     is_complete = root_name(store.version) in found
     if is_complete:
         check_same(objects, store)
     plan = _plan(objects, store, found, before, is_complete=is_complete)
     uploaded, copied = _transfer(objects, store, plan, progress)
     if not is_complete:
-        _check_there(objects, store, {file.name: file.size for file in store.files})
-        store.check_unchanged()
-        if objects.put(root_name(store.version), store.root, if_absent=True) is None:
-            check_same(objects, store)  # Another publisher of the same store was first.
-        else:
-            uploaded += len(store.root)
+        uploaded += complete(objects, store)
     if progress is not None:
         progress(Progress(store.byte_count, store.byte_count))
-    _make_current(objects, store, before)
+    make_current(objects, store, before)
     return PublishReport(
         url=objects.url,
         version=store.version,
@@ -312,54 +288,3 @@ def _bring(
             "publish it again"
         )
     return file.size, False
-
-
-def _found(objects: Objects, store: LocalStore) -> dict[str, ObjectInfo]:
-    return {info.name: info for info in objects.find(f"{store.version}/")}
-
-
-def _check_there(objects: Objects, store: LocalStore, sizes: dict[str, int | None]) -> None:
-    """Check that some objects are there, with these sizes, or any where it is None."""
-    found = _found(objects, store)
-    for file, size in sizes.items():
-        name = f"{store.version}/{file}"
-        if name in found and size in (None, found[name].size):
-            continue
-        now = f"has {found[name].size} bytes, not {size}" if name in found else "is missing"
-        raise StoreBusyError(
-            f"{objects.where(name)} {now}, after it was written: another program changes or "
-            "removes what is published; publish it again"
-        )
-
-
-def _check_stays(objects: Objects, store: LocalStore, pointer: Pointer | None) -> None:
-    """Raise StoreBusyError if the version is being removed."""
-    if pointer is not None and pointer.is_removing(store.version):
-        raise StoreBusyError(
-            f"the version {store.version} is being removed from {objects.url}; publish it again "
-            "when that has ended, or an hour after it was interrupted"
-        )
-
-
-def _make_current(objects: Objects, store: LocalStore, before: Pointer | None) -> None:
-    """Move the pointer to a version, unless another publisher has moved it to another one."""
-    sizes: dict[str, int | None] = {file.name: file.size for file in store.files}
-    sizes[spec.METADATA] = None  # That of another build of the same table may be there.
-    pointer = before
-    for _ in range(_TRIES):
-        if pointer is not None and pointer.version == store.version:
-            return
-        # After the pointer was read: if it has not changed since, nobody removes any of these.
-        _check_there(objects, store, sizes)
-        if move_pointer(objects, pointer, store.version) is not None:
-            return
-        pointer = find_pointer(objects)
-        version = None if pointer is None else pointer.version
-        if version not in (None if before is None else before.version, store.version):
-            named = "removed it" if version is None else f"made {version} the current version"
-            raise StoreBusyError(
-                f"another publisher {named} at {objects.url} meanwhile, so {store.version} is "
-                "published there, but not current; publish it again to make it current"
-            )
-        _check_stays(objects, store, pointer)
-    raise StoreBusyError(f"{objects.where(spec.POINTER)} changes all the time; publish it again")

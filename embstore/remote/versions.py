@@ -29,8 +29,7 @@ from embstore.remote.pointer import (
     put_pointer,
     root_name,
 )
-from embstore.remote.publishing import check_url
-from embstore.remote.urls import objects_at
+from embstore.remote.targets import objects_to_write
 from embstore.settle import as_count
 
 if TYPE_CHECKING:
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
 _TRIES = 10
 _DELETED_AT_ONCE = 1000
 _MOST = 200  # Versions that are removed at once: the pointer is small.
+_MAX_KEPT = 1 << 24
 _LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 UNFINISHED_AGE = timedelta(days=7)
 
@@ -141,8 +141,7 @@ def versions(url: str, *, allow_http: bool = False) -> list[PublishedVersion]:
     >>> version.fingerprint == store.fingerprint(), version.is_current
     (True, True)
     """
-    check_url(url)
-    objects = objects_at(url, allow_http=allow_http)
+    objects = objects_to_write(url, allow_http=allow_http)
     # A list is of use where the pointer is damaged.
     pointer = None
     with suppress(StoreCorruptError, StoreVersionError):
@@ -201,9 +200,8 @@ def prune(
     >>> len(report.kept), len(report.removed)
     (2, 1)
     """
-    check_url(url)
-    keep = as_count(keep, "keep")
-    return prune_objects(objects_at(url, allow_http=allow_http), keep, progress=progress)
+    keep = as_count(keep, "keep", high=_MAX_KEPT)
+    return prune_objects(objects_to_write(url, allow_http=allow_http), keep, progress=progress)
 
 
 def prune_objects(

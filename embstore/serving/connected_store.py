@@ -12,7 +12,6 @@ from embstore.table.ids import as_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from numpy.typing import ArrayLike
 
@@ -65,8 +64,8 @@ class ConnectedStore(EmbeddingStore):
     """A table that servers have; made by `embstore.connect`.
 
     It is an `EmbeddingStore`: lookups by id and by word, bags, `submit`, views, torch modules. Its
-    rows come over the wire, each time. It has no files, so `partition` and
-    ``fingerprint(full=True)`` raise FormatError. `prefetch` and `warm` do nothing.
+    rows come over the wire, each time. `prefetch` has the servers read rows ahead; `warm` does
+    nothing. There are no files, so `partition` and ``fingerprint(full=True)`` raise FormatError.
 
     Lookups may come from many threads. A forked child cannot use it, because gRPC does not work
     after a fork: it raises RemoteError there. It is pickled by its addresses and options, without
@@ -135,6 +134,11 @@ class ConnectedStore(EmbeddingStore):
         return self._served.numbering.partition_count
 
     @property
+    def partitions(self) -> tuple[int, ...]:
+        """The partitions that the servers have: all of them."""
+        return tuple(range(self.partition_count))
+
+    @property
     def strategy(self) -> Strategy:
         """How ids are split among partitions: ``"mod"`` or ``"div"``."""
         return self._served.numbering.strategy
@@ -150,7 +154,7 @@ class ConnectedStore(EmbeddingStore):
         return self._served.has_words
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Any:
         """Addresses of the servers, a str, in the place of a path."""
         return self._path  # type: ignore[return-value]  # The caller knows which store it has.
 

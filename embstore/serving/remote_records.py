@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import replace
 from functools import cached_property, partial
 from threading import local
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -170,6 +171,19 @@ class RemoteRecords:
         """Lookups that are asked ahead of their use."""
         return RemoteAhead(self, self.take)
 
+    def fetches(self, rows: NDArray[np.int64]) -> list[Callable[[], None]]:
+        """Return functions that have servers read rows ahead, and wait until they have."""
+        distinct = np.unique(rows)
+        call = self._call()
+        pieces = self._pieces(distinct) if len(distinct) else []
+        return [partial(self._fetch, call, piece) for piece in pieces]
+
+    def _fetch(self, call: Call, piece: Piece) -> None:
+        import pyarrow as pa  # noqa: PLC0415
+
+        header = replace(self._header, operation="prefetch", raw=False)
+        piece.group.replicas.ask(header, _payload(piece.ids), ("ids", pa.int64(), 0), _drop, call)
+
     def scan(self, first: int, stop: int, visit: VisitRecords) -> None:
         """Pass records to ``visit``; see `embstore.table.protocols.Records`."""
         self.scan_ranges([range(first, stop)], visit)
@@ -257,8 +271,7 @@ class RemoteRecords:
                 out[places[position : position + len(records)]] = records
 
         answer = ("rows", self._kind, len(piece.ids))
-        payload = np.ascontiguousarray(piece.ids, "<i8").data.cast("B")
-        piece.group.replicas.ask(self._header, payload, answer, put, call)
+        piece.group.replicas.ask(self._header, _payload(piece.ids), answer, put, call)
 
     @cached_property
     def _kind(self) -> Any:
@@ -311,9 +324,26 @@ class RemoteAhead(NoReadAhead):
         take = partial(self._records.take_since, begun, self._take, rows)
         return Later(take, quick=False, pool=_pool.get())
 
+    @property
+    def pool(self) -> Pool:  # type: ignore[override]  # Made when it is needed.
+        """The threads that ask servers."""
+        return _pool.get()
+
+    def fetch(self, rows: NDArray[np.int64]) -> list[Callable[[], None]]:
+        """Return a function for each request that has a server read rows ahead."""
+        return self._records.fetches(rows)
+
     def of(self, take: Callable[[NDArray[np.int64], NDArray[Any]], None]) -> RemoteAhead:
         """Return the same for rows that are made of these records."""
         return RemoteAhead(self._records, take)
+
+
+def _payload(ids: NDArray[np.int64]) -> memoryview:
+    return np.ascontiguousarray(ids, "<i8").data.cast("B")
+
+
+def _drop(position: int, values: Any) -> None:
+    """Take values that do not come."""
 
 
 def _cut(group: Group, ids: NDArray[np.int64], places: NDArray[np.intp] | None) -> Iterator[Piece]:

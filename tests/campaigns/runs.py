@@ -16,6 +16,7 @@ from tests.campaigns import (
     headers,
     hostile,
     resources,
+    serving,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ CAMPAIGNS: dict[str, ModuleType] = {
     "dialects": dialects,
     "resources": resources,
     "columns": columns,
+    "serving": serving,
 }
 
 

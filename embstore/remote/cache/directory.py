@@ -41,18 +41,18 @@ LOCK_SECONDS = 20.0
 _LOCK_STEP_SECONDS = 0.005
 
 _OURS = re.compile(
-    r"[0-9a-f]{32}(?:-[0-9a-f]{1,32}){1,3}/(?:partitions/\d+/c(?:/\d+){1,33}|"
+    r"[0-9a-f]{32}(?:-[0-9a-f]{32})?/(?:partitions/\d+/c(?:/\d+){1,33}|"
     r"vocabulary/(?:bytes|offsets|slots)/c/\d+)"
 )
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Entry(NamedTuple):
-    """A file of the cache: its path below the root, size, time of last use, and if it is a part."""
+    """A file of the cache: its path below the root, size, last use in ns, and if it is a part."""
 
     name: str
     size: int
-    used: float
+    used: int
     is_part: bool
 
 
@@ -108,8 +108,9 @@ class CacheDirectory:
 
     def mark(self, name: str) -> None:
         """Note that a file was used now, if possible."""
+        now = time.time_ns()  # The clock of the file system has steps of some milliseconds.
         with suppress(OSError):
-            os.utime(f"{self.root}/{name}", follow_symlinks=False)
+            os.utime(f"{self.root}/{name}", ns=(now, now), follow_symlinks=False)
 
     def claim(self, name: str, size: int) -> Part | None:
         """Make room for a file of a size, and start it.
@@ -215,7 +216,7 @@ class CacheDirectory:
                 continue
             with suppress(OSError):  # Removed by hand.
                 status = entry.stat(follow_symlinks=False)
-                found.append(Entry(name, status.st_size, status.st_mtime, is_part))
+                found.append(Entry(name, status.st_size, status.st_mtime_ns, is_part))
         return found
 
     def _make_room(self, size: int, entries: list[Entry]) -> None:
@@ -282,6 +283,8 @@ class Part:
             own, there = os.fstat(self.descriptor), os.lstat(self._part)
             if (own.st_dev, own.st_ino) != (there.st_dev, there.st_ino):
                 raise FileNotFoundError(errno.ENOENT, f"{self._part} was removed and made again")
+            now = time.time_ns()
+            os.utime(self.descriptor, ns=(now, now))
             self._part.rename(self._path)
             self._published = True
 

@@ -32,7 +32,6 @@ from embstore.errors import EmbstoreError, StoreCorruptError
 from embstore.progress import Progress
 from embstore.remote.cache import keeper
 from embstore.remote.cache.chunk_files import RunningCheck, is_whole
-from embstore.remote.objects import Request
 from embstore.threads import LazyPool
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from embstore.remote.cache.chunk_files import ChunkFile
     from embstore.remote.cache.directory import CacheDirectory, Part
 
-ReadMany: TypeAlias = Callable[[Sequence[Request]], Iterator[tuple[int, bytes]]]
+ReadMany: TypeAlias = Callable[[Sequence[tuple[str, int, int]]], Iterator[tuple[int, bytes]]]
 
 # Of a file that is fetched: bytes of a request, and requests in flight. With two threads, at most
 # 32 MiB are in memory, and 8 of the process's 32 requests are taken.
@@ -76,7 +75,8 @@ class StoreCache:
     chunks : sequence of ChunkFile
         All files, as the store's metadata lists them.
     read_many : callable
-        Reads ranges of them, by their names in the store, as `Objects.read_many`.
+        Reads ranges of them, each given by its name in the store, first byte and byte count, and
+        yields the position of each range and its bytes as they arrive.
     where : callable
         Returns the URL of a file, for messages.
     """
@@ -339,14 +339,14 @@ class StoreCache:
         firsts = range(0, chunk.size, PIECE_BYTES)
         for at in range(0, len(firsts), PIECES_AT_ONCE):
             requests = [
-                Request(chunk.name, first, min(PIECE_BYTES, chunk.size - first))
+                (chunk.name, first, min(PIECE_BYTES, chunk.size - first))
                 for first in firsts[at : at + PIECES_AT_ONCE]
             ]
             pieces: dict[int, bytes] = dict(self._read_many(requests))
-            for place, request in enumerate(requests):
+            for place, (_, first, _) in enumerate(requests):
                 piece = pieces.pop(place)
                 check.add(piece)
-                part.write(piece, request.first)
+                part.write(piece, first)
                 self._fetched_bytes += len(piece)
         if not check.is_right():
             return False
@@ -406,12 +406,9 @@ class ColumnCache:
         self._cache.bring(numbers[numbers >= 0].tolist(), progress)
 
     def has(self, extents: NDArray[np.int64]) -> bool:
-        """Say whether any of some extents that are not mapped is on the disk."""
-        return any(
-            self._cache.is_on_disk(number)
-            for number in self._numbers[extents].tolist()
-            if number >= 0 and not self._cache.is_here(number)
-        )
+        """Say whether some extents are all on the disk, checked and mapped or not."""
+        numbers = self._numbers[extents].tolist()
+        return all(self._cache.is_here(one) or self._cache.is_on_disk(one) for one in numbers)
 
     def counts(self) -> dict[str, Any]:
         """Return the counts of `LookupStats` that tell of the cache."""
