@@ -125,6 +125,7 @@ class PublishedCached(Published):
         """Open the store by its URL, with a cache, and have all files brought into it."""
         self.use_endpoint()
         self._store = embstore.open(self.url, cache_dir=self.own_directory)
+        self._store.warm(np.arange(self.table.rows))
 
 
 @dataclass
