@@ -21,7 +21,15 @@ from embstore.opener import Opener, OpenOptions, ReaderName, check_no_version, m
 from embstore.reading.files import StoreFiles, files_at
 from embstore.reading.readers import check_row_cache
 from embstore.reading.residence import MIN_RESIDENT_BYTES
-from embstore.settle import as_choice, as_flag, as_path, as_size, as_text, as_url
+from embstore.settle import (
+    as_choice,
+    as_flag,
+    as_path,
+    as_size,
+    as_text,
+    as_url,
+    without_credentials,
+)
 from embstore.verify import verify as verify_store
 from embstore.writing.replacement import finish_replacement
 
@@ -243,7 +251,6 @@ def _open_url(
     url: str, options: OpenOptions, verify: Verify, progress: OnProgress | None
 ) -> EmbeddingStore:
     # Imported here because only URLs need it.
-    from embstore.remote.location import without_credentials  # noqa: PLC0415
     from embstore.remote.place import place_at  # noqa: PLC0415
 
     shown = without_credentials(url)

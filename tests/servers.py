@@ -13,6 +13,7 @@ import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -74,7 +75,7 @@ class _FileHandler(http.server.BaseHTTPRequestHandler):
         server = self.server
         assert isinstance(server, FileServer)
         server.paths.append(self.path)
-        path = server.directory / self.path.partition("?")[0].lstrip("/")
+        path = server.directory / unquote(self.path.partition("?")[0]).lstrip("/")
         if not path.is_file():
             self._send(404, b"", {}, with_body)
             return
