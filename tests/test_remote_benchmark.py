@@ -30,6 +30,8 @@ def table(tmp_path_factory) -> GeneratedTable:
     return GeneratedTable.make(path, ROWS, 30)
 
 
+# fsspec's cache of blocks leaves its file to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", [Published, PublishedCached, *PEERS], ids=lambda kind: kind.name)
 def test_every_peer_returns_the_rows(kind, table, object_server, object_url, tmp_path):
     if (missing := kind.missing()) is not None:
@@ -77,18 +79,18 @@ def test_requests_are_counted_in_pieces_of_any_length(step):
 def test_reading_and_counting_are_measured(object_server, tmp_path):
     command = ["-m", "benchmarks.remote", "--work", "read_remote", "--work", "count_remote"]
     command += ["--bytes", "400KB", "--dimension", "30", "--rounds", "1", "--seconds", "0.001"]
-    command += ["--batch", "16", "--batch", "256", "--peer", "fsspec, joined ranges"]
+    command += ["--batch", "256", "--peer", "fsspec, joined ranges"]
     done = run_python(*command, "--directory", tmp_path)
     for text in (
         "\ncold, read_remote",
         "\nwarm, read_remote",
-        "\nbatch 16     embstore ",
-        "\nbatch 16     embstore, cached ",
+        "\nbatch 256    embstore ",
+        "\nbatch 256    embstore, cached ",
         "\n             embstore, local disk ",
         "\nbatch 256, fsspec, joined ranges ",
         "\ncount_remote, batch 256, bytes, of the fewest of a peer ",
         "\nread_remote, cold, batch 256, rows a second, of fsspec, joined ranges's ",
-        "\nread_remote, cached, batch 16, rows a second, of a local store's ",
+        "\nread_remote, cached, batch 256, rows a second, of a local store's ",
     ):
         assert text in done.stdout
     assert "Error" not in done.stdout
