@@ -45,7 +45,14 @@ class RemoteVocabulary:
         The most words, and bytes of them, that a server takes in one request.
     timeout : float
         Seconds that a call may take.
+
+    Attributes
+    ----------
+    is_near : bool
+        False: looking for similar words would ask the servers for all of them.
     """
+
+    is_near = False
 
     def __init__(
         self,
