@@ -273,8 +273,8 @@ class Part:
     def write(self, pieces: Sequence[bytes], offset: int) -> None:
         """Write consecutive pieces from a place on.
 
-        In one call, if the system takes it: the page cache can then hold 2 MiB in one piece, which a
-        single TLB entry maps.
+        In one call, if the system takes it: the page cache can then hold 2 MiB in one piece, which
+        a single TLB entry maps.
         """
         left = [memoryview(piece) for piece in pieces if piece]
         while left:
