@@ -150,7 +150,7 @@ def replace_by(make: Callable[[Path], Any]) -> Callable[[Path], None]:
     return do
 
 
-BROKEN: dict[str, Callable[[Path], None]] = {
+BROKEN: dict[str, Callable[[Path], object]] = {
     "truncated": truncate,
     "longer": lengthen,
     "empty": lambda path: os.truncate(path, 0),
@@ -205,14 +205,24 @@ class Full:
     f_blocks, f_bavail, f_frsize = 1000, 1, 4096
 
 
+def made(root: Path) -> Path:
+    root.mkdir(0o700)
+    return root
+
+
+def parent_is_file(patch: Any, root: Path) -> None:
+    root.parent.rmdir()
+    root.parent.write_text("mine")
+
+
 FAILURES: dict[str, Callable[[Any, Path], object]] = {
     "full disk": lambda patch, root: patch.setattr(directories, "_allocate", full),
     "quota": lambda patch, root: patch.setattr(directories.Part, "write", quota),
     "nearly full disk": lambda patch, root: patch.setattr(os, "statvfs", lambda path: Full),
     "a file in its place": lambda patch, root: root.write_text("mine"),
-    "parent is a file": lambda patch, root: (root.parent.rmdir(), root.parent.write_text("mine")),
-    "others may write": lambda patch, root: (root.mkdir(), root.chmod(0o777)),
-    "other owner": lambda patch, root: (root.mkdir(0o700), os.chown(root, 12345, 12345)),
+    "parent is a file": parent_is_file,
+    "others may write": lambda patch, root: made(root).chmod(0o777),
+    "other owner": lambda patch, root: os.chown(made(root), 12345, 12345),
     "link": lambda patch, root: root.symlink_to(root.parent.parent),
     "no locks": lambda patch, root: patch.setattr(fcntl, "flock", full),
     "lock is a directory": lambda patch, root: (root / LOCK_NAME).mkdir(parents=True),

@@ -89,6 +89,11 @@ def wait_for_server(place: Place, seconds: Any) -> None:
         server.wait(seconds)
 
 
+def open_cached(place: Place, **options: Any) -> None:
+    embstore.publish(place.folder / "s", place.url)
+    embstore.open(place.url, cache_dir=place.folder / "cache", **options)
+
+
 def with_block(what: str, place: Place, value: Any) -> None:
     # A store has no scales.
     with contextlib.suppress(embstore.FormatError, embstore.SourceError):
@@ -117,6 +122,11 @@ COUNTS: dict[str, tuple[Call, Any, bool]] = {
         lambda p, v: embstore.build(p.text, p.new(), memory_limit=v),
         1 << 20,
         False,
+    ),
+    "open.cache_limit": (
+        lambda p, v: open_cached(p, cache_limit=v),
+        1 << 20,
+        True,
     ),
     "open.resident_limit": (
         lambda p, v: embstore.open(p.folder / "s", resident_limit=v),
@@ -196,6 +206,7 @@ FLAGS: dict[str, Callable[[Place, Any], object]] = {
     "StoreView.lookup.raw": lambda p, v: p.store.view(0, 8).lookup([1], raw=v),
     "StoreView.submit.raw": lambda p, v: p.store.view(0, 8).submit([1], raw=v),
     "serve.preload": lambda p, v: serve(p, preload=v),
+    "serve.allow_http": lambda p, v: serve(p, allow_http=v),
     "open.preload": lambda p, v: embstore.open(p.folder / "s", preload=v),
     "open.allow_http": lambda p, v: embstore.open(p.folder / "s", allow_http=v),
     "tables.allow_http": lambda p, v: embstore.tables(p.folder / "s", allow_http=v),

@@ -6,6 +6,7 @@ import random
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ from embstore.remote import publishing
 from embstore.remote.local_store import open_local
 from embstore.remote.pointer import (
     REMOVAL_AGE,
-    find_pointer,
     put_pointer,
     read_pointer,
     resolve,
@@ -26,7 +26,8 @@ from embstore.remote.pointer import (
 from embstore.remote.publishing import publish_store
 from embstore.remote.versions import prune_objects
 from tests.helpers.objects import CHANGES, MemoryObjects, Turns, WatchedObjects
-from tests.helpers.published import check_current, current_rows, download, publish
+from tests.helpers.published import check_current, current_rows, download, pointer_of, publish
+from tests.helpers.stores import make_store
 
 # Every call: others may also act between those that change something.
 CALLS = (*CHANGES, "find", "head", "read", "read_many", "directories")
@@ -45,9 +46,9 @@ def stores(tmp_path):
         rows = ROWS.copy()
         rows[5] -= number
         path = tmp_path / f"s{number}"
-        options = {"partitions": 2, "chunk_rows": 2, "row_shape": (4,), "dtype": "float32"}
-        with embstore.StoreWriter(path, **options) as writer:
-            writer.write(rows, [f"w{word}" for word in range(6)])
+        make_store(
+            path, rows, [f"w{word}" for word in range(6)], partitions=2, chunk_rows=2
+        ).close()
         paths.append(path)
     return paths
 
@@ -173,7 +174,7 @@ def two_published(stores):
 
 def later(objects):
     """Let an hour pass for removals that have begun."""
-    pointer = find_pointer(objects)
+    pointer = pointer_of(objects)
     removing = tuple((name, since - REMOVAL_AGE) for name, since in pointer.removing)
     assert put_pointer(objects, pointer, replace(pointer, removing=removing))
 
@@ -192,7 +193,7 @@ def test_a_removal_killed_at_each_step(tmp_path, stores):
         if objects.head(root_name(gone.version)) is not None:  # Whole, or not there.
             path = download(objects, tmp_path / f"old-{step}", gone.version)
             assert embstore.verify(path).ok
-        if find_pointer(objects).removing:
+        if pointer_of(objects).removing:
             refused += 1
             with pytest.raises(StoreBusyError, match="is being removed from memory:"):
                 publish_store(gone, objects)
@@ -203,10 +204,10 @@ def test_a_removal_killed_at_each_step(tmp_path, stores):
             assert prune_objects(objects, 1).removed == ((gone.version,) if there else ())
             assert objects.find(gone.version) == []
             # Nothing was left to be removed, and the name stays in the pointer.
-            assert bool(find_pointer(objects).removing) == (not there)
+            assert bool(pointer_of(objects).removing) == (not there)
         publish_store(gone, objects)
         check_current(objects, tmp_path / f"then-{step}", stores[0])
-        assert find_pointer(objects).removing == ()
+        assert pointer_of(objects).removing == ()
     assert refused > 3
 
 
@@ -247,7 +248,7 @@ def test_publishers_and_removals_in_any_order(tmp_path, stores, seed):
     objects = two_published(stores)
     held = [open_local(store) for store in stores]
     chosen = random.Random(seed)
-    works = [partial(publish_store, chosen.choice(held)) for _ in range(2)]
+    works: list[Any] = [partial(publish_store, chosen.choice(held)) for _ in range(2)]
     works += [partial(prune_objects, keep=chosen.choice([0, 1])) for _ in range(2)]
     turns = Turns(chosen, Killed if seed % 2 else None)
     errors = turns.run([partial(work, objects=turns.watch(objects)) for work in works])

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embstore.errors import StoreCorruptError
-from embstore.reading.cached import REQUEST_BYTES, or_from_disk
+from embstore.reading.file_cache import REQUEST_BYTES, or_from_disk
 from embstore.reading.shards import Spans
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
-    from embstore.reading.cached import Cache
+    from embstore.reading.file_cache import Cache
     from embstore.reading.present import Presence
     from embstore.reading.shards import MappedShards, RangedShards
 
@@ -44,10 +46,11 @@ class CachedShards:
         self, mapped: MappedShards, ranged: RangedShards, presence: Presence, cache: Cache
     ) -> None:
         self.mapped, self.ranged, self._presence, self.cache = mapped, ranged, presence, cache
-        self.layout = ranged.layout
+        self.layout, self.slice_chunks = ranged.layout, ranged.slice_chunks
 
     def spans(self, shards: NDArray[np.int64], inner: NDArray[np.int64]) -> Spans:
         """Return the places of inner chunks; as `MappedShards.spans`."""
+        self._bring_at_once(shards)
         version = self._presence.version
         here = self._presence.here[shards]
         if not here.any():
@@ -70,6 +73,8 @@ class CachedShards:
 
     def span(self, shard: int, inner: int) -> tuple[int, int]:
         """Return the offset and size of one inner chunk; as `spans`."""
+        if not self._presence.here[shard]:
+            self._bring_at_once(np.array([shard]))
         version = self._presence.version
         if self._presence.here[shard]:
             try:
@@ -87,6 +92,14 @@ class CachedShards:
             self._presence,
             self.cache,
         )
+
+    def _bring_at_once(self, shards: NDArray[np.int64]) -> None:
+        """Bring the shards that cost less than reading an inner chunk of each of these by range."""
+        missing = shards[~self._presence.here[shards]]
+        if len(missing):
+            distinct, counts = np.unique(missing, return_counts=True)
+            each = self.layout.ends[distinct] / self.layout.inner_count + REQUEST_BYTES
+            self.cache.bring_cheap(distinct, counts * each)
 
     def _ranged_spans(self, shards: NDArray[np.int64], inner: NDArray[np.int64]) -> Spans:
         return or_from_disk(
@@ -125,6 +138,25 @@ class CachedShards:
             self._presence,
             self.cache,
         )
+
+    def read_each(self, spans: Spans) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield the position of each inner chunk and its bytes, in any order."""
+        self.announce(spans)
+        here = self._presence.here[spans.shards]
+        for at in np.flatnonzero(here).tolist():
+            yield at, self.read(*spans.at(at), int(spans.sizes[at]))
+        others = np.flatnonzero(~here)
+        if len(others):
+            some = Spans(*(values[others] for values in spans))
+            self.cache.missed(some.shards, some.sizes.astype(np.float64) + REQUEST_BYTES)
+            for place, data in self.ranged.read_each(some):
+                yield int(others[place]), data
+
+    def cost(self, spans: Spans) -> tuple[int, int]:
+        """Return the requests and the bytes that `read_each` takes."""
+        here = self._presence.here[spans.shards]
+        requests, count = self.ranged.cost(Spans(*(values[~here] for values in spans)))
+        return requests, count + int(spans.sizes[here].sum())
 
     def bring(self, shards: NDArray[np.int64]) -> None:
         """Fetch and map shards, as far as that is possible."""

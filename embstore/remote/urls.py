@@ -25,7 +25,8 @@ def objects_at(url: str, *, allow_http: bool = False, timeout: float = 30.0) -> 
     allow_http : bool
         Whether requests may go to another machine without encryption.
     timeout : float
-        Seconds until a request that fails again and again is an error.
+        Seconds after which a request that fails is not tried again. The last attempt takes as long
+        at most, or ten times as long if it writes, so every call ends.
 
     Raises
     ------
