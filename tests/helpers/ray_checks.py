@@ -272,7 +272,8 @@ def tables_of_other_kinds_are_served(place: Place) -> None:
     local.close()
     url = (place.folder / "bucket").as_uri()
     report = embstore.publish(place.folder / "words.embstore", url)
-    with deploy(url, timeout=TIMEOUT_SECONDS) as handle:
+    cache = place.folder / "cache"
+    with deploy(url, cache_dir=cache, cache_limit="1GiB", timeout=TIMEOUT_SECONDS) as handle:
         # A later version is not served, also not after a restart.
         other = place.folder / "other.embstore"
         embstore.build(NUMBERS + 1, other, partitions=4).close()

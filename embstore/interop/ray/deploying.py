@@ -51,6 +51,8 @@ def deploy(
     row_cache: int | str | None = None,
     version: str | None = None,
     allow_http: bool = False,
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache_limit: int | str | None = None,
 ) -> Handle:
     """Serve a store from actors of a Ray cluster, and return a handle for lookups.
 
@@ -89,8 +91,8 @@ def deploy(
         As for `embstore.serve`: the most memory of an actor for rows that are being sent.
     resident_limit, preload, row_cache
         As for `embstore.open`, for each actor.
-    version, allow_http
-        As for `embstore.open`, of a URL.
+    version, allow_http, cache_dir, cache_limit
+        As for `embstore.open`, of a URL. Actors of one node share the cache.
 
     Returns
     -------
@@ -124,6 +126,9 @@ def deploy(
     ray = need_ray()
     where, version = _where(path, version, allow_http)
     opening |= {"version": version, "allow_http": allow_http}
+    if cache_dir is not None:
+        cache_dir = str(as_path(cache_dir, "cache_dir").absolute())
+    opening |= {"cache_dir": cache_dir, "cache_limit": cache_limit}
     with open(where, version=version, allow_http=allow_http) as store:
         count, fingerprint = store.partition_count, store.fingerprint()
     each = -(-count // node_count(ray)) if each is None else min(each, count)
