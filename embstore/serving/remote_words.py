@@ -49,10 +49,10 @@ class RemoteVocabulary:
     Attributes
     ----------
     is_near : bool
-        False: looking for similar words would ask the servers for all of them.
+        True: servers look thousands of words up at once.
     """
 
-    is_near = False
+    is_near = True
 
     def __init__(
         self,
