@@ -9,9 +9,11 @@ import sys
 import tempfile
 from typing import Any
 
+import numpy as np
 import pytest
 
-from embstore.interop.ray import Handle
+import embstore
+from embstore.interop.ray import Handle, Lookup, deploy
 from embstore.interop.ray.actors import ActorName, Deployment
 from embstore.interop.ray.certificates import certificate_for
 from embstore.interop.ray.links import ActorLink, LinkError
