@@ -361,3 +361,21 @@ def test_closed_store_tells_its_url(tmp_path):
     with pytest.raises(embstore.StoreClosedError, match=url_of(tmp_path / "s")):
         store.lookup([1])
     assert "closed" in repr(store)
+
+
+def test_exported_programs_find_the_version_that_they_were_made_with(tmp_path):
+    pytest.importorskip("torch")
+    from embstore.interop.torch import reference
+
+    rows = table(40, 4)
+    make_store(tmp_path / "1", rows).close()
+    make_store(tmp_path / "2", table(40, 4)).close()
+    url = url_of(tmp_path / "published")
+    embstore.publish(tmp_path / "1", url)
+    with embstore.open(url) as store:
+        text = reference.as_text(reference.reference_to(store, store.fingerprint()))
+    embstore.publish(tmp_path / "2", url)
+    assert np.array_equal(reference.find_store(text)[:], rows)
+    embstore.prune(url, keep=1)
+    with pytest.raises(ValueError, match="the table there is now"):
+        reference.find_store(text.replace('"dtype"', '  "dtype"'))
