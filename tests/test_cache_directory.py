@@ -195,7 +195,7 @@ def full(descriptor: int, size: int) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def quota(self: Any, data: bytes, offset: int) -> None:
+def quota(self: Any, pieces: list[bytes], offset: int) -> None:
     raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
 
@@ -376,7 +376,7 @@ def test_file_evicted_while_it_is_checked_is_not_removed_twice(tmp_path):
     part = folder.claim(name, 4)
     assert part is not None
     with part:
-        part.write(b"abcd", 0)
+        part.write([b"a", b"", b"bcd"], 0)
         part.publish()
     old = folder.open(name)
     assert old is not None
@@ -387,6 +387,20 @@ def test_file_evicted_while_it_is_checked_is_not_removed_twice(tmp_path):
     folder.remove(name, old)
     assert path.read_bytes() == b"new!"
     os.close(old)
+
+
+def test_part_is_written_whole_by_calls_that_take_less(tmp_path, monkeypatch):
+    folder = CacheDirectory(tmp_path)
+    name = f"{'0' * 32}/partitions/0/c/0/0"
+    pieces = [bytes([number]) * number for number in range(9)]
+    whole = b"".join(pieces)
+    monkeypatch.setattr(os, "pwritev", lambda to, some, at: os.pwrite(to, b"".join(some)[:5], at))
+    part = folder.claim(name, 3 + len(whole))
+    assert part is not None
+    with part:
+        part.write(pieces, 3)
+        part.publish()
+    assert (folder.root / name).read_bytes() == bytes(3) + whole
 
 
 def test_whole_check_reads_what_it_says():

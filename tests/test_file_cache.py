@@ -211,6 +211,14 @@ def test_explain_residency_and_stats_tell_of_the_cache(plain, tmp_path, monkeypa
     assert (stats.lookups, stats.rows, stats.file_cache_rows) == (1, 5, 4)
 
 
+def test_explain_brings_nothing(local, tmp_path, inline):
+    far = Far(local.path, tmp_path / "cache")
+    for _ in range(3):
+        far.store.explain(np.arange(ROWS))
+    assert files_in(tmp_path / "cache") == []
+    assert far.store.stats().fetched_files == 0
+
+
 def test_preload_fetches_everything_first(tmp_path):
     for name in ("plain", "int8"):
         with build(tmp_path / name, **KINDS[name]) as local:

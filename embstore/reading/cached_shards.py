@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embstore.errors import StoreCorruptError
+from embstore.errors import RemoteError, StoreCorruptError
 from embstore.reading.file_cache import REQUEST_BYTES, or_from_disk
 from embstore.reading.shards import Spans
 
@@ -50,7 +50,6 @@ class CachedShards:
 
     def spans(self, shards: NDArray[np.int64], inner: NDArray[np.int64]) -> Spans:
         """Return the places of inner chunks; as `MappedShards.spans`."""
-        self._bring_at_once(shards)
         version = self._presence.version
         here = self._presence.here[shards]
         if not here.any():
@@ -73,8 +72,6 @@ class CachedShards:
 
     def span(self, shard: int, inner: int) -> tuple[int, int]:
         """Return the offset and size of one inner chunk; as `spans`."""
-        if not self._presence.here[shard]:
-            self._bring_at_once(np.array([shard]))
         version = self._presence.version
         if self._presence.here[shard]:
             try:
@@ -92,14 +89,6 @@ class CachedShards:
             self._presence,
             self.cache,
         )
-
-    def _bring_at_once(self, shards: NDArray[np.int64]) -> None:
-        """Bring the shards that cost less than reading an inner chunk of each of these by range."""
-        missing = shards[~self._presence.here[shards]]
-        if len(missing):
-            distinct, counts = np.unique(missing, return_counts=True)
-            each = self.layout.ends[distinct] / self.layout.inner_count + REQUEST_BYTES
-            self.cache.bring_cheap(distinct, counts * each)
 
     def _ranged_spans(self, shards: NDArray[np.int64], inner: NDArray[np.int64]) -> Spans:
         return or_from_disk(
@@ -124,33 +113,64 @@ class CachedShards:
 
     def read(self, shard: int, offset: int, size: int) -> NDArray[np.uint8]:
         """Return the bytes of an inner chunk."""
-        version = self._presence.version
-        if self._presence.here[shard]:
-            found = self.mapped.read(shard, offset, size).copy()
-            if self._presence.version == version:
-                self.cache.used(shard)
-                return found
-        self.cache.missed(np.array([shard]), np.array([float(size + REQUEST_BYTES)]))
+        place, cost = np.array([shard]), np.array([float(size + REQUEST_BYTES)])
+        if not self._presence.here[shard]:
+            self.cache.bring_cheap(place, cost)
+        if (found := self._read_mapped(shard, offset, size)) is not None:
+            return found
+        self.cache.missed(place, cost)
         return or_from_disk(
             partial(self.ranged.read, shard, offset, size),
             lambda: self.mapped.read(shard, offset, size).copy(),
-            np.array([shard]),
+            place,
             self._presence,
             self.cache,
         )
 
     def read_each(self, spans: Spans) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield the position of each inner chunk and its bytes, in any order."""
+        shards, costs = self._missing(spans)
+        if len(shards):
+            self.cache.bring_cheap(shards, costs)
         self.announce(spans)
-        here = self._presence.here[spans.shards]
-        for at in np.flatnonzero(here).tolist():
-            yield at, self.read(*spans.at(at), int(spans.sizes[at]))
-        others = np.flatnonzero(~here)
-        if len(others):
-            some = Spans(*(values[others] for values in spans))
-            self.cache.missed(some.shards, some.sizes.astype(np.float64) + REQUEST_BYTES)
-            for place, data in self.ranged.read_each(some):
-                yield int(others[place]), data
+        left = []
+        for at, (shard, offset, size) in enumerate(spans.each()):
+            found = self._read_mapped(shard, offset, size)
+            if found is None:
+                left.append(at)
+            else:
+                yield at, found
+        if not left:
+            return
+        others = Spans(*(values[left] for values in spans))
+        self.cache.missed(*self._missing(others))
+        done = set()
+        try:
+            for place, data in self.ranged.read_each(others):
+                done.add(place)
+                yield left[place], data
+        except RemoteError:  # What is on the disk comes from there.
+            for place, span in enumerate(others.each()):
+                if place not in done:
+                    yield left[place], self.read(*span)
+
+    def _read_mapped(self, shard: int, offset: int, size: int) -> NDArray[np.uint8] | None:
+        """Return a copy of the bytes of an inner chunk; None if its shard is not mapped."""
+        version = self._presence.version
+        if not self._presence.here[shard]:
+            return None
+        found = self.mapped.read(shard, offset, size).copy()
+        if self._presence.version != version:
+            return None
+        self.cache.used(shard)
+        return found
+
+    def _missing(self, spans: Spans) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the shards that are not mapped, and what reading from each costs, in bytes."""
+        missing = ~self._presence.here[spans.shards]
+        distinct, places = np.unique(spans.shards[missing], return_inverse=True)
+        costs = np.bincount(places, spans.sizes[missing] + float(REQUEST_BYTES), len(distinct))
+        return distinct, costs
 
     def cost(self, spans: Spans) -> tuple[int, int]:
         """Return the requests and the bytes that `read_each` takes."""

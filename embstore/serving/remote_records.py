@@ -94,6 +94,7 @@ class RemoteRecords:
     """
 
     mapped: Literal[False] = False
+    decodes: Literal[False] = False
     cache = file_cache = None
 
     def __init__(self, table: ServedTable, groups: Sequence[Group], timeout: float) -> None:

@@ -369,12 +369,12 @@ class StoreCache:
                 (chunk.name, first, min(PIECE_BYTES, chunk.size - first))
                 for first in firsts[at : at + PIECES_AT_ONCE]
             ]
-            pieces: dict[int, bytes] = dict(self._read_many(requests))
-            for place, (_, first, _) in enumerate(requests):
-                piece = pieces.pop(place)
+            found: dict[int, bytes] = dict(self._read_many(requests))
+            pieces = [found[place] for place in range(len(requests))]
+            for piece in pieces:
                 check.add(piece)
-                part.write(piece, first)
-                self._fetched_bytes += len(piece)
+            part.write(pieces, requests[0][1])
+            self._fetched_bytes += sum(map(len, pieces))
         if not check.is_right():
             return False
         self._fetched_files += 1
