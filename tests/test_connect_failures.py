@@ -15,7 +15,7 @@ import pytest
 
 import embstore
 from embstore.errors import RemoteError
-from embstore.serving import replicas
+from embstore.serving import replicas, streams
 from embstore.serving.protocol import SCHEMA_KEY, pack_place
 
 flight = pytest.importorskip("pyarrow.flight")
@@ -42,6 +42,21 @@ def started(stack: ExitStack, server: Any) -> Any:
     """Have a server shut down at the end of the test."""
     stack.callback(server.shutdown)
     return server
+
+
+@pytest.fixture
+def on_streams(monkeypatch) -> None:
+    """Have small requests asked on streams, the first one, too."""
+    monkeypatch.setattr(streams.Streams, "is_worth_opening", lambda self: True)
+
+
+@pytest.fixture(params=["call", "stream"])
+def way(request) -> str:
+    """Have small requests asked by a call each, or on streams."""
+    if request.param == "stream":
+        request.getfixturevalue("on_streams")
+    found: str = request.param
+    return found
 
 
 def connected(stack: ExitStack, servers: Any, timeout: float = PATIENT, **options: Any) -> Any:
@@ -112,9 +127,9 @@ class Twins(TableServer):
         schema = pa.schema([*told, pa.field("more", values.type)], metadata=told.metadata)
 
         def batches():
-            yield pa.record_batch([values, values], schema=schema), pack_place(0, 0)
+            yield pa.record_batch([values, values], schema=schema), self.place(0)
 
-        return flight.GeneratorStream(schema, batches())
+        return schema, batches()
 
 
 class Nulls(TableServer):
@@ -139,13 +154,13 @@ class Repeated(TableServer):
 class Unplaced(TableServer):
     def batches(self, schema, values):
         for batch, _ in super().batches(schema, values):
-            yield batch
+            yield (batch,)
 
 
 class Misnumbered(TableServer):
     def batches(self, schema, values):
         for number, (batch, _) in enumerate(super().batches(schema, values)):
-            yield batch, pack_place(1, number * self.batch_rows)
+            yield batch, pack_place(7, number * self.batch_rows)
 
 
 class Emptied(TableServer):
@@ -153,14 +168,14 @@ class Emptied(TableServer):
 
     def batches(self, schema, values):
         while True:
-            yield pa.record_batch([values[:0]], schema=schema), pack_place(0, 0)
+            yield pa.record_batch([values[:0]], schema=schema), self.place(0)
 
 
 class Endless(TableServer):
     def batches(self, schema, values):
         place = 0
         while True:
-            yield pa.record_batch([values], schema=schema), pack_place(0, place)
+            yield pa.record_batch([values], schema=schema), self.place(place)
             place += len(values)
 
 
@@ -210,12 +225,26 @@ WRONG = [
 def test_wrong_answer_is_an_error_that_names_the_server(stack, kind):
     server = started(stack, kind(TABLE))
     store = connected(stack, server.address)
-    with pytest.raises(
-        RemoteError, match=f"^no answer from the server: {server.address}: "
-    ) as raised:
+    message = f"^no answer from the server: {server.address}: "
+    with pytest.raises(RemoteError, match=message) as raised:
         store.lookup(IDS)
     assert "\x1b" not in str(raised.value)
     assert isinstance(raised.value, OSError)
+
+
+# On a stream, what is missing may still come, until the deadline; and what is too much is found
+# when the next answer is expected.
+LATE, LONG = (Fewer, Nothing), (More, Endless)
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_wrong_answer_on_a_stream_is_an_error(stack, kind, on_streams):
+    server = started(stack, kind(TABLE))
+    store = connected(stack, server.address, timeout=0.5 if kind in LATE else PATIENT)
+    if kind in LONG:
+        np.testing.assert_array_equal(store.lookup(IDS), TABLE[IDS])
+    with pytest.raises(RemoteError, match=f"^no answer from the server.*: {server.address}: "):
+        store.lookup(IDS)
 
 
 @pytest.mark.parametrize("kind", [*WRONG, Huge])
@@ -225,6 +254,35 @@ def test_replica_answers_for_one_that_is_wrong(stack, kind):
     for _ in range(3):
         np.testing.assert_array_equal(store.lookup(IDS), TABLE[IDS])
     assert bad.asked
+
+
+def test_streams_are_kept(stack, on_streams):
+    server = started(stack, TableServer(TABLE))
+    store = connected(stack, server.address)
+    for _ in range(5):
+        np.testing.assert_array_equal(store.lookup(IDS), TABLE[IDS])
+    assert len(server.asked) == 1  # The stream; requests on it have no header.
+    store.lookup(np.zeros(1 << 16, np.int64))  # Too large for it.
+    assert len(server.asked) == 2
+
+
+def test_stream_is_not_kept_beyond_half_of_its_time(stack, on_streams):
+    server = started(stack, TableServer(TABLE))
+    store = connected(stack, server.address)
+    store.lookup(IDS)
+    ((stream,),) = store._links[0]._streams._idle.values()
+    stream.end -= 0.6 * PATIENT
+    np.testing.assert_array_equal(store.lookup(IDS), TABLE[IDS])
+    assert len(server.asked) == 2
+
+
+def test_server_without_streams_is_asked_by_calls(stack, on_streams):
+    class Callable(TableServer):
+        do_exchange = flight.FlightServerBase.do_exchange
+
+    store = connected(stack, started(stack, Callable(TABLE)).address)
+    for _ in range(3):
+        np.testing.assert_array_equal(store.lookup(IDS), TABLE[IDS])
 
 
 def test_message_that_is_too_large_is_refused(stack):
@@ -299,7 +357,7 @@ def test_server_that_does_not_listen_is_named_at_once(stack):
         embstore.connect(address, timeout=PATIENT)
 
 
-def test_lost_server_is_named_after_the_timeout(stack):
+def test_lost_server_is_named_after_the_timeout(stack, way):
     server = TableServer(TABLE)
     store = connected(stack, server.address, timeout=0.5)
     server.shutdown()
@@ -308,7 +366,7 @@ def test_lost_server_is_named_after_the_timeout(stack):
     assert "refused" not in str(raised.value)
 
 
-def test_connection_works_again_when_its_server_comes_back(stack):
+def test_connection_works_again_when_its_server_comes_back(stack, way):
     server = TableServer(TABLE)
     store = connected(stack, server.address)
     np.testing.assert_array_equal(store[7], TABLE[7])
@@ -321,7 +379,7 @@ def test_connection_works_again_when_its_server_comes_back(stack):
     np.testing.assert_array_equal(store.lookup(IDS), TABLE[IDS])
 
 
-def test_server_that_comes_back_with_another_table_is_refused(stack):
+def test_server_that_comes_back_with_another_table_is_refused(stack, way):
     server = TableServer(TABLE)
     store = connected(stack, server.address)
     server.shutdown()
@@ -332,7 +390,7 @@ def test_server_that_comes_back_with_another_table_is_refused(stack):
         store.lookup(IDS)
 
 
-def test_replica_answers_for_one_that_is_lost(stack):
+def test_replica_answers_for_one_that_is_lost(stack, way):
     lost, kept = TableServer(TABLE), started(stack, TableServer(TABLE))
     store = connected(stack, [lost.address, kept.address])
     for _ in range(2):
@@ -382,7 +440,7 @@ def test_connecting_to_a_silent_port_ends(stack):
 
 
 @pytest.mark.parametrize("kind", [Holding, Dripping])
-def test_call_to_a_server_that_stalls_ends(stack, kind):
+def test_call_to_a_server_that_stalls_ends(stack, kind, way):
     server = started(stack, kind(TABLE))
     stack.callback(server.hold.set)
     store = connected(stack, server.address, timeout=0.5)
@@ -393,7 +451,7 @@ def test_call_to_a_server_that_stalls_ends(stack, kind):
 
 
 @pytest.mark.parametrize("kind", [Holding, Dripping])
-def test_replica_answers_for_one_that_stalls(stack, kind):
+def test_replica_answers_for_one_that_stalls(stack, kind, way):
     """A server that stalls gets a part of the time only, and is asked last afterwards."""
     stalled, good = started(stack, kind(TABLE)), started(stack, TableServer(TABLE))
     stack.callback(stalled.hold.set)
@@ -404,7 +462,7 @@ def test_replica_answers_for_one_that_stalls(stack, kind):
     assert len(stalled.asked) == 1
 
 
-def test_one_server_of_several_that_fails_ends_the_others(stack):
+def test_one_server_of_several_that_fails_ends_the_others(stack, way):
     """The error of one is raised soon, though another stalls: its request is cancelled."""
     halves = facts_of(TABLE, partition_count=2)
     stalled = started(stack, Dripping(TABLE, replace(halves, partitions=(0,))))
@@ -482,7 +540,7 @@ class Echoing(TableServer):
         raise flight.FlightServerError(f"Bearer {TOKEN} is fine")
 
 
-def test_token_is_cut_from_what_a_server_says(stack):
+def test_token_is_cut_from_what_a_server_says(stack, way):
     server = started(stack, Echoing(TABLE))
     store = connected(stack, server.address, token=TOKEN)
     with pytest.raises(RemoteError, match=r"Bearer \*\*\* is fine") as raised:
@@ -518,7 +576,7 @@ class Liar(TableServer):
         return super().answer(header, payload)
 
 
-def test_ids_of_words_are_checked(stack):
+def test_ids_of_words_are_checked(stack, way):
     server = started(stack, Liar(TABLE, facts_of(TABLE, has_words=True), words=WORDS))
     store = connected(stack, server.address)
     with pytest.raises(RemoteError, match="an id is not in -1 to 499"):
@@ -547,7 +605,7 @@ def test_hint_of_a_missing_word_needs_no_server(stack):
 # Threads.
 
 
-def test_many_threads_use_one_connection(stack):
+def test_many_threads_use_one_connection(stack, way):
     halves = facts_of(TABLE, partition_count=2)
     servers = [
         started(stack, TableServer(TABLE, replace(halves, partitions=(part,)))) for part in (0, 1)

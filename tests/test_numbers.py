@@ -89,6 +89,11 @@ def wait_for_server(place: Place, seconds: Any) -> None:
         server.wait(seconds)
 
 
+def open_cached(place: Place, **options: Any) -> None:
+    embstore.publish(place.folder / "s", place.url)
+    embstore.open(place.url, cache_dir=place.folder / "cache", **options)
+
+
 def with_block(what: str, place: Place, value: Any) -> None:
     # A store has no scales.
     with contextlib.suppress(embstore.FormatError, embstore.SourceError):
@@ -117,6 +122,11 @@ COUNTS: dict[str, tuple[Call, Any, bool]] = {
         lambda p, v: embstore.build(p.text, p.new(), memory_limit=v),
         1 << 20,
         False,
+    ),
+    "open.cache_limit": (
+        lambda p, v: open_cached(p, cache_limit=v),
+        1 << 20,
+        True,
     ),
     "open.resident_limit": (
         lambda p, v: embstore.open(p.folder / "s", resident_limit=v),

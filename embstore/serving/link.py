@@ -22,16 +22,14 @@ from embstore.serving.protocol import (
     PIECE_BYTES,
     pack_ticket,
 )
-from embstore.serving.replies import batches
+from embstore.serving.replies import AnswerError, batches, check_schema
+from embstore.serving.streams import Stream, Streams
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from embstore.serving.addresses import Address, Options
     from embstore.serving.calls import Call
     from embstore.serving.protocol import Header
-
-    Put = Callable[[int, Any], None]
+    from embstore.serving.replies import Expected, Put
 
 _SHOWN_LENGTH = 300
 _SPARE_BYTES = 1 << 20  # Of a message, around the rows.
@@ -88,6 +86,7 @@ class Link:
         self._message_bytes = INFO_BYTES_MAX + _SPARE_BYTES
         # The client, and the options that it was made with.
         self._client: tuple[Any, Options] | None = None
+        self._streams = Streams()
 
     def _target(self, seconds: float) -> tuple[Address, Options]:
         """Return where to connect, and how; subclasses find this out, or raise LinkError."""
@@ -104,10 +103,12 @@ class Link:
         self,
         header: Header,
         payload: bytes | memoryview,
-        answer: tuple[str, Any, int],
+        expected: Expected,
         put: Put,
         call: Call,
         seconds: float,
+        *,
+        is_small: bool = False,
     ) -> None:
         """Ask for rows, ids or words, and pass them on as they come.
 
@@ -115,35 +116,69 @@ class Link:
         ----------
         header, payload
             The request.
-        answer : tuple of (str, pyarrow.DataType, int)
-            What is expected: the column, its type, and the count of values.
+        expected : Expected
+            What the answer has to be.
         put : callable
             Called with a position in the answer and the values from there on.
         call : Call
             The call that this is a part of.
         seconds : float
             How long this part may take.
+        is_small : bool
+            Whether a stream may be worth its while.
 
         Raises
         ------
         LinkError
             If anything fails.
         """
+        begun = time.monotonic()
+        if is_small and self._ask_stream(header, payload, expected, put, call, seconds):
+            return
         from pyarrow import flight  # noqa: PLC0415  # Slow, and not always installed.
 
-        end = time.monotonic() + seconds
-        client, options = self._connected(seconds)
+        end = begun + seconds
+        client, options = self._connected(end - time.monotonic())
         reader = None
         try:
             ticket = flight.Ticket(pack_ticket(header, payload))
             reader = client.do_get(ticket, _call_options(options, end))
             with call.reading(reader):
-                column, kind, count = answer
-                assert header.fingerprint is not None
-                for position, values in batches(reader, column, kind, count, header.fingerprint):
+                check_schema(reader.schema, expected)
+                for position, values in batches(reader, expected):
                     put(position, values)
         except Exception as error:
             raise self._failed((client, options), error, seconds, reader) from error
+
+    def _ask_stream(
+        self,
+        header: Header,
+        payload: bytes | memoryview,
+        expected: Expected,
+        put: Put,
+        call: Call,
+        seconds: float,
+    ) -> bool:
+        """Ask on a stream; return whether this has answered, or raise LinkError."""
+        end = time.monotonic() + seconds
+        client, options = self._connected(seconds)
+        is_close = self._streams.is_worth_opening()
+        stream = self._streams.take(header, seconds)
+        if stream is None and not is_close:
+            return False
+        try:
+            if stream is None:
+                stream = Stream(client, header, _call_options(options, end), seconds)
+            stream.ask(payload, expected, put, call)
+        except Exception as error:
+            if stream is not None:
+                stream.drop()
+            is_over = call.is_stopped or time.monotonic() > end - _LEAST_SECONDS
+            if isinstance(error, AnswerError) or is_over:
+                raise self._failed((client, options), error, seconds, None) from error
+            return False  # The server may be back, or take no more streams.
+        self._streams.give_back(header, stream)
+        return True
 
     def facts(self, seconds: float) -> Facts:
         """Return what the server says about itself and its table, or raise LinkError."""
@@ -161,8 +196,9 @@ class Link:
             raise self._failed((client, options), error, seconds, None) from error
 
     def close(self) -> None:
-        """Drop the client; calls that are under way go on."""
+        """Drop the client and idle streams; calls that are under way go on."""
         self._client = None
+        self._streams.drop()
 
     def _connected(self, seconds: float) -> tuple[Any, Options]:
         note_use()
@@ -201,7 +237,7 @@ class Link:
         if failure is not None:
             return LinkError(_cleaned(failure.message, made[1]), again=failure.kind in _PASSING)
         if (now := self._client) is not None and now[0] is made[0]:
-            self._client = None
+            self.close()
         if isinstance(error, flight.FlightTimedOutError):
             return LinkError(f"it did not answer within {seconds:.1f} s", again=True)
         text = _cleaned(str(error), made[1])

@@ -30,7 +30,7 @@ from embstore.reading.workers import together
 from embstore.serving.calls import Call
 from embstore.serving.protocol import Header
 from embstore.serving.remote_plan import RemotePlan, RequestGroup
-from embstore.serving.replies import records_of
+from embstore.serving.replies import Expected, records_of
 from embstore.threads import LazyPool
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 THREAD_COUNT = 32  # Of all connections: they wait for servers.
 REQUEST_BYTES = 64 << 20  # Of rows: a failure costs no more than these.
+SMALL_BYTES = 1 << 20  # Of rows: such requests are asked on streams that are kept.
 SCAN_BYTES, SCANS_AHEAD = 4 << 20, 3
 _ID_BYTES = 8
 
@@ -93,7 +94,8 @@ class RemoteRecords:
     """
 
     mapped: Literal[False] = False
-    cache = None
+    decodes: Literal[False] = False
+    cache = file_cache = None
 
     def __init__(self, table: ServedTable, groups: Sequence[Group], timeout: float) -> None:
         self.record_bytes = table.encoding.record_bytes
@@ -105,6 +107,7 @@ class RemoteRecords:
             self._group_of[list(group.partitions)] = number
         is_plain = isinstance(table.encoding, Plain)
         self._header = Header("rows", raw=not is_plain, fingerprint=table.fingerprint)
+        self._fingerprint = table.fingerprint
         self._begun = local()
 
     def take_one(self, row: int) -> NDArray[Any]:
@@ -182,7 +185,8 @@ class RemoteRecords:
         import pyarrow as pa  # noqa: PLC0415
 
         header = replace(self._header, operation="prefetch", raw=False)
-        piece.group.replicas.ask(header, _payload(piece.ids), ("ids", pa.int64(), 0), _drop, call)
+        expected = Expected("ids", pa.int64(), 0, self._fingerprint)
+        piece.group.replicas.ask(header, _payload(piece.ids), expected, _drop, call)
 
     def scan(self, first: int, stop: int, visit: VisitRecords) -> None:
         """Pass records to ``visit``; see `embstore.table.protocols.Records`."""
@@ -270,8 +274,10 @@ class RemoteRecords:
             else:
                 out[places[position : position + len(records)]] = records
 
-        answer = ("rows", self._kind, len(piece.ids))
-        piece.group.replicas.ask(self._header, _payload(piece.ids), answer, put, call)
+        expected = Expected("rows", self._kind, len(piece.ids), self._fingerprint)
+        is_small = len(piece.ids) * size <= SMALL_BYTES
+        replicas = piece.group.replicas
+        replicas.ask(self._header, _payload(piece.ids), expected, put, call, is_small=is_small)
 
     @cached_property
     def _kind(self) -> Any:

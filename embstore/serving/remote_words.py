@@ -13,7 +13,7 @@ import numpy as np
 
 from embstore.serving.calls import Call
 from embstore.serving.protocol import Header, pack_words
-from embstore.serving.replies import ids_of, words_of
+from embstore.serving.replies import Expected, ids_of, words_of
 from embstore.vocabulary.given import flatten
 from embstore.vocabulary.words import PackedWords, pack
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 KEPT_WORDS, KEPT_LENGTH = 1 << 16, 256
 LISTED_WORDS = 1 << 14  # Asked for at a time.
+SMALL_COUNT = 4096  # Such requests are asked on streams that are kept.
 ANSWER_BYTES_MAX = 64 << 20
 _COUNT_BYTES = 4  # Of a request with words; each takes as many more.
 
@@ -44,7 +45,14 @@ class RemoteVocabulary:
         The most words, and bytes of them, that a server takes in one request.
     timeout : float
         Seconds that a call may take.
+
+    Attributes
+    ----------
+    is_near : bool
+        True: servers look thousands of words up at once.
     """
+
+    is_near = True
 
     def __init__(
         self,
@@ -56,7 +64,7 @@ class RemoteVocabulary:
     ) -> None:
         self._count, self._replicas = table.numbering.rows, replicas
         self._most_words, self._most_bytes = min(most_words, LISTED_WORDS), most_bytes
-        self._timeout = timeout
+        self._timeout, self._fingerprint = timeout, table.fingerprint
         self._ids_header = Header("ids", missing="none", fingerprint=table.fingerprint)
         self._words_header = Header("words", fingerprint=table.fingerprint)
         self._kept: dict[str, int] = {}
@@ -141,8 +149,9 @@ class RemoteVocabulary:
                 raise ValueError(f"an id is not in -1 to {self._count - 1}")
             found[position : position + len(ids)] = ids
 
-        answer = ("ids", pa.int64(), len(words))
-        self._replicas.ask(self._ids_header, pack_words(words), answer, put, call)
+        expected = Expected("ids", pa.int64(), len(words), self._fingerprint)
+        payload, is_small = pack_words(words), len(words) <= SMALL_COUNT
+        self._replicas.ask(self._ids_header, payload, expected, put, call, is_small=is_small)
         return found
 
     def _words(self, ids: NDArray[np.int64]) -> list[str]:
@@ -161,7 +170,8 @@ class RemoteVocabulary:
             words = words_of(values, ANSWER_BYTES_MAX)
             found[position : position + len(words)] = words
 
-        answer = ("words", pa.large_utf8(), len(ids))
+        expected = Expected("words", pa.large_utf8(), len(ids), self._fingerprint)
         payload = np.ascontiguousarray(ids, "<i8").data.cast("B")
-        self._replicas.ask(self._words_header, payload, answer, put, call)
+        is_small = len(ids) <= SMALL_COUNT
+        self._replicas.ask(self._words_header, payload, expected, put, call, is_small=is_small)
         return found

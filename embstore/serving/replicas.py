@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from embstore.errors import RemoteError
 from embstore.serving.link import LinkError
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from embstore.serving.calls import Call
-    from embstore.serving.link import Link, Put
+    from embstore.serving.link import Link
     from embstore.serving.protocol import Header
+    from embstore.serving.replies import Expected, Put
 
 FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.02, 1.0
 AVOIDED_SECONDS_MAX = 60.0
@@ -74,9 +75,11 @@ class Replicas:
         self,
         header: Header,
         payload: bytes | memoryview,
-        answer: tuple[str, Any, int],
+        expected: Expected,
         put: Put,
         call: Call,
+        *,
+        is_small: bool = False,
     ) -> None:
         """Ask one server after the other until one has answered; see `Link.ask`.
 
@@ -94,7 +97,7 @@ class Replicas:
                     raise self._error(problems, call)
                 try:
                     seconds = call.left / (len(order) - place)
-                    link.ask(header, payload, answer, put, call, seconds)
+                    link.ask(header, payload, expected, put, call, seconds, is_small=is_small)
                 except LinkError as error:
                     health.note(good=False)
                     problems[str(link.address)] = str(error)

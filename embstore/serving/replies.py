@@ -8,16 +8,19 @@ missing. How many bytes a batch may have is bounded by gRPC; see `embstore.servi
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from embstore.serving.protocol import SCHEMA_KEY, RequestError, load_object, split_place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
+
+    # Called with a position in the answer, and the values from there on.
+    Put = Callable[[int, Any], None]
 
 _SCHEMA_BYTES_MAX = 1 << 16
 
@@ -26,15 +29,11 @@ class AnswerError(ValueError):
     """An answer that does not fit what was asked."""
 
 
-def batches(
-    reader: Any, column: str, kind: Any, count: int, fingerprint: str
-) -> Iterator[tuple[int, Any]]:
-    """Yield the values of an answer, in order.
+class Expected(NamedTuple):
+    """What an answer has to be.
 
-    Parameters
+    Attributes
     ----------
-    reader : pyarrow.flight.FlightStreamReader
-        The answer.
     column : str
         Name of its one column.
     kind : pyarrow.DataType
@@ -43,6 +42,28 @@ def batches(
         Values that were asked for.
     fingerprint : str
         That of the table.
+    """
+
+    column: str
+    kind: Any
+    count: int
+    fingerprint: str
+
+
+def batches(
+    reader: Any, expected: Expected, *, number: int | None = None
+) -> Iterator[tuple[int, Any]]:
+    """Yield the values of an answer, in order.
+
+    Parameters
+    ----------
+    reader : pyarrow.flight.FlightStreamReader
+        The answer, whose schema was checked.
+    expected : Expected
+        What is expected.
+    number : int, optional
+        That of the request on a stream, which goes on behind the answer; without it, the answer is
+        all that comes.
 
     Yields
     ------
@@ -56,9 +77,9 @@ def batches(
     AnswerError
         If the answer is another one, or is longer or shorter.
     """
-    _check_schema(reader.schema, column, kind, fingerprint)
+    _, kind, count, _ = expected
     done = 0
-    while True:
+    while number is None or done < count:
         try:
             chunk = reader.read_chunk()
         except StopIteration:
@@ -68,11 +89,14 @@ def batches(
             raise AnswerError("a message has no rows")
         place = b"" if chunk.app_metadata is None else chunk.app_metadata.to_pybytes()
         try:
-            number, position = split_place(place)
+            answered, position = split_place(place)
         except RequestError as error:
             raise AnswerError(str(error)) from None
-        if (number, position) != (0, done):
-            raise AnswerError(f"rows {position} of request {number} came for rows {done} of 0")
+        if (answered, position) != (number or 0, done):
+            raise AnswerError(
+                f"rows from {position} on of request {answered} came; expected those from {done} "
+                f"on of request {number or 0}"
+            )
         if not 0 < batch.num_rows <= count - done:
             raise AnswerError(f"{batch.num_rows} more rows came after {done} of {count}")
         batch.validate()
@@ -110,7 +134,9 @@ def words_of(values: Any, most_bytes: int) -> list[str]:
     return found
 
 
-def _check_schema(schema: Any, column: str, kind: Any, fingerprint: str) -> None:
+def check_schema(schema: Any, expected: Expected) -> None:
+    """Raise AnswerError unless the schema of an answer is the expected one."""
+    column, kind, _, fingerprint = expected
     if schema.names != [column] or schema.field(0).type != kind:
         found = ", ".join(f"{field.name} {field.type}" for field in list(schema)[:3])
         raise AnswerError(f"it has the columns {found[:200]!r}, expected {column} {kind}")

@@ -13,10 +13,12 @@ from pyarrow import flight
 
 from embstore.serving.facts import Facts, Limits
 from embstore.serving.failures import Failure, FingerprintError, TokenError
+from embstore.serving.flight import cut_connections
 from embstore.serving.protocol import (
     SCHEMA_KEY,
     Header,
     pack_place,
+    split_message,
     split_ticket,
     split_words,
 )
@@ -57,6 +59,7 @@ class TableServer(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has
         self.table = np.ascontiguousarray(table)
         self.facts = facts or facts_of(self.table)
         self.words, self.asked, self.hold = words, [], threading.Event()
+        self.of = threading.local()  # The request that this thread answers.
         options["middleware"] = {"token": _Tokens(token)} if token else {}
         super().__init__(f"grpc://127.0.0.1:{port}", **options)
 
@@ -67,16 +70,51 @@ class TableServer(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has
     def do_action(self, context, action):
         return [self.info()]
 
+    def shutdown(self):
+        """End at once: idle streams would keep it."""
+        ending = threading.Thread(target=super().shutdown)
+        ending.start()
+        while ending.is_alive():
+            cut_connections(self.port)
+            ending.join(0.05)
+
     def info(self):
         return self.facts.to_json()
 
     def do_get(self, context, ticket):
-        text, payload = split_ticket(ticket.ticket)
+        self.of.number = 0
+        header, payload = self.header(ticket.ticket)
+        return flight.GeneratorStream(*self.answer(header, payload))
+
+    def do_exchange(self, context, descriptor, reader, writer):
+        header, _ = self.header(descriptor.command)
+        has_begun = False
+        while True:
+            try:
+                message = memoryview(reader.read_chunk().app_metadata)
+            except StopIteration:
+                return
+            self.of.number, payload = split_message(message)
+            schema, batches = self.answer(header, payload)
+            if not has_begun:
+                writer.begin(schema)
+                has_begun = True
+            for batch, *place in batches:
+                if place:
+                    writer.write_with_metadata(batch, *place)
+                else:
+                    writer.write_batch(batch)
+
+    def header(self, ticket):
+        text, payload = split_ticket(ticket)
         header = Header.from_json(text)
         self.asked.append(header)
         if header.fingerprint != self.facts.fingerprint:
             raise _flight_error(FingerprintError("another table", self.facts.fingerprint))
-        return self.answer(header, payload)
+        return header, payload
+
+    def place(self, position):
+        return pack_place(getattr(self.of, "number", 0), position)  # A call has another thread.
 
     def answer(self, header, payload):
         if header.operation == "rows":
@@ -102,12 +140,12 @@ class TableServer(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has
 
     def stream(self, name, values):
         schema = self.schema(name, values.type)
-        return flight.GeneratorStream(schema, self.batches(schema, values))
+        return schema, self.batches(schema, values)
 
     def batches(self, schema, values):
         for start in range(0, len(values), self.batch_rows):
             some = values.slice(start, self.batch_rows)
-            yield pa.record_batch([some], schema=schema), pack_place(0, start)
+            yield pa.record_batch([some], schema=schema), self.place(start)
 
 
 class _Tokens(flight.ServerMiddlewareFactory):  # type: ignore[misc]  # As above.
