@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING
 
 from embstore.formats.own.checks import check_store
 from embstore.formats.own.describe import table_of
-from embstore.formats.own.manifest import read_manifest
+from embstore.formats.own.manifest import manifest_of
 from embstore.formats.own.spec import VOCABULARY
-from embstore.reading.files import StoreFiles
 from embstore.vocabulary import open_vocabulary
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from embstore.formats.own.manifest import Manifest
+    from embstore.table.protocols import Files, StoredFiles
     from embstore.table.tables import Table
     from embstore.vocabulary import Vocabulary
 
@@ -29,17 +27,17 @@ class Contents:
 
     manifest: Manifest
     table: Table
-    files: StoreFiles
+    files: Files
     vocabulary: Vocabulary | None
 
 
-def read_contents(path: Path, partitions: tuple[int, ...] | None = None) -> Contents:
+def read_contents(files: StoredFiles, partitions: tuple[int, ...] | None = None) -> Contents:
     """Check the metadata of a store, and the sizes and last bytes of its files; map its words.
 
     Parameters
     ----------
-    path : Path
-        The store.
+    files : StoredFiles
+        The files of the store.
     partitions : tuple of int, optional
         Those to open, ascending; others are not looked at, and the vocabulary may be missing.
 
@@ -52,11 +50,11 @@ def read_contents(path: Path, partitions: tuple[int, ...] | None = None) -> Cont
     StoreCorruptError
         For the first problem found.
     """
-    manifest = read_manifest(path)
+    manifest = manifest_of(files)
     if partitions is not None:
-        manifest = manifest.part(partitions, words=(path / VOCABULARY).exists())
-    check_store(path, manifest)
-    files = StoreFiles(path, manifest)
+        manifest = manifest.part(partitions, words=files.exists(VOCABULARY))
+    check_store(files, manifest)
+    files = files.with_manifest(manifest)
     vocabulary = None
     if manifest.vocabulary is not None:
         vocabulary = open_vocabulary(files, manifest.vocabulary)

@@ -180,7 +180,7 @@ def export(
             )
             store = stack.enter_context(opened_store)
         if words_target is not None and not store.has_words:
-            raise ExportError(f"the store {store.path} has no words; omit words= (--words)")
+            raise ExportError(f"the store {store.location} has no words; omit words= (--words)")
         sink = SINKS[format]
         kept = None
         if sink.takes_records and caster is None:

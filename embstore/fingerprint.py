@@ -34,12 +34,11 @@ from embstore.vocabulary.words import hash_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from embstore.formats.own.manifest import Manifest
-    from embstore.table.protocols import Files, Visit
+    from embstore.table.protocols import CheckedFiles, Files, Visit
     from embstore.table.tables import Table
     from embstore.vocabulary.words import PackedWords
 
@@ -135,8 +134,8 @@ def of_file(table: Table, files: Files, lookup: Lookup) -> str:
     return "f" + xxh3_128_hexdigest(json.dumps(facts, sort_keys=True).encode())
 
 
-def legacy_of_store(path: Path, manifest: Manifest) -> str:
-    """Return the fingerprint that embstore 0.1 gave the store at ``path``.
+def legacy_of_store(files: CheckedFiles, manifest: Manifest) -> str:
+    """Return the fingerprint that embstore 0.1 gave the store in some files.
 
     Raises
     ------
@@ -151,7 +150,7 @@ def legacy_of_store(path: Path, manifest: Manifest) -> str:
         "strategy": manifest.strategy,
         "unk": manifest.unk,
         "checksums": {
-            array.name: check_array(path, array, manifest).checksums for array in manifest.arrays()
+            array.name: check_array(files, array, manifest).checksums for array in manifest.arrays()
         },
     }
     return xxh3_128_hexdigest(json.dumps(table, sort_keys=True).encode())

@@ -8,24 +8,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embstore.encodings.plain import Plain
 from embstore.errors import StoreChangedError, StoreCorruptError
 from embstore.fingerprint import legacy_of_store, of_file, of_rows
+from embstore.formats.own.checked_files import REBUILD
 from embstore.formats.own.manifest import read_manifest
 from embstore.table.partial import PartialNumbering
 from embstore.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
 
     from embstore.formats.own.manifest import Manifest
-    from embstore.reading.files import ForeignFiles, StoreFiles
-    from embstore.table.protocols import Visit
+    from embstore.table.protocols import Files, Visit
     from embstore.table.tables import Table
     from embstore.vocabulary.words import PackedWords
 
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 class IdentityMixin(ABC):
     """Methods of a store that identify its table."""
 
-    _path: Path
+    _path: Path | str
     _table: Table
-    _files: StoreFiles | ForeignFiles
+    _files: Files
     _identity: object  # Of the files when the store was opened.
     _manifest: Manifest | None
     _fingerprint: str | None
@@ -107,12 +107,10 @@ class IdentityMixin(ABC):
             lookup = self.lookup if self._is_plain else partial(self.lookup, raw=True)
             found = of_file(self._table, self._files, lookup)
         else:
-            if full and self._manifest is not None and (problems := verify(self._path).problems):
-                raise StoreCorruptError(problems[0])
+            if full and self._manifest is not None:
+                self._check_rows()
             if self._fingerprint is None:
-                words = self.packed_words if self.has_words else None
-                scan = self.scan if self._is_plain else partial(self.scan, raw=True)
-                self._fingerprint = of_rows(self._table, scan, words, self.unk)
+                self._fingerprint = self._of_rows()
             found = self._fingerprint
         self._check_unchanged()
         return found
@@ -140,7 +138,8 @@ class IdentityMixin(ABC):
         if self._is_part:
             return self.fingerprint() == fingerprint
         if self._manifest is not None:
-            if fingerprint in (self._fingerprint, legacy_of_store(self._path, self._manifest)):
+            files: Any = self._files  # Those of a store.
+            if fingerprint in (self._fingerprint, legacy_of_store(files, self._manifest)):
                 return True
             if self._fingerprint is not None:
                 return False
@@ -162,6 +161,7 @@ class IdentityMixin(ABC):
         # too, because a pool waits for ever for a worker that cannot unpickle its task.
         self._open_records()
         if self._manifest is not None and self._files.identity != self._identity:
+            assert isinstance(self._path, Path)  # Files at a URL are always the same.
             found = read_manifest(self._path)
             if found.identity != self.identity:
                 raise StoreChangedError(
@@ -174,6 +174,25 @@ class IdentityMixin(ABC):
 
     def __dask_tokenize__(self) -> tuple[object, ...]:
         return type(self).__qualname__, self.identity
+
+    def _check_rows(self) -> None:
+        """Read all of a store, and raise an error if it is damaged."""
+        if isinstance(self._path, Path):
+            if problems := verify(self._path).problems:
+                raise StoreCorruptError(problems[0])
+            return
+        computed = self._of_rows()
+        if self._fingerprint not in (None, computed):
+            raise StoreCorruptError(
+                f"{self._path}: the rows and words have the fingerprint {computed}, but the "
+                f"manifest says {self._fingerprint}: they are damaged; {REBUILD}"
+            )
+
+    def _of_rows(self) -> str:
+        """Return the fingerprint of all rows and words, which are read."""
+        words = self.packed_words if self.has_words else None
+        scan = self.scan if self._is_plain else partial(self.scan, raw=True)
+        return of_rows(self._table, scan, words, self.unk)
 
     @property
     def _is_part(self) -> bool:

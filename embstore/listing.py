@@ -5,17 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embstore.errors import StoreNotFoundError
-from embstore.formats import find_format, place_of
-from embstore.opening import missing
-from embstore.reading.files import ForeignFiles
-from embstore.settle import as_path
+from embstore.formats import find_format
+from embstore.opener import check_no_version, missing
+from embstore.reading.files import files_at
+from embstore.settle import as_flag, as_path, as_url
 from embstore.table.listed import ListedTable
 
 if TYPE_CHECKING:
     import os
+    from pathlib import Path
+
+    from embstore.table.protocols import Files
 
 
-def tables(path: str | os.PathLike[str]) -> list[ListedTable]:
+def tables(
+    path: str | os.PathLike[str], *, version: str | None = None, allow_http: bool = False
+) -> list[ListedTable]:
     """Return the tables that a path holds, without opening them: only headers are read.
 
     Of a model, these are the tensors of two axes or more that hold numbers and are not the scales
@@ -26,6 +31,10 @@ def tables(path: str | os.PathLike[str]) -> list[ListedTable]:
     ----------
     path : str or path-like
         What `embstore.open` takes.
+    version : str, optional
+        As for `embstore.open`.
+    allow_http : bool
+        As for `embstore.open`.
 
     Returns
     -------
@@ -44,13 +53,11 @@ def tables(path: str | os.PathLike[str]) -> list[ListedTable]:
     >>> table.shape, table.dtype, table.byte_count
     ((11, 8), 'float32', 352)
     """
-    where = as_path(path, "path").absolute()
-    found = find_format(where)
+    where, files, name = _find(path, version, allow_http=as_flag(allow_http, "allow_http"))
+    found = find_format(files, name)
     if found is None:
         raise StoreNotFoundError(missing(where))
-    format, main = found
-    root, name = place_of(where, main)
-    files = ForeignFiles(root)
+    format, name = found
     if format.tables is not None:
         return format.tables(files, name)
     table = format.describe(files, name)
@@ -58,3 +65,20 @@ def tables(path: str | os.PathLike[str]) -> list[ListedTable]:
     dtype = str(encoding.dtype) if encoding.name == "plain" else encoding.name
     shape = (rows, *encoding.row_shape)
     return [ListedTable("", shape, dtype, 1, rows * encoding.record_bytes)]
+
+
+def _find(
+    path: str | os.PathLike[str], version: str | None, *, allow_http: bool
+) -> tuple[Path | str, Files, str]:
+    """Return what was given, settled; the files of a directory; and the name of one, or ``""``."""
+    if (url := as_url(path)) is not None:
+        # Imported here because only URLs need it.
+        from embstore.remote.place import place_at  # noqa: PLC0415
+
+        place = place_at(url, version, allow_http=allow_http)
+        return place.url, place.files, place.name
+    where = as_path(path, "path").absolute()
+    check_no_version(version, where)
+    if not where.exists():
+        raise StoreNotFoundError(missing(where))
+    return (where, *files_at(where))

@@ -1,36 +1,27 @@
 """Opening of stores and foreign files, with every check that needs no reading of rows.
 
-1. `embstore.formats.FORMATS` tells the format of the path.
-2. Of a store, `embstore.contents` checks everything but the rows: the metadata, and the
-   sizes and last four bytes of chunk files. ``verify="full"`` also reads all rows and words, with
-   `embstore.verify`. Of a foreign file, the header and the size are checked.
-3. The records are mapped, or will be read range by range.
-4. If the store was replaced meanwhile, the steps may have seen two stores, so they are repeated.
+1. The options are settled. A URL is what `embstore.remote.place` finds there.
+2. `embstore.opener` finds the format and makes the store. Of a store, it checks the metadata, and
+   the sizes and last four bytes of chunk files; at a URL their sizes. ``verify="full"`` also reads
+   all rows and words, with `embstore.verify`.
+3. If a store on disk was replaced meanwhile, the steps may have seen two stores, so they are
+   repeated.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from dataclasses import fields, replace
+from functools import partial
+from typing import TYPE_CHECKING, Literal, get_args
 
-from embstore.contents import read_contents
-from embstore.errors import (
-    FormatError,
-    StoreChangedError,
-    StoreCorruptError,
-    StoreError,
-    StoreNotFoundError,
-)
-from embstore.formats import FORMATS, STORE, Format, find_format, place_of
-from embstore.formats.options import AUTO, OPENED_AS, TABLE_OPTIONS, as_block
-from embstore.formats.own.checked_files import REBUILD
+from embstore.errors import StoreChangedError, StoreCorruptError, StoreError, StoreNotFoundError
+from embstore.formats.options import AUTO, OPENED_AS, as_block
 from embstore.formats.own.manifest import as_partitions
-from embstore.formats.own.spec import METADATA
-from embstore.reading.files import ForeignFiles, StoreFiles
-from embstore.reading.readers import check_row_cache, read_records
+from embstore.opener import Opener, OpenOptions, ReaderName, check_no_version, missing
+from embstore.reading.files import StoreFiles, files_at
+from embstore.reading.readers import check_row_cache
 from embstore.reading.residence import MIN_RESIDENT_BYTES
-from embstore.settle import as_choice, as_flag, as_path, as_size, as_text, url_of
-from embstore.store import EmbeddingStore
+from embstore.settle import as_choice, as_flag, as_path, as_size, as_text, as_url
 from embstore.verify import verify as verify_store
 from embstore.writing.replacement import finish_replacement
 
@@ -40,47 +31,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embstore.progress import OnProgress
-    from embstore.reading.forms import AnyRecords
-    from embstore.table.tables import Table
+    from embstore.store import EmbeddingStore
 
-ReaderName = Literal["auto", "mapped", "chunked"]
 Verify = Literal["sizes", "full"]
-
-
-@dataclass(frozen=True, slots=True)
-class OpenOptions:
-    """The options of `open` that also apply to an unpickled copy of the store."""
-
-    reader: ReaderName = "auto"
-    resident_limit: int | None = None
-    preload: bool = False
-    row_cache: int | None = None
-    tensor: str | None = None
-    scale: str | None = AUTO
-    scale_block: tuple[int, int] | None = None
-    encoding: str | None = None
-    zero_point: str | None = None
-    partitions: tuple[int, ...] | None = None
-
-    def for_format(self, format: Format, path: Path) -> dict[str, Any]:
-        """Return the options of a format's ``describe``.
-
-        Raises
-        ------
-        FormatError
-            If an option was given that the format does not take.
-        """
-        for field in fields(self):
-            name, value = field.name, getattr(self, field.name)
-            if name not in TABLE_OPTIONS or name in format.options or value is None:
-                continue
-            if value != field.default:
-                takers = [other.name for other in FORMATS if name in other.options]
-                raise FormatError(
-                    f"{path} is {format.what}, which does not take {name}=; that is an option of "
-                    f"{' and '.join(takers)} files"
-                )
-        return {name: getattr(self, name) for name in format.options}
 
 
 def open(
@@ -97,9 +50,14 @@ def open(
     resident_limit: int | str | None = None,
     preload: bool = False,
     row_cache: int | str | None = None,
+    version: str | None = None,
+    allow_http: bool = False,
     progress: OnProgress | None = None,
 ) -> EmbeddingStore:
     """Open a store, or a foreign file whose rows can be read in place.
+
+    At a URL, rows and words are read from there when they are needed; see the page "Stores on
+    object storage" of the documentation. Credentials come from the environment.
 
     Files of a store may be symbolic links, as in a model cache; its directories may not. A chunk
     file that is a link is read whole when the store is opened, and its checksum is compared.
@@ -109,7 +67,10 @@ def open(
     path : str or path-like
         The directory of a store; a ``.npy`` file; a ``.gguf`` file; a ``.safetensors`` file, an
         index of several (``*.index.json``), or the directory that holds them, with or without an
-        index. Nothing is copied or written.
+        index. Nothing is copied or written. Or the URL of one of these, such as
+        ``s3://bucket/glove``, also ``gs:``, ``az:``, ``https:`` and ``file:``; or that of a store
+        that `embstore.publish` has written, which means its current version. A web server cannot
+        list files, so there a model is opened by the URL of its file or index.
     tensor : str, optional
         The tensor to open, by its whole name. Not needed if only one of them can be a table;
         `embstore.tables` lists them. ``{}`` in the name stands for a number: in
@@ -147,7 +108,8 @@ def open(
         that each chunk file exists, has the expected size and belongs to this store. ``"full"``
         also reads all rows and words and checks their checksums, as `embstore.verify` does; an
         unpickled copy is not verified again. A foreign file has no checksums, so it takes only
-        ``"sizes"``.
+        ``"sizes"``. So does a URL, where the last bytes of chunk files are not looked at, because
+        that would take a request each; ``store.fingerprint(full=True)`` reads and checks it all.
     resident_limit : int or str, optional
         The most of the mapping that may count as this process's memory, in bytes or as in
         ``"2GiB"``; at least 64 MiB. Scales in other tensors share it with the numbers. Unmapped
@@ -164,6 +126,12 @@ def open(
         of the process's control groups to the page cache. A copy or an unpickled store has another
         such cache. Needs a mapping, and is not for ``preload``. Of a compressed store,
         it is the memory for decoded rows, by default 64 MiB, or a quarter of ``resident_limit``.
+    version : str, optional
+        A version of a store published at a URL: its name, or its fingerprint, which means its
+        newest layout. By default the current version.
+    allow_http : bool
+        Whether requests may go to another machine by plain http, which anyone between can read and
+        change.
     progress : callable, optional
         Called with an `embstore.Progress`: the bytes verified and their total, then the bytes
         preloaded and their total.
@@ -190,12 +158,18 @@ def open(
         message lists what is there, or the possible readings.
     StoreMappingError
         If the system refuses the mapping: too many files, or too much address space.
+    RemoteError
+        If an object store cannot be reached, refuses or answers wrongly, or there are no
+        credentials for it. Lookups raise it too.
     TypeError, ValueError
         If an option has a wrong type or value; if the store does not have one of ``partitions``; if
         ``verify="full"`` is used with a foreign file,
         ``preload`` with ``reader="chunked"``, or ``row_cache`` with either of these two; if
         ``row_cache`` is too small for a row, or larger than the free memory or ``resident_limit``
-        allows.
+        allows. If ``reader="mapped"``, ``preload``, ``row_cache`` or ``verify="full"`` is used with
+        a URL (``row_cache`` is fine if the store is compressed), or ``version`` with a path.
+    ImportError
+        If a URL needs obstore, which ``pip install "embstore[remote]"`` installs.
 
     Examples
     --------
@@ -208,10 +182,7 @@ def open(
     array([[ 9., 10., 11.],
            [ 0.,  1.,  2.]])
     """
-    given = as_path(path, "path")
-    where = given.absolute()
-    if (url := url_of(given)) and not where.exists():
-        raise StoreNotFoundError(f"{url} is a URL; download what is there, and give its path")
+    url = as_url(path)
     reader = as_choice(reader, "reader", get_args(ReaderName))
     verify = as_choice(verify, "verify", get_args(Verify))
     limit: int | None = None
@@ -238,12 +209,18 @@ def open(
         encoding=None if encoding is None else as_choice(encoding, "encoding", OPENED_AS),
         zero_point=None if zero_point is None else as_text(zero_point, "zero_point"),
         partitions=as_partitions(partitions),
+        version=None if version is None else as_text(version, "version"),
+        allow_http=as_flag(allow_http, "allow_http"),
     )
+    if url is not None:
+        return _open_url(url, options, verify, progress)
+    where = as_path(path, "path").absolute()
+    check_no_version(version, where)
     while True:
         finish_replacement(where)
         before = StoreFiles(where).identity
         try:
-            store = _open_once(where, options, verify, progress)
+            store = _open_path(where, options, verify, progress)
         except (StoreError, FileNotFoundError):
             if StoreFiles(where).identity == before:
                 raise
@@ -252,26 +229,36 @@ def open(
                 return store
 
 
-def _open_once(
+def _open_path(
     path: Path, options: OpenOptions, verify: Verify, progress: OnProgress | None
 ) -> EmbeddingStore:
-    found = find_format(path)
-    if found is None:
+    if not (path.is_dir() or path.is_file()):
         raise StoreNotFoundError(missing(path))
-    format, main = found
-    given = options.for_format(format, path)
-    if format is not STORE and options.partitions not in (None, (0,)):
-        raise ValueError(f"{path} is not a store: it has one partition, 0; omit partitions=")
-    if format is STORE:
-        if verify == "full":
-            _verify(path, options.partitions, progress)
-        return _open_own(path, options, progress)
+    opener = Opener(path, *files_at(path), options, (_reopen, (str(path), options)))
+    check = partial(_verify, path, options.partitions, progress) if verify == "full" else None
+    return opener.open(progress, check)
+
+
+def _open_url(
+    url: str, options: OpenOptions, verify: Verify, progress: OnProgress | None
+) -> EmbeddingStore:
+    # Imported here because only URLs need it.
+    from embstore.remote.location import without_credentials  # noqa: PLC0415
+    from embstore.remote.place import place_at  # noqa: PLC0415
+
+    shown = without_credentials(url)
+    if options.reader == "mapped" or options.preload:
+        what = "preload=True" if options.preload else 'reader="mapped"'
+        raise ValueError(f"{what} needs files on a local disk, and {shown} is a URL; leave it out")
     if verify == "full":
         raise ValueError(
-            f'verify="full" needs the checksums of a store, but {path} is not one; make one with '
-            "embstore.build"
+            f'verify="full" reads all files, and {shown} is a URL; copy the store to a disk, and '
+            "use embstore.verify there"
         )
-    return _open_foreign(path, format, main, given, options, progress)
+    place = place_at(url, options.version, allow_http=options.allow_http)
+    options = replace(options, version=place.version)
+    recipe = _reopen, (place.url, options)
+    return Opener(place.url, place.files, place.name, options, recipe).open(progress)
 
 
 def _reopen(path: str, options: OpenOptions, identity: object) -> EmbeddingStore:
@@ -293,75 +280,3 @@ def _verify(path: Path, partitions: tuple[int, ...] | None, progress: OnProgress
     if problems:
         more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
         raise StoreCorruptError(f"{problems[0]}{more}")
-
-
-def _open_own(path: Path, options: OpenOptions, progress: OnProgress | None) -> EmbeddingStore:
-    contents = read_contents(path, options.partitions)
-    return EmbeddingStore(
-        path,
-        contents.table,
-        contents.files,
-        _read(contents.table, contents.files, options, progress),
-        (_reopen, (str(path), options)),
-        manifest=contents.manifest,
-        vocabulary=contents.vocabulary,
-    )
-
-
-def _open_foreign(
-    path: Path,
-    format: Format,
-    main: Path,
-    given: dict[str, Any],
-    options: OpenOptions,
-    progress: OnProgress | None,
-) -> EmbeddingStore:
-    root, name = place_of(path, main)
-    opened = ForeignFiles(root)
-    table = format.describe(opened, name, **given)
-    names = {extent.file for column in table.columns for extent in column.extents}
-    names |= {name, *table.files}
-    files = opened.of(tuple(sorted(names - {""})))
-    identity = files.identity
-    records = _read(table, files, options, progress)
-    files.check_identity(identity)
-    return EmbeddingStore(
-        path,
-        table,
-        files,
-        records,
-        (_reopen, (str(path), options)),
-        source={"file": path.name, "format": format.name} | dict(table.source),
-    )
-
-
-def _read(
-    table: Table,
-    files: StoreFiles | ForeignFiles,
-    options: OpenOptions,
-    progress: OnProgress | None,
-) -> AnyRecords:
-    return read_records(
-        table,
-        files,
-        reader=options.reader,
-        resident_limit=options.resident_limit,
-        row_cache=options.row_cache,
-        preload=options.preload,
-        progress=progress,
-    )
-
-
-def missing(path: Path) -> str:
-    """Return why there is nothing to open at a path, for an error."""
-    names = ", ".join(format.name for format in FORMATS if format is not STORE)
-    if path.is_dir():
-        dangling = f", only a link to a missing file; {REBUILD}"
-        has_link = (path / METADATA).is_symlink()
-        return f"{path} is not a store: it has no {METADATA}{dangling if has_link else ''}"
-    if path.exists():
-        return (
-            f"no store at {path}: it is a file, but not of a format that opens in place ({names}); "
-            "to make a store from it, use embstore.build"
-        )
-    return f"no store at {path}: no such directory"

@@ -411,6 +411,27 @@ def as_path(value: Any, name: str) -> Path:
     return Path(text)
 
 
+def as_url(value: Any) -> str | None:
+    """Return the URL that a caller gave instead of a path; None for anything else.
+
+    Something in the file system that has such a name is a path.
+
+    Examples
+    --------
+    >>> as_url("s3://bucket/glove"), as_url("tables/glove")
+    ('s3://bucket/glove', None)
+    """
+    if not isinstance(value, str | os.PathLike):
+        return None
+    text = os.fspath(value)
+    if not isinstance(text, str) or _URL.match(text) is None or "\0" in text:
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        if os.path.lexists(text):
+            return None
+    return text if isinstance(value, str) and "://" in text else url_of(Path(text))
+
+
 def url_of(path: Path) -> str | None:
     """Return the URL that was given for a path; None for other paths.
 
@@ -419,8 +440,12 @@ def url_of(path: Path) -> str | None:
     >>> url_of(Path("https://example.org/glove.txt"))
     'https://example.org/glove.txt'
     """
-    found = _URL.match(str(path))
-    return None if found is None else f"{found[0].rstrip('/')}//{str(path)[found.end() :]}"
+    text = str(path)
+    found = _URL.match(text)
+    if found is None:
+        return None
+    slashes = "///" if text.lower().startswith("file:") else "//"
+    return f"{found[0].rstrip('/')}{slashes}{text[found.end() :]}"
 
 
 def _as_int(value: Any, expected: str) -> int:

@@ -22,8 +22,9 @@ from embstore.errors import (
 from embstore.formats.own.spec import partition_name
 from embstore.identity_mixin import IdentityMixin
 from embstore.lookup_mixin import LookupMixin
+from embstore.reading.cached import CachedRecords
 from embstore.reading.encoded import EncodedRecords
-from embstore.reading.forms import Forms
+from embstore.reading.forms import forms_of
 from embstore.reading.results import POOL
 from embstore.settle import as_count
 from embstore.table.given import plain
@@ -42,14 +43,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.formats.own.manifest import Manifest
-    from embstore.reading.files import ForeignFiles, StoreFiles
-    from embstore.reading.forms import AnyRecords
+    from embstore.reading.forms import AnyRecords, Forms
     from embstore.reading.incore import Residency
     from embstore.reading.mapped import MappedRecords
     from embstore.reading.short_path import Few
     from embstore.reading.stats import LookupStats
     from embstore.table.numbering import Strategy
-    from embstore.table.protocols import Visit
+    from embstore.table.protocols import Files, Visit
     from embstore.table.tables import Table
     from embstore.vocabulary import Vocabulary
 
@@ -81,9 +81,9 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
 
     def __init__(
         self,
-        path: Path,
+        path: Path | str,
         table: Table,
-        files: StoreFiles | ForeignFiles,
+        files: Files,
         records: AnyRecords,
         recipe: tuple[Callable[..., EmbeddingStore], tuple[Any, ...]],
         *,
@@ -101,7 +101,7 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
         self._row_shape = table.encoding.row_shape
         self._dtype = table.encoding.dtype
         self._records: AnyRecords | None = records
-        self._forms: Forms | None = Forms(records, table)
+        self._forms: Forms | None = forms_of(records, table)
         # Functions for one id, and for at most `_few_ids`; None where records have no short path.
         short = self._forms.default.short
         self._one, self._few, self._few_ids = short.one, short.few, short.most
@@ -126,8 +126,11 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
         """
         records = self._open_records()
         numbering = self._numbering
-        is_part = isinstance(numbering, PartialNumbering)
-        return records.residency(numbering.present_rows if is_part else self._rows)
+        rows = numbering.present_rows if isinstance(numbering, PartialNumbering) else self._rows
+        found = records.residency(rows)
+        if records.file_cache is None:
+            return found
+        return replace(found, file_cache_bytes=records.file_cache.cached_bytes())
 
     def scan(
         self, visit: Visit, start: int = 0, stop: int | None = None, *, raw: bool = False
@@ -167,7 +170,7 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
         start, stop = self._as_bounds(start, self._rows if stop is None else stop)
         numbering, encoding = self._numbering, self._encoding
         plain = None
-        if isinstance(encoding, Plain) and not isinstance(records, EncodedRecords) and not raw:
+        if isinstance(encoding, Plain) and not records.decodes and not raw:
             plain = encoding
 
         def show(rows: range, some: NDArray[Any]) -> None:
@@ -189,6 +192,8 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
         """
         records = self._open_records()
         found = records.stats.snapshot()
+        if records.file_cache is not None:
+            found = replace(found, **records.file_cache.counts())
         if records.cache is None:
             return found
         rows, hits = records.cache.lookups()
@@ -270,7 +275,7 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
                 "were"
             )
         self._files.check_identity(self._identity)
-        return zarr.open_array(self._path / partition_name(number), mode="r")
+        return zarr.open_array(self.path / partition_name(number), mode="r")
 
     def close(self) -> None:
         """Release the files. Results of lookups stay valid; a further lookup raises an error."""
@@ -304,14 +309,32 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
         return self._numbering.strategy
 
     @property
-    def files(self) -> StoreFiles | ForeignFiles:
+    def files(self) -> Files:
         """The files that the rows are in."""
         return self._files
 
     @property
     def path(self) -> Path:
-        """Path of the store or file, absolute."""
+        """Path of the store or file, absolute.
+
+        Raises
+        ------
+        FormatError
+            If it is at a URL.
+        """
+        if isinstance(self._path, str):
+            raise FormatError(f"{self._path} has no path; it has a url, and files")
         return self._path
+
+    @property
+    def location(self) -> str:
+        """Path of the store or file, or its URL, as text."""
+        return str(self._path)
+
+    @property
+    def url(self) -> str | None:
+        """URL of the store or file, as it was opened; None for one at a path."""
+        return self._path if isinstance(self._path, str) else None
 
     @property
     def source(self) -> dict[str, Any]:
@@ -407,7 +430,7 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
         if isinstance(self._numbering, PartialNumbering):
             parts = f"{len(self.partitions)} of {parts}"
         if self._manifest is None:
-            parts = f"in {self._path.name}"
+            parts = f"in {self._source['file']}"
         return (
             f"<EmbeddingStore {self.rows} rows of {self._row_shape} {self._dtype}{stored}, "
             f"{parts}{words}{closed}>"
@@ -429,7 +452,7 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
     def _mapped_records(self) -> MappedRecords | None:
         """Return the reader if it maps plain rows, for `embstore.interop`; else None."""
         records = self._open_records()
-        if isinstance(records, EncodedRecords) or not records.mapped:
+        if isinstance(records, EncodedRecords | CachedRecords) or not records.mapped:
             return None
         return records if isinstance(self._encoding, Plain) else None
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from embstore.errors import EmbstoreError, StoreCorruptError
 from embstore.formats.own import spec
-from embstore.formats.own.checked_files import check_directories, open_checked
+from embstore.formats.own.checked_files import LocalDirectory, open_checked
 from embstore.formats.own.checks import (
     PIECE_BYTES,
     check_array,
@@ -143,17 +143,17 @@ def _verify_metadata(
     path: Path, manifest: Manifest, report: VerifyReport
 ) -> list[tuple[RawArray, ListedChunks]]:
     """Check all metadata; return the undamaged arrays, with the checksums of their chunks."""
-    arrays = []
+    arrays, files = [], LocalDirectory(path)
     for name in manifest.group_names():
         try:
-            check_directories(path, [name])
-            read_metadata(path, f"{name}/{spec.METADATA}", manifest)
+            files.check_directories([name])
+            read_metadata(files, f"{name}/{spec.METADATA}", manifest)
         except EmbstoreError as error:
             report.problems.append(str(error))
     for array in manifest.arrays():
         try:
-            listed = check_array(path, array, manifest)
-            check_directories(path, array.directory_names())
+            listed = check_array(files, array, manifest)
+            files.check_directories(array.directory_names())
         except EmbstoreError as error:
             report.problems.append(str(error))
         else:
@@ -228,7 +228,8 @@ def _check_chunk(
             "is damaged"
         )
     elif stated != listed:
-        problem = wrong_chunk(where, array, stated, listed)
+        name = array.chunk_name(chunk)
+        problem = wrong_chunk(LocalDirectory(path), array, name, stated, listed)
     return problem, sums
 
 

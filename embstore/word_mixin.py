@@ -29,7 +29,7 @@ _ZERO = np.int64(0)
 class WordMixin(ABC):
     """Methods by word, on a table with `lookup` by id."""
 
-    _path: Path
+    _path: Path | str
     _rows: int
     _row_shape: tuple[int, ...]
     _dtype: np.dtype[Any]

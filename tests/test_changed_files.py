@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import embstore
-from embstore import formats, opening
+from embstore import formats
 from embstore.errors import StoreCorruptError, StoreNotFoundError
+from embstore.reading import readers
 from tests.helpers.gguf_files import Entry, GgufFile, split_keys
 from tests.helpers.safetensors_files import safetensors_file
 
@@ -129,13 +130,13 @@ def test_mapped_reader_keeps_the_file_that_it_opened(table, change):
 def test_opening_notices(table, change, reader, monkeypatch):
     """The header is read before the rows are mapped; both must be of one file."""
     path, file, new = table
-    whole = opening._read
+    whole = readers.read_records
 
-    def read(*given: Any) -> Any:
+    def read(*given: Any, **options: Any) -> Any:
         change(file, new)
-        return whole(*given)
+        return whole(*given, **options)
 
-    monkeypatch.setattr(opening, "_read", read)
+    monkeypatch.setattr("embstore.opener.read_records", read)
     # What is read range by range is opened again when rows are needed.
     with pytest.raises((StoreNotFoundError, StoreCorruptError)):
         embstore.open(path, reader=reader).lookup([0])

@@ -24,7 +24,7 @@ from embstore.formats.own.seals import manifest_checksum
 from tests.campaigns import stores
 
 if TYPE_CHECKING:
-    from embstore.opening import ReaderName
+    from embstore.opener import ReaderName
 
 READERS: tuple[ReaderName, ...] = ("mapped", "chunked")
 FILES = ["partitions/1/c/1/0", "vocabulary/slots/c/0", "partitions/1/zarr.json", "zarr.json"]

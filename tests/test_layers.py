@@ -41,6 +41,7 @@ ROOMS = (
         "word_mixin",
         "identity_mixin",
         "opening",
+        "opener",
         "listing",
         "verify",
         "search",

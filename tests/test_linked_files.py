@@ -20,7 +20,7 @@ from tests.campaigns import stores
 from tests.test_open_in_place import safetensors_bytes, save_npy, table_of
 
 if TYPE_CHECKING:
-    from embstore.opening import ReaderName
+    from embstore.opener import ReaderName
 
 READERS: tuple[ReaderName, ...] = ("mapped", "chunked")
 FILES = [

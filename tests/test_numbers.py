@@ -46,6 +46,10 @@ class Place:
     def text(self) -> Path:
         return self.folder / "t.txt"
 
+    @property
+    def url(self) -> str:
+        return (self.folder / "published").as_uri()
+
     def new(self) -> Path:
         self.count += 1
         return self.folder / f"new{self.count}"
@@ -125,6 +129,7 @@ COUNTS: dict[str, tuple[Call, Any, bool]] = {
         True,
     ),
     "open.row_cache": (lambda p, v: embstore.open(p.folder / "s", row_cache=v), 1 << 20, True),
+    "prune.keep": (lambda p, v: embstore.prune(p.url, keep=v), 3, False),
     "open.scale_block": (partial(with_block, "open"), 4, False),
     "export.scale_block": (partial(with_block, "export"), 4, False),
     "build.scale_block": (partial(with_block, "build"), 4, False),
@@ -192,6 +197,11 @@ FLAGS: dict[str, Callable[[Place, Any], object]] = {
     "StoreView.submit.raw": lambda p, v: p.store.view(0, 8).submit([1], raw=v),
     "serve.preload": lambda p, v: serve(p, preload=v),
     "open.preload": lambda p, v: embstore.open(p.folder / "s", preload=v),
+    "open.allow_http": lambda p, v: embstore.open(p.folder / "s", allow_http=v),
+    "tables.allow_http": lambda p, v: embstore.tables(p.folder / "s", allow_http=v),
+    "publish.allow_http": lambda p, v: embstore.publish(p.folder / "s", p.url, allow_http=v),
+    "versions.allow_http": lambda p, v: embstore.versions(p.url, allow_http=v),
+    "prune.allow_http": lambda p, v: embstore.prune(p.url, allow_http=v),
 }
 SECONDS: dict[str, Callable[[Place, Any], object]] = {
     "serve.busy_wait": lambda p, v: serve(p, busy_wait=v),
@@ -204,6 +214,7 @@ OTHER_FLAGS = {"StoreWriter.write.copy", "EmbeddingStore.fingerprint.full"}
 RESULTS = (
     *(embstore.ExportReport, embstore.LookupPlan, embstore.LookupStats, embstore.Progress),
     *(embstore.RaggedRows, embstore.Residency, embstore.ListedTable),
+    *(embstore.PublishReport, embstore.PublishedVersion, embstore.PruneReport),
 )
 
 NOT_COUNTS = [True, False, np.True_, np.array(True), 1.5, np.float32(2), 3.0, "x", b"3", [3], {}]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from embstore.opening import ReaderName
+    from embstore.opener import ReaderName
 
 READERS: tuple[ReaderName, ...] = ("mapped", "chunked")
 METADATA = "zarr.json"
@@ -294,7 +294,7 @@ def test_wrong_list_of_checksums(store, checksums):
 
 
 @pytest.mark.parametrize(
-    "url", ["https://example.org/glove.embstore", "s3://bucket/t.safetensors", "hf://a/b/m.npy"]
+    "url", ["ftp://example.org/glove.embstore", "magnet://x/t.safetensors", "hf://a/b/m.npy"]
 )
 def test_urls(url):
     with pytest.raises(StoreNotFoundError, match=f"{url} is a URL; download") as error:

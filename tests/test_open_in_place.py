@@ -13,7 +13,7 @@ import pytest
 
 import embstore
 from embstore.dtypes import DTYPES
-from embstore.opening import ReaderName
+from embstore.opener import ReaderName
 from tests.helpers.programs import run_python
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -13,7 +14,13 @@ from embstore.errors import (
     StoreNotFoundError,
     StoreVersionError,
 )
-from embstore.remote.pointer import find_pointer, move_pointer, read_pointer, resolve
+from embstore.remote.pointer import (
+    find_pointer,
+    move_pointer,
+    put_pointer,
+    read_pointer,
+    resolve,
+)
 from tests.helpers.objects import MemoryObjects, WatchedObjects
 
 TABLES = [32 * digit for digit in "abc"]
@@ -156,6 +163,25 @@ def test_unknown_fields_of_a_pointer_are_ignored(objects):
     assert find_pointer(objects).history == (NAMES[1], NAMES[0])
     write(objects, embstore_pointer=1, version=NAMES[1], previous=7)
     assert resolve(objects) == NAMES[1]
+
+
+def test_removals_are_noted(objects):
+    now = datetime.now(UTC)
+    pointer = find_pointer(objects)
+    removing = ((NAMES[0], now), (NAMES[1], now - timedelta(hours=2)))
+    pointer = put_pointer(objects, pointer, replace(pointer, removing=removing))
+    assert find_pointer(objects) == pointer
+    assert [pointer.is_removing(name) for name in NAMES] == [True, False, False]
+    # A version that is made current stays.
+    assert move_pointer(objects, pointer, NAMES[1]).removing == removing[:1]
+
+
+@pytest.mark.parametrize("removing", [3, [], {"x": "2026-01-01T00:00:00+00:00"}, {NAMES[0]: 3}])
+def test_removals_that_make_no_sense_are_ignored(objects, removing):
+    write(objects, embstore_pointer=1, version=NAMES[1], removing=removing)
+    assert find_pointer(objects).removing == ()
+    write(objects, embstore_pointer=1, version=NAMES[1], removing={NAMES[0]: "2026-01-01T00:00"})
+    assert find_pointer(objects).removing == ()
 
 
 def test_a_newer_pointer_is_refused(objects):

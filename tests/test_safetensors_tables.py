@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embstore.opening import ReaderName
+    from embstore.opener import ReaderName
     from embstore.table.tables import Table
 
 ROWS, WIDTH = 48, 160

@@ -40,8 +40,8 @@ def files_of(store: embstore.EmbeddingStore) -> list[Path]:
     """Return the files of a store, or the foreign files that are opened in place."""
     files = store.files
     if isinstance(files, ForeignFiles):
-        return [files.path(name) for name in files.names]
-    return files_under(files.root)
+        return [files.path(name) for name in files.chosen]
+    return files_under(store.path)
 
 
 def files_under(path: Path) -> list[Path]:

@@ -13,7 +13,8 @@ StoreArgument = Annotated[Path, typer.Argument(help="The store's directory.", sh
 TableArgument = Annotated[
     Path,
     typer.Argument(
-        help="A store, a .npy file, or a model (safetensors, GGUF).", show_default=False
+        help="A store, a .npy file, or a model (safetensors, GGUF), or the URL of one.",
+        show_default=False,
     ),
 ]
 # What `embstore.open` takes, and a command that opens a table once does not.
@@ -29,7 +30,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for progra
 
 def pop_open_options(options: dict[str, Any]) -> dict[str, Any]:
     """Take the options of `embstore.open` out of those of a command, and return them."""
-    return {name: options.pop(name) for name in (*TABLE_OPTIONS, "partitions") if name in options}
+    names = (*TABLE_OPTIONS, "partitions", "version", "allow_http")
+    return {name: options.pop(name) for name in names if name in options}
 
 
 def parse_ids(ids: str, rows: int) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ from embstore.cli.arguments import OPEN_WITHOUT, JsonOption, StoreArgument, Tabl
 from embstore.cli.console import print_facts, print_json, print_tables, progress_bar, warn
 from embstore.cli.options import options_of
 from embstore.export import RESIDENT_LIMIT
-from embstore.formats.own.manifest import read_manifest
+from embstore.formats.own.manifest import manifest_of
 from embstore.formats.own.spec import PARTITIONS
 from embstore.table.numbering import Strategy
 
@@ -119,12 +119,15 @@ def info(store: TableArgument, *, as_json: JsonOption = False, **options: Any) -
       embstore info glove.embstore
       embstore info Model/
       embstore info model.safetensors --tensor embed.weight
+      embstore info s3://bucket/glove
     """
-    if options["tensor"] is None and len(found := embstore.tables(store)) > 1:
+    where = {name: options[name] for name in ("version", "allow_http")}
+    if options["tensor"] is None and len(found := embstore.tables(store, **where)) > 1:
         print_tables(found, as_json=as_json)
         return
     with embstore.open(store, **options) as table:
-        facts = _store_facts(table, store) if table.is_store else _file_facts(table, store)
+        name = table.url or str(store)
+        facts = _store_facts(table, name) if table.is_store else _file_facts(table, name)
         print_facts(facts, as_json=as_json)
 
 
@@ -152,13 +155,13 @@ def verify(store: StoreArgument, *, as_json: JsonOption = False, **options: Any)
         raise typer.Exit(1)
 
 
-def _file_facts(table: embstore.EmbeddingStore, path: Path) -> dict[str, Any]:
+def _file_facts(table: embstore.EmbeddingStore, name: str) -> dict[str, Any]:
     """Return what a foreign file contains, by name."""
     beside = {name: fact for name, fact in table.source.items() if name not in {"file", "format"}}
     if table.encoding != "plain":
         beside["encoding"] = table.encoding
     return {
-        "file": str(path),
+        "file": name,
         "format": table.source["format"],
         "rows": table.rows,
         "row_shape": list(table.row_shape),
@@ -176,12 +179,12 @@ def _encoding_facts(table: embstore.EmbeddingStore) -> dict[str, Any]:
     return {"encoding": table.encoding, "record_bytes": table.record_bytes}
 
 
-def _store_facts(table: embstore.EmbeddingStore, path: Path) -> dict[str, Any]:
+def _store_facts(table: embstore.EmbeddingStore, name: str) -> dict[str, Any]:
     """Return what a store contains, by name."""
-    files = [file for file in table.path.rglob("*") if file.is_file()]
+    sizes = table.files.sizes()
     row_bytes = table.rows * table.record_bytes
     facts = {
-        "store": str(path),
+        "store": name,
         "rows": table.rows,
         "row_shape": list(table.row_shape),
         "dtype": str(table.dtype),
@@ -191,18 +194,23 @@ def _store_facts(table: embstore.EmbeddingStore, path: Path) -> dict[str, Any]:
         "chunk_rows": table.chunk_rows,
         "words": table.rows if table.has_words else 0,
         "unk": table.unk,
-        "fingerprint": read_manifest(table.path).fingerprint,
+        "fingerprint": _manifest_fingerprint(table),
         "unk_id": None if table.unk is None else int(table.ids(table.unk)),
         "row_bytes": row_bytes,
-        "disk_bytes": sum(file.stat().st_size for file in files),
+        "disk_bytes": sum(sizes.values()),
         "source": table.source,
     }
     if table.compression is not None:
-        rows = table.path / PARTITIONS
-        packed_bytes = sum(file.stat().st_size for file in files if rows in file.parents)
+        packed_bytes = sum(sizes[file] for file in sizes if file.startswith(f"{PARTITIONS}/"))
         facts["compression"] = table.compression
         facts["compression_ratio"] = round(row_bytes / packed_bytes, 2)
     return facts
+
+
+def _manifest_fingerprint(table: embstore.EmbeddingStore) -> str | None:
+    """Return the fingerprint that the manifest of a store states, if it does."""
+    files: Any = table.files  # Those of a store.
+    return manifest_of(files).fingerprint
 
 
 def _print_summary(
@@ -210,7 +218,7 @@ def _print_summary(
 ) -> None:
     """Print what a build made and how fast, and notes about rows that were dropped or changed."""
     source = built.source
-    facts = _store_facts(built, path)
+    facts = _store_facts(built, str(path))
     facts |= {
         "seconds": round(seconds, 2),
         "input_mb_per_second": round(source["bytes"] / seconds / 1e6),

@@ -3,8 +3,8 @@
 Each format is a module, and a line in `FORMATS`. The module has these functions:
 
 * ``matches(start, name)`` tells whether a file with these first bytes has the format;
-* ``main_file(directory)`` chooses the file to read in a directory of the format's files, or returns
-  the directory;
+* ``main_file(files)`` chooses the file to read in a directory of the format's files, or returns
+  ``""`` for the directory;
 * ``describe(files, name, ...)`` returns the `Table` in a file, or in all files if ``name`` is
   ``""``;
 * ``tables(files, name)`` lists the tables there, if there can be several.
@@ -12,6 +12,7 @@ Each format is a module, and a line in `FORMATS`. The module has these functions
 
 from __future__ import annotations
 
+import fnmatch
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,11 @@ from embstore.errors import FormatError
 from embstore.formats import gguf, npy
 from embstore.formats.options import TABLE_OPTIONS
 from embstore.formats.own import describe as own
+from embstore.formats.own.spec import METADATA
 from embstore.formats.safetensors import describe as safetensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from embstore.table.listed import ListedTable
     from embstore.table.protocols import Files
@@ -56,15 +57,18 @@ class Format:
     what: str
     patterns: tuple[str, ...]
     matches: Callable[[bytes, str], bool]
-    main_file: Callable[[Path], Path]
+    main_file: Callable[[Files], str]
     describe: Callable[..., Table]
     options: tuple[str, ...] = ()
     tables: Callable[[Files, str], list[ListedTable]] | None = None
 
-    def is_in(self, directory: Path) -> bool:
-        """Return whether a directory holds files of this format."""
-        # From Python 3.13 on, `glob` finds links to missing files too.
-        return any(file.exists() for name in self.patterns for file in directory.glob(name))
+    def is_in(self, files: Files, names: list[str]) -> bool:
+        """Return whether a directory, whose files have these names, holds files of this format."""
+        return any(
+            files.exists(name)
+            for pattern in self.patterns
+            for name in fnmatch.filter(names, pattern)
+        )
 
 
 STORE = Format("store", "a store", own.PATTERNS, own.matches, own.main_file, own.describe)
@@ -93,8 +97,15 @@ GGUF = Format(
 FORMATS = (STORE, SAFETENSORS, GGUF, NPY)
 
 
-def find_format(path: Path) -> tuple[Format, Path] | None:
-    """Return the format of a path and the file to read; None if no format matches.
+def find_format(files: Files, name: str) -> tuple[Format, str] | None:
+    """Return the format of a file, and the file to read; None if no format matches.
+
+    Parameters
+    ----------
+    files : Files
+        The files of a directory.
+    name : str
+        The file; ``""`` for the directory itself. So in the result.
 
     Raises
     ------
@@ -102,29 +113,17 @@ def find_format(path: Path) -> tuple[Format, Path] | None:
         If a directory holds a format's files, but none of them can be opened; if it holds models of
         two formats.
     """
-    if path.is_dir():
-        every = [format for format in FORMATS if format.is_in(path)]
-        if {SAFETENSORS, GGUF} <= set(every) and STORE not in every:
-            raise FormatError(
-                f"{path} has files of {SAFETENSORS.name} and of {GGUF.name}; name one of them"
-            )
-        return (every[0], every[0].main_file(path)) if every else None
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        start = file.read(START_BYTES)
-    found = next((format for format in FORMATS if format.matches(start, path.name)), None)
-    return None if found is None else (found, path)
-
-
-def place_of(path: Path, main: Path) -> tuple[Path, str]:
-    """Return the directory of the file to read, and its name; ``""`` for the whole directory.
-
-    Parameters
-    ----------
-    path : Path
-        The path that was opened.
-    main : Path
-        What `find_format` returned for it.
-    """
-    return (main, "") if main == path and path.is_dir() else (main.parent, main.name)
+    if name:
+        start = files.read(name, 0, START_BYTES)
+        found = next((format for format in FORMATS if format.matches(start, name)), None)
+        return None if found is None else (found, name)
+    if files.exists(METADATA):  # Without a list of names, which some servers do not give.
+        return STORE, ""
+    names = files.names()
+    every = [format for format in FORMATS if format.is_in(files, names)]
+    if {SAFETENSORS, GGUF} <= set(every):
+        raise FormatError(
+            f"{files.where('')} has files of {SAFETENSORS.name} and of {GGUF.name}; name one of "
+            "them"
+        )
+    return (every[0], every[0].main_file(files)) if every else None

@@ -23,8 +23,6 @@ from embstore.table.numbering import Numbering
 from embstore.table.tables import Table
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from embstore.table.protocols import Files
 
 PATTERNS = ("*.npy",)
@@ -68,10 +66,10 @@ def matches(start: bytes, name: str) -> bool:  # Every format has this signature
     return start.startswith(MAGIC)
 
 
-def main_file(directory: Path) -> Path:
+def main_file(files: Files) -> str:
     """Raise `FormatError`: a directory of ``.npy`` files cannot be opened as one table."""
     raise FormatError(
-        f"{directory} is a directory of .npy files; open one of them, or build a store from "
+        f"{files.where('')} is a directory of .npy files; open one of them, or build a store from "
         "all of them with embstore.build"
     )
 

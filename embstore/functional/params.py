@@ -207,7 +207,7 @@ def check_strategy(params: Any, partition_strategy: Strategy | None) -> None:
         return
     if partition_strategy not in (None, params.strategy):
         raise ValueError(
-            f"the store {params.path} is partitioned by {params.strategy!r}, not by "
+            f"the store {params.location} is partitioned by {params.strategy!r}, not by "
             f"{partition_strategy!r}; omit partition_strategy"
         )
 

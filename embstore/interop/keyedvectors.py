@@ -79,10 +79,12 @@ class KeyedVectors:
     def __init__(self, store: EmbeddingStore) -> None:
         if not store.has_words:
             raise MissingWordError(
-                f"the store {store.path} has no words; KeyedVectors needs them as keys"
+                f"the store {store.location} has no words; KeyedVectors needs them as keys"
             )
         if len(store.row_shape) != 1:
-            raise ValueError(f"rows must be vectors; those of {store.path} are {store.row_shape}")
+            raise ValueError(
+                f"rows must be vectors; those of {store.location} are {store.row_shape}"
+            )
         self.store = store
         self.key_to_index = KeyToIndex(store)
         self.index_to_key = IndexToKey(store)

@@ -23,6 +23,7 @@ import numpy as np
 from embstore.errors import StoreCorruptError
 from embstore.formats.own.compression import decode
 from embstore.reading import workers
+from embstore.reading.cached_shards import CachedShards
 from embstore.reading.decoded import DecodedCache
 from embstore.reading.gather import as_records
 from embstore.reading.incore import Residency
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from embstore.table.plan import LookupPlan
     from embstore.table.protocols import VisitRecords
 
+    AnyShards = MappedShards | RangedShards | CachedShards
+
 # Inner chunks of one slice: their reads are in flight together.
 SLICE_CHUNKS = 64
 # Handing work over takes 30 to 50 us, as long as decoding one inner chunk.
@@ -58,7 +61,7 @@ class CompressedRecords:
     ----------
     column : Column
         The shards; it has `inner_chunks`.
-    shards : MappedShards or RangedShards
+    shards : MappedShards, RangedShards or CachedShards
         Their files.
     dtype, row_shape : numpy.dtype, tuple of int
         How `take_one` returns a record.
@@ -73,15 +76,18 @@ class CompressedRecords:
         The inner chunks that are kept.
     record_bytes : int
         Size of a record.
+    file_cache : Cache or None
+        Brings the files of a remote store.
     """
 
     mapped: Literal[False] = False
+    decodes: Literal[False] = False
     preloaded = False
 
     def __init__(
         self,
         column: Column,
-        shards: MappedShards | RangedShards,
+        shards: AnyShards,
         dtype: np.dtype[Any],
         row_shape: tuple[int, ...],
         *,
@@ -91,6 +97,7 @@ class CompressedRecords:
         self.stats = StatsCounter(column.record_bytes)
         self._column = column
         self._shards = shards
+        self.file_cache = shards.cache if isinstance(shards, CachedShards) else None
         self._codec, self._inner_rows = column.inner_chunks.codec, column.inner_chunks.rows
         self._shift = self._inner_rows.bit_length() - 1
         self._shard_shift = shards.layout.inner_count.bit_length() - 1
@@ -152,6 +159,8 @@ class CompressedRecords:
         if counts is not None:
             rows = rows[np.argsort(-counts, kind="stable")]
         chunks = rows >> self._shift
+        if isinstance(self._shards, CachedShards):
+            self._shards.bring(np.unique(chunks >> self._shard_shift))
         distinct, first = np.unique(chunks, return_index=True)
         wanted = distinct[np.argsort(first)][: self.cache.most]
         self.decode_all(wanted)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.encodings.joined import Joined
+from embstore.encodings.scratch import borrow, give_back
 from embstore.reading.row_cache.cache import RowCache
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from embstore.reading.slices import SliceGather
     from embstore.table.protocols import Encoding
+
+_UINT8 = np.dtype(np.uint8)
 
 
 class DecodedSlices:
@@ -37,6 +40,8 @@ class DecodedSlices:
     ----------
     record_bytes : int
         Bytes of a row, stored and decoded. Decoding is most of the work, so they measure a slice.
+    is_decoded : bool
+        Whether records are decoded, not only put side by side.
     file_count : callable or None
         Returns how many rows are in files, if there is a row cache.
     limit : ResidentLimit or None
@@ -53,6 +58,7 @@ class DecodedSlices:
         # Of one column, the records are what `Joined` returns.
         self._direct = isinstance(encoding, Joined) and len(columns) == 1
         self.record_bytes = encoding.record_bytes + row_bytes(encoding)
+        self.is_decoded = not self._direct
         self.limit = columns[0].limit
         gather = columns[0].gather
         self.file_count: Callable[[NDArray[np.int64]], int] | None = None
@@ -77,10 +83,11 @@ class DecodedSlices:
             if self._direct:
                 slices.fill(spots, out, cold=False)
                 return
-            some = np.empty((len(rows), slices.record_bytes), np.uint8)
+            some = borrow((len(rows), slices.record_bytes), _UINT8)
             slices.fill(spots, some, cold=False)
             records.append(some)
         self._encoding.decode(tuple(records), out)
+        give_back(*records)
 
 
 def row_bytes(encoding: Encoding) -> int:

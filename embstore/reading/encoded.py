@@ -15,7 +15,7 @@ A row's records are gathered from every column, and an encoding turns them into 
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -77,7 +77,11 @@ class EncodedRecords:
         The row cache, of the first column.
     preloaded : bool
         Whether everything was read into RAM.
+    decodes : bool
+        Whether a scan gives rows, and not records.
     """
+
+    decodes: Literal[True] = True
 
     def __init__(
         self,
@@ -91,7 +95,7 @@ class EncodedRecords:
         self.columns, self.shares, self.encoding = tuple(columns), tuple(shares), encoding
         first = self.columns[0]
         self.stats = StatsCounter(encoding.record_bytes) if stats is None else stats
-        self.mapped, self.cache = first.mapped, first.cache
+        self.mapped, self.cache, self.file_cache = first.mapped, first.cache, first.file_cache
         self.preloaded = preloaded
         self.warmth = Warmth()
         self._slices: DecodedSlices | None = None

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from embstore.errors import StoreCorruptError, StoreNotFoundError
 from embstore.formats.own import spec
-from embstore.formats.own.checked_files import REBUILD, OpenFile, open_regular
+from embstore.formats.own.checked_files import REBUILD, LocalDirectory, OpenFile, open_regular
 from embstore.formats.own.checks import check_array, check_linked_chunk
 from embstore.formats.own.seals import checksum
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from embstore.formats.own.manifest import Manifest
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _SHOWN_FILES = 5
 
 
-class LocalFiles:
+class LocalFiles(LocalDirectory):
     """Files below one directory.
 
     Parameters
@@ -32,20 +33,18 @@ class LocalFiles:
     remedy = REBUILD
     checked = False  # Whether a file read whole can be checked.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
     def path(self, name: str) -> Path:
         """Return the path of a file."""
         return self.root / name
 
-    def where(self, name: str) -> str:
-        """Return the path of a file, as messages show it."""
-        return str(self.root / name)
+    def names(self) -> list[str]:
+        """Return the names of all that stands directly in the directory, in any order."""
+        return os.listdir(self.root)  # noqa: PTH208  # Names are enough.
 
-    def exists(self, name: str) -> bool:
-        """Say whether a file is there."""
-        return (self.root / name).exists()
+    def sizes(self) -> dict[str, int]:
+        """Return the size in bytes of each file in the directory, at any depth, by its name."""
+        files = (file for file in self.root.rglob("*") if file.is_file())
+        return {file.relative_to(self.root).as_posix(): file.stat().st_size for file in files}
 
     def size(self, name: str) -> int:
         """Return the size of a file in bytes."""
@@ -64,6 +63,11 @@ class LocalFiles:
         finally:
             os.close(descriptor)
         return b"".join(pieces)
+
+    def read_many(self, ranges: Sequence[tuple[str, int, int]]) -> Iterator[tuple[int, bytes]]:
+        """Yield the position of each range and its bytes, read one after the other."""
+        for position, (name, first, count) in enumerate(ranges):
+            yield position, self.read(name, first, count)
 
     def open(self, name: str, needed_bytes: int) -> int:
         """Return a descriptor of a file that has at least ``needed_bytes``.
@@ -85,6 +89,11 @@ class LocalFiles:
     def _open(self, name: str) -> OpenFile:
         # Not a Path: with many chunks, making those would take a third of the time of opening.
         return open_regular(f"{self.root}/{name}", remedy=self.remedy)
+
+
+def files_at(path: Path) -> tuple[ForeignFiles, str]:
+    """Return the files of the directory of a path, and the name of the file; ``""`` for none."""
+    return (ForeignFiles(path), "") if path.is_dir() else (ForeignFiles(path.parent), path.name)
 
 
 class StoreFiles(LocalFiles):
@@ -111,6 +120,10 @@ class StoreFiles(LocalFiles):
         self._manifest = manifest
         self._listed: dict[str, ListedChunks] = {}  # Of arrays that have links.
         self._targets: dict[str, tuple[int, ...]] = {}  # The targets that were checked.
+
+    def with_manifest(self, manifest: Manifest) -> StoreFiles:
+        """Return the files of a store whose manifest has been read."""
+        return StoreFiles(self.root, manifest)
 
     def read_checked(self, name: str, count: int) -> bytes:
         """Return the ``count`` bytes of a chunk file that come before its checksum.
@@ -158,7 +171,7 @@ class StoreFiles(LocalFiles):
             return
         array, chunk = self._manifest.find_chunk(name)
         if array.name not in self._listed:
-            self._listed[array.name] = check_array(self.root, array, self._manifest)
+            self._listed[array.name] = check_array(self, array, self._manifest)
         check_linked_chunk(where, descriptor, array, self._listed[array.name], chunk)
         self._targets[name] = target
 
@@ -198,7 +211,7 @@ class ForeignFiles(LocalFiles):
 
     def __init__(self, root: Path, names: tuple[str, ...] = ()) -> None:
         super().__init__(root)
-        self.names = names
+        self.chosen = names
         self._seen: dict[str, tuple[int, ...]] = {}  # What was found when a file was first opened.
 
     def of(self, names: tuple[str, ...]) -> ForeignFiles:
@@ -217,7 +230,7 @@ class ForeignFiles(LocalFiles):
             If one is missing.
         """
         found = []
-        for name in self.names:
+        for name in self.chosen:
             try:
                 status = self.path(name).stat()
             except OSError as error:

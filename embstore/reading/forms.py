@@ -9,12 +9,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from embstore.dtypes import as_dtype
 from embstore.encodings.plain import Plain
+from embstore.reading.cached import CachedRecords, guarded
 from embstore.reading.encoded import EncodedRecords, cast_records, raw_records
 from embstore.reading.encoded_short import encoded_short_path
 from embstore.reading.short_path import NO_SHORT_PATH, ShortPath, short_path
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from embstore.table.protocols import Encoding
     from embstore.table.tables import Table
 
-    AnyRecords = MappedRecords | RangedRecords | CompressedRecords | EncodedRecords
+    LocalRecords: TypeAlias = MappedRecords | RangedRecords | CompressedRecords | EncodedRecords
+    AnyRecords: TypeAlias = LocalRecords | CachedRecords
 
 # What rows are decoded or cast to.
 FLOATS = ("float32", "bfloat16", "float16", "float64")
@@ -41,7 +43,7 @@ class Form:
 
     Attributes
     ----------
-    records : MappedRecords, RangedRecords, CompressedRecords or EncodedRecords
+    records : MappedRecords, RangedRecords, CompressedRecords, EncodedRecords or CachedRecords
         Fill an array of this form.
     row_shape : tuple of int
         Shape of a row in the result.
@@ -79,7 +81,9 @@ class Forms:
         That of a lookup without options.
     """
 
-    def __init__(self, records: AnyRecords, table: Table) -> None:
+    default: Form
+
+    def __init__(self, records: LocalRecords, table: Table) -> None:
         self._records, self._numbering = records, table.numbering
         self._encoding = encoding = table.encoding
         if isinstance(records, EncodedRecords):
@@ -133,6 +137,51 @@ class Forms:
     ) -> Form:
         short = encoded_short_path(records, self._numbering, dtype, others)
         return Form(records, records.encoding.row_shape, dtype, others, short)
+
+
+class CachedForms(Forms):
+    """The forms of rows that come through a cache: each by both readers.
+
+    Parameters
+    ----------
+    records : CachedRecords
+        The rows.
+    table : Table
+        The table.
+    """
+
+    def __init__(self, records: CachedRecords, table: Table) -> None:
+        self._cached, self._numbering = records, table.numbering
+        self._warm = Forms(records.warm_records, table)
+        self._cold = Forms(records.cold_records, table)
+        self._joined: dict[int, Form] = {}
+        self.default = self._join(self._warm.default, records)
+
+    def of(self, dtype: DTypeLike | None, *, raw: bool) -> Form:
+        """Return the form that a caller asks for; errors as `Forms.of`."""
+        warm = self._warm.of(dtype, raw=raw)
+        if warm is self._warm.default:
+            return self.default
+        found = self._joined.get(id(warm))  # Which `Forms` keeps.
+        if found is None:
+            cold = self._cold.of(dtype, raw=raw)
+            both: Any = warm.records, cold.records
+            records = self._cached.like(*both)
+            found = self._joined.setdefault(id(warm), self._join(warm, records))
+        return found
+
+    def _join(self, form: Form, records: CachedRecords) -> Form:
+        short = guarded(
+            form.short, records, self._numbering, form.row_shape, form.dtype, form.others
+        )
+        return replace(form, records=records, short=short)
+
+
+def forms_of(records: AnyRecords, table: Table) -> Forms:
+    """Return the forms that the rows of a table can be looked up in."""
+    if isinstance(records, CachedRecords):
+        return CachedForms(records, table)
+    return Forms(records, table)
 
 
 def _decodes(encoding: Encoding) -> bool:

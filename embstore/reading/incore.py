@@ -41,6 +41,8 @@ class Residency:
         Memory of the row cache, with its maps and counts; 0 without one.
     row_cache_rows : int
         Rows that it holds copies of.
+    file_cache_bytes : int
+        Bytes of those files of a remote store that are in its cache on the local disk, and mapped.
     """
 
     table_bytes: int
@@ -48,6 +50,7 @@ class Residency:
     mapped_bytes: int = 0
     row_cache_bytes: int = 0
     row_cache_rows: int = 0
+    file_cache_bytes: int = 0
 
 
 def page_cache_bytes(space: AddressSpace) -> int:

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.progress import OnProgress
-    from embstore.reading.files import LocalFiles
+    from embstore.reading.cached import Cache
+    from embstore.reading.mapping import Opener
     from embstore.reading.residence import ResidentLimit
     from embstore.table.extents import Column
     from embstore.table.numbering import Numbering
@@ -59,7 +60,7 @@ class MappedRecords:
     ----------
     column : Column
         The extents of the records.
-    files : LocalFiles
+    files : Opener
         The files of its extents.
     dtype, row_shape : numpy.dtype, tuple of int
         How `take_one` returns a record.
@@ -69,6 +70,8 @@ class MappedRecords:
         Most rows to keep copies of (`embstore.reading.row_cache`); 0 for no copies.
     warmth : Warmth, optional
         Shared by the columns of a table; by default a new one.
+    at_once : bool
+        Whether to map all files now; otherwise, as `embstore.reading.present` does, one by one.
 
     Attributes
     ----------
@@ -103,17 +106,20 @@ class MappedRecords:
     """
 
     mapped: Literal[True] = True
+    decodes: Literal[False] = False
+    file_cache: Cache | None = None  # Of the files of a remote store.
 
     def __init__(
         self,
         column: Column,
-        files: LocalFiles,
+        files: Opener,
         dtype: np.dtype[Any],
         row_shape: tuple[int, ...],
         *,
         limit: ResidentLimit | None = None,
         cache_rows: int = 0,
         warmth: Warmth | None = None,
+        at_once: bool = True,
     ) -> None:
         self.addresses = lay_out(column)
         self.stats = StatsCounter(column.record_bytes)
@@ -121,7 +127,7 @@ class MappedRecords:
         self._dtype, self._row_shape = dtype, row_shape
         self.record_bytes = record_bytes = column.record_bytes
         front = front_bytes(cache_rows, self.addresses) if cache_rows else 0
-        self._space = map_column(column, self.addresses, files, front_bytes=front)
+        self._space = map_column(column, self.addresses, files, front_bytes=front, at_once=at_once)
         self.data = self._space.data
         self._limit = limit
         if limit is not None:

@@ -6,7 +6,10 @@
    it. Bytes beyond the end of a file are never addressed; including them makes one mapping for each
    file instead of two.
 3. A part in front of the files, if one is wanted, stays anonymous memory that can be written to.
-4. NumPy views hold the ``mmap`` object; when the last view is freed, Python unmaps the range, files
+4. Files that come one by one, such as those of a cache, are mapped when they are there
+   (`AddressSpace.map_open`). Where none is mapped, or no longer (`AddressSpace.unmap`), the range
+   reads as zeros, so a reader must know what is there.
+5. NumPy views hold the ``mmap`` object; when the last view is freed, Python unmaps the range, files
    included. No descriptor stays open.
 
 The hidden cost is address space: `embstore.table.addresses` bounds it by 64 GiB or 8 times the
@@ -22,7 +25,7 @@ import mmap
 import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -35,7 +38,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embstore.reading.files import LocalFiles
     from embstore.table.addresses import Addresses
     from embstore.table.extents import Column
 
@@ -67,6 +69,18 @@ class MappedFile:
     map_bytes: int
 
 
+class Opener(Protocol):
+    """What opens files to be mapped; see `embstore.reading.files.LocalFiles`."""
+
+    def open(self, name: str, needed_bytes: int) -> int:
+        """Return a descriptor of a file that has at least ``needed_bytes``."""
+        ...
+
+    def where(self, name: str) -> str:
+        """Return the path of a file, as messages show it."""
+        ...
+
+
 class AddressSpace:
     """Files side by side in one read-only range of addresses.
 
@@ -76,12 +90,14 @@ class AddressSpace:
         Length of the range.
     pieces : sequence of MappedFile
         The files to map into it, by ascending place.
-    files : LocalFiles
+    files : Opener
         Opens them.
     random : bool
         Whether access is random, so that the kernel reads only the pages touched.
     front_bytes : int
         Length of the part in front of the files, a multiple of the page size.
+    at_once : bool
+        Whether to map all files now; otherwise each by `map_open`.
 
     Attributes
     ----------
@@ -108,10 +124,11 @@ class AddressSpace:
         self,
         size_bytes: int,
         pieces: Sequence[MappedFile],
-        files: LocalFiles,
+        files: Opener,
         *,
         random: bool = True,
         front_bytes: int = 0,
+        at_once: bool = True,
     ) -> None:
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | syscalls.MAP_NORESERVE
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if front_bytes else 0)
@@ -137,6 +154,9 @@ class AddressSpace:
         self._opener = files
         ends = [*(piece.offset_bytes for piece in pieces[1:]), size_bytes]
         self._ends = {piece.offset_bytes: end for piece, end in zip(self.files, ends, strict=False)}
+        self._random = random
+        if not at_once:
+            return
         for piece in pieces:
             self.map(piece)
         if random and pieces:
@@ -160,6 +180,29 @@ class AddressSpace:
         """Map a file into its place; this replaces an earlier mapping and its advice."""
         descriptor = self._opener.open(piece.name, piece.first + piece.map_bytes)
         try:
+            self._map(piece, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def map_open(self, piece: MappedFile, descriptor: int) -> None:
+        """Map a file that is open into its place, as at first; the descriptor may be closed."""
+        self._map(piece, descriptor)
+        if self._random:
+            self.advise(piece.offset_bytes, self.span_bytes(piece), syscalls.MADV_RANDOM)
+
+    def unmap(self, piece: MappedFile) -> None:
+        """Replace the mapping of a file by zeros, in one step: who reads meanwhile gets either."""
+        syscalls.map_file(
+            self.address + piece.offset_bytes,
+            self.span_bytes(piece),
+            -1,
+            0,
+            mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | syscalls.MAP_NORESERVE,
+            mmap.PROT_READ,
+        )
+
+    def _map(self, piece: MappedFile, descriptor: int) -> None:
+        try:
             syscalls.map_file(
                 self.address + piece.offset_bytes,
                 self.span_bytes(piece),
@@ -170,8 +213,6 @@ class AddressSpace:
             )
         except OSError as error:
             raise StoreMappingError(self._refusal(piece, error)) from error
-        finally:
-            os.close(descriptor)
 
     def span_bytes(self, piece: MappedFile) -> int:
         """Return the bytes from the place of a file to that of the next: its one mapping."""
@@ -199,26 +240,35 @@ class AddressSpace:
 
 
 def map_column(
-    column: Column, addresses: Addresses, files: LocalFiles, *, front_bytes: int = 0
+    column: Column,
+    addresses: Addresses,
+    files: Opener,
+    *,
+    front_bytes: int = 0,
+    at_once: bool = True,
 ) -> AddressSpace:
     """Map the extents of a column to their addresses, behind a part of ``front_bytes``.
+
+    With ``at_once=False``, the range is reserved, and files are mapped as they come.
 
     Raises
     ------
     StoreCorruptError, StoreMappingError
         As `AddressSpace`.
     """
-    pieces = []
+    pieces = [piece for piece in places_of(column, addresses) if piece is not None]
+    size_bytes = addresses.size_bytes
+    return AddressSpace(size_bytes, pieces, files, front_bytes=front_bytes, at_once=at_once)
+
+
+def places_of(column: Column, addresses: Addresses) -> list[MappedFile | None]:
+    """Return where each extent of a column is mapped; None for one without records."""
+    places: list[MappedFile | None] = []
     for extent, start in zip(column.extents, addresses.starts.tolist(), strict=True):
         if not extent.file or not extent.rows:
+            places.append(None)
             continue
         before = extent.offset % PAGE_BYTES  # Mappings start on pages.
-        pieces.append(
-            MappedFile(
-                extent.file,
-                extent.offset - before,
-                start - before,
-                before + extent.rows * column.record_bytes,
-            )
-        )
-    return AddressSpace(addresses.size_bytes, pieces, files, front_bytes=front_bytes)
+        map_bytes = before + extent.rows * column.record_bytes
+        places.append(MappedFile(extent.file, extent.offset - before, start - before, map_bytes))
+    return places

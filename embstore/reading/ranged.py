@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embstore.reading.files import ForeignFiles
+    from embstore.reading.cached import Cache
     from embstore.table.extents import Column
     from embstore.table.numbering import Numbering
     from embstore.table.plan import LookupPlan
-    from embstore.table.protocols import VisitRecords
+    from embstore.table.protocols import Files, VisitRecords
 
 # Bytes of the records read at a time, and the most unneeded bytes between two of one read.
 READ_BYTES = 8 << 20
@@ -49,7 +49,7 @@ class RangedRecords:
     ----------
     column : Column
         The extents of the records.
-    files : StoreFiles or ForeignFiles
+    files : Files
         The files of its extents.
     dtype, row_shape : numpy.dtype, tuple of int
         How `take_one` returns a record.
@@ -61,12 +61,14 @@ class RangedRecords:
     """
 
     mapped: Literal[False] = False
+    decodes: Literal[False] = False
+    file_cache: Cache | None = None  # Of the files of a remote store.
     cache = None
 
     def __init__(
         self,
         column: Column,
-        files: StoreFiles | ForeignFiles,
+        files: Files,
         dtype: np.dtype[Any],
         row_shape: tuple[int, ...],
     ) -> None:

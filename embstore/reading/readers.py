@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from embstore.encodings.opaque import Opaque
 from embstore.encodings.plain import Plain
+from embstore.reading.cached_readers import cached_records, cached_shards
 from embstore.reading.compressed import CompressedRecords
 from embstore.reading.decoded import DEFAULT_CACHE_BYTES
 from embstore.reading.encoded import EncodedRecords
-from embstore.reading.files import StoreFiles
+from embstore.reading.files import LocalFiles
 from embstore.reading.mapping import can_map
 from embstore.reading.memory import free_bytes
 from embstore.reading.ranged import RangedRecords
@@ -28,14 +29,19 @@ if TYPE_CHECKING:
     import numpy as np
 
     from embstore.progress import OnProgress
-    from embstore.reading.files import ForeignFiles
+    from embstore.reading.cached_readers import FileCache
+    from embstore.reading.compressed import AnyShards
     from embstore.reading.forms import AnyRecords
     from embstore.table.extents import Column
+    from embstore.table.protocols import Files
     from embstore.table.tables import Table
 
+UNMAPPED_FILES = (
+    "cache_dir keeps files that are mapped, but this system cannot map them; leave cache_dir out"
+)
 UNMAPPED_CACHE = (
-    'row_cache keeps copies of rows in front of a mapping, but reader="chunked" maps nothing, and '
-    "some systems cannot; leave row_cache out"
+    'row_cache keeps copies of rows in front of a mapping, but reader="chunked" maps nothing, nor '
+    "can some systems, nor are files at a URL mapped; leave row_cache out"
 )
 COMPRESSED_PRELOAD = (
     "preload=True keeps rows in RAM as they are stored, but this store is compressed; give "
@@ -81,13 +87,14 @@ def is_direct(table: Table) -> bool:
 
 def read_records(
     table: Table,
-    files: StoreFiles | ForeignFiles,
+    files: Files,
     *,
     reader: str = "auto",
     resident_limit: int | None = None,
     row_cache: int | None = None,
     preload: bool = False,
     progress: OnProgress | None = None,
+    cache: FileCache | None = None,
 ) -> AnyRecords:
     """Return a reader of the records of a table.
 
@@ -98,6 +105,8 @@ def read_records(
     reader, resident_limit, row_cache, preload, progress
         As in `embstore.open`. The columns share the limit; the row cache keeps copies of the
         records of the first column, as they are stored.
+    cache : FileCache, optional
+        The cache of a remote store.
 
     Raises
     ------
@@ -115,17 +124,28 @@ def read_records(
 
     shares = [column.rows_per_record for column in table.columns]
     first = table.columns[0]
-    if first.inner_chunks is not None and isinstance(files, StoreFiles):
+    is_mapped = reader != "chunked" and can_map() and isinstance(files, LocalFiles)
+    if cache is not None:
+        if not can_map():
+            raise ValueError(UNMAPPED_FILES)
+        if first.inner_chunks is None:
+            cached = cached_records(table, files, cache, *form(first), resident_limit)
+            if preload:
+                cached.preload(progress)
+            return cached
+    if first.inner_chunks is not None:
         if preload:
             raise ValueError(COMPRESSED_PRELOAD)
-        is_mapped = reader != "chunked" and can_map()
-        packed = _compressed(first, files, *form(first), resident_limit, row_cache, is_mapped)
+        packed = _compressed(
+            first, files, *form(first), resident_limit, row_cache, is_mapped, cache
+        )
         return packed if direct else EncodedRecords([packed], shares, encoding)
-    if reader == "chunked" or (reader == "auto" and not can_map()):
+    if not is_mapped and (reader != "mapped" or not isinstance(files, LocalFiles)):
         if row_cache is not None:
             raise ValueError(UNMAPPED_CACHE)
         ranged = [RangedRecords(column, files, *form(column)) for column in table.columns]
         return ranged[0] if direct else EncodedRecords(ranged, shares, encoding)
+    assert isinstance(files, LocalFiles)
     # Imported here because it needs modules that are missing on some systems.
     from embstore.reading.mapped import MappedRecords  # noqa: PLC0415
 
@@ -154,12 +174,13 @@ def read_records(
 
 def _compressed(
     column: Column,
-    files: StoreFiles,
+    files: Files,
     dtype: np.dtype[np.generic],
     row_shape: tuple[int, ...],
     limit: int | None,
     row_cache: int | None,
     is_mapped: bool,
+    cache: FileCache | None,
 ) -> CompressedRecords:
     """Return the reader of a compressed column."""
     assert column.inner_chunks is not None
@@ -172,9 +193,11 @@ def _compressed(
     if row_cache is None:
         row_cache = DEFAULT_CACHE_BYTES
         row_cache = row_cache if limit is None else min(row_cache, limit // 4)
-    shards: MappedShards | RangedShards
-    if is_mapped:
-        left = None if limit is None else limit - row_cache
+    shards: AnyShards
+    left = None if limit is None else limit - row_cache
+    if cache is not None:
+        shards = cached_shards(column, files, cache, left)
+    elif is_mapped and isinstance(files, LocalFiles):
         shards = MappedShards(column, files, resident_limit=left)
     else:
         shards = RangedShards(column, files)

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embstore.reading.files import LocalFiles, StoreFiles
+    from embstore.reading.files import LocalFiles
+    from embstore.table.protocols import Files
 
 # Indexes that `RangedShards` keeps.
 KEPT_INDEX_BYTES = 16 << 20
@@ -55,7 +56,7 @@ class ShardLayout:
     ----------
     column : Column
         Each extent is a shard, or a gap of as many rows.
-    files : LocalFiles
+    files : LocalFiles or Files
         Their files.
     check : callable, optional
         Called before an error is made; it may raise another one.
@@ -67,7 +68,7 @@ class ShardLayout:
     """
 
     def __init__(
-        self, column: Column, files: LocalFiles, check: Callable[[], None] | None = None
+        self, column: Column, files: LocalFiles | Files, check: Callable[[], None] | None = None
     ) -> None:
         assert column.inner_chunks is not None
         self.files = files
@@ -140,9 +141,20 @@ class MappedShards:
     column : Column
         Its extents are the shards.
     files : LocalFiles
-        Their files.
+        Their files; any `embstore.reading.mapping.Opener`, if ``layout`` is given.
     resident_limit : int, optional
         Most bytes of the mapping that may be resident.
+    layout : ShardLayout, optional
+        The layout, if it is known.
+    at_once : bool
+        Whether to map all files now; otherwise, as `embstore.reading.present` does, one by one.
+
+    Attributes
+    ----------
+    space : AddressSpace
+        The mapping.
+    places : list of MappedFile or None
+        The place of each shard in it.
 
     Raises
     ------
@@ -155,18 +167,25 @@ class MappedShards:
     unit_bytes = PAGE_BYTES
 
     def __init__(
-        self, column: Column, files: LocalFiles, *, resident_limit: int | None = None
+        self,
+        column: Column,
+        files: Any,
+        *,
+        resident_limit: int | None = None,
+        layout: ShardLayout | None = None,
+        at_once: bool = True,
     ) -> None:
         # Imported here because they need modules that are missing on some systems.
-        from embstore.reading.mapping import map_column  # noqa: PLC0415
+        from embstore.reading.mapping import map_column, places_of  # noqa: PLC0415
         from embstore.reading.residence import ResidentLimit  # noqa: PLC0415
 
-        self.layout = ShardLayout(column, files)
+        self.layout = ShardLayout(column, files) if layout is None else layout
         sizes = self.layout.sizes.tolist()
         named = zip(self.layout.names, sizes, strict=True)
         whole = Column(tuple(Extent(name, 0, size) for name, size in named), 1)
         addresses = lay_out(whole)
-        self._space = map_column(whole, addresses, files)
+        self.places = places_of(whole, addresses)
+        self._space = self.space = map_column(whole, addresses, files, at_once=at_once)
         self._starts = addresses.starts
         self._limit = None
         if resident_limit is not None:
@@ -252,13 +271,13 @@ class RangedShards:
     ----------
     column : Column
         Its extents are the shards.
-    files : StoreFiles
+    files : Files
         Their files. `check` raises an error if they were replaced.
     """
 
     unit_bytes = 1
 
-    def __init__(self, column: Column, files: StoreFiles) -> None:
+    def __init__(self, column: Column, files: Files) -> None:
         self.layout = ShardLayout(column, files, check=self.check)
         self._files = files
         self._identity = files.identity

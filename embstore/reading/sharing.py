@@ -34,6 +34,9 @@ SMALL_ROWS = 64
 # Large enough that the overhead of a slice is small beside its gather, and small enough that cold
 # rows are noticed soon.
 WARM_SLICE_BYTES = 512 << 10
+# Decoding takes several calls of NumPy, after each of which a thread waits for the GIL. More than
+# two threads wait less for it if slices are larger.
+GIL_THREADS = 2
 MAX_SLICE_ROWS = 4096
 # All reads of a cold slice are in flight at once, beside those of other threads' slices.
 COLD_SLICE_ROWS = 128
@@ -61,6 +64,7 @@ class Slices(Protocol):
     """Gathers of slices; see `embstore.reading.slices.SliceGather`."""
 
     record_bytes: int
+    is_decoded: bool
     file_count: Callable[[NDArray[np.int64]], int] | None
     limit: ResidentLimit | None
 
@@ -149,17 +153,21 @@ class SharedGather:
         pages of a fresh ``out``, and then takes slices from the shares of others.
         """
         cold = self._warmth.cold  # Other lookups may change it at any time.
-        length = min(cold_rows, MAX_SLICE_ROWS) if cold else self._warm_slice_rows
+        if cold:
+            thread_count = workers.THREAD_COUNT
+            length = min(cold_rows, MAX_SLICE_ROWS)
+        else:
+            rows = sum(stop - first for first, stop in pieces)
+            helped = rows * self._record_bytes // HELPED_BYTES
+            thread_count = max(min(workers.processor_count(), helped), 1)
+            length = self._warm_slice_rows
+            if self._slices.is_decoded and thread_count > GIL_THREADS:
+                length = min(2 * length, -(-rows // thread_count))
         slices = [
             (start, min(start + length, stop))
             for first, stop in pieces
             for start in range(first, stop, length)
         ]
-        if cold:
-            thread_count = workers.THREAD_COUNT
-        else:
-            helped_bytes = len(slices) * length * self._record_bytes // HELPED_BYTES
-            thread_count = max(min(workers.processor_count(), helped_bytes), 1)
         size = -(-len(slices) // thread_count)
         shares = [deque(slices[first : first + size]) for first in range(0, len(slices), size)]
         if not cold:

@@ -47,7 +47,11 @@ class SliceGather:
         Returns how many spots are in files, if there is a row cache.
     touched_rows : int
         From this many warm rows on, their first bytes are touched before the gather.
+    is_decoded : bool
+        False: records are as they are stored.
     """
+
+    is_decoded = False
 
     def __init__(
         self,

@@ -39,6 +39,14 @@ class LookupStats:
         Time spent reading rows, summed over the calls.
     row_cache_rows, row_cache_hits : int
         Rows looked up through the row cache, and those of them that it held.
+    file_cache_rows : int
+        Rows looked up in files of the cache of a remote store.
+    fetched_files, fetched_bytes : int
+        Whole files that this process fetched to the cache, and their bytes.
+    evicted_files : int
+        Files that this process removed from the cache to make room.
+    file_cache_errors, file_cache_problem : int, str
+        How often the cache could not be used, and why the last time. Rows then come by range.
     cold_wait_p50_seconds, cold_wait_p99_seconds : float
         Median and 99th percentile of the last 1,024 cold waits, 0 without any. A cold wait is the
         time that a lookup took which read from the device, or that `Prefetch.wait` took for rows
@@ -55,6 +63,12 @@ class LookupStats:
     seconds: float = 0.0
     row_cache_rows: int = 0
     row_cache_hits: int = 0
+    file_cache_rows: int = 0
+    fetched_files: int = 0
+    fetched_bytes: int = 0
+    evicted_files: int = 0
+    file_cache_errors: int = 0
+    file_cache_problem: str = ""
     cold_wait_p50_seconds: float = 0.0
     cold_wait_p99_seconds: float = 0.0
 

@@ -20,7 +20,7 @@ from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from functools import partial
 from threading import TIMEOUT_MAX
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from embstore.reading import workers
 from embstore.reading.read_ahead import NoReadAhead
@@ -35,10 +35,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.reading.forms import AnyRecords, Form
-    from embstore.reading.stats import StatsCounter
     from embstore.threads import Pool
 
 _background = LazyPool(1, "embstore_submit")
+
+
+class Waits(Protocol):
+    """What counts waits; see `embstore.reading.stats.StatsCounter`."""
+
+    def add_wait(self, seconds: float) -> None:
+        """Count one wait for rows that were still being read."""
+        ...
 
 
 class Submitted(Future[Any]):
@@ -118,7 +125,7 @@ class Prefetch:
     __slots__ = ("_parts", "_pool", "_stats")
 
     def __init__(
-        self, works: list[Callable[[], None]], stats: StatsCounter, pool: Pool | None = None
+        self, works: list[Callable[[], None]], stats: Waits, pool: Pool | None = None
     ) -> None:
         self._stats = stats
         self._pool = None if are_replaced() else pool or workers.pool()

@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
 from datetime import timedelta
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from embstore.errors import RemoteError
 from embstore.remote.location import is_plain_http_elsewhere
-from embstore.remote.settings import settings_of
+from embstore.remote.providers.amazon import amazon
+from embstore.remote.providers.azure import azure
+from embstore.remote.providers.google import google
+from embstore.remote.providers.settings import Settings
 
 if TYPE_CHECKING:
     from embstore.remote.location import Location
 
 _CONNECT_SECONDS = 5.0
 _WRITE_FACTOR = 10.0  # A part of an upload may take this many times as long as one of a download.
+_STALL_FRACTION = 1 / 3  # Of the time of a request; then it is tried again.
 
 
-@dataclass(frozen=True, slots=True)
 class Clients:
     """Clients of obstore.
 
     Attributes
     ----------
-    reading, writing : obstore store
-        For short and for long requests.
+    reading, writing : obstore's store
+        For short and for long requests. A client takes 40 ms to make, so the second one is made
+        when it is first used.
     credentials : str
-        For messages: which were used, and where they were looked for. Without their values.
+        Which credentials are used, for messages: where they come from, not their values.
+    server : str
+        The server, for messages.
     """
 
-    reading: Any
-    writing: Any
-    credentials: str
+    def __init__(self, settings: Settings, location: Location, timeout: float) -> None:
+        self.credentials = settings.credentials
+        self.server = settings.endpoint or "the server"
+        self.reading = _client(settings, location, timeout, timeout * _STALL_FRACTION)
+        self._make_writing = partial(_client, settings, location, timeout * _WRITE_FACTOR, None)
+
+    @cached_property
+    def writing(self) -> Any:
+        """The client for long requests."""
+        return self._make_writing()
 
 
 def clients_of(location: Location, *, allow_http: bool, timeout: float) -> Clients:
@@ -45,36 +60,69 @@ def clients_of(location: Location, *, allow_http: bool, timeout: float) -> Clien
     ImportError
         If obstore is not installed.
     """
+    return Clients(settings_of(location, allow_http=allow_http), location, timeout)
+
+
+def _client(
+    settings: Settings, location: Location, seconds: float, stall_seconds: float | None
+) -> Any:
+    """Return a client whose requests take at most ``seconds``."""
     try:
         from obstore import store  # noqa: PLC0415  # Only when used.
     except ImportError as error:
         raise ImportError(
             f'{location.url} needs obstore: pip install "embstore[remote]"'
         ) from error
-    found = settings_of(location, allow_http=allow_http)
-    plain = found.endpoint.startswith("http://")
-    if plain and is_plain_http_elsewhere(found.endpoint) and not allow_http:
-        raise AssertionError("refused in settings_of")
-    makers = {"s3": store.S3Store, "gcs": store.GCSStore, "azure": store.AzureStore}
-
-    def made(seconds: float, read_seconds: float | None) -> Any:
-        client: Any = {
-            "allow_http": plain,
-            "connect_timeout": timedelta(seconds=min(_CONNECT_SECONDS, seconds)),
-            "timeout": timedelta(seconds=seconds),
-        }
-        if read_seconds is not None:
-            client["read_timeout"] = timedelta(seconds=read_seconds)
-        options: Any = {
-            "client_options": client,
-            "retry_config": {"max_retries": 0, "retry_timeout": timedelta(0)},
-        }
+    client: dict[str, Any] = {
+        # Otherwise obstore refuses http, and a redirection to it.
+        "allow_http": settings.endpoint.startswith("http:"),
+        "connect_timeout": timedelta(seconds=min(_CONNECT_SECONDS, seconds)),
+        "timeout": timedelta(seconds=seconds),
+    }
+    if stall_seconds is not None:
+        client["read_timeout"] = timedelta(seconds=stall_seconds)
+    options: dict[str, Any] = {
+        "client_options": client,
+        "retry_config": {"max_retries": 0, "retry_timeout": timedelta(0)},
+    }
+    makers: dict[str, Any] = {
+        "s3": store.S3Store,
+        "gcs": store.GCSStore,
+        "azure": store.AzureStore,
+    }
+    try:
         if location.kind == "http":
             return store.HTTPStore(location.url, **options)
-        return makers[location.kind](
-            location.root, prefix=location.prefix or None, config=found.config, **options
-        )
-
-    return Clients(
-        made(timeout, timeout / 3), made(timeout * _WRITE_FACTOR, None), found.credentials
+        options |= {"prefix": location.prefix or None, "config": settings.config}
+        return makers[location.kind](location.root, **options)
+    except Exception as error:
+        name = type(error).__name__
+    # Not inside of the handler: obstore's error may show a part of the credentials.
+    raise RemoteError(
+        f"obstore refuses the settings for {location.url} ({name}): {settings.credentials}; check "
+        "that their values are whole, and that obstore is up to date"
     )
+
+
+def settings_of(location: Location, *, allow_http: bool) -> Settings:
+    """Return the settings for a location from the environment."""
+    environment = os.environ
+    if location.kind == "http":
+        if is_plain_http_elsewhere(location.url) and not allow_http:
+            raise ValueError(
+                f"{location.url} is not encrypted: use https, or allow_http=True if the network "
+                "and the server can be trusted"
+            )
+        return Settings(location.url, {}, "no credentials are sent to web servers")
+    if location.kind == "s3":
+        found = amazon(environment, location.url)
+    elif location.kind == "gcs":
+        found = google(environment, location.url)
+    else:
+        found = azure(environment, location.url, location.account, location.suffix)
+    if found.endpoint and is_plain_http_elsewhere(found.endpoint) and not allow_http:
+        raise RemoteError(
+            f"the endpoint {found.endpoint} of {location.url} is not encrypted: use https, or "
+            "allow_http=True if the network and the server can be trusted"
+        )
+    return found

@@ -17,72 +17,88 @@ Kind = Literal["missing", "denied", "exists", "changed", "again", "doubtful", "f
 _STATUS = re.compile(r"status code:? (\d{3})|status: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Z][A-Za-z]{2,39})</Code>")
 _RETRIED_STATUS = {408, 425, 429, 500, 502, 503, 504}
+# A conflict of two writers that S3 asks to try again.
+_RETRIED_CODES = {"ConditionalRequestConflict", "OperationAborted", "InternalError", "SlowDown"}
+# A missing bucket or container, for which a missing object would be the wrong news.
+_ROOT_CODES = {"NoSuchBucket", "ContainerNotFound"}
 _BY_CLASS: dict[str, tuple[Kind, str]] = {
-    "NotFoundError": ("missing", "it is missing"),
-    "FileNotFoundError": ("missing", "it is missing"),
+    "NotFoundError": ("missing", "it does not exist"),
+    "FileNotFoundError": ("missing", "it does not exist"),
     "PermissionDeniedError": ("denied", "permission denied"),
     "UnauthenticatedError": ("denied", "not authenticated"),
-    "AlreadyExistsError": ("exists", "it exists already"),
-    "PreconditionError": ("changed", "it was changed meanwhile"),
-    "NotModifiedError": ("changed", "it was changed meanwhile"),
-    "NotSupportedError": ("doubtful", "the answer to a request for a range is not that range"),
+    "AlreadyExistsError": ("exists", "there is one, or another writer"),
+    "PreconditionError": ("changed", "it was changed"),
+    "NotModifiedError": ("doubtful", "the server says that it was not modified, unasked"),
+    "NotSupportedError": ("doubtful", "the answer is not the range that was asked for"),
     "UnknownConfigurationKeyError": ("final", "obstore does not know an option: update obstore"),
 }
-# Parts of messages, in the order in which they are looked for.
+# Parts of messages, in the order in which they are looked for. obstore gives no other sign.
 _BY_TEXT: tuple[tuple[str, Kind, str], ...] = (
     ("invalid peer certificate", "final", "the server's certificate is not trusted"),
     ("BareRedirect", "final", "the bucket is in another region: set AWS_REGION"),
-    ("without LOCATION", "final", "the bucket is in another region: set AWS_REGION"),
-    ("URL scheme is not allowed", "final", "plain http is not allowed here"),
-    ("too many redirects", "doubtful", "the server redirects in a circle"),
-    ("dns error", "doubtful", "the host name is not known"),
-    ("failed to lookup address", "doubtful", "the host name is not known"),
-    ("ConnectionRefused", "again", "connection refused"),
-    ("kind: Connect", "again", "no connection"),
+    ("URL scheme is not allowed", "final", "the server redirects to plain http, which is refused"),
+    ("kind: Redirect", "doubtful", "the server redirects in a circle, or to nowhere"),
+    ("dns error", "doubtful", "the name of the host is unknown"),
+    ("failed to lookup address", "doubtful", "the name of the host is unknown"),
+    ("ConnectionRefused", "again", "the connection was refused"),
     ("ConnectionReset", "again", "the connection was reset"),
     ("BrokenPipe", "again", "the connection was reset"),
     ("IncompleteMessage", "again", "the connection was closed before the answer ended"),
     ("UnexpectedEof", "again", "the connection was closed before the answer ended"),
     ("TimedOut", "again", "no answer in time"),
     ("kind: Timeout", "again", "no answer in time"),
+    ("ConnectError", "again", "no connection"),
+    ("Parse(", "again", "the answer is not HTTP"),
     ("kind: Interrupted", "again", "the connection was cut"),
     ("kind: Request", "again", "the request could not be sent"),
-    ("kind: Decode", "doubtful", "the answer is not HTTP, or was cut"),
-    ("Content-Range", "doubtful", "the answer is not the range that was asked for"),
-    ("content range", "doubtful", "the answer is not the range that was asked for"),
+    ("NotPartial", "doubtful", "the answer is the whole object, not the range asked for (200)"),
+    ("UnexpectedRange", "doubtful", "the answer is another range than was asked for"),
+    ("InvalidRangeRequest", "doubtful", "it has fewer bytes than were asked for"),
+    ("ContentRange", "doubtful", "the answer does not say which range it is"),
+    ("MissingContentLength", "doubtful", "the answer does not say how long it is"),
+    ("kind: Decode", "doubtful", "the answer cannot be decoded"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a request failed: a kind, and words for a message."""
+    """Why a request failed: a kind, and words for a message.
+
+    ``is_root`` says that not only the object is missing, but its bucket.
+    """
 
     kind: Kind
     reason: str
+    is_root: bool = False
 
 
-def failure_of(error: Exception) -> Failure:
+def failure_of(error: BaseException) -> Failure:
     """Return what an error of obstore means."""
     text = str(error)
-    status = _status(text)
-    code = _CODE.search(text)
-    told = ", ".join([f"status {status}"] * bool(status) + [code[1] if code else ""]).strip(", ")
-    for name in (one.__name__ for one in type(error).__mro__):
-        if name in _BY_CLASS:
-            kind, reason = _BY_CLASS[name]
-            return Failure(kind, f"{reason} ({told})" if told else reason)
-    if status in _RETRIED_STATUS:
+    found = _STATUS.search(text)
+    status = int(found[1] or found[2]) if found else 0
+    match = _CODE.search(text)
+    code = match[1] if match else ""
+    told = " ".join([str(status)] * bool(status) + [code] * bool(code))
+    if status in _RETRIED_STATUS or code in _RETRIED_CODES:
         return Failure("again", f"the server answers {told}")
+    if code in _ROOT_CODES:
+        return Failure("missing", f"the bucket or container does not exist ({code})", True)
+    names = [one.__name__ for one in type(error).__mro__ if one.__name__ in _BY_CLASS]
+    if names:
+        kind, reason = _BY_CLASS[names[0]]
+        return Failure(kind, f"{reason} ({told})" if told else reason)
+    return _by_status(status, told) or _by_text(text, type(error).__name__)
+
+
+def _by_status(status: int, told: str) -> Failure | None:
     if status == 416:
-        return Failure("final", "it has fewer bytes than were asked for (status 416)")
-    if status and status >= 300:
-        return Failure("final", f"the server answers {told}")
+        return Failure("doubtful", "it has fewer bytes than were asked for (416)")
+    return Failure("final", f"the server answers {told}") if status >= 300 else None
+
+
+def _by_text(text: str, name: str) -> Failure:
     for part, kind, reason in _BY_TEXT:
         if part in text:
             return Failure(kind, reason)
-    return Failure("doubtful", f"the request failed ({type(error).__name__})")
-
-
-def _status(text: str) -> int:
-    found = _STATUS.search(text)
-    return int(found[1] or found[2]) if found else 0
+    return Failure("doubtful", f"the answer is not valid ({name})")

@@ -25,8 +25,9 @@ from embstore.formats.own.checked_files import REBUILD, open_regular, read_small
 from embstore.formats.own.checks import PIECE_BYTES, check_array, wrong_target
 from embstore.formats.own.layout import layout_of
 from embstore.formats.own.sharded import covered_bytes
+from embstore.reading.cached import CachedRecords
 from embstore.reading.encoded import raw_records
-from embstore.reading.files import StoreFiles
+from embstore.reading.files import StoreFiles, files_at
 from embstore.reading.readers import read_records
 from embstore.settle import as_path, url_of
 from embstore.writing.replacement import finish_replacement
@@ -101,13 +102,14 @@ class LocalStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         finish_replacement(path)
-        self._identity = StoreFiles(path).identity
+        files = StoreFiles(path)
+        self._identity = files.identity
         with self._noticing():
-            self._contents = read_contents(path)
+            self._contents = read_contents(files)
             self.root = read_small(path / spec.METADATA, spec.MAX_METADATA_BYTES)
             self.manifest = self._contents.manifest
             self.chunks = {
-                array.name: check_array(path, array, self.manifest)
+                array.name: check_array(files, array, self.manifest)
                 for array in self.manifest.arrays()
             }
             self.files = [*self._metadata_files(), *self._chunk_files()]
@@ -199,7 +201,7 @@ def open_local(path: str | os.PathLike[str]) -> LocalStore:
     where = where.absolute()
     finish_replacement(where)
     if where.exists() and not (where / spec.METADATA).exists():
-        found = find_format(where)
+        found = find_format(*files_at(where))
         what = (
             "it is not a store" if found is None or found[0] is STORE else f"it is {found[0].what}"
         )
@@ -250,7 +252,9 @@ def _state(descriptor: int) -> tuple[int, ...]:
 def _computed(contents: Contents) -> str:
     """Return the fingerprint of a store that does not state it, from all of its rows."""
     numbering, vocabulary = contents.table.numbering, contents.vocabulary
-    records = raw_records(read_records(contents.table, contents.files, reader="chunked"))
+    found = read_records(contents.table, contents.files, reader="chunked")
+    assert not isinstance(found, CachedRecords)  # Only what is remote has a cache.
+    records = raw_records(found)
 
     def scan(visit: Visit) -> None:
         def show(rows: range, some: NDArray[Any]) -> None:

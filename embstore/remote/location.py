@@ -17,20 +17,20 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 Kind = Literal["s3", "gcs", "azure", "http", "file"]
 
-_KINDS: dict[str, Kind] = {
+KINDS: dict[str, Kind] = {
     **{"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"},
     **{"az": "azure", "azure": "azure", "adl": "azure", "abfs": "azure", "abfss": "azure"},
     **{"http": "http", "https": "http", "file": "file"},
 }
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):(//)?", re.IGNORECASE)
 _BUCKET = re.compile(r"[$A-Za-z0-9][A-Za-z0-9._-]{2,254}")
-_ACCOUNT = re.compile(r"([a-z0-9]{3,24})\.(dfs|blob)\.[a-z0-9.-]+", re.IGNORECASE)
+_ACCOUNT = re.compile(r"([a-z0-9]{3,24})\.(?:dfs|blob)\.([a-z0-9.-]+)", re.IGNORECASE)
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
 _MAX_LENGTH = 4096
 
@@ -49,8 +49,8 @@ class Location:
         The bucket or container; ``scheme://host`` of a web server; empty for a directory.
     prefix : str
         What all names start with, without slashes at its ends; the path of a directory.
-    account : str
-        The Azure account, if the URL names one.
+    account, suffix : str
+        The Azure account, and what follows ``account.blob.`` in its host, if the URL names them.
     """
 
     kind: Kind
@@ -58,6 +58,7 @@ class Location:
     root: str
     prefix: str
     account: str = ""
+    suffix: str = ""
 
 
 def as_location(url: Any, name: str = "url") -> Location:
@@ -91,7 +92,7 @@ def as_location(url: Any, name: str = "url") -> Location:
     if not isinstance(url, str):
         raise TypeError(f"{name} must be a str such as 's3://bucket/prefix', not {_kind_of(url)}")
     found = _SCHEME.match(url)
-    kind = None if found is None else _KINDS.get(found[1].lower())
+    kind = None if found is None else KINDS.get(found[1].lower())
     if found is None or kind is None or (found[2] is None and kind != "file"):
         raise ValueError(
             f"{name} must start with s3://, gs://, az://, abfs://, https://, http:// or file:///"
@@ -100,13 +101,13 @@ def as_location(url: Any, name: str = "url") -> Location:
         raise ValueError(f"{name} must have at most {_MAX_LENGTH} characters, not {len(url)}")
     if _UNSAFE.search(url):
         raise ValueError(f"{name} must not have control characters or backslashes in it")
-    if kind == "file":
-        return _directory(url[len(found[0]) :], found[2] is not None, name)
     if "?" in url or "#" in url:
         raise ValueError(
             f"{name} must not have a query (?) or a fragment (#), which may hold credentials: give "
             f"these in the environment; found one in {without_credentials(url)}"
         )
+    if kind == "file":
+        return _directory(url[len(found[0]) :], found[2] is not None, name)
     return _on_server(kind, url, name)
 
 
@@ -169,18 +170,20 @@ def _on_server(kind: Kind, url: str, name: str) -> Location:
         root = f"{parts.scheme}://{f'[{host}]' if ':' in host else host}"
         root += "" if port is None else f":{port}"
         return _below(kind, root, root, parts.path, name)
-    bucket, account = parts.netloc, ""
+    bucket, account, suffix = parts.netloc, "", ""
     if at:
         address = _ACCOUNT.fullmatch(host)
         if address is None:
             raise ValueError(f"{name} must be like abfs://container@account.dfs.core.windows.net/x")
-        bucket, account = user, address[1].lower()
+        bucket, account, suffix = user, address[1].lower(), address[2].lower()
     if not _BUCKET.fullmatch(bucket):
         raise ValueError(
             f"{name} must name a bucket or container: three or more letters, digits, dots, hyphens "
             f"and underscores, as in {parts.scheme}://bucket/prefix"
         )
-    return _below(kind, f"{parts.scheme}://{parts.netloc}", bucket, parts.path, name, account)
+    start = f"{parts.scheme}://{parts.netloc}"
+    below = _below(kind, start, bucket, parts.path, name)
+    return replace(below, account=account, suffix=suffix)
 
 
 def _below(kind: Kind, start: str, root: str, path: str, name: str, account: str = "") -> Location:
@@ -192,7 +195,7 @@ def _below(kind: Kind, start: str, root: str, path: str, name: str, account: str
             raise ValueError(
                 f"{name} must not have empty parts, . or .. in its path; found {start}/{prefix}"
             ) from None
-    return Location(kind, f"{start}/{prefix}".rstrip("/"), root, prefix, account)
+    return Location(kind, f"{start}/{prefix}".rstrip("/"), root, prefix)
 
 
 def _directory(path: str, has_host: bool, name: str) -> Location:

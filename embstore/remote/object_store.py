@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from embstore.errors import RemoteError, StoreNotFoundError
+from embstore.remote.answers import SHOWN_LENGTH, bare, body_of, check_answer, info_of, quoted
 from embstore.remote.clients import clients_of
 from embstore.remote.failures import Failure, failure_of
 from embstore.remote.location import Location, checked_name
@@ -52,7 +53,7 @@ class ObjectStore:
         self, location: Location, *, allow_http: bool = False, timeout: float = 30.0
     ) -> None:
         self._location = location
-        self._options = {"allow_http": allow_http, "timeout": timeout}
+        self._options: dict[str, Any] = {"allow_http": allow_http, "timeout": timeout}
         self._patience = Patience(timeout)
         self._clients = clients_of(location, **self._options)
 
@@ -96,7 +97,7 @@ class ObjectStore:
             if found.kind == "missing":
                 return None
             raise self._error(found, "look at", name)
-        return _info(name, found)
+        return info_of(name, found)
 
     def read(
         self, name: str, first: int = 0, count: int | None = None, *, etag: str | None = None
@@ -147,17 +148,20 @@ class ObjectStore:
         if if_absent:
             options["mode"] = "create"
         elif if_match is not None:
-            options["mode"] = {"e_tag": _quoted(if_match)}
+            options["mode"] = {"e_tag": quoted(if_match)}
         work = partial(self._clients.writing.put, checked_name(name), data, **options)
         tries: list[Failure] = []
         done = self._try(work, tries=tries)
         if isinstance(done, Failure):
             is_conditional = if_absent or if_match is not None
-            if not is_conditional or done.kind not in ("exists", "changed", "missing"):
+            is_beaten = done.kind in ("exists", "changed") or (
+                done.kind == "missing" and if_match is not None and not done.is_root
+            )
+            if not is_conditional or not is_beaten:
                 raise self._error(done, "write", name)
             # The first of several attempts may have succeeded without an answer.
             return self._own(name, data, size) if len(tries) > 1 else None
-        return ObjectInfo(name, size, _bare(done["e_tag"]))
+        return ObjectInfo(name, size, bare(done["e_tag"]))
 
     def copy(self, source: str, target: str) -> None:
         """Copy an object on the server."""
@@ -177,10 +181,10 @@ class ObjectStore:
             options: Any = {"range": {"offset": first}} if first else {}
             got = self._clients.reading.get(name, options=options)
             meta = got.meta
-            _check_answer(got, first, int(meta["size"]) - first, etag)
-            count, found = int(meta["size"]) - first, _bare(meta["e_tag"])
+            check_answer(got, first, int(meta["size"]) - first, etag)
+            count, found = int(meta["size"]) - first, bare(meta["e_tag"])
             # A large one is read by parts; this request is given up.
-            return count, found, _body(got, count) if count <= PART_BYTES else None
+            return count, found, body_of(got, count) if count <= PART_BYTES else None
 
         checked_name(name)
         count, found, data = self._call("read", name, work)
@@ -192,10 +196,10 @@ class ObjectStore:
         def work() -> bytes:
             options: Any = {"range": (part.first, part.first + part.count)}
             if part.etag is not None and not part.etag.startswith("W/"):
-                options["if_match"] = _quoted(part.etag)
+                options["if_match"] = quoted(part.etag)
             got = self._clients.reading.get(part.name, options=options)
-            _check_answer(got, part.first, part.count, part.etag)
-            return _body(got, part.count)
+            check_answer(got, part.first, part.count, part.etag)
+            return body_of(got, part.count)
 
         return self._call("read", part.name, work, stop)
 
@@ -206,9 +210,11 @@ class ObjectStore:
                 name = str(meta["path"])
                 if name in found or len(found) >= _MAX_OBJECTS:
                     raise RequestError(
-                        Failure("doubtful", f"the listing repeats itself at {name[:100]!r}")
+                        Failure(
+                            "doubtful", f"the listing repeats itself at {name[:SHOWN_LENGTH]!r}"
+                        )
                     )
-                found[name] = _info(name, meta)
+                found[name] = info_of(name, meta)
         return list(found.values())
 
     def _delete(self, name: str, stop: Event) -> None:
@@ -249,6 +255,10 @@ class ObjectStore:
                 failure = error.failure
             except Exception as error:
                 failure = failure_of(error)
+            except BaseException as error:
+                if type(error).__name__ != "PanicException":  # Of obstore, and no Exception.
+                    raise
+                failure = failure_of(error)
             if tries is not None:
                 tries.append(failure)
             # Not inside of the handler: obstore's error tells more than may be shown.
@@ -259,17 +269,15 @@ class ObjectStore:
     def _error(self, failure: Failure, verb: str, name: str) -> Exception:
         where = self.where(name)
         if failure.kind == "missing":
-            return StoreNotFoundError(f"{where} does not exist")
-        advice = ""
-        if failure.kind == "denied":
-            advice = f"; {self._clients.credentials}"
-        elif failure.kind == "changed":
-            advice = ": another version was written there since it was opened; open it again"
-        elif failure.kind == "doubtful":
-            advice = "; a proxy or the server answers wrongly, and the answer was not used"
-        elif failure.kind == "again":
-            advice = "; check the network and the server, then try again"
-        return RemoteError(f"could not {verb} {where}: {failure.reason}{advice}")
+            return StoreNotFoundError(f"could not {verb} {where}: {failure.reason}")
+        advice = {
+            "denied": self._clients.credentials,
+            "changed": "another version was written there since it was opened; open it again",
+            "doubtful": f"nothing of the answer was used; look at {self._clients.server}, and at "
+            "proxies before it",
+            "again": f"check the network and {self._clients.server}, then try again",
+        }.get(failure.kind, "")
+        return RemoteError(f"could not {verb} {where}: {failure.reason}{advice and f'; {advice}'}")
 
     def _check_process(self) -> None:
         global _used_in  # noqa: PLW0603  # The runtime is one for the process.
@@ -300,59 +308,3 @@ class ObjectStore:
 
 def _made_again(location: Location, options: dict[str, Any]) -> ObjectStore:
     return ObjectStore(location, **options)
-
-
-def _check_answer(got: Any, first: int, count: int, etag: str | None) -> None:
-    """Raise `RequestError` unless an answer is the range that was asked for."""
-    start, stop = got.range
-    size, found = int(got.meta["size"]), _bare(got.meta["e_tag"])
-    if etag is not None and found != _bare(etag):
-        kind = "changed" if found is not None else "doubtful"
-        raise RequestError(Failure(kind, f"expected the ETag {_bare(etag)}, found {found}"))
-    if size < first + count:
-        raise RequestError(
-            Failure(
-                "doubtful",
-                f"expected bytes {first} to {first + count - 1}, but it has {size} bytes",
-            )
-        )
-    if (start, stop) != (first, first + count):
-        raise RequestError(
-            Failure(
-                "doubtful",
-                f"expected bytes {first} to {first + count - 1}, found {start} to {stop - 1}",
-            )
-        )
-    coding = got.attributes.get("Content-Encoding")
-    if coding not in (None, "", "identity"):
-        raise RequestError(Failure("doubtful", "the answer is compressed (Content-Encoding)"))
-
-
-def _body(got: Any, count: int) -> bytes:
-    """Return the bytes of an answer, which must be ``count``."""
-    pieces, size = [], 0
-    for piece in got.stream(min_chunk_size=max(count, 1)):
-        size += len(piece)
-        if size > count:
-            break
-        pieces.append(bytes(piece))
-    if size != count:
-        more = "more" if size > count else str(size)
-        raise RequestError(Failure("doubtful", f"expected {count} bytes, found {more}"))
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-def _info(name: str, meta: Any) -> ObjectInfo:
-    return ObjectInfo(name, int(meta["size"]), _bare(meta["e_tag"]), meta["last_modified"])
-
-
-def _bare(etag: str | None) -> str | None:
-    """Return an ETag without quotes, which some stores leave out in listings."""
-    if not etag:
-        return None
-    weak, mark, rest = etag.rpartition("W/")
-    return f"{weak}{mark}{rest.strip(chr(34))}"
-
-
-def _quoted(etag: str) -> str:
-    return f'"{etag}"'

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import re
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from embstore.errors import (
@@ -33,6 +33,8 @@ _REMEDY = "delete it and publish a store again, or open a version by its name wi
 _SHOWN_VERSIONS = 10
 # How often the pointer may move while it is read.
 _TRIES = 10
+# After this time, whoever began to remove a version has stopped.
+REMOVAL_AGE = timedelta(hours=1)
 _LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 
 
@@ -46,13 +48,23 @@ class Pointer:
         The current version.
     previous : tuple of str
         The versions that were current before, the latest first.
+    removing : tuple of (str, datetime)
+        The versions that are being removed, each with the time at which that began.
     etag : str or None
         The ETag of the pointer.
     """
 
     version: str
     previous: tuple[str, ...] = ()
+    removing: tuple[tuple[str, datetime], ...] = ()
     etag: str | None = None
+
+    def is_removing(self, version: str) -> bool:
+        """Say whether a version is being removed; an old removal has ended in some way."""
+        now = datetime.now(UTC)
+        return any(
+            name == version and abs(now - since) < REMOVAL_AGE for name, since in self.removing
+        )
 
     @property
     def history(self) -> tuple[str, ...]:
@@ -132,13 +144,22 @@ def move_pointer(objects: Objects, before: Pointer | None, version: str) -> Poin
     Pointer or None
         None if it has changed since, and was left as it is.
     """
-    history = () if before is None else before.history
-    previous = tuple(name for name in history if name != version)[: spec.MAX_PREVIOUS]
-    fields = {
+    if before is None:
+        return put_pointer(objects, None, Pointer(version))
+    previous = tuple(name for name in before.history if name != version)[: spec.MAX_PREVIOUS]
+    removing = tuple(one for one in before.removing if one[0] != version)
+    return put_pointer(objects, before, Pointer(version, previous, removing))
+
+
+def put_pointer(objects: Objects, before: Pointer | None, after: Pointer) -> Pointer | None:
+    """Replace the pointer; parameters and result as for `move_pointer`."""
+    fields: dict[str, Any] = {
         spec.POINTER_KEY: spec.POINTER_VERSION,
-        "version": version,
-        "previous": list(previous),
+        "version": after.version,
+        "previous": list(after.previous),
     }
+    if after.removing:
+        fields["removing"] = {name: since.isoformat() for name, since in after.removing}
     data = json.dumps(fields, indent=2).encode("ascii") + b"\n"
     if before is None:
         info = objects.put(spec.POINTER, data, if_absent=True)
@@ -149,7 +170,7 @@ def move_pointer(objects: Objects, before: Pointer | None, version: str) -> Poin
         )
     else:
         info = objects.put(spec.POINTER, data, if_match=before.etag)
-    return None if info is None else Pointer(version, previous, info.etag)
+    return None if info is None else replace(after, etag=info.etag)
 
 
 def complete_versions(objects: Objects, pointer: Pointer | None) -> list[ObjectInfo]:
@@ -274,9 +295,26 @@ def _parse(data: bytes, where: str, etag: str | None) -> Pointer:
             f"{spec.FINGERPRINT_DIGITS} hexadecimal digits, a hyphen and {spec.LAYOUT_DIGITS} "
             f"more; {_REMEDY}"
         )
-    previous = fields.get("previous", [])
+    previous, removing = fields.get("previous"), fields.get("removing")
     names = filter(_is_name, previous if isinstance(previous, list) else [])
-    return Pointer(version, tuple(names)[: spec.MAX_PREVIOUS], etag)
+    items = removing.items() if isinstance(removing, dict) else ()
+    since = ((name, _time_of(value)) for name, value in items if _is_name(name))
+    return Pointer(
+        version,
+        tuple(names)[: spec.MAX_PREVIOUS],
+        tuple((name, time) for name, time in since if time is not None),
+        etag,
+    )
+
+
+def _time_of(value: Any) -> datetime | None:
+    """Return a time with a zone; None if it is not one."""
+    if not isinstance(value, str):
+        return None
+    with suppress(ValueError):
+        time = datetime.fromisoformat(value)
+        return None if time.tzinfo is None else time
+    return None
 
 
 def _is_name(value: Any) -> bool:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from embstore.errors import RemoteError, StoreCorruptError, StoreError
+from embstore.errors import RemoteError, StoreCorruptError, StoreError, StoreNotFoundError
 from embstore.formats.own import spec
 from embstore.formats.own.fields import Fields, parse_json
 from embstore.formats.own.layout import layout_of
@@ -24,12 +24,12 @@ from embstore.remote.pointer import root_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from embstore.formats.own.manifest import Manifest
     from embstore.remote.local_store import LocalFile, LocalStore
     from embstore.remote.objects import ObjectInfo, Objects
 
 # Copies are looked for in this many versions, the newest ones.
 MAX_SEARCHED = 8
+_REMEDY = "delete it and all objects beside and below it, and publish again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +59,20 @@ def check_same(objects: Objects, store: LocalStore) -> None:
     info = objects.head(name)
     if info is None:
         return  # Removed meanwhile.
-    remedy = "delete it and all objects beside and below it, and publish again"
     try:
-        manifest = _read_manifest(objects, info)
+        data = _read_root(objects, info)
+    except StoreNotFoundError:
+        return  # As above.
+    try:
+        manifest = parse_manifest(parse_json(objects.where(name), data), objects.where(name))
     except StoreError as error:
-        raise StoreCorruptError(f"{error}; or {remedy}") from error
+        raise StoreCorruptError(f"{error}; or {_REMEDY}") from error
     if layout_of(manifest) != layout_of(store.manifest) or manifest.fingerprint not in (
         None,
         store.fingerprint,
     ):
         raise StoreCorruptError(
-            f"{objects.where(name)} is not of the store that its name says; {remedy}"
+            f"{objects.where(name)} is not of the store that its name says; {_REMEDY}"
         )
 
 
@@ -145,7 +148,7 @@ def _with_tails(objects: Objects, found: dict[Chunk, ObjectInfo]) -> dict[str, s
 def _chunks(objects: Objects, store: LocalStore, root: ObjectInfo) -> Iterator[Chunk]:
     """Yield the chunks of a version, of the arrays that the store has too."""
     version = root.name.partition("/")[0]
-    manifest = _read_manifest(objects, root)
+    manifest = parse_manifest(parse_json(root.name, _read_root(objects, root)), root.name)
     ours, theirs = store.manifest.metadata_checksums, manifest.metadata_checksums
     arrays = {array.name: array for array in store.manifest.arrays()}
     others = []
@@ -173,11 +176,10 @@ def _own(metadata: object) -> object:
     return attributes.get(spec.ATTRIBUTE) if isinstance(attributes, dict) else None
 
 
-def _read_manifest(objects: Objects, root: ObjectInfo) -> Manifest:
-    where = objects.where(root.name)
+def _read_root(objects: Objects, root: ObjectInfo) -> bytes:
     if root.size > spec.MAX_METADATA_BYTES:
         raise StoreCorruptError(
-            f"{where} has {root.size} bytes, more than the {spec.MAX_METADATA_BYTES} allowed"
+            f"{objects.where(root.name)} has {root.size} bytes, more than the "
+            f"{spec.MAX_METADATA_BYTES} allowed; {_REMEDY}"
         )
-    data = objects.read(root.name, 0, root.size, etag=root.etag)
-    return parse_manifest(parse_json(where, data), where)
+    return objects.read(root.name, 0, root.size, etag=root.etag)

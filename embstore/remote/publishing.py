@@ -6,7 +6,9 @@
    the server. All others are uploaded, many at a time, each checked against the listed checksum.
 3. The objects are listed again. If all are there, the root metadata is written, unless another
    publisher has done that: from then on the version is complete.
-4. The pointer moves to the version, on the condition that it has not changed since the start.
+4. All objects are listed once more, and the pointer moves to the version, on the condition that it
+   has not changed since the start. So nobody has begun to remove the version since. If it has
+   changed, but names the same version as before, this step is done again.
 
 Whatever fails, the pointer names a complete version, the old one or the new one.
 """
@@ -18,19 +20,19 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from embstore.errors import RemoteError, StoreBusyError, StoreError
+from embstore.errors import RemoteError, StoreError
 from embstore.progress import OnProgress, Progress
 from embstore.reading.pipeline import in_order
+from embstore.remote.completion import check_stays, complete, found_objects, make_current
 from embstore.remote.local_store import open_local
 from embstore.remote.pointer import (
     Pointer,
     complete_versions,
     find_pointer,
-    move_pointer,
     root_name,
 )
 from embstore.remote.published import check_same, find_copies, whole_files
-from embstore.remote.urls import objects_at
+from embstore.remote.targets import objects_to_write
 
 if TYPE_CHECKING:
     import os
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from embstore.remote.objects import ObjectInfo, Objects
 
 IN_FLIGHT = 32
+_TRIES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,7 @@ def publish(
         If the store is damaged; the message names the file. Or if the pointer at the URL is.
     StoreBusyError
         If another publisher made another version the current one meanwhile; the message names it.
-        The store is published then, but not current.
+        The store is published then, but not current. Or if the version is being removed.
     RemoteError
         If the object store cannot be reached, or refuses.
     TypeError, ValueError
@@ -149,26 +152,8 @@ def publish(
     >>> embstore.publish("words.embstore", url).uploaded_bytes
     0
     """
-    check_url(url)
-    objects = objects_at(url, allow_http=allow_http)
+    objects = objects_to_write(url, allow_http=allow_http)
     return publish_store(open_local(path), objects, progress=progress)
-
-
-def check_url(url: object) -> None:
-    """Raise ValueError for a path, and for a URL that cannot be written to.
-
-    The message does not show it, because it may have a password in it.
-    """
-    if isinstance(url, str) and ":" not in url.partition("/")[0]:
-        raise ValueError(
-            "url must be a URL such as s3://bucket/prefix, not a path; the URL of a directory is "
-            "file:///directory, as pathlib.Path(directory).absolute().as_uri() returns it"
-        )
-    if isinstance(url, str) and url.lower().startswith(("http:", "https:")):
-        raise ValueError(
-            "url must be that of the object store itself, such as s3://bucket/prefix: over http "
-            "and https, stores can only be read"
-        )
 
 
 def publish_store(
@@ -176,31 +161,18 @@ def publish_store(
 ) -> PublishReport:
     """Publish an open store; parameters, result and errors as for `publish`."""
     before = find_pointer(objects)
-    found = _found(objects, store)
+    check_stays(objects, store, before)
+    found = found_objects(objects, store)
     is_complete = root_name(store.version) in found
     if is_complete:
         check_same(objects, store)
     plan = _plan(objects, store, found, before, is_complete=is_complete)
     uploaded, copied = _transfer(objects, store, plan, progress)
-    root = root_name(store.version)
     if not is_complete:
-        _check_complete(objects, store)
-        store.check_unchanged()
-        if objects.put(root, store.root, if_absent=True) is None:
-            check_same(objects, store)  # Another publisher of the same store was first.
-        else:
-            uploaded += len(store.root)
+        uploaded += complete(objects, store)
     if progress is not None:
         progress(Progress(store.byte_count, store.byte_count))
-    pointer = before
-    if before is None or before.version != store.version:
-        pointer = _move(objects, before, store.version)
-    if objects.head(root) is None:
-        _move_back(objects, before, pointer)
-        raise StoreBusyError(
-            f"the version {store.version} was removed from {objects.url} while it was published; "
-            "publish it again"
-        )
+    make_current(objects, store, before)
     return PublishReport(
         url=objects.url,
         version=store.version,
@@ -316,41 +288,3 @@ def _bring(
             "publish it again"
         )
     return file.size, False
-
-
-def _found(objects: Objects, store: LocalStore) -> dict[str, ObjectInfo]:
-    return {info.name: info for info in objects.find(f"{store.version}/")}
-
-
-def _check_complete(objects: Objects, store: LocalStore) -> None:
-    """Check that all objects but the root metadata are there."""
-    found = _found(objects, store)
-    for file in store.files:
-        name = f"{store.version}/{file.name}"
-        if name not in found or found[name].size != file.size:
-            size = f"has {found[name].size} bytes" if name in found else "is missing"
-            raise StoreBusyError(
-                f"{objects.where(name)} {size} after {file.size} bytes were written: another "
-                "program changes or removes what is published; publish it again"
-            )
-
-
-def _move(objects: Objects, before: Pointer | None, version: str) -> Pointer | None:
-    """Move the pointer to a version; return it, unless another publisher has moved it there."""
-    pointer = move_pointer(objects, before, version)
-    if pointer is not None:
-        return pointer
-    winner = find_pointer(objects)
-    if winner is not None and winner.version == version:
-        return None
-    named = "removed it" if winner is None else f"made {winner.version} the current version"
-    raise StoreBusyError(
-        f"another publisher {named} at {objects.url} meanwhile, so {version} is published there, "
-        "but not current; publish it again to make it current"
-    )
-
-
-def _move_back(objects: Objects, before: Pointer | None, pointer: Pointer | None) -> None:
-    """Let the pointer name what it named before, unless another publisher has moved it."""
-    if before is not None and pointer is not None and pointer != before:
-        move_pointer(objects, pointer, before.version)

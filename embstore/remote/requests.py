@@ -13,17 +13,18 @@ import os
 import random
 import time
 from _queue import Empty, SimpleQueue
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Event, Semaphore
 from typing import TYPE_CHECKING, TypeVar
 
 from embstore.errors import RemoteError
-from embstore.remote.failures import Failure
 from embstore.threads import LazyPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from embstore.remote.failures import Failure
 
 IN_FLIGHT = 32
 _AHEAD = 16  # Requests that a call hands over beyond those in flight.
@@ -91,7 +92,7 @@ def attempts(
         pause *= 2
     if count == 1:
         return failure
-    return Failure(failure.kind, f"{failure.reason}, {count} times")
+    return replace(failure, reason=f"{failure.reason}, {count} times")
 
 
 def arrivals(

@@ -2,29 +2,46 @@
 
 1. A version is complete if its root metadata is there. It is as old as that.
 2. What has no root metadata is unfinished: a publish is running, has failed, or a removal has.
-3. A removal deletes the root metadata first, so that nobody opens half a version. It then looks at
-   the pointer again: if that names the version by now, the root metadata is put back.
+3. What is to be removed is first noted in the pointer, on the condition that this has not changed
+   since it was read. So it is not current, and no publisher makes it current until it is gone. Then
+   the root metadata is deleted, so that nobody opens half a version, and then the rest.
 4. Unfinished objects are removed once the latest of them is a week old.
 """
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from embstore.errors import StoreCorruptError, StoreNotFoundError, StoreVersionError
+from embstore.errors import StoreBusyError, StoreCorruptError, StoreVersionError
 from embstore.formats.own import spec
 from embstore.progress import OnProgress, Progress
-from embstore.remote.pointer import Pointer, find_pointer, is_version, newest_first, root_name
-from embstore.remote.publishing import check_url
-from embstore.remote.urls import objects_at
+from embstore.remote.pointer import (
+    REMOVAL_AGE,
+    Pointer,
+    find_pointer,
+    is_version,
+    newest_first,
+    put_pointer,
+    root_name,
+)
+from embstore.remote.targets import objects_to_write
 from embstore.settle import as_count
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from embstore.remote.objects import ObjectInfo, Objects
 
+_TRIES = 10
+_DELETED_AT_ONCE = 1000
+_MOST = 200  # Versions that are removed at once: the pointer is small.
+_MAX_KEPT = 1 << 24
+_LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 UNFINISHED_AGE = timedelta(days=7)
 
 
@@ -124,8 +141,7 @@ def versions(url: str, *, allow_http: bool = False) -> list[PublishedVersion]:
     >>> version.fingerprint == store.fingerprint(), version.is_current
     (True, True)
     """
-    check_url(url)
-    objects = objects_at(url, allow_http=allow_http)
+    objects = objects_to_write(url, allow_http=allow_http)
     # A list is of use where the pointer is damaged.
     pointer = None
     with suppress(StoreCorruptError, StoreVersionError):
@@ -148,8 +164,8 @@ def prune(
     url : str
         A URL, as for `embstore.publish`.
     keep : int
-        How many of the newest complete versions to keep. The current version is kept in any case,
-        and the newest one if none is current.
+        How many of the newest complete versions to keep. The current version is kept in any case;
+        if there is none, everything is.
     allow_http : bool
         Whether requests may go to another machine over plain http, which anybody on the way can
         read and change.
@@ -164,6 +180,8 @@ def prune(
     ------
     StoreCorruptError, StoreVersionError
         If the pointer cannot be read; nothing is removed then.
+    StoreBusyError
+        If the removal takes half an hour, or other programs change the pointer all the time.
     RemoteError
         If the object store cannot be reached, or refuses.
     TypeError, ValueError
@@ -182,36 +200,66 @@ def prune(
     >>> len(report.kept), len(report.removed)
     (2, 1)
     """
-    check_url(url)
-    keep = as_count(keep, "keep")
-    return prune_objects(objects_at(url, allow_http=allow_http), keep, progress=progress)
+    keep = as_count(keep, "keep", high=_MAX_KEPT)
+    return prune_objects(objects_to_write(url, allow_http=allow_http), keep, progress=progress)
 
 
 def prune_objects(
     objects: Objects, keep: int, *, progress: OnProgress | None = None
 ) -> PruneReport:
     """Remove old versions; parameters, result and errors as for `prune`."""
-    pointer = find_pointer(objects)
-    complete, unfinished = _listed(objects, pointer)
-    current = None if pointer is None else pointer.version
-    spared = {current, *list(complete)[: keep if current else max(keep, 1)]}
-    doomed = {name: infos for name, infos in complete.items() if name not in spared}
-    now = datetime.now(UTC)
-    doomed |= {
-        name: infos for name, infos in unfinished.items() if name != current and _is_old(infos, now)
-    }
-    total = sum(info.size for infos in doomed.values() for info in infos)
-    done = count = 0
-    removed = []
-    for name, infos in doomed.items():
-        if _remove(objects, name, infos):
-            removed.append(name)
+    for _ in range(_TRIES):
+        pointer = find_pointer(objects)
+        if pointer is None:
+            return PruneReport(objects.url, (), (), 0, 0)
+        complete, unfinished = _listed(objects, pointer)
+        now = datetime.now(UTC)
+        doomed = _doomed(pointer, complete, unfinished, keep, now)
+        others = tuple(one for one in pointer.removing if one[0] not in doomed)
+        noted = tuple((name, now) for name in doomed)
+        if not doomed or put_pointer(objects, pointer, replace(pointer, removing=others + noted)):
+            break
+    else:
+        raise StoreBusyError(f"{objects.where(spec.POINTER)} changes all the time; try again later")
+    every = complete | unfinished
+    total = sum(info.size for name in doomed for info in every[name])
+    count = done = 0
+    until = time.monotonic() + REMOVAL_AGE.total_seconds() / 2
+    for name in doomed:
+        for infos in _deleted(objects, name, until):
             count += len(infos)
             done += sum(info.size for info in infos)
-        if progress is not None:
-            progress(Progress(done, total))
-    kept = tuple(name for name in complete | unfinished if name not in removed)
-    return PruneReport(objects.url, tuple(removed), kept, count, done)
+            if progress is not None:
+                progress(Progress(min(done, total), total))
+    _take_out(objects, noted)
+    kept = tuple(name for name in every if name not in doomed)
+    return PruneReport(objects.url, tuple(doomed), kept, count, done)
+
+
+def _deleted(objects: Objects, name: str, until: float) -> Iterator[list[ObjectInfo]]:
+    """Delete the objects of a version, the root metadata first; yield those deleted."""
+    infos = sorted(_objects_of(objects, name), key=lambda info: info.name != root_name(name))
+    for first, stop in pairwise([0, *range(1, len(infos), _DELETED_AT_ONCE), len(infos)]):
+        if time.monotonic() > until:
+            raise StoreBusyError(
+                f"the removal of {name} from {objects.url} takes too long, and was stopped; an "
+                "hour after it began, prune again"
+            )
+        objects.delete([info.name for info in infos[first:stop]])
+        yield infos[first:stop]
+
+
+def _take_out(objects: Objects, noted: tuple[tuple[str, datetime], ...]) -> None:
+    """Take removals that have ended out of the pointer."""
+    for _ in range(_TRIES):
+        pointer = find_pointer(objects)
+        if pointer is None:
+            return
+        left = tuple(one for one in pointer.removing if one not in noted)
+        if left == pointer.removing or put_pointer(
+            objects, pointer, replace(pointer, removing=left)
+        ):
+            return
 
 
 def _listed(
@@ -254,29 +302,20 @@ def _described(name: str, infos: list[ObjectInfo], pointer: Pointer | None) -> P
     )
 
 
-def _is_old(infos: list[ObjectInfo], now: datetime) -> bool:
-    """Say whether all objects are old enough to have been given up."""
-    return all(info.modified is not None and now - info.modified > UNFINISHED_AGE for info in infos)
-
-
-def _remove(objects: Objects, name: str, infos: list[ObjectInfo]) -> bool:
-    """Remove a version; return False if it is the current one by now, and is left."""
-    root = root_name(name)
-    data = None
-    if _is_current(objects, name):
-        return False
-    info = objects.head(root)
-    if info is not None and info.size <= spec.MAX_METADATA_BYTES:
-        with suppress(StoreNotFoundError):  # Another prune removes it, too.
-            data = objects.read(root, 0, info.size, etag=info.etag)
-    objects.delete([root])
-    if data is not None and _is_current(objects, name):
-        objects.put(root, data, if_absent=True)
-        return False
-    objects.delete([info.name for info in infos if info.name != root])
-    return True
-
-
-def _is_current(objects: Objects, name: str) -> bool:
-    pointer = find_pointer(objects)
-    return pointer is not None and pointer.version == name
+def _doomed(
+    pointer: Pointer,
+    complete: dict[str, list[ObjectInfo]],
+    unfinished: dict[str, list[ObjectInfo]],
+    keep: int,
+    now: datetime,
+) -> list[str]:
+    """Return the versions to remove."""
+    began = dict(pointer.removing)
+    found = list(complete)[keep:]
+    for name, infos in unfinished.items():
+        # A removal that was interrupted, unless a publisher has written something since.
+        limit = max(now - UNFINISHED_AGE, began.get(name, _LONG_AGO))
+        if all(info.modified is not None and info.modified < limit for info in infos):
+            found.append(name)
+    free = [name for name in found if name != pointer.version and not pointer.is_removing(name)]
+    return free[:_MOST]

@@ -18,6 +18,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from embstore.serving.addresses import Address
 from embstore.settle import as_path, as_text
 
 if TYPE_CHECKING:
@@ -54,38 +55,7 @@ class Secret:
         raise TypeError("a secret is not pickled")
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a server listens.
-
-    Attributes
-    ----------
-    host : str
-        A name, or an IP address without brackets.
-    port : int
-        0 to choose a free one.
-    has_tls : bool
-        Whether connections are encrypted.
-    """
-
-    host: str
-    port: int
-    has_tls: bool
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'grpc+tls' if self.has_tls else 'grpc'}://{host}:{self.port}"
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:  # A name could lead anywhere.
-            return False
-
-
-def as_address(host: Any, port: int, *, has_tls: bool, has_token: bool) -> Address:
+def listening_address(host: Any, port: int, *, has_tls: bool, has_token: bool) -> Address:
     """Return where to listen.
 
     Raises
@@ -109,7 +79,7 @@ def as_address(host: Any, port: int, *, has_tls: bool, has_token: bool) -> Addre
             ) from error
     elif not _HOST.fullmatch(text):
         raise ValueError(f"host must be a name or an IP address, not {text[:100]!r}")
-    address = Address(text, port, has_tls)
+    address = Address(text, port, is_tls=has_tls)
     if not address.is_loopback and not (has_tls and has_token):
         lacks = " and ".join(
             (() if has_tls else ("tls_cert= and tls_key=",))

@@ -28,7 +28,7 @@ from embstore.serving.served_table import ServedTable, difference
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from embstore.serving.facts import Facts, Limits
 
@@ -98,7 +98,7 @@ def connect(
 
 def connect_to(named: Servers, options: Options) -> ConnectedStore:
     """Return a store at servers, given checked arguments; see `connect`."""
-    _check_flight()
+    check_flight()
     links = {address: Link(address, options) for address in named.addresses}
     facts = _ask_all(links, options.timeout)
     first, *others = named.addresses
@@ -108,18 +108,51 @@ def connect_to(named: Servers, options: Options) -> ConnectedStore:
                 f"{first} and {other} have different tables ({found}); connect only to servers of "
                 "one table"
             )
-    try:
-        served = ServedTable.of(facts[first])
-    except RequestError as error:
-        raise RemoteError(f"{first} answers wrongly: {error}") from None
-    by_partition = _by_partition(named, facts, served)
+    served = _served(first, facts[first])
+    by_partition = _by_partition(named, facts, served.numbering.partition_count)
+    recipe = _reconnect, (named, options.tls_root, options.timeout)
+    again = partial(connect_to, named, options)
+    return store_at(links, facts, by_partition, options.timeout, recipe, again)
+
+
+def store_at(
+    links: Mapping[Any, Link],
+    facts: Mapping[Any, Facts],
+    by_partition: Mapping[int, tuple[Any, ...]],
+    timeout: float,
+    recipe: tuple[Callable[..., ConnectedStore], tuple[Any, ...]],
+    again: Callable[[], ConnectedStore],
+) -> ConnectedStore:
+    """Return a store at servers that are known, without asking them.
+
+    Parameters
+    ----------
+    links, facts : mapping of Link, and of Facts, by address
+        The servers, and what each has, all of one table.
+    by_partition : mapping of int to tuple of addresses
+        The servers of each partition.
+    timeout : float
+        Seconds that a call may take.
+    recipe : tuple of a callable and its arguments
+        What an unpickled copy is made by; the fingerprint comes as a last argument.
+    again : callable
+        What a copy in this process is made by.
+
+    Raises
+    ------
+    RemoteError
+        If the servers describe the table in a way that this embstore does not know.
+    """
+    with_words = [address for address in links if facts[address].has_words]
+    first = next(iter(with_words or links))
+    served = _served(first, facts[first])
     health = {address: Health() for address in links}
     size = served.encoding.record_bytes
 
-    def replicas(addresses: Iterable[Address]) -> Replicas:
+    def replicas(addresses: Iterable[Any]) -> Replicas:
         return Replicas([(links[address], health[address]) for address in addresses])
 
-    together_at: defaultdict[tuple[Address, ...], list[int]] = defaultdict(list)
+    together_at: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)
     for partition, addresses in by_partition.items():
         together_at[addresses].append(partition)
     groups = [
@@ -134,23 +167,31 @@ def connect_to(named: Servers, options: Options) -> ConnectedStore:
         link.expect_rows_of(size)
     vocabulary = None
     if served.has_words:
-        limits = [facts[address].limits for address in links]
+        limits = [facts[address].limits for address in with_words]
         vocabulary = RemoteVocabulary(
             served,
-            replicas(links),
+            replicas(with_words),
             max(min(limit.rows for limit in limits), 1),
             min(limit.request_bytes for limit in limits),
-            options.timeout,
+            timeout,
         )
     return ConnectedStore(
-        str(named),
+        ",".join(map(str, links)),
         served,
-        RemoteRecords(served, groups, options.timeout),
+        RemoteRecords(served, groups, timeout),
         vocabulary,
         tuple(links.values()),
-        (_reconnect, (named, options.tls_root, options.timeout)),
-        partial(connect_to, named, options),
+        recipe,
+        again,
     )
+
+
+def _served(address: Any, facts: Facts) -> ServedTable:
+    """Return the table that a server describes, or raise RemoteError."""
+    try:
+        return ServedTable.of(facts)
+    except RequestError as error:
+        raise RemoteError(f"{address} answers wrongly: {error}") from None
 
 
 def _reconnect(
@@ -168,7 +209,8 @@ def _reconnect(
     )
 
 
-def _check_flight() -> None:
+def check_flight() -> None:
+    """Raise ImportError where pyarrow with Flight is not installed."""
     try:
         from pyarrow import flight  # noqa: F401, PLC0415  # Slow, and not always installed.
     except ImportError as error:
@@ -202,10 +244,9 @@ def _ask_all(links: dict[Address, Link], timeout: float) -> dict[Address, Facts]
 
 
 def _by_partition(
-    named: Servers, facts: dict[Address, Facts], served: ServedTable
+    named: Servers, facts: dict[Address, Facts], count: int
 ) -> dict[int, tuple[Address, ...]]:
     """Return the servers of each partition."""
-    count = served.numbering.partition_count
     if named.by_partition is None:
         asked: defaultdict[int, list[Address]] = defaultdict(list)
         for address in named.addresses:

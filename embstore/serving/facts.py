@@ -132,7 +132,7 @@ def _value(values: dict[str, Any], name: str) -> Any:
         good = _is_count(value)
     elif name in ("row_shape", "partitions"):
         good = isinstance(value, list) and all(map(_is_count, value))
-        value = tuple(value) if good else value
+        value = tuple(value) if isinstance(value, list) and good else value
     elif name == "stored":
         good = value is None or isinstance(value, dict)
     elif name == "unk":

@@ -32,7 +32,8 @@ from embstore.serving.protocol import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from embstore.serving.access import Address, Certificate, Secret
+    from embstore.serving.access import Certificate, Secret
+    from embstore.serving.addresses import Address
     from embstore.serving.facts import Facts
     from embstore.serving.gate import Gate
     from embstore.store import EmbeddingStore

@@ -71,13 +71,27 @@ class Link:
         The server's.
     options : Options
         How to ask it.
+
+    Attributes
+    ----------
+    address : object
+        What messages call the server, as text.
     """
 
+    address: object
+
     def __init__(self, address: Address, options: Options) -> None:
-        self.address, self._options = address, options
+        self.address = self._place = address
+        self._options = options
         self._message_bytes = INFO_BYTES_MAX + _SPARE_BYTES
-        self._client: Any = None
         self._streams = Streams()
+        # The client, and the options that it was made with.
+        self._client: tuple[Any, Options] | None = None
+
+    def _target(self, seconds: float) -> tuple[Address, Options]:
+        """Return where to connect, and how; subclasses find this out, or raise LinkError."""
+        del seconds
+        return self._place, self._options
 
     def expect_rows_of(self, record_bytes: int) -> None:
         """Set the size of a row, which bounds messages."""
@@ -118,22 +132,23 @@ class Link:
         LinkError
             If anything fails.
         """
-        begun = time.monotonic()
+        end = time.monotonic() + seconds
         if is_small and self._ask_stream(header, payload, expected, put, call, seconds):
             return
         from pyarrow import flight  # noqa: PLC0415  # Slow, and not always installed.
 
-        client, reader = self._connected(), None
-        seconds -= time.monotonic() - begun
+        seconds = max(end - time.monotonic(), 0)
+        client, options = self._connected(seconds)
+        reader = None
         try:
             ticket = flight.Ticket(pack_ticket(header, payload))
-            reader = client.do_get(ticket, self._call_options(seconds))
+            reader = client.do_get(ticket, _call_options(options, end))
             with call.reading(reader):
                 check_schema(reader.schema, expected)
                 for position, values in batches(reader, expected):
                     put(position, values)
         except Exception as error:
-            raise self._failed(client, error, seconds, reader) from error
+            raise self._failed((client, options), error, seconds, reader) from error
 
     def _ask_stream(
         self,
@@ -145,30 +160,32 @@ class Link:
         seconds: float,
     ) -> bool:
         """Ask on a stream; return whether this has answered, or raise LinkError."""
-        client, end = self._connected(), time.monotonic() + seconds
+        end = time.monotonic() + seconds
+        client, options = self._connected(seconds)
         is_close = self._streams.is_worth_opening()
         stream = self._streams.take(header, seconds)
         if stream is None and not is_close:
             return False
         try:
             if stream is None:
-                stream = Stream(client, header, self._call_options(seconds), seconds)
+                stream = Stream(client, header, _call_options(options, end), end)
             stream.ask(payload, expected, put, call)
         except Exception as error:
             if stream is not None:
                 stream.drop()
             is_over = call.is_stopped or time.monotonic() > end - _LEAST_SECONDS
             if isinstance(error, AnswerError) or is_over:
-                raise self._failed(client, error, seconds, None) from error
+                raise self._failed((client, options), error, seconds, None) from error
             return False  # The server may be back, or take no more streams.
         self._streams.give_back(header, stream)
         return True
 
     def facts(self, seconds: float) -> Facts:
         """Return what the server says about itself and its table, or raise LinkError."""
-        client = self._connected()
+        end = time.monotonic() + seconds
+        client, options = self._connected(seconds)
         try:
-            results = client.do_action("info", self._call_options(seconds))
+            results = client.do_action("info", _call_options(options, end))
             body = next(iter(results)).body.to_pybytes()
             return Facts.from_json(body)
         except StopIteration:
@@ -176,44 +193,39 @@ class Link:
                 "it answers nothing; is it another kind of server?", again=False
             ) from None
         except Exception as error:
-            raise self._failed(client, error, seconds, None) from error
+            raise self._failed((client, options), error, seconds, None) from error
 
     def close(self) -> None:
         """Drop the client and idle streams; calls that are under way go on."""
         self._client = None
         self._streams.drop()
 
-    def _connected(self) -> Any:
+    def _connected(self, seconds: float) -> tuple[Any, Options]:
         note_use()
-        client = self._client
-        if client is None:
+        made = self._client
+        if made is None:
             from pyarrow import flight  # noqa: PLC0415
 
-            options: list[tuple[str, int]] = [
+            address, options = self._target(seconds)
+            generic: list[tuple[str, int]] = [
                 ("grpc.use_local_subchannel_pool", 1),
                 ("grpc.enable_http_proxy", 0),
                 ("grpc.max_receive_message_length", self._message_bytes),
             ]
-            root = self._options.tls_root if self.address.is_tls else None
+            root = options.tls_root if address.is_tls else None
             try:
                 client = flight.FlightClient(
-                    str(self.address), tls_root_certs=root, generic_options=options
+                    str(address), tls_root_certs=root, generic_options=generic
                 )
             except Exception as error:
-                raise LinkError(self._cleaned(str(error)), again=False) from error
+                raise LinkError(_cleaned(str(error), options), again=False) from error
             keep_in_children(client)
-            self._client = client
-        return client
+            self._client = made = client, options
+        return made
 
-    def _call_options(self, seconds: float) -> Any:
-        from pyarrow import flight  # noqa: PLC0415
-
-        headers = []
-        if self._options.token is not None:
-            headers = [(AUTHORIZATION.encode(), f"{BEARER}{self._options.token}".encode())]
-        return flight.FlightCallOptions(timeout=max(seconds, _LEAST_SECONDS), headers=headers)
-
-    def _failed(self, client: Any, error: Exception, seconds: float, reader: Any) -> LinkError:
+    def _failed(
+        self, made: tuple[Any, Options], error: Exception, seconds: float, reader: Any
+    ) -> LinkError:
         """Return the error for one of a request, after its client was dropped if need be."""
         from pyarrow import flight  # noqa: PLC0415
 
@@ -223,12 +235,12 @@ class Link:
             reader.cancel()  # What is left of the answer is not wanted.
         failure = Failure.from_json(getattr(error, "extra_info", b"") or b"")
         if failure is not None:
-            return LinkError(self._cleaned(failure.message), again=failure.kind in _PASSING)
-        if self._client is client:
+            return LinkError(_cleaned(failure.message, made[1]), again=failure.kind in _PASSING)
+        if (now := self._client) is not None and now[0] is made[0]:
             self.close()
         if isinstance(error, flight.FlightTimedOutError):
             return LinkError(f"it did not answer within {seconds:.1f} s", again=True)
-        text = self._cleaned(str(error))
+        text = _cleaned(str(error), made[1])
         if isinstance(error, flight.FlightUnauthenticatedError | flight.FlightUnauthorizedError):
             return LinkError(f"it refuses the token: {text}", again=False)
         passing = (
@@ -238,12 +250,23 @@ class Link:
         what = "" if isinstance(error, flight.FlightError) else "its answer is wrong: "
         return LinkError(f"{what}{text}", again=isinstance(error, passing))
 
-    def _cleaned(self, text: str) -> str:
-        """Return what gRPC or a server says, short, on one line, and without the token."""
-        for sign, cause in _CAUSES:
-            if sign in text:
-                return cause
-        if self._options.token:
-            text = text.replace(self._options.token, "***")
-        text = _CONTROL.sub(" ", text.split("gRPC client debug context")[0]).strip()
-        return text if len(text) <= _SHOWN_LENGTH else f"{text[: _SHOWN_LENGTH - 3]}..."
+
+def _call_options(options: Options, end: float) -> Any:
+    from pyarrow import flight  # noqa: PLC0415
+
+    headers = []
+    if options.token is not None:
+        headers = [(AUTHORIZATION.encode(), f"{BEARER}{options.token}".encode())]
+    seconds = max(end - time.monotonic(), _LEAST_SECONDS)
+    return flight.FlightCallOptions(timeout=seconds, headers=headers)
+
+
+def _cleaned(text: str, options: Options) -> str:
+    """Return what gRPC or a server says, short, on one line, and without the token."""
+    for sign, cause in _CAUSES:
+        if sign in text:
+            return cause
+    if options.token:
+        text = text.replace(options.token, "***")
+    text = _CONTROL.sub(" ", text.split("gRPC client debug context")[0]).strip()
+    return text if len(text) <= _SHOWN_LENGTH else f"{text[: _SHOWN_LENGTH - 3]}..."

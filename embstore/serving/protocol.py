@@ -155,8 +155,9 @@ class Header:
         _one_of("form", self.form, get_args(Form))
         _one_of("missing", self.missing, _MISSING.get(self.operation, ("error",)))
         for name in ("dtype", "fingerprint"):
-            if not isinstance(getattr(self, name), str | None):
-                raise RequestError(f"the header's {name} must be a text, not {self._show(name)}")
+            value = getattr(self, name)
+            if not isinstance(value, str | None) or value == "":
+                raise RequestError(f"the header's {name} must be a name, not {self._show(name)}")
         if not isinstance(self.raw, bool):
             raise RequestError(f"the header's raw must be true or false, not {self._show('raw')}")
         if self.raw and self.dtype is not None:

@@ -47,6 +47,8 @@ class RemoteVocabulary:
         Seconds that a call may take.
     """
 
+    is_near = True  # Servers look thousands of words up at once.
+
     def __init__(
         self,
         table: ServedTable,

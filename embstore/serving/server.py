@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import weakref
-from pathlib import Path
+from dataclasses import replace
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,8 +18,15 @@ from embstore import threads
 from embstore.encodings.manifest import encoding_to_json
 from embstore.errors import RemoteError
 from embstore.formats.own.encoded import as_stored
-from embstore.opening import ReaderName, open
-from embstore.serving.access import Secret, as_address, as_token, read_certificate, read_token
+from embstore.opener import ReaderName  # noqa: TC001  # The command line reads annotations.
+from embstore.opening import open
+from embstore.serving.access import (
+    Secret,
+    as_token,
+    listening_address,
+    read_certificate,
+    read_token,
+)
 from embstore.serving.facts import Facts, Limits
 from embstore.serving.forks import keep_in_children, note_use
 from embstore.serving.gate import Gate
@@ -30,7 +37,8 @@ from embstore.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from embstore.serving.access import Address, Certificate
+    from embstore.serving.access import Certificate
+    from embstore.serving.addresses import Address
     from embstore.serving.flight import FlightServer
 
 STREAMS = 1024
@@ -133,7 +141,7 @@ class Server:
 
     def __repr__(self) -> str:
         closed = ", closed" if self._closed.is_set() else ""
-        return f"<Server of {self._store.path} at {self._address}{closed}>"
+        return f"<Server of {self._store.location} at {self._address}{closed}>"
 
 
 def serve(
@@ -234,7 +242,7 @@ def serve(
     grace_seconds = min(as_positive(grace, "grace", or_zero=True), 1e9)
     has_token = token is not None or token_file is not None
     has_tls = tls_cert is not None or tls_key is not None
-    address = as_address(host, number, has_tls=has_tls, has_token=has_token)
+    address = listening_address(host, number, has_tls=has_tls, has_token=has_token)
     secret = None
     if has_token:
         secret = Secret(read_token(token_file) if token is None else as_token(token))
@@ -295,7 +303,7 @@ def _start(
             "machine?"
         ) from None
     keep_in_children(flight)
-    bound = str(type(address)(address.host, flight.port, address.has_tls))
+    bound = str(replace(address, port=flight.port))
     return Server(flight, gate, bound, store, owns_store=owns_store, grace_seconds=grace_seconds)
 
 
@@ -314,7 +322,7 @@ def facts_of(store: EmbeddingStore, limits: Limits) -> Facts:
         partitions=store.partitions,
         has_words=store.has_words,
         unk=store.unk,
-        name=Path(store.path).name,
+        name=store.location.rstrip("/").rpartition("/")[2],
         limits=limits,
         embstore=__version__,
     )

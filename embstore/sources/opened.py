@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.errors import SourceError, StoreError
-from embstore.formats import SAFETENSORS, STORE, place_of
+from embstore.formats import SAFETENSORS, STORE
 from embstore.formats.safetensors.describe import locate, main_file
-from embstore.opening import ReaderName
 from embstore.opening import open as open_store
-from embstore.reading.files import ForeignFiles
+from embstore.reading.files import files_at
 from embstore.sources.arrays.source import ArraySource
 from embstore.sources.store import StoreSource, kept_encoding
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.formats import Format
+    from embstore.opener import ReaderName
     from embstore.sources import Source
     from embstore.sources.words.word_list import Words
     from embstore.store import EmbeddingStore
@@ -113,7 +113,6 @@ class _Rows:
 
 def _tensor_name(path: Path, tensor: str | None) -> str:
     """Return the name of a tensor's file, and its own in brackets."""
-    main = main_file(path) if path.is_dir() else path
-    root, name = place_of(path, main)
-    file, found = locate(ForeignFiles(root), name, tensor)
+    files, name = files_at(path)
+    file, found = locate(files, name or main_file(files), tensor)
     return f"{file or path.name}[{found}]"

@@ -41,7 +41,7 @@ class StoreSource(Source):
     ids_matter = True
 
     def __init__(self, store: EmbeddingStore, *, encoding: str | None = None) -> None:
-        self.name = str(store.path)
+        self.name = store.location
         self.row_shape = store.row_shape
         self.dtype = store.dtype
         self.row_count: int | None = store.rows
@@ -67,7 +67,7 @@ class StoreSource(Source):
         facts = self._store.source
         origins = facts.pop("origins", [])
         return {
-            "file": self._store.path.name,
+            "file": self._store.location.rstrip("/").rpartition("/")[2],
             "format": "store",
             "bytes": self.byte_count,
             "origins": [*origins, facts] if facts else origins,
@@ -92,13 +92,13 @@ def kept_encoding(store: EmbeddingStore, wanted: str | None) -> Encoding | None:
                 check_stored(stored)
         except ValueError as error:
             raise SourceError(
-                f'{store.path} cannot be kept as {encoding.name}: {error}; pass encoding="plain" '
-                "(--encoding plain) to decode it"
+                f"{store.location} cannot be kept as {encoding.name}: {error}; pass "
+                'encoding="plain" (--encoding plain) to decode it'
             ) from error
         return stored
     if isinstance(encoding, Opaque):
         raise SourceError(
-            f"{store.path} has rows of {encoding.name}, which are bytes to embstore and cannot be "
-            "decoded; leave out encoding= and dtype= to keep them"
+            f"{store.location} has rows of {encoding.name}, which are bytes to embstore and cannot "
+            "be decoded; leave out encoding= and dtype= to keep them"
         )
     return None

@@ -99,6 +99,9 @@ class LookupPlan:
         The rows by chunk.
     bytes_decoded : int
         Bytes of rows that are decoded; 0 if they are stored without compression.
+    file_cache_row_count : int
+        Rows, of those requested, whose files are in the cache of a remote store; the reads are
+        those of the others.
     """
 
     row_count: int
@@ -110,6 +113,7 @@ class LookupPlan:
     run_count: int
     groups: tuple[ChunkGroup, ...] = field(repr=False)
     bytes_decoded: int = field(default=0, repr=False)
+    file_cache_row_count: int = field(default=0, repr=False)
 
     @property
     def read_amplification(self) -> float:
@@ -136,6 +140,8 @@ class LookupPlan:
         if self.bytes_decoded:
             found["bytes decoded"] = self.bytes_decoded
             found["decode amplification"] = round(self.decode_amplification, 2)
+        if self.file_cache_row_count:
+            found["rows in the cache"] = self.file_cache_row_count
         return found
 
     def __str__(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -21,8 +21,22 @@ class Files(Protocol):
     """The files of a table: a directory, a foreign file, or a prefix on an object store."""
 
     @property
+    def remedy(self) -> str:
+        """What to do where a file is missing or too short, for messages."""
+        ...
+
+    @property
+    def checked(self) -> bool:
+        """Whether a file read whole can be checked."""
+        ...
+
+    @property
     def identity(self) -> object:
         """A value that differs for other files under the same name."""
+        ...
+
+    def check_identity(self, expected: object) -> None:
+        """Raise `StoreNotFoundError` if the files are others than those that had an identity."""
         ...
 
     def size(self, name: str) -> int:
@@ -33,6 +47,18 @@ class Files(Protocol):
         """Return ``count`` bytes of a file from byte ``first`` on; fewer where the file ends."""
         ...
 
+    def read_many(self, ranges: Sequence[tuple[str, int, int]]) -> Iterator[tuple[int, bytes]]:
+        """Yield the position of each range, a name, a first byte and a count, and its bytes.
+
+        They come in any order. What is on another machine is requested at once, within limits. A
+        range that is not in the file is an error, or has fewer bytes.
+        """
+        ...
+
+    def names(self) -> list[str]:
+        """Return the names of what stands directly in the directory, in any order."""
+        ...
+
     def where(self, name: str) -> str:
         """Return the path or URL of a file, as messages show it; of ``""``, that of them all."""
         ...
@@ -41,8 +67,64 @@ class Files(Protocol):
         """Say whether a file is there."""
         ...
 
+    def sizes(self) -> dict[str, int]:
+        """Return the size in bytes of each file in the directory, at any depth, by its name."""
+        ...
+
     def path(self, name: str) -> Path | None:
         """Return the path of a file on a local disk; None if it is not on one."""
+        ...
+
+
+class CheckedFiles(Protocol):
+    """The files of a store, as the checks of an opening need them."""
+
+    def where(self, name: str) -> str:
+        """Return the path or URL of a file, as messages show it; of ``""``, that of the store."""
+        ...
+
+    def exists(self, name: str) -> bool:
+        """Say whether a file is there."""
+        ...
+
+    def announce(self, names: Iterable[str]) -> None:
+        """Note that some files will be read by `read_small`: they may be read together."""
+        ...
+
+    def read_small(self, name: str, most: int) -> bytes:
+        """Return all of a file of at most ``most`` bytes.
+
+        Raises
+        ------
+        StoreCorruptError
+            If the file is missing, or is larger.
+        """
+        ...
+
+    def read_end(self, name: str, size_bytes: int) -> bytes | None:
+        """Return the last four bytes of a file; None where that would take a request each.
+
+        Raises
+        ------
+        StoreCorruptError
+            If the file is missing, or does not have ``size_bytes``.
+        """
+        ...
+
+    def is_link(self, name: str) -> bool:
+        """Say whether a file is a symbolic link."""
+        ...
+
+    def check_directories(self, names: Iterable[str]) -> None:
+        """Raise StoreCorruptError if one of some directories is a symbolic link."""
+        ...
+
+
+class StoredFiles(CheckedFiles, Files, Protocol):
+    """The files of a store."""
+
+    def with_manifest(self, manifest: Any) -> StoredFiles:
+        """Return the files of a store whose manifest has been read."""
         ...
 
 

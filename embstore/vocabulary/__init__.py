@@ -1,5 +1,22 @@
 """The words of a store: words to ids, ids to words, and spellings near a missing word."""
 
-from embstore.vocabulary.vocabulary import Vocabulary, open_vocabulary
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embstore.reading.files import LocalFiles
+from embstore.vocabulary.ranged import RangedVocabulary
+from embstore.vocabulary.vocabulary import Vocabulary, map_vocabulary
+
+if TYPE_CHECKING:
+    from embstore.formats.own.manifest import VocabularyManifest
+    from embstore.table.protocols import Files
 
 __all__ = ["Vocabulary", "open_vocabulary"]
+
+
+def open_vocabulary(files: Files | LocalFiles, manifest: VocabularyManifest) -> Vocabulary:
+    """Map the vocabulary of a store, or prepare to read it block by block."""
+    if isinstance(files, LocalFiles):
+        return map_vocabulary(files, manifest)
+    return RangedVocabulary(files, manifest)

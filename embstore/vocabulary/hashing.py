@@ -9,7 +9,7 @@ A slot with the same 24 bits is only a candidate: the caller compares the words 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+    Confirm: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
+    Finish: TypeAlias = Callable[[NDArray[np.int64]], list[int]]
 
 # A step takes as long for fewer words.
 FEW_WORDS = 64
@@ -35,8 +38,8 @@ def find(
     slots: NDArray[np.uint64],
     hashes: NDArray[np.uint64],
     probe_count: int,
-    confirm: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]],
-    finish: Callable[[NDArray[np.int64]], list[int]] | None = None,
+    confirm: Confirm,
+    finish: Finish | None = None,
 ) -> NDArray[np.int64]:
     """Return the id of each word, -1 for a missing one.
 

@@ -31,7 +31,7 @@ RESPELLED_WORDS = 3
 
 
 def find_ids(
-    words: Any, vocabulary: Vocabulary, missing: MissingId, *, unk: str | None, path: Path
+    words: Any, vocabulary: Vocabulary, missing: MissingId, *, unk: str | None, path: Path | str
 ) -> NDArray[np.int64]:
     """Return the ids of words, with missing ones handled as ``missing`` says.
 
@@ -44,8 +44,8 @@ def find_ids(
         Raise, use the id of ``unk``, or return -1.
     unk : str or None
         The store's unk word.
-    path : Path
-        The store, for messages.
+    path : Path or str
+        The path or URL of the store, for messages.
 
     Returns
     -------

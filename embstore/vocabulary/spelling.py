@@ -5,8 +5,9 @@
    or two letters exchanged. The letters are those of the word and the store's most frequent ones.
 
 The number of spellings is bounded. Those of a step are looked up at once, about a microsecond each.
-If several are found, the one with the lowest id is returned, because word lists are usually sorted
-by frequency.
+The second step is left out where words are read from an object store, which would have to send much
+of the hash table. If several are found, the one with the lowest id is returned, because word lists
+are usually sorted by frequency.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def near_word(word: str, vocabulary: Vocabulary) -> str | None:
     """
     found = _first(variants(word), vocabulary)
     # A number with another digit is another number, not a misspelling.
-    if found is not None or any(map(str.isdigit, word)):
+    if found is not None or any(map(str.isdigit, word)) or not vocabulary.is_near:
         return found
     letters = _letters(vocabulary)
     bases = {word, unicodedata.normalize("NFC", word.strip()).lower()}

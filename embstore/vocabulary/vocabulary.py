@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
     from embstore.formats.own.manifest import VocabularyManifest
     from embstore.formats.own.spec import RawArray
-    from embstore.reading.files import StoreFiles
+    from embstore.reading.files import LocalFiles
+
+PARTS = (spec.WORD_BYTES, spec.WORD_OFFSETS, spec.WORD_SLOTS)
 
 # Larger arrays are mapped without the kernel's read-ahead.
 READ_AHEAD_BYTES = 64 << 20
@@ -52,7 +54,7 @@ _ID_MASK = (1 << spec.SLOT_ID_BITS) - 1
 
 
 class Vocabulary:
-    """The words of a store.
+    """The words of a store, in memory or in mapped files.
 
     Parameters
     ----------
@@ -62,7 +64,14 @@ class Vocabulary:
         The hash table.
     probe_count : int
         The most slots to read for one word.
+
+    Attributes
+    ----------
+    is_near : bool
+        Whether looking up hundreds of words in vain costs little.
     """
+
+    is_near = True
 
     def __init__(self, stored: PackedWords, slots: NDArray[np.uint64], probe_count: int) -> None:
         self._stored = stored
@@ -152,6 +161,10 @@ class Vocabulary:
         """Return the id of each word, shape (n,)."""
         if len(words) <= FEW_WORDS:
             return np.array(list(map(self.id_of, words)), np.int64)
+        return self._ids_at_once(words)
+
+    def _ids_at_once(self, words: Sequence[str]) -> NDArray[np.int64]:
+        """Return the id of each word, shape (n,), by arrays of all of them."""
         packed = pack(words, "surrogatepass")
         hashes = hash_words(packed.encoded())
 
@@ -161,6 +174,12 @@ class Vocabulary:
         def finish(positions: NDArray[np.int64]) -> list[int]:
             return [self.id_of(words[position]) for position in positions.tolist()]
 
+        return self._find(hashes, confirm, finish)
+
+    def _find(
+        self, hashes: NDArray[np.uint64], confirm: hashing.Confirm, finish: hashing.Finish | None
+    ) -> NDArray[np.int64]:
+        """Return the ids of words with these hashes; see `embstore.vocabulary.hashing.find`."""
         return hashing.find(self._slots, hashes, self._probe_count, confirm, finish)
 
     def words(self, ids: NDArray[np.int64]) -> Any:
@@ -250,7 +269,7 @@ class Vocabulary:
             return own
 
         hashes = hash_words(encode(words))
-        ids = hashing.find(self._slots, hashes, self._probe_count, confirm)
+        ids = self._find(hashes, confirm, None)
         for positions in doubtful:
             ids[positions] = -1
         pairs = zip(words, ids.tolist(), strict=True)
@@ -290,16 +309,13 @@ def _largest(numbers: NDArray[np.int64]) -> int:
     return unsigned.item(unsigned.argmax()) if len(unsigned) else -1
 
 
-def open_vocabulary(files: StoreFiles, manifest: VocabularyManifest) -> Vocabulary:
+def map_vocabulary(files: LocalFiles, manifest: VocabularyManifest) -> Vocabulary:
     """Map the vocabulary of a store."""
-    data, offsets, slots = (
-        _map_array(files, manifest.array(part))
-        for part in (spec.WORD_BYTES, spec.WORD_OFFSETS, spec.WORD_SLOTS)
-    )
+    data, offsets, slots = (_map_array(files, manifest.array(part)) for part in PARTS)
     return Vocabulary(PackedWords(data, offsets), slots, manifest.probe_count)
 
 
-def _map_array(files: StoreFiles, array: RawArray) -> NDArray[Any]:
+def _map_array(files: LocalFiles, array: RawArray) -> NDArray[Any]:
     """Map a one-dimensional array; its chunks must fit together without gaps."""
     pieces = [
         MappedFile(array.chunk_name(chunk), 0, chunk * array.chunk_bytes, array.chunk_bytes)

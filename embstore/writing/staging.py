@@ -30,6 +30,7 @@ from embstore.errors import (
 )
 from embstore.formats.own import spec
 from embstore.formats.own.fields import read_json
+from embstore.reading.files import StoreFiles
 from embstore.writing import files, owner
 from embstore.writing.replacement import (
     finish_replacement,
@@ -106,7 +107,7 @@ class Staging:
             If it cannot be opened.
         """
         try:
-            read_contents(self.path)
+            read_contents(StoreFiles(self.path))
         except StoreError as error:
             raise StoreCorruptError(
                 f"the store written for {self.target} cannot be opened, so it is discarded, and "

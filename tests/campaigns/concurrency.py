@@ -34,7 +34,7 @@ from tools.make_table import table_rows
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from embstore.opening import ReaderName
+    from embstore.opener import ReaderName
 
 COLUMNS = 16
 LIMITS = (None, "64MiB")

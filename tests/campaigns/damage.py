@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from embstore.opening import ReaderName
+    from embstore.opener import ReaderName
 
 
 @dataclass(frozen=True, slots=True)

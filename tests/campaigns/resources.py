@@ -28,7 +28,7 @@ import embstore
 from tests.campaigns.processes import in_spawned
 
 if TYPE_CHECKING:
-    from embstore.opening import ReaderName
+    from embstore.opener import ReaderName
 
 COLUMNS = 8
 

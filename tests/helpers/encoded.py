@@ -171,7 +171,7 @@ def known(patch: pytest.MonkeyPatch) -> Iterator[None]:
     made = formats.Format(
         *("made", "a made table", ("*.table",)),
         matches=lambda _, name: name.endswith(".table"),
-        main_file=lambda path: path,
+        main_file=lambda files: "",
         describe=_describe,
     )
     with patch.context() as some:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
-from threading import Lock
+from threading import Condition, Lock, Semaphore, Thread, current_thread
 from typing import TYPE_CHECKING, Any
 
 from embstore.errors import RemoteError, StoreNotFoundError
 from embstore.remote.objects import ObjectInfo
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from embstore.remote.objects import Request
@@ -141,3 +142,64 @@ class WatchedObjects:
             return found(*arguments, **options)
 
         return call
+
+
+class Turns:
+    """Threads whose calls of objects take turns, one at a time, in a random order.
+
+    Parameters
+    ----------
+    chosen : random.Random
+        Chooses who is next.
+    ending : type of exception, optional
+        What ends a thread instead of one in sixty of its calls.
+    """
+
+    def __init__(self, chosen: random.Random, ending: type[BaseException] | None = None) -> None:
+        self._chosen, self._ending = chosen, ending
+        self._gates: dict[str, Semaphore] = {}  # Of each thread that waits for its turn.
+        self._changed = Condition()
+        self._errors: list[BaseException] = []
+        self._left = 0
+
+    def watch(self, objects: Any) -> WatchedObjects:
+        """Return objects whose calls wait for a turn."""
+        every = (*CHANGES, "find", "head", "read", "read_many", "directories")
+        return WatchedObjects(objects, lambda *_: self._wait(), every)
+
+    def run(self, works: Sequence[Callable[[], object]]) -> list[BaseException]:
+        """Do all works, each on a thread; return their errors."""
+        self._left = len(works)
+        threads = [
+            Thread(target=self._do, args=(work,), name=f"turn-{number}", daemon=True)
+            for number, work in enumerate(works)
+        ]
+        for thread in threads:
+            thread.start()
+        while self._left:
+            with self._changed:
+                assert self._changed.wait_for(lambda: len(self._gates) == self._left, 600)
+                if self._gates:
+                    self._gates.pop(self._chosen.choice(sorted(self._gates))).release()
+        for thread in threads:
+            thread.join()
+        return self._errors
+
+    def _do(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except BaseException as error:
+            self._errors.append(error)
+        with self._changed:
+            self._left -= 1
+            self._changed.notify()
+
+    def _wait(self) -> None:
+        gate = Semaphore(0)
+        with self._changed:
+            self._gates[current_thread().name] = gate
+            self._changed.notify()
+        gate.acquire()
+        # Only the thread whose turn it is chooses.
+        if self._ending is not None and self._chosen.random() < 1 / 60:
+            raise self._ending

@@ -7,6 +7,7 @@ a model may be in any part; any part leads to all of them.
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,8 +17,6 @@ from embstore.formats.gguf.header import Header, read_header
 from embstore.formats.names import listing, quoted
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from embstore.formats.gguf.header import Tensor
     from embstore.table.protocols import Files
 
@@ -60,24 +59,33 @@ def part_name(name: str) -> PartName | None:
     return None if found is None else PartName(found[1], int(found[2]), int(found[3]))
 
 
-def main_file(directory: Path) -> Path:
+def main_file(files: Files) -> str:
     """Return the only file of a directory, or the first of its parts."""
     found = sorted(
-        file
+        name
         for pattern in PATTERNS
-        for file in directory.glob(pattern)
+        for name in fnmatch.filter(files.names(), pattern)
         # Such as an AppleDouble file, ._model.gguf.
-        if not file.name.startswith((".", "_")) and file.is_file()
+        if not name.startswith((".", "_")) and _is_file(files, name)
     )
     if len(found) == 1:
         return found[0]
-    names = [part_name(file.name) for file in found]
+    names = [part_name(name) for name in found]
     if found and len({name and (name.stem, name.count) for name in names}) == 1 and names[0]:
         return found[0]
     raise FormatError(
-        f"{directory}: expected one .gguf file or the parts of one model, found "
-        f"{listing([file.name for file in found]) or 'no regular file'}; name the file"
+        f"{files.where('')}: expected one .gguf file or the parts of one model, found "
+        f"{listing(found) or 'no regular file'}; name the file"
     )
+
+
+def _is_file(files: Files, name: str) -> bool:
+    """Say whether a name is that of a file, and not of a directory or a link to nothing."""
+    try:
+        files.size(name)
+    except StoreCorruptError:
+        return False
+    return True
 
 
 def find_tensors(files: Files, name: str) -> dict[str, tuple[str, Tensor]]:

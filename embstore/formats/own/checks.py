@@ -17,7 +17,7 @@ import google_crc32c
 
 from embstore.errors import StoreCorruptError
 from embstore.formats.own import spec
-from embstore.formats.own.checked_files import REBUILD, check_directories, open_checked, read_small
+from embstore.formats.own.checked_files import REBUILD
 from embstore.formats.own.fields import Fields, parse_json
 from embstore.formats.own.seals import checksum
 from embstore.formats.own.sharded import covered_bytes, parse_listed
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from embstore.formats.own.manifest import Manifest
     from embstore.formats.own.sharded import ListedChunks
     from embstore.formats.own.spec import RawArray
+    from embstore.table.protocols import CheckedFiles
 
 # Small enough to be still in the processor's cache when its checksum is computed.
 PIECE_BYTES = 1 << 20
 
 
-def check_store(store: Path, manifest: Manifest) -> None:
+def check_store(files: CheckedFiles, manifest: Manifest) -> None:
     """Check everything in a store but its rows and words.
 
     Raises
@@ -41,19 +42,20 @@ def check_store(store: Path, manifest: Manifest) -> None:
     StoreCorruptError
         For the first problem found.
     """
-    check_groups(store, manifest)
+    files.announce(manifest.metadata_names())
+    check_groups(files, manifest)
     for array in manifest.arrays():
-        check_chunks(store, array, check_array(store, array, manifest))
+        check_chunks(files, array, check_array(files, array, manifest))
 
 
-def check_groups(store: Path, manifest: Manifest) -> None:
+def check_groups(files: CheckedFiles, manifest: Manifest) -> None:
     """Check the metadata of the arrays' groups; errors as `check_store`."""
     for name in manifest.group_names():
-        check_directories(store, [name])
-        read_metadata(store, f"{name}/{spec.METADATA}", manifest)
+        files.check_directories([name])
+        read_metadata(files, f"{name}/{spec.METADATA}", manifest)
 
 
-def check_chunks(store: Path, array: RawArray, chunks: ListedChunks) -> None:
+def check_chunks(files: CheckedFiles, array: RawArray, chunks: ListedChunks) -> None:
     """Check that an array's chunk files exist, and end with the listed checksums.
 
     Raises
@@ -61,23 +63,18 @@ def check_chunks(store: Path, array: RawArray, chunks: ListedChunks) -> None:
     StoreCorruptError
         If one is missing, has another size, or belongs to another chunk.
     """
-    check_directories(store, array.directory_names())
+    files.check_directories(array.directory_names())
     for chunk, (listed, file_bytes) in enumerate(zip(chunks.tails, chunks.sizes, strict=True)):
-        where = f"{store}/{array.chunk_name(chunk)}"
-        descriptor = open_checked(where, file_bytes)
-        try:
-            os.lseek(descriptor, file_bytes - spec.CHECKSUM_BYTES, os.SEEK_SET)
-            tail = os.read(descriptor, spec.CHECKSUM_BYTES)
-        finally:
-            os.close(descriptor)
-        found = int.from_bytes(tail, "little")
-        if found != listed:
-            raise StoreCorruptError(wrong_chunk(where, array, found, listed))
+        name = array.chunk_name(chunk)
+        end = files.read_end(name, file_bytes)
+        if end is not None and (found := int.from_bytes(end, "little")) != listed:
+            raise StoreCorruptError(wrong_chunk(files, array, name, found, listed))
 
 
-def wrong_chunk(where: Path | str, array: RawArray, found: int, listed: int) -> str:
+def wrong_chunk(files: CheckedFiles, array: RawArray, name: str, found: int, listed: int) -> str:
     """Return the message for a chunk file whose checksum is not the listed one."""
-    if os.path.islink(where):  # noqa: PTH114  # Its bytes may be anyone's.
+    where = files.where(name)
+    if files.is_link(name):  # Its bytes may be anyone's.
         return wrong_target(where)
     return (
         f"{where}: its checksum is {found:08x}, but {array.metadata_name} lists {listed:08x}: the "
@@ -129,7 +126,7 @@ def check_linked_chunk(
         raise StoreCorruptError(wrong_target(where))
 
 
-def check_array(store: Path, array: RawArray, manifest: Manifest) -> ListedChunks:
+def check_array(files: CheckedFiles, array: RawArray, manifest: Manifest) -> ListedChunks:
     """Compare an array's metadata with the manifest; return what it lists of its chunks.
 
     Raises
@@ -137,9 +134,9 @@ def check_array(store: Path, array: RawArray, manifest: Manifest) -> ListedChunk
     StoreCorruptError
         If the metadata is missing or describes another array.
     """
-    check_directories(store, [array.name])
-    where = f"{store}/{array.metadata_name}"
-    metadata = read_metadata(store, array.metadata_name, manifest)
+    files.check_directories([array.name])
+    where = files.where(array.metadata_name)
+    metadata = read_metadata(files, array.metadata_name, manifest)
     if not isinstance(metadata, dict):
         raise StoreCorruptError(f"{where} is not Zarr metadata; {REBUILD}")
     if differences := array.differences(metadata):
@@ -151,7 +148,7 @@ def check_array(store: Path, array: RawArray, manifest: Manifest) -> ListedChunk
     return parse_listed(array, Fields(own, where, spec.ATTRIBUTE))
 
 
-def read_metadata(store: Path, name: str, manifest: Manifest) -> Any:
+def read_metadata(files: CheckedFiles, name: str, manifest: Manifest) -> Any:
     """Return the content of a metadata file, whose checksum the manifest must list.
 
     Raises
@@ -159,12 +156,10 @@ def read_metadata(store: Path, name: str, manifest: Manifest) -> Any:
     StoreCorruptError
         If it is missing, or its checksum differs.
     """
-    # Not a Path: with many partitions, making those would take a third of the time of an open.
-    where = f"{store}/{name}"
-    data = read_small(where, spec.MAX_METADATA_BYTES)
+    data, where = files.read_small(name, spec.MAX_METADATA_BYTES), files.where(name)
     expected = manifest.metadata_checksums
     if checksum(data) != expected.get(name):
-        if os.path.islink(where):  # noqa: PTH114  # Its bytes may be anyone's.
+        if files.is_link(name):  # Its bytes may be anyone's.
             raise StoreCorruptError(wrong_target(where))
         listed = f"{expected[name]:08x}" if name in expected else "none"
         raise StoreCorruptError(

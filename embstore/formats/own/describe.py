@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from embstore.dtypes import native
 from embstore.encodings.plain import Plain
 from embstore.formats.own import spec
-from embstore.formats.own.manifest import read_manifest
+from embstore.formats.own.manifest import manifest_of
 from embstore.table.addresses import ALIGNMENTS, address_limit, aligned_rows
 from embstore.table.extents import Column, Extent, InnerChunks
 from embstore.table.numbering import Numbering
@@ -15,10 +15,8 @@ from embstore.table.partial import PartialNumbering
 from embstore.table.tables import Table
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from embstore.formats.own.manifest import Manifest
-    from embstore.table.protocols import Files
+    from embstore.table.protocols import CheckedFiles, Files
 
 PATTERNS = (spec.METADATA,)
 
@@ -28,17 +26,14 @@ def matches(start: bytes, name: str) -> bool:  # Every format has this signature
     return False
 
 
-def main_file(directory: Path) -> Path:
-    """Return the directory itself."""
-    return directory
+def main_file(files: Files) -> str:
+    """Return ``""``, the directory itself."""
+    return ""
 
 
-def describe(files: Files, name: str) -> Table:
-    """Return the table of the store in the directory ``name``; errors as `read_manifest`."""
-    where = files.path(name)
-    if where is None:
-        raise ValueError("a store must be in a local directory")
-    return table_of(read_manifest(where))
+def describe(files: CheckedFiles, name: str) -> Table:
+    """Return the table of the store in a directory; errors as `manifest_of`."""
+    return table_of(manifest_of(files))
 
 
 def table_of(manifest: Manifest) -> Table:

@@ -19,10 +19,10 @@ from embstore.dtypes import as_dtype, is_extension
 from embstore.encodings.manifest import encoding_to_json
 from embstore.errors import StoreCorruptError, StoreError, StoreNotFoundError, StoreVersionError
 from embstore.formats.own import spec
-from embstore.formats.own.checked_files import REBUILD
+from embstore.formats.own.checked_files import REBUILD, LocalDirectory
 from embstore.formats.own.compression import BLOSC, LEVELS, Compression
 from embstore.formats.own.encoded import dtype_line, parse_encoding_field
-from embstore.formats.own.fields import Fields, read_json
+from embstore.formats.own.fields import Fields, parse_json
 from embstore.formats.own.seals import check_seal
 from embstore.formats.own.sharded import ShardedArray
 from embstore.formats.own.spec import RawArray, shown
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from embstore.table.protocols import Encoding
+    from embstore.table.protocols import CheckedFiles, Encoding
 
 _UPGRADE = "upgrade it with pip install -U embstore"
 
@@ -325,7 +325,7 @@ def as_partitions(value: Any) -> tuple[int, ...] | None:
     return as_numbers(value, "partitions", high=spec.MAX_PARTITIONS - 1)
 
 
-def parse_manifest(document: Any, where: Path) -> Manifest:
+def parse_manifest(document: Any, where: Path | str) -> Manifest:
     """Return the manifest that the metadata of a root group holds.
 
     Raises
@@ -397,12 +397,20 @@ def parse_manifest(document: Any, where: Path) -> Manifest:
 
 def read_manifest(path: Path) -> Manifest:
     """Read the manifest of the store at ``path``; errors as `parse_manifest`."""
-    where = path / spec.METADATA
     if not path.is_dir():
         raise StoreNotFoundError(f"no store at {path}: {_kind(path)}")
-    if not where.is_file():
+    if not (path / spec.METADATA).is_file():
         raise StoreNotFoundError(f"{path} is not a store: it has no {spec.METADATA}")
-    return parse_manifest(read_json(where), where)
+    return manifest_of(LocalDirectory(path))
+
+
+def manifest_of(files: CheckedFiles) -> Manifest:
+    """Read the manifest of a store from its files; errors as `parse_manifest`."""
+    where = files.where(spec.METADATA)
+    if not files.exists(spec.METADATA):
+        raise StoreNotFoundError(f"{files.where('')} is not a store: it has no {spec.METADATA}")
+    data = files.read_small(spec.METADATA, spec.MAX_METADATA_BYTES)
+    return parse_manifest(parse_json(where, data), where)
 
 
 def _parse_fingerprint(fields: dict[str, Any], reader: Fields) -> str | None:
@@ -416,7 +424,7 @@ def _parse_fingerprint(fields: dict[str, Any], reader: Fields) -> str | None:
 
 
 def _parse_encoding(
-    fields: dict[str, Any], row_shape: tuple[int, ...], reader: Fields, where: Path
+    fields: dict[str, Any], row_shape: tuple[int, ...], reader: Fields, where: Path | str
 ) -> Encoding | None:
     is_required = spec.ENCODING in reader.get("requires", list)
     if is_required != (spec.ENCODING in fields):
@@ -435,7 +443,7 @@ def _parse_encoding(
     return encoding
 
 
-def _parse_compression(reader: Fields, where: Path) -> Compression:
+def _parse_compression(reader: Fields, where: Path | str) -> Compression:
     found = Fields(reader.get(spec.COMPRESSION, dict), where, spec.COMPRESSION)
     if (codec := found.get("codec", str)) not in LEVELS:
         raise StoreVersionError(
@@ -446,7 +454,7 @@ def _parse_compression(reader: Fields, where: Path) -> Compression:
     return Compression(codec, found.integer("level"))
 
 
-def _parse_vocabulary(fields: Any, where: Path) -> VocabularyManifest | None:
+def _parse_vocabulary(fields: Any, where: Path | str) -> VocabularyManifest | None:
     if fields is None:
         return None
     reader = Fields(fields, where, "vocabulary")

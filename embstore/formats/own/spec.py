@@ -184,8 +184,15 @@ as for checksums, of an object with these fields of the manifest, those that it 
 
 The pointer is a JSON object of at most 64 KiB: ``embstore_pointer`` is 1, a reader refuses a larger
 number; ``version`` is the name of the current version; ``previous``, which may be missing, lists up
-to 100 names that the pointer had before, the latest first. A reader ignores other fields. The
-pointer is only replaced on the condition that it has not changed since it was read (its ETag).
+to 100 names that the pointer had before, the latest first; ``removing``, which may be missing, has
+the names of versions that are being removed, and the time at which that began, as in
+``2026-11-27T04:05:06+00:00``. A reader ignores other fields. The pointer is only replaced on the
+condition that it has not changed since it was read (its ETag), and
+
+* a version is removed only after ``removing`` has its name, which is taken out at the end. The
+  current one is never put in. Whoever removes it stops within an hour; then another may go on.
+* ``version`` is set only to a version that was found whole after the pointer was read, and that
+  ``removing`` does not have, or has had for an hour; its name is taken out of it.
 
 Worked example: 10 float32 rows of 3, ``mod`` over 4 partitions, ``chunk_rows`` 2. Id 9 is row 2 of
 partition 1 (9 % 4, 9 // 4), so row 0 of its chunk 1: bytes 0 to 11 of ``partitions/1/c/1/0``, a

@@ -177,21 +177,15 @@ class Catalog:
         )
 
     def _listed(self) -> list[str]:
-        directory = self.files.path("")
-        if directory is None:
-            raise FormatError(f"{self.where} has no index of its safetensors files")
-        found = model_files(directory)
-        check_complete(directory, found)
+        found = model_files(self.files)
+        check_complete(self.files, found)
         return found
 
     def _unlisted_files(self) -> list[str]:
         """Return the readable files beside an index that it does not list."""
-        directory = self.files.path("")
-        if directory is None:
-            return []
         listed = {file for places in self.names.values() for file in places}
         found = []
-        for file in model_files(directory):
+        for file in model_files(self.files):
             if file not in listed:
                 with contextlib.suppress(StoreError, OSError):
                     self.header(file)

@@ -13,12 +13,9 @@ from typing import TYPE_CHECKING
 
 from embstore.errors import FormatError, StoreCorruptError
 from embstore.formats.names import listing, quoted
-from embstore.formats.own.checked_files import open_regular
 from embstore.formats.safetensors.header import MAX_HEADER_BYTES, SIZE_BYTES, read_json
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from embstore.table.protocols import Files
 
 SUFFIX = ".safetensors"
@@ -41,24 +38,24 @@ def matches(start: bytes, name: str) -> bool:
     return start[SIZE_BYTES : SIZE_BYTES + 1] == b"{" and size <= MAX_HEADER_BYTES
 
 
-def main_file(directory: Path) -> Path:
-    """Return the index or the only file of a directory; the directory itself if it has several.
+def main_file(files: Files) -> str:
+    """Return the index or the only file of a directory; ``""`` if it has several.
 
     Raises
     ------
     FormatError
         If it has several indexes, or only some of the files of a model.
     """
-    if (directory / INDEX_NAME).is_file():
-        return directory / INDEX_NAME
-    found = _names(directory)
+    if files.exists(INDEX_NAME):
+        return INDEX_NAME
+    found, directory = _names(files), files.where("")
     indexes = [name for name in found if name.endswith(f"{SUFFIX}{INDEX_SUFFIX}")]
     if not indexes:
         others = [name for name in found if name.endswith(INDEX_SUFFIX)]
-        indexes = [name for name in others if _KEY in _start_of(directory / name)]
+        indexes = [name for name in others if _KEY in files.read(name, 0, _START_BYTES)]
         found = [name for name in found if name not in others or name in indexes]
     if len(indexes) == 1:
-        return directory / indexes[0]
+        return indexes[0]
     if indexes:
         raise FormatError(f"{directory} has several indexes: {listing(indexes)}; name one of them")
     if not found:
@@ -66,35 +63,27 @@ def main_file(directory: Path) -> Path:
             f"{directory}: expected {INDEX_NAME} or .safetensors files, found only hidden files; "
             "name the file"
         )
-    check_complete(directory, found)
-    return directory / found[0] if len(found) == 1 else directory
+    check_complete(files, found)
+    return found[0] if len(found) == 1 else ""
 
 
-def model_files(directory: Path) -> list[str]:
+def model_files(files: Files) -> list[str]:
     """Return the names of the safetensors files in a directory."""
-    return [name for name in _names(directory) if name.endswith(SUFFIX)]
+    return [name for name in _names(files) if name.endswith(SUFFIX)]
 
 
-def _start_of(path: Path) -> bytes:
-    descriptor, _, _ = open_regular(path, remedy="remove it, or name the file to open")
-    try:
-        return os.read(descriptor, _START_BYTES)
-    finally:
-        os.close(descriptor)
-
-
-def _names(directory: Path) -> list[str]:
+def _names(files: Files) -> list[str]:
     """Return the names of files that may hold tensors, or an index of them."""
     return sorted(
         name
-        for name in os.listdir(directory)  # noqa: PTH208  # Names are enough.
+        for name in files.names()
         if name.endswith((SUFFIX, INDEX_SUFFIX))
         and not name.endswith(_OTHER_INDEXES)
         and not name.startswith((".", "_"))  # Such as an AppleDouble file, ._model.safetensors.
     )
 
 
-def check_complete(directory: Path, names: list[str]) -> None:
+def check_complete(files: Files, names: list[str]) -> None:
     """Refuse files that are some of several, by their names."""
     sets: dict[tuple[str, int], set[int]] = {}
     for name in names:
@@ -103,9 +92,9 @@ def check_complete(directory: Path, names: list[str]) -> None:
     for (start, count), numbers in sets.items():
         if len(numbers) < count:
             here = [name for name in names if name.startswith(f"{start}-")]
-            what = f"{directory} has {len(here)} of {count} files of a model, {listing(here)}"
+            what = f"{files.where('')} has {len(here)} of {count} files of a model, {listing(here)}"
             if len(here) == 1:
-                what = f"{directory / here[0]} is one of {count} files"
+                what = f"{files.where(here[0])} is one of {count} files"
             raise FormatError(
                 f"{what}, and {INDEX_NAME} is missing; is the download complete? To read a tensor "
                 "of one file alone, name the file"

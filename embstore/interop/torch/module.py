@@ -114,7 +114,7 @@ class StoreModule(torch.nn.Module):
             for name in ("padding_idx", "max_norm")
             if (value := getattr(self, name)) is not None
         ]
-        return ", ".join([*shown, f"store={str(self.store.path)!r}"])
+        return ", ".join([*shown, f"store={self.store.location!r}"])
 
     def __prepare_scriptable__(self) -> Any:
         raise TypeError(

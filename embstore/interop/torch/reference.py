@@ -43,7 +43,7 @@ _opened: dict[str, EmbeddingStore] = {}
 def reference_to(store: EmbeddingStore, fingerprint: str) -> Reference:
     """Return the reference to a store's table, whose fingerprint was computed before."""
     reference = {
-        "path": str(store.path),
+        "path": store.location,
         "fingerprint": fingerprint,
         "fingerprint_kind": KIND,
         "shape": list(store.shape),
@@ -134,7 +134,7 @@ def find_store(text: str) -> EmbeddingStore:
     """
     reference = parse(text)
     known = tuple(_known.get(reference["fingerprint"], ()))
-    here = [store for store in known if str(store.path) == reference["path"]]
+    here = [store for store in known if store.location == reference["path"]]
     if here:
         # If all are closed, the lookup says so.
         return next(filter(_is_open, here), here[0])

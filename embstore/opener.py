@@ -1,0 +1,203 @@
+"""Stores from files: what follows once it is known which files a path or URL stands for.
+
+1. `embstore.formats.FORMATS` tells the format of the files.
+2. Of a store, `embstore.contents` checks everything but the rows. Of a foreign file, the header and
+   the size are checked.
+3. The records are mapped, or will be read range by range.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+from embstore.contents import read_contents
+from embstore.errors import FormatError, StoreNotFoundError
+from embstore.formats import FORMATS, STORE, Format, find_format
+from embstore.formats.options import AUTO, TABLE_OPTIONS
+from embstore.formats.own.checked_files import REBUILD
+from embstore.formats.own.spec import METADATA
+from embstore.reading.files import LocalFiles, StoreFiles
+from embstore.reading.readers import read_records
+from embstore.store import EmbeddingStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from embstore.progress import OnProgress
+    from embstore.reading.files import ForeignFiles
+    from embstore.reading.forms import AnyRecords
+    from embstore.remote.files import RemoteFiles
+    from embstore.table.protocols import Files
+    from embstore.table.tables import Table
+
+    Recipe = tuple[Callable[..., EmbeddingStore], tuple[Any, ...]]
+
+ReaderName = Literal["auto", "mapped", "chunked"]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOptions:
+    """The options of `open` that also apply to an unpickled copy of the store."""
+
+    reader: ReaderName = "auto"
+    resident_limit: int | None = None
+    preload: bool = False
+    row_cache: int | None = None
+    tensor: str | None = None
+    scale: str | None = AUTO
+    scale_block: tuple[int, int] | None = None
+    encoding: str | None = None
+    zero_point: str | None = None
+    partitions: tuple[int, ...] | None = None
+    version: str | None = None
+    allow_http: bool = False
+
+    def for_format(self, format: Format, where: Path | str) -> dict[str, Any]:
+        """Return the options of a format's ``describe``.
+
+        Raises
+        ------
+        FormatError
+            If an option was given that the format does not take.
+        """
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if name not in TABLE_OPTIONS or name in format.options or value is None:
+                continue
+            if value != field.default:
+                takers = [other.name for other in FORMATS if name in other.options]
+                raise FormatError(
+                    f"{where} is {format.what}, which does not take {name}=; that is an option of "
+                    f"{' and '.join(takers)} files"
+                )
+        return {name: getattr(self, name) for name in format.options}
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """The opening of some files.
+
+    Attributes
+    ----------
+    where : Path or str
+        The path or URL that was opened.
+    files : ForeignFiles or RemoteFiles
+        The files of a directory.
+    name : str
+        The file in it; ``""`` for the directory itself.
+    options : OpenOptions
+        The options.
+    recipe : tuple
+        A function and its arguments; with the identity of the table, it opens a copy.
+    """
+
+    where: Path | str
+    files: ForeignFiles | RemoteFiles
+    name: str
+    options: OpenOptions
+    recipe: Recipe
+
+    def open(
+        self, progress: OnProgress | None, verify: Callable[[], None] | None = None
+    ) -> EmbeddingStore:
+        """Open a store or a foreign file.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            As for `embstore.open`.
+        verify : callable, optional
+            Called first if this is a store; raises an error if it is damaged.
+        """
+        found = find_format(self.files, self.name)
+        if found is None:
+            raise StoreNotFoundError(missing(self.where))
+        format, name = found
+        given = self.options.for_format(format, self.where)
+        if format is not STORE and self.options.partitions not in (None, (0,)):
+            raise ValueError(
+                f"{self.where} is not a store: it has one partition, 0; omit partitions="
+            )
+        if format is STORE:
+            if verify is not None:
+                verify()
+            return self._open_own(progress)
+        if verify is not None:
+            raise ValueError(
+                f'verify="full" needs the checksums of a store, but {self.where} is not one; make '
+                "one with embstore.build"
+            )
+        return self._open_foreign(format, name, given, progress)
+
+    def _open_own(self, progress: OnProgress | None) -> EmbeddingStore:
+        files = self.files
+        stored = StoreFiles(files.root) if isinstance(files, LocalFiles) else files
+        contents = read_contents(stored, self.options.partitions)
+        return EmbeddingStore(
+            self.where,
+            contents.table,
+            contents.files,
+            self._read(contents.table, contents.files, progress),
+            self.recipe,
+            manifest=contents.manifest,
+            vocabulary=contents.vocabulary,
+        )
+
+    def _open_foreign(
+        self, format: Format, name: str, given: dict[str, Any], progress: OnProgress | None
+    ) -> EmbeddingStore:
+        table = format.describe(self.files, name, **given)
+        names = {extent.file for column in table.columns for extent in column.extents}
+        names |= {name, *table.files}
+        files = self.files.of(tuple(sorted(names - {""})))
+        identity = files.identity
+        records = self._read(table, files, progress)
+        files.check_identity(identity)
+        shown = self.where.rpartition("/")[2] if isinstance(self.where, str) else self.where.name
+        return EmbeddingStore(
+            self.where,
+            table,
+            files,
+            records,
+            self.recipe,
+            source={"file": shown, "format": format.name} | dict(table.source),
+        )
+
+    def _read(self, table: Table, files: Files, progress: OnProgress | None) -> AnyRecords:
+        return read_records(
+            table,
+            files,
+            reader=self.options.reader,
+            resident_limit=self.options.resident_limit,
+            row_cache=self.options.row_cache,
+            preload=self.options.preload,
+            progress=progress,
+        )
+
+
+def check_no_version(version: str | None, path: Path) -> None:
+    """Refuse a version of what is at a path."""
+    if version is not None:
+        raise ValueError(f"version chooses a store that was published at a URL; {path} is a path")
+
+
+def missing(where: Path | str) -> str:
+    """Return why there is nothing to open at a path or URL, for an error."""
+    names = ", ".join(format.name for format in FORMATS if format is not STORE)
+    if isinstance(where, str):
+        return (
+            f"no store at {where}: it is not one, nor a file of a format that opens in place "
+            f"({names})"
+        )
+    if where.is_dir():
+        dangling = f", only a link to a missing file; {REBUILD}"
+        has_link = (where / METADATA).is_symlink()
+        return f"{where} is not a store: it has no {METADATA}{dangling if has_link else ''}"
+    if where.exists():
+        return (
+            f"no store at {where}: it is a file, but not of a format that opens in place ({names});"
+            " to make a store from it, use embstore.build"
+        )
+    return f"no store at {where}: no such directory"
