@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from embstore.formats.own.checks import check_store
 from embstore.formats.own.describe import table_of
 from embstore.formats.own.manifest import manifest_of
-from embstore.formats.own.spec import VOCABULARY
+from embstore.formats.own.spec import METADATA, VOCABULARY
 from embstore.vocabulary import open_vocabulary
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ def read_contents(files: StoredFiles, partitions: tuple[int, ...] | None = None)
     """
     manifest = manifest_of(files)
     if partitions is not None:
-        manifest = manifest.part(partitions, words=files.exists(VOCABULARY))
+        # An object store has no directories, only what is in them.
+        words = files.exists(VOCABULARY) or files.exists(f"{VOCABULARY}/{METADATA}")
+        manifest = manifest.part(partitions, words=words)
     check_store(files, manifest)
     files = files.with_manifest(manifest)
     vocabulary = None

@@ -196,6 +196,7 @@ FLAGS: dict[str, Callable[[Place, Any], object]] = {
     "StoreView.lookup.raw": lambda p, v: p.store.view(0, 8).lookup([1], raw=v),
     "StoreView.submit.raw": lambda p, v: p.store.view(0, 8).submit([1], raw=v),
     "serve.preload": lambda p, v: serve(p, preload=v),
+    "serve.allow_http": lambda p, v: serve(p, allow_http=v),
     "open.preload": lambda p, v: embstore.open(p.folder / "s", preload=v),
     "open.allow_http": lambda p, v: embstore.open(p.folder / "s", allow_http=v),
     "tables.allow_http": lambda p, v: embstore.tables(p.folder / "s", allow_http=v),

@@ -494,6 +494,21 @@ def test_server_of_a_path_owns_its_store(store, tmp_path):
         embstore.serve(tmp_path / "missing")
 
 
+def test_stores_at_a_url_are_served(store, tmp_path):
+    pytest.importorskip("obstore")
+    url = (tmp_path / "published").as_uri()
+    embstore.publish(store.path, url)
+    with embstore.serve(url, partitions=[0, 1]) as server:
+        assert repr(server).startswith(f"<Server of {url}")
+        client = Client(server.address)
+        facts = client.act("info")
+        assert (facts["name"], facts["partitions"]) == ("published", [0, 1])
+        assert facts["fingerprint"] == store.fingerprint()
+        found = client.get(ROWS_HEADER, ids(1, 4))
+        np.testing.assert_array_equal(numbers(found, np.dtype("f4"), (300,)), ROWS[[1, 4]])
+        client.close()
+
+
 def test_foreign_files_are_served(tmp_path: Path) -> None:
     np.save(tmp_path / "t.npy", ROWS[:20])
     with embstore.serve(tmp_path / "t.npy") as server:

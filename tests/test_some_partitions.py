@@ -116,9 +116,9 @@ def check_rows(store, partitions, expected, raw) -> None:
         partition, _ = Numbering(COUNT, store.partition_count, store.strategy).locate_one(number)
         with pytest.raises(IdRangeError, match=f"id {number} is in partition {partition}, which"):
             store[number]
-        for some in ([number], [int(here[0]), number], [*here[:700].tolist(), number]):
+        for asked in ([number], [int(here[0]), number], [*here[:700].tolist(), number]):
             with pytest.raises(IdRangeError, match=r"of [347] partitions, only .* were opened"):
-                store.lookup(some)
+                store.lookup(asked)
 
 
 def ways(store: embstore.EmbeddingStore) -> dict[str, Callable[[NDArray[np.int64]], Any]]:
@@ -182,10 +182,10 @@ def test_every_way_checks_where_ids_are(tmp_path, kind):
                     for ids in (np.append(few, bad), bad):
                         with pytest.raises(IdRangeError, match="which is not here"):
                             way(ids)
-        for way in (store.lookup, store.explain, lambda ids: store[ids]):
-            for bad in (-1, COUNT, [0, COUNT]):
+        for check in (store.lookup, store.explain, lambda ids: store[ids]):
+            for wrong in (-1, COUNT, [0, COUNT]):
                 with pytest.raises(IdRangeError, match="is out of range"):
-                    way(bad)
+                    check(wrong)
 
 
 def test_torch_modules_check_where_ids_are(tmp_path):
@@ -272,6 +272,28 @@ def test_store_without_its_vocabulary_has_no_words(tmp_path):
             assert (copied.partitions, copied.has_words) == ((0, 3), False)
     with pytest.raises(StoreCorruptError, match="vocabulary"):
         embstore.open(tmp_path / "s")
+
+
+def test_some_partitions_of_a_store_at_a_url(tmp_path):
+    pytest.importorskip("obstore")
+    build(tmp_path / "s", "small chunks")
+    url = (tmp_path / "published").as_uri()
+    embstore.publish(tmp_path / "s", url)
+    with embstore.open(url, partitions=[0, 3]) as store:
+        assert (store.partitions, store.has_words) == ((0, 3), True)
+        check_rows(store, [0, 3], TABLE, TABLE.view(np.uint8))
+        assert store.ids("w7") == 7
+        with pytest.raises(IdRangeError, match="id 5 is in partition 1, which is not here"):
+            store["w5"]
+        copied = pickle.loads(pickle.dumps(store))
+        assert copied.partitions == (0, 3)
+    (root,) = (tmp_path / "published").glob("*-*/zarr.json")
+    remove_others(root.parent, [0, 3], words=False)
+    with embstore.open(url, partitions=[0, 3]) as store:
+        assert not store.has_words
+        check_rows(store, [0, 3], TABLE, TABLE.view(np.uint8))
+    with pytest.raises(ValueError, match="must be from 0 to 3, those of the store, not 4"):
+        embstore.open(url, partitions=[4])
 
 
 def test_all_partitions_are_the_whole_store(tmp_path):

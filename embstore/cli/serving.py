@@ -10,6 +10,7 @@ import embstore
 from embstore.cli.arguments import TableArgument
 from embstore.cli.console import printable
 from embstore.cli.options import options_of
+from embstore.settle import url_of
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -37,7 +38,7 @@ def serve(store: TableArgument, **options: Any) -> None:
         signal.signal(number, _end)
     try:
         with embstore.serve(store, **options) as server:
-            typer.echo(f"serving {printable(store)} at {server.address}")
+            typer.echo(f"serving {printable(url_of(store) or store)} at {server.address}")
             server.wait()
     except _Ended:
         return

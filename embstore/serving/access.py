@@ -69,7 +69,7 @@ def listening_address(host: Any, port: int, *, has_tls: bool, has_token: bool) -
     text = as_text(host, "host")
     if text == "localhost":
         text = "127.0.0.1"
-    if ":" in text:
+    if ":" in text and "%" not in text:  # Flight takes no zones, as in ::1%lo.
         try:
             text = str(ipaddress.IPv6Address(text.removeprefix("[").removesuffix("]")))
         except ValueError as error:

@@ -163,6 +163,8 @@ def serve(
     resident_limit: int | str | None = None,
     preload: bool = False,
     row_cache: int | str | None = None,
+    version: str | None = None,
+    allow_http: bool = False,
 ) -> Server:
     """Serve the rows and words of a store to other processes and machines, by Arrow Flight.
 
@@ -207,6 +209,10 @@ def serve(
         As for `embstore.open`: read everything into RAM first.
     row_cache : int or str, optional
         As for `embstore.open`: memory for copies of the rows that are looked up most.
+    version : str, optional
+        As for `embstore.open`: the version of a store at a URL; by default the current one.
+    allow_http : bool
+        As for `embstore.open`: whether a URL of another machine may be without TLS.
 
     Returns
     -------
@@ -253,6 +259,8 @@ def serve(
         "resident_limit": resident_limit,
         "preload": preload,
         "row_cache": row_cache,
+        "version": version,
+        "allow_http": allow_http,
     }
     owns_store = not isinstance(path, EmbeddingStore)
     if isinstance(path, EmbeddingStore):
@@ -351,7 +359,7 @@ def _limits(max_rows: Any, max_requests: Any, memory_limit: Any, busy_wait: Any)
 
 def _check_unused(options: dict[str, Any]) -> None:
     """Raise ValueError if an option of opening was given with an open store."""
-    defaults = {"reader": "auto", "preload": False}
+    defaults = {"reader": "auto", "preload": False, "allow_http": False}
     for name, value in options.items():
         if value is not None and value != defaults.get(name):
             raise ValueError(f"{name}= is for opening a store, but this one is open; omit it")

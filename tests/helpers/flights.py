@@ -132,7 +132,8 @@ class Stream:
 
     def receive(self, number: int, count: int) -> Any:
         """Return the column of the answer to a request of ``count`` rows."""
-        batches, rows = [], 0
+        batches: list[Any] = []
+        rows = 0
         while not batches or rows < count:
             chunk = self.reader.read_chunk()
             assert struct.unpack("<QQ", chunk.app_metadata) == (number, rows)
