@@ -14,8 +14,10 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import embstore
 from embstore.errors import RemoteError, StoreNotFoundError
 from embstore.remote import providers, requests
 from embstore.remote.objects import Request
@@ -25,7 +27,7 @@ from embstore.remote.providers.google import google
 from embstore.remote.urls import objects_at
 from tests import misbehaving as bad
 from tests.helpers.programs import ROOT
-from tests.servers import HOST
+from tests.servers import ACCESS_KEY, HOST, SECRET_KEY, free_ports
 
 PROVIDERS = Path(providers.__file__).parent
 # In every value that must not be shown.
@@ -523,3 +525,37 @@ def test_the_documentation_names_every_variable():
     told = set(pattern.findall((ROOT / "docs" / "object_store_access.md").read_text()))
     assert told == set(pattern.findall(source))
     assert len(told) > 40
+
+
+def test_a_published_store_and_its_readers_hold_no_credentials(
+    object_url, no_credentials, tmp_path, caplog, capfd
+):
+    caplog.set_level(logging.DEBUG)
+    rows = np.arange(30.0, dtype=np.float32).reshape(10, 3)
+    embstore.build(rows, tmp_path / "s", words=list("abcdefghij"), partitions=2).close()
+    shown = [repr(embstore.publish(tmp_path / "s", object_url))]
+    shown += [repr(embstore.versions(object_url))]
+    with embstore.open(object_url) as store:
+        assert store[[3, 9]].tolist() == rows[[3, 9]].tolist()
+        shown += [repr(store), repr(store.explain([1, 2])), repr(pickle.dumps(store))]
+        assert pickle.loads(pickle.dumps(store))["b"].tolist() == rows[1].tolist()
+    nowhere = f"http://{HOST}:{free_ports(1)[0]}"
+    no_credentials.setenv("AWS_ENDPOINT_URL", nowhere)
+    no_credentials.setattr(requests, "_MAX_ATTEMPTS", 1)
+    with pytest.raises(RemoteError, match=nowhere) as caught:
+        embstore.open(object_url)
+    shown += _everything(caught.value)
+    shown += [record.getMessage() for record in caplog.records]
+    shown += capfd.readouterr()
+    assert not [text for text in shown if SECRET_KEY in text or ACCESS_KEY in text]
+
+
+def test_objects_of_a_published_store_hold_no_credentials(object_url, tmp_path):
+    rows = np.arange(30.0, dtype=np.float32).reshape(10, 3)
+    embstore.build(rows, tmp_path / "s").close()
+    embstore.publish(tmp_path / "s", object_url)
+    objects = objects_at(object_url)
+    stored = [objects.read(one.name) for one in objects.find()]
+    assert len(stored) > 2
+    for secret in (SECRET_KEY, ACCESS_KEY, object_url.partition("//")[2]):
+        assert not [data for data in stored if secret.encode() in data]

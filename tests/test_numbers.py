@@ -357,6 +357,13 @@ def test_seconds_are_numbers_that_are_not_negative(place, name):
         assert f"{parameter} must be 0 or more, not" in refusal(call, place, value)
 
 
+def test_time_to_send_is_above_zero(place):
+    serve(place, send_timeout=np.float32(1))
+    for value in (0, -1, float("nan")):
+        message = refusal(lambda p, v: serve(p, send_timeout=v), place, value)
+        assert "send_timeout must be above 0, not" in message
+
+
 def test_ids_out_of_range_are_index_errors(place):
     for call in (lambda v: place.store.scan(lambda *_: None, v), place.store.lookup):
         with pytest.raises(IdRangeError):
@@ -411,7 +418,7 @@ def parameters() -> Iterator[tuple[str, str]]:
 
 def test_table_is_complete():
     covered = {name.partition(",")[0] for name in (*COUNTS, *SLICED, *NORMS, *FLAGS, *OTHER_FLAGS)}
-    covered.update(SECONDS)
+    covered.update(SECONDS, ["serve.send_timeout"])
     covered.add("Prefetch.wait.timeout")
     found = {
         name for name, annotation in parameters() if re.search(r"\b(int|float|bool)\b", annotation)

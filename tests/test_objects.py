@@ -491,3 +491,34 @@ def test_missing_obstore_is_told(monkeypatch, no_credentials):
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(ImportError, match=r'pip install "embstore\[remote\]"'):
         objects_at("s3://bucket")
+
+
+@pytest.mark.parametrize(
+    ("timeout", "error"),
+    [(0, ValueError), (-1, ValueError), (float("inf"), ValueError), (float("nan"), ValueError),
+     (1e9, ValueError), ("5", TypeError), (True, TypeError), (None, TypeError)],
+)  # fmt: skip
+def test_timeouts_are_bounded(timeout, error):
+    with pytest.raises(error, match="timeout"):
+        objects_at("file:///tables", timeout=timeout)
+
+
+@pytest.mark.parametrize("allow_http", ["no", 2, None])
+def test_flags_are_flags(allow_http):
+    with pytest.raises(TypeError, match="allow_http"):
+        objects_at("file:///tables", allow_http=allow_http)
+
+
+def test_a_directory_that_is_closed_to_us_is_not_an_empty_one(tmp_path, monkeypatch):
+    objects = objects_at(f"file://{tmp_path}")
+    objects.put("a/b", b"")
+    scan = os.scandir
+
+    def closed(path):
+        if str(path).endswith("/a"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(RemoteError, match="Permission denied"):
+        objects.find()

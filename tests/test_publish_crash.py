@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -26,6 +27,7 @@ from embstore.remote.pointer import (
 from embstore.remote.publishing import publish_store
 from embstore.remote.versions import prune_objects
 from tests.helpers.objects import CHANGES, MemoryObjects, Turns, WatchedObjects
+from tests.helpers.programs import run_python
 from tests.helpers.published import check_current, current_rows, download, pointer_of, publish
 from tests.helpers.stores import make_store
 
@@ -240,6 +242,47 @@ def test_a_publish_at_each_step_of_a_removal(tmp_path, stores):
         current = stores[read_pointer(objects) != again.version]
         check_current(objects, tmp_path / f"d-{step}", current)
         assert (again.version in report.removed) == (current == stores[1])
+
+
+KILLED = """
+import os, signal, sys
+import embstore
+from embstore.remote import publishing
+from embstore.remote.directory import Directory
+
+publishing.IN_FLIGHT = 0
+path, url, step, count = *sys.argv[1:3], int(sys.argv[3]), 0
+put = Directory.put
+
+def put_or_die(self, name, data, **options):
+    global count
+    count += 1
+    if count == step + 1 and step % 2:  # While the object is written, or before.
+        write = os.fsync
+        os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+    elif count == step + 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return put(self, name, data, **options)
+
+Directory.put = put_or_die
+embstore.publish(path, url)
+"""
+
+
+@pytest.mark.parametrize("step", [0, 1, 6, 7, 11])
+def test_a_process_that_is_killed(tmp_path, stores, step):
+    url = (tmp_path / "published").as_uri()
+    embstore.build(ROWS + 100, tmp_path / "old").close()
+    embstore.publish(tmp_path / "old", url)
+    done = run_python("-c", KILLED, stores[0], url, step, status=None)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    with embstore.open(url) as store:
+        assert store[:].tobytes() == (ROWS + 100).tobytes()
+    report = embstore.publish(stores[0], url)
+    assert (report.kept_bytes > 0) == (step > 7)
+    with embstore.open(url) as store:
+        assert store[:].tobytes() == ROWS.tobytes()
+    assert embstore.verify(tmp_path / "published" / report.version).ok
 
 
 @pytest.mark.parametrize("seed", range(60))

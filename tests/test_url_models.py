@@ -139,12 +139,15 @@ def test_columns_are_read_together(tmp_path, monkeypatch):
     scaled(tmp_path)
     made = count_requests(monkeypatch)
     with embstore.open(url_of(tmp_path)) as store:
-        calls = []
+        calls: list[Any] = []
         objects = made[-1]
         read_many = objects.read_many
-        monkeypatch.setattr(
-            objects, "read_many", lambda some: calls.append(some) or read_many(some)
-        )
+
+        def note(some: Any) -> Any:
+            calls.append(some)
+            return read_many(some)
+
+        monkeypatch.setattr(objects, "read_many", note)
         store.lookup([3, 200])
         assert len(calls) == 1
         assert len(calls[0]) == 2  # A request for codes, one for scales.

@@ -206,7 +206,12 @@ class Directory:
 
 
 def _files(top: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(top):
+    def fail(error: OSError) -> None:
+        # One that is missing, or was just removed, has no files; one that is closed to us may.
+        if not isinstance(error, _IS_MISSING):
+            raise error
+
+    for folder, folders, names in os.walk(top, onerror=fail):
         if _UPLOADS in folders:
             folders.remove(_UPLOADS)
         yield from (Path(folder, name) for name in names)

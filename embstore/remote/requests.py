@@ -78,6 +78,8 @@ def attempts(
             raise Cancelled
         try:
             with slot:
+                if stop is not None and stop.is_set():  # While this waited.
+                    raise Cancelled
                 return work()
         except RequestError as error:
             failure = error.failure

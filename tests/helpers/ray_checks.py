@@ -270,6 +270,18 @@ def tables_of_other_kinds_are_served(place: Place) -> None:
         found = Lookup(handle, "ids", "rows")({"ids": np.array(ids)})["rows"]
         np.testing.assert_array_equal(found, local.lookup(ids))
     local.close()
+    url = (place.folder / "bucket").as_uri()
+    report = embstore.publish(place.folder / "words.embstore", url)
+    cache = place.folder / "cache"
+    with deploy(url, cache_dir=cache, cache_limit="1GiB", timeout=TIMEOUT_SECONDS) as handle:
+        # A later version is not served, also not after a restart.
+        other = place.folder / "other.embstore"
+        embstore.build(NUMBERS + 1, other, partitions=4).close()
+        embstore.publish(other, url)
+        place.kill(handle, 0)
+        np.testing.assert_array_equal(handle.lookup(ids), NUMBERS[ids])
+    with deploy(url, version=report.version, timeout=TIMEOUT_SECONDS) as handle:
+        np.testing.assert_array_equal(handle.lookup_words("w7"), NUMBERS[7])
     file = place.folder / "rows.npy"
     np.save(file, NUMBERS)
     with deploy(file, timeout=TIMEOUT_SECONDS) as handle:
@@ -480,7 +492,9 @@ def main() -> None:
 
     folder = Path(tempfile.gettempdir())
     options: dict[str, Any] = {"object_store_memory": 100 << 20, "include_dashboard": False}
-    options |= {"temp_dir": str(folder / "r"), "num_cpus": 2}
+    logs = folder / "ray"  # Ray keeps the address of the cluster there in any case.
+    logs.mkdir()
+    options |= {"temp_dir": str(logs), "num_cpus": 2}
     head = {"node_ip_address": ADDRESSES[0], **options}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     cluster.add_node(node_ip_address=ADDRESSES[1], **options)
@@ -490,7 +504,7 @@ def main() -> None:
         logging_level=logging.ERROR,
         _node_ip_address=ADDRESSES[0],
     )
-    place = Place(folder, folder / "r", cluster, ray)
+    place = Place(folder, logs, cluster, ray)
     for function in CHECKS:
         begin, problem = time.monotonic(), ""
         try:
