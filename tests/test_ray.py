@@ -16,7 +16,8 @@ import embstore
 from embstore.interop.ray import Handle, Lookup, deploy
 from embstore.interop.ray.actors import ActorName, Deployment
 from embstore.interop.ray.certificates import certificate_for
-from embstore.interop.ray.links import ActorLink, LinkError
+from embstore.interop.ray.links import ActorLink
+from embstore.serving.link import LinkError
 from embstore.serving.protocol import PROTOCOL
 from tests.helpers import ray_checks
 from tests.helpers.namespaces import need_namespaces, run_alone
