@@ -21,14 +21,14 @@ from embstore.formats.own import spec
 from embstore.formats.own.compression import as_compression
 from embstore.opening import open as open_store
 from embstore.progress import OnProgress, Progress
-from embstore.settle import as_choice, as_count, as_flag, as_path, as_size, as_text
+from embstore.settle import as_choice, as_count, as_flag, as_local_path, as_path, as_size, as_text
 from embstore.sources import EncodingErrors, Format
 from embstore.table.numbering import Strategy
 from embstore.writing.conversion import PLAIN, find_encoding
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT
 from embstore.writing.new_words import OnDuplicate
 from embstore.writing.staging import check_target
-from embstore.writing.writer import StoreWriter
+from embstore.writing.writer import PUBLISH, StoreWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -201,7 +201,7 @@ def build(
     array([0.3, 0.4])
     """
     source = _as_path_if_any(source, "source")
-    target = as_path(path, "path")
+    target = as_local_path(path, "path", PUBLISH)
     partitions = _as_count_if_any(partitions, "partitions", high=spec.MAX_PARTITIONS)
     strategy = as_choice(strategy, "strategy", get_args(Strategy))
     stored = None if dtype is None else as_dtype(dtype)

@@ -16,6 +16,8 @@ from embstore.vocabulary import open_vocabulary
 
 if TYPE_CHECKING:
     from embstore.formats.own.manifest import Manifest
+    from embstore.formats.own.sharded import ListedChunks
+    from embstore.formats.own.spec import RawArray
     from embstore.table.protocols import Files, StoredFiles
     from embstore.table.tables import Table
     from embstore.vocabulary import Vocabulary
@@ -29,6 +31,7 @@ class Contents:
     table: Table
     files: Files
     vocabulary: Vocabulary | None
+    listed: tuple[tuple[RawArray, ListedChunks], ...]  # What the metadata of each array lists.
 
 
 def read_contents(files: StoredFiles, partitions: tuple[int, ...] | None = None) -> Contents:
@@ -55,9 +58,9 @@ def read_contents(files: StoredFiles, partitions: tuple[int, ...] | None = None)
         # An object store has no directories, only what is in them.
         words = files.exists(VOCABULARY) or files.exists(f"{VOCABULARY}/{METADATA}")
         manifest = manifest.part(partitions, words=words)
-    check_store(files, manifest)
+    listed = check_store(files, manifest)
     files = files.with_manifest(manifest)
     vocabulary = None
     if manifest.vocabulary is not None:
         vocabulary = open_vocabulary(files, manifest.vocabulary)
-    return Contents(manifest, table_of(manifest), files, vocabulary)
+    return Contents(manifest, table_of(manifest), files, vocabulary, listed)

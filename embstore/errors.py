@@ -16,7 +16,7 @@ Every error is also the builtin in brackets, for callers that do not import embs
         ├── StoreNotFoundError (FileNotFoundError)  missing, or not a store
         │   └── StoreChangedError (ValueError)      another table is at the path of a copy
         ├── StoreExistsError   (FileExistsError)    the target of a build exists
-        ├── StoreBusyError     (BlockingIOError)    another build is writing there
+        ├── StoreBusyError     (BlockingIOError)    another build or publisher writes there
         ├── StoreClosedError   (ValueError)         used after ``close()``
         ├── StoreMappingError  (OSError)            the system refuses to map it
         ├── StoreVersionError  (ValueError)         needs a newer embstore
@@ -150,7 +150,7 @@ class StoreExistsError(StoreError, FileExistsError):
 
 
 class StoreBusyError(StoreError, BlockingIOError):
-    """Another build is writing to the same target."""
+    """Another build or publisher is writing to the same target, or was first there."""
 
 
 class StoreClosedError(StoreError, ValueError):

@@ -27,7 +27,7 @@ from embstore.formats.own.encoded import as_stored
 from embstore.opening import open as open_store
 from embstore.progress import OnProgress, Progress
 from embstore.row_blocks import row_blocks, row_bytes
-from embstore.settle import as_choice, as_flag, as_path
+from embstore.settle import as_choice, as_flag, as_local_path, as_path
 from embstore.sinks import SINKS, ExportFormat, TableFacts
 from embstore.sinks.npy import write_words
 from embstore.sinks.read_back import Head
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from embstore.row_blocks import RowBlock
 
+_TO_UPLOAD = "write a local file, and upload it (embstore.publish uploads whole stores)"
 _COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zip", ".zst")
 # A store that is opened here is read only once, from start to end.
 RESIDENT_LIMIT = 256 << 20
@@ -155,8 +156,10 @@ def export(
         if value is not None
     ]:
         raise ValueError(f"{given[0]}= goes with the path of a model; store is open already")
-    target = as_path(path, "path").absolute()
-    words_target = None if words is None else as_path(words, "words").absolute()
+    target = as_local_path(path, "path", _TO_UPLOAD).absolute()
+    words_target = None
+    if words is not None:
+        words_target = as_local_path(words, "words", _TO_UPLOAD).absolute()
     format = _choose_format(target, format)
     caster = None if dtype is None else Caster(as_dtype(dtype), None)
     if words_target is not None and SINKS[format].has_words:

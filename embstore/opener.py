@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from embstore.contents import read_contents
@@ -23,9 +24,9 @@ from embstore.store import EmbeddingStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from embstore.progress import OnProgress
+    from embstore.reading.file_cache import FileCache
     from embstore.reading.files import ForeignFiles
     from embstore.reading.forms import AnyRecords
     from embstore.remote.files import RemoteFiles
@@ -53,6 +54,8 @@ class OpenOptions:
     partitions: tuple[int, ...] | None = None
     version: str | None = None
     allow_http: bool = False
+    cache_dir: str | None = None
+    cache_limit: int | None = None
 
     def for_format(self, format: Format, where: Path | str) -> dict[str, Any]:
         """Return the options of a format's ``describe``.
@@ -135,19 +138,36 @@ class Opener:
         files = self.files
         stored = StoreFiles(files.root) if isinstance(files, LocalFiles) else files
         contents = read_contents(stored, self.options.partitions)
+        cache, vocabulary = None, contents.vocabulary
+        if self.options.cache_dir is not None:
+            # Imported here because only stores at URLs need it.
+            from embstore.remote.cache.opening import (  # noqa: PLC0415
+                cached_vocabulary,
+                open_cache,
+            )
+
+            directory = Path(self.options.cache_dir)
+            cache = open_cache(contents, directory, self.options.cache_limit)
+            vocabulary = cached_vocabulary(cache, contents)
         return EmbeddingStore(
             self.where,
             contents.table,
             contents.files,
-            self._read(contents.table, contents.files, progress),
+            self._read(contents.table, contents.files, progress, cache),
             self.recipe,
             manifest=contents.manifest,
-            vocabulary=contents.vocabulary,
+            vocabulary=vocabulary,
         )
 
     def _open_foreign(
         self, format: Format, name: str, given: dict[str, Any], progress: OnProgress | None
     ) -> EmbeddingStore:
+        if self.options.cache_dir is not None:
+            raise ValueError(
+                f"cache_dir keeps files whose checksums a store lists, and {self.where} is "
+                f"{format.what}, without checksums; leave cache_dir out, or build a store from it "
+                "and publish that"
+            )
         table = format.describe(self.files, name, **given)
         names = {extent.file for column in table.columns for extent in column.extents}
         names |= {name, *table.files}
@@ -165,7 +185,13 @@ class Opener:
             source={"file": shown, "format": format.name} | dict(table.source),
         )
 
-    def _read(self, table: Table, files: Files, progress: OnProgress | None) -> AnyRecords:
+    def _read(
+        self,
+        table: Table,
+        files: Files,
+        progress: OnProgress | None,
+        cache: FileCache | None = None,
+    ) -> AnyRecords:
         return read_records(
             table,
             files,
@@ -174,6 +200,7 @@ class Opener:
             row_cache=self.options.row_cache,
             preload=self.options.preload,
             progress=progress,
+            cache=cache,
         )
 
 

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
@@ -21,12 +22,20 @@ from embstore.opener import Opener, OpenOptions, ReaderName, check_no_version, m
 from embstore.reading.files import StoreFiles, files_at
 from embstore.reading.readers import check_row_cache
 from embstore.reading.residence import MIN_RESIDENT_BYTES
-from embstore.settle import as_choice, as_flag, as_path, as_size, as_text, as_url
+from embstore.settle import (
+    as_choice,
+    as_flag,
+    as_path,
+    as_size,
+    as_text,
+    as_url,
+    url_of,
+    without_credentials,
+)
 from embstore.verify import verify as verify_store
 from embstore.writing.replacement import finish_replacement
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable
     from pathlib import Path
 
@@ -52,6 +61,8 @@ def open(
     row_cache: int | str | None = None,
     version: str | None = None,
     allow_http: bool = False,
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache_limit: int | str | None = None,
     progress: OnProgress | None = None,
 ) -> EmbeddingStore:
     """Open a store, or a foreign file whose rows can be read in place.
@@ -132,6 +143,16 @@ def open(
     allow_http : bool
         Whether requests may go to another machine by plain http, which anyone between can read and
         change.
+    cache_dir : str or path-like, optional
+        A directory on a local disk, for a store at a URL: files of the store that are used much are
+        fetched whole, checked and mapped, and other processes find them there. Rows of other files
+        are read by range meanwhile, and if the disk is full or fails. The words come whole, too.
+        Not for foreign files, which have no checksums, nor with ``row_cache``, unless the store is
+        compressed. With it, ``preload`` fetches everything first.
+    cache_limit : int or str, optional
+        The most bytes that all files in ``cache_dir`` may have, those of other stores and processes
+        included, in bytes or as in ``"50GiB"``. Files that were used least recently are removed. By
+        default, a twentieth of the disk is left free, or 1 GiB.
     progress : callable, optional
         Called with an `embstore.Progress`: the bytes verified and their total, then the bytes
         preloaded and their total.
@@ -211,7 +232,11 @@ def open(
         partitions=as_partitions(partitions),
         version=None if version is None else as_text(version, "version"),
         allow_http=as_flag(allow_http, "allow_http"),
+        cache_dir=_as_cache_dir(cache_dir, path if url is None else None, reader),
+        cache_limit=None if cache_limit is None else as_size(cache_limit, "cache_limit", low=1),
     )
+    if cache_limit is not None and cache_dir is None:
+        raise ValueError("cache_limit limits the files in cache_dir; give cache_dir, too")
     if url is not None:
         return _open_url(url, options, verify, progress)
     where = as_path(path, "path").absolute()
@@ -229,6 +254,38 @@ def open(
                 return store
 
 
+def _as_cache_dir(
+    value: str | os.PathLike[str] | None, path: str | os.PathLike[str] | None, reader: ReaderName
+) -> str | None:
+    """Return the directory of a cache, absolute.
+
+    Parameters
+    ----------
+    value : str or path-like, optional
+        What the caller gave.
+    path : str or path-like, optional
+        What is opened, if it is not at a URL.
+    reader : str
+        The reader that is asked for.
+    """
+    if value is None:
+        return None
+    directory = as_path(value, "cache_dir")
+    if (url := url_of(directory)) is not None:
+        raise ValueError(f"cache_dir must be a directory on a local disk, not {url!r}")
+    if path is not None:
+        raise ValueError(
+            f"cache_dir keeps files of a store at a URL, and {os.fspath(path)} is on a local disk "
+            "already; leave cache_dir out"
+        )
+    if reader == "chunked":
+        raise ValueError(
+            'cache_dir keeps files that are mapped, but reader="chunked" maps nothing; leave one '
+            "of the two out"
+        )
+    return str(directory.absolute())
+
+
 def _open_path(
     path: Path, options: OpenOptions, verify: Verify, progress: OnProgress | None
 ) -> EmbeddingStore:
@@ -243,13 +300,15 @@ def _open_url(
     url: str, options: OpenOptions, verify: Verify, progress: OnProgress | None
 ) -> EmbeddingStore:
     # Imported here because only URLs need it.
-    from embstore.remote.location import without_credentials  # noqa: PLC0415
     from embstore.remote.place import place_at  # noqa: PLC0415
 
     shown = without_credentials(url)
-    if options.reader == "mapped" or options.preload:
+    if options.reader == "mapped" or (options.preload and options.cache_dir is None):
         what = "preload=True" if options.preload else 'reader="mapped"'
-        raise ValueError(f"{what} needs files on a local disk, and {shown} is a URL; leave it out")
+        how = ", or give cache_dir" if options.preload else ""
+        raise ValueError(
+            f"{what} needs files on a local disk, and {shown} is a URL; leave it out{how}"
+        )
     if verify == "full":
         raise ValueError(
             f'verify="full" reads all files, and {shown} is a URL; copy the store to a disk, and '

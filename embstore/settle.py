@@ -398,15 +398,19 @@ def as_path(value: Any, name: str) -> Path:
     if not text:
         raise ValueError(f"{name} must be a path, not an empty text")
     if "\0" in text:
-        raise ValueError(f"{name} must be a path without NUL characters, not {_shown(text)}")
+        raise ValueError(
+            f"{name} must be a path without NUL characters, not {_shown(without_credentials(text))}"
+        )
     try:
         names = os.fsencode(text).split(b"/")
     except UnicodeEncodeError as error:
-        raise ValueError(f"{name} must be a path, not {_shown(text)}: {error.reason}") from error
+        raise ValueError(
+            f"{name} must be a path, not {_shown(without_credentials(text))}: {error.reason}"
+        ) from error
     if max(map(len, names)) > _MAX_NAME_BYTES or len(text) > _MAX_PATH_LENGTH:
         raise ValueError(
             f"{name} must be a path, whose names have at most {_MAX_NAME_BYTES} bytes each; found "
-            f"{len(text)} characters: {_shown(text)}"
+            f"{len(text)} characters: {_shown(without_credentials(text))}"
         )
     return Path(text)
 
@@ -430,6 +434,55 @@ def as_url(value: Any) -> str | None:
         if os.path.lexists(text):
             return None
     return text if isinstance(value, str) and "://" in text else url_of(Path(text))
+
+
+def as_local_path(value: Any, name: str, remedy: str) -> Path:
+    """Return a path; refuse a URL.
+
+    Parameters
+    ----------
+    value : str or os.PathLike of str
+        What the caller gave.
+    name, remedy : str
+        The parameter's name, and what to do with a URL, for messages.
+
+    Raises
+    ------
+    TypeError
+        As `as_path`.
+    ValueError
+        As `as_path`; or if it is a URL.
+
+    Examples
+    --------
+    >>> as_local_path("s3://bucket/glove", "path", "build it in a directory")
+    Traceback (most recent call last):
+      ...
+    ValueError: path must be a local path, not the URL s3://bucket/glove: build it in a directory
+    """
+    path = as_path(value, name)
+    url = value if isinstance(value, str) and "://" in value else url_of(path)
+    # A directory may have such a name.
+    if url is not None and url_of(path) is not None and not path.parent.exists():
+        shown = without_credentials(url)
+        raise ValueError(f"{name} must be a local path, not the URL {shown}: {remedy}")
+    return path
+
+
+def without_credentials(url: str) -> str:
+    """Return a URL without what may hold credentials: user names, queries, fragments.
+
+    Examples
+    --------
+    >>> without_credentials("https://user:secret@example.org/glove?X-Amz-Signature=abc")
+    'https://example.org/glove'
+    """
+    start, found, rest = url.partition("://")
+    if not found:
+        return re.split(r"[?#@]", url, maxsplit=1)[0]
+    rest = re.split(r"[?#]", rest, maxsplit=1)[0]
+    # A password may have a slash in it, so the last @ counts, not the last before a slash.
+    return f"{start}://{rest.rpartition('@')[2]}"
 
 
 def url_of(path: Path) -> str | None:

@@ -192,6 +192,8 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
         """
         records = self._open_records()
         found = records.stats.snapshot()
+        if self._files.is_remote:
+            found = replace(found, request_count=self._files.request_count)
         if records.file_cache is not None:
             found = replace(found, **records.file_cache.counts())
         if records.cache is None:

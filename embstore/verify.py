@@ -39,7 +39,7 @@ from embstore.formats.own.sharded import ListedChunks, ShardedArray
 from embstore.progress import Progress
 from embstore.reading.files import StoreFiles
 from embstore.reading.pipeline import in_order
-from embstore.settle import as_path
+from embstore.settle import as_local_path
 from embstore.vocabulary import open_vocabulary
 from embstore.vocabulary.words import encode, hash_words
 from embstore.writing.replacement import finish_replacement
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from embstore.progress import OnProgress
 
 # The most bytes of pieces held by all threads.
+_TO_READ_ALL = "embstore.open(url).fingerprint(full=True) reads and checks all of a published store"
 MAX_PIECES_BYTES = 64 << 20
 WORDS_AT_ONCE = 1 << 16
 
@@ -115,7 +116,7 @@ def verify(
     >>> embstore.verify("words.embstore").ok
     True
     """
-    where = as_path(path, "path").absolute()
+    where = as_local_path(path, "path", _TO_READ_ALL).absolute()
     numbers = as_partitions(partitions)
     report = VerifyReport()
     finish_replacement(where)

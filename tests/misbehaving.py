@@ -19,6 +19,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
@@ -116,6 +117,7 @@ class MisbehavingStore(socketserver.ThreadingTCPServer):
     def __init__(self, objects: dict[str, bytes] | None = None) -> None:
         super().__init__((HOST, 0), _Handler)
         self.objects = dict(objects or {})
+        self.parts: dict[tuple[str, int], bytes] = {}
         self.script: list[Behaviour] = []
         self.always: Behaviour | None = None
         self.asked: list[Asked] = []
@@ -140,6 +142,8 @@ class MisbehavingStore(socketserver.ThreadingTCPServer):
         parts = urlsplit(asked.path)
         if "list-type" in parse_qs(parts.query):
             return self._listing(parse_qs(parts.query))
+        if {"uploads", "uploadId"} & parse_qs(parts.query, keep_blank_values=True).keys():
+            return self._part(asked, parse_qs(parts.query))
         data = self.objects.get(asked.key)
         if asked.method == "PUT":
             return self._put(asked, data)
@@ -166,6 +170,22 @@ class MisbehavingStore(socketserver.ThreadingTCPServer):
         self.objects[asked.key] = asked.body
         return Answer(200, {"ETag": etag_of(asked.body)})
 
+    def _part(self, asked: Asked, query: dict[str, list[str]]) -> Answer:
+        """Answer a request of an upload by parts."""
+        if asked.method == "PUT":
+            self.parts[asked.key, int(query["partNumber"][0])] = asked.body
+            return Answer(200, {"ETag": etag_of(asked.body)})
+        if "uploadId" not in query:
+            body = "<UploadId>u</UploadId>"
+            body = f"<InitiateMultipartUploadResult>{body}</InitiateMultipartUploadResult>"
+            return Answer(200, {"Content-Type": "application/xml"}, body.encode())
+        numbers = sorted(number for key, number in self.parts if key == asked.key)
+        data = b"".join(self.parts.pop((asked.key, number)) for number in numbers)
+        self.objects[asked.key] = data
+        result = f"<ETag>{escape(etag_of(data))}</ETag>"
+        body = f"<CompleteMultipartUploadResult>{result}</CompleteMultipartUploadResult>"
+        return Answer(200, {"Content-Type": "application/xml"}, body.encode())
+
     def _listing(self, query: dict[str, list[str]]) -> Answer:
         prefix = query.get("prefix", [""])[0]
         delimiter = query.get("delimiter", [""])[0]
@@ -190,6 +210,7 @@ class MisbehavingStore(socketserver.ThreadingTCPServer):
         return Answer(200, {"Content-Type": "application/xml"}, body.encode())
 
 
+@lru_cache
 def etag_of(data: bytes) -> str:
     """Return the ETag of an object."""
     return f'"{hashlib.md5(data).hexdigest()}"'

@@ -150,7 +150,7 @@ def replace_by(make: Callable[[Path], Any]) -> Callable[[Path], None]:
     return do
 
 
-BROKEN: dict[str, Callable[[Path], None]] = {
+BROKEN: dict[str, Callable[[Path], object]] = {
     "truncated": truncate,
     "longer": lengthen,
     "empty": lambda path: os.truncate(path, 0),
@@ -195,7 +195,7 @@ def full(descriptor: int, size: int) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def quota(self: Any, data: bytes, offset: int) -> None:
+def quota(self: Any, pieces: list[bytes], offset: int) -> None:
     raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
 
@@ -205,14 +205,24 @@ class Full:
     f_blocks, f_bavail, f_frsize = 1000, 1, 4096
 
 
+def made(root: Path) -> Path:
+    root.mkdir(0o700)
+    return root
+
+
+def parent_is_file(patch: Any, root: Path) -> None:
+    root.parent.rmdir()
+    root.parent.write_text("mine")
+
+
 FAILURES: dict[str, Callable[[Any, Path], object]] = {
     "full disk": lambda patch, root: patch.setattr(directories, "_allocate", full),
     "quota": lambda patch, root: patch.setattr(directories.Part, "write", quota),
     "nearly full disk": lambda patch, root: patch.setattr(os, "statvfs", lambda path: Full),
     "a file in its place": lambda patch, root: root.write_text("mine"),
-    "parent is a file": lambda patch, root: (root.parent.rmdir(), root.parent.write_text("mine")),
-    "others may write": lambda patch, root: (root.mkdir(), root.chmod(0o777)),
-    "other owner": lambda patch, root: (root.mkdir(0o700), os.chown(root, 12345, 12345)),
+    "parent is a file": parent_is_file,
+    "others may write": lambda patch, root: made(root).chmod(0o777),
+    "other owner": lambda patch, root: os.chown(made(root), 12345, 12345),
     "link": lambda patch, root: root.symlink_to(root.parent.parent),
     "no locks": lambda patch, root: patch.setattr(fcntl, "flock", full),
     "lock is a directory": lambda patch, root: (root / LOCK_NAME).mkdir(parents=True),
@@ -366,7 +376,7 @@ def test_file_evicted_while_it_is_checked_is_not_removed_twice(tmp_path):
     part = folder.claim(name, 4)
     assert part is not None
     with part:
-        part.write(b"abcd", 0)
+        part.write([b"a", b"", b"bcd"], 0)
         part.publish()
     old = folder.open(name)
     assert old is not None
@@ -377,6 +387,20 @@ def test_file_evicted_while_it_is_checked_is_not_removed_twice(tmp_path):
     folder.remove(name, old)
     assert path.read_bytes() == b"new!"
     os.close(old)
+
+
+def test_part_is_written_whole_by_calls_that_take_less(tmp_path, monkeypatch):
+    folder = CacheDirectory(tmp_path)
+    name = f"{'0' * 32}/partitions/0/c/0/0"
+    pieces = [bytes([number]) * number for number in range(9)]
+    whole = b"".join(pieces)
+    monkeypatch.setattr(os, "pwritev", lambda to, some, at: os.pwrite(to, b"".join(some)[:5], at))
+    part = folder.claim(name, 3 + len(whole))
+    assert part is not None
+    with part:
+        part.write(pieces, 3)
+        part.publish()
+    assert (folder.root / name).read_bytes() == bytes(3) + whole
 
 
 def test_whole_check_reads_what_it_says():

@@ -7,22 +7,29 @@ import copy
 import json
 import logging
 import pickle
+import re
 import socket
 import threading
 import traceback
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+import embstore
 from embstore.errors import RemoteError, StoreNotFoundError
-from embstore.remote import requests
+from embstore.remote import providers, requests
 from embstore.remote.objects import Request
 from embstore.remote.providers.amazon import amazon
 from embstore.remote.providers.azure import azure
 from embstore.remote.providers.google import google
 from embstore.remote.urls import objects_at
 from tests import misbehaving as bad
-from tests.servers import HOST
+from tests.helpers.programs import ROOT
+from tests.servers import ACCESS_KEY, HOST, SECRET_KEY, free_ports
 
+PROVIDERS = Path(providers.__file__).parent
 # In every value that must not be shown.
 MARK = "s3cretMARKs3cret"
 KEY = base64.b64encode(MARK.encode()).decode()
@@ -128,7 +135,7 @@ def test_the_metadata_service_would_be_seen(metadata):
     obstore = pytest.importorskip("obstore")
     from obstore.store import S3Store
 
-    options = {"client_options": {"allow_http": True}, "retry_config": {"max_retries": 0}}
+    options: Any = {"client_options": {"allow_http": True}, "retry_config": {"max_retries": 0}}
     careless = S3Store("bucket", endpoint=metadata.url, **options)
     with pytest.raises(obstore.exceptions.GenericError, match="S3"):
         obstore.get(careless, "a")
@@ -189,7 +196,7 @@ def test_requests_are_signed(url, environment, starts, store, no_credentials):
     assert "sig=" in asked.path or asked.headers["authorization"]
 
 
-AMAZON = {
+AMAZON: dict[str, Any] = {
     "variables": (STATIC, "AWS_ACCESS_KEY_ID", {"access_key_id": "AKID", "region": "eu-central-1"}),
     "a session": (
         STATIC | {"AWS_SESSION_TOKEN": "T"},
@@ -273,7 +280,7 @@ def test_profile_files_of_other_names_and_broken_ones(aws, tmp_path):
     assert MARK not in "".join(traceback.format_exception(caught.value))
 
 
-GOOGLE = {
+GOOGLE: dict[str, Any] = {
     "a key": ({"GOOGLE_SERVICE_ACCOUNT_KEY": MARK}, {"service_account_key": MARK}),
     "a file": ({"GOOGLE_APPLICATION_CREDENTIALS": "FILE"}, {"application_credentials": "FILE"}),
     "a service account": ({"GOOGLE_SERVICE_ACCOUNT": "FILE"}, {"service_account": "FILE"}),
@@ -307,7 +314,7 @@ def test_a_missing_file_of_google_is_named_by_its_variable():
     assert MARK not in str(caught.value)
 
 
-AZURE = {
+AZURE: dict[str, Any] = {
     "a key": ({"AZURE_STORAGE_KEY": KEY}, {"account_key": KEY}),
     "a signature": ({"AZURE_STORAGE_SAS_TOKEN": MARK}, {"sas_key": MARK}),
     "a token before a key": (
@@ -419,6 +426,7 @@ def test_credentials_in_a_url_are_refused_and_not_shown(url):
 def test_nothing_secret_is_ever_shown(store, no_credentials, caplog, capfd):
     caplog.set_level(logging.DEBUG)
     no_credentials.setattr(requests, "_FIRST_PAUSE", 0.001)
+    no_credentials.setattr(requests, "_MAX_ATTEMPTS", 3)
     environment = STATIC | {"AWS_SESSION_TOKEN": f"{MARK}-token", "AWS_ENDPOINT_URL": store.url}
     for name, value in environment.items():
         no_credentials.setenv(name, value)
@@ -509,3 +517,45 @@ def test_pickles_look_credentials_up_again(store, no_credentials):
     no_credentials.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(RemoteError, match="no credentials"):
         pickle.loads(pickled)
+
+
+def test_the_documentation_names_every_variable():
+    pattern = re.compile(r"\b(?:AWS|GOOGLE|AZURE|AZURITE|CLOUDSDK|STORAGE)_[A-Z0-9_]+\b")
+    source = "".join(path.read_text() for path in PROVIDERS.glob("*.py"))
+    told = set(pattern.findall((ROOT / "docs" / "object_store_access.md").read_text()))
+    assert told == set(pattern.findall(source))
+    assert len(told) > 40
+
+
+def test_a_published_store_and_its_readers_hold_no_credentials(
+    object_url, no_credentials, tmp_path, caplog, capfd
+):
+    caplog.set_level(logging.DEBUG)
+    rows = np.arange(30.0, dtype=np.float32).reshape(10, 3)
+    embstore.build(rows, tmp_path / "s", words=list("abcdefghij"), partitions=2).close()
+    shown = [repr(embstore.publish(tmp_path / "s", object_url))]
+    shown += [repr(embstore.versions(object_url))]
+    with embstore.open(object_url) as store:
+        assert store[[3, 9]].tolist() == rows[[3, 9]].tolist()
+        shown += [repr(store), repr(store.explain([1, 2])), repr(pickle.dumps(store))]
+        assert pickle.loads(pickle.dumps(store))["b"].tolist() == rows[1].tolist()
+    nowhere = f"http://{HOST}:{free_ports(1)[0]}"
+    no_credentials.setenv("AWS_ENDPOINT_URL", nowhere)
+    no_credentials.setattr(requests, "_MAX_ATTEMPTS", 1)
+    with pytest.raises(RemoteError, match=nowhere) as caught:
+        embstore.open(object_url)
+    shown += _everything(caught.value)
+    shown += [record.getMessage() for record in caplog.records]
+    shown += capfd.readouterr()
+    assert not [text for text in shown if SECRET_KEY in text or ACCESS_KEY in text]
+
+
+def test_objects_of_a_published_store_hold_no_credentials(object_url, tmp_path):
+    rows = np.arange(30.0, dtype=np.float32).reshape(10, 3)
+    embstore.build(rows, tmp_path / "s").close()
+    embstore.publish(tmp_path / "s", object_url)
+    objects = objects_at(object_url)
+    stored = [objects.read(one.name) for one in objects.find()]
+    assert len(stored) > 2
+    for secret in (SECRET_KEY, ACCESS_KEY, object_url.partition("//")[2]):
+        assert not [data for data in stored if secret.encode() in data]

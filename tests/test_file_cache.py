@@ -19,7 +19,7 @@ import pytest
 
 import embstore
 from embstore.errors import IdRangeError, RemoteError, StoreCorruptError
-from embstore.reading.cached import REQUEST_BYTES
+from embstore.reading.file_cache import REQUEST_BYTES
 from embstore.reading.present import ExtentNumbers
 from embstore.remote.cache import keeper, store_cache
 from tests.helpers.cached import Far, Inline, files_in, size_of
@@ -144,7 +144,7 @@ def test_files_on_disk_are_brought_at_their_first_use(plain, tmp_path, inline):
     assert far.store.stats().fetched_files == 0
     before = len(far.files.requests)
     far.store.lookup([1])
-    assert len(far.files.requests) == before == 1
+    assert len(far.files.requests) == before == 0
 
 
 @pytest.mark.parametrize("rows_a_lookup", [1, 3, 50])
@@ -189,7 +189,8 @@ def test_few_rows_of_a_large_file_come_by_range(tmp_path, inline):
         assert len(far.files.requests) == before
 
 
-def test_explain_residency_and_stats_tell_of_the_cache(plain, tmp_path):
+def test_explain_residency_and_stats_tell_of_the_cache(plain, tmp_path, monkeypatch):
+    monkeypatch.setattr("embstore.reading.cached.REQUEST_BYTES", 0)
     far = Far(plain.path, tmp_path / "cache")
     ids = np.array([0, 1, 300, 301, 2999])
     assert far.store.explain(ids).file_cache_row_count == 0
@@ -208,6 +209,14 @@ def test_explain_residency_and_stats_tell_of_the_cache(plain, tmp_path):
     far.store.lookup(ids)
     stats = far.store.stats()
     assert (stats.lookups, stats.rows, stats.file_cache_rows) == (1, 5, 4)
+
+
+def test_explain_brings_nothing(local, tmp_path, inline):
+    far = Far(local.path, tmp_path / "cache")
+    for _ in range(3):
+        far.store.explain(np.arange(ROWS))
+    assert files_in(tmp_path / "cache") == []
+    assert far.store.stats().fetched_files == 0
 
 
 def test_preload_fetches_everything_first(tmp_path):
@@ -269,7 +278,11 @@ def test_scans_give_blocks_that_may_be_kept(local, tmp_path):
     for ids in ([], [0, 700], np.arange(ROWS)):
         far.store.warm(np.array(ids, np.int64))
         kept: list[tuple[range, np.ndarray]] = []
-        far.store.scan(lambda ids, rows, kept=kept: kept.append((ids, rows)), 100, 2500)
+
+        def keep(ids: range, rows: np.ndarray, kept: Any = kept) -> None:
+            kept.append((ids, rows))
+
+        far.store.scan(keep, 100, 2500)
         for path in files_in(tmp_path / "cache"):
             path.unlink()
         far.cache.tick()

@@ -370,7 +370,7 @@ def test_what_is_not_a_regular_file_is_refused(tmp_path, make):
 def test_urls_are_refused(tmp_path, url):
     with pytest.raises(SourceError, match="is a URL; download the file") as error:
         embstore.build(url, tmp_path / "s")
-    assert str(error.value).startswith(url.replace("///", "//"))
+    assert str(error.value).startswith(url)
 
 
 def test_broken_links_say_where_they_lead(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 
 from embstore.errors import EmbstoreError, RemoteError, StoreNotFoundError
 from embstore.remote import requests
+from embstore.remote.failures import failure_of
 from embstore.remote.objects import Request
 from embstore.remote.urls import objects_at
 from tests import misbehaving as bad
@@ -72,6 +73,7 @@ KINDS = ("s3", "http")
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch):
     monkeypatch.setattr(requests, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(requests, "_MAX_ATTEMPTS", 5)
 
 
 @pytest.fixture
@@ -139,3 +141,56 @@ def test_answers_that_never_end_are_errors_within_the_bound(kind, behaviour, sto
     store.always = behaviour
     with pytest.raises(RemoteError, match=NAME):
         read(opened(kind, store, no_credentials, 0.6))
+
+
+def test_redirections_are_followed_and_what_is_there_is_checked(store, objects):
+    with bad.misbehaving({NAME: DATA}) as other:
+        store.always = bad.redirect(other.url)
+        assert read(objects) == EXPECTED
+        assert len(other.asked) == 1
+        other.objects[NAME] = DATA[::-1]
+        with pytest.raises(RemoteError, match="open it again"):
+            read(objects)
+
+
+def test_redirections_in_a_circle_are_errors(store, objects):
+    store.always = bad.redirect(store.url)
+    with pytest.raises(RemoteError, match="redirects in a circle"):
+        read(objects)
+
+
+def test_signatures_do_not_follow_redirections(store, no_credentials):
+    no_credentials.setenv("AWS_ACCESS_KEY_ID", "AKID")
+    no_credentials.setenv("AWS_SECRET_ACCESS_KEY", "key")
+    with bad.misbehaving({NAME: DATA}) as other:
+        store.always = bad.redirect(other.url)
+        assert read(opened("s3", store, no_credentials)) == EXPECTED
+        assert "authorization" in store.asked[0].headers
+        assert "authorization" not in other.asked[0].headers
+
+
+@pytest.mark.parametrize("number", [301, 302, 307, 308])
+def test_writes_are_not_redirected(number, store, no_credentials):
+    with bad.misbehaving({NAME: DATA}) as other:
+        store.always = bad.redirect(other.url, number)
+        with pytest.raises(RemoteError, match=str(number)):
+            opened("s3", store, no_credentials).put(NAME, b"new")
+        assert other.asked == []
+
+
+# What obstore says where these tests have no server for it: certificates, names, and https.
+TOLD = {
+    "InvalidCertificate(UnknownIssuer)": ("final", "certificate is not trusted"),
+    "kind: Redirect, source: Builder { source: BadScheme }": ("final", "plain http"),
+    'ConnectError("dns error", failed to lookup address information)': ("doubtful", "host is unk"),
+    "Server returned non-2xx status code: 507 Insufficient Storage: ": ("final", "507"),
+    "something else": ("doubtful", "not valid"),
+}
+
+
+@pytest.mark.parametrize("text", TOLD)
+def test_words_of_obstore(text):
+    kind, reason = TOLD[text]
+    found = failure_of(RuntimeError(f"Generic S3 error: {text}"))
+    assert found.kind == kind
+    assert reason in found.reason

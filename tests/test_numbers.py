@@ -89,6 +89,11 @@ def wait_for_server(place: Place, seconds: Any) -> None:
         server.wait(seconds)
 
 
+def open_cached(place: Place, **options: Any) -> None:
+    embstore.publish(place.folder / "s", place.url)
+    embstore.open(place.url, cache_dir=place.folder / "cache", **options)
+
+
 def with_block(what: str, place: Place, value: Any) -> None:
     # A store has no scales.
     with contextlib.suppress(embstore.FormatError, embstore.SourceError):
@@ -117,6 +122,11 @@ COUNTS: dict[str, tuple[Call, Any, bool]] = {
         lambda p, v: embstore.build(p.text, p.new(), memory_limit=v),
         1 << 20,
         False,
+    ),
+    "open.cache_limit": (
+        lambda p, v: open_cached(p, cache_limit=v),
+        1 << 20,
+        True,
     ),
     "open.resident_limit": (
         lambda p, v: embstore.open(p.folder / "s", resident_limit=v),
@@ -348,6 +358,13 @@ def test_seconds_are_numbers_that_are_not_negative(place, name):
         assert f"{parameter} must be 0 or more, not" in refusal(call, place, value)
 
 
+def test_time_to_send_is_above_zero(place):
+    serve(place, send_timeout=np.float32(1))
+    for value in (0, -1, float("nan")):
+        message = refusal(lambda p, v: serve(p, send_timeout=v), place, value)
+        assert "send_timeout must be above 0, not" in message
+
+
 def test_ids_out_of_range_are_index_errors(place):
     for call in (lambda v: place.store.scan(lambda *_: None, v), place.store.lookup):
         with pytest.raises(IdRangeError):
@@ -406,7 +423,7 @@ def parameters() -> Iterator[tuple[str, str]]:
 
 def test_table_is_complete():
     covered = {name.partition(",")[0] for name in (*COUNTS, *SLICED, *NORMS, *FLAGS, *OTHER_FLAGS)}
-    covered.update(SECONDS)
+    covered.update(SECONDS, ["serve.send_timeout"])
     # Tested with what they belong to.
     covered |= {"Prefetch.wait.timeout", "connect.timeout", "connect.servers"}
     found = {

@@ -15,13 +15,14 @@ from embstore.errors import (
     StoreVersionError,
 )
 from embstore.remote.pointer import (
-    find_pointer,
+    Pointer,
     move_pointer,
     put_pointer,
     read_pointer,
     resolve,
 )
 from tests.helpers.objects import MemoryObjects, WatchedObjects
+from tests.helpers.published import pointer_of
 
 TABLES = [32 * digit for digit in "abc"]
 NAMES = [f"{TABLES[0]}-00000001", f"{TABLES[0]}-00000002", f"{TABLES[1]}-00000001"]
@@ -48,12 +49,12 @@ def write(objects, **fields):
 def test_the_pointer_moves_and_remembers():
     objects = MemoryObjects()
     assert read_pointer(objects) is None
-    pointer = None
+    pointer: Pointer | None = None
     for name in (NAMES[0], NAMES[1], NAMES[0]):
         pointer = move_pointer(objects, pointer, name)
-        assert find_pointer(objects) == pointer
+        assert pointer_of(objects) == pointer
         assert read_pointer(objects) == name
-    assert pointer.previous == (NAMES[1],)
+    assert pointer_of(objects).previous == (NAMES[1],)
     assert json.loads(objects.data["current.json"]) == {
         "embstore_pointer": 1,
         "version": NAMES[0],
@@ -63,7 +64,8 @@ def test_the_pointer_moves_and_remembers():
 
 def test_a_pointer_that_has_moved_is_left():
     objects = MemoryObjects()
-    first = move_pointer(objects, None, NAMES[0])
+    move_pointer(objects, None, NAMES[0])
+    first = pointer_of(objects)
     assert move_pointer(objects, None, NAMES[1]) is None
     assert move_pointer(objects, first, NAMES[1])
     assert move_pointer(objects, first, NAMES[2]) is None
@@ -77,7 +79,7 @@ def test_the_history_is_bounded():
     pointer = None
     for number in range(120):
         pointer = move_pointer(objects, pointer, f"{TABLES[0]}-{number:08x}")
-    assert len(find_pointer(objects).previous) == 100
+    assert len(pointer_of(objects).previous) == 100
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,7 @@ def test_layouts_of_the_same_time_are_ordered_by_the_pointer(objects):
     for name, info in objects.infos.items():
         objects.infos[name] = replace(info, modified=objects.now)
     assert resolve(objects, TABLES[0]) == NAMES[1]
-    move_pointer(objects, find_pointer(objects), NAMES[0])
+    move_pointer(objects, pointer_of(objects), NAMES[0])
     assert resolve(objects, TABLES[0]) == NAMES[0]
     for name, info in objects.infos.items():
         objects.infos[name] = replace(info, modified=None)
@@ -160,28 +162,30 @@ def test_damaged_pointers(objects, data, says):
 
 def test_unknown_fields_of_a_pointer_are_ignored(objects):
     write(objects, embstore_pointer=1, version=NAMES[1], previous=[3, "x", NAMES[0]], more=[])
-    assert find_pointer(objects).history == (NAMES[1], NAMES[0])
+    assert pointer_of(objects).history == (NAMES[1], NAMES[0])
     write(objects, embstore_pointer=1, version=NAMES[1], previous=7)
     assert resolve(objects) == NAMES[1]
 
 
 def test_removals_are_noted(objects):
     now = datetime.now(UTC)
-    pointer = find_pointer(objects)
+    before = pointer_of(objects)
     removing = ((NAMES[0], now), (NAMES[1], now - timedelta(hours=2)))
-    pointer = put_pointer(objects, pointer, replace(pointer, removing=removing))
-    assert find_pointer(objects) == pointer
+    assert put_pointer(objects, before, replace(before, removing=removing))
+    pointer = pointer_of(objects)
+    assert pointer.removing == removing
     assert [pointer.is_removing(name) for name in NAMES] == [True, False, False]
     # A version that is made current stays.
-    assert move_pointer(objects, pointer, NAMES[1]).removing == removing[:1]
+    move_pointer(objects, pointer, NAMES[1])
+    assert pointer_of(objects).removing == removing[:1]
 
 
 @pytest.mark.parametrize("removing", [3, [], {"x": "2026-01-01T00:00:00+00:00"}, {NAMES[0]: 3}])
 def test_removals_that_make_no_sense_are_ignored(objects, removing):
     write(objects, embstore_pointer=1, version=NAMES[1], removing=removing)
-    assert find_pointer(objects).removing == ()
+    assert pointer_of(objects).removing == ()
     write(objects, embstore_pointer=1, version=NAMES[1], removing={NAMES[0]: "2026-01-01T00:00"})
-    assert find_pointer(objects).removing == ()
+    assert pointer_of(objects).removing == ()
 
 
 def test_a_newer_pointer_is_refused(objects):
@@ -201,7 +205,7 @@ def test_a_pointer_to_a_missing_version(objects):
 def test_a_pointer_that_moves_while_it_is_read(objects):
     def move(number, name, arguments):
         if name == "read" and number < 4:
-            move_pointer(objects, find_pointer(objects), NAMES[number % 2])
+            move_pointer(objects, pointer_of(objects), NAMES[number % 2])
 
     assert resolve(WatchedObjects(objects, move, only=("read",))) == NAMES[1]
 
@@ -209,7 +213,7 @@ def test_a_pointer_that_moves_while_it_is_read(objects):
 def test_a_version_that_is_removed_while_it_is_resolved(objects):
     def remove(number, name, arguments):
         if arguments == (f"{NAMES[2]}/zarr.json",):
-            move_pointer(objects, find_pointer(objects), NAMES[0])
+            move_pointer(objects, pointer_of(objects), NAMES[0])
             objects.delete(arguments)
 
     assert resolve(WatchedObjects(objects, remove, only=("head",))) == NAMES[0]

@@ -443,7 +443,7 @@ def test_a_server_that_loses_bytes(objects, store):
 def test_progress_counts_bytes(tmp_path, objects, store):
     publish(store, objects)
     for path in (store, build(tmp_path / "o", changed()), build(tmp_path / "p", strategy="div")):
-        seen = []
+        seen: list[embstore.Progress] = []
         report = publish(path, objects, progress=seen.append)
         assert {one.total_bytes for one in seen} == {report.byte_count}
         done = [one.done_bytes for one in seen]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import signal
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,6 @@ from embstore.remote import publishing
 from embstore.remote.local_store import open_local
 from embstore.remote.pointer import (
     REMOVAL_AGE,
-    find_pointer,
     put_pointer,
     read_pointer,
     resolve,
@@ -26,7 +27,9 @@ from embstore.remote.pointer import (
 from embstore.remote.publishing import publish_store
 from embstore.remote.versions import prune_objects
 from tests.helpers.objects import CHANGES, MemoryObjects, Turns, WatchedObjects
-from tests.helpers.published import check_current, current_rows, download, publish
+from tests.helpers.programs import run_python
+from tests.helpers.published import check_current, current_rows, download, pointer_of, publish
+from tests.helpers.stores import make_store
 
 # Every call: others may also act between those that change something.
 CALLS = (*CHANGES, "find", "head", "read", "read_many", "directories")
@@ -45,9 +48,9 @@ def stores(tmp_path):
         rows = ROWS.copy()
         rows[5] -= number
         path = tmp_path / f"s{number}"
-        options = {"partitions": 2, "chunk_rows": 2, "row_shape": (4,), "dtype": "float32"}
-        with embstore.StoreWriter(path, **options) as writer:
-            writer.write(rows, [f"w{word}" for word in range(6)])
+        make_store(
+            path, rows, [f"w{word}" for word in range(6)], partitions=2, chunk_rows=2
+        ).close()
         paths.append(path)
     return paths
 
@@ -173,7 +176,7 @@ def two_published(stores):
 
 def later(objects):
     """Let an hour pass for removals that have begun."""
-    pointer = find_pointer(objects)
+    pointer = pointer_of(objects)
     removing = tuple((name, since - REMOVAL_AGE) for name, since in pointer.removing)
     assert put_pointer(objects, pointer, replace(pointer, removing=removing))
 
@@ -192,7 +195,7 @@ def test_a_removal_killed_at_each_step(tmp_path, stores):
         if objects.head(root_name(gone.version)) is not None:  # Whole, or not there.
             path = download(objects, tmp_path / f"old-{step}", gone.version)
             assert embstore.verify(path).ok
-        if find_pointer(objects).removing:
+        if pointer_of(objects).removing:
             refused += 1
             with pytest.raises(StoreBusyError, match="is being removed from memory:"):
                 publish_store(gone, objects)
@@ -203,10 +206,10 @@ def test_a_removal_killed_at_each_step(tmp_path, stores):
             assert prune_objects(objects, 1).removed == ((gone.version,) if there else ())
             assert objects.find(gone.version) == []
             # Nothing was left to be removed, and the name stays in the pointer.
-            assert bool(find_pointer(objects).removing) == (not there)
+            assert bool(pointer_of(objects).removing) == (not there)
         publish_store(gone, objects)
         check_current(objects, tmp_path / f"then-{step}", stores[0])
-        assert find_pointer(objects).removing == ()
+        assert pointer_of(objects).removing == ()
     assert refused > 3
 
 
@@ -241,13 +244,54 @@ def test_a_publish_at_each_step_of_a_removal(tmp_path, stores):
         assert (again.version in report.removed) == (current == stores[1])
 
 
+KILLED = """
+import os, signal, sys
+import embstore
+from embstore.remote import publishing
+from embstore.remote.directory import Directory
+
+publishing.IN_FLIGHT = 0
+path, url, step, count = *sys.argv[1:3], int(sys.argv[3]), 0
+put = Directory.put
+
+def put_or_die(self, name, data, **options):
+    global count
+    count += 1
+    if count == step + 1 and step % 2:  # While the object is written, or before.
+        write = os.fsync
+        os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+    elif count == step + 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return put(self, name, data, **options)
+
+Directory.put = put_or_die
+embstore.publish(path, url)
+"""
+
+
+@pytest.mark.parametrize("step", [0, 1, 6, 7, 11])
+def test_a_process_that_is_killed(tmp_path, stores, step):
+    url = (tmp_path / "published").as_uri()
+    embstore.build(ROWS + 100, tmp_path / "old").close()
+    embstore.publish(tmp_path / "old", url)
+    done = run_python("-c", KILLED, stores[0], url, step, status=None)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    with embstore.open(url) as store:
+        assert store[:].tobytes() == (ROWS + 100).tobytes()
+    report = embstore.publish(stores[0], url)
+    assert (report.kept_bytes > 0) == (step > 7)
+    with embstore.open(url) as store:
+        assert store[:].tobytes() == ROWS.tobytes()
+    assert embstore.verify(tmp_path / "published" / report.version).ok
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_publishers_and_removals_in_any_order(tmp_path, stores, seed):
     """Their calls take turns at random, and some end; what is current is always whole."""
     objects = two_published(stores)
     held = [open_local(store) for store in stores]
     chosen = random.Random(seed)
-    works = [partial(publish_store, chosen.choice(held)) for _ in range(2)]
+    works: list[Any] = [partial(publish_store, chosen.choice(held)) for _ in range(2)]
     works += [partial(prune_objects, keep=chosen.choice([0, 1])) for _ in range(2)]
     turns = Turns(chosen, Killed if seed % 2 else None)
     errors = turns.run([partial(work, objects=turns.watch(objects)) for work in works])

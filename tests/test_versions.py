@@ -12,10 +12,10 @@ import pytest
 import embstore
 from embstore.errors import RemoteError, StoreBusyError, StoreCorruptError
 from embstore.remote import versions as module
-from embstore.remote.pointer import find_pointer, move_pointer, read_pointer, root_name
+from embstore.remote.pointer import move_pointer, read_pointer, root_name
 from embstore.remote.versions import UNFINISHED_AGE, prune_objects
 from tests.helpers.objects import MemoryObjects, WatchedObjects
-from tests.helpers.published import check_current, publish
+from tests.helpers.published import check_current, pointer_of, publish
 
 NEVER = 32 * "c" + "-00000001"
 
@@ -112,7 +112,7 @@ def test_old_versions_are_removed(made, tmp_path, keep, current):
     assert (report.object_count, report.byte_count) == (len(gone), sum(gone.values()))
     assert set(listed()) == stays
     check_current(objects, tmp_path / "d", tmp_path / f"s{current}")
-    assert find_pointer(objects).removing == ()
+    assert pointer_of(objects).removing == ()
     # Nothing is left to do.
     watched = WatchedObjects(objects)
     assert prune_objects(watched, keep).removed == ()
@@ -163,7 +163,7 @@ def test_unfinished_objects_without_a_time_stay(made):
 def test_what_the_pointer_names_stays_although_it_is_unfinished(made):
     objects, names = made
     add_unfinished(objects, age=2 * UNFINISHED_AGE)
-    move_pointer(objects, find_pointer(objects), NEVER)
+    move_pointer(objects, pointer_of(objects), NEVER)
     assert set(prune_objects(objects, 0).removed) == set(names)
     assert objects.find(NEVER)
     assert read_pointer(objects) == NEVER
@@ -190,7 +190,7 @@ def test_a_removal_that_is_too_slow_stops(made, monkeypatch):
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(times)))
     with pytest.raises(StoreBusyError, match="takes too long, and was stopped; an hour after"):
         prune_objects(objects, 1)
-    assert [name for name, _ in find_pointer(objects).removing] == names[2::-1]
+    assert [name for name, _ in pointer_of(objects).removing] == names[2::-1]
 
 
 def test_errors_of_the_server_are_raised(made):
@@ -202,12 +202,12 @@ def test_errors_of_the_server_are_raised(made):
     for method in ("find", "directories", "head", "delete"):
         with pytest.raises(RemoteError, match="the server is down"):
             prune_objects(WatchedObjects(objects, fail, only=(method,)), 1)
-        pointer = find_pointer(objects)
+        pointer = pointer_of(objects)
         assert bool(pointer.removing) == (method == "delete")
 
 
 def test_progress_counts_bytes(made):
-    seen = []
+    seen: list[embstore.Progress] = []
     report = embstore.prune("memory:", keep=1, progress=seen.append)
     assert {one.total_bytes for one in seen} == {report.byte_count}
     done = [one.done_bytes for one in seen]

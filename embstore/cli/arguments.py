@@ -18,7 +18,10 @@ TableArgument = Annotated[
     ),
 ]
 # What `embstore.open` takes, and a command that opens a table once does not.
-OPEN_WITHOUT = ("reader", "verify", "resident_limit", "preload", "row_cache", "progress")
+OPEN_WITHOUT = (
+    *("reader", "verify", "resident_limit", "preload", "row_cache", "progress"),
+    *("cache_dir", "cache_limit"),
+)
 WordsArgument = Annotated[
     list[str] | None, typer.Argument(help="Words to look up.", show_default=False)
 ]

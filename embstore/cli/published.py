@@ -63,7 +63,9 @@ def versions(url: UrlArgument, *, as_json: JsonOption = False, **options: Any) -
             "published": one.published and f"{one.published:%Y-%m-%d %H:%M:%S} UTC",
             "objects": one.object_count,
             "bytes": one.byte_count,
-            "state": "current" if one.is_current else "" if one.is_complete else "unfinished",
+            "state": ", ".join(
+                ["current"] * one.is_current + ["unfinished"] * (not one.is_complete)
+            ),
         }
         for one in found
     ]

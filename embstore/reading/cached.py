@@ -5,7 +5,8 @@
 2. Otherwise, the rows are split: those in mapped extents are gathered, the others are read range by
    range. Both parts fill arrays of their own, so that nothing of a part that must be dropped is
    left in the result.
-3. The cache is told what was used, and what the other rows cost, so that it can bring whole files.
+3. A file that costs less than the reads from it is brought first. Otherwise, the cache is told what
+   was used, and what the other rows cost, so that it can bring whole files.
 4. `guarded` is the short path of a local store between two looks at the token.
 """
 
@@ -13,11 +14,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from embstore.errors import RemoteError
+from embstore.reading.file_cache import REQUEST_BYTES, or_from_disk
 from embstore.reading.read_ahead import Later
 from embstore.reading.results import as_out
 from embstore.reading.short_path import NO_SHORT_PATH, ShortPath
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from embstore.progress import OnProgress
     from embstore.reading.encoded import EncodedRecords
+    from embstore.reading.file_cache import Cache
     from embstore.reading.incore import Residency
     from embstore.reading.mapped import MappedRecords
     from embstore.reading.present import ExtentNumbers, Presence
@@ -40,40 +43,8 @@ if TYPE_CHECKING:
     from embstore.table.plan import LookupPlan
     from embstore.table.protocols import VisitRecords
 
-Result = TypeVar("Result")
-
-# A read by range costs as much as this many bytes beside its own: reads that are closer are joined.
-REQUEST_BYTES = 64 << 10
 # Gathers that must be dropped before the whole lookup is read range by range.
 MAX_DROPPED = 3
-
-
-class Cache(Protocol):
-    """What brings the files of a column, and is told what its lookups use."""
-
-    def used(self, extents: NDArray[np.int64] | int) -> None:
-        """Note that records of mapped extents, repeats allowed, or of one, were used."""
-        ...
-
-    def missed(self, extents: NDArray[np.int64], costs: NDArray[np.float64]) -> None:
-        """Note what was paid, in bytes, for reading from each of some extents by range."""
-        ...
-
-    def bring(self, extents: Sequence[int], progress: OnProgress | None = None) -> None:
-        """Fetch and map extents, as far as that is possible, and return."""
-        ...
-
-    def has(self, extents: NDArray[np.int64]) -> bool:
-        """Say whether some extents are all on the disk, checked and mapped or not."""
-        ...
-
-    def counts(self) -> dict[str, Any]:
-        """Return the counts of `LookupStats` that tell of the cache."""
-        ...
-
-    def cached_bytes(self) -> int:
-        """Return the bytes of the store's files that are in the cache, and mapped."""
-        ...
 
 
 class CachedStats:
@@ -173,14 +144,14 @@ class CachedRecords:
             found = self.warm_records.take_one(row)
             if self.presence.token == token:
                 return found
-        if self._are_here(rows):
-            version = self.presence.version
-            if self._are_here(rows):
-                found = self.warm_records.take_one(row)
-                if self.presence.version == version:
-                    self._note(self._numbers.of(rows), None)
-                    return found
         extents = self._numbers.of(rows)
+        self._bring_at_once(extents)
+        version = self.presence.version
+        if self._are_here(rows):
+            found = self.warm_records.take_one(row)
+            if self.presence.version == version:
+                self._note(extents, None)
+                return found
         self._note(extents, np.zeros(1, np.bool_))
         read = partial(self.cold_records.take_one, row)
         warm = partial(self.warm_records.take_one, row)
@@ -196,6 +167,7 @@ class CachedRecords:
             self.cold_records.take(rows, out)
             return
         extents = self._numbers.of(rows)
+        self._bring_at_once(extents)
         for _ in range(MAX_DROPPED):
             version = self.presence.version
             here = self.presence.here.take(extents)
@@ -336,9 +308,18 @@ class CachedRecords:
             self.presence.sampled()
             return
         self.file_cache.used(extents[here])
-        missed, counts = np.unique(extents[~here], return_counts=True)
-        costs = counts.astype(np.float64) * (self.record_bytes + REQUEST_BYTES)
-        self.file_cache.missed(missed, costs)
+        self.file_cache.missed(*self._costs(extents[~here]))
+
+    def _bring_at_once(self, extents: NDArray[np.int64]) -> None:
+        """Bring the files that cost a lookup less than reading its records from them by range."""
+        missing = extents[~self.presence.here.take(extents)]
+        if len(missing):
+            self.file_cache.bring_cheap(*self._costs(missing))
+
+    def _costs(self, extents: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the distinct ones of some extents, and what reading from each costs, in bytes."""
+        distinct, counts = np.unique(extents, return_counts=True)
+        return distinct, counts.astype(np.float64) * (self.record_bytes + REQUEST_BYTES)
 
     def _split_ranges(self, ranges: Sequence[range]) -> tuple[list[range], list[range]]:
         """Cut ranges of rows into those that are mapped and the others."""
@@ -367,42 +348,6 @@ class CachedRecords:
     def _columns(records: Any) -> tuple[Any, ...]:
         columns: tuple[Any, ...] = getattr(records, "columns", (records,))
         return columns
-
-
-def or_from_disk(
-    read: Callable[[], Result],
-    read_mapped: Callable[[], Result],
-    extents: NDArray[np.int64],
-    presence: Presence,
-    cache: Cache,
-) -> Result:
-    """Return what ``read()`` returns or, if the object store fails, what is on the disk.
-
-    Files that are in the cache, but were not checked yet, are brought first.
-
-    Parameters
-    ----------
-    read, read_mapped : callable
-        Read by range, and from the mapping.
-    extents : ndarray of int64, shape (n,)
-        What they read from.
-    presence, cache
-        As of `CachedRecords`.
-    """
-    try:
-        return read()
-    except RemoteError:
-        wanted = np.unique(extents)
-        if not cache.has(wanted):
-            raise
-        cache.bring(wanted.tolist())
-        version = presence.version
-        if not presence.here[wanted].all():
-            raise
-        found = read_mapped()
-        if presence.version != version:
-            raise
-        return found
 
 
 class CachedReadAhead:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from embstore.encodings.opaque import Opaque
 from embstore.encodings.plain import Plain
@@ -15,29 +15,11 @@ from embstore.reading.residence import ResidentLimit
 from embstore.reading.shards import MappedShards, RangedShards
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
 
-    from embstore.reading.cached import Cache
+    from embstore.reading.file_cache import FileCache
     from embstore.table.extents import Column
     from embstore.table.tables import Table
-
-
-class FileCache(Protocol):
-    """A cache of the files of a remote store; see `embstore.remote.cache`."""
-
-    def open(self, name: str, needed_bytes: int) -> int:
-        """Return a descriptor of a file that has at least ``needed_bytes``."""
-        ...
-
-    def where(self, name: str) -> str:
-        """Return the path of a file, as messages show it."""
-        ...
-
-    def column(self, names: Sequence[str], presence: Presence) -> Cache:
-        """Return what brings the files of a column's extents; ``""`` for one without a file."""
-        ...
 
 
 def cached_records(

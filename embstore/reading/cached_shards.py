@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embstore.errors import StoreCorruptError
-from embstore.reading.cached import REQUEST_BYTES, or_from_disk
+from embstore.errors import RemoteError, StoreCorruptError
+from embstore.reading.file_cache import REQUEST_BYTES, or_from_disk
 from embstore.reading.shards import Spans
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
-    from embstore.reading.cached import Cache
+    from embstore.reading.file_cache import Cache
     from embstore.reading.present import Presence
     from embstore.reading.shards import MappedShards, RangedShards
 
@@ -44,7 +46,7 @@ class CachedShards:
         self, mapped: MappedShards, ranged: RangedShards, presence: Presence, cache: Cache
     ) -> None:
         self.mapped, self.ranged, self._presence, self.cache = mapped, ranged, presence, cache
-        self.layout = ranged.layout
+        self.layout, self.slice_chunks = ranged.layout, ranged.slice_chunks
 
     def spans(self, shards: NDArray[np.int64], inner: NDArray[np.int64]) -> Spans:
         """Return the places of inner chunks; as `MappedShards.spans`."""
@@ -111,20 +113,70 @@ class CachedShards:
 
     def read(self, shard: int, offset: int, size: int) -> NDArray[np.uint8]:
         """Return the bytes of an inner chunk."""
-        version = self._presence.version
-        if self._presence.here[shard]:
-            found = self.mapped.read(shard, offset, size).copy()
-            if self._presence.version == version:
-                self.cache.used(shard)
-                return found
-        self.cache.missed(np.array([shard]), np.array([float(size + REQUEST_BYTES)]))
+        place, cost = np.array([shard]), np.array([float(size + REQUEST_BYTES)])
+        if not self._presence.here[shard]:
+            self.cache.bring_cheap(place, cost)
+        if (found := self._read_mapped(shard, offset, size)) is not None:
+            return found
+        self.cache.missed(place, cost)
         return or_from_disk(
             partial(self.ranged.read, shard, offset, size),
             lambda: self.mapped.read(shard, offset, size).copy(),
-            np.array([shard]),
+            place,
             self._presence,
             self.cache,
         )
+
+    def read_each(self, spans: Spans) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield the position of each inner chunk and its bytes, in any order."""
+        shards, costs = self._missing(spans)
+        if len(shards):
+            self.cache.bring_cheap(shards, costs)
+        self.announce(spans)
+        left = []
+        for at, (shard, offset, size) in enumerate(spans.each()):
+            found = self._read_mapped(shard, offset, size)
+            if found is None:
+                left.append(at)
+            else:
+                yield at, found
+        if not left:
+            return
+        others = Spans(*(values[left] for values in spans))
+        self.cache.missed(*self._missing(others))
+        done = set()
+        try:
+            for place, data in self.ranged.read_each(others):
+                done.add(place)
+                yield left[place], data
+        except RemoteError:  # What is on the disk comes from there.
+            for place, span in enumerate(others.each()):
+                if place not in done:
+                    yield left[place], self.read(*span)
+
+    def _read_mapped(self, shard: int, offset: int, size: int) -> NDArray[np.uint8] | None:
+        """Return a copy of the bytes of an inner chunk; None if its shard is not mapped."""
+        version = self._presence.version
+        if not self._presence.here[shard]:
+            return None
+        found = self.mapped.read(shard, offset, size).copy()
+        if self._presence.version != version:
+            return None
+        self.cache.used(shard)
+        return found
+
+    def _missing(self, spans: Spans) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the shards that are not mapped, and what reading from each costs, in bytes."""
+        missing = ~self._presence.here[spans.shards]
+        distinct, places = np.unique(spans.shards[missing], return_inverse=True)
+        costs = np.bincount(places, spans.sizes[missing] + float(REQUEST_BYTES), len(distinct))
+        return distinct, costs.astype(np.float64)
+
+    def cost(self, spans: Spans) -> tuple[int, int]:
+        """Return the requests and the bytes that `read_each` takes."""
+        here = self._presence.here[spans.shards]
+        requests, count = self.ranged.cost(Spans(*(values[~here] for values in spans)))
+        return requests, count + int(spans.sizes[here].sum())
 
     def bring(self, shards: NDArray[np.int64]) -> None:
         """Fetch and map shards, as far as that is possible."""

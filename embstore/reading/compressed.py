@@ -29,6 +29,7 @@ from embstore.reading.gather import as_records
 from embstore.reading.incore import Residency
 from embstore.reading.inner_chunks import InnerGroups, cut_ranges
 from embstore.reading.read_ahead import Later
+from embstore.reading.shards import SLICE_CHUNKS
 from embstore.reading.stats import StatsCounter
 from embstore.table.plan import plan_inner_chunks
 
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
 
     AnyShards = MappedShards | RangedShards | CachedShards
 
-# Inner chunks of one slice: their reads are in flight together.
-SLICE_CHUNKS = 64
 # Handing work over takes 30 to 50 us, as long as decoding one inner chunk.
 HELPED_CHUNKS = 4
 # Rows that a scan passes on at a time, and `prefetch` announces at a time.
@@ -182,13 +181,13 @@ class CompressedRecords:
     def plan(self, rows: NDArray[np.int64], numbering: Numbering) -> LookupPlan:
         """Return the plan of a lookup of rows; it reads the indexes of their shards."""
 
-        def sizes(chunks: NDArray[np.int64]) -> NDArray[np.int64]:
-            steps = range(0, len(chunks), SLICE_CHUNKS)
-            found = [self._spans(chunks[at : at + SLICE_CHUNKS]).sizes for at in steps]
-            return np.concatenate(found) if found else np.empty(0, np.int64)
+        def cost(chunks: NDArray[np.int64]) -> tuple[int, int]:
+            slices = (chunks[some.start : some.stop] for some in self._slices(len(chunks)))
+            found = [self._shards.cost(self._spans(some)) for some in slices]
+            return sum(requests for requests, _ in found), sum(count for _, count in found)
 
         return plan_inner_chunks(
-            rows, numbering, self._first_rows, self.record_bytes, self._inner_rows, sizes
+            rows, numbering, self._first_rows, self.record_bytes, self._inner_rows, cost
         )
 
     @property
@@ -218,7 +217,8 @@ class CompressedRecords:
         if block is None:
             shard = chunk >> self._shard_shift
             offset, size = self._shards.span(shard, chunk - (shard << self._shard_shift))
-            block, bytes_read = self._decoded(chunk, shard, offset, size), size
+            data = self._shards.read(shard, offset, size)
+            block, bytes_read = self._decoded(chunk, shard, offset, data), size
         else:
             self._shards.check()  # Without a mapping, rows of a replaced store are an error.
         as_records(out, self.record_bytes)[0] = block[row & (self._inner_rows - 1)]
@@ -229,7 +229,7 @@ class CompressedRecords:
     def _slices(self, chunk_count: int) -> Iterator[range]:
         """Yield slices of a lookup's inner chunks, small enough for all processors."""
         step = -(-chunk_count // workers.processor_count())
-        step = max(min(step, SLICE_CHUNKS), 1)
+        step = max(min(step, self._shards.slice_chunks), 1)
         for first in range(0, chunk_count, step):
             yield range(first, min(first + step, chunk_count))
 
@@ -259,12 +259,11 @@ class CompressedRecords:
             if not absent:
                 continue
             spans = self._spans(chunks[absent])
-            if len(absent) > 1:
-                self._shards.announce(spans)
-            for at, span in zip(absent, spans.each(), strict=True):
-                block = self._decoded(int(chunks[at]), *span)
+            for place, data in self._shards.read_each(spans):
+                at = absent[place]
+                block = self._decoded(int(chunks[at]), *spans.at(place), data)
                 missed += lookup.copy(some[at], block, target)
-            bytes_read += int(spans.sizes.sum())
+            bytes_read += self._shards.cost(spans)[1]
         return bytes_read, hits, missed
 
     def _show_blocks(
@@ -287,17 +286,17 @@ class CompressedRecords:
         flat, size = out.reshape(-1), self.record_bytes
         chunks = self._chunks_of(rows)
         spans = self._spans(chunks)
-        self._shards.announce(spans)
-        for chunk, span in zip(chunks.tolist(), spans.each(), strict=True):
+        for at, data in self._shards.read_each(spans):
+            chunk, (shard, offset) = int(chunks[at]), spans.at(at)
             first = chunk << self._shift
             start, stop = max(first, rows.start), min(first + self._inner_rows, rows.stop)
             target = flat[(start - rows.start) * size : (stop - rows.start) * size]
             if len(target) == self._inner_bytes:
-                self._decode(*span, target)
+                self._decode(shard, offset, data, target)
                 continue
             block = self.cache.get(chunk)
             if block is None:
-                block = self._decoded(chunk, *span)
+                block = self._decoded(chunk, shard, offset, data)
             target[:] = block.view(np.uint8)[(start - first) * size : (stop - first) * size]
         return out
 
@@ -309,17 +308,20 @@ class CompressedRecords:
         shards = chunks >> self._shard_shift
         return self._shards.spans(shards, chunks - (shards << self._shard_shift))
 
-    def _decoded(self, chunk: int, shard: int, offset: int, size: int) -> NDArray[Any]:
+    def _decoded(
+        self, chunk: int, shard: int, offset: int, data: NDArray[np.uint8]
+    ) -> NDArray[Any]:
         """Return the records of an inner chunk, shape (inner_rows,), and keep them."""
-        data = np.empty(self._inner_bytes, np.uint8)
-        self._decode(shard, offset, size, data)
+        out = np.empty(self._inner_bytes, np.uint8)
+        self._decode(shard, offset, data, out)
         self._shards.check()  # Rows of a store that replaced this one must not be kept.
-        block = as_records(data.reshape(self._inner_rows, -1), self.record_bytes)
+        block = as_records(out.reshape(self._inner_rows, -1), self.record_bytes)
         self.cache.put(chunk, block)
         return block
 
-    def _decode(self, shard: int, offset: int, size: int, out: NDArray[np.uint8]) -> None:
-        data = self._shards.read(shard, offset, size)
+    def _decode(
+        self, shard: int, offset: int, data: NDArray[np.uint8], out: NDArray[np.uint8]
+    ) -> None:
         try:
             decode(self._codec, data, out)
         except ValueError as error:
@@ -328,13 +330,13 @@ class CompressedRecords:
 
     def decode_all(self, chunks: NDArray[np.int64]) -> None:
         """Decode inner chunks that are not kept, on this thread, and keep them."""
-        for first in range(0, len(chunks), SLICE_CHUNKS):
-            some = [c for c in chunks[first : first + SLICE_CHUNKS].tolist() if c not in self.cache]
+        step = self._shards.slice_chunks
+        for first in range(0, len(chunks), step):
+            some = [c for c in chunks[first : first + step].tolist() if c not in self.cache]
             if some:
                 spans = self._spans(np.array(some))
-                self._shards.announce(spans)
-                for chunk, span in zip(some, spans.each(), strict=True):
-                    self._decoded(chunk, *span)
+                for at, data in self._shards.read_each(spans):
+                    self._decoded(some[at], *spans.at(at), data)
 
 
 class CompressedReadAhead:

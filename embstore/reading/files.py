@@ -32,6 +32,8 @@ class LocalFiles(LocalDirectory):
 
     remedy = REBUILD
     checked = False  # Whether a file read whole can be checked.
+    is_remote = False
+    request_count = 0
 
     def path(self, name: str) -> Path:
         """Return the path of a file."""

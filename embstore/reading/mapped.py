@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.progress import OnProgress
-    from embstore.reading.cached import Cache
+    from embstore.reading.file_cache import Cache
     from embstore.reading.mapping import Opener
     from embstore.reading.residence import ResidentLimit
     from embstore.table.extents import Column

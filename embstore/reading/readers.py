@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from embstore.progress import OnProgress
-    from embstore.reading.cached_readers import FileCache
     from embstore.reading.compressed import AnyShards
+    from embstore.reading.file_cache import FileCache
     from embstore.reading.forms import AnyRecords
     from embstore.table.extents import Column
     from embstore.table.protocols import Files
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 
 UNMAPPED_FILES = (
     "cache_dir keeps files that are mapped, but this system cannot map them; leave cache_dir out"
+)
+COPIED_FILES = (
+    "row_cache keeps copies of rows of files that stay, but those in cache_dir come and go; leave "
+    "one of the two out"
 )
 UNMAPPED_CACHE = (
     'row_cache keeps copies of rows in front of a mapping, but reader="chunked" maps nothing, nor '
@@ -128,6 +132,8 @@ def read_records(
     if cache is not None:
         if not can_map():
             raise ValueError(UNMAPPED_FILES)
+        if row_cache is not None and first.inner_chunks is None:
+            raise ValueError(COPIED_FILES)
         if first.inner_chunks is None:
             cached = cached_records(table, files, cache, *form(first), resident_limit)
             if preload:

@@ -6,7 +6,9 @@ bounds again each time, because a mapped file may be written to.
 
 * `MappedShards` maps all files. It keeps no index but one bit for each shard: an entry is read from
   the mapping, so a table of terabytes costs no memory.
-* `RangedShards` reads bytes of files when they are needed, and keeps the last few indexes.
+* `RangedShards` reads bytes of files when they are needed, and keeps the last few indexes. Of files
+  at a URL, it requests the indexes of many shards at once, then many inner chunks; those that lie
+  close together by one request.
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ from embstore.formats.own import spec
 from embstore.formats.own.checked_files import REBUILD
 from embstore.formats.own.sharded import check_index
 from embstore.reading.incore import mapped_bytes, page_cache_bytes
+from embstore.reading.ranged import MAX_GAP_BYTES, READ_BYTES
 from embstore.table.addresses import PAGE_BYTES, lay_out
 from embstore.table.extents import Column, Extent
+from embstore.table.reads import Reads, plan_range_reads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,8 +37,14 @@ if TYPE_CHECKING:
     from embstore.reading.files import LocalFiles
     from embstore.table.protocols import Files
 
-# Indexes that `RangedShards` keeps.
+# Indexes that `RangedShards` keeps, of files on a disk and of others.
 KEPT_INDEX_BYTES = 16 << 20
+KEPT_REMOTE_INDEX_BYTES = 64 << 20
+# Inner chunks whose reads are in flight together; of files on another machine, as many as have some
+# bytes before they are encoded.
+SLICE_CHUNKS = 64
+REMOTE_SLICE_CHUNKS = 1024
+REMOTE_SLICE_BYTES = 32 << 20
 
 
 class Spans(NamedTuple):
@@ -43,6 +53,10 @@ class Spans(NamedTuple):
     shards: NDArray[np.int64]
     offsets: NDArray[np.int64]
     sizes: NDArray[np.int64]
+
+    def at(self, place: int) -> tuple[int, int]:
+        """Return the shard and the offset of an inner chunk."""
+        return int(self.shards[place]), int(self.offsets[place])
 
     def each(self) -> Iterator[tuple[int, int, int]]:
         """Yield the shard, offset and size of each inner chunk."""
@@ -165,6 +179,7 @@ class MappedShards:
     """
 
     unit_bytes = PAGE_BYTES
+    slice_chunks = SLICE_CHUNKS
 
     def __init__(
         self,
@@ -249,6 +264,17 @@ class MappedShards:
     def check(self) -> None:
         """Do nothing: a mapping stays when its files are replaced."""
 
+    def read_each(self, spans: Spans) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield the position of each inner chunk and its bytes, in any order."""
+        if len(spans.shards) > 1:
+            self.announce(spans)
+        for at, span in enumerate(spans.each()):
+            yield at, self.read(*span)
+
+    def cost(self, spans: Spans) -> tuple[int, int]:
+        """Return the requests and the bytes that `read_each` takes."""
+        return 0, int(spans.sizes.sum())
+
     def page_cache_bytes(self) -> int:
         """Return the bytes of the files that are in the page cache."""
         return page_cache_bytes(self._space)
@@ -282,19 +308,29 @@ class RangedShards:
         self._files = files
         self._identity = files.identity
         self._indexes: OrderedDict[int, NDArray[np.int64]] = OrderedDict()
-        self._most = max(KEPT_INDEX_BYTES // max(self.layout.index_bytes, 1), 1)
+        kept = KEPT_REMOTE_INDEX_BYTES if files.is_remote else KEPT_INDEX_BYTES
+        self._most = max(kept // max(self.layout.index_bytes, 1), 1)
+        self._max_gap = MAX_GAP_BYTES if files.is_remote else 0
+        self.slice_chunks = SLICE_CHUNKS
+        if files.is_remote:
+            assert column.inner_chunks is not None
+            most = REMOTE_SLICE_BYTES // (column.inner_chunks.rows * column.record_bytes)
+            self.slice_chunks = min(max(most, SLICE_CHUNKS), REMOTE_SLICE_CHUNKS)
 
     def spans(self, shards: NDArray[np.int64], inner: NDArray[np.int64]) -> Spans:
         """Return the places of inner chunks; as `MappedShards.spans`."""
         entries = np.empty((len(shards), 2), np.int64)
-        for shard in dict.fromkeys(shards.tolist()):
-            chosen = shards == shard
-            entries[chosen] = self._index(shard)[inner[chosen]]
+        wanted = list(dict.fromkeys(shards.tolist()))
+        for first in range(0, len(wanted), self._most):
+            for shard, index in self._find_indexes(wanted[first : first + self._most]).items():
+                chosen = shards == shard
+                entries[chosen] = index[inner[chosen]]
         return self.layout.spans_of(shards, inner, entries)
 
     def span(self, shard: int, inner: int) -> tuple[int, int]:
         """Return the offset and size of one inner chunk; as `spans`."""
-        return self.layout.checked_span(shard, inner, *self._index(shard)[inner].tolist())
+        index = self._find_indexes([shard])[shard]
+        return self.layout.checked_span(shard, inner, *index[inner].tolist())
 
     def known(self, shards: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return False for each shard, shape (n,): nothing is read ahead."""
@@ -314,6 +350,39 @@ class RangedShards:
             raise self.layout.corrupt(shard, "it became shorter since the store was opened")
         return np.frombuffer(data, np.uint8)
 
+    def read_each(self, spans: Spans) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield the position of each inner chunk and its bytes, in any order."""
+        reads, names = self._reads(spans), self.layout.names
+        shards = reads.extents.tolist()
+        ranges = [(names[at], first, count) for at, first, count in reads.each()]
+        try:
+            for number, data in self._files.read_many(ranges):
+                if len(data) < ranges[number][2]:
+                    raise self.layout.corrupt(
+                        shards[number], "it became shorter since the store was opened"
+                    )
+                found = np.frombuffer(data, np.uint8)
+                for place in range(int(reads.bounds[number]), int(reads.bounds[number + 1])):
+                    at, offset = int(reads.positions[place]), int(reads.offsets[place])
+                    yield at, found[offset : offset + int(spans.sizes[at])]
+        except StoreCorruptError:
+            self.check()
+            raise
+
+    def cost(self, spans: Spans) -> tuple[int, int]:
+        """Return the requests and the bytes that `read_each` takes."""
+        reads = self._reads(spans)
+        return len(reads) if self._files.is_remote else 0, int(reads.counts.sum())
+
+    def _reads(self, spans: Spans) -> Reads:
+        return plan_range_reads(
+            spans.shards,
+            spans.offsets,
+            spans.sizes,
+            max_gap=self._max_gap,
+            max_bytes=READ_BYTES,
+        )
+
     def check(self) -> None:
         """Raise `StoreNotFoundError` if the store was replaced or removed."""
         self._files.check_identity(self._identity)
@@ -326,15 +395,26 @@ class RangedShards:
         """Return 0: nothing is mapped."""
         return 0
 
-    def _index(self, shard: int) -> NDArray[np.int64]:
+    def _find_indexes(self, shards: list[int]) -> dict[int, NDArray[np.int64]]:
+        """Return the indexes of some shards; those that are not kept are read together."""
         # Several threads may do this at once; each step is atomic, and none depends on another.
-        if (found := self._indexes.get(shard)) is not None:
+        kept = {shard: self._indexes.get(shard) for shard in shards}
+        found = {shard: index for shard, index in kept.items() if index is not None}
+        absent = [shard for shard in shards if shard not in found]
+        if not absent:
             return found
-        size = self.layout.index_bytes
-        data = self.read(shard, int(self.layout.ends[shard]), size + spec.CHECKSUM_BYTES)
-        entries = self.layout.entries(shard, data.tobytes())
-        self._indexes[shard] = entries
-        if len(self._indexes) > self._most:
+        size = self.layout.index_bytes + spec.CHECKSUM_BYTES
+        ranges = [(self.layout.names[one], int(self.layout.ends[one]), size) for one in absent]
+        try:
+            for at, data in self._files.read_many(ranges):
+                shard = absent[at]
+                if len(data) < size:
+                    raise self.layout.corrupt(shard, "it became shorter since it was opened")
+                found[shard] = self._indexes[shard] = self.layout.entries(shard, data)
+        except StoreCorruptError:
+            self.check()
+            raise
+        while len(self._indexes) > self._most:
             with suppress(KeyError):  # Another thread emptied it.
                 self._indexes.popitem(last=False)
-        return entries
+        return found

@@ -39,6 +39,9 @@ class LookupStats:
         Time spent reading rows, summed over the calls.
     row_cache_rows, row_cache_hits : int
         Rows looked up through the row cache, and those of them that it held.
+    request_count : int
+        Requests for rows and words that were sent to an object store, without those that were sent
+        again after an error.
     file_cache_rows : int
         Rows looked up in files of the cache of a remote store.
     fetched_files, fetched_bytes : int
@@ -63,6 +66,7 @@ class LookupStats:
     seconds: float = 0.0
     row_cache_rows: int = 0
     row_cache_hits: int = 0
+    request_count: int = 0
     file_cache_rows: int = 0
     fetched_files: int = 0
     fetched_bytes: int = 0

@@ -1,10 +1,16 @@
-"""Clients of obstore for a location: one for reading, one for writing."""
+"""Clients of obstore for a location: one for reading, one for writing.
+
+Objects of one bucket share their clients, and so their connections, if they have the same settings
+and environment. The last few clients are kept.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from datetime import timedelta
 from functools import cached_property, partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from embstore.errors import RemoteError
@@ -19,7 +25,22 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS = 5.0
 _WRITE_FACTOR = 10.0  # A part of an upload may take this many times as long as one of a download.
+_KEPT_CLIENTS = 16
+_VARIABLE = re.compile(r"AWS_|GOOGLE_|AZURE_|(https?|all|no)_proxy$|SSL_CERT_", re.IGNORECASE)
 _STALL_FRACTION = 1 / 3  # Of the time of a request; then it is tried again.
+
+_clients: dict[tuple[Any, ...], Any] = {}
+_lock = Lock()
+
+
+def _unlock() -> None:
+    """Make the lock anew in a forked child: a thread of the parent may have held it."""
+    # The clients stay. To free one there would close the parent's connections.
+    global _lock  # noqa: PLW0603
+    _lock = Lock()
+
+
+os.register_at_fork(after_in_child=_unlock)
 
 
 class Clients:
@@ -39,8 +60,8 @@ class Clients:
     def __init__(self, settings: Settings, location: Location, timeout: float) -> None:
         self.credentials = settings.credentials
         self.server = settings.endpoint or "the server"
-        self.reading = _client(settings, location, timeout, timeout * _STALL_FRACTION)
-        self._make_writing = partial(_client, settings, location, timeout * _WRITE_FACTOR, None)
+        self.reading = _shared(settings, location, timeout, timeout * _STALL_FRACTION)
+        self._make_writing = partial(_shared, settings, location, timeout * _WRITE_FACTOR, None)
 
     @cached_property
     def writing(self) -> Any:
@@ -61,6 +82,29 @@ def clients_of(location: Location, *, allow_http: bool, timeout: float) -> Clien
         If obstore is not installed.
     """
     return Clients(settings_of(location, allow_http=allow_http), location, timeout)
+
+
+def _shared(
+    settings: Settings, location: Location, seconds: float, stall_seconds: float | None
+) -> Any:
+    """Return the client that was made from the same settings; a new one if there is none."""
+    # obstore reads more variables than those that are settled here, proxies among them.
+    environment = {
+        name: value for name, value in os.environ.items() if _VARIABLE.match(name) is not None
+    }
+    where = location.url if location.kind == "http" else location.root
+    key = (
+        *(location.kind, where, settings.endpoint, seconds, stall_seconds),
+        *(repr(sorted(settings.config.items())), repr(sorted(environment.items()))),
+    )
+    with _lock:
+        client = _clients.pop(key, None)
+        if client is None:
+            client = _client(settings, location, seconds, stall_seconds)
+        _clients[key] = client  # At the end, as the last that was used.
+        while len(_clients) > _KEPT_CLIENTS:
+            del _clients[next(iter(_clients))]
+        return client
 
 
 def _client(
@@ -93,8 +137,7 @@ def _client(
     try:
         if location.kind == "http":
             return store.HTTPStore(location.url, **options)
-        options |= {"prefix": location.prefix or None, "config": settings.config}
-        return makers[location.kind](location.root, **options)
+        return makers[location.kind](location.root, config=settings.config, **options)
     except Exception as error:
         name = type(error).__name__
     # Not inside of the handler: obstore's error may show a part of the credentials.

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from embstore.remote.objects import Request
 
+_IS_MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _UPLOADS = ".embstore-uploads"
 _HASHED_BYTES = 64 << 10  # Up to this size, the ETag is a hash.
 _COPIED_BYTES = 1 << 20  # At a time.
@@ -136,7 +137,7 @@ class Directory:
         target = self._path_of(name)
         if isinstance(data, Path):
             data.stat()  # An error about this file is its own.
-        with self._naming(name):
+        with self._naming(name, is_missing=()):
             uploads = self._path / _UPLOADS
             uploads.mkdir(parents=True, exist_ok=True)
             _clean(uploads)
@@ -164,6 +165,7 @@ class Directory:
 
     def copy(self, source: str, target: str) -> None:
         """Copy an object."""
+        checked_name(target)
         if self.head(source) is None:
             raise StoreNotFoundError(f"{self.where(source)} does not exist")
         self.put(target, self._path_of(source))
@@ -188,13 +190,15 @@ class Directory:
         return self._path / checked_name(name)
 
     @contextmanager
-    def _naming(self, name: str) -> Iterator[None]:
+    def _naming(
+        self, name: str, is_missing: tuple[type[OSError], ...] = _IS_MISSING
+    ) -> Iterator[None]:
         """Give errors of the system the type and the message of `Objects`."""
         try:
             yield
         except RemoteError:
             raise
-        except FileNotFoundError as error:
+        except is_missing as error:
             raise StoreNotFoundError(f"{self.where(name)} does not exist") from error
         except OSError as error:
             reason = error.strerror or type(error).__name__
@@ -202,7 +206,12 @@ class Directory:
 
 
 def _files(top: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(top):
+    def fail(error: OSError) -> None:
+        # One that is missing, or was just removed, has no files; one that is closed to us may.
+        if not isinstance(error, _IS_MISSING):
+            raise error
+
+    for folder, folders, names in os.walk(top, onerror=fail):
         if _UPLOADS in folders:
             folders.remove(_UPLOADS)
         yield from (Path(folder, name) for name in names)

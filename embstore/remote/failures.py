@@ -32,11 +32,19 @@ _BY_CLASS: dict[str, tuple[Kind, str]] = {
     "NotSupportedError": ("doubtful", "the answer is not the range that was asked for"),
     "UnknownConfigurationKeyError": ("final", "obstore does not know an option: update obstore"),
 }
+# Listings raise no class of their own for these.
+_BY_STATUS: dict[int, tuple[Kind, str]] = {
+    401: _BY_CLASS["UnauthenticatedError"],
+    403: _BY_CLASS["PermissionDeniedError"],
+    404: _BY_CLASS["NotFoundError"],
+    412: _BY_CLASS["PreconditionError"],
+    416: ("doubtful", "it has fewer bytes than were asked for"),
+}
 # Parts of messages, in the order in which they are looked for. obstore gives no other sign.
 _BY_TEXT: tuple[tuple[str, Kind, str], ...] = (
-    ("invalid peer certificate", "final", "the server's certificate is not trusted"),
+    ("InvalidCertificate", "final", "the server's certificate is not trusted"),
     ("BareRedirect", "final", "the bucket is in another region: set AWS_REGION"),
-    ("URL scheme is not allowed", "final", "the server redirects to plain http, which is refused"),
+    ("BadScheme", "final", "the server redirects to plain http, which is refused"),
     ("kind: Redirect", "doubtful", "the server redirects in a circle, or to nowhere"),
     ("dns error", "doubtful", "the name of the host is unknown"),
     ("failed to lookup address", "doubtful", "the name of the host is unknown"),
@@ -92,8 +100,9 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def _by_status(status: int, told: str) -> Failure | None:
-    if status == 416:
-        return Failure("doubtful", "it has fewer bytes than were asked for (416)")
+    if status in _BY_STATUS:
+        kind, reason = _BY_STATUS[status]
+        return Failure(kind, f"{reason} ({told})")
     return Failure("final", f"the server answers {told}") if status >= 300 else None
 
 

@@ -55,6 +55,7 @@ class RemoteFiles:
 
     remedy = "is the upload complete?"
     checked = False
+    is_remote = True
 
     def __init__(self, objects: Objects, prefix: str = "", chosen: tuple[str, ...] = ()) -> None:
         self._objects, self._prefix, self.chosen = objects, prefix, chosen
@@ -88,7 +89,7 @@ class RemoteFiles:
     def of(self, names: tuple[str, ...]) -> RemoteFiles:
         """Return the files that a table is in, with what was found of them so far."""
         files = RemoteFiles(self._objects, self._prefix, names)
-        files._seen, files._listed, files._counts = self._seen, self._listed, self._counts
+        files._seen, files._listed = self._seen, self._listed
         return files
 
     def with_manifest(self, manifest: Manifest) -> RemoteFiles:
@@ -165,14 +166,13 @@ class RemoteFiles:
 
     def read_small(self, name: str, most: int) -> bytes:
         """Return all of a file of at most ``most`` bytes."""
-        if (data := self._ahead.pop(name, None)) is not None:
-            return data
         info = self._found(name)
         if info.size > most:
             raise StoreCorruptError(
                 f"{self.where(name)} has {info.size} bytes, more than the allowed {most}; {REBUILD}"
             )
-        return self.read(name, 0, info.size)
+        ahead = self._ahead.pop(name, None)
+        return self.read(name, 0, info.size) if ahead is None else ahead
 
     def read_end(self, name: str, size_bytes: int) -> None:
         """Check the size of a file; its last bytes are not read, which would take a request."""

@@ -24,6 +24,7 @@ from embstore.formats.own import spec
 from embstore.formats.own.checked_files import REBUILD, open_regular, read_small
 from embstore.formats.own.checks import PIECE_BYTES, check_array, wrong_target
 from embstore.formats.own.layout import layout_of
+from embstore.formats.own.manifest import read_manifest
 from embstore.formats.own.sharded import covered_bytes
 from embstore.reading.cached import CachedRecords
 from embstore.reading.encoded import raw_records
@@ -209,6 +210,7 @@ def open_local(path: str | os.PathLike[str]) -> LocalStore:
             f"cannot publish {where}: {what}; build a store from it first, by embstore.build or "
             "the command embstore build, and publish that"
         )
+    read_manifest(where)  # Its errors tell what is there instead of a store.
     return LocalStore(where)
 
 

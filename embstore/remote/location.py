@@ -21,6 +21,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
+from embstore.settle import without_credentials
+
 Kind = Literal["s3", "gcs", "azure", "http", "file"]
 
 KINDS: dict[str, Kind] = {
@@ -111,22 +113,6 @@ def as_location(url: Any, name: str = "url") -> Location:
     return _on_server(kind, url, name)
 
 
-def without_credentials(url: str) -> str:
-    """Return a URL without what may hold credentials: user names, queries, fragments.
-
-    Examples
-    --------
-    >>> without_credentials("https://user:secret@example.org/glove?X-Amz-Signature=abc")
-    'https://example.org/glove'
-    """
-    start, found, rest = url.partition("://")
-    if not found:
-        return re.split(r"[?#@]", url, maxsplit=1)[0]
-    rest = re.split(r"[?#]", rest, maxsplit=1)[0]
-    # A password may have a slash in it, so the last @ counts, not the last before a slash.
-    return f"{start}://{rest.rpartition('@')[2]}"
-
-
 def is_loopback(host: str) -> bool:
     """Return whether a host is this machine: ``localhost``, ``127.*.*.*`` or ``::1``."""
     if host.lower() == "localhost":
@@ -187,7 +173,7 @@ def _on_server(kind: Kind, url: str, name: str) -> Location:
 
 
 def _below(kind: Kind, start: str, root: str, path: str, name: str, account: str = "") -> Location:
-    prefix = path.strip("/")
+    prefix = path.removeprefix("/").rstrip("/")
     if prefix:
         try:
             checked_name(unquote(prefix) if kind == "http" else prefix)

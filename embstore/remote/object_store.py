@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from threading import Event
 
 PART_BYTES = 4 << 20  # The most bytes of one request for reading.
+_UNCHECKED_BYTES = 64 << 20  # The size of an object is looked at before more of it is read.
 _UPLOAD_PART_BYTES = 8 << 20
 _MAX_OBJECTS = 1 << 24  # A listing of more is not believed.
 
@@ -56,6 +57,9 @@ class ObjectStore:
         self._options: dict[str, Any] = {"allow_http": allow_http, "timeout": timeout}
         self._patience = Patience(timeout)
         self._clients = clients_of(location, **self._options)
+        # A web server's URL has it already.
+        has_top = bool(location.prefix) and location.kind != "http"
+        self._top = f"{location.prefix}/" if has_top else ""
 
     def __repr__(self) -> str:
         return f"<ObjectStore {self.url}>"
@@ -85,13 +89,18 @@ class ObjectStore:
     def directories(self) -> list[str]:
         """Return the first parts of the names of objects that have a ``/`` in them."""
         self._check_listing()
-        listed = partial(self._clients.reading.list_with_delimiter)
-        found = self._call("list", "", listed)["common_prefixes"]
-        return sorted({str(one).strip("/").partition("/")[0] for one in found} - {""})
+
+        def work() -> list[str]:
+            listed = self._clients.reading.list_with_delimiter(self._top.rstrip("/") or None)
+            return sorted(
+                {self._name_of(str(one).rstrip("/")) for one in listed["common_prefixes"]}
+            )
+
+        return self._call("list", "", work)
 
     def head(self, name: str) -> ObjectInfo | None:
         """Return an object, or None if it is missing."""
-        work = partial(self._clients.reading.head, checked_name(name))
+        work = partial(self._clients.reading.head, self._key(name))
         found = self._try(work)
         if isinstance(found, Failure):
             if found.kind == "missing":
@@ -116,7 +125,7 @@ class ObjectStore:
         parts: list[tuple[int, int, Request]] = []  # Position, number of the part, the part.
         missing: dict[int, list[bytes | None]] = {}
         for position, one in enumerate(requests):
-            checked_name(one.name)
+            self._check_size(one)
             firsts = range(one.first, one.first + one.count, PART_BYTES)
             missing[position] = [None] * len(firsts)
             if not firsts:
@@ -149,7 +158,12 @@ class ObjectStore:
             options["mode"] = "create"
         elif if_match is not None:
             options["mode"] = {"e_tag": quoted(if_match)}
-        work = partial(self._clients.writing.put, checked_name(name), data, **options)
+            if self._location.kind == "gcs":
+                generation = self._generation(name, if_match)
+                if generation is None:
+                    return None
+                options["mode"]["version"] = generation
+        work = partial(self._clients.writing.put, self._key(name), data, **options)
         tries: list[Failure] = []
         done = self._try(work, tries=tries)
         if isinstance(done, Failure):
@@ -163,11 +177,24 @@ class ObjectStore:
             return self._own(name, data, size) if len(tries) > 1 else None
         return ObjectInfo(name, size, bare(done["e_tag"]))
 
+    def _generation(self, name: str, etag: str) -> str | None:
+        """Return the generation of an object that has an ETag; None if it has another one.
+
+        Google Cloud Storage writes on the condition of a generation, not of an ETag.
+        """
+        found = self._try(partial(self._clients.reading.head, self._key(name)))
+        if isinstance(found, Failure):
+            if found.kind == "missing" and not found.is_root:
+                return None
+            raise self._error(found, "look at", name)
+        same = bare(found["e_tag"]) == etag and found["version"] is not None
+        return str(found["version"]) if same else None
+
     def copy(self, source: str, target: str) -> None:
         """Copy an object on the server."""
         self._check_writing()
-        names = checked_name(source), checked_name(target)
-        self._call("copy", source, partial(self._clients.writing.copy, *names))
+        keys = self._key(source), self._key(target)
+        self._call("copy", source, partial(self._clients.writing.copy, *keys))
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete objects; missing ones are ignored."""
@@ -177,27 +204,30 @@ class ObjectStore:
             pass
 
     def _read_rest(self, name: str, first: int, etag: str | None) -> bytes:
+        key = self._key(name)
+
         def work() -> tuple[int, str | None, bytes | None]:
             options: Any = {"range": {"offset": first}} if first else {}
-            got = self._clients.reading.get(name, options=options)
+            got = self._clients.reading.get(key, options=options)
             meta = got.meta
             check_answer(got, first, int(meta["size"]) - first, etag)
             count, found = int(meta["size"]) - first, bare(meta["e_tag"])
             # A large one is read by parts; this request is given up.
             return count, found, body_of(got, count) if count <= PART_BYTES else None
 
-        checked_name(name)
         count, found, data = self._call("read", name, work)
         if data is not None:
             return data
         return self.read(name, first, count, etag=etag if etag is not None else found)
 
     def _read_part(self, part: Request, stop: Event) -> bytes:
+        key = self._key(part.name)
+
         def work() -> bytes:
             options: Any = {"range": (part.first, part.first + part.count)}
             if part.etag is not None and not part.etag.startswith("W/"):
                 options["if_match"] = quoted(part.etag)
-            got = self._clients.reading.get(part.name, options=options)
+            got = self._clients.reading.get(key, options=options)
             check_answer(got, part.first, part.count, part.etag)
             return body_of(got, part.count)
 
@@ -205,9 +235,10 @@ class ObjectStore:
 
     def _list(self, parent: str) -> list[ObjectInfo]:
         found: dict[str, ObjectInfo] = {}
-        for some in self._clients.reading.list(parent or None, chunk_size=1000):
+        top = f"{self._top}{parent}".rstrip("/")
+        for some in self._clients.reading.list(top or None, chunk_size=1000):
             for meta in some:
-                name = str(meta["path"])
+                name = self._name_of(str(meta["path"]))
                 if name in found or len(found) >= _MAX_OBJECTS:
                     raise RequestError(
                         Failure(
@@ -218,9 +249,30 @@ class ObjectStore:
         return list(found.values())
 
     def _delete(self, name: str, stop: Event) -> None:
-        done = self._try(partial(self._clients.writing.delete, name), stop)
+        done = self._try(partial(self._clients.writing.delete, self._key(name)), stop)
         if isinstance(done, Failure) and done.kind != "missing":
             raise self._error(done, "delete", name)
+
+    def _check_size(self, request: Request) -> None:
+        """Refuse many bytes that are not there, before memory is taken for them."""
+        if request.count <= _UNCHECKED_BYTES:
+            return
+        found, stop = self.head(request.name), request.first + request.count
+        if found is None:
+            raise self._error(Failure("missing", "it does not exist"), "read", request.name)
+        if found.size < stop:
+            told = f"expected bytes {request.first} to {stop - 1}, but it has {found.size} bytes"
+            raise self._error(Failure("final", told), "read", request.name)
+
+    def _key(self, name: str) -> str:
+        return f"{self._top}{checked_name(name)}"
+
+    def _name_of(self, key: str) -> str:
+        if not key.startswith(self._top):
+            raise RequestError(
+                Failure("doubtful", f"the listing has another prefix: {key[:SHOWN_LENGTH]!r}")
+            )
+        return key[len(self._top) :]
 
     def _own(self, name: str, data: bytes | Path, size: int) -> ObjectInfo | None:
         """Return the object if it has just these bytes; None otherwise."""

@@ -258,7 +258,8 @@ def _transfer(
     jobs: list[tuple[LocalFile, str | None]] = [(file, None) for file in plan.upload]
     jobs += plan.copy
     work = partial(_bring, objects, store)
-    with closing(in_order(work, jobs, thread_name="embstore-publish", waiting=IN_FLIGHT)) as sizes:
+    waiting = min(IN_FLIGHT, len(jobs))
+    with closing(in_order(work, jobs, thread_name="embstore-publish", waiting=waiting)) as sizes:
         for size, is_copy in sizes:
             copied += size if is_copy else 0
             uploaded += 0 if is_copy else size

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 IN_FLIGHT = 32
 _AHEAD = 16  # Requests that a call hands over beyond those in flight.
-_MAX_ATTEMPTS = 8
+_MAX_ATTEMPTS = 16  # With the pauses below, 30 s are over before.
 _DOUBTFUL_ATTEMPTS = 3
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # Seconds.
 _WAKE_SECONDS = 1.0  # How often a caller sees whether the threads are still there.
@@ -78,6 +78,8 @@ def attempts(
             raise Cancelled
         try:
             with slot:
+                if stop is not None and stop.is_set():  # While this waited.
+                    raise Cancelled
                 return work()
         except RequestError as error:
             failure = error.failure

@@ -12,6 +12,8 @@ from embstore.settle import as_flag, as_positive
 if TYPE_CHECKING:
     from embstore.remote.objects import Objects
 
+_MAX_TIMEOUT = 86_400.0  # Every call ends some day.
+
 
 def objects_at(url: str, *, allow_http: bool = False, timeout: float = 30.0) -> Objects:
     """Return the objects below a URL.
@@ -25,7 +27,8 @@ def objects_at(url: str, *, allow_http: bool = False, timeout: float = 30.0) -> 
     allow_http : bool
         Whether requests may go to another machine without encryption.
     timeout : float
-        Seconds until a request that fails again and again is an error.
+        Seconds after which a request that fails is not tried again. The last attempt takes as long
+        at most, or ten times as long if it writes, so every call ends.
 
     Raises
     ------
@@ -44,6 +47,8 @@ def objects_at(url: str, *, allow_http: bool = False, timeout: float = 30.0) -> 
     location = as_location(url)
     allow_http = as_flag(allow_http, "allow_http")
     timeout = as_positive(timeout, "timeout")
+    if timeout > _MAX_TIMEOUT:
+        raise ValueError(f"timeout must be at most {_MAX_TIMEOUT:g} seconds, not {timeout:g}")
     if location.kind == "file":
         return Directory(location)
     return ObjectStore(location, allow_http=allow_http, timeout=timeout)

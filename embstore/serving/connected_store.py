@@ -45,7 +45,7 @@ class ServerFiles:
         That of the table.
     """
 
-    checked = False
+    checked = is_remote = False
     remedy = "the files are at the servers"
 
     def __init__(self, place: Place, fingerprint: str) -> None:

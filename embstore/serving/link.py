@@ -84,9 +84,9 @@ class Link:
         self.address = self._place = address
         self._options = options
         self._message_bytes = INFO_BYTES_MAX + _SPARE_BYTES
-        self._streams = Streams()
         # The client, and the options that it was made with.
         self._client: tuple[Any, Options] | None = None
+        self._streams = Streams()
 
     def _target(self, seconds: float) -> tuple[Address, Options]:
         """Return where to connect, and how; subclasses find this out, or raise LinkError."""

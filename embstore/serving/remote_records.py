@@ -94,8 +94,8 @@ class RemoteRecords:
     """
 
     mapped: Literal[False] = False
+    decodes: Literal[False] = False
     cache = file_cache = None
-    decodes = False
 
     def __init__(self, table: ServedTable, groups: Sequence[Group], timeout: float) -> None:
         self.record_bytes = table.encoding.record_bytes

@@ -45,9 +45,14 @@ class RemoteVocabulary:
         The most words, and bytes of them, that a server takes in one request.
     timeout : float
         Seconds that a call may take.
+
+    Attributes
+    ----------
+    is_near : bool
+        True: servers look thousands of words up at once.
     """
 
-    is_near = True  # Servers look thousands of words up at once.
+    is_near = True
 
     def __init__(
         self,

@@ -102,6 +102,8 @@ class LookupPlan:
     file_cache_row_count : int
         Rows, of those requested, whose files are in the cache of a remote store; the reads are
         those of the others.
+    request_count : int
+        Requests that are sent for them; 0 if the files are on a disk.
     """
 
     row_count: int
@@ -114,6 +116,7 @@ class LookupPlan:
     groups: tuple[ChunkGroup, ...] = field(repr=False)
     bytes_decoded: int = field(default=0, repr=False)
     file_cache_row_count: int = field(default=0, repr=False)
+    request_count: int = field(default=0, repr=False)
 
     @property
     def read_amplification(self) -> float:
@@ -140,6 +143,8 @@ class LookupPlan:
         if self.bytes_decoded:
             found["bytes decoded"] = self.bytes_decoded
             found["decode amplification"] = round(self.decode_amplification, 2)
+        if self.request_count:
+            found["requests"] = self.request_count
         if self.file_cache_row_count:
             found["rows in the cache"] = self.file_cache_row_count
         return found
@@ -280,7 +285,7 @@ def plan_inner_chunks(
     first_rows: NDArray[np.int64],
     record_bytes: int,
     inner_rows: int,
-    sizes: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+    cost: Callable[[NDArray[np.int64]], tuple[int, int]],
 ) -> LookupPlan:
     """Plan a lookup in compressed extents: each inner chunk touched is one read.
 
@@ -294,24 +299,27 @@ def plan_inner_chunks(
         The first row of each extent, and the number of rows.
     record_bytes, inner_rows : int
         Bytes of a row, and rows in an inner chunk.
-    sizes : callable
-        Returns the encoded size of each inner chunk, shape (n,), by its number in the column.
+    cost : callable
+        Returns the requests and the bytes of reading some inner chunks, shape (n,), given by their
+        numbers in the column.
     """
     rows = rows.ravel()
     groups = group_by_extent(rows, first_rows)
     chunks = tuple(_chunk_group(group, numbering, first_rows) for group in groups)
     distinct = np.unique(rows)
     inner = np.unique(distinct // inner_rows)
+    request_count, bytes_read = cost(inner)
     return LookupPlan(
         row_count=rows.size,
         distinct_row_count=distinct.size,
         partition_count=len({chunk.partition for chunk in chunks}),
         chunk_count=len(chunks),
         bytes_needed=distinct.size * record_bytes,
-        bytes_read=int(sizes(inner).sum()),
+        bytes_read=bytes_read,
         run_count=inner.size,
         groups=chunks,
         bytes_decoded=inner.size * inner_rows * record_bytes,
+        request_count=request_count,
     )
 
 
@@ -327,6 +335,7 @@ def join_plans(plans: Sequence[LookupPlan], rows: NDArray[np.int64]) -> LookupPl
         bytes_read=sum(plan.bytes_read for plan in plans),
         run_count=sum(plan.run_count for plan in plans),
         bytes_decoded=sum(plan.bytes_decoded for plan in plans),
+        request_count=sum(plan.request_count for plan in plans),
     )
 
 

@@ -31,6 +31,16 @@ class Files(Protocol):
         ...
 
     @property
+    def is_remote(self) -> bool:
+        """Whether the files are on another machine, so that a read is a request."""
+        ...
+
+    @property
+    def request_count(self) -> int:
+        """Requests for bytes so far; 0 for files on a disk."""
+        ...
+
+    @property
     def identity(self) -> object:
         """A value that differs for other files under the same name."""
         ...

@@ -59,13 +59,13 @@ class BlockArray:
         flags = {} if not hasattr(mmap, "MAP_PRIVATE") else {"flags": _FLAGS}
         try:
             self._memory = mmap.mmap(-1, max(size_bytes, 1), **flags)
-        except (OSError, OverflowError) as error:
+            self._has = np.zeros(-(-size_bytes // BLOCK_BYTES), np.bool_)
+        except (OSError, OverflowError, MemoryError) as error:
             raise StoreMappingError(
                 f"the system refuses to reserve {size_bytes} bytes of memory for "
                 f"{files.where(array.name)} ({error})"
             ) from error
         self._bytes = np.frombuffer(self._memory, np.uint8)
-        self._has = np.zeros(-(-size_bytes // BLOCK_BYTES), np.bool_)
         self._size_bytes = size_bytes
         self.data: NDArray[Any] = self._bytes[:size_bytes].view(array.dtype)[: array.shape[0]]
 

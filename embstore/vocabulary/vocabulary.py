@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from embstore.formats.own.manifest import VocabularyManifest
     from embstore.formats.own.spec import RawArray
-    from embstore.reading.files import LocalFiles
+    from embstore.reading.mapping import Opener
 
 PARTS = (spec.WORD_BYTES, spec.WORD_OFFSETS, spec.WORD_SLOTS)
 
@@ -309,13 +309,13 @@ def _largest(numbers: NDArray[np.int64]) -> int:
     return unsigned.item(unsigned.argmax()) if len(unsigned) else -1
 
 
-def map_vocabulary(files: LocalFiles, manifest: VocabularyManifest) -> Vocabulary:
+def map_vocabulary(files: Opener, manifest: VocabularyManifest) -> Vocabulary:
     """Map the vocabulary of a store."""
     data, offsets, slots = (_map_array(files, manifest.array(part)) for part in PARTS)
     return Vocabulary(PackedWords(data, offsets), slots, manifest.probe_count)
 
 
-def _map_array(files: LocalFiles, array: RawArray) -> NDArray[Any]:
+def _map_array(files: Opener, array: RawArray) -> NDArray[Any]:
     """Map a one-dimensional array; its chunks must fit together without gaps."""
     pieces = [
         MappedFile(array.chunk_name(chunk), 0, chunk * array.chunk_bytes, array.chunk_bytes)

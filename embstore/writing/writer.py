@@ -30,7 +30,15 @@ from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.formats.own.compression import as_compression
 from embstore.formats.own.manifest import Manifest
-from embstore.settle import as_choice, as_count, as_flag, as_path, as_shape, as_size, size_text
+from embstore.settle import (
+    as_choice,
+    as_count,
+    as_flag,
+    as_local_path,
+    as_shape,
+    as_size,
+    size_text,
+)
 from embstore.table.numbering import Numbering, Strategy
 from embstore.threads import start
 from embstore.version import __version__
@@ -59,6 +67,7 @@ if TYPE_CHECKING:
     from embstore.vocabulary.words import PackedWords
     from embstore.writing.new_words import MakeArray
 
+PUBLISH = "build it in a local directory, and embstore.publish it there"
 _ENDED = "this StoreWriter has already published or discarded its store"
 
 
@@ -158,7 +167,7 @@ class StoreWriter:
         memory_limit: int | str = DEFAULT_MEMORY_LIMIT,
         source: dict[str, Any] | None = None,
     ) -> None:
-        target = as_path(path, "path")
+        target = as_local_path(path, "path", PUBLISH)
         partitions = _as_count(partitions, "partitions", low=1, high=spec.MAX_PARTITIONS)
         strategy = as_choice(strategy, "strategy", get_args(Strategy))
         rows = _as_count(rows, "rows", high=spec.MAX_ROWS)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from embstore.contents import read_contents
 from embstore.errors import RemoteError
-from embstore.formats.own.checks import check_array
 from embstore.reading.files import StoreFiles
 from embstore.reading.readers import read_records
 from embstore.remote.cache.chunk_files import list_chunk_files
@@ -95,11 +94,7 @@ class Far:
         contents = read_contents(StoreFiles(path))
         manifest = contents.manifest
         self.files = files = FarFiles(path, manifest)
-        chunks = [
-            chunk
-            for array in manifest.arrays()
-            for chunk in list_chunk_files(array, check_array(files, array, manifest))
-        ]
+        chunks = [chunk for each in contents.listed for chunk in list_chunk_files(*each)]
         self.cache = StoreCache(
             CacheDirectory(cache_dir, limit),
             store_key("s3://far/away", manifest),

@@ -38,6 +38,6 @@ def run_program(program: str, *arguments: object) -> str:
     return run_python("-c", textwrap.dedent(program), *arguments).stdout
 
 
-def run_command(*arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
+def run_command(*arguments: object, status: int | None = 0) -> subprocess.CompletedProcess[str]:
     """Run the command ``embstore``; its exit status must be ``status``."""
     return run_python("-m", "embstore.cli", *arguments, status=status)

@@ -9,7 +9,7 @@ import numpy as np
 import embstore
 from embstore.formats.own import spec
 from embstore.remote.local_store import open_local
-from embstore.remote.pointer import find_pointer, read_pointer
+from embstore.remote.pointer import Pointer, find_pointer, read_pointer
 from embstore.remote.publishing import PublishReport, publish_store
 
 if TYPE_CHECKING:
@@ -34,6 +34,13 @@ def build(path: Path, rows: NDArray[Any] = ROWS, **options: Any) -> Path:
 def publish(path: Path, objects: Any, **options: Any) -> PublishReport:
     """Publish a store on objects."""
     return publish_store(open_local(path), objects, **options)
+
+
+def pointer_of(objects: Any) -> Pointer:
+    """Return the pointer, which must be there."""
+    pointer = find_pointer(objects)
+    assert pointer is not None
+    return pointer
 
 
 def changed(value: float = -1.0, row: int = 99) -> NDArray[np.float32]:

@@ -34,8 +34,15 @@ if TYPE_CHECKING:
 PIECE_BYTES = 1 << 20
 
 
-def check_store(files: CheckedFiles, manifest: Manifest) -> None:
+def check_store(
+    files: CheckedFiles, manifest: Manifest
+) -> tuple[tuple[RawArray, ListedChunks], ...]:
     """Check everything in a store but its rows and words.
+
+    Returns
+    -------
+    tuple of (RawArray, ListedChunks)
+        Each array, and what its metadata lists of its chunk files.
 
     Raises
     ------
@@ -44,8 +51,12 @@ def check_store(files: CheckedFiles, manifest: Manifest) -> None:
     """
     files.announce(manifest.metadata_names())
     check_groups(files, manifest)
+    found = []
     for array in manifest.arrays():
-        check_chunks(files, array, check_array(files, array, manifest))
+        listed = check_array(files, array, manifest)
+        check_chunks(files, array, listed)
+        found.append((array, listed))
+    return tuple(found)
 
 
 def check_groups(files: CheckedFiles, manifest: Manifest) -> None:

@@ -24,7 +24,7 @@ from embstore.serving.server import serve
 from embstore.version import __version__
 
 if TYPE_CHECKING:
-    from embstore.serving.server import Server
+    from embstore.serving.running import Server
 
 _TOKEN_BYTES = 32
 
@@ -84,8 +84,8 @@ class ServerActor:
     ----------
     path : str
         The store, by an absolute path or a URL.
-    partitions : tuple of int
-        The partitions to serve.
+    partitions : tuple of int, or None
+        The partitions to serve; None for all.
     fingerprint : str
         The expected table.
     opening, serving : dict
@@ -95,7 +95,7 @@ class ServerActor:
     def __init__(
         self,
         path: str,
-        partitions: tuple[int, ...],
+        partitions: tuple[int, ...] | None,
         fingerprint: str,
         opening: dict[str, Any],
         serving: dict[str, Any],

@@ -45,7 +45,8 @@ def certificate_for(ip: str) -> Iterator[tuple[Path, Path]]:
         certificate, key = folder / "certificate.pem", folder / "key.pem"
         configuration = folder / "openssl.cnf"
         configuration.write_text(_CONFIGURATION.format(ip=ip))
-        command = ["openssl", "req", "-x509", "-config", configuration, "-days", str(_DAYS)]
+        command: list[str | Path] = ["openssl", "req", "-x509", "-days", str(_DAYS)]
+        command += ["-config", configuration]
         command += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
         command += ["-keyout", key, "-out", certificate]
         try:

@@ -21,9 +21,10 @@ from embstore.interop.ray.cluster import need_ray, node_count
 from embstore.interop.ray.handle import Handle
 from embstore.interop.ray.links import cause_of
 from embstore.opening import open
+from embstore.remote.place import place_at
 from embstore.serving.addresses import as_timeout
 from embstore.serving.connect import check_flight
-from embstore.settle import as_count, as_flag, as_path, as_positive, as_size, as_text, url_of
+from embstore.settle import as_count, as_flag, as_path, as_positive, as_size, as_text, as_url
 
 if TYPE_CHECKING:
     import os
@@ -48,12 +49,17 @@ def deploy(
     resident_limit: int | str | None = None,
     preload: bool = False,
     row_cache: int | str | None = None,
+    version: str | None = None,
+    allow_http: bool = False,
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache_limit: int | str | None = None,
 ) -> Handle:
     """Serve a store from actors of a Ray cluster, and return a handle for lookups.
 
     Each actor runs a server of `embstore.serve` for some partitions. Ray spreads the actors over
-    the nodes and restarts those that end. Every node must be able to open ``path``: on a file
-    system that all share, or a copy at the same path. So must this process.
+    the nodes and restarts those that end. Every node must be able to open ``path``: a URL, a path
+    on a file system that all share, or a copy at the same path. So must this process. Of a URL, all
+    actors serve the version that was current now; each takes credentials from its own environment.
 
     A server listens on the address by which Ray reaches its node. If that is a loopback address, it
     asks for a token. Otherwise it also has a certificate of its own, which needs the command
@@ -63,7 +69,7 @@ def deploy(
     Parameters
     ----------
     path : str or path-like
-        What `embstore.open` opens.
+        What `embstore.open` opens: a path or a URL.
     replicas : int
         How many actors have each partition.
     partitions_per_actor : int, optional
@@ -85,6 +91,8 @@ def deploy(
         As for `embstore.serve`: the most memory of an actor for rows that are being sent.
     resident_limit, preload, row_cache
         As for `embstore.open`, for each actor.
+    version, allow_http, cache_dir, cache_limit
+        As for `embstore.open`, of a URL. Actors of one node share the cache.
 
     Returns
     -------
@@ -116,9 +124,12 @@ def deploy(
     opening = {"resident_limit": resident_limit, "preload": preload, "row_cache": row_cache}
     check_flight()
     ray = need_ray()
-    given = as_path(path, "path")
-    where = url_of(given) or str(given.absolute())
-    with open(where) as store:
+    where, version = _where(path, version, allow_http)
+    opening |= {"version": version, "allow_http": allow_http}
+    if cache_dir is not None:
+        cache_dir = str(as_path(cache_dir, "cache_dir").absolute())
+    opening |= {"cache_dir": cache_dir, "cache_limit": cache_limit}
+    with open(where, version=version, allow_http=allow_http) as store:
         count, fingerprint = store.partition_count, store.fingerprint()
     each = -(-count // node_count(ray)) if each is None else min(each, count)
     groups = [tuple(range(first, min(first + each, count))) for first in range(0, count, each)]
@@ -134,13 +145,23 @@ def deploy(
     try:
         for name in names:
             started = remote.options(name=name.name, namespace=space, **options)
-            actors.append(started.remote(where, name.partitions, fingerprint, opening, serving))
+            some = name.partitions if len(groups) > 1 else None
+            actors.append(started.remote(where, some, fingerprint, opening, serving))
         _wait(ray, actors, names, start_seconds)
     except BaseException:
         for actor in actors:
             ray.kill(actor, no_restart=True)
         raise
     return Handle(Deployment(names, fingerprint, seconds), actors)
+
+
+def _where(path: Any, version: str | None, allow_http: bool) -> tuple[str, str | None]:
+    """Return the absolute path or the URL, and the version that is there now."""
+    url = as_url(path)
+    if url is None:
+        return str(as_path(path, "path").absolute()), version
+    place = place_at(url, version, allow_http=as_flag(allow_http, "allow_http"))
+    return place.url, place.version
 
 
 def _actor_options(

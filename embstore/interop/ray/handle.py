@@ -39,6 +39,7 @@ class Handle:
     def __init__(self, deployment: Deployment, actors: Sequence[Any] = ()) -> None:
         self._deployment = deployment
         self._actors = tuple(actors)  # Ray ends actors that are not referred to.
+        self._store: ConnectedStore | None = None
 
     @property
     def store(self) -> ConnectedStore:
@@ -51,7 +52,10 @@ class Handle:
         RemoteError
             If no actor answers in time, or this process is not connected to Ray.
         """
-        return store_of(self._deployment)
+        store = self._store
+        if store is None or store._records is None:  # Closed by another handle.
+            self._store = store = store_of(self._deployment)
+        return store
 
     @property
     def names(self) -> tuple[str, ...]:

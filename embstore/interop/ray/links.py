@@ -85,8 +85,7 @@ class ActorLink(Link):
             raise LinkError(str(error), again=False) from error
         try:
             if self._pending is None:
-                actor = ray.get_actor(self._actor.name, namespace=self._actor.namespace)
-                self._pending = actor.place.remote()
+                self._pending = self._actor_of(ray).place.remote()
             done, _ = ray.wait([self._pending], timeout=seconds)
             if not done:
                 raise LinkError("it is starting, or has no node to run on", again=True)
@@ -94,11 +93,15 @@ class ActorLink(Link):
             return ray.get(pending, timeout=seconds + WAIT_SECONDS)
         except LinkError:
             raise
-        except ValueError as error:
-            raise LinkError("Ray has no such actor any more; deploy again", again=False) from error
         except Exception as error:
             self._pending = None
             raise link_error(ray, error) from error
+
+    def _actor_of(self, ray: Any) -> Any:
+        try:
+            return ray.get_actor(self._actor.name, namespace=self._actor.namespace)
+        except ValueError as error:
+            raise LinkError("Ray has no such actor any more; deploy again", again=False) from error
 
     def _as_target(self, place: Any) -> _Target:
         if not isinstance(place, dict) or place.get("protocol") != PROTOCOL:

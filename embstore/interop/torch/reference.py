@@ -10,6 +10,7 @@ at the path, or at the addresses of its servers. A table with another fingerprin
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from weakref import WeakSet
 import numpy as np
 import torch
 
-from embstore.errors import StoreClosedError, StoreError
+from embstore.errors import StoreClosedError, StoreError, StoreNotFoundError
 from embstore.fingerprint import KIND, OLD_KIND_NOTE
 from embstore.opening import open as open_store
 from embstore.serving.addresses import is_served
@@ -164,6 +165,12 @@ def _open(reference: Reference) -> EmbeddingStore:
     else:
         store = open_store(path, tensor=reference.get("tensor"))
     fingerprint = store.fingerprint()
+    if reference["fingerprint"] != fingerprint and store.url is not None:
+        # Another version is current by now, but that one may still be there.
+        with contextlib.suppress(StoreNotFoundError):
+            older = open_store(path, version=reference["fingerprint"])
+            store.close()
+            store, fingerprint = older, older.fingerprint()
     if reference["fingerprint"] != fingerprint:
         found = reference_to(store, fingerprint)
         store.close()

@@ -1,48 +1,34 @@
-"""The cache of a store that is being opened: what of its metadata the cache needs."""
+"""The cache of a store that is being opened, and its words through it."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from xxhash import xxh3_128_hexdigest
 
-from embstore.formats.own.checks import check_array
 from embstore.remote.cache.chunk_files import list_chunk_files
 from embstore.remote.cache.directory import CacheDirectory
 from embstore.remote.cache.store_cache import StoreCache
+from embstore.remote.cache.words import CachedVocabulary, CachedWordFiles
 from embstore.settle import size_text
+from embstore.vocabulary.vocabulary import map_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from embstore.contents import Contents
     from embstore.formats.own.manifest import Manifest
+    from embstore.vocabulary import Vocabulary
 
 
-class RemoteStoreFiles(Protocol):
-    """The files of a store on an object store."""
-
-    def where(self, name: str) -> str:
-        """Return the URL of a file; of ``""``, that of them all."""
-        ...
-
-    def read_many(self, ranges: Sequence[tuple[str, int, int]]) -> Iterator[tuple[int, bytes]]:
-        """Yield the position of each range and its bytes."""
-        ...
-
-
-def open_cache(
-    files: RemoteStoreFiles, manifest: Manifest, path: Path, limit: int | None
-) -> StoreCache:
+def open_cache(contents: Contents, path: Path, limit: int | None) -> StoreCache:
     """Return the cache of a store.
 
     Parameters
     ----------
-    files : RemoteFiles
-        The files of the store.
-    manifest : Manifest
-        Its manifest.
+    contents : Contents
+        The contents of the store, at a URL.
     path : Path
         The directory of the cache; it is made when the first file comes.
     limit : int, optional
@@ -55,11 +41,8 @@ def open_cache(
     """
     if path.exists() and not path.is_dir():
         raise ValueError(f"cache_dir must be a directory; {path} is a file")
-    chunks = [
-        chunk
-        for array in manifest.arrays()
-        for chunk in list_chunk_files(array, check_array(files, array, manifest))
-    ]
+    files = contents.files
+    chunks = [chunk for each in contents.listed for chunk in list_chunk_files(*each)]
     largest = max((chunk.size for chunk in chunks), default=0)
     if limit is not None and limit < largest:
         raise ValueError(
@@ -67,9 +50,24 @@ def open_cache(
             "bytes, and come to the cache whole; make it larger"
         )
     directory = CacheDirectory(path, limit)
-    return StoreCache(
-        directory, store_key(files.where(""), manifest), chunks, files.read_many, files.where
-    )
+    key = store_key(files.where(""), contents.manifest)
+    return StoreCache(directory, key, chunks, files.read_many, files.where)
+
+
+def cached_vocabulary(cache: StoreCache, contents: Contents) -> Vocabulary | None:
+    """Return the words of a store: mapped if they are in the cache, else read by blocks.
+
+    Words that are in the cache are checked first, as a whole.
+    """
+    manifest = contents.manifest.vocabulary
+    if manifest is None:
+        return None
+    files = CachedWordFiles(contents.files, cache, manifest)
+    if files.are_on_disk():
+        cache.bring(files.numbers)
+    if files.are_here():
+        return map_vocabulary(cache, manifest)
+    return CachedVocabulary(files, cache, manifest)
 
 
 def store_key(url: str, manifest: Manifest) -> str:

@@ -7,13 +7,15 @@ of the best decision for each file, which nobody knows beforehand (the ski renta
 that is evicted starts again at no rent paid, so that a cache that is too small at most doubles the
 traffic.
 
-1. `missed` counts the rent. What is due is brought by two threads in the background, while rows
-   come by range; `bring` does it at once.
-2. To bring a file: if it is in the directory, check all of it; if it is damaged, remove it. Else
+1. A lookup that would pay more rent than the price at once buys first (`bring_cheap`). A file that
+   is in the directory, and has only to be checked, is cheaper.
+2. Otherwise, `missed` counts the rent. What is due is brought by two threads in the background,
+   while rows come by range.
+3. To bring a file: if it is in the directory, check all of it; if it is damaged, remove it. Else
    claim it, fetch it piece by piece into a part, and compute its checksum on the way. Then map it.
-3. `tick` unmaps files that were evicted or removed, so that their space is freed, and notes what
+4. `tick` unmaps files that were evicted or removed, so that their space is freed, and notes what
    was used.
-4. If the directory or the object store fails, nothing is brought for a while, and rows come by
+5. If the directory or the object store fails, nothing is brought for a while, and rows come by
    range. A file that is wrong on the object store as well is refused by lookups.
 """
 
@@ -44,11 +46,13 @@ if TYPE_CHECKING:
 
 ReadMany: TypeAlias = Callable[[Sequence[tuple[str, int, int]]], Iterator[tuple[int, bytes]]]
 
-# Of a file that is fetched: bytes of a request, and requests in flight. With two threads, at most
-# 32 MiB are in memory, and 8 of the process's 32 requests are taken.
-PIECE_BYTES = 4 << 20
-PIECES_AT_ONCE = 4
+# Of a file that is fetched: bytes of a request, and requests in flight. In the background, at most
+# 16 MiB are in memory, and 16 of the process's 32 requests are taken.
+PIECE_BYTES = 1 << 20
+PIECES_AT_ONCE = 8
 THREAD_COUNT = 2
+# What checking a file on the disk costs, as a share of fetching it.
+CHECKED_SHARE = 1 / 8
 # How often the use of a file is noted, and how long nothing is brought after a failure.
 MARK_SECONDS = 60.0
 REST_SECONDS = 30.0
@@ -96,6 +100,7 @@ class StoreCache:
         count = len(self.chunks)
         self._sizes = np.array([chunk.size for chunk in self.chunks], np.float64)
         self._paid = np.zeros(count)
+        self._on_disk = np.zeros(count, np.bool_)  # When last looked at, and not checked yet.
         self._used = np.zeros(count, np.bool_)
         self._marked = np.full(count, -np.inf)
         self._state = bytearray(count)
@@ -178,6 +183,26 @@ class StoreCache:
                 self._state[number] = _QUEUED
             _background.get().submit(partial(self._bring_queued, number))
 
+    def bring_cheap(self, numbers: NDArray[np.int64], costs: NDArray[np.float64]) -> None:
+        """Bring those of some files now that cost less than reading from them by range would.
+
+        Parameters
+        ----------
+        numbers, costs : ndarray, shape (n,)
+            The files, and what reading by range costs a lookup.
+        """
+        if time.monotonic() < self._rest_until:
+            return
+        prices = np.where(self._on_disk[numbers], CHECKED_SHARE, 1.0) * self._sizes[numbers]
+        limit, brought = self._directory.limit, 0.0
+        for number in numbers[costs >= prices].tolist():
+            brought += self._sizes[number]
+            if limit is not None and brought > limit / 2:  # It would push out what it brought.
+                return
+            self._try(number, 0.0)
+            if self._state[number] != _HERE:  # Another process is at it, or the disk fails.
+                return
+
     def bring(self, numbers: Sequence[int], progress: OnProgress | None = None) -> None:
         """Bring files now, as far as that is possible.
 
@@ -254,7 +279,8 @@ class StoreCache:
     def _expect_those_on_disk(self, numbers: Any) -> None:
         """Have files that are in the directory brought when they are first used."""
         for number in numbers:
-            if self.is_on_disk(number):
+            self._on_disk[number] = self.is_on_disk(number)
+            if self._on_disk[number]:
                 self._paid[number] = self._sizes[number]
 
     def _bring_queued(self, number: int) -> None:
@@ -293,6 +319,7 @@ class StoreCache:
             self._identities[number] = status.st_dev, status.st_ino
             self._state[number] = _HERE
             self._paid[number] = 0
+            self._on_disk[number] = False
             self._used[number] = True
 
     def _forget(self, number: int) -> None:
@@ -342,12 +369,12 @@ class StoreCache:
                 (chunk.name, first, min(PIECE_BYTES, chunk.size - first))
                 for first in firsts[at : at + PIECES_AT_ONCE]
             ]
-            pieces: dict[int, bytes] = dict(self._read_many(requests))
-            for place, (_, first, _) in enumerate(requests):
-                piece = pieces.pop(place)
+            found: dict[int, bytes] = dict(self._read_many(requests))
+            pieces = [found[place] for place in range(len(requests))]
+            for piece in pieces:
                 check.add(piece)
-                part.write(piece, first)
-                self._fetched_bytes += len(piece)
+            part.write(pieces, requests[0][1])
+            self._fetched_bytes += sum(map(len, pieces))
         if not check.is_right():
             return False
         self._fetched_files += 1
@@ -376,7 +403,7 @@ class StoreCache:
 
 
 class ColumnCache:
-    """A `StoreCache` as the reader of a column sees it; see `embstore.reading.cached.Cache`.
+    """A `StoreCache` as the reader of a column sees it; see `embstore.reading.file_cache.Cache`.
 
     Parameters
     ----------
@@ -395,6 +422,10 @@ class ColumnCache:
     def used(self, extents: NDArray[np.int64] | int) -> None:
         """Note that records of mapped extents, repeats allowed, or of one, were used."""
         self._cache.used(self._numbers[extents])
+
+    def bring_cheap(self, extents: NDArray[np.int64], costs: NDArray[np.float64]) -> None:
+        """Bring those of some extents whose whole files cost less than reading from them would."""
+        self._cache.bring_cheap(self._numbers[extents], costs)
 
     def missed(self, extents: NDArray[np.int64], costs: NDArray[np.float64]) -> None:
         """Note what was paid for reading from each of some extents by range."""

@@ -65,7 +65,10 @@ def amazon(environment: Mapping[str, str], url: str) -> Settings:
         variable, endpoint = f"endpoint_url of profile {name!r}", profile.get("endpoint_url", "")
     endpoint = as_endpoint(endpoint, variable)
     _, region = first_set(environment, ("AWS_REGION", "AWS_DEFAULT_REGION"))
-    config: dict[str, Any] = {"region": region or profile.get("region") or "us-east-1"}
+    config: dict[str, Any] = {
+        "region": region or profile.get("region") or "us-east-1",
+        "disable_bulk_delete": True,  # Not all compatible stores know it.
+    }
     if endpoint:
         # Both, because obstore prefers the second, and reads the variables itself.
         config |= {"endpoint": endpoint, "aws_endpoint_url_s3": endpoint}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from embstore.errors import SourceError
-from embstore.settle import url_of
+from embstore.settle import url_of, without_credentials
 from embstore.sources.files import decompress
 from embstore.sources.files.kinds import START_BYTES, find_archived, find_kind
 
@@ -37,7 +37,11 @@ def check_file(path: Path) -> None:
     """
     if not path.exists():
         if url := url_of(path):
-            raise SourceError(f"{url} is a URL; download the file, and give its path")
+            raise SourceError(
+                f"{without_credentials(url)} is a URL; download the file, and give its path "
+                "(embstore.open reads stores and models at URLs, and embstore.publish puts stores "
+                "there)"
+            )
         if path.is_symlink():
             raise SourceError(f"no such file: {path} is a link to {path.readlink()}")
         raise SourceError(f"no such file: {path}")
