@@ -54,7 +54,8 @@ from embstore.remote.versions import PruneReport, PublishedVersion, prune, versi
 from embstore.serving.connect import connect
 from embstore.serving.connected_store import ConnectedStore
 from embstore.serving.remote_plan import RemotePlan
-from embstore.serving.server import Server, serve
+from embstore.serving.running import Server
+from embstore.serving.server import serve
 from embstore.store import EmbeddingStore
 from embstore.table.listed import ListedTable
 from embstore.table.plan import LookupPlan

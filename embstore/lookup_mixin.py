@@ -185,7 +185,9 @@ class LookupMixin(ABC):
     def prefetch(self, ids: ArrayLike) -> Prefetch:
         """Start reading the rows of ``ids`` from the disk, and return; a later lookup finds them.
 
-        Rows that are in memory already cost little. Without a mapping, this does nothing.
+        Rows that are in memory already cost little. At a URL, the rows of the last 8 calls are
+        kept, in 64 MiB at most, for lookups that come when they have been read. Of files on a disk,
+        this does nothing without a mapping.
 
         Parameters
         ----------

@@ -482,7 +482,7 @@ def test_servers_of_different_tables_are_refused(stack):
         facts_of(TABLE, fingerprint=32 * "b"),
         facts_of(TABLE[:400]),
         facts_of(TABLE, partition_count=2),
-        facts_of(TABLE, has_words=True),
+        facts_of(TABLE, strategy="div"),
     ):
         two = started(stack, TableServer(TABLE, other))
         with pytest.raises(RemoteError, match=f"{one.address} and {two.address} have different"):
@@ -581,6 +581,17 @@ def test_ids_of_words_are_checked(stack, way):
     store = connected(stack, server.address)
     with pytest.raises(RemoteError, match="an id is not in -1 to 499"):
         store.ids(["w1"])
+
+
+def test_words_are_asked_where_they_are(stack):
+    without = started(stack, TableServer(TABLE))
+    facts = facts_of(TABLE, has_words=True, unk="w3")
+    having = started(stack, TableServer(TABLE, facts, words=WORDS))
+    store = connected(stack, [without.address, having.address])
+    assert store.unk == "w3"
+    for word in WORDS[:9]:
+        np.testing.assert_array_equal(store[word], TABLE[int(word[1:])])
+    assert all(header.operation == "rows" for header in without.asked)
 
 
 def test_words_are_asked_for_once(stack):

@@ -278,7 +278,11 @@ def test_scans_give_blocks_that_may_be_kept(local, tmp_path):
     for ids in ([], [0, 700], np.arange(ROWS)):
         far.store.warm(np.array(ids, np.int64))
         kept: list[tuple[range, np.ndarray]] = []
-        far.store.scan(lambda ids, rows, kept=kept: kept.append((ids, rows)), 100, 2500)
+
+        def keep(ids: range, rows: np.ndarray, kept: Any = kept) -> None:
+            kept.append((ids, rows))
+
+        far.store.scan(keep, 100, 2500)
         for path in files_in(tmp_path / "cache"):
             path.unlink()
         far.cache.tick()

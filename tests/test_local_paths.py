@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ SECRET_URLS = (
     f"https://user:{MARK}@example.org/{'x' * 300}",
     f"https://user:{MARK}@example.org/{'x/' * 3000}",
 )
-CALLS = {
+CALLS: dict[str, Any] = {
     "build from": (lambda url: embstore.build(url, "new"), "embstore.open.*embstore.publish"),
     "build words from": (
         lambda url: embstore.build(ROWS, "new", words=url),
@@ -68,7 +69,7 @@ def test_urls_are_refused_with_a_remedy(name, url):
 @pytest.mark.parametrize("url", SECRET_URLS)
 @pytest.mark.parametrize("name", [*CALLS, "open", "tables"])
 def test_credentials_in_them_are_not_shown(name, url):
-    others = {"open": embstore.open, "tables": embstore.tables}
+    others: dict[str, Any] = {"open": embstore.open, "tables": embstore.tables}
     call = others.get(name) or CALLS[name][0]
     with pytest.raises((ValueError, embstore.EmbstoreError)) as caught:
         call(url)

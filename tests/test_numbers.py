@@ -221,10 +221,11 @@ SECONDS: dict[str, Callable[[Place, Any], object]] = {
 }
 # Flags that change no more than speed or what is read.
 OTHER_FLAGS = {"StoreWriter.write.copy", "EmbeddingStore.fingerprint.full"}
+OTHER_FLAGS |= {"ConnectedStore.fingerprint.full", "ConnectedStore.partition.partition"}
 # What functions return, not what people call.
 RESULTS = (
     *(embstore.ExportReport, embstore.LookupPlan, embstore.LookupStats, embstore.Progress),
-    *(embstore.RaggedRows, embstore.Residency, embstore.ListedTable),
+    *(embstore.RaggedRows, embstore.Residency, embstore.ListedTable, embstore.RemotePlan),
     *(embstore.PublishReport, embstore.PublishedVersion, embstore.PruneReport),
 )
 
@@ -357,6 +358,13 @@ def test_seconds_are_numbers_that_are_not_negative(place, name):
         assert f"{parameter} must be 0 or more, not" in refusal(call, place, value)
 
 
+def test_time_to_send_is_above_zero(place):
+    serve(place, send_timeout=np.float32(1))
+    for value in (0, -1, float("nan")):
+        message = refusal(lambda p, v: serve(p, send_timeout=v), place, value)
+        assert "send_timeout must be above 0, not" in message
+
+
 def test_ids_out_of_range_are_index_errors(place):
     for call in (lambda v: place.store.scan(lambda *_: None, v), place.store.lookup):
         with pytest.raises(IdRangeError):
@@ -400,7 +408,11 @@ def parameters() -> Iterator[tuple[str, str]]:
                 f"{one.__name__}.{name}": method
                 for name, method in inspect.getmembers(one, inspect.isfunction)
                 if not name.startswith("_")
+                # The methods that a store at servers has from others are tested there.
+                and (one is not embstore.ConnectedStore or name in vars(one))
             }
+            if one is embstore.ConnectedStore:
+                del functions[one.__name__]
             made = (embstore.EmbeddingStore, embstore.StoreView, embstore.Server, KeyedVectors)
             if one in made:
                 del functions[one.__name__]
@@ -411,8 +423,9 @@ def parameters() -> Iterator[tuple[str, str]]:
 
 def test_table_is_complete():
     covered = {name.partition(",")[0] for name in (*COUNTS, *SLICED, *NORMS, *FLAGS, *OTHER_FLAGS)}
-    covered.update(SECONDS)
-    covered.add("Prefetch.wait.timeout")
+    covered.update(SECONDS, ["serve.send_timeout"])
+    # Tested with what they belong to.
+    covered |= {"Prefetch.wait.timeout", "connect.timeout", "connect.servers"}
     found = {
         name for name, annotation in parameters() if re.search(r"\b(int|float|bool)\b", annotation)
     }

@@ -10,6 +10,7 @@ import pytest
 
 import embstore
 from embstore.serving.gate import BusyError, ClosingError, Gate
+from embstore.serving.stalls import cut_connections, place_of
 from tests.helpers.flights import Client, RefusedError, ids, refused, ticket, words
 from tests.helpers.programs import run_python
 
@@ -299,3 +300,49 @@ def test_closed_gate_lets_running_requests_end():
         with pytest.raises(ClosingError), gate.stream():
             pass
     assert gate.drain(300)
+
+
+def test_clients_that_stop_reading_are_cut(store):
+    with embstore.serve(store, max_requests=1, busy_wait=300, send_timeout=0.2) as server:
+        stalled, client = Stalled(server), Client(server.address)
+        with client.stream(ROWS_HEADER) as idle:  # Waits for its client without holding anything.
+            assert len(idle.ask(ids(1), 1)) == 1  # Waits until the other one is cut.
+            with pytest.raises(RefusedError), stalled.client.told():
+                stalled.read_all()
+            assert len(idle.ask(ids(2), 1)) == 1
+            stalled_stream, other = Client(server.address), Client(server.address)
+            with stalled_stream.stream(ROWS_HEADER) as stream:
+                stream.send(EVERYTHING)
+                stream.reader.read_chunk()
+                assert len(other.get(ROWS_HEADER, ids(3))) == 1
+            assert len(idle.ask(ids(2), 1)) == 1
+        stalled.close()
+        for one in (client, stalled_stream, other):
+            one.close()
+
+
+@pytest.mark.parametrize(
+    ("peer", "place"),
+    [
+        ("ipv4:127.0.0.1:40000", ("127.0.0.1", 40000)),
+        ("ipv6:[::1]:40000", ("::1", 40000)),
+        ("ipv6:%5B::1%5D:40000", ("::1", 40000)),
+        ("ipv6:%5B::ffff:10.0.0.5%5D:1", ("10.0.0.5", 1)),
+        ("ipv6:%5Bfe80::1%25eth0%5D:1", ("fe80::1", 1)),
+        *((peer, ("", -1)) for peer in ("", "unix:", "unix:/tmp/x", "ipv4:a:b", "fd:3")),
+    ],
+)
+def test_peers_are_found_by_their_names(peer, place):
+    assert place_of(peer) == place
+
+
+def test_only_one_client_is_cut(store):
+    with embstore.serve(store, grace=0) as server:
+        clients = [Client(server.address) for _ in range(3)]
+        for client in clients:
+            client.act("health")
+        assert cut_connections(server.port, "ipv4:127.0.0.1:1") == 0
+        assert cut_connections(server.port, "unix:") == 0
+        assert cut_connections(server.port) >= 1
+        for client in clients:
+            client.close()

@@ -379,3 +379,28 @@ def test_exported_programs_find_the_version_that_they_were_made_with(tmp_path):
     embstore.prune(url, keep=1)
     with pytest.raises(ValueError, match="the table there is now"):
         reference.find_store(text.replace('"dtype"', '  "dtype"'))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_prefetched_rows_are_kept(tmp_path, made, dtype):
+    rows = table(4000, 64)
+    encoding = {} if dtype == "float32" else {"encoding": dtype}
+    make_store(tmp_path / "s", rows, partitions=3, **encoding).close()
+    with embstore.open(tmp_path / "s") as local, embstore.open(url_of(tmp_path / "s")) as store:
+        ids = RANDOM.integers(0, 4000, 50)
+        assert store.prefetch(ids).wait(timeout=600)
+        made[0].clear()
+        assert store.explain(ids).request_count == 0
+        assert store.lookup(ids).tobytes() == local.lookup(ids).tobytes()
+        assert store.prefetch(ids).wait(timeout=600)
+        assert made[0].ranges == []
+        wide = np.concatenate([ids, np.arange(0, 4000, 40), ids])
+        assert store.explain(wide).request_count > 0
+        assert store.lookup(wide).tobytes() == local.lookup(wide).tobytes()
+        for start in range(0, 4000, 200):  # More than are kept.
+            assert store.prefetch(np.arange(start, start + 100)).wait(timeout=600)
+            assert store.lookup(wide).tobytes() == local.lookup(wide).tobytes()
+        made[0].clear()
+        assert store.lookup(ids).tobytes() == local.lookup(ids).tobytes()
+        assert made[0].ranges
+        assert store.prefetch([]).wait(timeout=600)

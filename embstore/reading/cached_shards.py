@@ -170,7 +170,7 @@ class CachedShards:
         missing = ~self._presence.here[spans.shards]
         distinct, places = np.unique(spans.shards[missing], return_inverse=True)
         costs = np.bincount(places, spans.sizes[missing] + float(REQUEST_BYTES), len(distinct))
-        return distinct, costs
+        return distinct, costs.astype(np.float64)
 
     def cost(self, spans: Spans) -> tuple[int, int]:
         """Return the requests and the bytes that `read_each` takes."""

@@ -26,7 +26,7 @@ from embstore.reading.compressed import CompressedReadAhead, CompressedRecords
 from embstore.reading.decoded_slices import DecodedSlices, row_bytes
 from embstore.reading.encoded_ahead import EncodedReadAhead
 from embstore.reading.incore import Residency
-from embstore.reading.ranged import take_columns
+from embstore.reading.ranged import RangedReadAhead, RangedRecords, take_columns
 from embstore.reading.read_ahead import NoReadAhead
 from embstore.reading.sharing import SMALL_ROWS, Found, SharedGather
 from embstore.reading.stats import StatsCounter
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from embstore.encodings.plain import Plain
     from embstore.progress import OnProgress
     from embstore.reading.mapped import MappedRecords
-    from embstore.reading.ranged import RangedRecords
     from embstore.table.numbering import Numbering
     from embstore.table.plan import LookupPlan
     from embstore.table.protocols import Encoding, Visit
@@ -203,11 +202,14 @@ class EncodedRecords:
         )
 
     @property
-    def ahead(self) -> EncodedReadAhead | CompressedReadAhead | NoReadAhead:
+    def ahead(self) -> EncodedReadAhead | CompressedReadAhead | RangedReadAhead | NoReadAhead:
         """Reads ahead of lookups."""
         first = self.columns[0]
         if isinstance(first, CompressedRecords):
             return CompressedReadAhead(first, self.take)
+        ranged = [column for column in self.columns if isinstance(column, RangedRecords)]
+        if ranged and ranged[0].is_remote:
+            return RangedReadAhead(ranged, self.shares, self.take)
         if self._slices is None:
             ahead = first.ahead
             assert isinstance(ahead, NoReadAhead)  # Of records that are not mapped.

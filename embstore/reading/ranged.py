@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -23,7 +24,8 @@ from embstore.errors import StoreCorruptError
 from embstore.reading.files import StoreFiles
 from embstore.reading.gather import as_records
 from embstore.reading.incore import Residency
-from embstore.reading.read_ahead import NoReadAhead
+from embstore.reading.kept_records import KeptRecords
+from embstore.reading.read_ahead import Later, NoReadAhead
 from embstore.reading.scanning import blocks
 from embstore.reading.stats import StatsCounter
 from embstore.table.addresses import lay_out
@@ -31,7 +33,7 @@ from embstore.table.plan import group_by_extent, plan_lookup
 from embstore.table.reads import Reads, batches, plan_reads
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -86,6 +88,7 @@ class RangedRecords:
         self._identity = files.identity
         self._dtype, self._row_shape = dtype, row_shape
         self.record_bytes = column.record_bytes
+        self.kept = KeptRecords(column.record_bytes)
 
     def take_one(self, row: int) -> NDArray[Any]:
         """Return the record of one row, shape ``row_shape``."""
@@ -131,7 +134,9 @@ class RangedRecords:
         if self._files.checked:  # They are read by whole extents.
             return plan_lookup(rows, numbering, self.addresses, unit=None)
         found = plan_lookup(rows, numbering, self.addresses, unit=1)
-        reads = self.plan_reads(rows.ravel())
+        flat = rows.ravel()
+        left = self.kept.find(flat)
+        reads = self.plan_reads(flat if left is None else flat[left])
         return replace(
             found,
             run_count=len(reads),
@@ -144,9 +149,24 @@ class RangedRecords:
         return Residency(table_bytes=rows * self.record_bytes)
 
     @property
-    def ahead(self) -> NoReadAhead:
-        """No reads ahead of lookups: a record is read when it is needed."""
-        return NoReadAhead(self.take)
+    def ahead(self) -> NoReadAhead | RangedReadAhead:
+        """Reads ahead of lookups, of files at a URL; of others none."""
+        return RangedReadAhead([self], [1], self.take) if self.is_remote else NoReadAhead(self.take)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a read is a request to another machine."""
+        return self._files.is_remote
+
+    def keep(self, rows: NDArray[np.int64]) -> None:
+        """Read the records of rows that are not kept, and keep them for lookups to come."""
+        rows = np.unique(rows)[: self.kept.most_rows]
+        left = self.kept.find(rows)
+        rows = rows if left is None else rows[left]
+        if len(rows):
+            records = np.empty((len(rows), self.record_bytes), np.uint8)
+            take_together([(self, rows, records)])
+            self.kept.add(rows, records)
 
     def scan(self, first: int, stop: int, visit: VisitRecords) -> None:
         """Pass records to ``visit``; see `embstore.table.protocols.Records`."""
@@ -268,8 +288,12 @@ def take_together(
     wanted: list[tuple[str, int, int]] = []
     for records, rows, out in parts:
         if len(rows):
-            reads = records.plan_reads(rows)
-            fills.append(_Fill(records, reads, out, len(wanted)))
+            target = as_records(out, records.record_bytes)
+            left = records.kept.find(rows, target)
+            reads = records.plan_reads(rows if left is None else rows[left])
+            if left is not None:
+                reads = replace(reads, positions=left[reads.positions])
+            fills.append(_Fill(reads, target, len(wanted)))
             wanted += records.ranges(reads)
     starts = [fill.start for fill in fills]
     for batch in batches([count for _, _, count in wanted], BATCH_BYTES):
@@ -286,10 +310,9 @@ def take_together(
 class _Fill:
     """The reads of one column, and the array that they fill."""
 
-    def __init__(self, records: RangedRecords, reads: Reads, out: NDArray[Any], start: int) -> None:
+    def __init__(self, reads: Reads, target: NDArray[Any], start: int) -> None:
         self.start = start  # Of its reads among those of all columns.
-        self._size = records.record_bytes
-        self._target = as_records(out, self._size)
+        self._size, self._target = target.dtype.itemsize, target
         self._bytes = self._target.view(np.uint8).data
         self._reads, self._bounds = reads, reads.bounds.tolist()
 
@@ -303,6 +326,38 @@ class _Fill:
             return
         positions, offsets = reads.positions[start:stop], reads.offsets[start:stop]
         self._target[positions] = _items(data, size)[offsets]
+
+
+class RangedReadAhead:
+    """Reads ahead of lookups in columns at a URL: records are requested, and kept.
+
+    Parameters
+    ----------
+    columns : sequence of RangedRecords
+        The columns.
+    shares : sequence of int
+        How many rows share a record, for each column.
+    take : callable
+        Fills an array with what a lookup returns of rows: ``take(rows, out)``.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[RangedRecords],
+        shares: Sequence[int],
+        take: Callable[[NDArray[np.int64], NDArray[Any]], None],
+    ) -> None:
+        self._parts, self._take = list(zip(columns, shares, strict=True)), take
+
+    def later(self, rows: NDArray[np.int64]) -> Later:
+        """Return the lookup of rows."""
+        return Later(partial(self._take, rows), quick=False)
+
+    def fetch(self, rows: NDArray[np.int64]) -> list[Callable[[], None]]:
+        """Return functions that read the records of rows, and keep them."""
+        if not len(rows):
+            return []
+        return [partial(column.keep, rows // share) for column, share in self._parts]
 
 
 def _items(data: bytes, record_bytes: int) -> NDArray[Any]:

@@ -158,6 +158,11 @@ class ObjectStore:
             options["mode"] = "create"
         elif if_match is not None:
             options["mode"] = {"e_tag": quoted(if_match)}
+            if self._location.kind == "gcs":
+                generation = self._generation(name, if_match)
+                if generation is None:
+                    return None
+                options["mode"]["version"] = generation
         work = partial(self._clients.writing.put, self._key(name), data, **options)
         tries: list[Failure] = []
         done = self._try(work, tries=tries)
@@ -171,6 +176,19 @@ class ObjectStore:
             # The first of several attempts may have succeeded without an answer.
             return self._own(name, data, size) if len(tries) > 1 else None
         return ObjectInfo(name, size, bare(done["e_tag"]))
+
+    def _generation(self, name: str, etag: str) -> str | None:
+        """Return the generation of an object that has an ETag; None if it has another one.
+
+        Google Cloud Storage writes on the condition of a generation, not of an ETag.
+        """
+        found = self._try(partial(self._clients.reading.head, self._key(name)))
+        if isinstance(found, Failure):
+            if found.kind == "missing" and not found.is_root:
+                return None
+            raise self._error(found, "look at", name)
+        same = bare(found["e_tag"]) == etag and found["version"] is not None
+        return str(found["version"]) if same else None
 
     def copy(self, source: str, target: str) -> None:
         """Copy an object on the server."""

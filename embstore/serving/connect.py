@@ -108,7 +108,8 @@ def connect_to(named: Servers, options: Options) -> ConnectedStore:
                 f"{first} and {other} have different tables ({found}); connect only to servers of "
                 "one table"
             )
-    by_partition = _by_partition(named, facts, facts[first].partition_count)
+    served = _served(first, facts[first])
+    by_partition = _by_partition(named, facts, served.numbering.partition_count)
     recipe = _reconnect, (named, options.tls_root, options.timeout)
     again = partial(connect_to, named, options)
     return store_at(links, facts, by_partition, options.timeout, recipe, again)
@@ -142,11 +143,9 @@ def store_at(
     RemoteError
         If the servers describe the table in a way that this embstore does not know.
     """
-    first = next(iter(links))
-    try:
-        served = ServedTable.of(facts[first])
-    except RequestError as error:
-        raise RemoteError(f"{first} answers wrongly: {error}") from None
+    with_words = [address for address in links if facts[address].has_words]
+    first = next(iter(with_words or links))
+    served = _served(first, facts[first])
     health = {address: Health() for address in links}
     size = served.encoding.record_bytes
 
@@ -168,10 +167,10 @@ def store_at(
         link.expect_rows_of(size)
     vocabulary = None
     if served.has_words:
-        limits = [facts[address].limits for address in links]
+        limits = [facts[address].limits for address in with_words]
         vocabulary = RemoteVocabulary(
             served,
-            replicas(links),
+            replicas(with_words),
             max(min(limit.rows for limit in limits), 1),
             min(limit.request_bytes for limit in limits),
             timeout,
@@ -185,6 +184,14 @@ def store_at(
         recipe,
         again,
     )
+
+
+def _served(address: Any, facts: Facts) -> ServedTable:
+    """Return the table that a server describes, or raise RemoteError."""
+    try:
+        return ServedTable.of(facts)
+    except RequestError as error:
+        raise RemoteError(f"{address} answers wrongly: {error}") from None
 
 
 def _reconnect(

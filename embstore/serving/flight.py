@@ -6,9 +6,6 @@ Imported only when a store is served: it needs pyarrow's Flight.
 from __future__ import annotations
 
 import json
-import os
-import socket
-import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +25,7 @@ from embstore.serving.protocol import (
     split_message,
     split_ticket,
 )
+from embstore.serving.stalls import cut_connections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +34,7 @@ if TYPE_CHECKING:
     from embstore.serving.addresses import Address
     from embstore.serving.facts import Facts
     from embstore.serving.gate import Gate
+    from embstore.serving.stalls import Stalls
     from embstore.store import EmbeddingStore
 
 _STATUS_LENGTH = 200  # Of the message outside of the extra info; gRPC's headers are small.
@@ -64,6 +63,8 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
         The token that each call must have.
     certificate : Certificate, optional
         For TLS.
+    stalls : Stalls
+        Ends answers that nobody reads.
     """
 
     def __init__(
@@ -74,43 +75,50 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
         gate: Gate,
         secret: Secret | None,
         certificate: Certificate | None,
+        stalls: Stalls,
     ) -> None:
-        self._store, self._facts, self._gate = store, facts, gate
+        self.store, self.gate, self.stalls, self._facts = store, gate, stalls, facts
         self._counts = Counts()
         pairs = None
         if certificate is not None:
             pairs = [(certificate.certificate, certificate.key)]
         middleware = None if secret is None else {"token": _TokenCheck(secret, self._counts)}
         super().__init__(str(address), tls_certificates=pairs, middleware=middleware)
+        stalls.start(self.port)
+
+    def cut(self) -> None:
+        """Cut the connections of all clients."""
+        cut_connections(self.port)
 
     def do_get(self, context: Any, ticket: Any) -> Any:
         """Answer one request."""
         with self._told():
             header, payload = split_ticket(ticket.ticket)
-            answers = Answers(self._store, Header.from_json(header), self._facts, self._gate)
-            batches = self._batches(answers, payload)
+            answers = Answers(self.store, Header.from_json(header), self._facts, self.gate)
+            batches = self._batches(answers, payload, context.peer())
             # The first batch now, so that most errors come before any answer.
             first = next(batches, None)
         return flight.GeneratorStream(answers.schema, _chained(first, batches))
 
     def do_exchange(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
         """Answer the requests of a stream."""
-        with self._told(), self._gate.stream():
+        with self._told(), self.gate.stream():
             header, rest = split_ticket(descriptor.command or b"")
             if rest:
                 raise RequestError("the command of a stream has a payload; send it in messages")
-            answers = Answers(self._store, Header.from_json(header), self._facts, self._gate)
+            answers = Answers(self.store, Header.from_json(header), self._facts, self.gate)
             writer.begin(answers.schema)
             while (message := _next(reader)) is not None:
-                self._answer(message, answers, writer)
+                self._answer(message, answers, writer, context.peer())
 
-    def _answer(self, message: Any, answers: Answers, writer: Any) -> None:
+    def _answer(self, message: Any, answers: Answers, writer: Any, peer: str) -> None:
         if message.data is not None or message.app_metadata is None:
             raise RequestError("a message of a stream has metadata, and no record batch")
         number, payload = split_message(memoryview(message.app_metadata))
         rows = size_bytes = 0
-        with self._gate.request():
+        with self.gate.request(), self.stalls.sending(peer) as sending:
             for batch, position in answers.pieces(payload):
+                sending.moved()
                 writer.write_with_metadata(batch, pa.py_buffer(pack_place(number, position)))
                 rows += len(batch)
                 size_bytes += batch.nbytes
@@ -118,11 +126,14 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
                 writer.write_with_metadata(answers.empty(), pa.py_buffer(pack_place(number, 0)))
         self._counts.add(rows, size_bytes)
 
-    def _batches(self, answers: Answers, payload: memoryview) -> Iterator[tuple[Any, Any]]:
+    def _batches(
+        self, answers: Answers, payload: memoryview, peer: str
+    ) -> Iterator[tuple[Any, Any]]:
         """Yield the batches of one request, each with its metadata."""
         rows = size_bytes = 0
-        with self._told(), self._gate.request():
+        with self._told(), self.gate.request(), self.stalls.sending(peer) as sending:
             for batch, position in answers.pieces(payload):
+                sending.moved()
                 rows += len(batch)
                 size_bytes += batch.nbytes
                 yield batch, pa.py_buffer(pack_place(0, position))
@@ -139,7 +150,7 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
         return list(ACTIONS.items())
 
     def _act(self, name: str) -> bytes:
-        gate = self._gate
+        gate = self.gate
         if name == "info":
             return self._facts.to_json()
         if name == "health":
@@ -210,35 +221,3 @@ def _chained(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
             yield from rest
     finally:
         rest.close()  # type: ignore[attr-defined]  # A generator.
-
-
-def cut_connections(port: int) -> int:
-    """Cut all connections of clients to a port of this process; return how many there were.
-
-    Flight cannot end a call from the server: one that waits for its client would keep the server
-    open for ever. Without a connection, it fails at once.
-    """
-    count = 0
-    try:
-        descriptors = os.listdir("/dev/fd")  # noqa: PTH208  # Names are enough.
-    except OSError:
-        return 0
-    for name in descriptors:
-        try:
-            # A copy stays the same file, whatever other threads close and open.
-            copy = os.dup(int(name))
-        except (OSError, ValueError):
-            continue
-        if not stat.S_ISSOCK(os.fstat(copy).st_mode):
-            os.close(copy)
-            continue
-        with socket.socket(fileno=copy) as connection:
-            try:
-                if connection.family in (socket.AF_INET, socket.AF_INET6):
-                    connection.getpeername()  # Fails for the one that listens.
-                    if connection.getsockname()[1] == port:
-                        connection.shutdown(socket.SHUT_RDWR)
-                        count += 1
-            except OSError:
-                continue
-    return count

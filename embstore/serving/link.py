@@ -132,13 +132,13 @@ class Link:
         LinkError
             If anything fails.
         """
-        begun = time.monotonic()
+        end = time.monotonic() + seconds
         if is_small and self._ask_stream(header, payload, expected, put, call, seconds):
             return
         from pyarrow import flight  # noqa: PLC0415  # Slow, and not always installed.
 
-        end = begun + seconds
-        client, options = self._connected(end - time.monotonic())
+        seconds = max(end - time.monotonic(), 0)
+        client, options = self._connected(seconds)
         reader = None
         try:
             ticket = flight.Ticket(pack_ticket(header, payload))
@@ -168,7 +168,7 @@ class Link:
             return False
         try:
             if stream is None:
-                stream = Stream(client, header, _call_options(options, end), seconds)
+                stream = Stream(client, header, _call_options(options, end), end)
             stream.ask(payload, expected, put, call)
         except Exception as error:
             if stream is not None:

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from embstore.table.protocols import Encoding
 
 _FINGERPRINT_LENGTH = 128
-# Of a table, in the order of messages; servers of one table have the same.
+# Of a table, in the order of messages; servers of one table have the same. Not all need its words.
 _SAME = (
     *("fingerprint", "rows", "row_shape", "dtype", "encoding", "record_bytes"),
-    *("partition_count", "strategy", "has_words", "unk"),
+    *("partition_count", "strategy"),
 )
 
 

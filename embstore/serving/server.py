@@ -1,20 +1,16 @@
-"""Servers of a store: `serve` starts one in this process, for clients on any machine.
+"""Serving a store: the options of a server are checked, and it is started.
 
 1. Options, addresses, tokens and certificates are checked before anything listens.
 2. gRPC's threads answer. `embstore.serving.gate` bounds what they do at a time.
-3. `Server.close` takes no more requests, lets running ones end, and then cuts the connections.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import weakref
+import os  # noqa: TC003  # The command line reads annotations.
 from dataclasses import replace
-from threading import Event, Lock
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from embstore import threads
 from embstore.encodings.manifest import encoding_to_json
 from embstore.errors import RemoteError
 from embstore.formats.own.encoded import as_stored
@@ -30,6 +26,8 @@ from embstore.serving.access import (
 from embstore.serving.facts import Facts, Limits
 from embstore.serving.forks import keep_in_children, note_use
 from embstore.serving.gate import Gate
+from embstore.serving.running import Server
+from embstore.serving.stalls import Stalls
 from embstore.settle import as_count, as_positive, as_size
 from embstore.store import EmbeddingStore
 from embstore.version import __version__
@@ -42,106 +40,7 @@ if TYPE_CHECKING:
     from embstore.serving.flight import FlightServer
 
 STREAMS = 1024
-# How long the end of a server may take after its connections were cut.
-SHUTDOWN_SECONDS = 10.0
-SETTLE_SECONDS = 0.25
 _REQUEST_BYTES = 64  # For each row that a request may have: an id, or a word and its length.
-
-
-class Server:
-    """A server of a store, started by `serve`. A context manager that closes it.
-
-    Examples
-    --------
-    >>> with embstore.serve("words.embstore") as server:
-    ...     server.address.startswith("grpc://127.0.0.1:")
-    True
-    """
-
-    def __init__(
-        self,
-        flight: FlightServer,
-        gate: Gate,
-        address: str,
-        store: EmbeddingStore,
-        *,
-        owns_store: bool,
-        grace_seconds: float,
-    ) -> None:
-        self._flight, self._gate, self._store = flight, gate, store
-        self._address, self._owns_store = address, owns_store
-        self._grace_seconds = grace_seconds
-        self._process = os.getpid()
-        self._lock, self._closed = Lock(), Event()
-        # At the end of the interpreter, idle streams would keep gRPC waiting for ever.
-        self._at_exit = weakref.finalize(self, _stop, flight, gate, 0.0)
-
-    @property
-    def address(self) -> str:
-        """Where clients connect, such as ``"grpc://127.0.0.1:8815"``."""
-        return self._address
-
-    @property
-    def port(self) -> int:
-        """The port."""
-        return int(self._address.rpartition(":")[2])
-
-    @property
-    def store(self) -> EmbeddingStore:
-        """The store that is served."""
-        return self._store
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the server is closed, by another thread.
-
-        Parameters
-        ----------
-        timeout : float, optional
-            The most seconds to wait; by default as long as it takes.
-
-        Returns
-        -------
-        bool
-            Whether it is closed.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If the time-out is not a number, or is negative.
-        """
-        seconds = None if timeout is None else as_positive(timeout, "timeout", or_zero=True)
-        # Of more seconds, Python raises an OverflowError.
-        return self._closed.wait(None if seconds is None else min(seconds, 1e9))
-
-    def close(self) -> None:
-        """Take no more requests, let running ones end for a bounded time, and stop.
-
-        The bound is ``grace`` of `serve`; connections are then cut. A store that was given open
-        stays open. In a forked child, this does nothing: the server is its parent's.
-        """
-        if os.getpid() != self._process:
-            return
-        with self._lock:
-            if self._closed.is_set():
-                return
-            self._at_exit.detach()
-            _stop(self._flight, self._gate, self._grace_seconds)
-            if self._owns_store:
-                self._store.close()
-            self._closed.set()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError("a server is not pickled; give its address to embstore.connect")
-
-    def __repr__(self) -> str:
-        closed = ", closed" if self._closed.is_set() else ""
-        return f"<Server of {self._store.location} at {self._address}{closed}>"
 
 
 def serve(
@@ -158,6 +57,7 @@ def serve(
     max_requests: int = 64,
     memory_limit: int | str = 256 << 20,
     busy_wait: float = 5.0,
+    send_timeout: float = 60.0,
     grace: float = 10.0,
     reader: ReaderName = "auto",
     resident_limit: int | str | None = None,
@@ -199,6 +99,8 @@ def serve(
         The most memory for rows that are being sent, in bytes or as in 2GiB.
     busy_wait : float
         How many seconds a request that is one too many waits, before it is refused.
+    send_timeout : float
+        How many seconds a client may take to read 1 MiB of an answer, before its connection is cut.
     grace : float
         How many seconds running requests may take to end when the server is closed.
     reader : {"auto", "mapped", "chunked"}
@@ -248,6 +150,7 @@ def serve(
     grace_seconds = min(as_positive(grace, "grace", or_zero=True), 1e9)
     has_token = token is not None or token_file is not None
     has_tls = tls_cert is not None or tls_key is not None
+    stalls = Stalls(as_positive(send_timeout, "send_timeout"))
     address = listening_address(host, number, has_tls=has_tls, has_token=has_token)
     secret = None
     if has_token:
@@ -269,11 +172,13 @@ def serve(
     else:
         store = open(path, partitions=partitions, **options)
     try:
-        return _start(store, address, limits, secret, certificate, owns_store, grace_seconds)
+        flight = _start(store, address, limits, secret, certificate, stalls)
     except BaseException:
         if owns_store:
             store.close()
         raise
+    bound = str(replace(address, port=flight.port))
+    return Server(flight, bound, owns_store=owns_store, grace_seconds=grace_seconds)
 
 
 def _start(
@@ -282,9 +187,8 @@ def _start(
     limits: Limits,
     secret: Secret | None,
     certificate: Certificate | None,
-    owns_store: bool,
-    grace_seconds: float,
-) -> Server:
+    stalls: Stalls,
+) -> FlightServer:
     # Imported here because only servers need pyarrow's Flight.
     from embstore.serving.flight import FlightServer  # noqa: PLC0415
 
@@ -304,15 +208,14 @@ def _start(
     import pyarrow as pa  # noqa: PLC0415  # As above.
 
     try:
-        flight = FlightServer(address, store, facts, gate, secret, certificate)
+        flight = FlightServer(address, store, facts, gate, secret, certificate, stalls)
     except (pa.ArrowException, OSError) as error:
         raise RemoteError(
             f"cannot listen at {address}: {error}; is the port in use, and the address one of this "
             "machine?"
         ) from None
     keep_in_children(flight)
-    bound = str(replace(address, port=flight.port))
-    return Server(flight, gate, bound, store, owns_store=owns_store, grace_seconds=grace_seconds)
+    return flight
 
 
 def facts_of(store: EmbeddingStore, limits: Limits) -> Facts:
@@ -372,21 +275,3 @@ def _need_flight() -> None:
         raise ImportError(
             'serving a store needs pyarrow with Flight; pip install "embstore[serve]"'
         ) from error
-
-
-def _stop(flight: FlightServer, gate: Gate, grace_seconds: float) -> None:
-    """End a server: refuse requests, wait for those that run, cut the connections."""
-    from embstore.serving.flight import cut_connections  # noqa: PLC0415  # As in `_start`.
-
-    port = flight.port
-    gate.close()
-    gate.drain(grace_seconds)
-    # It refuses new calls, and returns when none runs, which idle streams do until they are cut.
-    ending = threads.start(flight.shutdown, "embstore_shutdown")
-    if ending is not None:
-        ending.join(SETTLE_SECONDS)  # The last answers may still be on their way.
-    cut_connections(port)
-    if ending is None:
-        flight.shutdown()
-    else:
-        ending.join(SHUTDOWN_SECONDS)

@@ -40,14 +40,14 @@ class Stream:
         What is asked.
     options : pyarrow.flight.FlightCallOptions
         With the time-out of the stream.
-    seconds : float
-        This time-out.
+    end : float
+        Its deadline, by the clock of `time.monotonic`.
     """
 
-    def __init__(self, client: Any, header: Header, options: Any, seconds: float) -> None:
+    def __init__(self, client: Any, header: Header, options: Any, end: float) -> None:
         from pyarrow import flight  # noqa: PLC0415  # Slow, and not always installed.
 
-        self.end = time.monotonic() + seconds
+        self.end = end
         self._process, self._number = os.getpid(), 0
         command = flight.FlightDescriptor.for_command(pack_ticket(header))
         self._writer, self._reader = client.do_exchange(command, options)

@@ -24,7 +24,7 @@ from embstore.serving.server import serve
 from embstore.version import __version__
 
 if TYPE_CHECKING:
-    from embstore.serving.server import Server
+    from embstore.serving.running import Server
 
 _TOKEN_BYTES = 32
 

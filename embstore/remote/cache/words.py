@@ -73,7 +73,7 @@ class CachedWordFiles:
         """Yield the position of each range and its bytes, as they arrive."""
         numbers = np.array([self._cache.numbers[name] for name, _, _ in ranges], np.int64)
         costs = np.array([count + REQUEST_BYTES for _, _, count in ranges], np.float64)
-        paid = np.bincount(numbers, costs, len(self._cache.chunks))
+        paid = np.bincount(numbers, costs, len(self._cache.chunks)).astype(np.float64)
         if self._at_once:
             for number in self.numbers:
                 paid[number] += self._cache.chunks[number].size
