@@ -311,11 +311,86 @@ def test_remains_of_a_killed_fetch_are_removed_and_a_running_one_is_left(local, 
     running = far.cache._directory.claim(far.cache._name(far.cache.chunks[2].name), 100)
     assert running is not None
     with running:
-        far.store.warm(ids_of(3))
+        other = Far(local.path, cache_dir)  # Of another process: it looks at all files first.
+        other.store.warm(ids_of(3))
         assert not left.exists()
         assert [path.name for path in files_in(cache_dir)] == ["0", ".0.part", "0"]
     far.store.warm(ids_of(1))
     assert chunks_in(cache_dir) == [0, 1, 3]
+
+
+def test_part_of_a_killed_fetch_is_begun_again(local, cache_dir):
+    far = Far(local.path, cache_dir)
+    far.store.warm(ids_of(0))
+    (path,) = files_in(cache_dir)
+    left = path.parent.parent / "1" / ".0.part"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    far.store.warm(ids_of(1))
+    assert chunks_in(cache_dir) == [0, 1]
+
+
+def claim(folder: CacheDirectory, number: int, size: int = 10) -> None:
+    part = folder.claim(f"{32 * 'a'}/partitions/0/c/{number}", size)
+    assert part is not None
+    with part:
+        part.publish()
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """The directories that looked at all their files, once for each look."""
+    found: list[CacheDirectory] = []
+    look = CacheDirectory._entries
+
+    def counted(folder: CacheDirectory) -> Any:
+        found.append(folder)
+        return look(folder)
+
+    monkeypatch.setattr(CacheDirectory, "_entries", counted)
+    return found
+
+
+def test_files_are_looked_at_only_where_room_may_be_short(cache_dir, looks):
+    folders = [CacheDirectory(cache_dir, 200) for _ in range(2)]
+    for number in range(20):
+        claim(folders[number % 2], number)
+    assert looks == folders
+    claim(folders[1], 20)
+    assert looks == [*folders, folders[1]]
+    assert size_of(cache_dir) == 200
+    claim(CacheDirectory(cache_dir, 100), 21)
+    assert size_of(cache_dir) == 100
+
+
+@pytest.mark.parametrize("text", [b"", b"7", b"-0000000000000000007", 30 * b"x"])
+def test_sum_that_is_damaged_is_made_again(cache_dir, looks, text):
+    folder = CacheDirectory(cache_dir, 100)
+    for number in range(15):
+        (cache_dir / ROOT_NAME / LOCK_NAME).write_bytes(text) if number else None
+        claim(folder, number)
+        assert size_of(cache_dir) == min(10 * (number + 1), 100)
+
+
+def test_files_removed_by_hand_leave_room(cache_dir):
+    folder = CacheDirectory(cache_dir, 100)
+    for number in range(10):
+        claim(folder, number)
+    for path in files_in(cache_dir)[:6]:
+        path.unlink()
+    for number in range(10, 16):
+        claim(folder, number)
+    assert (size_of(cache_dir), folder.evicted_files) == (100, 0)
+
+
+def test_some_more_of_many_files_are_removed_at_once(cache_dir, looks, monkeypatch):
+    monkeypatch.setattr(directories, "MANY_FILES", 4)
+    folder = CacheDirectory(cache_dir, 1280)
+    for number in range(140):
+        claim(folder, number)
+        assert len(files_in(cache_dir)) <= 128
+    assert folder.evicted_files <= 12 + 2
+    assert len(looks) <= 1 + 12 // 2
 
 
 def test_file_that_another_fetches_is_waited_for(local, cache_dir, monkeypatch):

@@ -9,12 +9,14 @@ Below the caller's directory::
 
 1. Who wants to fetch a file claims it: under the lock, it makes room and creates the ``.part`` in
    its full size. Another process finds it locked, and fetches something else. When a fetcher is
-   killed, the system releases its lock, and the next claim of any process removes what it left.
+   killed, the system releases its lock, and the next look at all files removes what it left.
 2. A file gets its name when it is whole. It is not flushed: after a crash of the system, its
    checksum tells whether it is whole, since it is checked before it is mapped.
 3. The modification time of a file is that of its last use, which processes note once a minute.
    Files that were used least recently are removed first. Who has one mapped keeps its rows.
 4. The limit counts everything of the kinds above, in full size. Anything else is left alone.
+5. The lock has their sum in it, as of the last look at all files, and what was claimed since. So it
+   is never too small, and files are looked at only if it says that there is no room.
 """
 
 from __future__ import annotations
@@ -44,6 +46,11 @@ _OURS = re.compile(
     r"[0-9a-f]{32}(?:-[0-9a-f]{32})?/(?:partitions/\d+/c(?:/\d+){1,33}|"
     r"vocabulary/(?:bytes|offsets|slots)/c/\d+)"
 )
+# Of more files than this, some more are removed at once than must be, so that looks are few.
+MANY_FILES = 1024
+_SPARE_SHARE = 1 / 64
+_SUM_DIGITS = 20
+
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -78,6 +85,7 @@ class CacheDirectory:
         self.root = path / ROOT_NAME
         self.limit = limit
         self.evicted_files = 0
+        self._has_looked = False  # At all files.
 
     def open(self, name: str) -> int | None:
         """Return a descriptor of a whole file; None if it is not there or not to be trusted."""
@@ -120,15 +128,16 @@ class CacheDirectory:
         Part or None
             What to write to; None if the file is there, or another process is fetching it.
         """
-        with self._locked():
+        with self._locked() as lock:
             if self.has(name, size):
                 return None
             path = self.root / name
             part = path.with_name(f".{path.name}{PART_SUFFIX}")
-            entries = self._entries()
-            if any(entry.is_part and self.root / entry.name == part for entry in entries):
-                return None  # Parts without a fetcher are gone by now.
-            self._make_room(size, entries)
+            if part.exists():
+                if _is_locked(str(part)):
+                    return None
+                part.unlink()
+            self._reserve(size, lock)
             part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
             try:
@@ -153,10 +162,10 @@ class CacheDirectory:
             return self._entries()
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[int]:
         descriptor = self._lock()
         try:
-            yield
+            yield descriptor
         finally:
             # Not only closed: a forked child may have the descriptor, too.
             fcntl.flock(descriptor, fcntl.LOCK_UN)
@@ -203,9 +212,9 @@ class CacheDirectory:
 
     def _entries(self) -> list[Entry]:
         """Return all files; remove parts without a fetcher."""
-        found = []
-        for entry in _walk(str(self.root)):
-            name = os.path.relpath(entry.path, self.root)
+        found, root = [], f"{self.root}/"
+        for entry in _walk(root):
+            name = entry.path[len(root) :]
             folder, _, file = name.rpartition("/")
             is_part = file.startswith(".") and file.endswith(PART_SUFFIX)
             whole = f"{folder}/{file[1 : -len(PART_SUFFIX)]}" if is_part else name
@@ -219,22 +228,38 @@ class CacheDirectory:
                 found.append(Entry(name, status.st_size, status.st_mtime_ns, is_part))
         return found
 
-    def _make_room(self, size: int, entries: list[Entry]) -> None:
-        """Remove the files that were used least recently, until there is room for ``size``."""
-        excess = self._excess(size, sum(entry.size for entry in entries))
+    def _reserve(self, size: int, lock: int) -> None:
+        """Make room for ``size`` bytes, and count them; ``lock`` is the open lock."""
+        counted = os.pread(lock, _SUM_DIGITS, 0)
+        is_known = self._has_looked and len(counted) == _SUM_DIGITS and counted.isdigit()
+        used = int(counted) if is_known else 0
+        if not is_known or self._excess(size, used) > 0:
+            entries = self._entries()
+            used = sum(entry.size for entry in entries)
+            self._has_looked = True
+            used -= self._make_room(self._excess(size, used), size, entries)
+        os.pwrite(lock, b"%0*d" % (_SUM_DIGITS, used + size), 0)
+
+    def _make_room(self, excess: int, size: int, entries: list[Entry]) -> int:
+        """Remove the files that were used least recently, to free ``excess``; return the bytes."""
         whole = sorted((entry for entry in entries if not entry.is_part), key=lambda one: one.used)
-        if excess > sum(entry.size for entry in whole):
+        there = sum(entry.size for entry in whole)
+        if excess > there:
             raise OSError(
                 errno.ENOSPC,
                 f"{self.root} has no room for {size} bytes more: the disk is full, or files that "
                 "are being fetched take up cache_limit",
             )
+        if excess > 0 and len(whole) > MANY_FILES:
+            excess += int(there * _SPARE_SHARE)
+        freed = 0
         for entry in whole:
-            if excess <= 0:
+            if freed >= excess:
                 break
             self._unlink(entry.name)
             self.evicted_files += 1
-            excess -= entry.size
+            freed += entry.size
+        return freed
 
     def _excess(self, size: int, used: int) -> int:
         """Return how many bytes must go before ``size`` more can come."""
