@@ -532,3 +532,11 @@ def test_pipes_are_not_objects(tmp_path):
     assert names(objects.find()) == ["a"]
     assert objects.directories() == []
     assert objects.head("v/pipe") is None
+
+
+def test_a_file_is_not_a_directory_of_objects(tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    objects = objects_at(f"file://{tmp_path}/file")
+    assert (objects.directories(), objects.find(), objects.head("a")) == ([], [], None)
+    with pytest.raises(RemoteError, match="file/a: Not a directory"):
+        objects.put("a", b"")

@@ -80,7 +80,7 @@ class Directory:
     def directories(self) -> list[str]:
         """Return the directories that have objects, at any depth."""
         with self._naming(""):
-            if not self._path.exists():
+            if not self._path.is_dir():
                 return []
             tops = [one for one in self._path.iterdir() if one.is_dir() and one.name != _UPLOADS]
             return sorted(one.name for one in tops if next(_files(one), None) is not None)
