@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import embstore
+from embstore.bench.suite import bench_store
 from tests.helpers.programs import run_command
 
 ROWS = np.arange(12.0, dtype=np.float32).reshape(4, 3)
@@ -45,6 +46,7 @@ CALLS: dict[str, Any] = {
         "upload",
     ),
     "verify": (embstore.verify, r"embstore\.open\(url\)\.fingerprint"),
+    "bench": (bench_store, "measure the copy"),
     "publish": (lambda url: embstore.publish(url, "file:///nowhere"), "URL comes second"),
 }
 

@@ -23,6 +23,7 @@ from embstore.bench.report import Comparison, Entry, Report
 from embstore.bench.state import COLD, LIMITED, PRELOADED, STATES, WARM
 from embstore.bench.timing import Call, Turn, time_calls
 from embstore.bench.work import BATCHES, WORKS, Case
+from embstore.settle import as_local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -58,9 +59,10 @@ def bench_store(
 
     The files are only read, and dropped from the page cache. Each case has ``rounds`` turns of
     ``seconds``; a cold one takes at most 5 times, a limited one 10 times as long. ``progress`` gets
-    a line before each case. ValueError says that a table has no rows, that a work or state is
-    unknown, or that a returned row is wrong.
+    a line before each case. ValueError says that the path is a URL, that a table has no rows, that
+    a work or state is unknown, or that a returned row is wrong.
     """
+    path = as_local_path(path, "store", "copy what is there to a disk, and measure the copy")
     cases = work.cases(works, batches)
     if unknown := [name for name in states if name not in STATES]:
         raise ValueError(f"unknown state {unknown[0]!r}; expected one of {', '.join(STATES)}")
