@@ -94,6 +94,13 @@ def open_cached(place: Place, **options: Any) -> None:
     embstore.open(place.url, cache_dir=place.folder / "cache", **options)
 
 
+def serve_cached(place: Place, **options: Any) -> None:
+    embstore.publish(place.folder / "s", place.url)
+    options |= {"cache_dir": place.folder / "cache"}
+    with contextlib.suppress(ImportError), embstore.serve(place.url, **options):
+        pass
+
+
 def with_block(what: str, place: Place, value: Any) -> None:
     # A store has no scales.
     with contextlib.suppress(embstore.FormatError, embstore.SourceError):
@@ -151,6 +158,7 @@ COUNTS: dict[str, tuple[Call, Any, bool]] = {
     "serve.max_requests": (lambda p, v: serve(p, max_requests=v), 5, False),
     "serve.memory_limit": (lambda p, v: serve(p, memory_limit=v), 1 << 20, False),
     "serve.resident_limit": (lambda p, v: serve(p, resident_limit=v), 64 << 20, True),
+    "serve.cache_limit": (lambda p, v: serve_cached(p, cache_limit=v), 1 << 20, True),
     "serve.row_cache": (lambda p, v: serve(p, row_cache=v), 1 << 20, True),
     "EmbeddingStore.partition.partition": (lambda p, v: p.store.partition(v), 0, False),
     "EmbeddingStore.packed_words.start": (lambda p, v: p.store.packed_words(v, 8), 3, False),
