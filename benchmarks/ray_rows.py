@@ -24,15 +24,16 @@ the sum over the clients. The last rows of each turn are compared with the table
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import statistics
-import sys
 import tempfile
 import time
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,7 +45,6 @@ from embstore.interop.ray import deploy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -107,7 +107,7 @@ class Client:
 
 
 def _lookup(way: str, source: Any) -> Callable[[NDArray[np.int64]], Any]:
-    import ray  # noqa: PLC0415  # Where it runs, it is there.
+    ray: Any = importlib.import_module("ray")  # Where it runs, it is there.
 
     if way == OWN:
         return source.lookup  # type: ignore[no-any-return]
@@ -214,8 +214,8 @@ def report_lines(found: dict[tuple[int, int, str], list[float]], plan: Plan) -> 
 
 def run(folder: Path, plan: Plan) -> Iterator[str]:
     """Start a cluster, measure, and yield the lines of the report."""
-    import ray  # noqa: PLC0415  # Not always installed.
-    from ray.cluster_utils import Cluster  # noqa: PLC0415
+    ray: Any = importlib.import_module("ray")  # Not always installed.
+    cluster_utils: Any = importlib.import_module("ray.cluster_utils")
 
     ids = np.arange(plan.rows)
     path = folder / "table.embstore"
@@ -226,9 +226,11 @@ def run(folder: Path, plan: Plan) -> Iterator[str]:
         "include_dashboard": False,
         "node_ip_address": ADDRESS,
     }
-    with tempfile.TemporaryDirectory(prefix="er-", dir="/tmp", ignore_cleanup_errors=True) as logs:
-        os.environ["RAY_TMPDIR"] = logs
-        cluster = Cluster(
+    with tempfile.TemporaryDirectory(prefix="er-", dir="/tmp", ignore_cleanup_errors=True) as short:
+        os.environ["RAY_TMPDIR"] = short  # Ray keeps the address of the cluster in ray/ there.
+        logs = f"{short}/ray"
+        Path(logs).mkdir()
+        cluster = cluster_utils.Cluster(
             initialize_head=True,
             head_node_args={**options, "resources": {"near": 1}, "temp_dir": logs},
         )
@@ -248,12 +250,13 @@ def run(folder: Path, plan: Plan) -> Iterator[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and print the report."""
-    parser = parser_of("ray_rows", __doc__, rounds=Plan.rounds)
-    parser.add_argument("--servers", type=int, nargs="+", default=Plan.servers)
-    parser.add_argument("--batches", type=int, nargs="+", default=Plan.batches)
-    parser.add_argument("--rows", type=int, default=Plan.rows)
-    parser.add_argument("--clients", type=int, default=Plan.clients)
-    parser.add_argument("--seconds", type=float, default=Plan.seconds)
+    plan = Plan()
+    parser = parser_of("ray_rows", __doc__, rounds=plan.rounds)
+    parser.add_argument("--servers", type=int, nargs="+", default=plan.servers)
+    parser.add_argument("--batches", type=int, nargs="+", default=plan.batches)
+    parser.add_argument("--rows", type=int, default=plan.rows)
+    parser.add_argument("--clients", type=int, default=plan.clients)
+    parser.add_argument("--seconds", type=float, default=plan.seconds)
     given = parser.parse_args(arguments)
     plan = Plan(
         tuple(given.servers),
@@ -269,4 +272,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

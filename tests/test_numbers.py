@@ -94,6 +94,13 @@ def open_cached(place: Place, **options: Any) -> None:
     embstore.open(place.url, cache_dir=place.folder / "cache", **options)
 
 
+def serve_cached(place: Place, **options: Any) -> None:
+    embstore.publish(place.folder / "s", place.url)
+    options |= {"cache_dir": place.folder / "cache"}
+    with contextlib.suppress(ImportError), embstore.serve(place.url, **options):
+        pass
+
+
 def with_block(what: str, place: Place, value: Any) -> None:
     # A store has no scales.
     with contextlib.suppress(embstore.FormatError, embstore.SourceError):
@@ -151,6 +158,7 @@ COUNTS: dict[str, tuple[Call, Any, bool]] = {
     "serve.max_requests": (lambda p, v: serve(p, max_requests=v), 5, False),
     "serve.memory_limit": (lambda p, v: serve(p, memory_limit=v), 1 << 20, False),
     "serve.resident_limit": (lambda p, v: serve(p, resident_limit=v), 64 << 20, True),
+    "serve.cache_limit": (lambda p, v: serve_cached(p, cache_limit=v), 1 << 20, True),
     "serve.row_cache": (lambda p, v: serve(p, row_cache=v), 1 << 20, True),
     "EmbeddingStore.partition.partition": (lambda p, v: p.store.partition(v), 0, False),
     "EmbeddingStore.packed_words.start": (lambda p, v: p.store.packed_words(v, 8), 3, False),
@@ -221,10 +229,11 @@ SECONDS: dict[str, Callable[[Place, Any], object]] = {
 }
 # Flags that change no more than speed or what is read.
 OTHER_FLAGS = {"StoreWriter.write.copy", "EmbeddingStore.fingerprint.full"}
+OTHER_FLAGS |= {"ConnectedStore.fingerprint.full", "ConnectedStore.partition.partition"}
 # What functions return, not what people call.
 RESULTS = (
     *(embstore.ExportReport, embstore.LookupPlan, embstore.LookupStats, embstore.Progress),
-    *(embstore.RaggedRows, embstore.Residency, embstore.ListedTable),
+    *(embstore.RaggedRows, embstore.Residency, embstore.ListedTable, embstore.RemotePlan),
     *(embstore.PublishReport, embstore.PublishedVersion, embstore.PruneReport),
 )
 
@@ -407,7 +416,11 @@ def parameters() -> Iterator[tuple[str, str]]:
                 f"{one.__name__}.{name}": method
                 for name, method in inspect.getmembers(one, inspect.isfunction)
                 if not name.startswith("_")
+                # The methods that a store at servers has from others are tested there.
+                and (one is not embstore.ConnectedStore or name in vars(one))
             }
+            if one is embstore.ConnectedStore:
+                del functions[one.__name__]
             made = (embstore.EmbeddingStore, embstore.StoreView, embstore.Server, KeyedVectors)
             if one in made:
                 del functions[one.__name__]
@@ -419,7 +432,8 @@ def parameters() -> Iterator[tuple[str, str]]:
 def test_table_is_complete():
     covered = {name.partition(",")[0] for name in (*COUNTS, *SLICED, *NORMS, *FLAGS, *OTHER_FLAGS)}
     covered.update(SECONDS, ["serve.send_timeout"])
-    covered.add("Prefetch.wait.timeout")
+    # Tested with what they belong to.
+    covered |= {"Prefetch.wait.timeout", "connect.timeout", "connect.servers"}
     found = {
         name for name, annotation in parameters() if re.search(r"\b(int|float|bool)\b", annotation)
     }

@@ -16,7 +16,8 @@ import embstore
 from embstore.interop.ray import Handle, Lookup, deploy
 from embstore.interop.ray.actors import ActorName, Deployment
 from embstore.interop.ray.certificates import certificate_for
-from embstore.interop.ray.links import ActorLink, LinkError
+from embstore.interop.ray.links import ActorLink
+from embstore.serving.link import LinkError
 from embstore.serving.protocol import PROTOCOL
 from tests.helpers import ray_checks
 from tests.helpers.namespaces import need_namespaces, run_alone
@@ -83,9 +84,7 @@ def test_missing_ray_is_told(words_store, monkeypatch):
 
 
 def test_ray_is_imported_when_used():
-    program = (
-        "import sys, embstore.interop.ray; print('ray' in sys.modules, 'pyarrow' in sys.modules)"
-    )
+    program = "import sys, embstore.interop.ray; print(*({'ray', 'pyarrow'} & set(sys.modules)))"
     assert run_python("-c", program).stdout == "\n"
     pytest.importorskip("ray")
     program = "import embstore.interop.ray.cluster, ray; print(ray.init.__name__)"

@@ -156,7 +156,7 @@ class ConnectedStore(EmbeddingStore):
     @property
     def path(self) -> Any:
         """Addresses of the servers, a str, in the place of a path."""
-        return self._path  # type: ignore[return-value]  # The caller knows which store it has.
+        return self._path
 
     @property
     def identity(self) -> object:

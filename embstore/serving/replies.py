@@ -38,7 +38,7 @@ class Expected(NamedTuple):
         Name of its one column.
     kind : pyarrow.DataType
         The column's type.
-    count : int
+    value_count : int
         Values that were asked for.
     fingerprint : str
         That of the table.
@@ -46,7 +46,7 @@ class Expected(NamedTuple):
 
     column: str
     kind: Any
-    count: int
+    value_count: int
     fingerprint: str
 
 

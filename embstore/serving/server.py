@@ -65,6 +65,8 @@ def serve(
     row_cache: int | str | None = None,
     version: str | None = None,
     allow_http: bool = False,
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache_limit: int | str | None = None,
 ) -> Server:
     """Serve the rows and words of a store to other processes and machines, by Arrow Flight.
 
@@ -115,6 +117,10 @@ def serve(
         As for `embstore.open`: the version of a store at a URL; by default the current one.
     allow_http : bool
         As for `embstore.open`: whether a URL of another machine may be without TLS.
+    cache_dir : str or path-like, optional
+        As for `embstore.open`: where files of a store at a URL are kept on a local disk.
+    cache_limit : int or str, optional
+        As for `embstore.open`: the most bytes of these files.
 
     Returns
     -------
@@ -164,6 +170,8 @@ def serve(
         "row_cache": row_cache,
         "version": version,
         "allow_http": allow_http,
+        "cache_dir": cache_dir,
+        "cache_limit": cache_limit,
     }
     owns_store = not isinstance(path, EmbeddingStore)
     if isinstance(path, EmbeddingStore):

@@ -8,6 +8,7 @@ check is a function; its docstring does not matter, its name is the name of a te
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import logging
 import os
@@ -84,7 +85,8 @@ class Place:
 
     def places(self, handle: Any) -> list[dict[str, Any]]:
         asked = [actor.place.remote() for actor in self.actors(handle)]
-        return self.ray.get(asked, timeout=TIMEOUT_SECONDS)
+        found: list[dict[str, Any]] = self.ray.get(asked, timeout=TIMEOUT_SECONDS)
+        return found
 
     def kill(self, handle: Any, number: int) -> None:
         """Kill the process of an actor."""
@@ -146,7 +148,16 @@ def raises(kind: type[BaseException], *texts: str) -> Iterator[list[BaseExceptio
 @check
 def rows_are_those_of_the_table(place: Place) -> None:
     handle = place.words
-    for ids in ([3, 0, 402], [[1, 1], [2, 400]], 7, [], np.uint8([5]), np.arange(ROWS), [[[]]]):
+    several: list[Any] = [
+        [3, 0, 402],
+        [[1, 1], [2, 400]],
+        7,
+        [],
+        np.array([5], np.uint8),
+        np.arange(ROWS),
+        [[[]]],
+    ]
+    for ids in several:
         wanted = NUMBERS[np.asarray(ids, np.int64)]
         found = handle.lookup(ids)
         assert found.shape == wanted.shape
@@ -204,11 +215,9 @@ def connections_between_machines_are_encrypted(place: Place) -> None:
 def tasks_and_actors_take_handles(place: Place) -> None:
     ray, handle = place.ray, place.words
 
-    @ray.remote
-    def task(handle: Any, ids: Any) -> Any:
+    def look(handle: Any, ids: Any) -> Any:
         return handle.lookup(ids)
 
-    @ray.remote
     class Model:
         def __init__(self, handle: Any) -> None:
             self.handle = handle
@@ -216,9 +225,10 @@ def tasks_and_actors_take_handles(place: Place) -> None:
         def rows(self, words: Any) -> Any:
             return self.handle.lookup_words(words)
 
+    task = ray.remote(look)
     found = ray.get(task.remote(handle, [[1, 2], [3, 4]]), timeout=TIMEOUT_SECONDS)
     np.testing.assert_array_equal(found, NUMBERS[[[1, 2], [3, 4]]])
-    model = Model.remote(handle)
+    model = ray.remote(Model).remote(handle)
     found = ray.get(model.rows.remote(["w8", "w7"]), timeout=TIMEOUT_SECONDS)
     np.testing.assert_array_equal(found, NUMBERS[[8, 7]])
     with raises(embstore.MissingWordError, "absent"):
@@ -264,7 +274,8 @@ def tables_of_other_kinds_are_served(place: Place) -> None:
     path = place.folder / "cubes.embstore"
     local = embstore.build(CUBES, path, partitions=3, strategy="div", encoding="float8_e4m3fn")
     ids = [[5, 402], [0, 5]]
-    with deploy(str(path), partitions_per_actor=np.int64(99), timeout=TIMEOUT_SECONDS) as handle:
+    many: Any = np.int64(99)
+    with deploy(str(path), partitions_per_actor=many, timeout=TIMEOUT_SECONDS) as handle:
         assert handle.partitions == ((0, 1, 2),)
         np.testing.assert_array_equal(handle.lookup(ids), local.lookup(ids))
         found = Lookup(handle, "ids", "rows")({"ids": np.array(ids)})["rows"]
@@ -487,16 +498,15 @@ def _commands() -> Iterator[str]:
 
 
 def main() -> None:
-    import ray
-    from ray.cluster_utils import Cluster
-
+    ray: Any = importlib.import_module("ray")
+    cluster_utils: Any = importlib.import_module("ray.cluster_utils")
     folder = Path(tempfile.gettempdir())
     options: dict[str, Any] = {"object_store_memory": 100 << 20, "include_dashboard": False}
     logs = folder / "ray"  # Ray keeps the address of the cluster there in any case.
     logs.mkdir()
     options |= {"temp_dir": str(logs), "num_cpus": 2}
     head = {"node_ip_address": ADDRESSES[0], **options}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
     cluster.add_node(node_ip_address=ADDRESSES[1], **options)
     ray.init(
         address=cluster.address,

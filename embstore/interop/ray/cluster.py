@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import Any
 
@@ -24,7 +25,8 @@ def need_ray() -> Any:
         on all addresses of the machine.
     """
     try:
-        import ray  # noqa: PLC0415  # Slow, and not always installed.
+        # Slow, and not always installed. Its types, where it is, would make all of mypy slow.
+        ray: Any = importlib.import_module("ray")
     except ImportError as error:
         raise ImportError('embstore.interop.ray needs Ray: pip install "embstore[ray]"') from error
     if not ray.is_initialized():
@@ -50,4 +52,4 @@ def node_address(ray: Any) -> str:
 
 def node_count(ray: Any) -> int:
     """Return the number of nodes that are alive, at least 1."""
-    return max(sum(node["Alive"] for node in ray.nodes()), 1)
+    return max(sum(bool(node["Alive"]) for node in ray.nodes()), 1)

@@ -37,8 +37,8 @@ class Given:
     splits: NDArray[np.int64] | None
     has_words: bool
 
-    def as_bags(self, name: str) -> Given:
-        """Return the same with splits: each row is a bag.
+    def as_bags(self, name: str) -> tuple[Given, NDArray[np.int64]]:
+        """Return the same with splits, and these: each row is a bag.
 
         Raises
         ------
@@ -46,7 +46,7 @@ class Given:
             If rows are not bags: single values, or arrays of more than one axis.
         """
         if self.splits is not None:
-            return self
+            return self, self.splits
         if self.values.ndim != 2:
             raise ValueError(
                 f"a combiner needs a list of ids or words in each row; column {name!r} has shape "
@@ -54,7 +54,7 @@ class Given:
             )
         count, size = self.values.shape
         splits = np.arange(count + 1, dtype=np.int64) * size
-        return Given(self.values.reshape(-1), splits, self.has_words)
+        return Given(self.values.reshape(-1), splits, self.has_words), splits
 
 
 def is_arrow(batch: Any) -> bool:

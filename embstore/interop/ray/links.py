@@ -65,7 +65,7 @@ class ActorLink(Link):
         except LinkError as unknown:
             return unknown
         if has_moved:
-            self._client = None
+            self.close()
         return LinkError(str(failed), again=has_moved)
 
     def _ask(self, seconds: float) -> _Target:

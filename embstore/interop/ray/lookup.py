@@ -94,12 +94,12 @@ class Lookup:
         store = self._table.store if isinstance(self._table, Handle) else self._table
         given = read_column(batch, self._column)
         if self._combiner is not None:
-            given = given.as_bags(self._column)
+            given, splits = given.as_bags(self._column)
             ids = (
                 store.ids(given.values, missing=self._missing) if given.has_words else given.values
             )
             rows = embedding_lookup_sparse(
-                store, RaggedIds(ids, given.splits), None, combiner=self._combiner
+                store, RaggedIds(ids, splits), None, combiner=self._combiner
             )
             if self._dtype is not None:
                 rows = rows.astype(self._dtype)
