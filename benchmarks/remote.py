@@ -83,8 +83,9 @@ def written(
 ) -> list[Remote]:
     """Return embstore and the peers that are installed, with their files on the object store."""
     peers: list[Remote] = []
-    for kind in (Published, PublishedCached, *PEERS):
-        if plan.peers and issubclass(kind, PEERS) and kind.name not in plan.peers:
+    kinds: tuple[type[Remote], ...] = (Published, PublishedCached, *PEERS)
+    for kind in kinds:
+        if plan.peers and kind in PEERS and kind.name not in plan.peers:
             continue
         if (missing := kind.missing()) is not None:
             skipped.append(f"{kind.name}: {missing} is not installed")
