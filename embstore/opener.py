@@ -17,7 +17,7 @@ from embstore.errors import FormatError, StoreNotFoundError
 from embstore.formats import FORMATS, STORE, Format, find_format
 from embstore.formats.options import AUTO, TABLE_OPTIONS
 from embstore.formats.own.checked_files import REBUILD
-from embstore.formats.own.spec import METADATA
+from embstore.formats.own.spec import METADATA, POINTER
 from embstore.reading.files import LocalFiles, StoreFiles
 from embstore.reading.readers import read_records
 from embstore.store import EmbeddingStore
@@ -215,13 +215,16 @@ def missing(where: Path | str) -> str:
     names = ", ".join(format.name for format in FORMATS if format is not STORE)
     if isinstance(where, str):
         return (
-            f"no store at {where}: it is not one, nor a file of a format that opens in place "
-            f"({names})"
+            f"no store at {where}: no {METADATA} or {POINTER} is directly below it, and it is not "
+            f"a file of a format that opens in place ({names}); check the URL"
         )
     if where.is_dir():
         dangling = f", only a link to a missing file; {REBUILD}"
         has_link = (where / METADATA).is_symlink()
-        return f"{where} is not a store: it has no {METADATA}{dangling if has_link else ''}"
+        published = ""
+        if (where / POINTER).is_file():
+            published = f"; stores are published there, so open it by its URL, {where.as_uri()}"
+        return f"{where} is not a store: it has no {METADATA}{dangling if has_link else published}"
     if where.exists():
         return (
             f"no store at {where}: it is a file, but not of a format that opens in place ({names});"

@@ -182,7 +182,7 @@ def test_writes_are_not_redirected(number, store, no_credentials):
 TOLD = {
     "InvalidCertificate(UnknownIssuer)": ("final", "certificate is not trusted"),
     "kind: Redirect, source: Builder { source: BadScheme }": ("final", "plain http"),
-    'ConnectError("dns error", failed to lookup address information)': ("doubtful", "host is unk"),
+    'ConnectError("dns error", failed to lookup address information)': ("unknown", "host is unk"),
     "Server returned non-2xx status code: 507 Insufficient Storage: ": ("final", "507"),
     "something else": ("doubtful", "not valid"),
 }

@@ -101,7 +101,7 @@ def test_serving_is_measured(tmp_path):
     pytest.importorskip("pyarrow.flight")
     command = ["-m", "benchmarks.remote", "--work", "serve_rows", "--bytes", "200KB"]
     command += ["--dimension", "30", "--rounds", "1", "--serve-seconds", "0.001", "--servers", "2"]
-    command += ["--serve-batch", "1000"]
+    command += ["--serve-batch", "1000", "--clients", "1"]
     done = run_python(*command, "--directory", tmp_path)
     for text in ("embstore, 2 servers ", "flight, 2 servers ", "local "):
         assert done.stdout.count(f"\nbatch 1,000, {text}") == 2

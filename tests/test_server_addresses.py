@@ -167,6 +167,6 @@ def test_bad_certificates_are_refused(tmp_path):
     with pytest.raises(RemoteError, match=r"tls_root cannot be read: .*No such file"):
         embstore.connect(FAR_TLS, tls_root=tmp_path / "missing")
     with pytest.raises(TypeError, match=r"tls_root must be a str or a pathlib.Path"):
-        embstore.connect(FAR_TLS, tls_root=3)
+        embstore.connect(FAR_TLS, tls_root=3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"tls_root is for grpc\+tls:// addresses"):
         embstore.connect(A, tls_root=path)

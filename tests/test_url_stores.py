@@ -369,6 +369,19 @@ def test_nothing_there(tmp_path):
             embstore.open(f"{url_of(tmp_path)}/{name}")
 
 
+def test_wrong_levels_of_published_stores_are_told(tmp_path):
+    make_store(tmp_path / "s", table(4, 4)).close()
+    (tmp_path / "all").mkdir()
+    url = url_of(tmp_path / "all" / "one")
+    embstore.publish(tmp_path / "s", url)
+    with pytest.raises(
+        StoreNotFoundError, match=r"no zarr\.json or current\.json is directly below"
+    ):
+        embstore.open(url_of(tmp_path / "all"))
+    with pytest.raises(StoreNotFoundError, match=f"published there, so open it by its URL, {url}"):
+        embstore.open(tmp_path / "all" / "one")
+
+
 def test_closed_store_tells_its_url(tmp_path):
     make_store(tmp_path / "s", table(4, 4)).close()
     store = embstore.open(url_of(tmp_path / "s"))

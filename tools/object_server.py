@@ -200,14 +200,16 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def main() -> None:
     """Run an object store until interrupted."""
-    with object_server("try-embstore") as server:
-        for name, value in server.environment.items():
-            print(f"export {name}={value}")
-        print(
-            f"# An object store with the bucket s3://{server.bucket}; Ctrl-C ends it.", flush=True
-        )
-        with contextlib.suppress(KeyboardInterrupt):
+    try:
+        with object_server("try-embstore") as server:
+            for name, value in server.environment.items():
+                print(f"export {name}={value}")
+            print(f"# The bucket is s3://{server.bucket}; Ctrl-C ends the server.", flush=True)
             server.process.wait()
+    except KeyboardInterrupt:
+        pass
+    except (FileNotFoundError, ImportError, RuntimeError) as error:
+        sys.exit(f"tools.object_server: {error}")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-# What to do about a failure: "again" may help soon; "doubtful" answers get a few attempts.
-Kind = Literal["missing", "denied", "exists", "changed", "again", "doubtful", "final"]
+# What to do about a failure: "again" may help soon; "unknown" hosts and "doubtful" answers get few
+# attempts.
+Kind = Literal["missing", "denied", "exists", "changed", "again", "unknown", "doubtful", "final"]
 
 _STATUS = re.compile(r"status code:? (\d{3})|status: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Z][A-Za-z]{2,39})</Code>")
@@ -46,8 +47,8 @@ _BY_TEXT: tuple[tuple[str, Kind, str], ...] = (
     ("BareRedirect", "final", "the bucket is in another region: set AWS_REGION"),
     ("BadScheme", "final", "the server redirects to plain http, which is refused"),
     ("kind: Redirect", "doubtful", "the server redirects in a circle, or to nowhere"),
-    ("dns error", "doubtful", "the name of the host is unknown"),
-    ("failed to lookup address", "doubtful", "the name of the host is unknown"),
+    ("dns error", "unknown", "the name of the host is unknown"),
+    ("failed to lookup address", "unknown", "the name of the host is unknown"),
     ("ConnectionRefused", "again", "the connection was refused"),
     ("ConnectionReset", "again", "the connection was reset"),
     ("BrokenPipe", "again", "the connection was reset"),

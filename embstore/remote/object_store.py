@@ -327,6 +327,8 @@ class ObjectStore:
             "changed": "another version was written there since it was opened; open it again",
             "doubtful": f"nothing of the answer was used; look at {self._clients.server}, and at "
             "proxies before it",
+            "unknown": f"check the network, and the endpoint or region that is set for "
+            f"{self._clients.server}",
             "again": f"check the network and {self._clients.server}, then try again",
         }.get(failure.kind, "")
         return RemoteError(f"could not {verb} {where}: {failure.reason}{advice and f'; {advice}'}")

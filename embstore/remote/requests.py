@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 IN_FLIGHT = 32
 _AHEAD = 16  # Requests that a call hands over beyond those in flight.
 _MAX_ATTEMPTS = 16  # With the pauses below, 30 s are over before.
-_DOUBTFUL_ATTEMPTS = 3
+_ATTEMPTS_MAX = {"again": _MAX_ATTEMPTS, "doubtful": 3, "unknown": 3}
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # Seconds.
 _WAKE_SECONDS = 1.0  # How often a caller sees whether the threads are still there.
 
@@ -83,7 +83,7 @@ def attempts(
                 return work()
         except RequestError as error:
             failure = error.failure
-        most = {"again": _MAX_ATTEMPTS, "doubtful": _DOUBTFUL_ATTEMPTS}.get(failure.kind, 1)
+        most = _ATTEMPTS_MAX.get(failure.kind, 1)
         wait = min(pause, _LONGEST_PAUSE) * random.uniform(0.5, 1)
         if count >= most or time.monotonic() + wait >= until:
             break

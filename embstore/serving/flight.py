@@ -191,7 +191,10 @@ class _TokenCheck(flight.ServerMiddlewareFactory):  # type: ignore[misc]  # As a
                 return
             problem = "the token is not the server's"
         else:
-            problem = "the server wants a token; give token=, or the header authorization: Bearer"
+            problem = (
+                "the server wants a token; give token=, set EMBSTORE_TOKEN, or send the header "
+                "authorization: Bearer"
+            )
         raise _as_flight(TokenError(problem), self._counts)
 
 

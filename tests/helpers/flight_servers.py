@@ -13,7 +13,6 @@ from pyarrow import flight
 
 from embstore.serving.facts import Facts, Limits
 from embstore.serving.failures import Failure, FingerprintError, TokenError
-from embstore.serving.flight import cut_connections
 from embstore.serving.protocol import (
     SCHEMA_KEY,
     Header,
@@ -22,6 +21,7 @@ from embstore.serving.protocol import (
     split_ticket,
     split_words,
 )
+from embstore.serving.stalls import cut_connections
 
 _LIMITS = {"rows": 1 << 20, "request_bytes": 8 << 20, "requests": 8, "streams": 8}
 _LIMITS |= {"memory_bytes": 1 << 30, "wait_seconds": 1}

@@ -355,11 +355,14 @@ def secrets_are_nowhere(place: Place) -> None:
         for path in Path("/proc").glob(pattern):
             with contextlib.suppress(OSError):
                 shown.append(path.read_bytes().decode("latin-1"))
+    before = len(shown)
     for path in place.logs.rglob("*"):
         with contextlib.suppress(OSError):
             if path.is_file():
                 shown.append(path.read_bytes().decode("latin-1"))
-    assert len(shown) > 20
+    assert before > 20
+    assert len(shown) > before + 20
+    assert any("ServerActor" in text for text in shown[before:])
     for text in shown:
         assert not any(secret in text for secret in secrets), text[:1000]
         assert "PRIVATE KEY" not in text, text[:1000]
