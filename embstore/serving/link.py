@@ -137,8 +137,7 @@ class Link:
             return
         from pyarrow import flight  # noqa: PLC0415  # Slow, and not always installed.
 
-        seconds = max(end - time.monotonic(), 0)
-        client, options = self._connected(seconds)
+        client, options = self._connected(max(end - time.monotonic(), 0))
         reader = None
         try:
             ticket = flight.Ticket(pack_ticket(header, payload))
