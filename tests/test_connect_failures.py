@@ -15,7 +15,7 @@ import pytest
 
 import embstore
 from embstore.errors import RemoteError
-from embstore.serving import replicas, streams
+from embstore.serving import remote_records, replicas, streams
 from embstore.serving.protocol import SCHEMA_KEY, pack_place
 
 flight = pytest.importorskip("pyarrow.flight")
@@ -246,7 +246,7 @@ LATE, LONG = (Fewer, Nothing), (More, Endless)
 @pytest.mark.parametrize("kind", WRONG)
 def test_wrong_answer_on_a_stream_is_an_error(stack, kind, on_streams):
     server = started(stack, kind(TABLE))
-    store = connected(stack, server.address, timeout=0.5 if kind in LATE else PATIENT)
+    store = hurry(connected(stack, server.address), 0.5 if kind in LATE else PATIENT)
     if kind in LONG:
         np.testing.assert_array_equal(store.lookup(IDS), TABLE[IDS])
     with pytest.raises(RemoteError, match=f"^no answer from the server.*: {server.address}: "):
@@ -260,6 +260,26 @@ def test_replica_answers_for_one_that_is_wrong(stack, kind):
     for _ in range(3):
         np.testing.assert_array_equal(store.lookup(IDS), TABLE[IDS])
     assert bad.asked
+
+
+def test_interrupted_answer_is_dropped(stack, way, monkeypatch):
+    """The rest of it is not waited for, and is not taken for the next answer."""
+    server = started(stack, Dripping(TABLE))
+    stack.callback(server.hold.set)
+    store = connected(stack, server.address)
+
+    def interrupted(values: Any, size: int) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(remote_records, "records_of", interrupted)
+        start = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            store.lookup(IDS)
+        assert time.monotonic() - start < PATIENT / 2
+    server.hold.set()
+    for ids in (IDS[::-1], IDS[:5]):
+        np.testing.assert_array_equal(store.lookup(ids), TABLE[ids])
 
 
 def test_streams_are_kept(stack, on_streams):
