@@ -83,8 +83,9 @@ def written(
 ) -> list[Remote]:
     """Return embstore and the peers that are installed, with their files on the object store."""
     peers: list[Remote] = []
-    for kind in (Published, PublishedCached, *PEERS):
-        if plan.peers and issubclass(kind, PEERS) and kind.name not in plan.peers:
+    kinds: tuple[type[Remote], ...] = (Published, PublishedCached, *PEERS)
+    for kind in kinds:
+        if plan.peers and kind in PEERS and kind.name not in plan.peers:
             continue
         if (missing := kind.missing()) is not None:
             skipped.append(f"{kind.name}: {missing} is not installed")
@@ -115,8 +116,8 @@ def compare(peers: Sequence[Remote], plan: Plan, report: PeerReport) -> None:
         report.comparisons += compare_warm(peers_of_first, cases, WARM, plan.settings, progress)
 
 
-def count(peers: Sequence[Remote], server: ObjectServer, plan: Plan) -> Counted:
-    """Return what cold lookups have sent to them; not what opening has, or the first call."""
+def count(peers: Sequence[Remote], server: ObjectServer, plan: Plan, skipped: list[str]) -> Counted:
+    """Return what cold lookups have sent to them; not what opening has, or the first calls."""
     found: Counted = {}
     with CountingProxy(server.endpoint) as proxy:
         for batch in plan.batches:
@@ -127,11 +128,14 @@ def count(peers: Sequence[Remote], server: ObjectServer, plan: Plan) -> Counted:
                 if peer.cached:
                     continue
                 progress(f"{peer.name}: {COUNT}, batch {batch}")
-                with Process(replace(peer, endpoint=proxy.endpoint)) as process:
-                    process.turn(order)
-                    before = proxy.count
-                    turn = process.turn(order)
-                    found[batch, peer.name] = proxy.count.since(before), turn.rows
+                try:
+                    with Process(replace(peer, endpoint=proxy.endpoint)) as process:
+                        process.turn(order)
+                        before = proxy.count
+                        turn = process.turn(order)
+                        found[batch, peer.name] = proxy.count.since(before), turn.rows
+                except BenchError as error:
+                    skipped.append(f"{peer.name}, {COUNT}, batch {batch:,}: {error}")
     return found
 
 
@@ -201,10 +205,12 @@ def read(place: Path, table: GeneratedTable, works: Sequence[str], plan: Plan) -
         peers = written(place, table, server, plan, report.skipped)
         if READ in works:
             compare(peers, plan, report)
+        counted = count(peers, server, plan, report.skipped) if COUNT in works else {}
         yield report.text()
+        if counted:
+            yield ""
+            yield from count_lines(counted, table.row_bytes)
         yield ""
-        if COUNT in works:
-            yield from count_lines(count(peers, server, plan), table.row_bytes)
         yield from goals(report)
 
 

@@ -278,7 +278,7 @@ def _line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
-        raise BenchError(f"a process ended with status {process.wait()}: {process.args}")
+        raise BenchError(f"a process ended with status {process.wait()}: {process.args!r}")
     return line.rstrip("\n")
 
 

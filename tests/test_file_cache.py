@@ -380,6 +380,36 @@ def test_lookups_are_right_while_files_come_and_go(local, tmp_path):
     assert wrong == []
 
 
+def test_ticks_at_once_do_not_forget_a_file_that_is_brought_again(plain, tmp_path, monkeypatch):
+    far = Far(plain.path, tmp_path / "cache")
+    far.store.warm([0])
+    (presence, _) = far.cache._places[0]
+    for path in files_in(tmp_path / "cache"):
+        path.unlink()
+    unmap = presence.unmap
+    looked, unmapped, brought = (threading.Event() for _ in range(3))
+    second = threading.Thread(target=far.cache.tick)
+
+    def slow(extents: Any) -> None:
+        if threading.current_thread() is second:
+            looked.set()
+            unmapped.wait(60)
+            unmap(extents)
+            brought.wait(60)
+        else:
+            second.start()
+            looked.wait(0.2)  # It never has if ticks wait for each other.
+            unmap(extents)
+            unmapped.set()
+
+    monkeypatch.setattr(presence, "unmap", slow)
+    far.cache.tick()
+    far.store.warm([0])
+    brought.set()
+    second.join()
+    assert far.cache.is_here(0) == presence.here[0]
+
+
 def test_closed_store_leaves_no_mapping(plain, tmp_path):
     far = Far(plain.path, tmp_path / "cache")
     far.store.warm(np.arange(ROWS))

@@ -522,3 +522,13 @@ def test_a_directory_that_is_closed_to_us_is_not_an_empty_one(tmp_path, monkeypa
     monkeypatch.setattr(os, "scandir", closed)
     with pytest.raises(RemoteError, match="Permission denied"):
         objects.find()
+
+
+def test_pipes_are_not_objects(tmp_path):
+    objects = objects_at(f"file://{tmp_path}")
+    objects.put("a", b"a")
+    (tmp_path / "v").mkdir()
+    os.mkfifo(tmp_path / "v" / "pipe")
+    assert names(objects.find()) == ["a"]
+    assert objects.directories() == []
+    assert objects.head("v/pipe") is None

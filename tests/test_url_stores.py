@@ -296,6 +296,21 @@ def test_replaced_objects_are_an_error(tmp_path):
                 read()
 
 
+def test_rows_of_a_version_that_was_removed_are_an_error(tmp_path):
+    url, rows = url_of(tmp_path / "published"), table(40, 4)
+    words = [f"w{number}" for number in range(40)]
+    for number in range(2):
+        make_store(tmp_path / f"s{number}", rows + number, words).close()
+    embstore.publish(tmp_path / "s0", url)
+    with embstore.open(url) as store:
+        embstore.publish(tmp_path / "s1", url)
+        assert np.array_equal(store[3], rows[3])
+        embstore.prune(url, keep=0)
+        for read in (lambda: store[3], store.to_numpy, lambda: store.ids(["w1"])):
+            with pytest.raises(StoreNotFoundError, match=r"removed since .*: open file:.* again"):
+                read()
+
+
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [

@@ -172,7 +172,8 @@ def test_what_the_pointer_names_stays_although_it_is_unfinished(made):
 def test_nothing_is_removed_without_a_pointer(made):
     objects, names = made
     objects.delete(["current.json"])
-    assert embstore.prune("memory:", keep=0).removed == ()
+    report = embstore.prune("memory:", keep=0)
+    assert (report.removed, report.kept) == ((), tuple(names[::-1]))
     assert listed() == names[::-1]
 
 

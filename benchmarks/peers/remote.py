@@ -322,6 +322,7 @@ class RemoteTensorStorePool(RemoteTensorStore):
 
     name: ClassVar[str] = "tensorstore cache_pool"
     cached: ClassVar[bool] = True
+    slow: ClassVar[bool] = True  # To fill its pool.
     pool_bytes: ClassVar[int] = 64 << 30
 
 

@@ -206,6 +206,8 @@ class Directory:
 
 
 def _files(top: Path) -> Iterator[Path]:
+    """Yield the files below a directory; others, such as pipes, would hang who opens them."""
+
     def fail(error: OSError) -> None:
         # One that is missing, or was just removed, has no files; one that is closed to us may.
         if not isinstance(error, _IS_MISSING):
@@ -214,7 +216,7 @@ def _files(top: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(top, onerror=fail):
         if _UPLOADS in folders:
             folders.remove(_UPLOADS)
-        yield from (Path(folder, name) for name in names)
+        yield from filter(Path.is_file, (Path(folder, name) for name in names))
 
 
 def _info(name: str, path: Path) -> ObjectInfo:

@@ -148,8 +148,14 @@ class RemoteFiles:
             return
         with _lock:
             self._counts[0] += len(requests)
-        for at, data in self._objects.read_many(requests):
-            yield places[at], data
+        try:
+            for at, data in self._objects.read_many(requests):
+                yield places[at], data
+        except StoreNotFoundError as error:
+            raise StoreNotFoundError(
+                f"{error}; it was removed since the store was opened: open {self._objects.url} "
+                "again"
+            ) from error
 
     def announce(self, names: Iterable[str]) -> None:
         """List all files, and request some small ones that will be read."""

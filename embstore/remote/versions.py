@@ -210,9 +210,9 @@ def prune_objects(
     """Remove old versions; parameters, result and errors as for `prune`."""
     for _ in range(_TRIES):
         pointer = find_pointer(objects)
-        if pointer is None:
-            return PruneReport(objects.url, (), (), 0, 0)
         complete, unfinished = _listed(objects, pointer)
+        if pointer is None:
+            return PruneReport(objects.url, (), tuple(complete | unfinished), 0, 0)
         now = datetime.now(UTC)
         doomed = _doomed(pointer, complete, unfinished, keep, now)
         others = tuple(one for one in pointer.removing if one[0] not in doomed)

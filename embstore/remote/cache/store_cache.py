@@ -107,7 +107,7 @@ class StoreCache:
         self._identities: dict[int, tuple[int, int]] = {}
         self._damaged: dict[int, str] = {}
         self._places: dict[int, tuple[Presence, int]] = {}
-        self._lock = Lock()
+        self._lock, self._ticking = Lock(), Lock()
         self._process = os.getpid()
         self._rest_until = self._next_tick = 0.0
         self._fetched_files = self._fetched_bytes = self._errors = 0
@@ -241,6 +241,11 @@ class StoreCache:
 
     def tick(self) -> None:
         """Unmap files that are gone, and note which were used."""
+        # One at a time: another may have forgotten a file that was brought again since.
+        with self._ticking:
+            self._tick()
+
+    def _tick(self) -> None:
         now = time.monotonic()
         self._next_tick = now + keeper.TICK_SECONDS
         gone: dict[Presence, list[tuple[int, int]]] = {}
@@ -264,8 +269,8 @@ class StoreCache:
             presence.sample()
 
     def renew(self) -> None:
-        """Take a new lock, in a forked child."""
-        self._lock = Lock()
+        """Take new locks, in a forked child."""
+        self._lock, self._ticking = Lock(), Lock()
         self.is_kept = False
         self._state = bytearray(_ABSENT if one == _QUEUED else one for one in self._state)
 
