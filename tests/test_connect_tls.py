@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -37,7 +37,11 @@ def path(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def servers(path) -> Iterator[list[str]]:
     """Addresses of two servers with TLS and a token, which have halves of the table."""
-    options = {"token": TOKEN, "tls_cert": ROOT, "tls_key": TLS / "key-for-tests-only.pem"}
+    options: dict[str, Any] = {
+        "token": TOKEN,
+        "tls_cert": ROOT,
+        "tls_key": TLS / "key-for-tests-only.pem",
+    }
     with ExitStack() as stack:
         halves = [(0, 1), (2, 3)]
         yield [

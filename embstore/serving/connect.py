@@ -66,7 +66,8 @@ def connect(
         those of the system.
     timeout : float
         Seconds that a call may take, connecting and all tries included. Connecting tries each
-        server once.
+        server once. A loop over the store is a call for each block. Ctrl-C is handled when the call
+        has ended.
 
     Returns
     -------
