@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-    from embstore.errors import Missing, MissingId
     from embstore.serving.link import Link
     from embstore.serving.remote_plan import RemotePlan
     from embstore.serving.remote_records import RemoteRecords
     from embstore.serving.remote_words import RemoteVocabulary
     from embstore.serving.served_table import ServedTable
     from embstore.table.numbering import Strategy
+    from embstore.vocabulary.missing import Missing, MissingId
 
 
 class Place(str):
