@@ -15,7 +15,7 @@ import pytest
 
 import embstore
 from embstore.errors import RemoteError
-from embstore.serving import replicas, streams
+from embstore.serving import remote_records, replicas, streams
 from embstore.serving.protocol import SCHEMA_KEY, pack_place
 
 flight = pytest.importorskip("pyarrow.flight")
@@ -61,6 +61,12 @@ def way(request) -> str:
 
 def connected(stack: ExitStack, servers: Any, timeout: float = PATIENT, **options: Any) -> Any:
     return stack.enter_context(embstore.connect(servers, timeout=timeout, **options))
+
+
+def hurry(store: Any, seconds: float) -> Any:
+    """Give the calls of a store less time than connecting had."""
+    store._remote.calls.seconds = seconds
+    return store
 
 
 def free_port() -> int:
@@ -240,7 +246,7 @@ LATE, LONG = (Fewer, Nothing), (More, Endless)
 @pytest.mark.parametrize("kind", WRONG)
 def test_wrong_answer_on_a_stream_is_an_error(stack, kind, on_streams):
     server = started(stack, kind(TABLE))
-    store = connected(stack, server.address, timeout=0.5 if kind in LATE else PATIENT)
+    store = hurry(connected(stack, server.address), 0.5 if kind in LATE else PATIENT)
     if kind in LONG:
         np.testing.assert_array_equal(store.lookup(IDS), TABLE[IDS])
     with pytest.raises(RemoteError, match=f"^no answer from the server.*: {server.address}: "):
@@ -254,6 +260,26 @@ def test_replica_answers_for_one_that_is_wrong(stack, kind):
     for _ in range(3):
         np.testing.assert_array_equal(store.lookup(IDS), TABLE[IDS])
     assert bad.asked
+
+
+def test_interrupted_answer_is_dropped(stack, way, monkeypatch):
+    """The rest of it is not waited for, and is not taken for the next answer."""
+    server = started(stack, Dripping(TABLE))
+    stack.callback(server.hold.set)
+    store = connected(stack, server.address)
+
+    def interrupted(values: Any, size: int) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(remote_records, "records_of", interrupted)
+        start = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            store.lookup(IDS)
+        assert time.monotonic() - start < PATIENT / 2
+    server.hold.set()
+    for ids in (IDS[::-1], IDS[:5]):
+        np.testing.assert_array_equal(store.lookup(ids), TABLE[ids])
 
 
 def test_streams_are_kept(stack, on_streams):
@@ -287,7 +313,7 @@ def test_server_without_streams_is_asked_by_calls(stack, on_streams):
 
 def test_message_that_is_too_large_is_refused(stack):
     server = started(stack, Huge(TABLE))
-    store = connected(stack, server.address, timeout=2)
+    store = hurry(connected(stack, server.address), 2)
     with pytest.raises(RemoteError, match=server.address):
         store.lookup(IDS)
 
@@ -359,7 +385,7 @@ def test_server_that_does_not_listen_is_named_at_once(stack):
 
 def test_lost_server_is_named_after_the_timeout(stack, way):
     server = TableServer(TABLE)
-    store = connected(stack, server.address, timeout=0.5)
+    store = hurry(connected(stack, server.address), 0.5)
     server.shutdown()
     with pytest.raises(RemoteError, match=rf"within 0.5 s: {server.address}: ") as raised:
         store.lookup(IDS)
@@ -443,19 +469,68 @@ def test_connecting_to_a_silent_port_ends(stack):
 def test_call_to_a_server_that_stalls_ends(stack, kind, way):
     server = started(stack, kind(TABLE))
     stack.callback(server.hold.set)
-    store = connected(stack, server.address, timeout=0.5)
+    store = hurry(connected(stack, server.address), 0.5)
     start = time.monotonic()
     with pytest.raises(RemoteError, match=rf"{server.address}: it did not answer within 0.5 s"):
         store.lookup(IDS)
     assert time.monotonic() - start < 60
 
 
+def test_error_tells_the_time_of_the_whole_call(stack, on_streams):
+    """Also where a stream that was kept ends a moment before the call."""
+    server = started(stack, Holding(TABLE))
+    stack.callback(server.hold.set)
+    store = connected(stack, server.address)
+    server.hold.set()
+    store.lookup(IDS)
+    server.hold.clear()
+    ((stream,),) = store._links[0]._streams._idle.values()
+    hurry(store, 0.5)
+    stream.end = time.monotonic() + 0.4
+
+    def ask(*_: object) -> None:
+        time.sleep(0.4)
+        raise flight.FlightTimedOutError("late")
+
+    stream.ask = ask
+    with pytest.raises(RemoteError, match=rf"{server.address}: it did not answer within 0.5 s"):
+        store.lookup(IDS)
+
+
+class Late(TableServer):
+    """A server that waits before it answers."""
+
+    def answer(self, header, payload):
+        time.sleep(0.6 if header.operation == "ids" else 0.9)
+        return super().answer(header, payload)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda store: store.lookup_words(["w1", "w2"]),
+        lambda store: store.lookup_words("w1", missing="zeros"),
+        lambda store: store["w1"],
+        lambda store: store[["w1", "w2"]],
+    ],
+)
+def test_words_and_their_rows_have_one_time(stack, look):
+    server = started(stack, Late(TABLE, facts_of(TABLE, has_words=True), words=WORDS))
+    store = hurry(connected(stack, server.address), 1.2)
+    with pytest.raises(RemoteError, match=rf"within 1.2 s: {server.address}: "):
+        look(store)
+    hurry(store, PATIENT)
+    assert look(store).shape[-1] == 6
+
+
 @pytest.mark.parametrize("kind", [Holding, Dripping])
-def test_replica_answers_for_one_that_stalls(stack, kind, way):
+def test_replica_answers_for_one_that_stalls(stack, kind, way, monkeypatch):
     """A server that stalls gets a part of the time only, and is asked last afterwards."""
     stalled, good = started(stack, kind(TABLE)), started(stack, TableServer(TABLE))
     stack.callback(stalled.hold.set)
-    store = connected(stack, [stalled.address, good.address], timeout=2)
+    monkeypatch.setattr(replicas.Health, "is_avoided", property(lambda self: self._failures > 0))
+    # The good one has half of these seconds.
+    store = hurry(connected(stack, [stalled.address, good.address]), 4)
     np.testing.assert_array_equal(store.lookup(IDS), TABLE[IDS])
     for _ in range(4):
         np.testing.assert_array_equal(store.lookup(IDS), TABLE[IDS])
@@ -604,12 +679,34 @@ def test_words_are_asked_for_once(stack):
     assert len(server.asked) == 1
 
 
+class Clearing(dict[str, int]):
+    """Words that another thread clears after each look."""
+
+    def __contains__(self, word: object) -> bool:
+        found = super().__contains__(word)
+        self.clear()
+        return found
+
+    def get(self, word: str, default: Any = None) -> Any:
+        found = super().get(word, default)
+        self.clear()
+        return found
+
+
+def test_kept_words_may_be_cleared_at_any_time(stack):
+    server = started(stack, TableServer(TABLE, facts_of(TABLE, has_words=True), words=WORDS))
+    store = connected(stack, server.address)
+    store.vocabulary._kept = Clearing(w1=1)
+    assert store.ids(["w1", "w2", "w1"]).tolist() == [1, 2, 1]
+
+
 def test_hint_of_a_missing_word_needs_no_server(stack):
     server = TableServer(TABLE, facts_of(TABLE, has_words=True), words=WORDS)
-    store = connected(stack, server.address, timeout=0.5)
+    store = connected(stack, server.address)
     with pytest.raises(embstore.MissingWordError) as raised:
         store.ids(["W1"])
     server.shutdown()
+    hurry(store, 0.5)
     assert "the word 'W1' is not in the store" in str(raised.value)
 
 
@@ -644,7 +741,7 @@ def test_queued_lookups_end_in_time(stack, monkeypatch):
     """The time of a submitted lookup runs from when it was submitted, though no thread is free."""
     server = started(stack, Holding(TABLE))
     stack.callback(server.hold.set)
-    store = connected(stack, server.address, timeout=1)
+    store = hurry(connected(stack, server.address), 1)
     futures = [store.submit(IDS) for _ in range(100)]
     start = time.monotonic()
     for future in futures:

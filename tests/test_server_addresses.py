@@ -79,7 +79,7 @@ def test_servers_are_taken(given, expected):
     [
         ([], ValueError, "servers must name at least one server, not an empty list"),
         ({}, ValueError, "servers must name a server for each partition, not an empty mapping"),
-        ("", ValueError, "servers must be a name, not an empty text"),
+        ("", ValueError, "servers must be grpc://HOST:PORT or .*, not ''$"),
         (None, TypeError, "servers must be an address such as"),
         (3, TypeError, "servers must be an address such as"),
         (A.encode(), TypeError, "servers must be an address such as"),

@@ -82,8 +82,8 @@ def listening_address(host: Any, port: int, *, has_tls: bool, has_token: bool) -
     address = Address(text, port, is_tls=has_tls)
     if not address.is_loopback and not (has_tls and has_token):
         lacks = " and ".join(
-            (() if has_tls else ("tls_cert= and tls_key=",))
-            + (() if has_token else ("a token (token= or token_file=)",))
+            (() if has_tls else ("tls_cert= and tls_key= (--tls-cert, --tls-key)",))
+            + (() if has_token else ("a token (token= or token_file=; --token-file)",))
         )
         raise ValueError(
             f"other machines can connect to {text}, so this needs {lacks}; or listen on 127.0.0.1"
@@ -158,7 +158,8 @@ def read_certificate(cert: Any, key: Any) -> Certificate | None:
         return None
     if cert is None or key is None:
         raise ValueError(
-            "TLS needs both a certificate and its key: give tls_cert= and tls_key= together"
+            "TLS needs both a certificate and its key: give tls_cert= and tls_key= together "
+            "(--tls-cert, --tls-key)"
         )
     cert_path, key_path = as_path(cert, "tls_cert"), as_path(key, "tls_key")
     found = Certificate(

@@ -90,7 +90,7 @@ def as_address(value: Any, name: str) -> Address:
       ...
     ValueError: servers must be grpc://HOST:PORT or grpc+tls://HOST:PORT, not '127.0.0.1:4000'
     """
-    text = as_text(value, name)
+    text = as_text(value, name) if value != "" else ""  # Which is not an address either.
     if "@" in text:
         raise ValueError(
             f"{name} must be {EXPECTED}, without a name or password (not shown here); the token of "

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from embstore.errors import RemoteError, StoreChangedError
 from embstore.reading.workers import together
 from embstore.serving.addresses import Address, Options, Servers, as_options, as_servers
-from embstore.serving.calls import Call
+from embstore.serving.calls import Call, Calls
 from embstore.serving.connected_store import ConnectedStore
 from embstore.serving.link import Link, LinkError
 from embstore.serving.protocol import RequestError
@@ -66,7 +66,8 @@ def connect(
         those of the system.
     timeout : float
         Seconds that a call may take, connecting and all tries included. Connecting tries each
-        server once.
+        server once. A loop over the store is a call for each block. Ctrl-C is handled when the call
+        has ended.
 
     Returns
     -------
@@ -165,7 +166,7 @@ def store_at(
     ]
     for link in links.values():
         link.expect_rows_of(size)
-    vocabulary = None
+    vocabulary, calls = None, Calls(timeout)
     if served.has_words:
         limits = [facts[address].limits for address in with_words]
         vocabulary = RemoteVocabulary(
@@ -173,12 +174,12 @@ def store_at(
             replicas(with_words),
             max(min(limit.rows for limit in limits), 1),
             min(limit.request_bytes for limit in limits),
-            timeout,
+            calls,
         )
     return ConnectedStore(
         ",".join(map(str, links)),
         served,
-        RemoteRecords(served, groups, timeout),
+        RemoteRecords(served, groups, calls),
         vocabulary,
         tuple(links.values()),
         recipe,

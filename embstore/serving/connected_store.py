@@ -13,7 +13,8 @@ from embstore.table.ids import as_ids
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from numpy.typing import ArrayLike
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
 
     from embstore.serving.link import Link
     from embstore.serving.remote_plan import RemotePlan
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from embstore.serving.remote_words import RemoteVocabulary
     from embstore.serving.served_table import ServedTable
     from embstore.table.numbering import Strategy
+    from embstore.vocabulary.missing import Missing, MissingId
 
 
 class Place(str):
@@ -122,6 +124,22 @@ class ConnectedStore(EmbeddingStore):
         """
         self._open_records()
         return self._remote.plan(as_ids(ids, self._rows))
+
+    # The ids of words and their rows are several requests, with one time.
+
+    def lookup_words(self, words: Any, *, missing: Missing = "error") -> NDArray[Any]:
+        """Return the rows of words; see `embstore.EmbeddingStore.lookup_words`."""
+        with self._remote.calls.one():
+            return super().lookup_words(words, missing=missing)
+
+    def ids(self, words: Any, *, missing: MissingId = "error") -> NDArray[np.int64]:
+        """Return the ids of words; see `embstore.EmbeddingStore.ids`."""
+        with self._remote.calls.one():
+            return super().ids(words, missing=missing)
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        with self._remote.calls.one():
+            return super().__getitem__(key)
 
     @property
     def servers(self) -> tuple[str, ...]:

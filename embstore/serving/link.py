@@ -36,15 +36,17 @@ _SPARE_BYTES = 1 << 20  # Of a message, around the rows.
 _LEAST_SECONDS = 0.001
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _PASSING = ("BusyError", "ClosingError")
+_CLOSED = "it closed the connection; has it ended, or does it use TLS (grpc+tls://)?"
 # What gRPC says, and what it means.
 _CAUSES = (
     ("Connection refused", "no server listens there"),
     ("Ssl handshake", "the TLS handshake failed; check tls_root, and that the server uses TLS"),
     ("SSL", "the TLS handshake failed; check tls_root, and that the server uses TLS"),
     ("DNS", "its name is unknown"),
-    ("Socket closed", "it closed the connection"),
-    ("Connection reset", "it closed the connection"),
-    ("Broken pipe", "it closed the connection"),
+    ("Domain name not found", "its name is unknown"),
+    ("Socket closed", _CLOSED),
+    ("Connection reset", _CLOSED),
+    ("Broken pipe", _CLOSED),
 )
 
 
@@ -137,8 +139,7 @@ class Link:
             return
         from pyarrow import flight  # noqa: PLC0415  # Slow, and not always installed.
 
-        seconds = max(end - time.monotonic(), 0)
-        client, options = self._connected(seconds)
+        client, options = self._connected(max(end - time.monotonic(), 0))
         reader = None
         try:
             ticket = flight.Ticket(pack_ticket(header, payload))

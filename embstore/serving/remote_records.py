@@ -16,7 +16,6 @@ import time
 from collections import deque
 from dataclasses import replace
 from functools import cached_property, partial
-from threading import local
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -27,7 +26,6 @@ from embstore.reading.incore import Residency
 from embstore.reading.read_ahead import Later, NoReadAhead
 from embstore.reading.stats import StatsCounter
 from embstore.reading.workers import together
-from embstore.serving.calls import Call
 from embstore.serving.protocol import Header
 from embstore.serving.remote_plan import RemotePlan, RequestGroup
 from embstore.serving.replies import Expected, records_of
@@ -38,6 +36,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from embstore.serving.calls import Call, Calls
     from embstore.serving.replicas import Replicas
     from embstore.serving.served_table import ServedTable
     from embstore.table.protocols import VisitRecords
@@ -82,8 +81,8 @@ class RemoteRecords:
         The table.
     groups : sequence of Group
         The servers of each partition; all partitions, each once.
-    timeout : float
-        Seconds that a lookup may take.
+    calls : Calls
+        Begins calls, which bounds how long a lookup may take.
 
     Attributes
     ----------
@@ -97,18 +96,17 @@ class RemoteRecords:
     decodes: Literal[False] = False
     cache = file_cache = None
 
-    def __init__(self, table: ServedTable, groups: Sequence[Group], timeout: float) -> None:
+    def __init__(self, table: ServedTable, groups: Sequence[Group], calls: Calls) -> None:
         self.record_bytes = table.encoding.record_bytes
         self.stats = StatsCounter(self.record_bytes)
         self._encoding, self._numbering = table.encoding, table.numbering
-        self._groups, self._timeout = tuple(groups), timeout
+        self._groups, self.calls = tuple(groups), calls
         self._group_of = np.zeros(table.numbering.partition_count, np.uint16)
         for number, group in enumerate(groups):
             self._group_of[list(group.partitions)] = number
         is_plain = isinstance(table.encoding, Plain)
         self._header = Header("rows", raw=not is_plain, fingerprint=table.fingerprint)
         self._fingerprint = table.fingerprint
-        self._begun = local()
 
     def take_one(self, row: int) -> NDArray[Any]:
         """Return the record of one row, shape ``row_shape``."""
@@ -177,7 +175,7 @@ class RemoteRecords:
     def fetches(self, rows: NDArray[np.int64]) -> list[Callable[[], None]]:
         """Return functions that have servers read rows ahead, and wait until they have."""
         distinct = np.unique(rows)
-        call = self._call()
+        call = self.calls.begin()
         pieces = self._pieces(distinct) if len(distinct) else []
         return [partial(self._fetch, call, piece) for piece in pieces]
 
@@ -242,7 +240,7 @@ class RemoteRecords:
         return found
 
     def _ask(self, pieces: list[Piece], out: NDArray[np.void]) -> None:
-        call = self._call()
+        call = self.calls.begin()
         if len(pieces) == 1:
             self._ask_one(call, pieces[0], out)
             return
@@ -285,11 +283,6 @@ class RemoteRecords:
 
         return pa.binary(self.record_bytes)
 
-    def _call(self) -> Call:
-        begun = getattr(self._begun, "time", None)
-        spent = 0.0 if begun is None else time.monotonic() - begun
-        return Call(self._timeout, spent)
-
     def take_since(
         self,
         begun: float,
@@ -298,11 +291,8 @@ class RemoteRecords:
         out: NDArray[Any],
     ) -> None:
         """Call ``take(rows, out)``, which looks up here, as a call that began at a time."""
-        self._begun.time = begun
-        try:
+        with self.calls.one(begun):
             take(rows, out)
-        finally:
-            self._begun.time = None
 
 
 class RemoteAhead(NoReadAhead):

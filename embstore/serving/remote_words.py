@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore.serving.calls import Call
 from embstore.serving.protocol import Header, pack_words
 from embstore.serving.replies import Expected, ids_of, words_of
 from embstore.vocabulary.given import flatten
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from embstore.serving.calls import Call, Calls
     from embstore.serving.replicas import Replicas
     from embstore.serving.served_table import ServedTable
 
@@ -43,8 +43,8 @@ class RemoteVocabulary:
         The servers; each has all words.
     most_words, most_bytes : int
         The most words, and bytes of them, that a server takes in one request.
-    timeout : float
-        Seconds that a call may take.
+    calls : Calls
+        Begins calls.
 
     Attributes
     ----------
@@ -60,11 +60,11 @@ class RemoteVocabulary:
         replicas: Replicas,
         most_words: int,
         most_bytes: int,
-        timeout: float,
+        calls: Calls,
     ) -> None:
         self._count, self._replicas = table.numbering.rows, replicas
         self._most_words, self._most_bytes = min(most_words, LISTED_WORDS), most_bytes
-        self._timeout, self._fingerprint = timeout, table.fingerprint
+        self._calls, self._fingerprint = calls, table.fingerprint
         self._ids_header = Header("ids", missing="none", fingerprint=table.fingerprint)
         self._words_header = Header("words", fingerprint=table.fingerprint)
         self._kept: dict[str, int] = {}
@@ -113,9 +113,10 @@ class RemoteVocabulary:
             if not isinstance(word, str):
                 raise TypeError(f"words must be str, not {type(word).__name__}")
         kept = self._kept
-        found = {word: kept[word] for word in words if word in kept}
+        # Each is read once: another thread may clear them at any time.
+        found = {word: known for word in words if (known := kept.get(word)) is not None}
         unknown = list(dict.fromkeys(word for word in words if word not in found))
-        call = Call(self._timeout)
+        call = self._calls.begin()
         for some in self._requests(unknown):
             ids = self._ask_ids(some, call).tolist()
             found |= zip(some, ids, strict=True)
@@ -156,7 +157,7 @@ class RemoteVocabulary:
 
     def _words(self, ids: NDArray[np.int64]) -> list[str]:
         """Return the words of ids, shape (n,)."""
-        call = Call(self._timeout)
+        call = self._calls.begin()
         starts = range(0, len(ids), self._most_words)
         asked = (self._ask_words(ids[start : start + self._most_words], call) for start in starts)
         return list(chain.from_iterable(asked))

@@ -235,7 +235,7 @@ class _Worker:
 
     def _call(self, call: Any, store: embstore.ConnectedStore) -> bool:
         """Do one call; return whether it gave an answer."""
-        timeout = store._remote._timeout
+        timeout = store._remote.calls.seconds
         self.counts["calls"] += 1
         try:
             self.counts["rows"] += self._bounded(ASKED * timeout, lambda: call(self, store))
