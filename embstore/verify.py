@@ -25,13 +25,8 @@ import numpy as np
 from embstore.errors import EmbstoreError, StoreCorruptError
 from embstore.formats.own import spec
 from embstore.formats.own.checked_files import LocalDirectory, open_checked
-from embstore.formats.own.checks import (
-    PIECE_BYTES,
-    check_array,
-    read_metadata,
-    wrong_chunk,
-    wrong_target,
-)
+from embstore.formats.own.checks import check_array, read_metadata, wrong_chunk, wrong_target
+from embstore.formats.own.listed_files import PIECE_BYTES
 from embstore.formats.own.manifest import as_partitions, read_manifest
 from embstore.formats.own.row_sums import RowSums
 from embstore.formats.own.shard_check import check_shard

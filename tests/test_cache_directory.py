@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from embstore.formats.own.listed_files import ListedFile, is_whole
 from embstore.remote.cache import directory as directories
 from embstore.remote.cache import store_cache
-from embstore.remote.cache.chunk_files import ChunkFile, is_whole
 from embstore.remote.cache.directory import LOCK_NAME, ROOT_NAME, CacheDirectory
 from embstore.settle import as_size
 from tests.helpers.cached import Far, Inline, files_in, size_of
@@ -479,7 +479,7 @@ def test_part_is_written_whole_by_calls_that_take_less(tmp_path, monkeypatch):
 
 
 def test_whole_check_reads_what_it_says():
-    chunk = ChunkFile("c/0", 8, 4, 0, 0)
+    chunk = ListedFile("c/0", 8, 4, 0, 0)
     reader, writer = os.pipe()
     os.close(writer)
     assert not is_whole(chunk, reader)

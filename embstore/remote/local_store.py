@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import google_crc32c
 
 from embstore.contents import read_contents
 from embstore.errors import StoreCorruptError, StoreNotFoundError
@@ -22,10 +19,10 @@ from embstore.fingerprint import of_rows
 from embstore.formats import STORE, find_format
 from embstore.formats.own import spec
 from embstore.formats.own.checked_files import REBUILD, open_regular, read_small
-from embstore.formats.own.checks import PIECE_BYTES, check_array, wrong_target
+from embstore.formats.own.checks import check_array, wrong_target
 from embstore.formats.own.layout import layout_of
+from embstore.formats.own.listed_files import PIECE_BYTES, ListedFile, RunningCheck, chunk_files
 from embstore.formats.own.manifest import read_manifest
-from embstore.formats.own.sharded import covered_bytes
 from embstore.reading.cached import CachedRecords
 from embstore.reading.encoded import raw_records
 from embstore.reading.files import StoreFiles, files_at
@@ -41,38 +38,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.contents import Contents
-    from embstore.formats.own.sharded import ListedChunks
-    from embstore.formats.own.spec import RawArray
     from embstore.table.protocols import Visit
 
 # Up to this size, a file is held in memory while it is uploaded; 32 of them may be.
 HELD_BYTES = 4 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class LocalFile:
-    """A file of a store.
-
-    Attributes
-    ----------
-    name : str
-        Its path inside the store.
-    size : int
-        Its bytes.
-    covered : int
-        How many of them, from the first on, its checksum covers.
-    checksum, tail : int
-        The CRC-32C of these, and the last four bytes of the file; 0 for metadata.
-    is_chunk : bool
-        Whether it holds rows or words.
-    """
-
-    name: str
-    size: int
-    covered: int
-    checksum: int
-    tail: int = 0
-    is_chunk: bool = True
 
 
 class LocalStore:
@@ -89,7 +58,7 @@ class LocalStore:
         Its manifest.
     root : bytes
         Its root metadata, which is uploaded last.
-    files : list of LocalFile
+    files : list of ListedFile
         All other files: the metadata, then the chunks.
     chunks : dict of str to ListedChunks
         What each array lists of its chunks, by the name of the array.
@@ -133,7 +102,7 @@ class LocalStore:
             )
 
     @contextmanager
-    def checked(self, file: LocalFile) -> Iterator[bytes | Path]:
+    def checked(self, file: ListedFile) -> Iterator[bytes | Path]:
         """Give the bytes or the path of a file that has the listed checksum.
 
         Raises
@@ -172,14 +141,12 @@ class LocalStore:
                 self.check_unchanged()
             raise
 
-    def _metadata_files(self) -> Iterator[LocalFile]:
+    def _metadata_files(self) -> Iterator[ListedFile]:
         for name in self.manifest.metadata_names():
             size = (self.path / name).stat().st_size
-            yield LocalFile(
-                name, size, size, self.manifest.metadata_checksums[name], is_chunk=False
-            )
+            yield ListedFile(name, size, size, self.manifest.metadata_checksums[name])
 
-    def _chunk_files(self) -> Iterator[LocalFile]:
+    def _chunk_files(self) -> Iterator[ListedFile]:
         for array in self.manifest.arrays():
             yield from chunk_files(array, self.chunks[array.name])
 
@@ -214,34 +181,24 @@ def open_local(path: str | os.PathLike[str]) -> LocalStore:
     return LocalStore(where)
 
 
-def chunk_files(array: RawArray, chunks: ListedChunks) -> Iterator[LocalFile]:
-    """Yield the chunk files of an array, as its metadata lists them."""
-    for chunk, (listed, tail, size) in enumerate(
-        zip(chunks.checksums, chunks.tails, chunks.sizes, strict=True)
-    ):
-        yield LocalFile(array.chunk_name(chunk), size, covered_bytes(array, size), listed, tail)
-
-
-def _read(descriptor: int, file: LocalFile, where: Path, *, is_link: bool) -> bytes | None:
+def _read(descriptor: int, file: ListedFile, where: Path, *, is_link: bool) -> bytes | None:
     """Read and check an open file; return its bytes if it is small."""
+    check, done = RunningCheck(file), 0
     pieces: list[bytes] = []
-    computed = done = 0
     while done < file.size:
-        end = file.covered if done < file.covered else file.size
-        piece = os.pread(descriptor, min(PIECE_BYTES, end - done), done)
+        piece = os.pread(descriptor, min(PIECE_BYTES, file.size - done), done)
         if not piece:
             raise StoreCorruptError(f"{where} became shorter while it was read; {REBUILD}")
-        if done < file.covered:
-            computed = google_crc32c.extend(computed, piece)
+        check.add(piece)
         done += len(piece)
-        pieces = [*pieces, piece][0 if file.size <= HELD_BYTES else -2 :]
-    tail = int.from_bytes(b"".join(pieces)[-spec.CHECKSUM_BYTES :], "little")
-    if computed != file.checksum or (file.is_chunk and tail != file.tail):
+        if file.size <= HELD_BYTES:
+            pieces.append(piece)
+    if not check.is_right():
         if is_link:  # Its bytes may be anyone's.
             raise StoreCorruptError(wrong_target(where))
         raise StoreCorruptError(
-            f"{where} has the checksum {computed:08x}, but the store lists {file.checksum:08x}: it "
-            f"is damaged, and nothing of it is published; {REBUILD}"
+            f"{where} has the checksum {check.computed:08x}, but the store lists "
+            f"{file.checksum:08x}: it is damaged, and nothing of it is published; {REBUILD}"
         )
     return b"".join(pieces) if file.size <= HELD_BYTES else None
 

@@ -7,44 +7,29 @@ and the root metadata its own. A version that cannot be understood is of no use 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from embstore.errors import RemoteError, StoreCorruptError, StoreError, StoreNotFoundError
 from embstore.formats.own import spec
 from embstore.formats.own.fields import Fields, parse_json
 from embstore.formats.own.layout import layout_of
+from embstore.formats.own.listed_files import chunk_files
 from embstore.formats.own.manifest import parse_manifest
 from embstore.formats.own.seals import checksum
 from embstore.formats.own.sharded import parse_listed
-from embstore.remote.local_store import chunk_files
 from embstore.remote.objects import Request
 from embstore.remote.pointer import root_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from embstore.remote.local_store import LocalFile, LocalStore
+    from embstore.formats.own.listed_files import ListedFile
+    from embstore.remote.local_store import LocalStore
     from embstore.remote.objects import ObjectInfo, Objects
 
 # Copies are looked for in this many versions, the newest ones.
 MAX_SEARCHED = 8
 _REMEDY = "delete it and all objects beside and below it, and publish again"
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """What makes two chunks equal."""
-
-    name: str
-    size: int
-    checksum: int
-    tail: int
-
-    @classmethod
-    def of(cls, file: LocalFile) -> Chunk:
-        """Return that of a file."""
-        return cls(file.name, file.size, file.checksum, file.tail)
 
 
 def check_same(objects: Objects, store: LocalStore) -> None:
@@ -91,12 +76,12 @@ def whole_files(objects: Objects, store: LocalStore, found: dict[str, ObjectInfo
     found : dict of str to ObjectInfo
         The objects that were found below its name, by their names inside the store.
     """
-    chunks = (Chunk.of(file) for file in store.files if file.is_chunk)
+    chunks = (file for file in store.files if file.is_chunk)
     return set(_with_tails(objects, {one: found[one.name] for one in chunks if one.name in found}))
 
 
 def find_copies(
-    objects: Objects, store: LocalStore, wanted: Iterable[LocalFile], roots: list[ObjectInfo]
+    objects: Objects, store: LocalStore, wanted: Iterable[ListedFile], roots: list[ObjectInfo]
 ) -> dict[str, str]:
     """Return where published versions have chunks of a store, by their names inside the store.
 
@@ -106,12 +91,12 @@ def find_copies(
         Where the versions are.
     store : LocalStore
         The store.
-    wanted : iterable of LocalFile
+    wanted : iterable of ListedFile
         The chunks to look for.
     roots : list of ObjectInfo
         The root metadata of the versions, those to prefer first.
     """
-    left = {Chunk.of(file) for file in wanted if file.is_chunk}
+    left = {file for file in wanted if file.is_chunk}
     copies: dict[str, str] = {}
     for root in roots[:MAX_SEARCHED]:
         if not left:
@@ -128,7 +113,7 @@ def find_copies(
     return copies
 
 
-def _with_tails(objects: Objects, found: dict[Chunk, ObjectInfo]) -> dict[str, str]:
+def _with_tails(objects: Objects, found: dict[ListedFile, ObjectInfo]) -> dict[str, str]:
     """Return the objects that have the size and the last four bytes of a chunk, by its name."""
     some = [(chunk, info) for chunk, info in found.items() if info.size == chunk.size]
     requests = [
@@ -145,7 +130,7 @@ def _with_tails(objects: Objects, found: dict[Chunk, ObjectInfo]) -> dict[str, s
     return same
 
 
-def _chunks(objects: Objects, store: LocalStore, root: ObjectInfo) -> Iterator[Chunk]:
+def _chunks(objects: Objects, store: LocalStore, root: ObjectInfo) -> Iterator[ListedFile]:
     """Yield the chunks of a version, of the arrays that the store has too."""
     version = root.name.partition("/")[0]
     manifest = parse_manifest(parse_json(root.name, _read_root(objects, root)), root.name)
@@ -157,7 +142,7 @@ def _chunks(objects: Objects, store: LocalStore, root: ObjectInfo) -> Iterator[C
         if array.name not in arrays:
             continue
         if theirs.get(name) == ours[name]:  # Then the lists of their chunks are equal, too.
-            yield from map(Chunk.of, chunk_files(arrays[array.name], store.chunks[array.name]))
+            yield from chunk_files(arrays[array.name], store.chunks[array.name])
             continue
         info = objects.head(f"{version}/{name}")
         if info is not None and info.size <= spec.MAX_METADATA_BYTES:
@@ -168,7 +153,7 @@ def _chunks(objects: Objects, store: LocalStore, root: ObjectInfo) -> Iterator[C
             where = objects.where(request.name)
             metadata = parse_json(where, data)
             listed = parse_listed(array, Fields(_own(metadata), where, spec.ATTRIBUTE))
-            yield from map(Chunk.of, chunk_files(array, listed))
+            yield from chunk_files(array, listed)
 
 
 def _own(metadata: object) -> object:

@@ -37,7 +37,8 @@ from embstore.remote.targets import objects_to_write
 if TYPE_CHECKING:
     import os
 
-    from embstore.remote.local_store import LocalFile, LocalStore
+    from embstore.formats.own.listed_files import ListedFile
+    from embstore.remote.local_store import LocalStore
     from embstore.remote.objects import ObjectInfo, Objects
 
 IN_FLIGHT = 32
@@ -192,16 +193,16 @@ class Plan:
 
     Attributes
     ----------
-    upload : list of LocalFile
+    upload : list of ListedFile
         Files to upload, metadata first.
-    copy : list of (LocalFile, str)
+    copy : list of (ListedFile, str)
         Chunks to copy, each with the object to copy.
     kept_bytes : int
         Bytes of files that are there already.
     """
 
-    upload: list[LocalFile] = field(default_factory=list)
-    copy: list[tuple[LocalFile, str]] = field(default_factory=list)
+    upload: list[ListedFile] = field(default_factory=list)
+    copy: list[tuple[ListedFile, str]] = field(default_factory=list)
     kept_bytes: int = 0
 
 
@@ -255,7 +256,7 @@ def _transfer(
     total = store.byte_count
     if progress is not None:
         progress(Progress(done, total))
-    jobs: list[tuple[LocalFile, str | None]] = [(file, None) for file in plan.upload]
+    jobs: list[tuple[ListedFile, str | None]] = [(file, None) for file in plan.upload]
     jobs += plan.copy
     work = partial(_bring, objects, store)
     waiting = min(IN_FLIGHT, len(jobs))
@@ -270,7 +271,7 @@ def _transfer(
 
 
 def _bring(
-    objects: Objects, store: LocalStore, job: tuple[LocalFile, str | None]
+    objects: Objects, store: LocalStore, job: tuple[ListedFile, str | None]
 ) -> tuple[int, bool]:
     """Copy or upload a file; return its size, and whether it was copied."""
     file, source = job

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from embstore.contents import read_contents
 from embstore.errors import RemoteError
+from embstore.formats.own.listed_files import chunk_files
 from embstore.reading.files import StoreFiles
 from embstore.reading.readers import read_records
-from embstore.remote.cache.chunk_files import list_chunk_files
 from embstore.remote.cache.directory import ROOT_NAME, CacheDirectory
 from embstore.remote.cache.opening import store_key
 from embstore.remote.cache.store_cache import StoreCache
@@ -94,7 +94,7 @@ class Far:
         contents = read_contents(StoreFiles(path))
         manifest = contents.manifest
         self.files = files = FarFiles(path, manifest)
-        chunks = [chunk for each in contents.listed for chunk in list_chunk_files(*each)]
+        chunks = [chunk for each in contents.listed for chunk in chunk_files(*each)]
         self.cache = StoreCache(
             CacheDirectory(cache_dir, limit),
             store_key("s3://far/away", manifest),

@@ -10,17 +10,15 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
-
-import google_crc32c
 
 from embstore.errors import StoreCorruptError
 from embstore.formats.own import spec
 from embstore.formats.own.checked_files import REBUILD
 from embstore.formats.own.fields import Fields, parse_json
+from embstore.formats.own.listed_files import chunk_file, is_whole
 from embstore.formats.own.seals import checksum
-from embstore.formats.own.sharded import covered_bytes, parse_listed
+from embstore.formats.own.sharded import parse_listed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,9 +27,6 @@ if TYPE_CHECKING:
     from embstore.formats.own.sharded import ListedChunks
     from embstore.formats.own.spec import RawArray
     from embstore.table.protocols import CheckedFiles
-
-# Small enough to be still in the processor's cache when its checksum is computed.
-PIECE_BYTES = 1 << 20
 
 
 def check_store(
@@ -122,18 +117,7 @@ def check_linked_chunk(
     StoreCorruptError
         If the size or the checksum differs.
     """
-    size_bytes, tail = chunks.sizes[chunk], chunks.tails[chunk]
-    covered = covered_bytes(array, size_bytes)
-    computed = done = 0
-    while done < covered:
-        piece = os.pread(descriptor, min(PIECE_BYTES, covered - done), done)
-        if not piece:
-            break
-        computed = google_crc32c.extend(computed, piece)
-        done += len(piece)
-    end = os.pread(descriptor, spec.CHECKSUM_BYTES + 1, size_bytes - spec.CHECKSUM_BYTES)
-    expected = tail.to_bytes(8, "little")[: spec.CHECKSUM_BYTES]
-    if end != expected or computed != chunks.checksums[chunk]:
+    if not is_whole(chunk_file(array, chunks, chunk), descriptor):
         raise StoreCorruptError(wrong_target(where))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from xxhash import xxh3_128_hexdigest
 
-from embstore.remote.cache.chunk_files import list_chunk_files
+from embstore.formats.own.listed_files import chunk_files
 from embstore.remote.cache.directory import CacheDirectory
 from embstore.remote.cache.store_cache import StoreCache
 from embstore.remote.cache.words import CachedVocabulary, CachedWordFiles
@@ -42,7 +42,7 @@ def open_cache(contents: Contents, path: Path, limit: int | None) -> StoreCache:
     if path.exists() and not path.is_dir():
         raise ValueError(f"cache_dir must be a directory; {path} is a file")
     files = contents.files
-    chunks = [chunk for each in contents.listed for chunk in list_chunk_files(*each)]
+    chunks = [chunk for each in contents.listed for chunk in chunk_files(*each)]
     largest = max((chunk.size for chunk in chunks), default=0)
     if limit is not None and limit < largest:
         raise ValueError(

@@ -31,17 +31,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from embstore.errors import EmbstoreError, StoreCorruptError
+from embstore.formats.own.listed_files import RunningCheck, is_whole
 from embstore.progress import Progress
 from embstore.remote.cache import keeper
-from embstore.remote.cache.chunk_files import RunningCheck, is_whole
 from embstore.threads import LazyPool
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from embstore.formats.own.listed_files import ListedFile
     from embstore.progress import OnProgress
     from embstore.reading.present import Presence
-    from embstore.remote.cache.chunk_files import ChunkFile
     from embstore.remote.cache.directory import CacheDirectory, Part
 
 ReadMany: TypeAlias = Callable[[Sequence[tuple[str, int, int]]], Iterator[tuple[int, bytes]]]
@@ -76,7 +76,7 @@ class StoreCache:
         The directory.
     key : str
         The store's own directory in it.
-    chunks : sequence of ChunkFile
+    chunks : sequence of ListedFile
         All files, as the store's metadata lists them.
     read_many : callable
         Reads ranges of them, each given by its name in the store, first byte and byte count, and
@@ -89,7 +89,7 @@ class StoreCache:
         self,
         directory: CacheDirectory,
         key: str,
-        chunks: Sequence[ChunkFile],
+        chunks: Sequence[ListedFile],
         read_many: ReadMany,
         where: Callable[[str], str],
     ) -> None:
@@ -333,7 +333,7 @@ class StoreCache:
             self._state[number] = _ABSENT
             self._paid[number] = 0
 
-    def _obtain(self, chunk: ChunkFile, deadline: float) -> int | None:
+    def _obtain(self, chunk: ListedFile, deadline: float) -> int | None:
         """Return a descriptor of a file that is whole; None if another process is fetching it."""
         name, evicted = self._name(chunk.name), self._directory.evicted_files
         attempts = waits = 0
@@ -365,7 +365,7 @@ class StoreCache:
                 waits += 1
                 time.sleep(_OTHERS_STEP_SECONDS)
 
-    def _fetch(self, chunk: ChunkFile, part: Part) -> bool:
+    def _fetch(self, chunk: ListedFile, part: Part) -> bool:
         """Fetch a file into a part; return whether its checksum is right."""
         check = RunningCheck(chunk)
         firsts = range(0, chunk.size, PIECE_BYTES)
@@ -385,7 +385,7 @@ class StoreCache:
         self._fetched_files += 1
         return True
 
-    def _refuse(self, chunk: ChunkFile) -> StoreCorruptError:
+    def _refuse(self, chunk: ListedFile) -> StoreCorruptError:
         """Have lookups refuse a file that is wrong on the object store."""
         message = (
             f"{self._where_remote(chunk.name)} does not have the checksum that its store lists: it "
