@@ -65,7 +65,7 @@ def make_current(objects: Objects, store: LocalStore, before: Pointer | None) ->
     for _ in range(_TRIES):
         if pointer is not None and pointer.version == store.version:
             return
-        # After the pointer was read: if it has not changed since, nobody removes any of these.
+        # After the pointer was read: if it has not changed since, none of these is being removed.
         _check_there(objects, store, sizes)
         if move_pointer(objects, pointer, store.version) is not None:
             return

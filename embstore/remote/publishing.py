@@ -7,7 +7,7 @@
 3. The objects are listed again. If all are there, the root metadata is written, unless another
    publisher has done that: from then on the version is complete.
 4. All objects are listed once more, and the pointer moves to the version, on the condition that it
-   has not changed since the start. So nobody has begun to remove the version since. If it has
+   has not changed since the start. So no removal of the version has begun since. If it has
    changed, but names the same version as before, this step is done again.
 
 Whatever fails, the pointer names a complete version, the old one or the new one.

@@ -4,7 +4,7 @@
 2. What has no root metadata is unfinished: a publish is running, has failed, or a removal has.
 3. What is to be removed is first noted in the pointer, on the condition that this has not changed
    since it was read. So it is not current, and no publisher makes it current until it is gone. Then
-   the root metadata is deleted, so that nobody opens half a version, and then the rest.
+   the root metadata is deleted, so that half a version cannot be opened, and then the rest.
 4. Unfinished objects are removed once the latest of them is a week old.
 """
 

@@ -167,7 +167,7 @@ def read_certificate(cert: Any, key: Any) -> Certificate | None:
     )
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(cert_path, key_path, password=lambda: "")  # Asks nobody.
+        context.load_cert_chain(cert_path, key_path, password=lambda: "")  # Never asks for one.
     except (ssl.SSLError, ValueError) as error:
         raise ValueError(
             f"tls_cert {cert_path} and tls_key {key_path} are not a certificate and its "

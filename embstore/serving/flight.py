@@ -64,7 +64,7 @@ class FlightServer(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
     certificate : Certificate, optional
         For TLS.
     stalls : Stalls
-        Ends answers that nobody reads.
+        Ends answers that are not read.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Clients that stop reading: after a bounded time, their connections are cut.
 
-An answer that nobody reads keeps its request and its memory, and Flight has no time-out for it. So
+An answer that is not read keeps its request and its memory, and Flight has no time-out for it. So
 a thread looks at the running answers now and then. Where no thread can be started, such a client
 keeps what it has until its connection ends.
 """

@@ -3,7 +3,7 @@
 A chunk is rented or bought. Reading rows by range is the rent: their bytes, and for each row as
 much as a request costs. Fetching the whole file is the price. A file is fetched once the rent that
 was paid for it has reached its price. So the rent and the price together are at most twice the cost
-of the best decision for each file, which nobody knows beforehand (the ski rental problem); a file
+of the best decision for each file, which cannot be known beforehand (the ski rental problem); a file
 that is evicted starts again at no rent paid, so that a cache that is too small at most doubles the
 traffic.
 
