@@ -33,7 +33,7 @@ _REMEDY = "delete it and publish a store again, or open a version by its name wi
 _SHOWN_VERSIONS = 10
 # How often the pointer may move while it is read.
 _TRIES = 10
-# After this time, whoever began to remove a version has stopped.
+# After this time, a removal that has begun has stopped.
 REMOVAL_AGE = timedelta(hours=1)
 _LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 

@@ -73,7 +73,7 @@ def cached_vocabulary(cache: StoreCache, contents: Contents) -> Vocabulary | Non
 def store_key(url: str, manifest: Manifest) -> str:
     """Return the name of a store's directory in the cache.
 
-    It tells apart what is at different URLs: checksums notice damage, but whoever writes to one URL
+    It tells apart what is at different URLs: checksums notice damage, but a writer at one URL
     could make files that have the checksums of another. It has no credentials in it.
     """
     facts = [url, manifest.fingerprint, manifest.metadata_checksums]

@@ -3,9 +3,9 @@
 A chunk is rented or bought. Reading rows by range is the rent: their bytes, and for each row as
 much as a request costs. Fetching the whole file is the price. A file is fetched once the rent that
 was paid for it has reached its price. So the rent and the price together are at most twice the cost
-of the best decision for each file, which cannot be known beforehand (the ski rental problem); a file
-that is evicted starts again at no rent paid, so that a cache that is too small at most doubles the
-traffic.
+of the best decision for each file, which cannot be known beforehand (the ski rental problem). A
+file that is evicted starts again at no rent paid, so that a cache that is too small at most doubles
+the traffic.
 
 1. A lookup that would pay more rent than the price at once buys first (`bring_cheap`). A file that
    is in the directory, and has only to be checked, is cheaper.
