@@ -20,8 +20,9 @@ from embstore.formats.options import AUTO, as_block
 from embstore.formats.own import spec
 from embstore.formats.own.compression import as_compression
 from embstore.opening import open as open_store
+from embstore.paths import as_local_path, as_path
 from embstore.progress import OnProgress, Progress
-from embstore.settle import as_choice, as_count, as_flag, as_local_path, as_path, as_size, as_text
+from embstore.settle import as_choice, as_count, as_flag, as_size, as_text
 from embstore.sources import EncodingErrors, Format
 from embstore.table.numbering import Strategy
 from embstore.writing.conversion import PLAIN, find_encoding

@@ -25,9 +25,10 @@ from embstore.errors import ExportError, RowError
 from embstore.formats.options import AUTO
 from embstore.formats.own.encoded import as_stored
 from embstore.opening import open as open_store
+from embstore.paths import as_local_path, as_path
 from embstore.progress import OnProgress, Progress
 from embstore.row_blocks import row_blocks, row_bytes
-from embstore.settle import as_choice, as_flag, as_local_path, as_path
+from embstore.settle import as_choice, as_flag
 from embstore.sinks import SINKS, ExportFormat, TableFacts
 from embstore.sinks.npy import write_words
 from embstore.sinks.read_back import Head

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from embstore.errors import StoreNotFoundError
 from embstore.formats import find_format
 from embstore.opener import check_no_version, missing
+from embstore.paths import as_path, as_url
 from embstore.reading.files import files_at
-from embstore.settle import as_flag, as_path, as_url
+from embstore.settle import as_flag
 from embstore.table.listed import ListedTable
 
 if TYPE_CHECKING:

@@ -19,19 +19,11 @@ from embstore.errors import StoreChangedError, StoreCorruptError, StoreError, St
 from embstore.formats.options import AUTO, OPENED_AS, as_block
 from embstore.formats.own.manifest import as_partitions
 from embstore.opener import Opener, OpenOptions, ReaderName, check_no_version, missing
+from embstore.paths import as_path, as_url, url_of, without_credentials
 from embstore.reading.files import StoreFiles, files_at
 from embstore.reading.readers import check_row_cache
 from embstore.reading.residence import MIN_RESIDENT_BYTES
-from embstore.settle import (
-    as_choice,
-    as_flag,
-    as_path,
-    as_size,
-    as_text,
-    as_url,
-    url_of,
-    without_credentials,
-)
+from embstore.settle import as_choice, as_flag, as_size, as_text
 from embstore.verify import verify as verify_store
 from embstore.writing.replacement import finish_replacement
 

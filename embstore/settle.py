@@ -1,10 +1,12 @@
-"""Conversion of a caller's arguments to exact types: counts, sizes, flags, choices, shapes, paths.
+"""Conversion of a caller's arguments to exact types: counts, sizes, flags, choices, shapes.
 
 Each public function settles its arguments once, at the start; the code behind it relies on them.
 
 * A wrong type is a `TypeError`, a wrong value a `ValueError`. The message names the parameter,
   what was expected, and what was found.
 * Booleans are not numbers here: ``partitions=True`` is a mistake, not 1.
+
+Paths and URLs are settled by `embstore.paths`.
 """
 
 from __future__ import annotations
@@ -12,19 +14,13 @@ from __future__ import annotations
 import contextlib
 import math
 import operator
-import os
 import re
 from collections.abc import Mapping, Set
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, TypeVar
 
 _Choice = TypeVar("_Choice", bound=str)
 _SHOWN_LENGTH = 100  # Of a value, in a message.
-# Of a file, and of a path, on Linux.
-_MAX_NAME_BYTES = 255
-_MAX_PATH_LENGTH = 4095
-_URL = re.compile(r"[a-z][a-z0-9+.-]+:/+", re.IGNORECASE)
 # Not more digits than any size needs: converting thousands of them is slow, and refused by Python.
 _SIZE = re.compile(r"\s*([0-9]{1,30})(?:\.([0-9]{1,30}))?\s*(?:([kmgt])(i)?)?b?\s*", re.IGNORECASE)
 _POWERS = ("", "k", "m", "g", "t")
@@ -61,7 +57,7 @@ def as_count(value: Any, name: str, *, low: int | None = 0, high: int | None = N
     count = _as_int(value, f"{name} must be an integer")
     if (low is not None and count < low) or (high is not None and count > high):
         bounds = f"{low} or more" if high is None else f"from {low} to {high}"
-        raise ValueError(f"{name} must be {bounds}, not {_shown(count)}")
+        raise ValueError(f"{name} must be {bounds}, not {shown(count)}")
     return count
 
 
@@ -99,7 +95,7 @@ def as_size(value: Any, name: str, *, low: int = 0, high: int | None = None) -> 
     if isinstance(value, str):
         found = _SIZE.fullmatch(value)
         if found is None:
-            raise ValueError(f"{how}, not {_shown(value)}")
+            raise ValueError(f"{how}, not {shown(value)}")
         whole, part, power, binary = found.groups(default="")
         unit = (1024 if binary else 1000) ** _POWERS.index(power.lower())
         size: int = int(whole + part) * unit // 10 ** len(part)
@@ -108,7 +104,7 @@ def as_size(value: Any, name: str, *, low: int = 0, high: int | None = None) -> 
     if size < low or (high is not None and size > high):
         least = size_text(low)
         bounds = f"{least} or more" if high is None else f"from {least} to {size_text(high)}"
-        raise ValueError(f"{name} must be {bounds}, not {_shown(value)}")
+        raise ValueError(f"{name} must be {bounds}, not {shown(value)}")
     return size
 
 
@@ -163,10 +159,10 @@ def as_positive(value: Any, name: str, *, or_zero: bool = False) -> float:
             except OverflowError:  # An integer beyond all floats.
                 number = math.inf if value > 0 else -math.inf
     if number is None:
-        raise TypeError(f"{name} must be a number, not {_shown_with_type(value)}")
+        raise TypeError(f"{name} must be a number, not {shown_with_type(value)}")
     if not (number > 0 or (or_zero and number == 0)):
         least = "0 or more" if or_zero else "above 0"
-        raise ValueError(f"{name} must be {least}, not {_shown(value)}")
+        raise ValueError(f"{name} must be {least}, not {shown(value)}")
     return number
 
 
@@ -201,7 +197,7 @@ def as_flag(value: Any, name: str) -> bool:
     with contextlib.suppress(TypeError):
         if (number := operator.index(value)) in (0, 1):
             return bool(number)
-    raise TypeError(f"{name} must be True or False, not {_shown_with_type(value)}")
+    raise TypeError(f"{name} must be True or False, not {shown_with_type(value)}")
 
 
 def as_choice(value: Any, name: str, choices: tuple[_Choice, ...]) -> _Choice:
@@ -239,8 +235,8 @@ def as_choice(value: Any, name: str, choices: tuple[_Choice, ...]) -> _Choice:
     *others, last = (f'"{choice}"' for choice in choices)
     listing = f"{', '.join(others)} or {last}" if others else last
     if isinstance(value, str):
-        raise ValueError(f"{name} must be {listing}, not {_shown(value)}")
-    raise TypeError(f"{name} must be {listing}, not {_shown_with_type(value)}")
+        raise ValueError(f"{name} must be {listing}, not {shown(value)}")
+    raise TypeError(f"{name} must be {listing}, not {shown_with_type(value)}")
 
 
 def as_text(value: Any, name: str) -> str:
@@ -270,7 +266,7 @@ def as_text(value: Any, name: str) -> str:
     TypeError: tensor must be a str, not 3 (int)
     """
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, not {_shown_with_type(value)}")
+        raise TypeError(f"{name} must be a str, not {shown_with_type(value)}")
     if not value:
         raise ValueError(f"{name} must be a name, not an empty text")
     return str(value)
@@ -310,7 +306,7 @@ def as_shape(value: Any, name: str) -> tuple[int, ...]:
         axes = None
     if axes is None:
         raise TypeError(
-            f"{name} must be a tuple of integers such as (300,), not {_shown_with_type(value)}"
+            f"{name} must be a tuple of integers such as (300,), not {shown_with_type(value)}"
         )
     return tuple(as_count(axis, f"{name}[{place}]", low=1) for place, axis in enumerate(axes))
 
@@ -350,7 +346,7 @@ def as_numbers(value: Any, name: str, *, high: int | None = None) -> tuple[int, 
         found = None
     if found is None:
         raise TypeError(
-            f"{name} must be a list of integers such as [0, 3], not {_shown_with_type(value)}"
+            f"{name} must be a list of integers such as [0, 3], not {shown_with_type(value)}"
         )
     if not found:
         raise ValueError(f"{name} must not be empty; omit it for all of them")
@@ -360,145 +356,9 @@ def as_numbers(value: Any, name: str, *, high: int | None = None) -> tuple[int, 
     for before, number in pairwise(numbers):
         if number <= before:
             raise ValueError(
-                f"{name} must ascend, without repeats; {_shown(number)} comes after "
-                f"{_shown(before)}"
+                f"{name} must ascend, without repeats; {shown(number)} comes after {shown(before)}"
             )
     return numbers
-
-
-def as_path(value: Any, name: str) -> Path:
-    """Return a path.
-
-    Parameters
-    ----------
-    value : str or os.PathLike of str
-        What the caller gave; relative paths stay relative.
-    name : str
-        The parameter's name, for messages.
-
-    Raises
-    ------
-    TypeError
-        If it is neither, or made of bytes.
-    ValueError
-        If it is empty, contains a NUL, or is longer than paths can be.
-
-    Examples
-    --------
-    >>> as_path("tables/glove", "path").name
-    'glove'
-    >>> as_path(b"glove", "path")
-    Traceback (most recent call last):
-      ...
-    TypeError: path must be a str or a pathlib.Path, not b'glove' (bytes)
-    """
-    text = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if not isinstance(text, str):
-        raise TypeError(f"{name} must be a str or a pathlib.Path, not {_shown_with_type(value)}")
-    if not text:
-        raise ValueError(f"{name} must be a path, not an empty text")
-    if "\0" in text:
-        raise ValueError(
-            f"{name} must be a path without NUL characters, not {_shown(without_credentials(text))}"
-        )
-    try:
-        names = os.fsencode(text).split(b"/")
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{name} must be a path, not {_shown(without_credentials(text))}: {error.reason}"
-        ) from error
-    if max(map(len, names)) > _MAX_NAME_BYTES or len(text) > _MAX_PATH_LENGTH:
-        raise ValueError(
-            f"{name} must be a path, whose names have at most {_MAX_NAME_BYTES} bytes each; found "
-            f"{len(text)} characters: {_shown(without_credentials(text))}"
-        )
-    return Path(text)
-
-
-def as_url(value: Any) -> str | None:
-    """Return the URL that a caller gave instead of a path; None for anything else.
-
-    Something in the file system that has such a name is a path.
-
-    Examples
-    --------
-    >>> as_url("s3://bucket/glove"), as_url("tables/glove")
-    ('s3://bucket/glove', None)
-    """
-    if not isinstance(value, str | os.PathLike):
-        return None
-    text = os.fspath(value)
-    if not isinstance(text, str) or _URL.match(text) is None or "\0" in text:
-        return None
-    with contextlib.suppress(OSError, ValueError):
-        if os.path.lexists(text):
-            return None
-    return text if isinstance(value, str) and "://" in text else url_of(Path(text))
-
-
-def as_local_path(value: Any, name: str, remedy: str) -> Path:
-    """Return a path; refuse a URL.
-
-    Parameters
-    ----------
-    value : str or os.PathLike of str
-        What the caller gave.
-    name, remedy : str
-        The parameter's name, and what to do with a URL, for messages.
-
-    Raises
-    ------
-    TypeError
-        As `as_path`.
-    ValueError
-        As `as_path`; or if it is a URL.
-
-    Examples
-    --------
-    >>> as_local_path("s3://bucket/glove", "path", "build it in a directory")
-    Traceback (most recent call last):
-      ...
-    ValueError: path must be a local path, not the URL s3://bucket/glove: build it in a directory
-    """
-    path = as_path(value, name)
-    url = value if isinstance(value, str) and "://" in value else url_of(path)
-    # A directory may have such a name.
-    if url is not None and url_of(path) is not None and not path.parent.exists():
-        shown = without_credentials(url)
-        raise ValueError(f"{name} must be a local path, not the URL {shown}: {remedy}")
-    return path
-
-
-def without_credentials(url: str) -> str:
-    """Return a URL without what may hold credentials: user names, queries, fragments.
-
-    Examples
-    --------
-    >>> without_credentials("https://user:secret@example.org/glove?X-Amz-Signature=abc")
-    'https://example.org/glove'
-    """
-    start, found, rest = url.partition("://")
-    if not found:
-        return re.split(r"[?#@]", url, maxsplit=1)[0]
-    rest = re.split(r"[?#]", rest, maxsplit=1)[0]
-    # A password may have a slash in it, so the last @ counts, not the last before a slash.
-    return f"{start}://{rest.rpartition('@')[2]}"
-
-
-def url_of(path: Path) -> str | None:
-    """Return the URL that was given for a path; None for other paths.
-
-    Examples
-    --------
-    >>> url_of(Path("https://example.org/glove.txt"))
-    'https://example.org/glove.txt'
-    """
-    text = str(path)
-    found = _URL.match(text)
-    if found is None:
-        return None
-    slashes = "///" if text.lower().startswith("file:") else "//"
-    return f"{found[0].rstrip('/')}{slashes}{text[found.end() :]}"
 
 
 def _as_int(value: Any, expected: str) -> int:
@@ -507,10 +367,10 @@ def _as_int(value: Any, expected: str) -> int:
             return operator.index(value)  # NumPy's booleans have no index.
         except TypeError:
             pass
-    raise TypeError(f"{expected}, not {_shown_with_type(value)}")
+    raise TypeError(f"{expected}, not {shown_with_type(value)}")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Return ``repr(value)``, truncated for messages."""
     try:
         text = repr(value)
@@ -519,5 +379,6 @@ def _shown(value: object) -> str:
     return text if len(text) <= _SHOWN_LENGTH else f"{text[: _SHOWN_LENGTH - 3]}..."
 
 
-def _shown_with_type(value: object) -> str:
-    return "None" if value is None else f"{_shown(value)} ({type(value).__name__})"
+def shown_with_type(value: object) -> str:
+    """Return ``repr(value)`` and its type, for messages."""
+    return "None" if value is None else f"{shown(value)} ({type(value).__name__})"

@@ -31,10 +31,10 @@ from embstore.formats.own.manifest import as_partitions, read_manifest
 from embstore.formats.own.row_sums import RowSums
 from embstore.formats.own.shard_check import check_shard
 from embstore.formats.own.sharded import ListedChunks, ShardedArray
+from embstore.paths import as_local_path
 from embstore.progress import Progress
 from embstore.reading.files import StoreFiles
 from embstore.reading.pipeline import in_order
-from embstore.settle import as_local_path
 from embstore.vocabulary import open_vocabulary
 from embstore.vocabulary.words import encode, hash_words
 from embstore.writing.replacement import finish_replacement

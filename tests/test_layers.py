@@ -55,7 +55,7 @@ ROOMS = (
     ("formats",),
     ("encodings",),
     ("table",),
-    ("settle", "dtypes", "errors", "progress", "syscalls", "norms", "threads", "version"),
+    ("settle", "paths", "dtypes", "errors", "progress", "syscalls", "norms", "threads", "version"),
 )
 LEVELS = {name: level for level, room in enumerate(ROOMS) for name in room}
 STORE_METHODS = ("embstore.store", "EmbeddingStore")

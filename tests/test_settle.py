@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embstore.settle import as_choice, as_count, as_path, as_shape, as_size, as_text, size_text
+from embstore.paths import as_path
+from embstore.settle import as_choice, as_count, as_shape, as_size, as_text, size_text
 
 NUMPY_INTEGERS = [np.int8, np.uint8, np.int32, np.uint64, np.int64]
 # What is not a number, a text, or a path.

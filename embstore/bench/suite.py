@@ -23,7 +23,7 @@ from embstore.bench.report import Comparison, Entry, Report
 from embstore.bench.state import COLD, LIMITED, PRELOADED, STATES, WARM
 from embstore.bench.timing import Call, Turn, time_calls
 from embstore.bench.work import BATCHES, WORKS, Case
-from embstore.settle import as_local_path
+from embstore.paths import as_local_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -10,7 +10,7 @@ import embstore
 from embstore.cli.arguments import TableArgument
 from embstore.cli.console import printable
 from embstore.cli.options import options_of
-from embstore.settle import url_of
+from embstore.paths import url_of
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

@@ -23,11 +23,11 @@ from embstore.formats.own.checks import check_array, wrong_target
 from embstore.formats.own.layout import layout_of
 from embstore.formats.own.listed_files import PIECE_BYTES, ListedFile, RunningCheck, chunk_files
 from embstore.formats.own.manifest import read_manifest
+from embstore.paths import as_path, url_of
 from embstore.reading.cached import CachedRecords
 from embstore.reading.encoded import raw_records
 from embstore.reading.files import StoreFiles, files_at
 from embstore.reading.readers import read_records
-from embstore.settle import as_path, url_of
 from embstore.writing.replacement import finish_replacement
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from embstore.settle import without_credentials
+from embstore.paths import without_credentials
 
 Kind = Literal["s3", "gcs", "azure", "http", "file"]
 

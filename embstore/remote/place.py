@@ -15,11 +15,11 @@ from urllib.parse import unquote
 
 from embstore.errors import StoreNotFoundError
 from embstore.formats.own.spec import METADATA
+from embstore.paths import without_credentials
 from embstore.remote.files import RemoteFiles
 from embstore.remote.location import KINDS
 from embstore.remote.pointer import find_pointer, resolve, root_name
 from embstore.remote.urls import objects_at
-from embstore.settle import without_credentials
 
 if TYPE_CHECKING:
     from embstore.remote.objects import Objects

@@ -18,8 +18,9 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from embstore.paths import as_path
 from embstore.serving.addresses import Address
-from embstore.settle import as_path, as_text
+from embstore.settle import as_text
 
 if TYPE_CHECKING:
     from pathlib import Path

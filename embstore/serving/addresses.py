@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from embstore.errors import RemoteError
-from embstore.settle import as_count, as_path, as_positive, as_text
+from embstore.paths import as_path
+from embstore.settle import as_count, as_positive, as_text
 
 if TYPE_CHECKING:
     from pathlib import Path

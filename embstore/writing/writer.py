@@ -30,15 +30,8 @@ from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.formats.own.compression import as_compression
 from embstore.formats.own.manifest import Manifest
-from embstore.settle import (
-    as_choice,
-    as_count,
-    as_flag,
-    as_local_path,
-    as_shape,
-    as_size,
-    size_text,
-)
+from embstore.paths import as_local_path
+from embstore.settle import as_choice, as_count, as_flag, as_shape, as_size, size_text
 from embstore.table.numbering import Numbering, Strategy
 from embstore.threads import start
 from embstore.version import __version__

@@ -21,10 +21,11 @@ from embstore.interop.ray.cluster import need_ray, node_count
 from embstore.interop.ray.handle import Handle
 from embstore.interop.ray.links import cause_of
 from embstore.opening import open
+from embstore.paths import as_path, as_url
 from embstore.remote.place import place_at
 from embstore.serving.addresses import as_timeout
 from embstore.serving.connect import check_flight
-from embstore.settle import as_count, as_flag, as_path, as_positive, as_size, as_text, as_url
+from embstore.settle import as_count, as_flag, as_positive, as_size, as_text
 
 if TYPE_CHECKING:
     import os

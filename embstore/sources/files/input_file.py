@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from embstore.errors import SourceError
-from embstore.settle import url_of, without_credentials
+from embstore.paths import url_of, without_credentials
 from embstore.sources.files import decompress
 from embstore.sources.files.kinds import START_BYTES, find_archived, find_kind
 
