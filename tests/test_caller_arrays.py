@@ -84,7 +84,7 @@ WITH_BOOLS: dict[str, Callable[[], Any]] = {
     "list of objects": lambda: [np.array([True, 2], object), [1, 2]],
     "deque": lambda: collections.deque([True, 2]),
     "list of deques": lambda: [collections.deque([True, 2])],
-    "buffer": lambda: [memoryview(np.array([True, False])), [1, 2]],  # type: ignore[arg-type]
+    "buffer": lambda: [memoryview(bytes([1, 0])).cast("?"), [1, 2]],
     "mask": lambda: np.array([True, False]),
     "masks": lambda: [np.array([True, False])],
     "one": lambda: True,

@@ -56,9 +56,8 @@ class BlockArray:
     def __init__(self, files: Files, array: RawArray) -> None:
         self._files, self._array = files, array
         size_bytes = array.chunk_count * array.chunk_bytes
-        flags = {} if not hasattr(mmap, "MAP_PRIVATE") else {"flags": _FLAGS}
         try:
-            self._memory = mmap.mmap(-1, max(size_bytes, 1), **flags)
+            self._memory = mmap.mmap(-1, max(size_bytes, 1), flags=_FLAGS)
             self._has = np.zeros(-(-size_bytes // BLOCK_BYTES), np.bool_)
         except (OSError, OverflowError, MemoryError) as error:
             raise StoreMappingError(
@@ -142,5 +141,4 @@ def read_blocks(
             array.put(name, place, count, data)
 
 
-_FLAGS = getattr(mmap, "MAP_PRIVATE", 0) | getattr(mmap, "MAP_ANONYMOUS", 0)
-_FLAGS |= getattr(mmap, "MAP_NORESERVE", 0)
+_FLAGS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
