@@ -32,6 +32,7 @@ ROOMS = (
     ("",),
     ("interop", "serving"),
     ("functional",),
+    ("changing",),
     ("build", "export", "sources", "sinks"),
     (
         "store",
