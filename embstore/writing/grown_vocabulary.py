@@ -113,8 +113,8 @@ class GrownVocabulary:
         self._replaced = ScratchArray(np.uint8, memory_bytes // 12, directory)
         for part in (spec.WORD_BYTES, spec.WORD_OFFSETS):
             array = manifest.array(part)
-            # Nothing that goes on where an array ends could leave its last chunk as it is.
-            check_rewritten(arrays, array, array.shape[0])
+            # How much they will grow is not known, but what one more needs is needed anyway.
+            check_rewritten(arrays, array, array.shape[0] + 1)
 
     def __len__(self) -> int:
         """Return the number of all words, old and new."""
