@@ -62,6 +62,8 @@ from embstore.writing.writer import StoreWriter
 if TYPE_CHECKING:
     from embstore.changing.append import append
     from embstore.changing.report import ChangeReport
+    from embstore.changing.update import update
+    from embstore.changing.upsert import upsert
     from embstore.remote.publishing import PublishReport, publish
     from embstore.remote.versions import PruneReport, PublishedVersion, prune, versions
     from embstore.serving.connect import connect
@@ -124,6 +126,8 @@ __all__ = [
     "safe_embedding_lookup_sparse",
     "serve",
     "tables",
+    "update",
+    "upsert",
     "verify",
     "versions",
 ]
@@ -143,6 +147,8 @@ _LATER = {
     "prune": "embstore.remote.versions",
     "publish": "embstore.remote.publishing",
     "serve": "embstore.serving.server",
+    "update": "embstore.changing.update",
+    "upsert": "embstore.changing.upsert",
     "versions": "embstore.remote.versions",
 }
 
