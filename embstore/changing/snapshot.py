@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING
 
 from embstore.changing.report import ChangeReport
 from embstore.contents import read_contents
-from embstore.errors import StoreBusyError, StoreCorruptError, StoreNotFoundError
+from embstore.errors import (
+    StoreBusyError,
+    StoreCorruptError,
+    StoreNotFoundError,
+    StoreVersionError,
+)
 from embstore.formats import STORE, find_format
 from embstore.formats.own import spec
 from embstore.formats.own.checks import check_array
@@ -97,7 +102,7 @@ def snapshot(
     --------
     >>> report = embstore.snapshot("words.embstore", "monday.embstore")
     >>> report.chunks_rewritten, report.chunks_linked
-    (0, 4)
+    (0, 5)
     >>> with embstore.open("monday.embstore") as store:
     ...     store.fingerprint() == report.fingerprint
     True
@@ -181,7 +186,13 @@ def _take(source: Path, staging: Staging, progress: OnProgress | None) -> Change
 
 def _take_files(linker: Linker, manifest: Manifest, progress: OnProgress | None) -> None:
     """Take over all files but the root metadata."""
-    for name in manifest.metadata_names():
+    names = list(manifest.metadata_names())
+    if unknown := sorted(manifest.metadata_checksums.keys() - names):
+        raise StoreVersionError(
+            f"{linker.old.root} has files that this embstore does not know, such as "
+            f"{spec.shown(unknown[0])}; upgrade it with pip install -U embstore"
+        )
+    for name in names:
         linker.take_metadata(name, manifest.metadata_checksums.get(name, -1))
     arrays = [(array, check_array(linker.old, array, manifest)) for array in manifest.arrays()]
     done, total = 0, sum(sum(listed.sizes) for _, listed in arrays)

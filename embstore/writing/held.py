@@ -72,10 +72,6 @@ class HeldDirectory(LocalDirectory):
         """Return all of a file; errors as `embstore.formats.own.checked_files.read_small`."""
         return read_small(self.root / name, most, inside=(self.descriptor, name))
 
-    def read_end(self, name: str, size_bytes: int) -> bytes:
-        """Do not read the end of a chunk file: that is checked in the new version."""
-        raise NotImplementedError
-
     def check_directories(self, names: Iterable[str]) -> None:
         """Refuse directories that are missing, or symbolic links.
 

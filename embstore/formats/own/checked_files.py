@@ -68,9 +68,7 @@ def open_checked(path: Path | str, file_bytes: int) -> int:
     raise StoreCorruptError(f"{path} has {size_bytes} bytes, expected {file_bytes}; {REBUILD}")
 
 
-def read_small(
-    path: Path | str, max_bytes: int, *, inside: tuple[int, str] | None = None
-) -> bytes:
+def read_small(path: Path | str, max_bytes: int, *, inside: tuple[int, str] | None = None) -> bytes:
     """Return the content of a regular file of at most ``max_bytes``; ``inside`` as `open_regular`.
 
     Raises
