@@ -102,6 +102,8 @@ class Manifest:
     compression: Compression | None = None  # The layout is then "sharded".
     inner_rows: int | None = None
     encoding: Encoding | None = None
+    # How many chunks the partitions had when all were last written; None if they never grew.
+    chunks_at_rewrite: int | None = None
     # The partitions that were opened, ascending; None for all. The format does not have this.
     present: tuple[int, ...] | None = None
 
@@ -305,6 +307,8 @@ class Manifest:
             fields |= {spec.COMPRESSION: codec, spec.INNER_ROWS: self.inner_rows}
         if self.fingerprint is not None:
             fields[spec.FINGERPRINT] = self.fingerprint
+        if self.chunks_at_rewrite is not None:
+            fields[spec.CHUNKS_AT_REWRITE] = self.chunks_at_rewrite
         return fields
 
     def _requires(self) -> list[str]:
@@ -386,6 +390,9 @@ def parse_manifest(document: Any, where: Path | str) -> Manifest:
             compression=_parse_compression(reader, where) if is_sharded else None,
             inner_rows=reader.integer(spec.INNER_ROWS, low=1) if is_sharded else None,
             encoding=_parse_encoding(fields, row_shape, reader, where),
+            chunks_at_rewrite=(
+                reader.integer(spec.CHUNKS_AT_REWRITE) if spec.CHUNKS_AT_REWRITE in fields else None
+            ),
         )
     except StoreError:  # Its message is complete; some are ValueErrors too.
         raise
