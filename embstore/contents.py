@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from embstore.formats.own.checks import check_store
 from embstore.formats.own.describe import table_of
 from embstore.formats.own.manifest import manifest_of
-from embstore.formats.own.spec import METADATA, VOCABULARY
+from embstore.formats.own.spec import ATTRIBUTES, METADATA, VOCABULARY
 from embstore.vocabulary import open_vocabulary
 
 if TYPE_CHECKING:
@@ -56,8 +56,11 @@ def read_contents(files: StoredFiles, partitions: tuple[int, ...] | None = None)
     manifest = manifest_of(files)
     if partitions is not None:
         # An object store has no directories, only what is in them.
-        words = files.exists(VOCABULARY) or files.exists(f"{VOCABULARY}/{METADATA}")
-        manifest = manifest.part(partitions, words=words)
+        words, attributes = (
+            files.exists(group) or files.exists(f"{group}/{METADATA}")
+            for group in (VOCABULARY, ATTRIBUTES)
+        )
+        manifest = manifest.part(partitions, words=words, attributes=attributes)
     listed = check_store(files, manifest)
     files = files.with_manifest(manifest)
     vocabulary = None

@@ -122,7 +122,11 @@ def verify(
         return report
     stated = manifest.fingerprint
     if numbers is not None:
-        part = manifest.part(numbers, words=(where / spec.VOCABULARY).exists())
+        part = manifest.part(
+            numbers,
+            words=(where / spec.VOCABULARY).exists(),
+            attributes=(where / spec.ATTRIBUTES).exists(),
+        )
         if part is not manifest:
             manifest, stated = replace(part, fingerprint=None), None
     chunks = _verify_metadata(where, manifest, report)

@@ -51,7 +51,7 @@ ROOMS = (
     ("remote",),
     ("writing",),
     ("contents", "fingerprint"),
-    ("vocabulary",),
+    ("attributes", "vocabulary"),
     ("reading",),
     ("formats",),
     ("encodings",),

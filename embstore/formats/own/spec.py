@@ -246,6 +246,13 @@ WORD_OFFSETS: Final = "offsets"
 WORD_SLOTS: Final = "slots"
 VOCABULARY_DTYPES: Final = {WORD_BYTES: "uint8", WORD_OFFSETS: "int64", WORD_SLOTS: "uint64"}
 
+ATTRIBUTES: Final = "attributes"
+STRING: Final = "string"
+STRING_DTYPES: Final = {WORD_BYTES: "uint8", WORD_OFFSETS: "int64"}
+ATTRIBUTE_DTYPES: Final = (*dtypes.DTYPES, "bool", STRING)
+MAX_NAME_LENGTH: Final = 100
+MAX_NAME_BYTES: Final = 240  # A file's name has at most 255.
+
 WORD_HASH: Final = "xxh3_64"
 SLOT_ID_BITS: Final = 40
 MAX_ROWS: Final = (1 << SLOT_ID_BITS) - 1
@@ -265,6 +272,7 @@ FEATURES: Final = (
 )
 
 FINGERPRINT: Final = "fingerprint"
+FULL_FINGERPRINT: Final = "full_fingerprint"
 FINGERPRINT_DIGITS: Final = 32
 FINGERPRINT_HEADING: Final = "embstore table 1"
 FINGERPRINT_STEP: Final = 0x9E3779B97F4A7C15
