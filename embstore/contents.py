@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from embstore.attributes.stored import open_attributes
 from embstore.formats.own.checks import check_store
 from embstore.formats.own.describe import table_of
 from embstore.formats.own.manifest import manifest_of
@@ -15,6 +16,7 @@ from embstore.formats.own.spec import ATTRIBUTES, METADATA, VOCABULARY
 from embstore.vocabulary import open_vocabulary
 
 if TYPE_CHECKING:
+    from embstore.attributes.stored import StoredColumn
     from embstore.formats.own.manifest import Manifest
     from embstore.formats.own.sharded import ListedChunks
     from embstore.formats.own.spec import RawArray
@@ -31,18 +33,20 @@ class Contents:
     table: Table
     files: Files
     vocabulary: Vocabulary | None
+    attributes: dict[str, StoredColumn]
     listed: tuple[tuple[RawArray, ListedChunks], ...]  # What the metadata of each array lists.
 
 
 def read_contents(files: StoredFiles, partitions: tuple[int, ...] | None = None) -> Contents:
-    """Check the metadata of a store, and the sizes and last bytes of its files; map its words.
+    """Check the metadata of a store, and the sizes and last bytes of its files; map its columns.
 
     Parameters
     ----------
     files : StoredFiles
         The files of the store.
     partitions : tuple of int, optional
-        Those to open, ascending; others are not looked at, and the vocabulary may be missing.
+        Those to open, ascending; others are not looked at, and the vocabulary and the
+        attributes may be missing.
 
     Raises
     ------
@@ -66,4 +70,5 @@ def read_contents(files: StoredFiles, partitions: tuple[int, ...] | None = None)
     vocabulary = None
     if manifest.vocabulary is not None:
         vocabulary = open_vocabulary(files, manifest.vocabulary)
-    return Contents(manifest, table_of(manifest), files, vocabulary, listed)
+    attributes = open_attributes(files, manifest.attributes)
+    return Contents(manifest, table_of(manifest), files, vocabulary, attributes, listed)

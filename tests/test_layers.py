@@ -40,6 +40,8 @@ ROOMS = (
         "view",
         "array_mixin",
         "word_mixin",
+        "attribute_mixin",
+        "columns",
         "identity_mixin",
         "opening",
         "opener",

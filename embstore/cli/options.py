@@ -3,8 +3,8 @@
 1. Each keyword-only parameter of a function is an option of the same name, type and default.
 2. Its help is the parameter's text in the function's docstring (numpydoc).
 3. Types that cannot be typed have a text form: a dtype is given by name, a size in bytes as in
-   2GiB, numbers as in 0,3, names as in count,title, words by the file that holds them, None as none where it is not the
-   default.
+   2GiB, numbers as in 0,3, names as in count,title, words by the file that holds them, None as
+   none where it is not the default.
 """
 
 import inspect
