@@ -16,7 +16,7 @@ from embstore.row_blocks import row_blocks, row_bytes
 from embstore.sources import Batch, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from embstore.store import EmbeddingStore
     from embstore.table.protocols import Encoding
@@ -31,16 +31,24 @@ class StoreSource(Source):
         The store. It stays open, and may be the one that the build replaces.
     encoding : str, optional
         The encoding that is wanted. Rows that have it, or all without it, are not decoded.
+    attributes : sequence of str, optional
+        The attributes to keep; by default all.
 
     Raises
     ------
     SourceError
-        If rows of bytes are to be decoded.
+        If rows of bytes are to be decoded, or an attribute is missing.
     """
 
     ids_matter = True
 
-    def __init__(self, store: EmbeddingStore, *, encoding: str | None = None) -> None:
+    def __init__(
+        self,
+        store: EmbeddingStore,
+        *,
+        encoding: str | None = None,
+        attributes: Sequence[str] | None = None,
+    ) -> None:
         self.name = store.location
         self.row_shape = store.row_shape
         self.dtype = store.dtype
