@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from embstore.attributes.given import as_values
 from embstore.dtypes import as_dtype, common_dtype
 from embstore.errors import RowError, SourceError
+from embstore.formats.own.spec import STRING
 from embstore.sources.arrow.values import decoded_type, row_type, rows_of, word_type, words_of
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 # A key of a schema's metadata: the names of the columns of attributes, as a JSON array.
 # `embstore.sinks.parquet` writes it.
 ATTRIBUTES_KEY = b"embstore.attributes"
-STRING = "string"
 _TYPES = pa.types
 _REMEDIES = (
     (_TYPES.is_decimal, "cast it to float64, or to int64 if it holds whole numbers"),

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embstore.errors import SourceError
+from embstore.formats.own.spec import STRING
 from embstore.sources.packing import packed_binary
 from embstore.sources.text.numerals import is_decimal, is_number, looks_like_number
 from embstore.sources.text.pieces import BLANK, DialectError, shown
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from embstore.vocabulary.words import PackedWords
 
 Column: TypeAlias = "NDArray[Any] | PackedWords"
-STRING = "string"
 # Whole numbers that int64 holds, whatever their digits.
 _SMALL = r"^-?(0|[1-9][0-9]{0,17})$"
 _WHOLE = re.compile(rb"[+-]?(0|[1-9][0-9]*)")
@@ -275,4 +275,7 @@ def _kind(text: bytes) -> str:
 
 
 def _mapping(name: str) -> str:
-    return f"pass the values as attributes={{{name!r}: values}} (--attribute {name}=FILE)"
+    return (
+        "remove the column, and pass its values: "
+        f"attributes={{{name!r}: values}} (--attribute {name}=FILE)"
+    )
