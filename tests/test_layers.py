@@ -41,6 +41,8 @@ ROOMS = (
         "array_mixin",
         "word_mixin",
         "identity_mixin",
+        "follow_mixin",
+        "following",
         "opening",
         "opener",
         "listing",
