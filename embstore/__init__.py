@@ -62,6 +62,7 @@ from embstore.writing.writer import StoreWriter
 if TYPE_CHECKING:
     from embstore.changing.append import append
     from embstore.changing.report import ChangeReport
+    from embstore.changing.snapshot import snapshot
     from embstore.changing.update import update
     from embstore.changing.upsert import upsert
     from embstore.remote.publishing import PublishReport, publish
@@ -125,6 +126,7 @@ __all__ = [
     "publish",
     "safe_embedding_lookup_sparse",
     "serve",
+    "snapshot",
     "tables",
     "update",
     "upsert",
@@ -147,6 +149,7 @@ _LATER = {
     "prune": "embstore.remote.versions",
     "publish": "embstore.remote.publishing",
     "serve": "embstore.serving.server",
+    "snapshot": "embstore.changing.snapshot",
     "update": "embstore.changing.update",
     "upsert": "embstore.changing.upsert",
     "versions": "embstore.remote.versions",

@@ -30,7 +30,7 @@ from embstore.writing.writer import PUBLISH, StoreWriter
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     import numpy as np
     from numpy.typing import DTypeLike
@@ -61,6 +61,7 @@ def build(
     dimension: int | None = None,
     encoding_errors: EncodingErrors | None = None,
     partition_strategy: Strategy | None = None,
+    attributes: Mapping[str, Any] | Iterable[str] | None = None,
     on_duplicate: OnDuplicate | None = None,
     unk: str | None = None,
     on_overflow: OnOverflow = "error",
@@ -138,6 +139,9 @@ def build(
     partition_strategy : {"mod", "div"}, optional
         How ids are distributed over ``source``, a list of arrays, as in
         `embstore.embedding_lookup`. By default the arrays follow each other.
+    attributes : mapping of str to array-like, or iterable of str, optional
+        Columns of one value for each row, numbers or str: the values by the name of the attribute;
+        or the names of columns that the source has. By default those of a store; none of others.
     on_duplicate : {"error", "first"}, optional
         What to do when a word comes again: stop with an error, or keep its first row, and drop and
         count the others, which lowers the ids of later rows. By default an error where rows have
@@ -221,6 +225,7 @@ def build(
         dimension=dimension,
         encoding_errors=encoding_errors,
         partition_strategy=partition_strategy,
+        attributes=attributes,
     )
     on_duplicate = as_choice_if_any(on_duplicate, "on_duplicate", OnDuplicate)
     on_overflow = as_choice(on_overflow, "on_overflow", get_args(OnOverflow))
@@ -249,6 +254,7 @@ def build(
         on_overflow=on_overflow,
         compression=compression,
         memory_limit=memory_bytes,
+        attributes=rows.attribute_dtypes,
     )
     _copy_all(rows, make_writer, progress, counted=strategy == "div")
     return open_store(target)
@@ -305,7 +311,7 @@ def _copy(source: Source, writer: StoreWriter, progress: OnProgress | None) -> N
     """Write all rows of a source and publish the store."""
 
     def write(batch: Batch) -> int:
-        writer.write(batch.rows, batch.words, copy=False)
+        writer.write(batch.rows, batch.words, attributes=batch.attributes, copy=False)
         return writer.rows_written
 
     with writer:

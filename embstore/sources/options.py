@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -11,6 +12,7 @@ from embstore.formats.own import spec
 from embstore.paths import as_path
 from embstore.settle import as_choice, as_count, as_text
 from embstore.sources import EncodingErrors, Format
+from embstore.sources.given_attributes import as_attributes, with_attributes
 from embstore.table.numbering import Strategy
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class SourceOptions:
     dimension: int | None = None
     encoding_errors: EncodingErrors | None = None
     partition_strategy: Strategy | None = None
+    attributes: Mapping[str, Any] | Iterable[str] | None = None
 
     def __post_init__(self) -> None:
         self.source = _as_path_if_any(self.source, "source")
@@ -62,6 +65,7 @@ class SourceOptions:
         self.partition_strategy = as_choice_if_any(
             self.partition_strategy, "partition_strategy", Strategy
         )
+        self.attributes = as_attributes(self.attributes)
 
     def open(self, dtype: np.dtype[Any] | None, encoding: str | None) -> Source:
         """Return the source; see `embstore.sources.choose.open_source`.
@@ -77,7 +81,13 @@ class SourceOptions:
         from embstore.sources.choose import open_source  # noqa: PLC0415
 
         options = {field.name: getattr(self, field.name) for field in fields(self)}
-        return open_source(options.pop("source"), dtype=dtype, encoding=encoding, **options)
+        values = None
+        if isinstance(self.attributes, Mapping):
+            values, options["attributes"] = self.attributes, None
+        source = open_source(options.pop("source"), dtype=dtype, encoding=encoding, **options)
+        if values is None:
+            return source
+        return with_attributes(source, values, limited=self.limit is not None)
 
 
 def as_count_if_any(value: Any, name: str, *, high: int | None = None) -> int | None:
