@@ -89,7 +89,7 @@ class StoredStrings(StoredColumn):
 
     def take(self, ids: NDArray[np.int64]) -> NDArray[Any]:
         """Return the strings of ids."""
-        starts, stops = self._spans(ids)
+        starts, stops = self.spans(ids)
         lengths = stops - starts
         distinct = np.unique(ids, return_index=True)[1]
         # Strings that overlap could amount to any number of bytes.
@@ -111,7 +111,7 @@ class StoredStrings(StoredColumn):
         """Return a copy of the strings of consecutive ids."""
         if start == stop:
             return PackedWords(np.empty(0, np.uint8), np.zeros(1, np.int64))
-        starts, stops = self._spans(np.arange(start, stop))
+        starts, stops = self.spans(np.arange(start, stop))
         if (starts[1:] != stops[:-1]).any():
             raise _damaged(self._name, "offsets that do not ascend")
         first, last = int(starts[0]), int(stops[-1])
@@ -119,8 +119,14 @@ class StoredStrings(StoredColumn):
         data = self._data.data[first:last].copy()
         return PackedWords(data, np.append(starts, last) - first)
 
-    def _spans(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return where the strings of ids start, and where they end."""
+    def spans(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return where the strings of ids start in the bytes, and where they end.
+
+        Raises
+        ------
+        StoreCorruptError
+            If an offset is outside of the bytes.
+        """
         self._offsets.read(ids, 2)
         offsets = self._offsets.data
         starts = offsets.take(ids).astype(np.int64, copy=False)

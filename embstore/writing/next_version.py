@@ -27,9 +27,7 @@ from embstore.formats.own.checked_files import LocalDirectory
 from embstore.formats.own.fields import parse_json
 from embstore.formats.own.manifest import read_manifest
 from embstore.formats.own.seals import checksum, seal_with
-from embstore.formats.own.sharded import ShardedArray
 from embstore.reading.files import StoreFiles
-from embstore.version import __version__
 from embstore.writing import files
 from embstore.writing.arrays import ArrayWriter, PiecePool
 from embstore.writing.background import Background
@@ -256,6 +254,7 @@ class NextVersion:
         self.manifest = manifest = contents.manifest
         self.files = StoreFiles(self._target, manifest)
         self.vocabulary = contents.vocabulary
+        self.attributes = contents.attributes
         self._old = {array.name: (array, listed) for array, listed in contents.listed}
         self._checksums = manifest.metadata_checksums
         self._checked: set[tuple[str, int]] = set()
