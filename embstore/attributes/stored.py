@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embstore.attributes.values import first_id, hashed
 from embstore.dtypes import native
 from embstore.errors import StoreCorruptError
 from embstore.formats.own import spec
@@ -30,8 +31,11 @@ if TYPE_CHECKING:
 
     from embstore.attributes.values import Values
     from embstore.formats.own.attribute_manifest import AttributeManifest
+    from embstore.formats.own.row_sums import RowSums
     from embstore.formats.own.spec import RawArray
     from embstore.table.protocols import Files
+
+VALUES_AT_ONCE = 1 << 16
 
 
 class StoredColumn(ABC):
@@ -159,6 +163,14 @@ def open_attributes(
         name: (StoredStrings if manifest.is_string else StoredNumbers)(files, manifest)
         for name, manifest in manifests.items()
     }
+
+
+def add_attributes(sums: RowSums, columns: Mapping[str, StoredColumn], rows: int) -> None:
+    """Add the values of attributes to the sums of a table of ``rows`` rows."""
+    for name, column in columns.items():
+        for start in range(0, rows, VALUES_AT_ONCE):
+            values = column.part(start, min(start + VALUES_AT_ONCE, rows))
+            sums.add_values(hashed(values), first_id(name) + start)
 
 
 def check_utf8(name: str, values: PackedWords) -> None:

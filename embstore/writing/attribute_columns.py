@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embstore.attributes.given import as_values, check_count
-from embstore.attributes.values import empty_values
+from embstore.attributes.values import empty_values, part_of
 from embstore.dtypes import as_dtype, storage_dtype
 from embstore.formats.own import spec
 from embstore.formats.own.attribute_manifest import check_name
@@ -15,7 +17,7 @@ from embstore.vocabulary.words import PackedWords
 from embstore.writing.scratch import ScratchArray
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -84,6 +86,46 @@ class CollectedColumn:
         """Free the memory and the disk space."""
         for scratch in self.parts.values():
             scratch.close()
+
+
+class GivenColumns:
+    """The values of attributes as a caller gives them, taken some at a time.
+
+    Parameters
+    ----------
+    attributes : mapping of str to array-like or iterator
+        The values of each; those of an iterator are taken as they are needed.
+    """
+
+    def __init__(self, attributes: Mapping[str, Any]) -> None:
+        self._given = {
+            name: values if isinstance(values, Iterator) else as_values(name, values)
+            for name, values in attributes.items()
+        }
+        self._done = 0
+
+    def take(self, count: int) -> dict[str, Any]:
+        """Return the next values of each attribute."""
+        start, self._done = self._done, self._done + count
+        return {
+            name: list(islice(values, count))
+            if isinstance(values, Iterator)
+            else part_of(values, start, self._done)
+            for name, values in self._given.items()
+        }
+
+    def check_end(self) -> None:
+        """Raise ValueError if there are more values.
+
+        An attribute with too few is noticed when its values are settled.
+        """
+        for name, values in self._given.items():
+            if isinstance(values, Iterator):
+                more = any(True for _ in values)
+            else:
+                more = len(values) > self._done
+            if more:
+                raise ValueError(f"attribute {name!r} has more values than there are rows")
 
 
 def settled(

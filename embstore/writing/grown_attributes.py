@@ -30,7 +30,7 @@ from embstore.writing.grown_arrays import check_rewritten, grow, grown_chunk_row
 from embstore.writing.pending_rows import PendingRows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -84,10 +84,8 @@ class GrownAttributes:
         self._manifest, self._old, self._arrays = manifest, columns, arrays
         share = memory_bytes // max(4 * len(columns), 1)
         self._columns = {
-            name: _Changed(old, CollectedColumn(old.dtype, share, directory), place)
-            for (name, old), place in zip(
-                manifest.attributes.items(), _places(manifest.attributes), strict=True
-            )
+            name: _Changed(old, CollectedColumn(old.dtype, share, directory))
+            for name, old in manifest.attributes.items()
         }
         # Strings that replace others, in the order in which they came.
         self._strings = {
@@ -95,7 +93,6 @@ class GrownAttributes:
             for name, one in manifest.attributes.items()
             if one.is_string
         }
-        self._record_bytes = sum(_record_bytes(one) for one in manifest.attributes.values())
         self._pending: PendingRows | None = None
         self._pending_share = memory_bytes // 2, directory
         self._first = manifest.rows  # The least id whose values are replaced.
@@ -113,6 +110,11 @@ class GrownAttributes:
         """
         return settled(given, self.dtypes, row_count)
 
+    def settle_some(self, given: Mapping[str, Any], row_count: int) -> dict[str, Values]:
+        """Return values of some attributes, which replace others, checked; see `settle`."""
+        dtypes = {name: dtype for name, dtype in self.dtypes.items() if name in given}
+        return settled(given, self.dtypes if len(dtypes) < len(given) else dtypes, row_count)
+
     def append(self, values: Mapping[str, Values], new: NDArray[np.bool_]) -> None:
         """Add the settled values of rows that are appended, where ``new`` is true."""
         count = int(new.sum())
@@ -125,23 +127,20 @@ class GrownAttributes:
         self._rows += count
 
     def replace(self, ids: NDArray[np.int64], values: Mapping[str, Values]) -> None:
-        """Add settled values that replace those of ids, shape (n,), which are in range."""
-        if not self._columns or not len(ids):
+        """Add settled values that replace those of ids, shape (n,), which are in range.
+
+        All calls give the same attributes.
+        """
+        if not values or not len(ids):
             return
         if self._pending is None:
-            memory_bytes, directory = self._pending_share
-            numbering = Numbering(max(self._manifest.rows, 1), 1, "mod")
-            self._pending = PendingRows(self._record_bytes, numbering, memory_bytes, directory)
+            self._pending = self._start_replacing(values)
         self._first = min(self._first, int(ids.min()))
-        records = np.empty((len(ids), self._record_bytes), np.uint8)
-        for name, column in self._columns.items():
-            numbers = values[name]
-            if isinstance(numbers, PackedWords):
-                strings = self._strings[name]
-                first = len(strings.parts[spec.WORD_OFFSETS]) - 1
-                strings.append(numbers)
-                numbers = np.arange(first, first + len(ids))
-            records[:, column.place] = numbers.view(np.uint8).reshape(len(ids), -1)
+        records = np.empty((len(ids), self._pending.row_bytes), np.uint8)
+        for name, some in values.items():
+            numbers = self._kept_strings(name, some) if isinstance(some, PackedWords) else some
+            record = np.ascontiguousarray(numbers).view(np.uint8).reshape(len(ids), -1)
+            records[:, self._columns[name].place] = record
         self._pending.append(ids, records)
 
     def check(self) -> None:
@@ -175,7 +174,7 @@ class GrownAttributes:
         """
         found: dict[str, AttributeManifest] = {}
         for name, column in self._columns.items():
-            if self._pending is None and self._rows == self._manifest.rows:
+            if column.place is None and self._rows == self._manifest.rows:
                 found[name] = column.old
             elif column.old.is_string:
                 found[name] = self._write_strings(name, column)
@@ -192,13 +191,31 @@ class GrownAttributes:
         if self._pending is not None:
             self._pending.close()
 
+    def _start_replacing(self, names: Iterable[str]) -> PendingRows:
+        """Give each attribute that is replaced a place in a record; return what holds these."""
+        start = 0
+        for name in names:
+            column = self._columns[name]
+            stop = start + (8 if column.old.is_string else as_dtype(column.old.dtype).itemsize)
+            column.place, start = slice(start, stop), stop
+        memory_bytes, directory = self._pending_share
+        numbering = Numbering(max(self._manifest.rows, 1), 1, "mod")
+        return PendingRows(start, numbering, memory_bytes, directory)
+
+    def _kept_strings(self, name: str, values: PackedWords) -> NDArray[np.int64]:
+        """Keep strings that replace others; return their numbers."""
+        strings = self._strings[name]
+        first = len(strings.parts[spec.WORD_OFFSETS]) - 1
+        strings.append(values)
+        return np.arange(first, first + len(values))
+
     def _lengths(self, name: str, column: _Changed) -> dict[str, int]:
         """Return the lengths of a column's arrays in the next version."""
         if not column.old.is_string:
             return {"": self._rows}
         count = column.old.array(spec.WORD_BYTES).shape[0]
         count += len(column.appended.parts[spec.WORD_BYTES])
-        for ids, records in self._replaced(self._first, self._manifest.rows):
+        for ids, records in self._replaced(column, self._first, self._manifest.rows):
             starts, stops = self._strings_of(name).spans(ids)
             count += len(self._new_strings(name, column, records).data) - int(
                 (stops - starts).sum()
@@ -208,7 +225,7 @@ class GrownAttributes:
     def _touched(self, name: str, column: _Changed, part: str) -> list[int]:
         """Return the chunks of an old array that have replaced values, or values that move."""
         array = column.old.array(part)
-        if self._pending is None:
+        if self._pending is None or column.place is None:
             return []
         if not column.old.is_string:
             return [int(chunk) for chunk in self._pending.chunks(array.chunk_rows)]
@@ -241,7 +258,7 @@ class GrownAttributes:
                 continue
             start = chunk * array.chunk_rows
             for piece in self._arrays.read_chunk(array, chunk):
-                for ids, records in self._replaced(start, start + len(piece)):
+                for ids, records in self._replaced(column, start, start + len(piece)):
                     new = np.ascontiguousarray(records[:, column.place])
                     self._exchange(name, ids, piece[ids - start], new)
                     piece[ids - start] = new
@@ -257,7 +274,7 @@ class GrownAttributes:
         writers = {part: self._begin_strings(name, column, part) for part in spec.STRING_DTYPES}
         data, offsets = writers[spec.WORD_BYTES], writers[spec.WORD_OFFSETS]
         done = column.old.array(spec.WORD_BYTES).shape[0]
-        if self._pending is not None:
+        if column.place is not None:
             done = self._first_item(name, spec.WORD_BYTES)
             for strings in self._merged(name, column):
                 data.append(strings.data[: int(strings.offsets[-1])])
@@ -276,7 +293,7 @@ class GrownAttributes:
     def _begin_strings(self, name: str, column: _Changed, part: str) -> ArrayWriter:
         """Return the writer of an array of strings, with what stays before the first new one."""
         array, chunk_rows = column.old.array(part), self._chunk_rows(column, part)
-        if self._pending is None:
+        if column.place is None:
             return grow(self._arrays, array, column.lengths[part])
         left = self._first_item(name, part)
         writer = self._arrays.new_array(array.name, (), array.dtype, chunk_rows)
@@ -295,7 +312,7 @@ class GrownAttributes:
         for start in range(self._first, self._manifest.rows, STRINGS_AT_ONCE):
             stop = min(start + STRINGS_AT_ONCE, self._manifest.rows)
             strings = self._strings_of(name).part(start, stop)
-            for ids, records in self._replaced(start, stop):
+            for ids, records in self._replaced(column, start, stop):
                 new = self._new_strings(name, column, records)
                 listed, added = strings.encoded(), new.encoded()
                 old = [listed[place] for place in (ids - start).tolist()]
@@ -314,13 +331,13 @@ class GrownAttributes:
         self.sums.add(new, places)
 
     def _replaced(
-        self, start: int, stop: int
+        self, column: _Changed, start: int, stop: int
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
         """Yield the ids below ``stop`` whose values are replaced, from ``start`` on, and records.
 
         They come in blocks, ascending.
         """
-        if self._pending is None:
+        if self._pending is None or column.place is None:
             return
         for first in range(start, stop, STRINGS_AT_ONCE):
             ids, _, records = self._pending.part(first, min(first + STRINGS_AT_ONCE, stop))
@@ -342,26 +359,16 @@ class GrownAttributes:
 
 
 class _Changed:
-    """One attribute: what it was, the values that are appended, and its place in a record."""
+    """One attribute: what it was, the values that are appended, and its place in a record.
 
-    def __init__(self, old: AttributeManifest, appended: CollectedColumn, place: slice) -> None:
-        self.old, self.appended, self.place = old, appended, place
+    The place is None if no value is replaced.
+    """
+
+    def __init__(self, old: AttributeManifest, appended: CollectedColumn) -> None:
+        self.old, self.appended = old, appended
+        self.place: slice | None = None
         self.lengths: dict[str, int] = {}
 
     @property
     def stored_dtype(self) -> np.dtype[Any]:
         return self.appended.stored_dtypes[""]
-
-
-def _record_bytes(attribute: AttributeManifest) -> int:
-    """Return the bytes of an attribute's value in a record; strings have a number there."""
-    return 8 if attribute.is_string else as_dtype(attribute.dtype).itemsize
-
-
-def _places(attributes: Mapping[str, AttributeManifest]) -> Iterator[slice]:
-    """Yield the place of each attribute in a record."""
-    start = 0
-    for attribute in attributes.values():
-        stop = start + _record_bytes(attribute)
-        yield slice(start, stop)
-        start = stop
