@@ -233,8 +233,7 @@ class ChangedRows:
                     self.sums.subtract(piece[places - place], ids)
                     self.sums.add(rows, ids)
                     piece[places - place] = rows
-            # Only bytes matter to the writer.
-            writer.append(piece, copy=False)
+            writer.append(piece)  # Only bytes matter to the writer.
             place += len(piece)
 
 

@@ -198,7 +198,7 @@ class NextVersion:
         self.take_over(writer, array, range(whole))
         if whole < array.chunk_count:
             for piece in self.read_chunk(array, whole):
-                writer.append(piece, copy=False)
+                writer.append(piece)
         return writer
 
     def publish(self, manifest: Manifest) -> None:
