@@ -75,6 +75,7 @@ _CHANGES = [
     for kind in (works.APPEND, works.UPDATE, works.UPSERT)
     if hasattr(embstore, kind.name)
 ]
+NOT_BUILDS = (_SNAPSHOT, *_CHANGES)
 FEW = (
     *BUILDS,
     Case(_SNAPSHOT, old=False, take=by_copies),
