@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,7 +128,7 @@ def test_power_cuts_reveal_a_missing_flush_of_what_is_taken_over(
     tmp_path, work, kind, take, syncs, change
 ):
     """Only the flushes of what a link, clone or copy made are left out."""
-    seen = set()
+    seen: set[str] = set()
 
     def changed(log: list[Step]) -> list[Step]:
         seen.update(step.kind for step in log)
@@ -217,7 +218,7 @@ def test_disk_has_one_file_under_both_of_its_names(tmp_path):
     disk.do(Step("write", other, data=b"34"))
     numbers = random.Random(0)
     for _ in range(50):
-        tree = disk.root.cut(numbers)
+        tree: Any = disk.root.cut(numbers)
         assert tree["old"] in ({}, {"file": tree["new"]["file"]})
     disk.do(Step("write", other, data=b"56"))
     disk.do(Step("flush", other))
