@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from embstore.array_mixin import ArrayMixin
+from embstore.attribute_mixin import AttributeMixin
 from embstore.encodings.plain import Plain
 from embstore.errors import (
     FormatError,
     IdRangeError,
     StoreClosedError,
 )
+from embstore.follow_mixin import FollowMixin
 from embstore.formats.own.spec import partition_name
 from embstore.identity_mixin import IdentityMixin
 from embstore.lookup_mixin import LookupMixin
@@ -35,13 +37,15 @@ from embstore.vocabulary.given import are_words
 from embstore.word_mixin import WordMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import zarr
     from gensim.models import KeyedVectors
     from numpy.typing import NDArray
 
+    from embstore.attributes.stored import StoredColumn
+    from embstore.following import Watch
     from embstore.formats.own.manifest import Manifest
     from embstore.reading.forms import AnyRecords, Forms
     from embstore.reading.incore import Residency
@@ -54,12 +58,15 @@ if TYPE_CHECKING:
     from embstore.vocabulary import Vocabulary
 
 
-class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
+class EmbeddingStore(
+    LookupMixin, WordMixin, AttributeMixin, ArrayMixin, IdentityMixin, FollowMixin
+):
     """An embedding table on disk; made by `embstore.open` and `embstore.build`.
 
     Lookups may come from many threads, and from a forked child. A store is a context manager. It
-    never changes: a build that replaces it does not affect an open one. It is pickled and copied by
-    its path, and the copy raises `StoreChangedError` if another table is there by then.
+    never changes: a build or a change that replaces it does not affect an open one. `reload` opens
+    the newest version. A store is pickled and copied by its path, and the copy raises
+    `StoreChangedError` if another table is there by then.
 
     ``store[3]`` is a row, ``store["like"]`` that of a word; ``store[ids, columns]`` is what it is
     for an ndarray, by one lookup, but an id is never counted from the end. ``np.asarray(store)``
@@ -89,9 +96,13 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
         *,
         manifest: Manifest | None = None,
         vocabulary: Vocabulary | None = None,
+        attributes: Mapping[str, StoredColumn] | None = None,
         source: dict[str, Any] | None = None,
+        watch: Watch | None = None,
+        open_newest: Callable[[], EmbeddingStore] | None = None,
     ) -> None:
         self._path = path
+        self._watch, self._open_newest = watch, open_newest
         self._table = table
         self._numbering = table.numbering
         self._rows_of = rows_function(table.numbering)
@@ -113,6 +124,7 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
         self._fingerprint = None if manifest is None else manifest.fingerprint
         self._source = dict(manifest.source if manifest is not None else source or {})
         self._vocabulary = vocabulary
+        self._columns: Mapping[str, StoredColumn] | None = dict(attributes or {})
         self._files = files
         self._identity = files.identity
 
@@ -283,7 +295,7 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin):
         """Release the files. Results of lookups stay valid; a further lookup raises an error."""
         self._records = self._forms = self._one = self._few = self._few_raw = None
         self._fews.clear()
-        self._vocabulary = None
+        self._vocabulary = self._columns = None
         self._leave_pool()
 
     @property
