@@ -73,7 +73,7 @@ _SNAPSHOT = works.Snapshot()
 _CHANGES = [
     works.Change(kind)
     for kind in (works.APPEND, works.UPDATE, works.UPSERT)
-    if hasattr(embstore, kind.name)
+    if hasattr(embstore, "upsert")
 ]
 NOT_BUILDS = (_SNAPSHOT, *_CHANGES)
 FEW = (
