@@ -157,6 +157,7 @@ class Opener:
             self.recipe,
             manifest=contents.manifest,
             vocabulary=vocabulary,
+            attributes=contents.attributes,
         )
 
     def _open_foreign(

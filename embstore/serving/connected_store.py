@@ -198,6 +198,12 @@ class ConnectedStore(EmbeddingStore):
         """Return whether a saved fingerprint is of this table."""
         return self.fingerprint() == fingerprint
 
+    @property
+    def attributes(self) -> NoReturn:
+        """Raise FormatError: attributes are not served."""
+        self._open_records()
+        self._no("attributes; open the store itself for them")
+
     def partition(self, partition: int) -> NoReturn:
         """Raise FormatError: the files are at the servers."""
         del partition

@@ -333,11 +333,11 @@ def _largest(numbers: NDArray[np.int64]) -> int:
 
 def map_vocabulary(files: Opener, manifest: VocabularyManifest) -> Vocabulary:
     """Map the vocabulary of a store."""
-    data, offsets, slots = (_map_array(files, manifest.array(part)) for part in PARTS)
+    data, offsets, slots = (map_array(files, manifest.array(part)) for part in PARTS)
     return Vocabulary(PackedWords(data, offsets), slots, manifest.probe_count)
 
 
-def _map_array(files: Opener, array: RawArray) -> NDArray[Any]:
+def map_array(files: Opener, array: RawArray) -> NDArray[Any]:
     """Map a one-dimensional array; its chunks must fit together without gaps."""
     pieces = [
         MappedFile(array.chunk_name(chunk), 0, chunk * array.chunk_bytes, array.chunk_bytes)

@@ -12,23 +12,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import resource
 import shutil
 import tempfile
 from itertools import islice
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from embstore import syscalls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
 # The most files that a build keeps open in one place; common limits for a process are 1024 and 256.
 MAX_OPEN_FILES = 128
 # The kernel is not asked to start smaller writes at once, because it merges those of a file.
 START_WRITING_BYTES = 1 << 20
+# What a disk writes while it does one flush of next to nothing, about.
+BYTES_FOR_FLUSH = 1 << 20
 # Read and written at once, where the kernel does not copy.
 COPIED_BYTES = 4 << 20
 
@@ -101,20 +104,44 @@ def max_open_files() -> int:
     return max(min(allowed // 8, MAX_OPEN_FILES), 1)
 
 
-def sync_file_system(path: Path) -> bool:
-    """Wait until the whole file system of a directory is on disk, what others wrote included.
+def sync_file_system(path: Path, flushes: int) -> bool:
+    """Wait until the whole file system of a directory is on disk, instead of many flushes.
 
-    Returns False, and does nothing, where that may not reach the disk: see `syscalls.can_sync`.
+    Returns False, and does nothing, where this may not reach the disk (see `syscalls.can_sync`), or
+    may take longer, because others have left much to be written: a flush that writes next to
+    nothing waits for the disk for 0.1 to 3 ms.
+
+    Parameters
+    ----------
+    path : Path
+        The directory.
+    flushes : int
+        The number of flushes.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        if not syscalls.can_sync(descriptor):
+        if not syscalls.can_sync(descriptor) or _unwritten_bytes() > flushes * BYTES_FOR_FLUSH:
             return False
         with naming(path):
             syscalls.sync_file_system(descriptor)
+            # Older kernels do not report that the journal has failed; a flush does.
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
     return True
+
+
+def _unwritten_bytes() -> float:
+    """Return how much the kernel has to write to all disks; infinite if it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return math.inf
+    sizes = dict(line.split(":", 1) for line in lines if ":" in line)
+    try:
+        return sum(1024 * int(sizes[name].split()[0]) for name in ("Dirty", "Writeback"))
+    except (KeyError, ValueError, IndexError):
+        return math.inf
 
 
 def link(directory: int, name: str, path: Path, to: Path) -> None:

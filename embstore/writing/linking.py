@@ -8,7 +8,8 @@
 3. A symbolic link, as in a model cache, is never linked, so that the new version depends on nothing
    outside. It may lead to any file, so its target is cloned or copied only once it has been read
    whole and has the listed checksum.
-4. The directories of the new version are flushed by `embstore.writing.staging`.
+4. A linked file needs no flush: its bytes were flushed before the old version was published. Its
+   new name does: `embstore.writing.staging` flushes all directories.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from embstore.formats.own.checks import wrong_target
 from embstore.formats.own.listed_files import ListedFile, chunk_file, is_whole
 from embstore.syscalls import UNSUPPORTED
 from embstore.writing import files
+from embstore.writing.held import HeldDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,8 +70,8 @@ class Linker:
 
     Attributes
     ----------
-    directory : int
-        The descriptor of the old version's directory.
+    old : HeldDirectory
+        The directory of the old version.
     taken : Taken
         What was taken over so far.
 
@@ -81,10 +83,9 @@ class Linker:
 
     def __init__(self, old: Path, new: Path) -> None:
         self.taken = Taken()
-        self._old = old
         self._new = new
-        self._made: set[str] = {""}
-        self.directory = os.open(old, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._made = {""}
+        self.old = HeldDirectory(old)
 
     def __enter__(self) -> Linker:
         return self
@@ -94,7 +95,7 @@ class Linker:
 
     def close(self) -> None:
         """Close the directory of the old version."""
-        os.close(self.directory)
+        self.old.close()
 
     def take_chunks(self, array: RawArray, listed: ListedChunks, chunks: Iterable[int]) -> None:
         """Take over chunk files of an array, and make the directories above them.
@@ -129,12 +130,12 @@ class Linker:
             As `take_chunks`.
         """
         try:
-            size = os.stat(name, dir_fd=self.directory).st_size
+            size = os.stat(name, dir_fd=self.old.descriptor).st_size
         except OSError:
             size = 0  # Opening it says what is wrong.
         if size > spec.MAX_METADATA_BYTES:
             raise StoreCorruptError(
-                f"{self._old / name} has {size} bytes, more than the allowed "
+                f"{self.old.root / name} has {size} bytes, more than the allowed "
                 f"{spec.MAX_METADATA_BYTES}; {REBUILD}"
             )
         self._take(ListedFile(name, size, size, checksum))
@@ -148,12 +149,12 @@ class Linker:
 
     def _link(self, name: str) -> bool:
         """Link a file; return False where that is impossible."""
-        path = self._old / name
+        path = self.old.root / name
         try:
-            status = os.stat(name, dir_fd=self.directory, follow_symlinks=False)
+            status = os.stat(name, dir_fd=self.old.descriptor, follow_symlinks=False)
             if not stat.S_ISREG(status.st_mode):
                 return False
-            files.link(self.directory, name, path, self._new / name)
+            files.link(self.old.descriptor, name, path, self._new / name)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise StoreCorruptError(f"{path} is missing; {REBUILD}") from error
         except OSError as error:
@@ -163,8 +164,8 @@ class Linker:
         return True
 
     def _clone_or_copy(self, file: ListedFile) -> None:
-        path, to = self._old / file.name, self._new / file.name
-        source, size_bytes, is_link = open_regular(path, inside=(self.directory, file.name))
+        path, to = self.old.root / file.name, self._new / file.name
+        source, size_bytes, is_link = open_regular(path, inside=(self.old.descriptor, file.name))
         try:
             if is_link and not is_whole(file, source):
                 raise StoreCorruptError(wrong_target(path))
@@ -198,20 +199,7 @@ class Linker:
         if parent in self._made:
             return
         self._make_parents(parent)
-        self._check_directory(parent)
+        self.old.check_directories([parent])
         with contextlib.suppress(FileExistsError):
             files.make_directory(self._new / parent)
         self._made.add(parent)
-
-    def _check_directory(self, name: str) -> None:
-        """Refuse a directory of the old version that is a symbolic link."""
-        path = self._old / name
-        try:
-            status = os.stat(name, dir_fd=self.directory, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise StoreCorruptError(f"{path} is missing; {REBUILD}") from error
-        if not stat.S_ISDIR(status.st_mode):
-            raise StoreCorruptError(
-                f"{path} is not a directory: only the files of a store may be links, not its "
-                f"directories; {REBUILD}"
-            )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from embstore.formats.own.manifest import Manifest
     from embstore.writing.background import Background
+    from embstore.writing.new_attributes import NewAttributes
     from embstore.writing.new_words import NewWords
 
 
@@ -50,9 +51,10 @@ class TableSums:
         sums.merge(self._there)
         return sums
 
-    def fingerprint(self, manifest: Manifest, words: NewWords) -> str:
+    def fingerprint(self, manifest: Manifest, words: NewWords, attributes: NewAttributes) -> str:
         """Return the fingerprint of the table, once the background has finished."""
         sums = self.total()
+        sums.merge(attributes.sums)
         first = 0
         for hashes in words.hashes():
             sums.add_words(hashes, first)
@@ -63,4 +65,5 @@ class TableSums:
             manifest.dtype_line,
             words=words.has_words,
             unk=manifest.unk,
+            attributes=attributes.line,
         )

@@ -68,15 +68,15 @@ def open_checked(path: Path | str, file_bytes: int) -> int:
     raise StoreCorruptError(f"{path} has {size_bytes} bytes, expected {file_bytes}; {REBUILD}")
 
 
-def read_small(path: Path | str, max_bytes: int) -> bytes:
-    """Return the content of a regular file of at most ``max_bytes``.
+def read_small(path: Path | str, max_bytes: int, *, inside: tuple[int, str] | None = None) -> bytes:
+    """Return the content of a regular file of at most ``max_bytes``; ``inside`` as `open_regular`.
 
     Raises
     ------
     StoreCorruptError
         If the file is missing, is not a regular file, or is larger.
     """
-    descriptor, size_bytes, _ = open_regular(path)
+    descriptor, size_bytes, _ = open_regular(path, inside=inside)
     try:
         if size_bytes <= max_bytes:
             return os.read(descriptor, size_bytes)

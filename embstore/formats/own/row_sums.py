@@ -79,13 +79,27 @@ class RowSums:
         start = spec.FINGERPRINT_FIRST_WORD + first
         self.add(hashes, range(start, start + len(hashes)))
 
+    def add_values(self, values: NDArray[Any], first: int) -> None:
+        """Add values of an attribute, or hashes of strings, shape (n,).
+
+        The first one counts as a row of the id ``first`` modulo 2**64.
+        """
+        self.add(values, range(first, first + len(values)))
+
     def merge(self, other: RowSums) -> None:
         """Add the sums of other rows."""
         self.first = (self.first + other.first) % _MODULUS
         self.second = (self.second + other.second) % _MODULUS
 
     def fingerprint(
-        self, rows: int, row_shape: tuple[int, ...], dtype: str, *, words: bool, unk: str | None
+        self,
+        rows: int,
+        row_shape: tuple[int, ...],
+        dtype: str,
+        *,
+        words: bool,
+        unk: str | None,
+        attributes: str | None = None,
     ) -> str:
         """Return the fingerprint of the table whose rows and words were added.
 
@@ -101,8 +115,11 @@ class RowSums:
             Whether rows have words.
         unk : str or None
             The unk word.
+        attributes : str, optional
+            What stands for the attributes, if there are any: see
+            `embstore.formats.own.attribute_manifest.attributes_line`.
         """
-        upper, lower = _heading(rows, row_shape, dtype, words=words, unk=unk)
+        upper, lower = _heading(rows, row_shape, dtype, words=words, unk=unk, attributes=attributes)
         return f"{(self.first + upper) % _MODULUS:016x}{(self.second + lower) % _MODULUS:016x}"
 
     @classmethod
@@ -115,15 +132,22 @@ class RowSums:
         *,
         words: bool,
         unk: str | None,
+        attributes: str | None = None,
     ) -> RowSums:
         """Return the sums from which `fingerprint`, with the same arguments, gives this one."""
-        upper, lower = _heading(rows, row_shape, dtype, words=words, unk=unk)
+        upper, lower = _heading(rows, row_shape, dtype, words=words, unk=unk, attributes=attributes)
         first, second = int(fingerprint[:16], 16) - upper, int(fingerprint[16:], 16) - lower
         return cls(first % _MODULUS, second % _MODULUS)
 
 
 def _heading(
-    rows: int, row_shape: tuple[int, ...], dtype: str, *, words: bool, unk: str | None
+    rows: int,
+    row_shape: tuple[int, ...],
+    dtype: str,
+    *,
+    words: bool,
+    unk: str | None,
+    attributes: str | None,
 ) -> tuple[int, int]:
     """Return the two halves of the hash of a table's heading."""
     lines = (
@@ -133,6 +157,7 @@ def _heading(
         str(rows),
         "words" if words else "no words",
         "no unk" if unk is None else xxh3_128_hexdigest(unk.encode("utf-8", "surrogatepass")),
+        *(() if attributes is None else (attributes,)),
     )
     heading = xxh3_128_intdigest("".join(f"{line}\n" for line in lines).encode("ascii"))
     return divmod(heading, _MODULUS)
