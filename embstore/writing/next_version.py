@@ -27,9 +27,7 @@ from embstore.formats.own.checked_files import LocalDirectory
 from embstore.formats.own.fields import parse_json
 from embstore.formats.own.manifest import read_manifest
 from embstore.formats.own.seals import checksum, seal_with
-from embstore.formats.own.sharded import ShardedArray
 from embstore.reading.files import StoreFiles
-from embstore.version import __version__
 from embstore.writing import files
 from embstore.writing.arrays import ArrayWriter, PiecePool
 from embstore.writing.background import Background
@@ -240,9 +238,9 @@ class NextVersion:
             for name, chunks in kept.items():
                 if chunks:
                     linker.take_chunks(*self._old[name], chunks)
-            for name in checksums:
+            for name, listed in checksums.items():
                 if name not in documents:
-                    linker.take_metadata(name, checksums[name])
+                    linker.take_metadata(name, listed)
             self.bytes_written += linker.taken.bytes_copied
         files.write_files((self._path / name, data) for name, data in documents.items())
         files.write_files([(self._path / spec.METADATA, root)])
