@@ -12,10 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embstore.encodings.plain import Plain
-from embstore.errors import StoreChangedError, StoreCorruptError
+from embstore.errors import (
+    StoreChangedError,
+    StoreCorruptError,
+    StoreError,
+    StoreNotFoundError,
+)
 from embstore.fingerprint import legacy_of_store, of_file, of_rows
 from embstore.formats.own.checked_files import REBUILD
 from embstore.formats.own.manifest import read_manifest
+from embstore.reading.files import ForeignFiles
 from embstore.table.partial import PartialNumbering
 from embstore.verify import verify
 
@@ -91,31 +97,33 @@ class IdentityMixin(ABC):
         Raises
         ------
         StoreNotFoundError
-            If the store on disk was replaced or removed since this one was opened.
+            If files that have to be read were replaced or removed since the table was opened: with
+            ``reader="chunked"``, or of a foreign file whose fingerprint was not asked for before.
         StoreCorruptError
             If ``full`` finds damage.
         ValueError
             If ``full``, and only some partitions were opened.
         FormatError
             If ``full``, and no store can keep the rows of a foreign file as they are encoded.
+
+        Notes
+        -----
+        A store that was replaced keeps its fingerprint. With ``full``, its rows and words are then
+        read from the mapping, and compared with the fingerprint.
         """
-        self._check_unchanged()
+        self._open_records()
         if full and self._is_part:
             raise ValueError(
                 "full=True reads all rows, but only some partitions were opened; "
                 "embstore.verify(path, partitions=...) checks these"
             )
-        if self._manifest is None and not full:
-            lookup = self.lookup if self._is_plain else partial(self.lookup, raw=True)
-            found = of_file(self._table, self._files, lookup)
-        else:
-            if full and self._manifest is not None:
-                self._check_rows()
-            if self._fingerprint is None:
-                self._fingerprint = self._of_rows()
-            found = self._fingerprint
-        self._check_unchanged()
-        return found
+        if self._manifest is None:
+            return self._of_foreign(full=full)
+        if full:
+            self._check_rows()
+        if self._fingerprint is None:
+            self._fingerprint = self._of_rows()
+        return self._fingerprint
 
     def matches(self, fingerprint: str) -> bool:
         """Return whether a saved fingerprint is of this table.
@@ -129,23 +137,19 @@ class IdentityMixin(ABC):
         Raises
         ------
         StoreNotFoundError, StoreCorruptError
-            If the store on disk was replaced or removed since this one was opened, or is damaged.
+            As `fingerprint`; if the store is of embstore 0.1 and was replaced, or is damaged.
 
         Examples
         --------
         >>> store.matches(store.fingerprint()), store.matches(32 * "0")
         (True, False)
         """
-        self._check_unchanged()
-        if self._is_part:
+        self._open_records()
+        if self._is_part or self._manifest is None:
             return self.fingerprint() == fingerprint
-        if self._manifest is not None:
-            files: Any = self._files  # Those of a store.
-            if fingerprint in (self._fingerprint, legacy_of_store(files, self._manifest)):
-                return True
-            if self._fingerprint is not None:
-                return False
-        return self.fingerprint() == fingerprint
+        if fingerprint == self._fingerprint or self._matches_old(self._manifest, fingerprint):
+            return True
+        return self._fingerprint is None and self.fingerprint() == fingerprint
 
     @property
     def identity(self) -> object:
@@ -162,7 +166,9 @@ class IdentityMixin(ABC):
         # The copy opens the path again, and must find the same table there. That is checked here
         # too, because a pool waits for ever for a worker that cannot unpickle its task.
         self._open_records()
-        if self._manifest is not None and self._files.identity != self._identity:
+        if self._manifest is None:
+            self._files.check_identity(self._identity)
+        elif self._files.identity != self._identity:
             assert isinstance(self._path, Path)  # Files at a URL are always the same.
             found = read_manifest(self._path)
             if found.identity != self.identity:
@@ -177,18 +183,61 @@ class IdentityMixin(ABC):
     def __dask_tokenize__(self) -> tuple[object, ...]:
         return type(self).__qualname__, self.identity
 
+    def _matches_old(self, manifest: Manifest, fingerprint: str) -> bool:
+        """Return whether a fingerprint is what embstore 0.1 gave this store."""
+        if self._fingerprint is not None and self._files.is_remote:
+            return False  # embstore 0.1 knew no stores at URLs.
+        files: Any = self._files  # Those of a store.
+        try:
+            self._files.check_identity(self._identity)
+            found = legacy_of_store(files, manifest)
+            self._files.check_identity(self._identity)
+        except StoreError:
+            # The metadata that it was a hash of is gone. Only a store of embstore 0.1, which has no
+            # other fingerprint, can have been known by it.
+            if self._fingerprint is None or self._is_unchanged():
+                raise
+            return False
+        return found == fingerprint
+
     def _check_rows(self) -> None:
         """Read all of a store, and raise an error if it is damaged."""
-        if isinstance(self._path, Path):
-            if problems := verify(self._path).problems:
-                raise StoreCorruptError(problems[0])
-            return
+        if isinstance(self._path, Path) and self._is_unchanged():
+            try:
+                problems = verify(self._path).problems
+            except StoreError:
+                if self._is_unchanged():
+                    raise
+            else:
+                if self._is_unchanged():
+                    if problems:
+                        raise StoreCorruptError(problems[0])
+                    return
         computed = self._of_rows()
         if self._fingerprint not in (None, computed):
             raise StoreCorruptError(
                 f"{self._path}: what it holds has the fingerprint {computed}, but the "
                 f"manifest says {self._fingerprint}: it is damaged; {REBUILD}"
             )
+
+    def _of_foreign(self, *, full: bool) -> str:
+        """Return the fingerprint of a foreign file; the one that is known, if it was replaced."""
+        if not full and self._fingerprint is not None and self._files.is_remote:
+            return self._fingerprint  # Every read is of the files that were opened.
+        try:
+            self._files.check_identity(self._identity)
+            lookup = self.lookup if self._is_plain else partial(self.lookup, raw=True)
+            found = self._of_rows() if full else of_file(self._table, self._files, lookup)
+            self._files.check_identity(self._identity)
+        except StoreNotFoundError:
+            files = self._files
+            is_kept = not isinstance(files, ForeignFiles) or not files.are_overwritten()
+            if full or self._fingerprint is None or not is_kept:
+                raise
+            return self._fingerprint
+        if not full:
+            self._fingerprint = found
+        return found
 
     def _of_rows(self) -> str:
         """Return the fingerprint of all rows, words and attributes, which are read."""
@@ -204,6 +253,10 @@ class IdentityMixin(ABC):
     def _is_plain(self) -> bool:
         return isinstance(self._table.encoding, Plain)
 
-    def _check_unchanged(self) -> None:
-        self._open_records()
-        self._files.check_identity(self._identity)
+    def _is_unchanged(self) -> bool:
+        """Return whether the files are those that were opened."""
+        try:
+            self._files.check_identity(self._identity)
+        except StoreNotFoundError:
+            return False
+        return True

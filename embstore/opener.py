@@ -14,17 +14,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from embstore.contents import read_contents
 from embstore.errors import FormatError, StoreNotFoundError
+from embstore.following import FileWatch, StoreWatch, UrlWatch
 from embstore.formats import FORMATS, STORE, Format, find_format
 from embstore.formats.options import AUTO, TABLE_OPTIONS
 from embstore.formats.own.checked_files import REBUILD
 from embstore.formats.own.spec import METADATA, POINTER
 from embstore.reading.files import LocalFiles, StoreFiles
 from embstore.reading.readers import read_records
+from embstore.remote.location import as_location
 from embstore.store import EmbeddingStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from embstore.following import Watch
+    from embstore.formats.own.manifest import Manifest
     from embstore.progress import OnProgress
     from embstore.reading.file_cache import FileCache
     from embstore.reading.files import ForeignFiles
@@ -94,6 +98,8 @@ class Opener:
         The options.
     recipe : tuple
         A function and its arguments; with the identity of the table, it opens a copy.
+    open_newest : callable
+        Opens the newest version at the path or URL with the same options.
     """
 
     where: Path | str
@@ -101,6 +107,7 @@ class Opener:
     name: str
     options: OpenOptions
     recipe: Recipe
+    open_newest: Callable[[], EmbeddingStore]
 
     def open(
         self, progress: OnProgress | None, verify: Callable[[], None] | None = None
@@ -158,6 +165,8 @@ class Opener:
             manifest=contents.manifest,
             vocabulary=vocabulary,
             attributes=contents.attributes,
+            watch=self._watch(contents.files, contents.manifest),
+            open_newest=self.open_newest,
         )
 
     def _open_foreign(
@@ -184,7 +193,21 @@ class Opener:
             records,
             self.recipe,
             source={"file": shown, "format": format.name} | dict(table.source),
+            watch=self._watch(files, None),
+            open_newest=self.open_newest,
         )
+
+    def _watch(self, files: Any, manifest: Manifest | None) -> Watch:
+        """Return what tells whether a table in some files is the newest version."""
+        where, options = self.where, self.options
+        if isinstance(where, str):
+            if where.startswith("file:") and manifest is not None and options.version is None:
+                # A build replaces such a store as it does one at a path.
+                return StoreWatch(Path(as_location(where).prefix), manifest, None)
+            return UrlWatch(where, self.name, options.version, files, manifest, options.allow_http)
+        if manifest is None:
+            return FileWatch(files, is_directory=not self.name)
+        return StoreWatch(where, manifest, files.identity)
 
     def _read(
         self,

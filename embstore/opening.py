@@ -283,7 +283,9 @@ def _open_path(
 ) -> EmbeddingStore:
     if not (path.is_dir() or path.is_file()):
         raise StoreNotFoundError(missing(path))
-    opener = Opener(path, *files_at(path), options, (_reopen, (str(path), options)))
+    recipe = _reopen, (str(path), options)
+    newest = partial(_open_newest, str(path), options, verify)
+    opener = Opener(path, *files_at(path), options, recipe, newest)
     check = partial(_verify, path, options.partitions, progress) if verify == "full" else None
     return opener.open(progress, check)
 
@@ -309,12 +311,13 @@ def _open_url(
     place = place_at(url, options.version, allow_http=options.allow_http)
     options = replace(options, version=place.version)
     recipe = _reopen, (place.url, options)
-    return Opener(place.url, place.files, place.name, options, recipe).open(progress)
+    newest = partial(_open_newest, place.url, replace(options, version=None), verify)
+    return Opener(place.url, place.files, place.name, options, recipe, newest).open(progress)
 
 
 def _reopen(path: str, options: OpenOptions, identity: object) -> EmbeddingStore:
     """Open a store again, for a copy or an unpickled one, and check that it is the same table."""
-    store = open(path, **{field.name: getattr(options, field.name) for field in fields(options)})
+    store = _open_newest(path, options, "sizes")
     if store.identity == identity:
         return store
     found = repr(store)
@@ -324,6 +327,12 @@ def _reopen(path: str, options: OpenOptions, identity: object) -> EmbeddingStore
         f"{path} is another table than the one that was pickled or copied{why}; it is {found} now. "
         "Open it again, or put the old one back"
     )
+
+
+def _open_newest(path: str, options: OpenOptions, verify: Verify) -> EmbeddingStore:
+    """Open what is at a path or URL now."""
+    given = {field.name: getattr(options, field.name) for field in fields(options)}
+    return open(path, verify=verify, **given)
 
 
 def _verify(path: Path, partitions: tuple[int, ...] | None, progress: OnProgress | None) -> None:

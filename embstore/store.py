@@ -20,6 +20,7 @@ from embstore.errors import (
     IdRangeError,
     StoreClosedError,
 )
+from embstore.follow_mixin import FollowMixin
 from embstore.formats.own.spec import partition_name
 from embstore.identity_mixin import IdentityMixin
 from embstore.lookup_mixin import LookupMixin
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.attributes.stored import StoredColumn
+    from embstore.following import Watch
     from embstore.formats.own.manifest import Manifest
     from embstore.reading.forms import AnyRecords, Forms
     from embstore.reading.incore import Residency
@@ -56,12 +58,15 @@ if TYPE_CHECKING:
     from embstore.vocabulary import Vocabulary
 
 
-class EmbeddingStore(LookupMixin, WordMixin, AttributeMixin, ArrayMixin, IdentityMixin):
+class EmbeddingStore(
+    LookupMixin, WordMixin, AttributeMixin, ArrayMixin, IdentityMixin, FollowMixin
+):
     """An embedding table on disk; made by `embstore.open` and `embstore.build`.
 
     Lookups may come from many threads, and from a forked child. A store is a context manager. It
-    never changes: a build that replaces it does not affect an open one. It is pickled and copied by
-    its path, and the copy raises `StoreChangedError` if another table is there by then.
+    never changes: a build or a change that replaces it does not affect an open one. `reload` opens
+    the newest version. A store is pickled and copied by its path, and the copy raises
+    `StoreChangedError` if another table is there by then.
 
     ``store[3]`` is a row, ``store["like"]`` that of a word; ``store[ids, columns]`` is what it is
     for an ndarray, by one lookup, but an id is never counted from the end. ``np.asarray(store)``
@@ -93,8 +98,11 @@ class EmbeddingStore(LookupMixin, WordMixin, AttributeMixin, ArrayMixin, Identit
         vocabulary: Vocabulary | None = None,
         attributes: Mapping[str, StoredColumn] | None = None,
         source: dict[str, Any] | None = None,
+        watch: Watch | None = None,
+        open_newest: Callable[[], EmbeddingStore] | None = None,
     ) -> None:
         self._path = path
+        self._watch, self._open_newest = watch, open_newest
         self._table = table
         self._numbering = table.numbering
         self._rows_of = rows_function(table.numbering)

@@ -257,6 +257,33 @@ class StoreView:
         except ValueError as error:
             raise IdRangeError(f"this view has {self._range()}: {error}") from error
 
+    def is_current(self) -> bool:
+        """Say whether its store is the newest version; see `EmbeddingStore.is_current`."""
+        current: bool = self._store.is_current()
+        return current
+
+    def reload(self) -> StoreView:
+        """Return a view of the same ids of the newest version: this view, or a new one.
+
+        Raises
+        ------
+        IdRangeError
+            If the newest version has fewer rows than that.
+        StoreError, OSError, ValueError
+            As `EmbeddingStore.reload`.
+
+        Examples
+        --------
+        >>> view = store.view(2, 9)
+        >>> view.is_current(), view.reload() is view
+        (True, True)
+        """
+        newest = self._store.reload()
+        if newest is self._store:
+            return self
+        found: StoreView = newest.view(self.start, self.stop)
+        return found
+
     def __len__(self) -> int:
         return self.stop - self.start
 

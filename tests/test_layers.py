@@ -43,6 +43,8 @@ ROOMS = (
         "attribute_mixin",
         "columns",
         "identity_mixin",
+        "follow_mixin",
+        "following",
         "opening",
         "opener",
         "listing",

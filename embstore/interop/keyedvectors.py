@@ -109,6 +109,27 @@ class KeyedVectors:
         """The L2 norms of all vectors, shape (words,), in the order of ids, read-only."""
         return self._search.norms()
 
+    def is_current(self) -> bool:
+        """Say whether the store is the newest version; see `EmbeddingStore.is_current`."""
+        return self.store.is_current()
+
+    def reload(self) -> KeyedVectors:
+        """Return these vectors, or new ones over the newest version of the store.
+
+        Raises
+        ------
+        StoreError, OSError, ValueError
+            As `EmbeddingStore.reload`.
+
+        Examples
+        --------
+        >>> vectors = KeyedVectors(store)
+        >>> vectors.is_current(), vectors.reload() is vectors
+        (True, True)
+        """
+        newest = self.store.reload()
+        return self if newest is self.store else type(self)(newest)
+
     def __len__(self) -> int:
         return len(self.store)
 

@@ -98,13 +98,19 @@ def files_at(path: Path) -> tuple[ForeignFiles, str]:
     return (ForeignFiles(path), "") if path.is_dir() else (ForeignFiles(path.parent), path.name)
 
 
+def _look(status: os.stat_result) -> tuple[int, ...]:
+    """Return what tells a file from others: device, inode, size and modification time."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 class StoreFiles(LocalFiles):
     """The files of a store; a chunk file may be a symbolic link to one that has its checksum.
 
     The target of a link is read whole when it is first opened, before any byte of it is given, and
     again if it has changed since (inode, size or times).
 
-    The inode and the modification time of the root metadata tell a store from one that replaces it.
+    The inode, size and modification time of the root metadata tell a store from one that replaces
+    it.
     The inode alone does not, because a file system reuses those of removed files.
 
     Parameters
@@ -178,13 +184,13 @@ class StoreFiles(LocalFiles):
         self._targets[name] = target
 
     @property
-    def identity(self) -> tuple[int, int, int] | None:
-        """Device, inode and modification time of the root metadata; None if it is missing."""
+    def identity(self) -> tuple[int, int, int, int] | None:
+        """Device, inode, size and modification time of the root metadata; None if missing."""
         try:
             status = os.stat(f"{self.root}/{spec.METADATA}")  # noqa: PTH116  # Twice as fast.
         except OSError:
             return None
-        return status.st_dev, status.st_ino, status.st_mtime_ns
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
     def check_identity(self, expected: object) -> None:
         """Raise `StoreNotFoundError` if the store was replaced or removed."""
@@ -247,10 +253,27 @@ class ForeignFiles(LocalFiles):
             before = set(expected) if isinstance(expected, tuple) else set()
             raise self._changed([name for name, *rest in found if (name, *rest) not in before])
 
+    def are_unchanged(self) -> bool:
+        """Say whether the files are those that were opened."""
+        return all(now and before == now for before, now in self._looks())
+
+    def are_overwritten(self) -> bool:
+        """Say whether one was changed in place, so that a mapping shows the change."""
+        looks = self._looks()
+        return any(before != now and before[:2] == now[:2] for before, now in looks if now)
+
+    def _looks(self) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Yield what was found of each file when it was opened, and now; () if it is missing."""
+        for name in self.chosen:
+            try:
+                now = _look(self.path(name).stat())
+            except (FileNotFoundError, NotADirectoryError):
+                now = ()
+            yield self._seen.get(name, now), now
+
     def _open(self, name: str) -> OpenFile:
         file = super()._open(name)
-        status = os.fstat(file.descriptor)
-        found = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+        found = _look(os.fstat(file.descriptor))
         if self._seen.setdefault(name, found) != found:
             os.close(file.descriptor)
             raise self._changed([name])

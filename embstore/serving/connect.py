@@ -14,14 +14,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from embstore.errors import RemoteError, StoreChangedError
-from embstore.reading.workers import together
 from embstore.serving.addresses import Address, Options, Servers, as_options, as_servers
+from embstore.serving.asking import ask_all
 from embstore.serving.calls import Call, Calls
 from embstore.serving.connected_store import ConnectedStore
-from embstore.serving.link import Link, LinkError
+from embstore.serving.link import Link
 from embstore.serving.protocol import RequestError
 from embstore.serving.remote_records import REQUEST_BYTES, Group, RemoteRecords
-from embstore.serving.remote_records import pool as server_pool
 from embstore.serving.remote_words import RemoteVocabulary
 from embstore.serving.replicas import Health, Replicas, lost
 from embstore.serving.served_table import ServedTable, difference
@@ -221,26 +220,11 @@ def check_flight() -> None:
 
 
 def _ask_all(links: dict[Address, Link], timeout: float) -> dict[Address, Facts]:
-    """Return the facts that servers tell, asked at the same time."""
+    """Return the facts that servers tell, asked at the same time; all of them have to answer."""
     call = Call(timeout)
-    found: dict[Address, Facts] = {}
-    problems: dict[str, str] = {}
-    waiting = list(reversed(links.items()))
-
-    def drain() -> None:
-        while waiting:
-            try:
-                address, link = waiting.pop()
-            except IndexError:
-                return
-            try:
-                found[address] = link.facts(max(call.left, 0))
-            except LinkError as error:
-                problems[str(address)] = str(error)
-
-    together([drain] * min(len(links), 32), waiting.clear, server_pool())
+    found, problems = ask_all(links, call)
     if problems:
-        raise lost(problems, call)
+        raise lost({str(address): str(error) for address, error in problems.items()}, call)
     return found
 
 

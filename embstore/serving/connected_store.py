@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from embstore.errors import FormatError
 from embstore.reading.encoded import EncodedRecords
 from embstore.reading.readers import is_direct
+from embstore.serving.asking import ask_all
+from embstore.serving.replicas import lost
 from embstore.store import EmbeddingStore
 from embstore.table.ids import as_ids
 
@@ -203,6 +205,53 @@ class ConnectedStore(EmbeddingStore):
         """Raise FormatError: attributes are not served."""
         self._open_records()
         self._no("attributes; open the store itself for them")
+
+    def is_current(self) -> bool:
+        """Ask all servers whether they have this table; see `embstore.EmbeddingStore.is_current`.
+
+        A server keeps the version that it was started with, so another one is there once servers
+        were started again. One that does not answer has no say, unless none does.
+
+        Returns
+        -------
+        bool
+            False as soon as one of them has another table, or another partitioning of it.
+
+        Raises
+        ------
+        StoreClosedError
+            If the store is closed.
+        RemoteError
+            If no server answers, or this process was forked.
+        """
+        self._open_records()
+        call = self._remote.calls.begin()
+        found, problems = ask_all(dict(enumerate(self._links)), call)
+        if not found:
+            named = {str(self._links[place].address): str(problems[place]) for place in problems}
+            raise lost(named, call)
+        mine = self._served
+        return all(
+            facts.fingerprint == mine.fingerprint
+            and (facts.partition_count, facts.strategy)
+            == (mine.numbering.partition_count, mine.numbering.strategy)
+            for facts in found.values()
+        )
+
+    def reload(self) -> Self:
+        """Return a store over the table that the servers have now: this one, or a new one.
+
+        Raises
+        ------
+        StoreClosedError
+            If the store is closed.
+        RemoteError
+            As `embstore.connect`; also while some servers have the old table and some the new one.
+        """
+        if self.is_current():
+            return self
+        newest: Any = self._again()
+        return newest
 
     def partition(self, partition: int) -> NoReturn:
         """Raise FormatError: the files are at the servers."""

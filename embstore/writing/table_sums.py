@@ -44,11 +44,16 @@ class TableSums:
         else:
             self._background.write(partial(self._there.add, rows, ids), rows.nbytes)
 
-    def fingerprint(self, manifest: Manifest, words: NewWords, attributes: NewAttributes) -> str:
-        """Return the fingerprint of the table, once the background has finished."""
+    def total(self) -> RowSums:
+        """Return the sums of all rows, once the background has finished."""
         sums = RowSums()
         sums.merge(self._here)
         sums.merge(self._there)
+        return sums
+
+    def fingerprint(self, manifest: Manifest, words: NewWords, attributes: NewAttributes) -> str:
+        """Return the fingerprint of the table, once the background has finished."""
+        sums = self.total()
         sums.merge(attributes.sums)
         first = 0
         for hashes in words.hashes():

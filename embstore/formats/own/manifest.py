@@ -95,6 +95,8 @@ class Manifest:
     compression: Compression | None = None  # The layout is then "sharded".
     inner_rows: int | None = None
     encoding: Encoding | None = None
+    # How many chunks the partitions had when all were last written; None if they never grew.
+    chunks_at_rewrite: int | None = None
     attributes: dict[str, AttributeManifest] = field(default_factory=dict)
     # The partitions that were opened, ascending; None for all. The format does not have this.
     present: tuple[int, ...] | None = None
@@ -336,6 +338,8 @@ class Manifest:
             # A reader that ignores attributes would find that the other field is wrong.
             key = spec.FULL_FINGERPRINT if self.attributes else spec.FINGERPRINT
             fields[key] = self.fingerprint
+        if self.chunks_at_rewrite is not None:
+            fields[spec.CHUNKS_AT_REWRITE] = self.chunks_at_rewrite
         return fields
 
     def _requires(self) -> list[str]:
@@ -417,6 +421,9 @@ def parse_manifest(document: Any, where: Path | str) -> Manifest:
             compression=_parse_compression(reader, where) if is_sharded else None,
             inner_rows=reader.integer(spec.INNER_ROWS, low=1) if is_sharded else None,
             encoding=_parse_encoding(fields, row_shape, reader, where),
+            chunks_at_rewrite=(
+                reader.integer(spec.CHUNKS_AT_REWRITE) if spec.CHUNKS_AT_REWRITE in fields else None
+            ),
             attributes=_parse_attributes(fields, where),
         )
     except StoreError:  # Its message is complete; some are ValueErrors too.

@@ -127,6 +127,8 @@ records of 164 bytes for rows of shape ``[160]``: 160 codes, then the scale of t
     created_by        the program that wrote the store, for example "embstore 0.1.0"
     fingerprint       32 hexadecimal digits that identify the table; may be missing
     full_fingerprint  the same of a table with attributes, instead of fingerprint; may be missing
+    chunks_at_rewrite how many chunks the partitions had when all were last written; only where
+                      rows were appended since; a reader may ignore it
     metadata_crc32c   the CRC-32C of each other zarr.json of the store, by its path inside it:
                       {"partitions/zarr.json": ..., "partitions/0/zarr.json": ..., ...}
     manifest_crc32c   the CRC-32C of the manifest itself, without this field
@@ -302,6 +304,7 @@ FEATURES: Final = (
 FINGERPRINT: Final = "fingerprint"
 FULL_FINGERPRINT: Final = "full_fingerprint"
 FINGERPRINT_DIGITS: Final = 32
+CHUNKS_AT_REWRITE: Final = "chunks_at_rewrite"
 FINGERPRINT_HEADING: Final = "embstore table 1"
 FINGERPRINT_STEP: Final = 0x9E3779B97F4A7C15
 FINGERPRINT_ROUNDS: Final = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))

@@ -90,7 +90,7 @@ class StoreEmbeddingBag(StoreModule):
             raise ValueError(f"rows of bags must be vectors; the store's are {store.row_shape}")
         if not is_float(store.dtype):
             raise TypeError(f"rows of bags must be floats; the store's are {store.dtype}")
-        self.num_embeddings, self.embedding_dim = store.shape
+        self.embedding_dim = store.row_shape[0]
         self.mode = mode
         self.include_last_offset = include_last_offset
 
@@ -131,21 +131,27 @@ class StoreEmbeddingBag(StoreModule):
             return self._record(ids, bounds, weights)
         end = _check_bounds(bounds, ids.numel())
         ids, bounds = ids.cpu(), bounds.to("cpu", torch.int64)
+        store = self.store  # Of all slices, also if the module is reloaded meanwhile.
         # Checked as a whole, because a slice has positions of its own.
-        checked = as_ids(as_array(ids)[:end], self.store.rows).reshape(-1)
+        checked = as_ids(as_array(ids)[:end], store.rows).reshape(-1)
         weights = None if weights is None else weights[:end]
-        found = self._combine_in_place(checked, bounds, weights)
-        return self._combine_slices(ids.reshape(-1), bounds, weights) if found is None else found
+        found = self._combine_in_place(store, checked, bounds, weights)
+        if found is not None:
+            return found
+        return self._combine_slices(store, ids.reshape(-1), bounds, weights)
 
     def extra_repr(self) -> str:
         """Return the text between the parentheses of the module's repr."""
         return f"{super().extra_repr()}, mode={self.mode!r}"
 
     def _combine_in_place(
-        self, ids: NDArray[np.int64], bounds: torch.Tensor, weights: torch.Tensor | None
+        self,
+        store: EmbeddingStore,
+        ids: NDArray[np.int64],
+        bounds: torch.Tensor,
+        weights: torch.Tensor | None,
     ) -> torch.Tensor | None:
         """Return one vector for each bag, without a copy of the rows; None where impossible."""
-        store = self.store
         # The norm would be changed in the table, which is read-only.
         if self.max_norm is not None or self.device.type != "cpu" or len(bounds) == 1:
             return None
@@ -156,7 +162,11 @@ class StoreEmbeddingBag(StoreModule):
         )
 
     def _combine_slices(
-        self, ids: torch.Tensor, bounds: torch.Tensor, weights: torch.Tensor | None
+        self,
+        store: EmbeddingStore,
+        ids: torch.Tensor,
+        bounds: torch.Tensor,
+        weights: torch.Tensor | None,
     ) -> torch.Tensor:
         """Return one vector for each bag, from rows that are looked up, slice by slice."""
         positions = bounds.tolist()
@@ -165,11 +175,16 @@ class StoreEmbeddingBag(StoreModule):
         for first, last in _slices(positions, limit):
             start, stop = positions[first], positions[last]
             part = None if weights is None else weights[start:stop]
-            results.append(self._combine(ids[start:stop], bounds[first : last + 1] - start, part))
+            some = bounds[first : last + 1] - start
+            results.append(self._combine(store, ids[start:stop], some, part))
         return results[0] if len(results) == 1 else torch.cat(results)
 
     def _combine(
-        self, ids: torch.Tensor, bounds: torch.Tensor, weights: torch.Tensor | None
+        self,
+        store: EmbeddingStore,
+        ids: torch.Tensor,
+        bounds: torch.Tensor,
+        weights: torch.Tensor | None,
     ) -> torch.Tensor:
         """Return one vector for each bag; ids have shape (n,)."""
         rows = torch.arange(len(ids), device=self.device)
@@ -179,7 +194,7 @@ class StoreEmbeddingBag(StoreModule):
             padding = len(ids)
             rows[(ids == self.padding_idx).to(self.device)] = padding
             ids = torch.cat([ids, ids.new_tensor([self.padding_idx])])
-        return self._sum(rows, self._rows(ids), bounds, weights, padding)
+        return self._sum(rows, self._rows(ids, store), bounds, weights, padding)
 
     def _record(
         self, ids: torch.Tensor, bounds: torch.Tensor, weights: torch.Tensor | None

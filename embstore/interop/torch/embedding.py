@@ -60,7 +60,6 @@ class StoreEmbedding(StoreModule):
         device: torch.device | str | int | None = None,
     ) -> None:
         super().__init__(store, padding_idx, max_norm, device)
-        self.num_embeddings = store.rows
         self.embedding_dim = math.prod(store.row_shape)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:

@@ -5,9 +5,11 @@
    casts its rows accordingly.
 2. A state dict identifies the table by its path and fingerprint, and holds no rows. Loading it into
    a module over another table is an error; the same table may be at another path.
-3. A module that is unpickled, for example in a worker of a ``DataLoader``, opens its store again,
+3. `reload` lets a module go on with the newest version of its table. A call that has begun ends
+   with the version that it began with. Exported graphs keep the version that they refer to.
+4. A module that is unpickled, for example in a worker of a ``DataLoader``, opens its store again,
    and refuses another table. A deep copy shares the store.
-4. In a compiled, exported or traced model, a lookup is one opaque operator, so it does not break
+5. In a compiled, exported or traced model, a lookup is one opaque operator, so it does not break
    the graph, and the graph holds no rows. The operator is given a reference to the table, so a
    program that is loaded in another process reads the same table, or raises an error.
 """
@@ -58,11 +60,9 @@ class StoreModule(torch.nn.Module):
             )
         if max_norm is not None:
             check_max_norm(max_norm, store.dtype)
-        self.store = store
-        self.fingerprint = store.fingerprint()
         self.padding_idx = _check_padding(padding_idx, store.rows)
         self.max_norm = max_norm
-        self._refer()
+        self._use(store, store.fingerprint())
         like = torch.empty(0, dtype=torch_dtype(store.dtype), device=device)
         self.register_buffer("_like", like, persistent=False)
 
@@ -75,6 +75,52 @@ class StoreModule(torch.nn.Module):
     def dtype(self) -> torch.dtype:
         """Dtype that rows are cast to; initially the store's."""
         return self._like.dtype
+
+    def is_current(self) -> bool:
+        """Say whether the store is the newest version; see `EmbeddingStore.is_current`."""
+        return self.store.is_current()
+
+    def reload(self) -> Self:
+        """Use the newest version of the table from now on; calls under way end with the old one.
+
+        The old store is not closed, because others may use it. State dicts that are made from now
+        on name the new table.
+
+        Returns
+        -------
+        StoreModule
+            This module.
+
+        Raises
+        ------
+        ValueError
+            If the newest version has another row shape or dtype, or fewer rows. The module keeps
+            its table then.
+        StoreError, OSError, ValueError
+            As `EmbeddingStore.reload`.
+
+        Examples
+        --------
+        >>> from embstore.interop.torch import StoreEmbedding
+        >>> embedding = StoreEmbedding(store)
+        >>> embedding.reload() is embedding
+        True
+        """
+        old = self.store
+        newest = old.reload()
+        if newest is old:
+            return self
+        before, now = ((one.row_shape, one.dtype) for one in (old, newest))
+        if before != now or newest.rows < old.rows:
+            found = f"{newest.rows} rows of {newest.row_shape} {newest.dtype}"
+            newest.close()
+            raise ValueError(
+                f"{old.location} has {found} now, but this module uses {old.rows} rows of "
+                f"{old.row_shape} {old.dtype}: rows may be added or replaced, but not removed, nor "
+                "may their shape or dtype change; make a new module"
+            )
+        self._use(newest, newest.fingerprint())
+        return self
 
     def prefetch(self, ids: torch.Tensor) -> Prefetch:
         """Start reading the rows of ``ids`` from disk, without waiting for them.
@@ -89,7 +135,7 @@ class StoreModule(torch.nn.Module):
 
     def get_extra_state(self) -> torch.Tensor:
         """Return the part of a state dict that identifies the table: JSON, a tensor of uint8."""
-        return reference.as_tensor(reference.reference_to(self.store, self.fingerprint))
+        return reference.as_tensor(reference.parse(self._reference))
 
     def set_extra_state(self, state: Any) -> None:
         """Check that a state dict belongs to this module's table.
@@ -128,8 +174,7 @@ class StoreModule(torch.nn.Module):
         if not self.store.matches(self.fingerprint):  # That of embstore 0.1 matches, too.
             expected = reference.reference_to(self.store, self.fingerprint)
             reference.check_same(expected, self.store, found)
-        self.fingerprint = found
-        self._refer()
+        self._use(self.store, found)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         memo[id(self.store)] = self.store
@@ -138,10 +183,13 @@ class StoreModule(torch.nn.Module):
         twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return twin
 
-    def _refer(self) -> None:
-        """Make the reference that graphs hold."""
-        self._reference = reference.as_text(reference.reference_to(self.store, self.fingerprint))
-        reference.register(self.store, self.fingerprint)
+    def _use(self, store: EmbeddingStore, fingerprint: str) -> None:
+        """Look rows up in a store from now on."""
+        reference.register(store, fingerprint)
+        # What graphs and state dicts hold.
+        self._reference = reference.as_text(reference.reference_to(store, fingerprint))
+        self.store, self.fingerprint = store, fingerprint
+        self.num_embeddings = store.rows
 
     def _check_arithmetic(self) -> None:
         """Raise TypeError if PyTorch does not compute in the module's dtype."""
@@ -151,12 +199,15 @@ class StoreModule(torch.nn.Module):
                 "with module.to(torch.bfloat16)"
             )
 
-    def _rows(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return the rows of ``ids`` on the module's device and in its dtype."""
+    def _rows(self, ids: torch.Tensor, store: EmbeddingStore | None = None) -> torch.Tensor:
+        """Return the rows of ``ids`` on the module's device and in its dtype.
+
+        A call with several lookups passes the store that it began with.
+        """
         like = self._buffers["_like"]  # Without the detour of nn.Module's __getattr__.
         if is_recorded():
             return _lookup(ids, self._reference, str(like.device)).to(like.dtype)
-        rows = gather(self.store, as_array(ids), like.device)
+        rows = gather(self.store if store is None else store, as_array(ids), like.device)
         # Calls without an effect take a large part of a small lookup's time.
         return rows if rows.dtype is like.dtype else rows.to(like.dtype)
 
