@@ -60,6 +60,8 @@ from embstore.view import StoreView
 from embstore.writing.writer import StoreWriter
 
 if TYPE_CHECKING:
+    from embstore.changing.report import ChangeReport
+    from embstore.changing.snapshot import snapshot
     from embstore.remote.publishing import PublishReport, publish
     from embstore.remote.versions import PruneReport, PublishedVersion, prune, versions
     from embstore.serving.connect import connect
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from embstore.serving.server import serve
 
 __all__ = [
+    "ChangeReport",
     "ConnectedStore",
     "DuplicateWordError",
     "EmbeddingStore",
@@ -119,6 +122,7 @@ __all__ = [
     "publish",
     "safe_embedding_lookup_sparse",
     "serve",
+    "snapshot",
     "tables",
     "verify",
     "versions",
@@ -127,6 +131,7 @@ __all__ = [
 
 # What is not used every day is imported when it is used: this takes a fifth off the import.
 _LATER = {
+    "ChangeReport": "embstore.changing.report",
     "ConnectedStore": "embstore.serving.connected_store",
     "PruneReport": "embstore.remote.versions",
     "PublishReport": "embstore.remote.publishing",
@@ -137,6 +142,7 @@ _LATER = {
     "prune": "embstore.remote.versions",
     "publish": "embstore.remote.publishing",
     "serve": "embstore.serving.server",
+    "snapshot": "embstore.changing.snapshot",
     "versions": "embstore.remote.versions",
 }
 

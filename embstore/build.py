@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -24,6 +25,7 @@ from embstore.paths import as_local_path, as_path
 from embstore.progress import OnProgress, Progress
 from embstore.settle import as_choice, as_count, as_flag, as_size, as_text
 from embstore.sources import EncodingErrors, Format
+from embstore.sources.given_attributes import as_attributes, with_attributes
 from embstore.table.numbering import Strategy
 from embstore.writing.conversion import PLAIN, find_encoding
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT
@@ -61,6 +63,7 @@ def build(
     dimension: int | None = None,
     encoding_errors: EncodingErrors | None = None,
     partition_strategy: Strategy | None = None,
+    attributes: Mapping[str, Any] | Iterable[str] | None = None,
     on_duplicate: OnDuplicate | None = None,
     unk: str | None = None,
     on_overflow: OnOverflow = "error",
@@ -138,6 +141,9 @@ def build(
     partition_strategy : {"mod", "div"}, optional
         How ids are distributed over ``source``, a list of arrays, as in
         `embstore.embedding_lookup`. By default the arrays follow each other.
+    attributes : mapping of str to array-like, or iterable of str, optional
+        Columns of one value for each row, numbers or str: the values by the name of the attribute;
+        or the names of columns that the source has. By default those of a store; none of others.
     on_duplicate : {"error", "first"}, optional
         What to do when a word comes again: stop with an error, or keep its first row, and drop and
         count the others, which lowers the ids of later rows. By default an error where rows have
@@ -215,6 +221,7 @@ def build(
     dimension = _as_count_if_any(dimension, "dimension", high=spec.MAX_ROW_BYTES)
     encoding_errors = _as_choice_if_any(encoding_errors, "encoding_errors", EncodingErrors)
     partition_strategy = _as_choice_if_any(partition_strategy, "partition_strategy", Strategy)
+    attributes = as_attributes(attributes)
     on_duplicate = _as_choice_if_any(on_duplicate, "on_duplicate", OnDuplicate)
     on_overflow = as_choice(on_overflow, "on_overflow", get_args(OnOverflow))
     as_compression(compression, "compression")
@@ -238,7 +245,10 @@ def build(
         encoding_errors=encoding_errors,
         partition_strategy=partition_strategy,
         encoding=encoding,
+        attributes=attributes if isinstance(attributes, tuple) else None,
     )
+    if isinstance(attributes, Mapping):
+        rows = with_attributes(rows, attributes, limited=limit is not None)
     kept = rows.encoding
     if kept is not None and stored is not None:
         raise SourceError(
@@ -259,6 +269,7 @@ def build(
         on_overflow=on_overflow,
         compression=compression,
         memory_limit=memory_bytes,
+        attributes=rows.attribute_dtypes,
     )
     _copy_all(rows, make_writer, progress, counted=strategy == "div")
     return open_store(target)
@@ -341,7 +352,7 @@ def _copy(source: Source, writer: StoreWriter, progress: OnProgress | None) -> N
     with writer:
         for batch in source.batches():
             try:
-                writer.write(batch.rows, batch.words, copy=False)
+                writer.write(batch.rows, batch.words, attributes=batch.attributes, copy=False)
             except RowError as error:
                 place = source.place(batch.first + error.position)
                 raise SourceError(f"{place}: {error.problem}") from error

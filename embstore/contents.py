@@ -8,13 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from embstore.attributes.stored import open_attributes
 from embstore.formats.own.checks import check_store
 from embstore.formats.own.describe import table_of
 from embstore.formats.own.manifest import manifest_of
-from embstore.formats.own.spec import METADATA, VOCABULARY
+from embstore.formats.own.spec import ATTRIBUTES, METADATA, VOCABULARY
 from embstore.vocabulary import open_vocabulary
 
 if TYPE_CHECKING:
+    from embstore.attributes.stored import StoredColumn
     from embstore.formats.own.manifest import Manifest
     from embstore.formats.own.sharded import ListedChunks
     from embstore.formats.own.spec import RawArray
@@ -31,18 +33,20 @@ class Contents:
     table: Table
     files: Files
     vocabulary: Vocabulary | None
+    attributes: dict[str, StoredColumn]
     listed: tuple[tuple[RawArray, ListedChunks], ...]  # What the metadata of each array lists.
 
 
 def read_contents(files: StoredFiles, partitions: tuple[int, ...] | None = None) -> Contents:
-    """Check the metadata of a store, and the sizes and last bytes of its files; map its words.
+    """Check the metadata of a store, and the sizes and last bytes of its files; map its columns.
 
     Parameters
     ----------
     files : StoredFiles
         The files of the store.
     partitions : tuple of int, optional
-        Those to open, ascending; others are not looked at, and the vocabulary may be missing.
+        Those to open, ascending; others are not looked at, and the vocabulary and the
+        attributes may be missing.
 
     Raises
     ------
@@ -56,11 +60,15 @@ def read_contents(files: StoredFiles, partitions: tuple[int, ...] | None = None)
     manifest = manifest_of(files)
     if partitions is not None:
         # An object store has no directories, only what is in them.
-        words = files.exists(VOCABULARY) or files.exists(f"{VOCABULARY}/{METADATA}")
-        manifest = manifest.part(partitions, words=words)
+        words, attributes = (
+            files.exists(group) or files.exists(f"{group}/{METADATA}")
+            for group in (VOCABULARY, ATTRIBUTES)
+        )
+        manifest = manifest.part(partitions, words=words, attributes=attributes)
     listed = check_store(files, manifest)
     files = files.with_manifest(manifest)
     vocabulary = None
     if manifest.vocabulary is not None:
         vocabulary = open_vocabulary(files, manifest.vocabulary)
-    return Contents(manifest, table_of(manifest), files, vocabulary, listed)
+    attributes = open_attributes(files, manifest.attributes)
+    return Contents(manifest, table_of(manifest), files, vocabulary, attributes, listed)

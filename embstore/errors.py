@@ -114,15 +114,31 @@ class RowError(SourceError):
 
 
 class DuplicateWordError(RowError):
-    """A word that the table already has."""
+    """A word that the table already has.
 
-    def __init__(self, word: str, position: int, first_id: int) -> None:
-        super().__init__(
-            f"the word {word!r} already has id {first_id}; remove one of the two, or keep the "
+    Parameters
+    ----------
+    word : str
+    position : int
+        As for `RowError`.
+    first_id : int
+        The id that the word has.
+    is_stored : bool
+        Whether the store has it; otherwise it came before in the same input.
+    """
+
+    def __init__(self, word: str, position: int, first_id: int, *, is_stored: bool = False) -> None:
+        remedy = (
+            "remove one of the two, or keep the "
             'first with on_duplicate="first" (--on-duplicate first on the command line), which '
-            "drops the other row and so lowers later ids",
-            position,
+            "drops the other row and so lowers later ids"
         )
+        if is_stored:
+            remedy = (
+                "remove its row, or replace the one in the store with embstore.upsert (embstore "
+                "upsert on the command line)"
+            )
+        super().__init__(f"the word {word!r} already has id {first_id}; {remedy}", position)
 
 
 class ExportError(EmbstoreError, ValueError):

@@ -1,9 +1,10 @@
 """Fingerprints: short hashes that identify a table, wherever it is stored.
 
-The fingerprint of a store depends on what the table is: its dtype, row shape, rows, words and unk
-word. Partitions, chunks, the place, and when and by which program it was built make no difference.
-A build computes it and keeps it in the manifest; `embstore.formats.own.spec` specifies it. That of
-a store without it, made by embstore 0.1, is computed from the rows when it is asked for.
+The fingerprint of a store depends on what the table is: its dtype, row shape, rows, words, unk word
+and attributes. Partitions, chunks, the place, and when and by which program it was built make no
+difference. A build computes it and keeps it in the manifest; `embstore.formats.own.spec` specifies
+it. That of a store without it, made by embstore 0.1, is computed from the rows when it is asked
+for.
 
 A foreign file has no manifest. Its fingerprint starts with ``f``, and covers its size, its start,
 dtype and shape, and sampled rows. If all rows are read, the result is the fingerprint of the store
@@ -25,18 +26,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from xxhash import xxh3_128_hexdigest
 
+from embstore.attributes.values import first_id, hashed
 from embstore.encodings.manifest import encoding_to_json
 from embstore.errors import FormatError
+from embstore.formats.own.attribute_manifest import attributes_line
 from embstore.formats.own.checks import check_array
 from embstore.formats.own.encoded import as_stored, dtype_line
 from embstore.formats.own.row_sums import RowSums
 from embstore.vocabulary.words import hash_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
+    from embstore.attributes.stored import StoredColumn
     from embstore.formats.own.manifest import Manifest
     from embstore.table.protocols import CheckedFiles, Files, Visit
     from embstore.table.tables import Table
@@ -58,9 +62,13 @@ WORDS_AT_ONCE = 1 << 16
 
 
 def of_rows(
-    table: Table, scan: Callable[[Visit], None], packed_words: Packed | None, unk: str | None
+    table: Table,
+    scan: Callable[[Visit], None],
+    packed_words: Packed | None,
+    unk: str | None,
+    attributes: Mapping[str, StoredColumn] | None = None,
 ) -> str:
-    """Return the fingerprint that a build would compute, from all rows and words.
+    """Return the fingerprint that a build would compute, from all that it covers.
 
     Parameters
     ----------
@@ -72,6 +80,8 @@ def of_rows(
         Returns the words of consecutive ids, if rows have words.
     unk : str or None
         The unk word.
+    attributes : mapping of str to StoredColumn, optional
+        The attributes.
 
     Raises
     ------
@@ -92,6 +102,12 @@ def of_rows(
         for start in range(0, rows, WORDS_AT_ONCE):
             words = packed_words(start, min(start + WORDS_AT_ONCE, rows))
             sums.add_words(hash_words(words.encoded()), start)
+    attributes = attributes or {}
+    for name, column in attributes.items():
+        for start in range(0, rows, WORDS_AT_ONCE):
+            values = column.part(start, min(start + WORDS_AT_ONCE, rows))
+            sums.add_values(hashed(values), first_id(name) + start)
+    dtypes = {name: column.dtype_name for name, column in attributes.items()}
     words_too = packed_words is not None
     try:
         line = dtype_line(encoding.dtype, as_stored(encoding))
@@ -100,7 +116,14 @@ def of_rows(
             f"no store can keep the rows as {encoding.name}, so they have no fingerprint of one: "
             f"{error}"
         ) from error
-    return sums.fingerprint(rows, encoding.row_shape, line, words=words_too, unk=unk)
+    return sums.fingerprint(
+        rows,
+        encoding.row_shape,
+        line,
+        words=words_too,
+        unk=unk,
+        attributes=attributes_line(dtypes) if dtypes else None,
+    )
 
 
 def of_file(table: Table, files: Files, lookup: Lookup) -> str:

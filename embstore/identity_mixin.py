@@ -26,10 +26,11 @@ from embstore.table.partial import PartialNumbering
 from embstore.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
+    from embstore.attributes.stored import StoredColumn
     from embstore.formats.own.manifest import Manifest
     from embstore.table.protocols import Files, Visit
     from embstore.table.tables import Table
@@ -45,6 +46,7 @@ class IdentityMixin(ABC):
     _identity: object  # Of the files when the store was opened.
     _manifest: Manifest | None
     _fingerprint: str | None
+    _columns: Mapping[str, StoredColumn] | None
     _recipe: tuple[Callable[..., Any], tuple[Any, ...]]
 
     @property
@@ -87,10 +89,10 @@ class IdentityMixin(ABC):
         -------
         str
             32 hexadecimal digits: a hash of the dtype, the row shape, the encoding, all rows and
-            words, and the unk word. Encoded rows count as they are stored. The build stored it, and
-            `embstore.verify` checks it. Partitions and chunks make no difference. For a foreign
-            file, ``"f"`` and 32 digits: a hash of its size, start, dtype and shape, and of 4,096
-            rows at fixed places. It does not change when only other rows change.
+            words, the unk word and the attributes. Encoded rows count as they are stored. The build
+            stored it, and `embstore.verify` checks it. Partitions and chunks make no difference.
+            For a foreign file, ``"f"`` and 32 digits: a hash of its size, start, dtype and shape,
+            and of 4,096 rows at fixed places. It does not change when only other rows change.
 
         Raises
         ------
@@ -214,8 +216,8 @@ class IdentityMixin(ABC):
         computed = self._of_rows()
         if self._fingerprint not in (None, computed):
             raise StoreCorruptError(
-                f"{self._path}: the rows and words have the fingerprint {computed}, but the "
-                f"manifest says {self._fingerprint}: they are damaged; {REBUILD}"
+                f"{self._path}: what it holds has the fingerprint {computed}, but the "
+                f"manifest says {self._fingerprint}: it is damaged; {REBUILD}"
             )
 
     def _of_foreign(self, *, full: bool) -> str:
@@ -238,10 +240,10 @@ class IdentityMixin(ABC):
         return found
 
     def _of_rows(self) -> str:
-        """Return the fingerprint of all rows and words, which are read."""
+        """Return the fingerprint of all rows, words and attributes, which are read."""
         words = self.packed_words if self.has_words else None
         scan = self.scan if self._is_plain else partial(self.scan, raw=True)
-        return of_rows(self._table, scan, words, self.unk)
+        return of_rows(self._table, scan, words, self.unk, self._columns)
 
     @property
     def _is_part(self) -> bool:

@@ -166,6 +166,7 @@ class Opener:
             vocabulary=vocabulary,
             watch=self._watch(contents.files, contents.manifest),
             open_newest=self.open_newest,
+            attributes=contents.attributes,
         )
 
     def _open_foreign(

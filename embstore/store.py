@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from embstore.array_mixin import ArrayMixin
+from embstore.attribute_mixin import AttributeMixin
 from embstore.encodings.plain import Plain
 from embstore.errors import (
     FormatError,
@@ -36,13 +37,14 @@ from embstore.vocabulary.given import are_words
 from embstore.word_mixin import WordMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import zarr
     from gensim.models import KeyedVectors
     from numpy.typing import NDArray
 
+    from embstore.attributes.stored import StoredColumn
     from embstore.following import Watch
     from embstore.formats.own.manifest import Manifest
     from embstore.reading.forms import AnyRecords, Forms
@@ -56,7 +58,9 @@ if TYPE_CHECKING:
     from embstore.vocabulary import Vocabulary
 
 
-class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin, FollowMixin):
+class EmbeddingStore(
+    LookupMixin, WordMixin, AttributeMixin, ArrayMixin, IdentityMixin, FollowMixin
+):
     """An embedding table on disk; made by `embstore.open` and `embstore.build`.
 
     Lookups may come from many threads, and from a forked child. A store is a context manager. It
@@ -92,6 +96,7 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin, FollowMi
         *,
         manifest: Manifest | None = None,
         vocabulary: Vocabulary | None = None,
+        attributes: Mapping[str, StoredColumn] | None = None,
         source: dict[str, Any] | None = None,
         watch: Watch | None = None,
         open_newest: Callable[[], EmbeddingStore] | None = None,
@@ -119,6 +124,7 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin, FollowMi
         self._fingerprint = None if manifest is None else manifest.fingerprint
         self._source = dict(manifest.source if manifest is not None else source or {})
         self._vocabulary = vocabulary
+        self._columns: Mapping[str, StoredColumn] | None = dict(attributes or {})
         self._files = files
         self._identity = files.identity
 
@@ -289,7 +295,7 @@ class EmbeddingStore(LookupMixin, WordMixin, ArrayMixin, IdentityMixin, FollowMi
         """Release the files. Results of lookups stay valid; a further lookup raises an error."""
         self._records = self._forms = self._one = self._few = self._few_raw = None
         self._fews.clear()
-        self._vocabulary = None
+        self._vocabulary = self._columns = None
         self._leave_pool()
 
     @property

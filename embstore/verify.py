@@ -1,4 +1,4 @@
-"""Verification of a store: all of its metadata, rows and words are read and checked.
+"""Verification of a store: all of its metadata, rows, words and attributes are checked.
 
 1. The manifest and the other metadata have the right checksums and agree with each other.
 2. Every chunk file exists and has the expected size. The checksum of its rows must equal that at
@@ -7,7 +7,8 @@
    shard, the checksum of the whole file must equal the listed one; its index is checked, and every
    inner chunk is decoded.
 3. Each word, looked up, gives its own id.
-4. The rows and words have the fingerprint that the manifest states, if it states one.
+4. The strings of attributes are UTF-8, one after the other.
+5. Rows, words and attributes have the fingerprint that the manifest states, if it states one.
 
 A store that was forged passes too: checksums are not signatures.
 """
@@ -22,6 +23,8 @@ from typing import TYPE_CHECKING
 import google_crc32c
 import numpy as np
 
+from embstore.attributes.stored import check_utf8, open_attributes
+from embstore.attributes.values import first_id, hashed
 from embstore.errors import EmbstoreError, StoreCorruptError
 from embstore.formats.own import spec
 from embstore.formats.own.checked_files import LocalDirectory, open_checked
@@ -36,7 +39,7 @@ from embstore.progress import Progress
 from embstore.reading.files import StoreFiles
 from embstore.reading.pipeline import in_order
 from embstore.vocabulary import open_vocabulary
-from embstore.vocabulary.words import encode, hash_words
+from embstore.vocabulary.words import PackedWords, encode, hash_words
 from embstore.writing.replacement import finish_replacement
 
 if TYPE_CHECKING:
@@ -122,7 +125,11 @@ def verify(
         return report
     stated = manifest.fingerprint
     if numbers is not None:
-        part = manifest.part(numbers, words=(where / spec.VOCABULARY).exists())
+        part = manifest.part(
+            numbers,
+            words=(where / spec.VOCABULARY).exists(),
+            attributes=(where / spec.ATTRIBUTES).exists(),
+        )
         if part is not manifest:
             manifest, stated = replace(part, fingerprint=None), None
     chunks = _verify_metadata(where, manifest, report)
@@ -130,6 +137,8 @@ def verify(
     _verify_chunks(where, manifest, chunks, report, sums, progress)
     if manifest.vocabulary is not None and report.ok:
         _verify_words(where, manifest, manifest.vocabulary, report, sums)
+    if report.ok:
+        _verify_strings(where, manifest, report, sums)
     if stated is not None and report.ok:
         _verify_fingerprint(where, manifest, stated, report, sums)
     return report
@@ -165,7 +174,7 @@ def _verify_chunks(
     sums: RowSums,
     progress: OnProgress | None,
 ) -> None:
-    """Read all chunk files, in the order in which they are stored; add up the rows."""
+    """Read all chunk files, in the order in which they are stored; add up rows and numbers."""
     done = 0
     total = sum(sum(listed.sizes) for _, listed in arrays)
     # Each thread holds a piece, which has at least one row.
@@ -196,11 +205,14 @@ def _verify_chunks(
 
 
 def _chunk_ids(manifest: Manifest, array: RawArray) -> Iterator[range]:
-    """Yield the ids of the rows in each chunk; none where no fingerprint is checked."""
-    room, _, number = array.name.partition("/")
+    """Yield the ids of the rows or numbers in each chunk; none where they are not added up."""
+    room, _, name = array.name.partition("/")
     ids = range(0)
-    if room == spec.PARTITIONS and manifest.fingerprint is not None:
-        ids = manifest.numbering.ids_of(int(number))
+    if manifest.fingerprint is not None and room == spec.PARTITIONS:
+        ids = manifest.numbering.ids_of(int(name))
+    elif manifest.fingerprint is not None and name in manifest.attributes:
+        first = first_id(name)
+        ids = range(first, first + manifest.rows)
     for chunk in range(array.chunk_count):
         yield ids[chunk * array.chunk_rows : (chunk + 1) * array.chunk_rows]
 
@@ -282,15 +294,35 @@ def _verify_words(
         report.problems.append(f"{path / spec.VOCABULARY}: {error}")
 
 
+def _verify_strings(path: Path, manifest: Manifest, report: VerifyReport, sums: RowSums) -> None:
+    """Decode the strings of all attributes; add them up."""
+    strings = {name: one for name, one in manifest.attributes.items() if one.is_string}
+    try:
+        columns = open_attributes(StoreFiles(path, manifest), strings)
+        for name, column in columns.items():
+            for start in range(0, manifest.rows, WORDS_AT_ONCE):
+                values = column.part(start, min(start + WORDS_AT_ONCE, manifest.rows))
+                assert isinstance(values, PackedWords)
+                check_utf8(name, values)
+                sums.add_values(hashed(values), first_id(name) + start)
+    except EmbstoreError as error:
+        report.problems.append(f"{path / spec.ATTRIBUTES}: {error}")
+
+
 def _verify_fingerprint(
     path: Path, manifest: Manifest, stated: str, report: VerifyReport, sums: RowSums
 ) -> None:
     words = manifest.vocabulary is not None
     computed = sums.fingerprint(
-        manifest.rows, manifest.row_shape, manifest.dtype_line, words=words, unk=manifest.unk
+        manifest.rows,
+        manifest.row_shape,
+        manifest.dtype_line,
+        words=words,
+        unk=manifest.unk,
+        attributes=manifest.attributes_line,
     )
     if computed != stated:
         report.problems.append(
-            f"{path / spec.METADATA}: the rows and words have the fingerprint {computed}, but the "
+            f"{path / spec.METADATA}: what the store holds has the fingerprint {computed}, but the "
             f"manifest says {stated}: it is from another table, or was changed"
         )

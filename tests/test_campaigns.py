@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.campaigns import power
+from tests.campaigns.cases import BUILDS
 from tests.campaigns.disks import Disk
 from tests.campaigns.faults import Step
 from tests.campaigns.runs import CAMPAIGNS
@@ -103,7 +104,7 @@ def without_removal_of_the_note(log: list[Step]) -> list[Step]:
 def test_power_cuts_reveal_a_missing_step(tmp_path, change):
     size = power.Size(cuts=1, builds=0.01, again=0)
     with pytest.raises(AssertionError, match="power cut at step"):
-        power.cut_power(tmp_path, random.Random(0), size, change)
+        power.cut_power(tmp_path, random.Random(0), size, BUILDS, change)
 
 
 def test_record_replaces_the_last_outcome(tmp_path):

@@ -207,6 +207,9 @@ NORMS: dict[str, Callable[[Place, Any], object]] = {
 FLAGS: dict[str, Callable[[Place, Any], object]] = {
     "StoreWriter.overwrite": lambda p, v: writer(p, overwrite=v),
     "build.overwrite": lambda p, v: embstore.build(p.text, p.folder / "s2", overwrite=v),
+    "snapshot.overwrite": lambda p, v: embstore.snapshot(
+        p.folder / "s", p.folder / "s2", overwrite=v
+    ),
     "export.overwrite": lambda p, v: embstore.export(p.store, p.folder / "s2.vec", overwrite=v),
     "EmbeddingStore.lookup.raw": lambda p, v: p.store.lookup([1], raw=v),
     "EmbeddingStore.submit.raw": lambda p, v: p.store.submit([1], raw=v),
@@ -235,6 +238,7 @@ RESULTS = (
     *(embstore.ExportReport, embstore.LookupPlan, embstore.LookupStats, embstore.Progress),
     *(embstore.RaggedRows, embstore.Residency, embstore.ListedTable, embstore.RemotePlan),
     *(embstore.PublishReport, embstore.PublishedVersion, embstore.PruneReport),
+    embstore.ChangeReport,
 )
 
 NOT_COUNTS = [True, False, np.True_, np.array(True), 1.5, np.float32(2), 3.0, "x", b"3", [3], {}]

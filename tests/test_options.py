@@ -223,6 +223,7 @@ def test_options_have_the_types_of_the_parameters():
         "on_overflow": OnOverflow,
         "dtype": np.dtype | None,
         "words": Path | None,
+        "attributes": str | None,
         "memory_limit": str,
         **dict.fromkeys(("overwrite", "json"), bool),
     }

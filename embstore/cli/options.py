@@ -3,14 +3,14 @@
 1. Each keyword-only parameter of a function is an option of the same name, type and default.
 2. Its help is the parameter's text in the function's docstring (numpydoc).
 3. Types that cannot be typed have a text form: a dtype is given by name, a size in bytes as in
-   2GiB, numbers as in 0,3, words by the file that holds them, None as none where it is not the
-   default.
+   2GiB, numbers as in 0,3, names as in count,title, words by the file that holds them, None as
+   none where it is not the default.
 """
 
 import inspect
 import os
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -24,7 +24,13 @@ from embstore.settle import size_text
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
 # Names in annotations that the functions' modules import for type checkers only.
-_NAMES: dict[str, Any] = {"DTypeLike": np.dtype, "Iterable": Iterable, "Path": Path, "os": os}
+_NAMES: dict[str, Any] = {
+    "DTypeLike": np.dtype,
+    "Iterable": Iterable,
+    "Mapping": Mapping,
+    "Path": Path,
+    "os": os,
+}
 
 
 def options_of(
@@ -132,6 +138,17 @@ def parse_numbers(text: str) -> list[int]:
         raise typer.BadParameter(f"{text!r} is not a list of numbers as in 0,3") from error
 
 
+def parse_names(text: str) -> list[str]:
+    """Return a list of names.
+
+    Parameters
+    ----------
+    text : str
+        What was typed, as in ``count,title``.
+    """
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def _option(function: Callable[..., Any], parameter: inspect.Parameter) -> inspect.Parameter:
     """Return a parameter of a function as typer wants it."""
     annotation = _evaluated(parameter.annotation, function)
@@ -144,6 +161,9 @@ def _option(function: Callable[..., Any], parameter: inspect.Parameter) -> inspe
         settings |= {"parser": parse_dtype, "metavar": "<dtype>"}
     elif Path in kinds or any(get_origin(one) is os.PathLike for one in kinds):
         kind = Path
+    elif Iterable[str] in kinds:
+        kind = str
+        settings |= {"parser": parse_names, "metavar": "<names>"}
     elif any(get_origin(one) is Iterable for one in kinds):
         kind = str
         settings |= {"parser": parse_numbers, "metavar": "<numbers>"}

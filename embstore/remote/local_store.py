@@ -222,4 +222,5 @@ def _computed(contents: Contents) -> str:
         records.scan_ranges(numbering.row_ranges(0, numbering.rows), show)
 
     packed = None if vocabulary is None else vocabulary.packed
-    return of_rows(contents.table, scan, packed, contents.manifest.unk)
+    unk = contents.manifest.unk
+    return of_rows(contents.table, scan, packed, unk, contents.attributes)

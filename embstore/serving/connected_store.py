@@ -247,6 +247,12 @@ class ConnectedStore(EmbeddingStore):
         newest: Any = self._again()
         return newest
 
+    @property
+    def attributes(self) -> NoReturn:
+        """Raise FormatError: attributes are not served."""
+        self._open_records()
+        self._no("attributes; open the store itself for them")
+
     def partition(self, partition: int) -> NoReturn:
         """Raise FormatError: the files are at the servers."""
         del partition

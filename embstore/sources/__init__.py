@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from embstore.attributes.values import first_values
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from embstore.attributes.values import Values
     from embstore.table.protocols import Encoding
     from embstore.vocabulary.words import PackedWords
 
@@ -54,12 +58,15 @@ class Batch:
         The number of the first row, as `Source.place` takes it.
     bytes_done : int
         Bytes of the input read so far, for progress.
+    attributes : mapping of str to (ndarray of shape (n,), or PackedWords), or None
+        The values of each attribute in `Source.attribute_dtypes`; None where the source has none.
     """
 
     rows: NDArray[Any]
     words: PackedWords | None
     first: int
     bytes_done: int
+    attributes: Mapping[str, Values] | None = None
 
 
 class Source(Protocol):
@@ -84,6 +91,10 @@ class Source(Protocol):
         word is an error by default, because dropping a row would change the later ids.
     encoding : Encoding or None
         If not None, rows are records of this encoding, of uint8.
+    attribute_dtypes : mapping of str to str
+        The attributes that each batch has, by name: the dtype of their values, a name in
+        `embstore.formats.own.spec.ATTRIBUTE_DTYPES`, such as ``"int64"``, ``"bool"`` or
+        ``"string"``. Their order is that of the store's. Empty where there are none.
     """
 
     name: str
@@ -94,6 +105,7 @@ class Source(Protocol):
     unk: str | None = None
     ids_matter: bool = False
     encoding: Encoding | None = None
+    attribute_dtypes: Mapping[str, str] = MappingProxyType({})
 
     @property
     def row_estimate(self) -> int:
@@ -141,6 +153,7 @@ class Limited(Source):
         self.unk = source.unk
         self.ids_matter = source.ids_matter
         self.encoding = source.encoding
+        self.attribute_dtypes = source.attribute_dtypes
 
     def batches(self) -> Iterator[Batch]:
         """Yield the first rows."""
@@ -149,7 +162,8 @@ class Limited(Source):
         while left > 0 and (batch := next(batches, None)) is not None:
             if len(batch.rows) > left:
                 words = None if batch.words is None else batch.words.part(0, left)
-                batch = replace(batch, rows=batch.rows[:left], words=words)
+                attributes = first_values(batch.attributes, left)
+                batch = replace(batch, rows=batch.rows[:left], words=words, attributes=attributes)
             left -= len(batch.rows)
             yield batch
 

@@ -110,12 +110,14 @@ def open_source(
     encoding_errors: EncodingErrors | None = None,
     partition_strategy: Strategy | None = None,
     encoding: str | None = None,
+    attributes: tuple[str, ...] | None = None,
 ) -> Source:
     """Return the source that reads a path or an object.
 
     The parameters are those of `embstore.build`, which checks them; None means not given. ``dtype``
     is that of the store; the numbers of text are parsed as this dtype. Of rows
     that are encoded, the source has the records, unless ``encoding`` names another one.
+    ``attributes`` names the columns of the source to take as attributes.
 
     Raises
     ------
@@ -135,6 +137,7 @@ def open_source(
         "dimension": dimension,
         "encoding_errors": encoding_errors,
         "partition_strategy": partition_strategy,
+        "attributes": attributes,
     }
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if scale != AUTO:

@@ -94,7 +94,12 @@ def find(
     return ids
 
 
-def insert(slots: NDArray[np.uint64], hashes: NDArray[np.uint64], ids: NDArray[np.int64]) -> int:
+def insert(
+    slots: NDArray[np.uint64],
+    hashes: NDArray[np.uint64],
+    ids: NDArray[np.int64],
+    most: int | None = None,
+) -> int:
     """Insert new words into the table.
 
     Parameters
@@ -105,6 +110,8 @@ def insert(slots: NDArray[np.uint64], hashes: NDArray[np.uint64], ids: NDArray[n
         Hashes of distinct words that are not in the table.
     ids : ndarray of int64, shape (n,)
         Their ids.
+    most : int, optional
+        The most slots to read for one of these words; by default all.
 
     Returns
     -------
@@ -114,14 +121,18 @@ def insert(slots: NDArray[np.uint64], hashes: NDArray[np.uint64], ids: NDArray[n
     Raises
     ------
     ValueError
-        If the table is full.
+        If there is no free slot among them.
     """
+    most = len(slots) if most is None else min(most, len(slots))
     entries = (hashes & ~_ID_MASK) | (ids + 1).view(np.uint64)
     places = (hashes & np.uint64(len(slots) - 1)).view(np.int64)
     probe_count = 0
     while entries.size:
-        if probe_count == len(slots):
-            raise ValueError(f"the table of {len(slots)} slots is full")
+        if probe_count == most:
+            problem = f"the table of {len(slots)} slots is full"
+            if most < len(slots):
+                problem = f"a word takes more than {most} probes: the words' hashes collide"
+            raise ValueError(problem)
         free = slots.take(places) == 0
         # Of several words written to one slot, the last stays; the others try the next slot.
         slots[places[free]] = entries[free]

@@ -87,6 +87,16 @@ class Vocabulary:
         self._offset_view = self._offsets.data
         self._byte_view = np.ascontiguousarray(stored.data, np.uint8).data
 
+    @property
+    def stored(self) -> PackedWords:
+        """The words in the order of their ids, as they are stored; the offsets may be damaged."""
+        return self._stored
+
+    @property
+    def slots(self) -> NDArray[np.uint64]:
+        """The hash table."""
+        return self._slots
+
     def id_of(self, word: str) -> int:
         """Return the id of one word, -1 if it is missing.
 
@@ -169,12 +179,24 @@ class Vocabulary:
         hashes = hash_words(packed.encoded())
 
         def confirm(positions: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-            return self._stored.equal_at(*self._spans(ids), packed, positions)
+            return self.equal(ids, packed, positions)
 
         def finish(positions: NDArray[np.int64]) -> list[int]:
             return [self.id_of(words[position]) for position in positions.tolist()]
 
         return self._find(hashes, confirm, finish)
+
+    def equal(
+        self, ids: NDArray[np.int64], words: PackedWords, positions: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Return where the word of ``ids[k]`` equals ``words`` at ``positions[k]``.
+
+        Raises
+        ------
+        StoreCorruptError
+            If an id is out of range, or the offsets are damaged.
+        """
+        return self._stored.equal_at(*self._spans(ids), words, positions)
 
     def _find(
         self, hashes: NDArray[np.uint64], confirm: hashing.Confirm, finish: hashing.Finish | None
@@ -311,11 +333,11 @@ def _largest(numbers: NDArray[np.int64]) -> int:
 
 def map_vocabulary(files: Opener, manifest: VocabularyManifest) -> Vocabulary:
     """Map the vocabulary of a store."""
-    data, offsets, slots = (_map_array(files, manifest.array(part)) for part in PARTS)
+    data, offsets, slots = (map_array(files, manifest.array(part)) for part in PARTS)
     return Vocabulary(PackedWords(data, offsets), slots, manifest.probe_count)
 
 
-def _map_array(files: Opener, array: RawArray) -> NDArray[Any]:
+def map_array(files: Opener, array: RawArray) -> NDArray[Any]:
     """Map a one-dimensional array; its chunks must fit together without gaps."""
     pieces = [
         MappedFile(array.chunk_name(chunk), 0, chunk * array.chunk_bytes, array.chunk_bytes)

@@ -26,7 +26,6 @@ import numpy as np
 from embstore.formats.own import spec
 from embstore.formats.own.sharded import ListedChunks
 from embstore.formats.own.spec import RawArray
-from embstore.writing import files
 from embstore.writing.metadata import array_metadata
 
 if TYPE_CHECKING:
@@ -83,6 +82,11 @@ class ArrayWriter:
         The source of pieces.
     background : Background
         The threads that write them.
+
+    Attributes
+    ----------
+    listed : ListedChunks
+        The complete chunks so far, as the writing thread has come to them.
     """
 
     def __init__(
@@ -103,10 +107,11 @@ class ArrayWriter:
         self._size_bytes = 0  # Of all rows so far.
         self._piece: NDArray[np.uint8] | None = None
         self._filled = 0  # Bytes in the piece.
-        # Used by the writing thread: checksums of complete chunks, and of the current one.
-        self._listed = ListedChunks([], [], [])
+        self._is_ended = False  # Whether the last chunk is short and complete.
+        # Used by the writing thread, as is the checksum of the current chunk.
+        self.listed = ListedChunks([], [], [])
         self._checksum = 0
-        files.make_directory(store / name)
+        background.make_directory(store / name)
 
     def append(self, rows: NDArray[Any], *, copy: bool = True) -> None:
         """Append rows, shape (n, *row_shape); without ``copy``, they must not change afterwards."""
@@ -129,19 +134,49 @@ class ArrayWriter:
                     self._write_piece(piece)
             done += count
 
+    def take_over(self, array: RawArray, listed: ListedChunks, chunks: range) -> None:
+        """Let the next chunks be those of another version, whose files are linked.
+
+        After a chunk that is not full, nothing may follow.
+
+        Parameters
+        ----------
+        array, listed : RawArray, ListedChunks
+            The array of the other version, and what it lists.
+        chunks : range
+            The numbers of the chunks; all rows so far fill those before them.
+
+        Raises
+        ------
+        ValueError
+            If they do not.
+        """
+        if self._filled or self._size_bytes != chunks.start * self._raw.chunk_bytes:
+            raise ValueError(f"{self._raw.name} does not end before chunk {chunks.start}")
+        rows = min(chunks.stop * self._raw.chunk_rows, array.shape[0])
+        self._size_bytes = rows * self._row_bytes
+        self._is_ended = bool(rows % self._raw.chunk_rows)
+        self._background.write(partial(self._list, listed, chunks), 0)
+
     def finish(self) -> None:
         """Queue the rest of the rows, and the padding of the last chunk."""
         if self._piece is not None:
             self._write_piece(self._piece)
-        if rest := self._size_bytes % self._raw.chunk_bytes:
+        rest = self._size_bytes % self._raw.chunk_bytes
+        if rest and not self._is_ended:
             work = partial(self._end_short, self._size_bytes, self._raw.chunk_bytes - rest)
             self._background.write(work, 0)
 
     def metadata(self) -> tuple[Path, bytes]:
         """Return the path and content of the array's metadata, once everything is written."""
+        array = self.array
+        return self._store / array.metadata_name, array_metadata(array, self.listed)
+
+    @property
+    def array(self) -> RawArray:
+        """The array, with the rows that it has so far."""
         shape = (self._size_bytes // self._row_bytes, *self._raw.shape[1:])
-        array = replace(self._raw, shape=shape)
-        return self._store / array.metadata_name, array_metadata(array, self._listed)
+        return replace(self._raw, shape=shape)
 
     def _describe(
         self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], chunk_rows: int
@@ -166,6 +201,13 @@ class ArrayWriter:
 
     # The following methods run on the writing thread.
 
+    def _list(self, listed: ListedChunks, chunks: range) -> None:
+        """List chunks of another version."""
+        part = slice(chunks.start, chunks.stop)
+        self.listed.checksums.extend(listed.checksums[part])
+        self.listed.tails.extend(listed.tails[part])
+        self.listed.sizes.extend(listed.sizes[part])
+
     def _store_piece(
         self, start: int, data: NDArray[np.uint8], piece: NDArray[np.uint8] | None
     ) -> None:
@@ -174,7 +216,6 @@ class ArrayWriter:
         path = self._chunk_path(chunk)
         if not within:
             self._checksum = 0
-            make_parents(path)
         self._checksum = google_crc32c.extend(self._checksum, data)
         self._background.write_at(path, data.data, within)
         if within + len(data) == self._raw.chunk_bytes:
@@ -194,7 +235,7 @@ class ArrayWriter:
         checksum = self._checksum.to_bytes(spec.CHECKSUM_BYTES, "little")
         self._background.write_at(path, checksum, self._raw.chunk_bytes)
         self._background.flush(path, self._raw.file_bytes)
-        self._listed.add(self._checksum, self._checksum, self._raw.file_bytes)
+        self.listed.add(self._checksum, self._checksum, self._raw.file_bytes)
 
     def _chunk_path(self, chunk: int) -> Path:
         return self._store / self._raw.chunk_name(chunk)
@@ -218,10 +259,3 @@ def _gather(rows: NDArray[Any], start: int, out: NDArray[np.uint8]) -> None:
 
 def _bytes(row: NDArray[Any]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(row).reshape(-1).view(np.uint8)
-
-
-def make_parents(path: Path) -> None:
-    """Make the directory of a file, and those above it."""
-    if not path.parent.is_dir():
-        make_parents(path.parent)
-        files.make_directory(path.parent)

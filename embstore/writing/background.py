@@ -38,9 +38,18 @@ class Background:
     ----------
     queue_bytes : int
         The most bytes of rows in queued work.
+    dry : bool
+        Whether to do everything but write.
+
+    Attributes
+    ----------
+    file_count, byte_count : int
+        Files that are complete, and their bytes.
     """
 
-    def __init__(self, queue_bytes: int) -> None:
+    def __init__(self, queue_bytes: int, *, dry: bool = False) -> None:
+        self.file_count = self.byte_count = 0
+        self._dry = dry
         self._queue_bytes = queue_bytes
         self._pending_bytes = 0
         self._error: BaseException | None = None
@@ -103,17 +112,30 @@ class Background:
         self._complete.clear()
 
     def write_at(self, path: Path, data: bytes | memoryview, offset: int) -> None:
-        """Write into a file; offset 0 creates it. Called by work, on the writing thread."""
+        """Write into a file; offset 0 creates it and its directories. Called by work."""
+        if self._dry:
+            return
         descriptor = self._open.pop(path, None)
         if descriptor is None:
             if len(self._open) >= self._max_open:
                 self._close_oldest()
+            if not offset:
+                make_parents(path)
             descriptor = files.reopen(path) if offset else files.create(path)
         self._open[path] = descriptor
         files.write_at(descriptor, data, offset, path)
 
+    def make_directory(self, path: Path) -> None:
+        """Make a directory, if it does not exist."""
+        if not self._dry and not path.is_dir():
+            files.make_directory(path)
+
     def flush(self, path: Path, size_bytes: int) -> None:
         """Queue a complete file to be flushed and closed. Called by work."""
+        self.file_count += 1
+        self.byte_count += size_bytes
+        if self._dry:
+            return
         self._complete.append((self._open.pop(path), path))
         self._complete_bytes += size_bytes
         if self._complete_bytes >= FLUSH_BYTES or len(self._complete) >= self._max_open:
@@ -162,3 +184,10 @@ class Background:
     def _check(self) -> None:
         if self._error is not None:
             raise self._error
+
+
+def make_parents(path: Path) -> None:
+    """Make the directory of a file, and those above it."""
+    if not path.parent.is_dir():
+        make_parents(path.parent)
+        files.make_directory(path.parent)

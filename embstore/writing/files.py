@@ -1,8 +1,8 @@
 """Every change that a build makes on disk, one function for each kind of step.
 
-The steps are: make a directory, write bytes, flush, rename, exchange, remove. Tests replace them to
-simulate a disk that is full, fails or loses power. So they are called as ``files.write_at`` and
-never imported by name.
+The steps are: make a directory, write bytes, link, clone, copy, flush, rename, exchange, remove.
+Tests replace them to simulate a disk that is full, fails or loses power. So they are called as
+``files.write_at`` and never imported by name.
 
 A failed flush is final: the kernel may have dropped the pages that it could not write, and a second
 flush would not report it. So nothing here retries.
@@ -12,23 +12,28 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import resource
 import shutil
 import tempfile
 from itertools import islice
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from embstore import syscalls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
 # The most files that a build keeps open in one place; common limits for a process are 1024 and 256.
 MAX_OPEN_FILES = 128
 # The kernel is not asked to start smaller writes at once, because it merges those of a file.
 START_WRITING_BYTES = 1 << 20
+# What a disk writes while it does one flush of next to nothing, about.
+BYTES_FOR_FLUSH = 1 << 20
+# Read and written at once, where the kernel does not copy.
+COPIED_BYTES = 4 << 20
 
 
 def make_directory(path: Path) -> None:
@@ -97,6 +102,128 @@ def max_open_files() -> int:
     if allowed == resource.RLIM_INFINITY:
         return MAX_OPEN_FILES
     return max(min(allowed // 8, MAX_OPEN_FILES), 1)
+
+
+def sync_file_system(path: Path, flushes: int) -> bool:
+    """Wait until the whole file system of a directory is on disk, instead of many flushes.
+
+    Returns False, and does nothing, where this may not reach the disk (see `syscalls.can_sync`), or
+    may take longer, because others have left much to be written: a flush that writes next to
+    nothing waits for the disk for 0.1 to 3 ms.
+
+    Parameters
+    ----------
+    path : Path
+        The directory.
+    flushes : int
+        The number of flushes.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if not syscalls.can_sync(descriptor) or _unwritten_bytes() > flushes * BYTES_FOR_FLUSH:
+            return False
+        with naming(path):
+            syscalls.sync_file_system(descriptor)
+            # Older kernels do not report that the journal has failed; a flush does.
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _unwritten_bytes() -> float:
+    """Return how much the kernel has to write to all disks; infinite if it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return math.inf
+    sizes = dict(line.split(":", 1) for line in lines if ":" in line)
+    try:
+        return sum(1024 * int(sizes[name].split()[0]) for name in ("Dirty", "Writeback"))
+    except (KeyError, ValueError, IndexError):
+        return math.inf
+
+
+def link(directory: int, name: str, path: Path, to: Path) -> None:
+    """Give a file a second name, a hard link.
+
+    Parameters
+    ----------
+    directory : int
+        An open directory.
+    name : str
+        The file's path inside it.
+    path : Path
+        Where the file was, for messages.
+    to : Path
+        Its second name.
+    """
+    with naming(path):
+        os.link(name, to, src_dir_fd=directory, follow_symlinks=False)
+
+
+def clone(source: int, descriptor: int, path: Path, to: Path) -> None:
+    """Have a new file share all blocks of another one, until either is written to.
+
+    Parameters
+    ----------
+    source, descriptor : int
+        The open file, and the new one.
+    path, to : Path
+        Their paths.
+    """
+    with naming(to):
+        syscalls.clone(source, descriptor)
+
+
+def copy_range(
+    source: int, descriptor: int, offset: int, size_bytes: int, path: Path, to: Path
+) -> None:
+    """Copy a part of a file to the same place in a new one, and start writing it to disk.
+
+    The kernel copies where it can; elsewhere the bytes are read and written.
+
+    Parameters
+    ----------
+    source, descriptor : int
+        The open file, and the new one.
+    offset, size_bytes : int
+        The part.
+    path, to : Path
+        Their paths.
+    """
+    with naming(to):
+        done = _copy_in_kernel(source, descriptor, offset, size_bytes)
+        while done < size_bytes:
+            data = os.pread(source, min(size_bytes - done, COPIED_BYTES), offset + done)
+            if not data:
+                raise OSError(errno.EIO, f"{path} has become shorter")
+            count = _write_some(descriptor, memoryview(data), offset + done)
+            if not count:
+                raise OSError(errno.EIO, "nothing was written")
+            done += count
+    if size_bytes >= START_WRITING_BYTES:
+        syscalls.start_writing(descriptor, offset, size_bytes)
+
+
+def _copy_in_kernel(source: int, descriptor: int, offset: int, size_bytes: int) -> int:
+    """Copy the first bytes of a part of a file, perhaps none; return their number."""
+    done = 0
+    if not hasattr(os, "copy_file_range"):
+        return done
+    while done < size_bytes:
+        try:
+            count = os.copy_file_range(
+                source, descriptor, size_bytes - done, offset + done, offset + done
+            )
+        except OSError as error:
+            if error.errno not in syscalls.UNSUPPORTED:
+                raise
+            break
+        if not count:  # Some file systems say this instead of an error.
+            break
+        done += count
+    return done
 
 
 def write_files(contents: Iterable[tuple[Path, bytes]]) -> None:

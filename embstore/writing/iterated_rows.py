@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embstore.attributes.given import as_values
+from embstore.attributes.values import part_of
 from embstore.vocabulary.words import PackedWords
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -18,9 +21,12 @@ ARRAY_BYTES = 1 << 20
 
 
 def row_arrays(
-    rows: Iterator[ArrayLike], words: Iterable[str] | PackedWords | None, row_bytes: int
-) -> Iterator[tuple[NDArray[Any], list[str] | None]]:
-    """Yield arrays of some rows each, with their words.
+    rows: Iterator[ArrayLike],
+    words: Iterable[str] | PackedWords | None,
+    attributes: Mapping[str, Any] | None,
+    row_bytes: int,
+) -> Iterator[tuple[NDArray[Any], list[str] | None, dict[str, Any] | None]]:
+    """Yield arrays of some rows each, with their words and attributes.
 
     Parameters
     ----------
@@ -28,19 +34,57 @@ def row_arrays(
         The rows; only those of one array are in memory at a time.
     words : iterable of str, or PackedWords, optional
         A word for each row.
+    attributes : mapping of str to array-like or iterable, optional
+        The values of each attribute, one for each row.
     row_bytes : int
         Bytes of a row in the store.
 
     Raises
     ------
     ValueError
-        If there are more words than rows.
+        If there are more words, or values of an attribute, than rows.
     """
     count = max(ARRAY_BYTES // row_bytes, 1)
     if isinstance(words, PackedWords):
         words = (word.decode() for word in words.encoded())
     left = None if words is None else iter(words)
+    columns = None if attributes is None else _Columns(attributes)
     while block := list(islice(rows, count)):
-        yield np.asarray(block), None if left is None else list(islice(left, len(block)))
+        yield (
+            np.asarray(block),
+            None if left is None else list(islice(left, len(block))),
+            None if columns is None else columns.take(len(block)),
+        )
+    if columns is not None:
+        columns.check_end()
     if left is not None and any(True for _ in left):
         raise ValueError("there are more words than rows")
+
+
+class _Columns:
+    """The values of attributes, taken some at a time."""
+
+    def __init__(self, attributes: Mapping[str, Any]) -> None:
+        self._given = {
+            name: values if isinstance(values, Iterator) else as_values(name, values)
+            for name, values in attributes.items()
+        }
+        self._done = 0
+
+    def take(self, count: int) -> dict[str, Any]:
+        start, self._done = self._done, self._done + count
+        return {
+            name: list(islice(values, count))
+            if isinstance(values, Iterator)
+            else part_of(values, start, self._done)
+            for name, values in self._given.items()
+        }
+
+    def check_end(self) -> None:
+        for name, values in self._given.items():
+            if isinstance(values, Iterator):
+                more = any(True for _ in values)
+            else:
+                more = len(values) > self._done
+            if more:
+                raise ValueError(f"attribute {name!r} has more values than there are rows")

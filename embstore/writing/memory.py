@@ -7,7 +7,8 @@ share  used for
 1/8    pieces that are queued for the disk
 1/8    rows that are held until the chunk size is known
 3/8    the vocabulary; arrays beyond it are files in the staging directory
-1/4    the rest: the batch that is being written, blocks that are being parsed
+1/16   attributes; those beyond it are files in the staging directory, too
+3/16   the rest: the batch that is being written, blocks that are being parsed
 =====  ==============================================================================
 
 A piece of a compressed store has at least one inner chunk. The encoded form of the piece that is
@@ -44,12 +45,15 @@ class MemoryPlan:
         The most bytes of rows that are held until the chunk size is known.
     vocabulary_bytes : int
         The most bytes of the vocabulary that stay in memory while it is built.
+    attribute_bytes : int
+        The same of all attributes.
     """
 
     piece_bytes: int
     queue_bytes: int
     held_bytes: int
     vocabulary_bytes: int
+    attribute_bytes: int
 
 
 def plan_memory(
@@ -86,4 +90,5 @@ def plan_memory(
         queue_bytes=min(MAX_QUEUE_BYTES, limit // 8),
         held_bytes=min(MAX_HELD_BYTES, limit // 8),
         vocabulary_bytes=limit // 8 * 3,
+        attribute_bytes=limit // 16,
     )

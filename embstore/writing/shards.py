@@ -21,7 +21,7 @@ import numpy as np
 from embstore.formats.own import spec
 from embstore.formats.own.sharded import ShardedArray
 from embstore.reading import workers
-from embstore.writing.arrays import ArrayWriter, PiecePool, make_parents
+from embstore.writing.arrays import ArrayWriter, PiecePool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +67,8 @@ class ShardWriter(ArrayWriter):
         The threads that write them.
     compression : Compression
         The codec of inner chunks.
+    inner_rows : int, optional
+        Rows in an inner chunk; by default chosen from the size of a row.
     """
 
     def __init__(
@@ -79,8 +81,11 @@ class ShardWriter(ArrayWriter):
         pool: PiecePool,
         background: Background,
         compression: Compression,
+        *,
+        inner_rows: int | None = None,
     ) -> None:
         self._compression = compression
+        self._inner_rows = inner_rows
         super().__init__(store, name, row_shape, dtype, chunk_rows, pool, background)
         self._inner_bytes = self._array.inner_bytes
         # Used by the writing thread: the sizes of the current shard's inner chunks, and their sum.
@@ -91,7 +96,7 @@ class ShardWriter(ArrayWriter):
         self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], chunk_rows: int
     ) -> ShardedArray:
         row_bytes = int(np.prod(shape[1:], dtype=object)) * dtype.itemsize
-        inner_rows = min(spec.choose_inner_rows(row_bytes), chunk_rows)
+        inner_rows = min(self._inner_rows or spec.choose_inner_rows(row_bytes), chunk_rows)
         self._array = ShardedArray(name, shape, dtype, chunk_rows, inner_rows, self._compression)
         return self._array
 
@@ -106,7 +111,6 @@ class ShardWriter(ArrayWriter):
         if not within:
             self._checksum = self._written_bytes = 0
             self._sizes = array("Q")
-            make_parents(path)
         encoded = self._encode(data)
         self._sizes.extend(map(len, encoded))
         self._append(path, b"".join(encoded))
@@ -151,7 +155,7 @@ class ShardWriter(ArrayWriter):
         tail = int(google_crc32c.value(data))
         self._append(path, data + tail.to_bytes(spec.CHECKSUM_BYTES, "little"))
         self._background.flush(path, self._written_bytes)
-        self._listed.add(self._checksum, tail, self._written_bytes)
+        self.listed.add(self._checksum, tail, self._written_bytes)
 
     def _append(self, path: Path, data: bytes) -> None:
         """Write bytes at the end of the current shard's file."""

@@ -246,8 +246,16 @@ def _why_no_store(target: Path) -> str | None:
 
 
 def flush_directories(path: Path) -> None:
-    """Flush ``path``, and every directory below it, to disk."""
-    for directory, _, _ in os.walk(path, topdown=False):
+    """Flush ``path``, and every directory below it, to disk.
+
+    There is one for each chunk. The first flush commits the journal with all of them, but each of
+    the others still waits for the disk's own cache: 1,000 took 3 s, the file system as a whole
+    0.06 s.
+    """
+    directories = [directory for directory, _, _ in os.walk(path, topdown=False)]
+    if files.sync_file_system(path, len(directories)):
+        return
+    for directory in directories:
         files.flush_directory(Path(directory))
 
 

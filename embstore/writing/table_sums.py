@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from embstore.formats.own.manifest import Manifest
     from embstore.writing.background import Background
+    from embstore.writing.new_attributes import NewAttributes
     from embstore.writing.new_words import NewWords
 
 
@@ -43,11 +44,17 @@ class TableSums:
         else:
             self._background.write(partial(self._there.add, rows, ids), rows.nbytes)
 
-    def fingerprint(self, manifest: Manifest, words: NewWords) -> str:
-        """Return the fingerprint of the table, once the background has finished."""
+    def total(self) -> RowSums:
+        """Return the sums of all rows, once the background has finished."""
         sums = RowSums()
         sums.merge(self._here)
         sums.merge(self._there)
+        return sums
+
+    def fingerprint(self, manifest: Manifest, words: NewWords, attributes: NewAttributes) -> str:
+        """Return the fingerprint of the table, once the background has finished."""
+        sums = self.total()
+        sums.merge(attributes.sums)
         first = 0
         for hashes in words.hashes():
             sums.add_words(hashes, first)
@@ -58,4 +65,5 @@ class TableSums:
             manifest.dtype_line,
             words=words.has_words,
             unk=manifest.unk,
+            attributes=attributes.line,
         )

@@ -23,6 +23,13 @@ from embstore.formats.own import spec
 from embstore.vocabulary import hashing
 from embstore.vocabulary.words import PackedWords, hash_words, pack_encoded
 from embstore.writing.scratch import ScratchArray
+from embstore.writing.slot_table import (
+    LEAST_SLOTS,
+    PIECE_LENGTH,
+    SlotTable,
+    is_too_full,
+    slots_needed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,11 +38,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DEFAULT_MEMORY_BYTES = 384 << 20
-LEAST_SLOTS = 1 << 12
 # Words looked up at once while the table is in memory; their data fits the processor's cache.
 WORDS_AT_ONCE = 1 << 14
-# Elements copied, or inserted into a new table, at once.
-PIECE_LENGTH = 1 << 18
 # The most that a page fault maps around the page. Comparing a word costs two faults.
 FAULT_BYTES = 64 << 10
 # Memory for a word of the current batch: its bytes as an object, hash, slot, id.
@@ -77,14 +81,12 @@ class VocabularyBuilder:
         self._data = ScratchArray(np.uint8, memory_bytes // 12, directory)
         self._offsets = ScratchArray(np.int64, memory_bytes // 12, directory)
         self._hashes = ScratchArray(np.uint64, memory_bytes // 12, directory)
-        self._slots = ScratchArray(np.uint64, memory_bytes // 3, directory)
         self._mapped_bytes = memory_bytes // 3  # The most mapped pages before a release.
         self._offsets.resize(1)
         # An estimate may be wrong, so it does not make the table larger than its memory.
         most = 1 << max((memory_bytes // 3 // 8).bit_length() - 1, 0)
         slot_count = min(hashing.slot_count_for(estimated_words), most)
-        self._slots.resize(max(slot_count, LEAST_SLOTS))
-        self._probe_count = 0
+        self._slots = self._make_table(max(slot_count, LEAST_SLOTS))
 
     def __len__(self) -> int:
         return len(self._hashes)
@@ -92,11 +94,11 @@ class VocabularyBuilder:
     @property
     def probe_count(self) -> int:
         """The most slots that are read to find a word."""
-        return self._probe_count
+        return self._slots.probe_count
 
     def finish(self) -> None:
         """Shrink a table that is too large because of the estimate, after the last word."""
-        slot_count = max(hashing.slot_count_for(len(self)), LEAST_SLOTS)
+        slot_count = slots_needed(len(self))
         if slot_count < len(self._slots):
             self._rebuild(slot_count)
 
@@ -137,10 +139,14 @@ class VocabularyBuilder:
             ids[start : start + count] = self._add(words.part(start, start + count))
         return ids
 
+    def drop_table(self) -> None:
+        """Free the hash table, after the last word."""
+        self._slots.close()
+
     def close(self) -> None:
         """Free the memory and the disk space."""
-        for scratch in (self._data, self._offsets, self._hashes, self._slots):
-            scratch.close()
+        for part in (self._data, self._offsets, self._hashes, self._slots):
+            part.close()
 
     def _add(self, words: PackedWords) -> NDArray[np.int64]:
         encoded = words.encoded()
@@ -167,7 +173,7 @@ class VocabularyBuilder:
 
     def _find(self, words: PackedWords, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
         ids = np.empty(len(words), np.int64)
-        for part in self._windows(hashes):
+        for part in self._slots.windows(hashes):
 
             def confirm(
                 positions: NDArray[np.int64],
@@ -176,8 +182,7 @@ class VocabularyBuilder:
             ) -> NDArray[np.bool_]:
                 return self._equal(found, words, part[positions])
 
-            ids[part] = hashing.find(self._slots.array, hashes[part], self._probe_count, confirm)
-            self._slots.release()
+            ids[part] = self._slots.find(hashes, part, confirm)
         return ids
 
     def _equal(
@@ -200,46 +205,27 @@ class VocabularyBuilder:
         self._offsets.append(words.offsets[1:] + (len(self._data) - first_byte))
         self._data.append(words.data[first_byte : int(words.offsets[-1])])
         self._hashes.append(hashes)
-        # In a fuller table, a few words would need very many probes.
-        if 2 * count > len(self._slots):
+        if is_too_full(count, len(self._slots)):
             self._rebuild(hashing.slot_count_for(count))
         else:
-            self._insert(hashes, first_id)
+            self._slots.insert(hashes, first_id)
 
     def _rebuild(self, slot_count: int) -> None:
         """Replace the table by one of another size."""
         self._slots.close()
-        self._slots = ScratchArray(np.uint64, self._memory_bytes // 3, self._directory)
-        self._slots.resize(slot_count)
-        self._probe_count = 0
+        self._slots = self._make_table(slot_count)
         for start in range(0, len(self), PIECE_LENGTH):
-            self._insert(self._hashes.array[start : start + PIECE_LENGTH], start)
+            self._slots.insert(self._hashes.array[start : start + PIECE_LENGTH], start)
             self._hashes.release()
 
-    def _insert(self, hashes: NDArray[np.uint64], first_id: int) -> None:
-        for part in self._windows(hashes):
-            probes = hashing.insert(self._slots.array, hashes[part], part + first_id)
-            self._probe_count = max(self._probe_count, probes)
-            self._slots.release()
-
-    def _windows(self, hashes: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
-        """Yield the positions of the words in groups whose slots are in one window of the table.
-
-        So at most one window of the table is mapped at a time, and each of its pages only once.
-        """
-        if not self._slots.in_file:
-            yield np.arange(len(hashes))
-            return
-        slots = hashes & np.uint64(len(self._slots) - 1)
-        order = np.argsort(slots)
-        windows = slots[order] // np.uint64(max(self._mapped_bytes // 8, 1))
-        yield from np.split(order, np.flatnonzero(np.diff(windows)) + 1)
+    def _make_table(self, slot_count: int) -> SlotTable:
+        return SlotTable(slot_count, self._memory_bytes // 3, self._mapped_bytes, self._directory)
 
     def _stored(self) -> dict[str, ScratchArray]:
         return {
             spec.WORD_BYTES: self._data,
             spec.WORD_OFFSETS: self._offsets,
-            spec.WORD_SLOTS: self._slots,
+            spec.WORD_SLOTS: self._slots.scratch,
         }
 
 

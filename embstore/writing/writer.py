@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
 
 import numpy as np
 
+from embstore.attributes.given import as_dtypes
 from embstore.dtypes import as_dtype, has_masked, storage_dtype
 from embstore.encodings.casting import OnOverflow
 from embstore.errors import SourceError
@@ -42,6 +43,7 @@ from embstore.writing.conversion import conversion_to, find_encoding
 from embstore.writing.iterated_rows import row_arrays
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT, plan_memory
 from embstore.writing.metadata import write_metadata
+from embstore.writing.new_attributes import NewAttributes
 from embstore.writing.new_words import NewWords, OnDuplicate
 from embstore.writing.partitioned_rows import PartitionedRows
 from embstore.writing.shards import ShardWriter, shard_piece_bytes
@@ -50,7 +52,7 @@ from embstore.writing.table_sums import TableSums
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -59,6 +61,8 @@ if TYPE_CHECKING:
     from embstore.table.protocols import Encoding
     from embstore.vocabulary.words import PackedWords
     from embstore.writing.new_words import MakeArray
+
+    _Parts = tuple[PartitionedRows, NewWords, NewAttributes]
 
 PUBLISH = "build it in a local directory, and embstore.publish it there"
 _ENDED = "this StoreWriter has already published or discarded its store"
@@ -114,6 +118,9 @@ class StoreWriter:
         before anything is created.
     source : dict, optional
         Where the rows come from, for the manifest; JSON values.
+    attributes : mapping of str to dtype, optional
+        The attributes that rows have, and the dtype of each: a number type, ``"bool"`` or
+        ``"string"``. By default, the first rows that are written decide.
 
     Attributes
     ----------
@@ -159,6 +166,7 @@ class StoreWriter:
         compression: str | None = None,
         memory_limit: int | str = DEFAULT_MEMORY_LIMIT,
         source: dict[str, Any] | None = None,
+        attributes: Mapping[str, DTypeLike] | None = None,
     ) -> None:
         target = as_local_path(path, "path", PUBLISH)
         partitions = _as_count(partitions, "partitions", low=1, high=spec.MAX_PARTITIONS)
@@ -171,6 +179,7 @@ class StoreWriter:
         memory_bytes = as_size(memory_limit, "memory_limit")
         self._compression = as_compression(compression, "compression")
         overwrite = as_flag(overwrite, "overwrite")
+        dtypes = None if attributes is None else as_dtypes(attributes, "attributes")
         if rows is None and strategy == "div":
             raise ValueError("strategy div needs the number of rows in advance; give rows=")
         self.source = dict(source or {})
@@ -217,7 +226,7 @@ class StoreWriter:
         self._background = Background(self._memory.queue_bytes)
         self._sums = TableSums(self._background)
         try:
-            self._start(target, overwrite, on_duplicate, chunk_rows)
+            self._start(target, overwrite, on_duplicate, chunk_rows, dtypes)
         except BaseException:
             self._background.close()
             if self._staging is not None:
@@ -250,6 +259,7 @@ class StoreWriter:
         rows: ArrayLike | Iterator[ArrayLike],
         words: Iterable[str] | PackedWords | None = None,
         *,
+        attributes: Mapping[str, Any] | None = None,
         copy: bool = True,
     ) -> None:
         """Append rows; their ids continue from the last one. An error discards the store.
@@ -261,6 +271,9 @@ class StoreWriter:
             a few rows of an iterator, such as a generator, are in memory at a time.
         words : iterable of str, or PackedWords, length n, optional
             The words of the rows; either all rows of a store have one, or none.
+        attributes : mapping of str to array-like of length n, optional
+            The values of each attribute, numbers or str, one for each row. All rows of a store have
+            the same attributes, with the same dtypes.
         copy : bool
             False promises that ``rows`` will not be changed after the call, which may save a copy.
 
@@ -271,19 +284,21 @@ class StoreWriter:
         DuplicateWordError
             If a word is repeated, under ``on_duplicate="error"``.
         RowError
-            If a number does not fit into the store's dtype.
+            If a number does not fit into the store's dtype, or a value into its attribute's.
         ValueError, TypeError
-            If the rows have another shape or are not numbers.
+            If the rows have another shape or are not numbers; if they do not have the attributes of
+            the rows before them.
         """
         self._check_open()
         try:
             if has_masked(rows):
                 raise TypeError("rows have masked numbers; replace them with .filled(value)")
             if isinstance(rows, Iterator):
-                for block, its_words in row_arrays(rows, words, self._row_bytes):
-                    self._write(block, its_words, copy=False)
+                blocks = row_arrays(rows, words, attributes, self._row_bytes)
+                for block, its_words, its_attributes in blocks:
+                    self._write(block, its_words, its_attributes, copy=False)
             else:
-                self._write(np.asarray(rows), words, copy=copy)
+                self._write(np.asarray(rows), words, attributes, copy=copy)
         except BaseException:
             self.discard()
             raise
@@ -315,6 +330,10 @@ class StoreWriter:
                 self._make_group(spec.VOCABULARY)
                 words, vocabulary = self._words.write(self._make_array)
                 arrays = arrays + words
+            for group in self._attributes.group_names():
+                self._make_group(group)
+            columns, attributes = self._attributes.write(self._make_array)
+            arrays = arrays + columns
             for array in arrays:
                 array.finish()
             self._background.finish()
@@ -327,8 +346,9 @@ class StoreWriter:
                 unk=unk,
                 vocabulary=vocabulary,
                 source=self.source,
+                attributes=attributes,
             )
-            fingerprint = self._sums.fingerprint(manifest, self._words)
+            fingerprint = self._sums.fingerprint(manifest, self._words, self._attributes)
             manifest = replace(manifest, fingerprint=fingerprint)
             documents = (array.metadata() for array in arrays)
             write_metadata(self._path, self._groups, documents, manifest)
@@ -361,9 +381,14 @@ class StoreWriter:
             self._staging = None
 
     def _start(
-        self, target: Path, overwrite: bool, on_duplicate: OnDuplicate, chunk_rows: int | None
+        self,
+        target: Path,
+        overwrite: bool,
+        on_duplicate: OnDuplicate,
+        chunk_rows: int | None,
+        dtypes: dict[str, str] | None,
     ) -> None:
-        """Create the staging directory, and what writes rows and words into it."""
+        """Create the staging directory, and what writes rows, words and attributes into it."""
         self._staging = Staging(target, overwrite=overwrite)
         self._path = self._staging.path
         self._make_group(spec.PARTITIONS)
@@ -386,6 +411,7 @@ class StoreWriter:
             estimated_words=self._estimated or 0,
             on_duplicate=on_duplicate,
         )
+        self._attributes = NewAttributes(self._memory.attribute_bytes, self._path, dtypes)
         self._rows = PartitionedRows(
             self._numbering,
             self._row_shape,
@@ -397,7 +423,11 @@ class StoreWriter:
         )
         self._rows.start(chunk_rows, exact=self._expected is not None)
         self._finalize: weakref.finalize[Any, StoreWriter] = weakref.finalize(
-            self, _give_up, self._staging, self._background, self._rows, self._words
+            self,
+            _give_up,
+            self._staging,
+            self._background,
+            (self._rows, self._words, self._attributes),
         )
 
     def _inner_rows(self, chunk_rows: int) -> int | None:
@@ -407,7 +437,7 @@ class StoreWriter:
         return min(spec.choose_inner_rows(self._row_bytes), chunk_rows)
 
     def _close(self) -> None:
-        _close(self._background, self._rows, self._words)
+        _close(self._background, (self._rows, self._words, self._attributes))
 
     def _check_open(self) -> Staging:
         if self._staging is None:
@@ -416,13 +446,19 @@ class StoreWriter:
         return self._staging
 
     def _write(
-        self, batch: NDArray[Any], words: Iterable[str] | PackedWords | None, *, copy: bool
+        self,
+        batch: NDArray[Any],
+        words: Iterable[str] | PackedWords | None,
+        attributes: Mapping[str, Any] | None,
+        *,
+        copy: bool,
     ) -> None:
         row_shape = self._conversion.row_shape
         if batch.ndim == 0 or batch.shape[1:] != row_shape:
             expected = ", ".join(["n", *map(str, row_shape)])
             raise ValueError(f"rows have shape {batch.shape}, expected ({expected})")
         kept = self._conversion.convert(batch)
+        values = self._attributes.settle(attributes, len(batch))
         new = self._words.enter(words, len(batch), is_first=not self.rows_written)
         if not new.all():
             self.duplicate_count += int((~new).sum())
@@ -433,6 +469,7 @@ class StoreWriter:
         if self._expected is not None and stop > self._expected:
             raise SourceError(f"{stop} rows written, expected {self._expected}")
         self.rows_written = stop
+        self._attributes.append(values, new, start)
         self._sums.append(kept, start, copy=copy)
         self._rows.append(kept, start, copy=copy)
 
@@ -441,24 +478,22 @@ class StoreWriter:
         self._groups.append(name)
 
 
-def _close(background: Background, rows: PartitionedRows, words: NewWords) -> None:
+def _close(background: Background, parts: _Parts) -> None:
     """End the threads; free the memory and the disk space that only the build needed."""
     background.close()
-    rows.close()
-    words.close()
+    for part in parts:
+        part.close()
 
 
-def _give_up(
-    staging: Staging, background: Background, rows: PartitionedRows, words: NewWords
-) -> None:
+def _give_up(staging: Staging, background: Background, parts: _Parts) -> None:
     """Discard the store of a writer, which may have been dropped, in any thread or process."""
     if not staging.is_own:
         return
     if background.is_here:
         # The garbage collector found the writer in one of its own threads, which cannot be joined.
-        start(partial(_give_up, staging, background, rows, words), "embstore-discard")
+        start(partial(_give_up, staging, background, parts), "embstore-discard")
         return
-    _close(background, rows, words)
+    _close(background, parts)
     staging.discard()
 
 

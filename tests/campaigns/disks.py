@@ -6,6 +6,9 @@
    renamed, exchanged or removed), any may be on disk, whatever happened in other directories. But a
    rename or exchange is on disk as a whole or not at all, and a change that follows from a lost one
    is lost, too.
+3. A link is one more entry of the same file: a flush under one name flushes the file, and after a
+   power cut all names that are left have the same bytes. A clone and a copied range are writes.
+4. A flush of the whole file system puts everything on disk.
 
 So the model may lose more than any one file system does.
 """
@@ -46,8 +49,13 @@ class File:
             data[offset : offset + len(some)] = bytes(len(some)) if zeros else some
         return bytes(data)
 
-    def cut(self, random_numbers: random.Random) -> bytes:
-        """Return a possible content after a power cut."""
+    def cut(self, random_numbers: random.Random, found: dict[int, bytes]) -> bytes:
+        """Return a possible content after a power cut; under another name, the same."""
+        if id(self) not in found:
+            found[id(self)] = self._cut(random_numbers)
+        return found[id(self)]
+
+    def _cut(self, random_numbers: random.Random) -> bytes:
         count = random_numbers.randint(0, len(self.pending))
         last = len(self.pending[count - 1][1]) if count else 0
         kept = random_numbers.choice((last, random_numbers.randint(0, last)))
@@ -70,8 +78,23 @@ class Directory:
         self.durable = self.entries()
         self.pending.clear()
 
-    def cut(self, random_numbers: random.Random) -> Tree:
-        """Return a possible content after a power cut."""
+    def flush_all(self) -> None:
+        """Put everything below it on disk, too."""
+        self.flush()
+        for node in self.durable.values():
+            node.flush() if isinstance(node, File) else node.flush_all()
+
+    def cut(self, random_numbers: random.Random, found: dict[int, bytes] | None = None) -> Tree:
+        """Return a possible content after a power cut.
+
+        Parameters
+        ----------
+        random_numbers : random.Random
+            The source of all random choices.
+        found : dict of int to bytes, optional
+            What files have, by their ``id``, as far as it was chosen.
+        """
+        found = {} if found is None else found
         chance = random_numbers.choice((0.1, 0.5, 0.9))
         lost: set[str] = set()
         kept = []
@@ -81,7 +104,7 @@ class Directory:
             else:
                 kept.append(change)
         entries = _applied(self.durable, kept)
-        return {name: node.cut(random_numbers) for name, node in entries.items()}
+        return {name: node.cut(random_numbers, found) for name, node in entries.items()}
 
     def least(self) -> Tree:
         """Return the content if everything not flushed is lost."""
@@ -123,13 +146,20 @@ class Disk:
                 parent.pending.append({name: File()})
             case "write":
                 self._file(step.path).pending.append((step.offset, step.data))
+            case "link":
+                to = _given(step)
+                self._directory(to.parent).pending.append({to.name: self._file(step.path)})
+            case "clone" | "copy":
+                self._file(_given(step)).pending.append((step.offset, step.data))
             case "flush":
                 self._node(step.path).flush()
+            case "syncfs":
+                self.root.flush_all()
             case "unlink" | "rmdir":
                 parent.pending.append({name: None})
             case "rename" | "exchange":
-                to = step.to
-                if to is None or to.parent != step.path.parent:
+                to = _given(step)
+                if to.parent != step.path.parent:
                     raise ValueError(f"{step.kind} from one directory to another: {step}")
                 entries = parent.entries()
                 other = entries[to.name] if step.kind == "exchange" else None
@@ -158,6 +188,13 @@ class Disk:
         return node
 
 
+def _given(step: Step) -> Path:
+    """Return the second path of a step."""
+    if step.to is None:
+        raise ValueError(f"a step of one path: {step}")
+    return step.to
+
+
 def write_tree(tree: Tree, folder: Path) -> None:
     """Write a tree into a new folder."""
     folder.mkdir()
@@ -168,10 +205,14 @@ def write_tree(tree: Tree, folder: Path) -> None:
             write_tree(content, folder / name)
 
 
-def _load(folder: Path) -> Directory:
+def _load(folder: Path, files: dict[int, File] | None = None) -> Directory:
+    """Return a folder; ``files`` are those found so far, by inode, as one may have two names."""
+    files = {} if files is None else files
     return Directory(
         {
-            path.name: _load(path) if path.is_dir() else File(path.read_bytes())
+            path.name: _load(path, files)
+            if path.is_dir()
+            else files.setdefault(path.stat().st_ino, File(path.read_bytes()))
             for path in folder.iterdir()
         }
     )

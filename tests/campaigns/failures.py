@@ -1,8 +1,8 @@
-"""Failing disks: a build ends with the disk's error, publishes nothing, and leaves nothing.
+"""Failing disks: a work ends with the disk's error, publishes nothing, and leaves nothing.
 
-1. Each step of a build fails (`tests.campaigns.faults`) with each error of a disk; of a write, half
-   was done. The build ends with that error, which names a path; the old store is whole, or there is
-   none; a file whose flush failed is not flushed again; the next build succeeds, in the same
+1. Each step of a work fails (`tests.campaigns.faults`) with each error of a disk; of a write, half
+   was done. The work ends with that error, which names a path; the old store is whole, or there is
+   none; a file whose flush failed is not flushed again; the next work succeeds, in the same
    process.
 2. An error after the new store has its name cannot take the name back, and says so.
 3. Writes that the system does only in part lose nothing, and a write of no bytes is an error.
@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from unittest import mock
 
-from tests.campaigns import tables
-from tests.campaigns.faults import Failer, in_one_step, in_two_steps, steps
-from tests.campaigns.tables import STORE, TINY
+from tests.campaigns import cases
+from tests.campaigns.cases import BUILDS, Case
+from tests.campaigns.faults import Failer
+from tests.campaigns.tables import STORE
+from tests.campaigns.works import STEP, Build, Snapshot, without_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,49 +39,57 @@ class Size:
     errors: int
     stride: int
     builds: int
+    cases: tuple[Case, ...]
 
 
-SMALL = Size(errors=1, stride=20, builds=3)
-FULL = Size(errors=len(ERRORS), stride=1, builds=300)
+SMALL = Size(errors=1, stride=20, builds=3, cases=cases.FEW)
+FULL = Size(errors=len(ERRORS), stride=1, builds=300, cases=cases.EVERY)
 
 
 def run(folder: Path, seed: int, size: Size) -> str:
     """Fail in every way; return how often."""
     random_numbers = random.Random(seed)
     count = 0
-    for old, way in [(False, in_one_step), (True, in_one_step), (True, in_two_steps)]:
-        for leftover in (False, True):
-            with way():
-                path = folder / "failing" / STORE
-                path.parent.mkdir()
-                count += _fail_at_each_step(path, random_numbers, size, old=old, leftover=leftover)
-                shutil.rmtree(path.parent)
+    for case in size.cases:
+        # What a dead build left behind matters to all works alike.
+        for leftover in (False, True) if case in BUILDS else (random_numbers.random() < 0.5,):
+            path = folder / "failing" / STORE
+            path.parent.mkdir()
+            try:
+                with case.system():
+                    count += _fail_at_each_step(path, random_numbers, size, case, leftover=leftover)
+            except Exception as error:
+                raise AssertionError(f"{case}: {error!r}") from error
+            shutil.rmtree(path.parent)
     for _ in range(size.builds):
         _write_little_by_little(folder / "short", random_numbers)
     return (
-        f"{count:,} builds failed at a step, each with its error and without a trace; "
+        f"{count:,} works failed at a step, each with its error and without a trace; "
         f"{size.builds} builds with short writes, nothing lost"
     )
 
 
 def _fail_at_each_step(
-    path: Path, random_numbers: random.Random, size: Size, *, old: bool, leftover: bool
+    path: Path, random_numbers: random.Random, size: Size, case: Case, *, leftover: bool
 ) -> int:
-    """Fail a build at its first step, the next at its second, and so on."""
-    generation = number = count = 0
-    if old:
-        tables.write(path, TINY, 0)
+    """Fail a work at its first step, the next at its second, and so on."""
+    base = number = count = 0
     failed = True
     while failed:
         number += 1 + random_numbers.randrange(size.stride)
         for error_number in random_numbers.sample(ERRORS, size.errors):
+            with without_waiting():
+                if case.old:
+                    case.work.start(path, base)
+                elif isinstance(case.work, Snapshot):
+                    case.work.prepare(path, base)
             if leftover:
                 _leave(path, random_numbers)
-            failed = _fail(path, number, error_number, generation, old=old)
+            failed = _fail(path, number, error_number, base, case)
             count += failed
-            generation += 2
-            tables.build_next(path, TINY, generation)
-            if not old:
+            case.work.do_next(path, base + 2)
+            base += STEP
+            if not case.old:
                 shutil.rmtree(path)
     return count
 
@@ -93,12 +103,12 @@ def _leave(path: Path, random_numbers: random.Random) -> None:
         (left / name).write_bytes(b"{}")
 
 
-def _fail(path: Path, number: int, error_number: int, before: int, *, old: bool) -> bool:
-    """Build, and fail at a step; return whether the build had that many steps."""
+def _fail(path: Path, number: int, error_number: int, before: int, case: Case) -> bool:
+    """Work, and fail at a step; return whether the work had that many steps."""
     failer = Failer(number, error_number)
     try:
-        with steps(failer):
-            tables.write(path, TINY, before + 1)
+        with case.steps(failer):
+            case.work.do(path, before + 1)
     except OSError as error:
         if failer.failed is None:
             raise
@@ -106,14 +116,14 @@ def _fail(path: Path, number: int, error_number: int, before: int, *, old: bool)
         in_place = "the new store is in place" in str(error)
     else:
         if failer.failed is not None:
-            raise AssertionError(f"{failer.failed} failed, but the build succeeded")
+            raise AssertionError(f"{failer.failed} failed, but the work succeeded")
         return False
-    tables.expect(path, TINY, {before + 1 if in_place else before if old else None})
+    case.work.expect(path, {before + 1 if in_place else before if case.old else None})
     if in_place:
         return True
     # The files of a dead build stay until the build creates files of its own.
     if failer.failed.kind == "create" or any(step.kind == "create" for step in failer.before):
-        tables.check_alone(path)
+        case.work.check_alone(path)
     if any(step.kind == "flush" and step.path == failer.failed.path for step in failer.after):
         raise AssertionError(f"{failer.failed} failed, and was flushed again")
     return True
@@ -131,20 +141,20 @@ def _check_error(path: Path, failer: Failer, error: OSError, error_number: int) 
 def _write_little_by_little(folder: Path, random_numbers: random.Random) -> None:
     """Build while the system does only a part of each write; then with a write of no bytes."""
     folder.mkdir()
-    path = folder / STORE
+    path, build = folder / STORE, Build()
     with short_writes(random_numbers, None):
-        tables.write(path, TINY, 1)
-    tables.expect(path, TINY, {1})
+        build.do(path, 1)
+    build.expect(path, {1})
     try:
         with short_writes(random_numbers, random_numbers.randrange(20)):
-            tables.write(path, TINY, 2)
+            build.do(path, 2)
     except OSError as error:
         if error.errno != errno.EIO or error.filename is None:
             raise
     else:
         raise AssertionError("a write of no bytes did not fail the build")
-    tables.expect(path, TINY, {1})
-    tables.check_alone(path)
+    build.expect(path, {1})
+    build.check_alone(path)
     shutil.rmtree(folder)
 
 

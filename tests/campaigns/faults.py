@@ -7,6 +7,9 @@
 
 A build has three threads, so step number 7 is not the same step in every run: hooks count while the
 build runs. Flushes are skipped, because only a real loss of power would show them.
+
+The functions `in_one_step` and so on have the system do something in one of its ways, such as links
+that are refused.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from unittest import mock
 
 from embstore import syscalls
 from embstore.writing import files
@@ -36,7 +40,11 @@ Kind = Literal[
     "create",
     "reopen",
     "write",
+    "link",
+    "clone",
+    "copy",
     "flush",
+    "syncfs",
     "rename",
     "exchange",
     "unlink",
@@ -47,7 +55,7 @@ Kind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One change of the disk: its kind, its path, and for a write the bytes."""
+    """One change of the disk: its kind, its paths, and for a write, clone or copy the bytes."""
 
     kind: Kind
     path: Path
@@ -57,12 +65,17 @@ class Step:
     descriptor: int = -1
 
 
-_WITH_ARGUMENTS = ("write_at", "flush", "extend_scratch", "remove_entry")
+_WITH_ARGUMENTS = (
+    *("write_at", "flush", "extend_scratch", "remove_entry", "link", "clone", "copy_range"),
+)
 
 
 @contextlib.contextmanager
-def steps(hook: Hook) -> Iterator[None]:
-    """Pass every step of builds in this block to ``hook``, which does it or does not."""
+def steps(hook: Hook, *, syncs: bool = False) -> Iterator[None]:
+    """Pass every step of builds in this block to ``hook``, which does it or does not.
+
+    With ``syncs``, directories are flushed with all of the file system, else one by one.
+    """
     kinds: dict[str, Kind] = {
         "make_directory": "mkdir",
         "create": "create",
@@ -88,6 +101,23 @@ def steps(hook: Hook) -> Iterator[None]:
     def flush(_: int, path: Path) -> None:
         hook(Step("flush", path), lambda: None)
 
+    def sync_file_system(path: Path, _: int) -> bool:
+        if syncs:
+            hook(Step("syncfs", path), lambda: None)
+        return syncs
+
+    def link(directory: int, name: str, path: Path, to: Path) -> None:
+        hook(Step("link", path, to), lambda: whole["link"](directory, name, path, to))
+
+    def clone(source: int, descriptor: int, path: Path, to: Path) -> None:
+        data = os.pread(source, os.fstat(source).st_size, 0)
+        step = Step("clone", path, to, data)
+        hook(step, lambda: whole["clone"](source, descriptor, path, to))
+
+    def copy_range(source: int, descriptor: int, offset: int, size: int, *paths: Path) -> None:
+        step = Step("copy", *paths, os.pread(source, size, offset), offset, descriptor)
+        hook(step, lambda: whole["copy_range"](source, descriptor, offset, size, *paths))
+
     def extend_scratch(descriptor: int, size_bytes: int, directory: Path) -> None:
         done = whole["extend_scratch"]
         hook(Step("scratch", directory), lambda: done(descriptor, size_bytes, directory))
@@ -102,6 +132,8 @@ def steps(hook: Hook) -> Iterator[None]:
         **{name: simple(name) for name in kinds},
         **{"write_at": write_at, "flush": flush, "extend_scratch": extend_scratch},
         **{"remove_tree": remove_tree, "remove_entry": remove_entry},
+        **{"sync_file_system": sync_file_system},
+        **{"link": link, "clone": clone, "copy_range": copy_range},
     }
     originals = {name: getattr(files, name) for name in stand_ins}
     try:
@@ -139,6 +171,38 @@ def in_two_steps() -> Iterator[None]:
         yield
     finally:
         syscalls.exchange = exchange
+
+
+@contextlib.contextmanager
+def by_links() -> Iterator[None]:
+    """Take files of an old version over by hard links, as this system does."""
+    yield
+
+
+@contextlib.contextmanager
+def by_clones() -> Iterator[None]:
+    """Take files over by clones, as where links are refused; a simulated one is a copy."""
+
+    def clone(source: int, descriptor: int) -> None:
+        os.pwrite(descriptor, os.pread(source, os.fstat(source).st_size, 0), 0)
+
+    with _without_links(), mock.patch.object(syscalls, "clone", clone):
+        yield
+
+
+@contextlib.contextmanager
+def by_copies() -> Iterator[None]:
+    """Take files over by copies, as on another file system."""
+
+    def clone(source: int, descriptor: int) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    with _without_links(), mock.patch.object(syscalls, "clone", clone):
+        yield
+
+
+def _without_links(number: int = errno.EXDEV) -> contextlib.AbstractContextManager[object]:
+    return mock.patch.object(os, "link", side_effect=OSError(number, os.strerror(number)))
 
 
 @contextlib.contextmanager
@@ -267,5 +331,5 @@ class Failer:
 
 
 def _write_half(step: Step) -> None:
-    if step.kind == "write":
+    if step.kind in ("write", "copy"):
         os.pwrite(step.descriptor, step.data[: len(step.data) // 2], step.offset)

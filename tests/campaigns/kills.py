@@ -1,4 +1,4 @@
-"""Builds killed at each step and at random times, under a process that reads the store."""
+"""Works killed at each step and at random times, under a process that reads the store."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import embstore
-from tests.campaigns import tables
-from tests.campaigns.faults import Killer, in_one_step, in_two_steps, steps
+from tests.campaigns import cases, tables
+from tests.campaigns.cases import Case
+from tests.campaigns.faults import Killer, steps
 from tests.campaigns.processes import fork, in_child, in_spawned
-from tests.campaigns.tables import STORE, TINY
+from tests.campaigns.tables import STORE
+from tests.campaigns.works import STEP, Build, Snapshot, without_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,76 +32,90 @@ LARGER = tables.Shape(rows=20_000, columns=32, partitions=3, chunk_rows=4096)
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Builds are killed at each ``stride``-th step, and ``kills`` of them at random times."""
+    """Works are killed at each ``stride``-th step, and ``kills`` builds at random times."""
 
     stride: int
     kills: int
+    cases: tuple[Case, ...]
 
 
-SMALL = Size(stride=20, kills=2)
-FULL = Size(stride=1, kills=200)
+SMALL = Size(stride=20, kills=2, cases=cases.FEW)
+FULL = Size(stride=1, kills=200, cases=cases.EVERY)
 
 
 def run(folder: Path, seed: int, size: Size) -> str:
-    """Kill builds; return how many."""
+    """Kill works; return how many."""
     return str(in_spawned(_kill, folder, seed, size))
 
 
 def _kill(folder: Path, seed: int, size: Size) -> str:
-    """Kill builds at each step and at random times; return how many."""
-    # Import everything a build needs, so that children need not.
-    tables.write(folder / "first", TINY, 0)
-    tables.check(folder / "first", TINY)
+    """Kill works at each step, and builds at random times; return how many."""
     count = reads = 0
-    for old, way in [(False, in_one_step), (True, in_one_step), (True, in_two_steps)]:
-        with way():
-            path = folder / f"killed-{old}-{way.__name__}" / STORE
-            path.parent.mkdir()
-            found = _kill_at_each_step(path, size.stride, old=old)
-            count, reads = count + found[0], reads + found[1]
+    for number, case in enumerate(size.cases):
+        # Import everything a work needs, so that children need not.
+        path = folder / f"first-{number}" / STORE
+        path.parent.mkdir()
+        case.work.start(path, 0)
+        case.work.do_next(path, 1)
+        path = folder / f"killed-{number}" / STORE
+        path.parent.mkdir()
+        try:
+            with case.system():
+                found = _kill_at_each_step(path, size.stride, case)
+        except Exception as error:
+            raise AssertionError(f"{case}: {error}") from error
+        count, reads = count + found[0], reads + found[1]
     path = folder / "random" / STORE
     path.parent.mkdir()
     reads += _kill_at_random_times(path, random.Random(seed), size.kills)
     return (
-        f"{count:,} builds killed at a step and {size.kills:,} at random times, under a "
+        f"{count:,} works killed at a step and {size.kills:,} at random times, under a "
         f"reader that opened the store {reads:,} times"
     )
 
 
-def _kill_at_each_step(path: Path, stride: int, *, old: bool) -> tuple[int, int]:
-    """Kill a build at its first step, the next at its second, and so on; count kills and reads."""
-    if old:
-        in_child(partial(tables.write, path, TINY, 0))
-    with _Reader(path, TINY) if old else contextlib.nullcontext() as reader:
-        generation = count = 0
+def _kill_at_each_step(path: Path, stride: int, case: Case) -> tuple[int, int]:
+    """Kill a work at its first step, the next at its second, and so on; count kills and reads."""
+    work = case.work
+    if case.old:
+        in_child(partial(_start, case, path, 0))
+    with _Reader(path, work) if case.old else contextlib.nullcontext() as reader:
+        base = count = 0
         reached = True
         while reached:
-            build = partial(tables.write, path, TINY, generation + 1)
-            reached = killed(build, when=1 + count * stride)
-            allowed = {generation if old else None, generation + 1}
-            in_child(partial(_check_and_build, path, TINY, allowed, generation + 2))
-            generation += 2
+            in_child(partial(_start, case, path, base))
+            dying = partial(work.do, path, base + 1)
+            reached = killed(dying, when=1 + count * stride, syncs=case.syncs)
+            allowed = {base if case.old else None, base + 1}
+            in_child(partial(_check_and_go_on, work, path, allowed, base + 2))
+            base += STEP
             count += reached
-            if not old:
+            if not case.old:
                 shutil.rmtree(path)
     return count, 0 if reader is None else reader.opens
 
 
-def killed(build: Callable[[], None], when: When) -> bool:
+def _start(case: Case, path: Path, base: int) -> None:
+    with without_waiting():
+        if case.old:
+            case.work.start(path, base)
+        elif isinstance(case.work, Snapshot):
+            case.work.prepare(path, base)
+
+
+def killed(build: Callable[[], None], when: When, *, syncs: bool = False) -> bool:
     """Build in a fork of this process that dies at a step; return whether it reached the step."""
 
     def dying() -> None:
-        with steps(Killer(when)):
+        with steps(Killer(when), syncs=syncs):
             build()
 
     return in_child(dying) == -signal.SIGKILL
 
 
-def _check_and_build(
-    path: Path, shape: tables.Shape, allowed: set[int | None], generation: int
-) -> None:
-    tables.expect(path, shape, allowed)
-    tables.build_next(path, shape, generation)
+def _check_and_go_on(work: Build, path: Path, allowed: set[int | None], number: int) -> None:
+    work.expect(path, allowed)
+    work.do_next(path, number)
 
 
 def _kill_at_random_times(path: Path, random_numbers: random.Random, kills: int) -> int:
@@ -108,15 +124,15 @@ def _kill_at_random_times(path: Path, random_numbers: random.Random, kills: int)
     start = time.monotonic()
     in_child(partial(tables.write, path, LARGER, 0))
     seconds = time.monotonic() - start
-    generation = 0
-    with _Reader(path, LARGER) as reader:
+    generation, work = 0, Build(LARGER)
+    with _Reader(path, work) as reader:
         for _ in range(kills):
             pid = fork(partial(tables.write, path, LARGER, generation + 1))
             time.sleep(random_numbers.uniform(0, 1.1 * seconds))
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             allowed: set[int | None] = {generation, generation + 1}
-            in_child(partial(_check_and_build, path, LARGER, allowed, generation + 2))
+            in_child(partial(_check_and_go_on, work, path, allowed, generation + 2))
             generation += 2
     return reader.opens
 
@@ -130,10 +146,10 @@ class _Reader:
         How often it opened the store; known once it has ended.
     """
 
-    def __init__(self, path: Path, shape: tables.Shape) -> None:
+    def __init__(self, path: Path, work: Build) -> None:
         self.opens = 0
         self._path = path
-        self._shape = shape
+        self._work = work
         self._stop = path.parent.with_name("stop")
 
     def __enter__(self) -> _Reader:
@@ -157,7 +173,7 @@ class _Reader:
         try:
             while not self._stop.exists():
                 with embstore.open(self._path) as store:
-                    generation = tables.compare(store, self._shape)
+                    generation = self._work.compare(store)
                 if generation < last:
                     raise AssertionError(f"table {generation} after {last}")
                 last, opens = generation, opens + 1

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import embstore
-from tests.campaigns.faults import steps
 from tools.make_table import table_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -46,12 +46,19 @@ def write(path: Path, shape: Shape, generation: int) -> None:
         source={"generation": generation},
     ) as writer:
         writer.write(
-            table_rows(np.arange(rows), shape.columns, generation), _words(generation, rows)
+            table_rows(np.arange(rows), shape.columns, generation), words_of(generation, rows)
         )
 
 
-def check(path: Path, shape: Shape) -> int | None:
+def check(path: Path, compare: Callable[[embstore.EmbeddingStore], int]) -> int | None:
     """Return the generation of the store at ``path``; None if there is no store.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+    compare : callable
+        Compares all rows, and returns the generation.
 
     Raises
     ------
@@ -65,7 +72,7 @@ def check(path: Path, shape: Shape) -> int | None:
             raise AssertionError(f"{path} exists, but is not a store") from None
         return None
     with store:
-        generation = compare(store, shape)
+        generation = compare(store)
     report = embstore.verify(path)
     if not report.ok:
         raise AssertionError(f"verify: {report.problems}")
@@ -82,32 +89,11 @@ def compare(store: embstore.EmbeddingStore, shape: Shape) -> int:
     rows: Any = store[:]
     if not np.array_equal(rows, table_rows(ids, shape.columns, generation)):
         raise AssertionError(f"rows differ from those of table {generation}")
-    if not np.array_equal(store.ids(_words(generation, len(ids))), ids):
+    if not np.array_equal(store.ids(words_of(generation, len(ids))), ids):
         raise AssertionError(f"words differ from those of table {generation}")
     return generation
 
 
-def expect(path: Path, shape: Shape, allowed: set[int | None]) -> int | None:
-    """Return the generation of the store at ``path``; raise if it is not one of these."""
-    found = check(path, shape)
-    if found not in allowed:
-        raise AssertionError(f"found table {found}, expected one of {allowed}")
-    return found
-
-
-def build_next(path: Path, shape: Shape, generation: int) -> None:
-    """Build a table, and check that it is in place and nothing is left beside it."""
-    with steps(lambda _, do: do()):  # Without waiting for the disk.
-        write(path, shape, generation)
-    expect(path, shape, {generation})
-    check_alone(path)
-
-
-def check_alone(path: Path) -> None:
-    """Raise if a build left anything beside the store."""
-    if names := sorted(other.name for other in path.parent.iterdir() if other != path):
-        raise AssertionError(f"left behind beside {path.name}: {names}")
-
-
-def _words(generation: int, rows: int) -> list[str]:
+def words_of(generation: int, rows: int) -> list[str]:
+    """Return the words of a table."""
     return [f"{generation}-{number}" for number in range(rows)]

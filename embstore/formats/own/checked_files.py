@@ -68,15 +68,15 @@ def open_checked(path: Path | str, file_bytes: int) -> int:
     raise StoreCorruptError(f"{path} has {size_bytes} bytes, expected {file_bytes}; {REBUILD}")
 
 
-def read_small(path: Path | str, max_bytes: int) -> bytes:
-    """Return the content of a regular file of at most ``max_bytes``.
+def read_small(path: Path | str, max_bytes: int, *, inside: tuple[int, str] | None = None) -> bytes:
+    """Return the content of a regular file of at most ``max_bytes``; ``inside`` as `open_regular`.
 
     Raises
     ------
     StoreCorruptError
         If the file is missing, is not a regular file, or is larger.
     """
-    descriptor, size_bytes, _ = open_regular(path)
+    descriptor, size_bytes, _ = open_regular(path, inside=inside)
     try:
         if size_bytes <= max_bytes:
             return os.read(descriptor, size_bytes)
@@ -115,8 +115,19 @@ def check_directories(store: Path, names: Iterable[str]) -> None:
             )
 
 
-def open_regular(path: Path | str, *, remedy: str = REBUILD) -> OpenFile:
+def open_regular(
+    path: Path | str, *, remedy: str = REBUILD, inside: tuple[int, str] | None = None
+) -> OpenFile:
     """Open a regular file, or the one that a symbolic link leads to.
+
+    Parameters
+    ----------
+    path : Path or str
+        The file.
+    remedy : str
+        What to do about a missing one, for messages.
+    inside : tuple of (int, str), optional
+        An open directory, and the file's path inside it; ``path`` is then for messages.
 
     Raises
     ------
@@ -124,17 +135,18 @@ def open_regular(path: Path | str, *, remedy: str = REBUILD) -> OpenFile:
         If the file or the target is missing, or is not a regular file.
     """
     is_link = False
+    directory, name = (None, path) if inside is None else inside
     try:
         try:
-            descriptor = os.open(path, _FLAGS | os.O_NOFOLLOW)
+            descriptor = os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=directory)
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.EMLINK):
                 raise
             is_link = True
             # A look before the open: opening a device may have an effect.
-            if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+            if not stat.S_ISREG(os.stat(name, dir_fd=directory).st_mode):
                 raise OSError(errno.ENXIO, os.strerror(errno.ENXIO)) from error
-            descriptor = os.open(path, _FLAGS)
+            descriptor = os.open(name, _FLAGS, dir_fd=directory)
     except OSError as error:
         number = error.errno or 0
         if is_link and number in _LINK_PROBLEMS:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FIELDS = (
     *("requires", "rows", "row_shape", "dtype", "partition_count", "strategy", "layout"),
     *("chunk_rows", spec.ENCODING, spec.RECORD_BYTES, spec.COMPRESSION, spec.INNER_ROWS),
-    *("unk", "vocabulary"),
+    *("unk", "vocabulary", spec.ATTRIBUTES),
 )
 
 

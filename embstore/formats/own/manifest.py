@@ -19,6 +19,12 @@ from embstore.dtypes import as_dtype, is_extension
 from embstore.encodings.manifest import encoding_to_json
 from embstore.errors import StoreCorruptError, StoreError, StoreNotFoundError, StoreVersionError
 from embstore.formats.own import spec
+from embstore.formats.own.array_size import ArraySize, check_pages, parse_size, size_to_json
+from embstore.formats.own.attribute_manifest import (
+    AttributeManifest,
+    attributes_line,
+    parse_attributes,
+)
 from embstore.formats.own.checked_files import REBUILD, LocalDirectory
 from embstore.formats.own.compression import BLOSC, LEVELS, Compression
 from embstore.formats.own.encoded import dtype_line, parse_encoding_field
@@ -39,14 +45,6 @@ _UPGRADE = "upgrade it with pip install -U embstore"
 
 
 @dataclass(frozen=True, slots=True)
-class ArraySize:
-    """Length and chunk size of a one-dimensional array."""
-
-    length: int
-    chunk_rows: int
-
-
-@dataclass(frozen=True, slots=True)
 class VocabularyManifest:
     """The vocabulary's part of a manifest: the sizes of its arrays, and the longest probe."""
 
@@ -60,12 +58,7 @@ class VocabularyManifest:
                 "allowed: the words' hashes collide"
             )
         for array in map(self.array, self.sizes):
-            # Chunks of an array are mapped next to each other, so they must end on a page.
-            if array.chunk_count > 1 and array.chunk_bytes % spec.SMALL_CHUNK_BYTES:
-                raise ValueError(
-                    f"{array.name} has chunks of {array.chunk_bytes} bytes, expected a multiple of "
-                    f"{spec.SMALL_CHUNK_BYTES}"
-                )
+            check_pages(array)
 
     def array(self, part: str) -> RawArray:
         """Return the array ``part``: ``bytes``, ``offsets`` or ``slots``."""
@@ -102,6 +95,9 @@ class Manifest:
     compression: Compression | None = None  # The layout is then "sharded".
     inner_rows: int | None = None
     encoding: Encoding | None = None
+    # How many chunks the partitions had when all were last written; None if they never grew.
+    chunks_at_rewrite: int | None = None
+    attributes: dict[str, AttributeManifest] = field(default_factory=dict)
     # The partitions that were opened, ascending; None for all. The format does not have this.
     present: tuple[int, ...] | None = None
 
@@ -131,6 +127,15 @@ class Manifest:
         origins = self.source.get("origins", [])
         if not isinstance(origins, list) or not all(isinstance(one, dict) for one in origins):
             raise ValueError(f"origins of source must be a list of objects, not {shown(origins)}")
+        self._check_columns()
+
+    def _check_columns(self) -> None:
+        for attribute in self.attributes.values():
+            if attribute.rows != self.rows:
+                raise ValueError(
+                    f"attribute {attribute.name!r} has {attribute.rows} values, expected "
+                    f"{self.rows}, one for each row"
+                )
         if self.vocabulary is None:
             if self.unk is not None:
                 raise ValueError(f"unk is {self.unk!r}, but the store has no words")
@@ -206,6 +211,16 @@ class Manifest:
         return dtype_line(self.dtype, self.encoding)
 
     @property
+    def attribute_dtypes(self) -> dict[str, str]:
+        """The dtype of each attribute, by its name."""
+        return {name: attribute.dtype for name, attribute in self.attributes.items()}
+
+    @property
+    def attributes_line(self) -> str | None:
+        """What stands for the attributes in the heading of the fingerprint; None without any."""
+        return attributes_line(self.attribute_dtypes) if self.attributes else None
+
+    @property
     def identity(self) -> str:
         """The identity of the table: the fingerprint, else a hash of all checksums."""
         if self.fingerprint is not None:
@@ -223,13 +238,15 @@ class Manifest:
         return ShardedArray(name, shape, dtype, self.chunk_rows, self.inner_rows, self.compression)
 
     def arrays(self) -> Iterator[RawArray]:
-        """Yield every array of the store that is here: the partitions, then the vocabulary's."""
+        """Yield every array of the store that is here: partitions, vocabulary, attributes."""
         present = range(self.partition_count) if self.present is None else self.present
         yield from map(self.partition, present)
         if self.vocabulary is not None:
             yield from map(self.vocabulary.array, spec.VOCABULARY_DTYPES)
+        for attribute in self.attributes.values():
+            yield from attribute.arrays()
 
-    def part(self, partitions: tuple[int, ...], *, words: bool) -> Manifest:
+    def part(self, partitions: tuple[int, ...], *, words: bool, attributes: bool) -> Manifest:
         """Return the manifest of a part of the store.
 
         Parameters
@@ -238,6 +255,8 @@ class Manifest:
             The partitions that are here, ascending.
         words : bool
             Whether the vocabulary is here, too.
+        attributes : bool
+            Whether the attributes are here, too.
 
         Raises
         ------
@@ -252,11 +271,16 @@ class Manifest:
         part = self
         if len(partitions) < self.partition_count:
             part = replace(part, present=partitions)
-        return part if words else replace(part, vocabulary=None, unk=None)
+        if not words:
+            part = replace(part, vocabulary=None, unk=None)
+        return part if attributes or not part.attributes else replace(part, attributes={})
 
     def find_chunk(self, name: str) -> tuple[RawArray, int]:
         """Return the array of a chunk file, given its path inside the store, and the chunk."""
-        group, part, _, chunk, *_ = name.split("/")
+        group, part, *rest = name.split("/")
+        if group == spec.ATTRIBUTES:
+            return self.attributes[part].find_chunk(rest)
+        chunk = rest[1]
         if group == spec.PARTITIONS:
             return self.partition(int(part)), int(chunk)
         assert self.vocabulary is not None
@@ -267,6 +291,9 @@ class Manifest:
         yield spec.PARTITIONS
         if self.vocabulary is not None:
             yield spec.VOCABULARY
+        if self.attributes:
+            yield spec.ATTRIBUTES
+            yield from (one.group for one in self.attributes.values() if one.is_string)
 
     def metadata_names(self) -> Iterator[str]:
         """Yield the path of each metadata file inside the store, except the manifest's own."""
@@ -279,7 +306,7 @@ class Manifest:
         if self.vocabulary is not None:
             vocabulary = {"hash": spec.WORD_HASH, "probe_count": self.vocabulary.probe_count}
             for part, size in self.vocabulary.sizes.items():
-                vocabulary[part] = {"length": size.length, "chunk_rows": size.chunk_rows}
+                vocabulary[part] = size_to_json(size)
         fields = {
             "format_version": spec.FORMAT_VERSION,
             "requires": self._requires(),
@@ -303,8 +330,16 @@ class Manifest:
         if self.compression is not None:
             codec = {"codec": self.compression.codec, "level": self.compression.level}
             fields |= {spec.COMPRESSION: codec, spec.INNER_ROWS: self.inner_rows}
+        if self.attributes:
+            fields[spec.ATTRIBUTES] = {
+                name: attribute.to_json() for name, attribute in self.attributes.items()
+            }
         if self.fingerprint is not None:
-            fields[spec.FINGERPRINT] = self.fingerprint
+            # A reader that ignores attributes would find that the other field is wrong.
+            key = spec.FULL_FINGERPRINT if self.attributes else spec.FINGERPRINT
+            fields[key] = self.fingerprint
+        if self.chunks_at_rewrite is not None:
+            fields[spec.CHUNKS_AT_REWRITE] = self.chunks_at_rewrite
         return fields
 
     def _requires(self) -> list[str]:
@@ -386,6 +421,10 @@ def parse_manifest(document: Any, where: Path | str) -> Manifest:
             compression=_parse_compression(reader, where) if is_sharded else None,
             inner_rows=reader.integer(spec.INNER_ROWS, low=1) if is_sharded else None,
             encoding=_parse_encoding(fields, row_shape, reader, where),
+            chunks_at_rewrite=(
+                reader.integer(spec.CHUNKS_AT_REWRITE) if spec.CHUNKS_AT_REWRITE in fields else None
+            ),
+            attributes=_parse_attributes(fields, where),
         )
     except StoreError:  # Its message is complete; some are ValueErrors too.
         raise
@@ -414,13 +453,19 @@ def manifest_of(files: CheckedFiles) -> Manifest:
 
 
 def _parse_fingerprint(fields: dict[str, Any], reader: Fields) -> str | None:
-    if spec.FINGERPRINT not in fields:
+    key = spec.FULL_FINGERPRINT if spec.ATTRIBUTES in fields else spec.FINGERPRINT
+    if key not in fields:
         return None
-    text: str = reader.get(spec.FINGERPRINT, str)
+    text: str = reader.get(key, str)
     if len(text) != spec.FINGERPRINT_DIGITS or set(text) - set("0123456789abcdef"):
         problem = f"is {shown(text)}, expected {spec.FINGERPRINT_DIGITS} hexadecimal digits"
-        raise reader.error(spec.FINGERPRINT, problem)
+        raise reader.error(key, problem)
     return text
+
+
+def _parse_attributes(fields: dict[str, Any], where: Path | str) -> dict[str, AttributeManifest]:
+    # The caller converts a ValueError of this, as it does one of the manifest's own.
+    return parse_attributes(fields[spec.ATTRIBUTES], where) if spec.ATTRIBUTES in fields else {}
 
 
 def _parse_encoding(
@@ -465,11 +510,7 @@ def _parse_vocabulary(fields: Any, where: Path | str) -> VocabularyManifest | No
         )
     sizes = {}
     for part in spec.VOCABULARY_DTYPES:
-        size = Fields(reader.get(part, dict), where, f"vocabulary.{part}")
-        sizes[part] = ArraySize(
-            length=size.integer("length", high=spec.MAX_BYTES // 8),
-            chunk_rows=size.integer("chunk_rows", low=1, high=spec.MAX_BYTES // 8),
-        )
+        sizes[part] = parse_size(Fields(reader.get(part, dict), where, f"vocabulary.{part}"))
     # The caller converts a ValueError of this, as it does one of the manifest's own.
     return VocabularyManifest(reader.integer("probe_count", high=spec.MAX_ROWS), sizes)
 

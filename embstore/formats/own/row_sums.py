@@ -62,16 +62,29 @@ class RowSums:
     def __init__(self, first: int = 0, second: int = 0) -> None:
         self.first, self.second = first, second
 
-    def add(self, rows: NDArray[Any], ids: range) -> None:
+    def add(self, rows: NDArray[Any], ids: range | NDArray[np.int64]) -> None:
         """Add rows, shape (n, ...), each with an id below 2**64."""
         for first, second in _row_hashes(rows, ids):
             self.first = (self.first + int(first.sum())) % _MODULUS
             self.second = (self.second + int(second.sum())) % _MODULUS
 
+    def subtract(self, rows: NDArray[Any], ids: range | NDArray[np.int64]) -> None:
+        """Subtract rows that were added with these ids."""
+        some = RowSums()
+        some.add(rows, ids)
+        self.merge(RowSums(-some.first, -some.second))
+
     def add_words(self, hashes: Words, first: int) -> None:
         """Add words by their XXH3 hashes, shape (n,); the ids count up from ``first``."""
         start = spec.FINGERPRINT_FIRST_WORD + first
         self.add(hashes, range(start, start + len(hashes)))
+
+    def add_values(self, values: NDArray[Any], first: int) -> None:
+        """Add values of an attribute, or hashes of strings, shape (n,).
+
+        The first one counts as a row of the id ``first`` modulo 2**64.
+        """
+        self.add(values, range(first, first + len(values)))
 
     def merge(self, other: RowSums) -> None:
         """Add the sums of other rows."""
@@ -79,7 +92,14 @@ class RowSums:
         self.second = (self.second + other.second) % _MODULUS
 
     def fingerprint(
-        self, rows: int, row_shape: tuple[int, ...], dtype: str, *, words: bool, unk: str | None
+        self,
+        rows: int,
+        row_shape: tuple[int, ...],
+        dtype: str,
+        *,
+        words: bool,
+        unk: str | None,
+        attributes: str | None = None,
     ) -> str:
         """Return the fingerprint of the table whose rows and words were added.
 
@@ -95,21 +115,55 @@ class RowSums:
             Whether rows have words.
         unk : str or None
             The unk word.
+        attributes : str, optional
+            What stands for the attributes, if there are any: see
+            `embstore.formats.own.attribute_manifest.attributes_line`.
         """
-        lines = (
-            spec.FINGERPRINT_HEADING,
-            dtype,
-            ",".join(map(str, row_shape)),
-            str(rows),
-            "words" if words else "no words",
-            "no unk" if unk is None else xxh3_128_hexdigest(unk.encode("utf-8", "surrogatepass")),
-        )
-        heading = xxh3_128_intdigest("".join(f"{line}\n" for line in lines).encode("ascii"))
-        upper, lower = divmod(heading, _MODULUS)
+        upper, lower = _heading(rows, row_shape, dtype, words=words, unk=unk, attributes=attributes)
         return f"{(self.first + upper) % _MODULUS:016x}{(self.second + lower) % _MODULUS:016x}"
 
+    @classmethod
+    def of_fingerprint(
+        cls,
+        fingerprint: str,
+        rows: int,
+        row_shape: tuple[int, ...],
+        dtype: str,
+        *,
+        words: bool,
+        unk: str | None,
+        attributes: str | None = None,
+    ) -> RowSums:
+        """Return the sums from which `fingerprint`, with the same arguments, gives this one."""
+        upper, lower = _heading(rows, row_shape, dtype, words=words, unk=unk, attributes=attributes)
+        first, second = int(fingerprint[:16], 16) - upper, int(fingerprint[16:], 16) - lower
+        return cls(first % _MODULUS, second % _MODULUS)
 
-def _row_hashes(rows: NDArray[Any], ids: range) -> Any:
+
+def _heading(
+    rows: int,
+    row_shape: tuple[int, ...],
+    dtype: str,
+    *,
+    words: bool,
+    unk: str | None,
+    attributes: str | None,
+) -> tuple[int, int]:
+    """Return the two halves of the hash of a table's heading."""
+    lines = (
+        spec.FINGERPRINT_HEADING,
+        dtype,
+        ",".join(map(str, row_shape)),
+        str(rows),
+        "words" if words else "no words",
+        "no unk" if unk is None else xxh3_128_hexdigest(unk.encode("utf-8", "surrogatepass")),
+        *(() if attributes is None else (attributes,)),
+    )
+    heading = xxh3_128_intdigest("".join(f"{line}\n" for line in lines).encode("ascii"))
+    return divmod(heading, _MODULUS)
+
+
+def _row_hashes(rows: NDArray[Any], ids: range | NDArray[np.int64]) -> Any:
     """Yield the two hashes of each row, shape (n,), for some thousand rows at a time."""
     if not len(rows):
         return
@@ -120,15 +174,22 @@ def _row_hashes(rows: NDArray[Any], ids: range) -> Any:
         step, products = min(max(BLOCK_WORDS // word_count, 1), BLOCK_ROWS), _narrow_products
     for start in range(0, len(rows), step):
         first, second = products(rows[start : start + step], row_bytes, word_count)
-        some = ids[start : start + step]
-        numbers = np.arange(len(some), dtype=np.uint64)
-        numbers *= np.uint64(some.step * spec.FINGERPRINT_STEP % _MODULUS)
-        numbers += np.uint64(some.start * spec.FINGERPRINT_STEP % _MODULUS)
+        numbers = _times_step(ids[start : start + step])
         first += numbers
         _mix(first, numbers)
         second += first
         _mix(second, numbers)
         yield first, second
+
+
+def _times_step(ids: range | NDArray[np.int64]) -> Words:
+    """Return ids, each times the step of the fingerprint."""
+    if isinstance(ids, range):
+        numbers = np.arange(len(ids), dtype=np.uint64)
+        numbers *= np.uint64(ids.step * spec.FINGERPRINT_STEP % _MODULUS)
+        numbers += np.uint64(ids.start * spec.FINGERPRINT_STEP % _MODULUS)
+        return numbers
+    return ids.astype(np.uint64) * _STEP
 
 
 def _words(rows: NDArray[Any], row_bytes: int, word_count: int) -> Words:

@@ -38,6 +38,17 @@ def seal(store: Path, manifest: dict[str, Any], metadata_names: Iterable[str]) -
         If its ``source`` is not JSON, or too long.
     """
     checksums = {name: checksum((store / name).read_bytes()) for name in metadata_names}
+    return seal_with(manifest, checksums)
+
+
+def seal_with(manifest: dict[str, Any], checksums: dict[str, int]) -> dict[str, Any]:
+    """Return the manifest to be written, given the checksums of all other metadata.
+
+    Raises
+    ------
+    ValueError
+        If its ``source`` is not JSON, or too long.
+    """
     text = json.dumps(manifest | {spec.METADATA_CHECKSUMS: checksums}, allow_nan=False)
     # Half of a reader's limit, because Zarr indents what it writes.
     if len(text) > spec.MAX_METADATA_BYTES // 2:

@@ -14,6 +14,11 @@ name or a number below changes the format. ::
       vocabulary/bytes/...         array of uint8: the words, UTF-8, one after the other
       vocabulary/offsets/...       array of int64, rows + 1 of them
       vocabulary/slots/...         array of uint64: an open-addressing hash table
+      attributes/zarr.json         group; only where rows have attributes
+      attributes/NAME/...          array of numbers, one for each id; or, of strings,
+      attributes/NAME/zarr.json    group
+      attributes/NAME/bytes/...    array of uint8: the strings, UTF-8, one after the other
+      attributes/NAME/offsets/...  array of int64, rows + 1 of them
 
 Goals: one row is one short read; any Zarr reader can read the rows without embstore; damage is
 noticed. Not a goal: changing a row in place.
@@ -25,8 +30,8 @@ endian. The last chunk of an array has full size too, padded with zeros. Every c
 even one of zeros only. Each array's ``attributes["embstore"]["chunk_crc32c"]`` lists these
 checksums as integers, in the order of the chunks, so that swapped chunk files are noticed.
 
-**Layout "sharded".** It compresses the partitions, for archives; the vocabulary stays as above. A
-chunk is then a shard of Zarr's ``sharding_indexed`` codec: inner chunks of ``inner_chunk_rows``
+**Layout "sharded".** It compresses the partitions, for archives; the vocabulary and the attributes
+stay as above. A chunk is then a shard of Zarr's ``sharding_indexed`` codec: inner chunks of ``inner_chunk_rows``
 rows, a power of two that divides ``chunk_rows``, each encoded by ``[bytes (little endian), zstd or
 blosc, crc32c]``, and behind them an index with ``[bytes (little endian), crc32c]``, at the end.
 
@@ -115,9 +120,15 @@ records of 164 bytes for rows of shape ``[160]``: 160 codes, then the scale of t
     unk               the word whose row stands for unknown words, or null
     vocabulary        null, or {"hash": "xxh3_64", "probe_count": ..., "bytes": A, "offsets": A,
                       "slots": A}, each A being {"length": elements, "chunk_rows": elements}
+    attributes        the attributes by their names, {NAME: {"dtype": "int64", "length": elements,
+                      "chunk_rows": elements}} of numbers, {NAME: {"dtype": "string", "bytes": A,
+                      "offsets": A}} of strings; missing where there are none
     source            an object that tells people where the rows came from
     created_by        the program that wrote the store, for example "embstore 0.1.0"
     fingerprint       32 hexadecimal digits that identify the table; may be missing
+    full_fingerprint  the same of a table with attributes, instead of fingerprint; may be missing
+    chunks_at_rewrite how many chunks the partitions had when all were last written; only where
+                      rows were appended since; a reader may ignore it
     metadata_crc32c   the CRC-32C of each other zarr.json of the store, by its path inside it:
                       {"partitions/zarr.json": ..., "partitions/0/zarr.json": ..., ...}
     manifest_crc32c   the CRC-32C of the manifest itself, without this field
@@ -145,10 +156,26 @@ The word of the id ``i`` counts as a row of eight bytes, its XXH3 hash (64 bits,
 ``2**63 + i``. The heading is the XXH3 hash of 128 bits (seed 0) of an ASCII text, in which each
 line ends in a line feed: ``embstore table 1``; the dtype, and if rows are encoded, a space and the
 canonical text of ``encoding``; the row shape, such as ``2,3``; the number of rows; ``words`` or
-``no words``; and the 32 digits of the same hash of the unk word, or ``no unk``. The
-fingerprint is 32 lower case digits: 16 of the sum of all ``first`` and of the upper half of the
+``no words``; and the 32 digits of the same hash of the unk word, or ``no unk``. The fingerprint is 32 lower case digits: 16 of the sum of all ``first`` and of the upper half of the
 heading, then 16 of the sum of all ``second`` and of the lower half. A change of some
 rows is subtracted and added. It is not a signature: two tables can be made to have the same one.
+
+**Attributes.** A table may have named columns beside its words, each with one value for each id,
+whatever the partitions are. A number column is a one-dimensional array of ``rows`` numbers, value
+``i`` that of id ``i``. Its ``dtype`` is one of those of the manifest, or ``"bool"``, which is Zarr's
+``bool``; those that Zarr lacks are stored as above, but ``requires`` does not name them. A string
+column, of the ``dtype`` ``"string"``, is a group of two arrays: string ``i`` is ``bytes[offsets[i] :
+offsets[i + 1]]``, UTF-8; the first offset is 0, the last the length of ``bytes``. No value is
+missing. Chunks of an array that has several are a multiple of 64 KiB. A name has 1 to 100
+characters, at most 240 bytes as UTF-8; all are printable and none is ``/`` or ``\``. It is not ``.``,
+``..`` or ``zarr.json``, and does not start with ``__``.
+
+A reader that does not know attributes may ignore them: the rest is a whole store. The fingerprint
+of a table with attributes stands in ``full_fingerprint``, so that such a reader does not take it
+for that of rows and words alone. Its heading has one more line, the canonical text of the list of
+``[NAME, dtype]``, sorted by NAME. The value of the id ``i`` counts as a row, of the id that is the
+XXH3 hash (64 bits, seed 0) of NAME plus ``i``, modulo 2**64: a number as its bytes, little endian; a
+string as the 8 bytes of its XXH3 hash.
 
 **Limits.** At most 65,536 partitions, 2**30 bytes a row (stored or decoded), 2**40 - 1 rows, 2**56
 bytes of chunks, 16 MiB a ``zarr.json``, and a ``probe_count`` of 1,024.
@@ -178,9 +205,9 @@ FINGERPRINT is the fingerprint of the table, computed where the manifest does no
 is the first 8 digits of the XXH3 hash (128 bits, seed 0, lower case digits) of the canonical text,
 as for checksums, of an object with these fields of the manifest, those that it has: ``requires``,
 ``rows``, ``row_shape``, ``dtype``, ``partition_count``, ``strategy``, ``layout``, ``chunk_rows``,
-``encoding``, ``record_bytes``, ``compression``, ``inner_chunk_rows``, ``unk``, ``vocabulary`` and
-``metadata_crc32c``. These decide all bytes but those of the root ``zarr.json``, whose ``source``,
-``created_by`` and ``fingerprint`` may differ: the first one to be published stays.
+``encoding``, ``record_bytes``, ``compression``, ``inner_chunk_rows``, ``unk``, ``vocabulary``,
+``attributes`` and ``metadata_crc32c``. These decide all bytes but those of the root ``zarr.json``,
+whose ``source``, ``created_by`` and fingerprint may differ: the first one to be published stays.
 
 The pointer is a JSON object of at most 64 KiB: ``embstore_pointer`` is 1, a reader refuses a larger
 number; ``version`` is the name of the current version; ``previous``, which may be missing, lists up
@@ -197,7 +224,10 @@ condition that it has not changed since it was read (its ETag), and
 Worked example: 10 float32 rows of 3, ``mod`` over 4 partitions, ``chunk_rows`` 2. Id 9 is row 2 of
 partition 1 (9 % 4, 9 // 4), so row 0 of its chunk 1: bytes 0 to 11 of ``partitions/1/c/1/0``, a
 file of 2 * 3 * 4 + 4 = 28 bytes. The table of the float32 rows ``[[1, 2], [3, 4]]`` without words
-has the fingerprint ``cbb5711eff6383e77253c3dcfe38b748``.
+has the fingerprint ``cbb5711eff6383e77253c3dcfe38b748``. With the attributes ``count``, the int64
+numbers ``[5, 6]``, and ``tag``, the strings ``["a", "b"]``, it is
+``162b689963b4da3cb3574eb33d8daade``; its heading then ends in the line
+``[["count","int64"],["tag","string"]]``.
 """
 
 from __future__ import annotations
@@ -246,6 +276,13 @@ WORD_OFFSETS: Final = "offsets"
 WORD_SLOTS: Final = "slots"
 VOCABULARY_DTYPES: Final = {WORD_BYTES: "uint8", WORD_OFFSETS: "int64", WORD_SLOTS: "uint64"}
 
+ATTRIBUTES: Final = "attributes"
+STRING: Final = "string"
+STRING_DTYPES: Final = {WORD_BYTES: "uint8", WORD_OFFSETS: "int64"}
+ATTRIBUTE_DTYPES: Final = (*dtypes.DTYPES, "bool", STRING)
+MAX_NAME_LENGTH: Final = 100
+MAX_NAME_BYTES: Final = 240  # A file's name has at most 255.
+
 WORD_HASH: Final = "xxh3_64"
 SLOT_ID_BITS: Final = 40
 MAX_ROWS: Final = (1 << SLOT_ID_BITS) - 1
@@ -265,7 +302,9 @@ FEATURES: Final = (
 )
 
 FINGERPRINT: Final = "fingerprint"
+FULL_FINGERPRINT: Final = "full_fingerprint"
 FINGERPRINT_DIGITS: Final = 32
+CHUNKS_AT_REWRITE: Final = "chunks_at_rewrite"
 FINGERPRINT_HEADING: Final = "embstore table 1"
 FINGERPRINT_STEP: Final = 0x9E3779B97F4A7C15
 FINGERPRINT_ROUNDS: Final = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))

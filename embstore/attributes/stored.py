@@ -1,0 +1,178 @@
+"""Stored attributes: the values of ids, from mapped files or from blocks that are read.
+
+1. On a local disk the arrays of a column are mapped when the store is opened, so they stay
+   readable after it is replaced. Elsewhere their blocks are read when they are needed, and kept.
+2. Numbers are taken from the array. Of strings, two offsets say where the bytes are.
+
+The arrays may be damaged: an offset outside of the bytes raises `embstore.StoreCorruptError`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embstore.dtypes import native
+from embstore.errors import StoreCorruptError
+from embstore.formats.own import spec
+from embstore.formats.own.checked_files import REBUILD
+from embstore.reading.files import LocalFiles
+from embstore.vocabulary.blocks import BlockArray, read_blocks
+from embstore.vocabulary.vocabulary import map_array
+from embstore.vocabulary.words import PackedWords
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from embstore.attributes.values import Values
+    from embstore.formats.own.attribute_manifest import AttributeManifest
+    from embstore.formats.own.spec import RawArray
+    from embstore.table.protocols import Files
+
+
+class StoredColumn(ABC):
+    """The values of an attribute, by id. Ids are in range; that is not checked here.
+
+    Attributes
+    ----------
+    dtype_name : str
+        The dtype, as the format names it.
+    dtype : numpy.dtype
+        That of the arrays that `take` returns; of strings, object.
+    """
+
+    dtype_name: str
+    dtype: np.dtype[Any]
+
+    @abstractmethod
+    def take(self, ids: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the values of ids, shape (n,), as numbers or as an object array of str."""
+
+    @abstractmethod
+    def part(self, start: int, stop: int) -> Values:
+        """Return a copy of the values of the ids ``start .. stop - 1``."""
+
+
+class StoredNumbers(StoredColumn):
+    """Numbers: one array."""
+
+    def __init__(self, files: Files | LocalFiles, manifest: AttributeManifest) -> None:
+        self.dtype_name = manifest.dtype
+        self._array = _Array(files, manifest.array())
+        self.dtype = native(self._array.data.dtype)
+
+    def take(self, ids: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the numbers of ids."""
+        self._array.read(ids, 1)
+        return self._array.data.take(ids).astype(self.dtype, copy=False)
+
+    def part(self, start: int, stop: int) -> NDArray[Any]:
+        """Return a copy of the numbers of consecutive ids, little endian."""
+        self._array.read(np.array([start]), stop - start)
+        return self._array.data[start:stop].copy()
+
+
+class StoredStrings(StoredColumn):
+    """Strings: their bytes, and where each starts."""
+
+    dtype_name = spec.STRING
+    dtype = np.dtype(object)
+
+    def __init__(self, files: Files | LocalFiles, manifest: AttributeManifest) -> None:
+        self._name = manifest.name
+        self._data = _Array(files, manifest.array(spec.WORD_BYTES))
+        self._offsets = _Array(files, manifest.array(spec.WORD_OFFSETS))
+
+    def take(self, ids: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the strings of ids."""
+        starts, stops = self._spans(ids)
+        lengths = stops - starts
+        distinct = np.unique(ids, return_index=True)[1]
+        # Strings that overlap could amount to any number of bytes.
+        if lengths[distinct].sum(dtype=np.float64) > len(self._data.data):
+            raise _damaged(self._name, "offsets that make strings overlap")
+        self._data.read(starts, lengths)
+        data = memoryview(np.ascontiguousarray(self._data.data))
+        found = np.empty(len(ids), object)
+        try:
+            found[:] = [
+                str(data[start:stop], "utf-8")
+                for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)
+            ]
+        except UnicodeDecodeError as error:
+            raise _not_utf8(self._name, error) from error
+        return found
+
+    def part(self, start: int, stop: int) -> PackedWords:
+        """Return a copy of the strings of consecutive ids."""
+        if start == stop:
+            return PackedWords(np.empty(0, np.uint8), np.zeros(1, np.int64))
+        starts, stops = self._spans(np.arange(start, stop))
+        if (starts[1:] != stops[:-1]).any():
+            raise _damaged(self._name, "offsets that do not ascend")
+        first, last = int(starts[0]), int(stops[-1])
+        self._data.read(starts[:1], last - first)
+        data = self._data.data[first:last].copy()
+        return PackedWords(data, np.append(starts, last) - first)
+
+    def _spans(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return where the strings of ids start, and where they end."""
+        self._offsets.read(ids, 2)
+        offsets = self._offsets.data
+        starts = offsets.take(ids).astype(np.int64, copy=False)
+        stops = offsets[1:].take(ids).astype(np.int64, copy=False)
+        if ((starts < 0) | (stops < starts) | (stops > len(self._data.data))).any():
+            raise _damaged(self._name, "offsets that point outside of its bytes")
+        return starts, stops
+
+
+class _Array:
+    """A one-dimensional array, mapped, or read block by block."""
+
+    def __init__(self, files: Files | LocalFiles, array: RawArray) -> None:
+        self._files: Any = files
+        self._blocks = None if isinstance(files, LocalFiles) else BlockArray(files, array)
+        self.data = map_array(self._files, array) if self._blocks is None else self._blocks.data
+
+    def read(self, starts: NDArray[np.int64], counts: NDArray[np.int64] | int) -> None:
+        """Read the items from some places on, unless they are mapped or were read."""
+        if self._blocks is not None:
+            counts = np.broadcast_to(np.asarray(counts, np.int64), starts.shape)
+            read_blocks(self._files, [(self._blocks, starts, counts)])
+
+
+def open_attributes(
+    files: Files | LocalFiles, manifests: Mapping[str, AttributeManifest]
+) -> dict[str, StoredColumn]:
+    """Map the attributes of a store, or prepare to read them block by block."""
+    return {
+        name: (StoredStrings if manifest.is_string else StoredNumbers)(files, manifest)
+        for name, manifest in manifests.items()
+    }
+
+
+def check_utf8(name: str, values: PackedWords) -> None:
+    """Refuse strings of an attribute that are not UTF-8.
+
+    Raises
+    ------
+    StoreCorruptError
+        If one is not.
+    """
+    try:
+        for value in values.encoded():
+            value.decode()
+    except UnicodeDecodeError as error:
+        raise _not_utf8(name, error) from error
+
+
+def _not_utf8(name: str, error: UnicodeDecodeError) -> StoreCorruptError:
+    return _damaged(name, f"a string that is not UTF-8 ({error})")
+
+
+def _damaged(name: str, problem: str) -> StoreCorruptError:
+    return StoreCorruptError(f"the attribute {name!r} is damaged: it has {problem}; {REBUILD}")

@@ -1,0 +1,106 @@
+"""Rows of the old version of a store, read from its chunk files, which are compared first.
+
+A file that is going to be written anew is compared with the checksum that the metadata lists, or
+its damage would get a right checksum. A link is followed only to a file that has this checksum.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embstore.errors import StoreCorruptError
+from embstore.formats.own import spec
+from embstore.formats.own.checked_files import REBUILD, open_regular
+from embstore.formats.own.checks import wrong_target
+from embstore.formats.own.compression import decode
+from embstore.formats.own.listed_files import PIECE_BYTES, chunk_file, is_whole
+from embstore.formats.own.sharded import ShardedArray, check_index
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from embstore.formats.own.sharded import ListedChunks
+    from embstore.formats.own.spec import RawArray
+
+
+def open_chunk(root: Path, array: RawArray, listed: ListedChunks, chunk: int) -> int:
+    """Read a chunk file whole, and return a descriptor of it.
+
+    Raises
+    ------
+    StoreCorruptError
+        If it is missing, or is not the listed one.
+    """
+    where = root / array.chunk_name(chunk)
+    descriptor, _, is_link = open_regular(where)
+    try:
+        if is_whole(chunk_file(array, listed, chunk), descriptor):
+            return descriptor
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    if is_link:  # Its bytes may be anyone's.
+        raise StoreCorruptError(wrong_target(where))
+    raise StoreCorruptError(
+        f"{where} does not have the size and the checksum that {array.metadata_name} lists: it is "
+        f"damaged, so nothing is changed; {REBUILD}"
+    )
+
+
+def read_chunk(
+    root: Path, array: RawArray, listed: ListedChunks, chunk: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the rows of a chunk, shape (n, row_bytes), piece by piece; errors as `open_chunk`."""
+    row_bytes = array.chunk_bytes // array.chunk_rows
+    rows = min(array.chunk_rows, array.shape[0] - chunk * array.chunk_rows)
+    descriptor = open_chunk(root, array, listed, chunk)
+    try:
+        if isinstance(array, ShardedArray):
+            end = listed.sizes[chunk] - array.index_bytes - spec.CHECKSUM_BYTES
+            for piece in _inner_chunks(descriptor, array, end, root / array.chunk_name(chunk)):
+                piece = piece.reshape(-1, row_bytes)[:rows]
+                rows -= len(piece)
+                yield piece
+            return
+        step = max(PIECE_BYTES // row_bytes, 1)
+        for first in range(0, rows, step):
+            count = min(step, rows - first)
+            data = _read(descriptor, first * row_bytes, count * row_bytes)
+            yield data.reshape(count, row_bytes)
+    finally:
+        os.close(descriptor)
+
+
+def _inner_chunks(
+    descriptor: int, array: ShardedArray, end: int, where: Path
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the decoded inner chunks of a shard, whose index starts at ``end``."""
+    index = _read(descriptor, end, array.index_bytes + spec.CHECKSUM_BYTES)
+    try:
+        for offset, size in check_index(index.tobytes(), end).tolist():
+            if size < 0:
+                return
+            rows = np.empty(array.inner_bytes, np.uint8)
+            decode(array.compression.codec, _read(descriptor, offset, size), rows)
+            yield rows
+    except ValueError as error:
+        raise StoreCorruptError(f"{where}: {error}; {REBUILD}") from error
+
+
+def _read(descriptor: int, offset: int, count: int) -> NDArray[np.uint8]:
+    """Return bytes of a file, in an array that may be changed."""
+    data = np.empty(count, np.uint8)
+    done = 0
+    while done < count:
+        got = os.preadv(descriptor, [data.data[done:]], offset + done)
+        if not got:
+            raise StoreCorruptError("a chunk file became shorter while it was read")
+        done += got
+    return data

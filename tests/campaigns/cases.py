@@ -1,0 +1,107 @@
+"""Cases of crash campaigns: a work, whether there is a store before, and how the system does it."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import embstore
+from tests.campaigns import works
+from tests.campaigns.faults import (
+    by_clones,
+    by_copies,
+    by_links,
+    in_one_step,
+    in_two_steps,
+    steps,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.campaigns.faults import Hook
+    from tests.campaigns.works import Build
+
+    Way = Callable[[], contextlib.AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A case.
+
+    Attributes
+    ----------
+    work : Build
+        The work.
+    old : bool
+        Whether there is a store before.
+    replace, take : callable
+        How stores are replaced, and files taken over.
+    syncs : bool
+        Whether directories are flushed with the whole file system.
+    """
+
+    work: Build
+    old: bool = True
+    replace: Way = in_one_step
+    take: Way = by_links
+    syncs: bool = False
+
+    def __str__(self) -> str:
+        parts = [self.work.name, "over a store" if self.old else "without a store before"]
+        parts += [way.__name__.replace("_", " ") for way in (self.replace, self.take)]
+        return ", ".join([*parts, "by syncfs" if self.syncs else "flush by flush"])
+
+    @contextlib.contextmanager
+    def system(self) -> Iterator[None]:
+        """Have the system do things in the ways of the case."""
+        with self.replace(), self.take():
+            yield
+
+    def steps(self, hook: Hook) -> contextlib.AbstractContextManager[None]:
+        """Pass every step to a hook."""
+        return steps(hook, syncs=self.syncs)
+
+
+BUILDS = (
+    Case(works.Build(), old=False),
+    Case(works.Build()),
+    Case(works.Build(), replace=in_two_steps),
+)
+_SNAPSHOT = works.Snapshot()
+_CHANGES = [
+    works.Change(kind)
+    for kind in (works.APPEND, works.UPDATE, works.UPSERT)
+    if hasattr(embstore, kind.name)
+]
+FEW = (
+    *BUILDS,
+    Case(_SNAPSHOT, old=False, take=by_copies),
+    Case(_SNAPSHOT, syncs=True),
+    *(
+        Case(change, take=take, syncs=syncs)
+        for change, take, syncs in zip(
+            _CHANGES, (by_links, by_clones, by_copies), (True, False, True), strict=False
+        )
+    ),
+)
+EVERY = (
+    *BUILDS,
+    *(Case(works.Build(), old=old, syncs=True) for old in (False, True)),
+    *(
+        Case(_SNAPSHOT, old, replace, take, syncs)
+        for old, replace in ((False, in_one_step), (True, in_one_step), (True, in_two_steps))
+        for take in (by_links, by_clones, by_copies)
+        for syncs in (False, True)
+    ),
+    *(
+        Case(change, replace=replace, take=take, syncs=syncs)
+        for change in _CHANGES
+        for replace, take in (
+            *((in_one_step, by_links), (in_two_steps, by_links)),
+            *((in_one_step, by_clones), (in_one_step, by_copies)),
+        )
+        for syncs in (False, True)
+    ),
+)
