@@ -60,6 +60,7 @@ from embstore.view import StoreView
 from embstore.writing.writer import StoreWriter
 
 if TYPE_CHECKING:
+    from embstore.changing.append import append
     from embstore.changing.report import ChangeReport
     from embstore.changing.snapshot import snapshot
     from embstore.remote.publishing import PublishReport, publish
@@ -112,6 +113,7 @@ __all__ = [
     "StoreView",
     "StoreWriter",
     "__version__",
+    "append",
     "build",
     "connect",
     "embedding_lookup",
@@ -138,6 +140,7 @@ _LATER = {
     "PublishedVersion": "embstore.remote.versions",
     "RemotePlan": "embstore.serving.remote_plan",
     "Server": "embstore.serving.running",
+    "append": "embstore.changing.append",
     "connect": "embstore.serving.connect",
     "prune": "embstore.remote.versions",
     "publish": "embstore.remote.publishing",

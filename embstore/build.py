@@ -7,25 +7,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
-import numpy as np
-
-from embstore.dtypes import as_dtype, is_float
+from embstore.dtypes import as_dtype
 from embstore.encodings.casting import OnOverflow
-from embstore.errors import RowError, SourceError
-from embstore.formats.options import AUTO, as_block
+from embstore.errors import SourceError
+from embstore.formats.options import AUTO
 from embstore.formats.own import spec
 from embstore.formats.own.compression import as_compression
 from embstore.opening import open as open_store
-from embstore.paths import as_local_path, as_path
-from embstore.progress import OnProgress, Progress
-from embstore.settle import as_choice, as_count, as_flag, as_size, as_text
-from embstore.sources import EncodingErrors, Format
-from embstore.sources.given_attributes import as_attributes, with_attributes
+from embstore.paths import as_local_path
+from embstore.settle import as_choice, as_flag, as_size
+from embstore.sources.copying import copy_batches
+from embstore.sources.options import SourceOptions, as_choice_if_any, as_count_if_any
 from embstore.table.numbering import Strategy
 from embstore.writing.conversion import PLAIN, find_encoding
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT
@@ -34,11 +29,14 @@ from embstore.writing.staging import check_target
 from embstore.writing.writer import PUBLISH, StoreWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    import os
+    from collections.abc import Callable, Iterable, Mapping
 
-    from numpy.typing import DTypeLike, NDArray
+    import numpy as np
+    from numpy.typing import DTypeLike
 
-    from embstore.sources import Source
+    from embstore.progress import OnProgress
+    from embstore.sources import Batch, EncodingErrors, Format, Source
     from embstore.store import EmbeddingStore
 
 
@@ -207,30 +205,13 @@ def build(
     >>> store["like"]
     array([0.3, 0.4])
     """
-    source = _as_path_if_any(source, "source")
     target = as_local_path(path, "path", PUBLISH)
-    partitions = _as_count_if_any(partitions, "partitions", high=spec.MAX_PARTITIONS)
+    partitions = as_count_if_any(partitions, "partitions", high=spec.MAX_PARTITIONS)
     strategy = as_choice(strategy, "strategy", get_args(Strategy))
     stored = None if dtype is None else as_dtype(dtype)
     encoding = _as_encoding(encoding, stored)
-    format = as_choice(format, "format", get_args(Format))
-    limit = _as_count_if_any(limit, "limit")
-    words = _as_path_if_any(words, "words")
-    tensor, scale = _as_text_if_any(tensor, "tensor"), _as_text_if_any(scale, "scale")
-    scale_block, zero_point = as_block(scale_block), _as_text_if_any(zero_point, "zero_point")
-    dimension = _as_count_if_any(dimension, "dimension", high=spec.MAX_ROW_BYTES)
-    encoding_errors = _as_choice_if_any(encoding_errors, "encoding_errors", EncodingErrors)
-    partition_strategy = _as_choice_if_any(partition_strategy, "partition_strategy", Strategy)
-    attributes = as_attributes(attributes)
-    on_duplicate = _as_choice_if_any(on_duplicate, "on_duplicate", OnDuplicate)
-    on_overflow = as_choice(on_overflow, "on_overflow", get_args(OnOverflow))
-    as_compression(compression, "compression")
-    memory_bytes = as_size(memory_limit, "memory_limit")
-    # The target is checked before the source is opened: counting the lines of a large file is slow.
-    check_target(target.absolute(), overwrite=as_flag(overwrite, "overwrite"))
-    rows = _open(
-        source,
-        dtype=stored,
+    options = SourceOptions(
+        source=source,
         format=format,
         limit=limit,
         words=words,
@@ -244,11 +225,15 @@ def build(
         dimension=dimension,
         encoding_errors=encoding_errors,
         partition_strategy=partition_strategy,
-        encoding=encoding,
-        attributes=attributes if isinstance(attributes, tuple) else None,
+        attributes=attributes,
     )
-    if isinstance(attributes, Mapping):
-        rows = with_attributes(rows, attributes, limited=limit is not None)
+    on_duplicate = as_choice_if_any(on_duplicate, "on_duplicate", OnDuplicate)
+    on_overflow = as_choice(on_overflow, "on_overflow", get_args(OnOverflow))
+    as_compression(compression, "compression")
+    memory_bytes = as_size(memory_limit, "memory_limit")
+    # The target is checked before the source is opened: counting the lines of a large file is slow.
+    check_target(target.absolute(), overwrite=as_flag(overwrite, "overwrite"))
+    rows = options.open(stored, encoding)
     kept = rows.encoding
     if kept is not None and stored is not None:
         raise SourceError(
@@ -275,22 +260,6 @@ def build(
     return open_store(target)
 
 
-def _open(source: Any, **options: Any) -> Source:
-    # Imported here because looking rows up must not wait for pyarrow.
-    from embstore.sources.choose import open_source  # noqa: PLC0415
-
-    return open_source(source, **options)
-
-
-def _as_count_if_any(value: Any, name: str, *, high: int | None = None) -> int | None:
-    return None if value is None else as_count(value, name, low=1, high=high)
-
-
-def _as_path_if_any(value: Any, name: str) -> Any:
-    """Return the path, if it is one; objects pass through."""
-    return as_path(value, name) if isinstance(value, str | os.PathLike) else value
-
-
 def _as_encoding(encoding: str | None, dtype: np.dtype[Any] | None) -> str | None:
     """Check the name of an encoding before a source is opened."""
     if encoding is None:
@@ -309,14 +278,6 @@ def _dtype_of(
     if rows.encoding is not None or encoding not in (None, PLAIN):
         return None
     return rows.dtype if dtype is None else dtype
-
-
-def _as_text_if_any(value: Any, name: str) -> str | None:
-    return None if value is None else as_text(value, name)
-
-
-def _as_choice_if_any(value: Any, name: str, choices: Any) -> Any:
-    return None if value is None else as_choice(value, name, get_args(choices))
 
 
 def _copy_all(
@@ -348,30 +309,15 @@ class _DuplicatesFoundError(Exception):
 
 def _copy(source: Source, writer: StoreWriter, progress: OnProgress | None) -> None:
     """Write all rows of a source and publish the store."""
-    non_finite = 0 if source.encoding is None else None
+
+    def write(batch: Batch) -> int:
+        writer.write(batch.rows, batch.words, attributes=batch.attributes, copy=False)
+        return writer.rows_written
+
     with writer:
-        for batch in source.batches():
-            try:
-                writer.write(batch.rows, batch.words, attributes=batch.attributes, copy=False)
-            except RowError as error:
-                place = source.place(batch.first + error.position)
-                raise SourceError(f"{place}: {error.problem}") from error
-            if non_finite is not None and is_float(batch.rows.dtype):
-                non_finite += _count_non_finite(batch.rows)
-            if progress is not None:
-                progress(Progress(batch.bytes_done, source.byte_count, writer.rows_written))
+        non_finite = copy_batches(source, write, progress)
         if writer.short_of_rows and writer.duplicate_count:
             raise _DuplicatesFoundError(writer.duplicate_count)
         writer.source |= source.describe()
         writer.source["duplicate_count"] = writer.duplicate_count
         writer.source["non_finite_row_count"] = non_finite
-
-
-def _count_non_finite(rows: NDArray[Any]) -> int:
-    """Return the number of rows with a value that is nan or infinite."""
-    with np.errstate(invalid="ignore", over="ignore"):  # A nan may be signalling.
-        # A sum is finite only if all values are; it takes half the time of looking at each.
-        if rows.dtype.itemsize >= 4 and np.isfinite(rows.sum()):
-            return 0
-        finite = np.isfinite(rows).reshape(len(rows), -1)
-    return len(finite) - int(finite.all(axis=1).sum())

@@ -63,12 +63,15 @@ class ExportReport:
         Size of the file, without the file of words.
     largest_cast_error : float
         The largest difference between a number and its cast to another dtype.
+    attributes_left_out : tuple of str
+        The attributes of the store that the format cannot hold.
     """
 
     format: ExportFormat
     rows: int
     byte_count: int
     largest_cast_error: float
+    attributes_left_out: tuple[str, ...] = ()
 
 
 def export(
@@ -89,7 +92,8 @@ def export(
     r"""Write a store to a file of vectors, rows in id order.
 
     Read back, the file gives the same words and the same numbers, bit for bit: text holds the
-    shortest digits that do so. (Text does not hold the payload of a ``nan``.) Memory is bounded.
+    shortest digits that do so. (Text does not hold the payload of a ``nan``.) Parquet has
+    attributes as columns, which a build keeps; other formats do not have them. Memory is bounded.
     If an error occurs, nothing is left behind, and what was at ``path`` is unchanged.
 
     Parameters
@@ -127,8 +131,8 @@ def export(
     Raises
     ------
     ExportError
-        If the format cannot hold the table, or one of its words, which the error names; or if a
-        build would take the file for one of another kind.
+        If the format cannot hold the table, or one of its words or attributes, which the error
+        names; or if a build would take the file for one of another kind.
     FileExistsError
         If a file exists and may not be replaced, or something else is at its path.
     FileNotFoundError
@@ -139,7 +143,8 @@ def export(
     Examples
     --------
     >>> embstore.export("words.embstore", "again.vec")
-    ExportReport(format='word2vec', rows=11, byte_count=818, largest_cast_error=0.0)
+    ExportReport(format='word2vec', rows=11, byte_count=818, largest_cast_error=0.0,
+                 attributes_left_out=())
     >>> embstore.build("again.vec", "again.embstore")["like"].tobytes() == store["like"].tobytes()
     True
     """
@@ -190,8 +195,12 @@ def export(
         if sink.takes_records and caster is None:
             kept = as_stored(store._encoding)
         caster = caster or Caster(store.dtype if kept is None else np.dtype(np.uint8))
-        table = TableFacts(store.rows, store.row_shape, caster.dtype, store.has_words, kept)
-        blocks = row_blocks(store, sink.block_bytes, raw=kept is not None)
+        columns = store.attributes
+        attributes = {name: columns[name].dtype_name for name in columns if sink.has_attributes}
+        table = TableFacts(
+            store.rows, store.row_shape, caster.dtype, store.has_words, kept, attributes
+        )
+        blocks = row_blocks(store, sink.block_bytes, raw=kept is not None, attributes=attributes)
         blocks = _with_progress(blocks, store, progress)
         blocks = _cast(blocks, caster)
         head = Head()
@@ -205,7 +214,8 @@ def export(
         write(opened, table, blocks)
         byte_count = opened.tell()
         head.check(opened, format, words_file)
-    return ExportReport(format, table.rows, byte_count, caster.largest_error)
+    left_out = tuple(name for name in columns if name not in attributes)
+    return ExportReport(format, table.rows, byte_count, caster.largest_error, left_out)
 
 
 def _choose_format(path: Path, format: ExportFormat | None) -> ExportFormat:

@@ -164,9 +164,9 @@ class Opener:
             self.recipe,
             manifest=contents.manifest,
             vocabulary=vocabulary,
+            attributes=contents.attributes,
             watch=self._watch(contents.files, contents.manifest),
             open_newest=self.open_newest,
-            attributes=contents.attributes,
         )
 
     def _open_foreign(

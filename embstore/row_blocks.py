@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
+    from embstore.attributes.values import Values
     from embstore.store import EmbeddingStore
     from embstore.vocabulary.words import PackedWords
 
@@ -33,15 +34,22 @@ class RowBlock:
         The rows.
     words : PackedWords or None
         Their words, if the store has words.
+    attributes : mapping of str to (ndarray of shape (n,), or PackedWords), or None
+        The values of the attributes that were asked for.
     """
 
     start: int
     rows: NDArray[Any]
     words: PackedWords | None
+    attributes: Mapping[str, Values] | None = None
 
 
 def row_blocks(
-    store: EmbeddingStore, block_bytes: int = ROW_BLOCK_BYTES, *, raw: bool = False
+    store: EmbeddingStore,
+    block_bytes: int = ROW_BLOCK_BYTES,
+    *,
+    raw: bool = False,
+    attributes: Iterable[str] = (),
 ) -> Iterator[RowBlock]:
     """Yield all rows of a store in id order.
 
@@ -53,17 +61,21 @@ def row_blocks(
         Approximate size of a block's rows in bytes; a block has at least one row.
     raw : bool
         Whether the rows are their records, uint8, as they are stored.
+    attributes : iterable of str
+        The names of the attributes to read, too.
 
     Examples
     --------
     >>> [(block.start, block.rows.shape) for block in row_blocks(store, 128)]
     [(0, (4, 8)), (4, (4, 8)), (8, (3, 8))]
     """
+    columns = {name: store.attributes[name] for name in attributes}
     step = min(max(block_bytes // row_bytes(store, raw=raw), 1), MAX_BLOCK_ROWS)
     for start in range(0, store.rows, step):
         stop = min(start + step, store.rows)
         words = store.packed_words(start, stop) if store.has_words else None
-        yield RowBlock(start, _rows(store, start, stop, raw=raw), words)
+        values = {name: column.part(start, stop) for name, column in columns.items()}
+        yield RowBlock(start, _rows(store, start, stop, raw=raw), words, values or None)
 
 
 def row_bytes(store: EmbeddingStore, *, raw: bool = False) -> int:

@@ -38,6 +38,10 @@ _PIDFD_SELF = -10001
 _SYS_PROCESS_MADVISE = 440  # On all of Linux's architectures.
 _IOV_MAX = 1024
 _SYNC_FILE_RANGE_WRITE = 2
+# _IOWR('f', 16, struct pm_scan_arg), which has 12 fields of 8 bytes.
+_PAGEMAP_SCAN = 0xC0606610
+_PAGE_IS_HUGE = 1 << 6
+_REGIONS = 1024
 
 # Errors that say that this file, file system or kernel does not support a call: on other file
 # systems or with other files, the same call may work.
@@ -123,6 +127,32 @@ def in_core(address: int, size_bytes: int) -> NDArray[np.uint8]:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     found &= 1  # The other bits are reserved.
+    return found
+
+
+def huge_mapped_bytes(address: int, size_bytes: int) -> int | None:
+    """Return the bytes of a range of addresses that huge pages map; None where unknown."""
+    regions = np.zeros((_REGIONS, 3), np.uint64)  # Each one's start, end and categories.
+    found, start, end = 0, address, address + size_bytes
+    try:
+        descriptor = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        while start < end:
+            # The fields: size, flags, start, end, walk_end, vec, vec_len, max_pages,
+            # category_inverted, category_mask, category_anyof_mask, return_mask.
+            fields = np.array(
+                [96, 0, start, end, 0, regions.ctypes.data, _REGIONS, 0, 0, *3 * [_PAGE_IS_HUGE]],
+                np.uint64,
+            )
+            count = fcntl.ioctl(descriptor, _PAGEMAP_SCAN, memoryview(fields).cast("B"))
+            found += int((regions[:count, 1] - regions[:count, 0]).sum())
+            start = int(fields[4])
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
     return found
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import embstore
-from tests.helpers.programs import environment
+from tests.helpers.forked import template
+from tests.helpers.programs import TIMEOUT_SECONDS, environment
 
 WORDS = ["the", "\u65e5\u672c", "caf\u00e9", "\U0001f600", "\u20ac", "[UNK]"]
 ENCODINGS = ["ascii", "ascii:strict", "cp1252", "iso8859-15", "utf-8:strict"]
@@ -30,15 +31,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(encoding: str, *arguments: object, status: int = 0) -> tuple[str, str]:
     """Run a command; return its output and errors, which must be in the encoding."""
     env = environment() | {"PYTHONIOENCODING": encoding}
-    command: list[str | bytes] = [sys.executable, "-m", "embstore.cli"]
-    command += map(os.fsencode, map(str, arguments))
-    done = subprocess.run(command, env=env, capture_output=True, timeout=600, check=False)
-    name = encoding.partition(":")[0]
-    output, errors = done.stdout.decode(name), done.stderr.decode(name)
-    assert "Traceback" not in errors
-    assert "codec can't" not in errors
-    assert done.returncode == status, errors
-    return output, errors
+    done = template().run([*map(str, arguments)], env, TIMEOUT_SECONDS)
+    assert "Traceback" not in done.stderr
+    assert "codec can't" not in done.stderr
+    assert done.returncode == status, done.stderr
+    return done.stdout, done.stderr
 
 
 def escaped(text: str, encoding: str) -> str:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 import embstore
 from embstore.errors import DuplicateWordError, StoreCorruptError
 from embstore.formats.own import spec
-from embstore.formats.own.manifest import ArraySize, VocabularyManifest
+from embstore.formats.own.array_size import ArraySize
+from embstore.formats.own.manifest import VocabularyManifest
 from embstore.formats.own.spec import RawArray
 from embstore.vocabulary import Vocabulary
 from embstore.vocabulary.words import PackedWords, hash_words, pack

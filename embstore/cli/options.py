@@ -19,16 +19,25 @@ import numpy as np
 import typer
 
 from embstore.dtypes import as_dtype
+from embstore.encodings.casting import OnOverflow
 from embstore.settle import size_text
+from embstore.sources import EncodingErrors, Format
+from embstore.table.numbering import Strategy
+from embstore.writing.new_words import OnDuplicate
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
 # Names in annotations that the functions' modules import for type checkers only.
 _NAMES: dict[str, Any] = {
     "DTypeLike": np.dtype,
+    "EncodingErrors": EncodingErrors,
+    "Format": Format,
     "Iterable": Iterable,
     "Mapping": Mapping,
+    "OnDuplicate": OnDuplicate,
+    "OnOverflow": OnOverflow,
     "Path": Path,
+    "Strategy": Strategy,
     "os": os,
 }
 

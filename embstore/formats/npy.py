@@ -170,10 +170,19 @@ def check_size(name: str, header: Header, header_bytes: int, size_bytes: int) ->
         )
 
 
-def read_header(file: Readable, name: str) -> tuple[Header, int]:
+def read_header(file: Readable, name: str, *, beside: str = "") -> tuple[Header, int]:
     """Read the header of a ``.npy`` file, and return it and its size in bytes.
 
     The file is then at the first element.
+
+    Parameters
+    ----------
+    file : object with ``read``
+        The file.
+    name : str
+        Its name in messages.
+    beside : str
+        Kinds of dtypes that are fine although no table can hold them, such as ``"U"``.
 
     Raises
     ------
@@ -209,7 +218,7 @@ def read_header(file: Readable, name: str) -> tuple[Header, int]:
         raise FormatError(f"{name} holds Python objects (a pickle), which are never loaded")
     if min(header.shape, default=0) < 0 or math.prod(header.shape) >= 1 << 62:
         raise StoreCorruptError(f"{name} is not a readable .npy: its shape is {header.shape}")
-    if find_dtype(header.dtype) is None:
+    if find_dtype(header.dtype) is None and header.dtype.kind not in beside:
         raise FormatError(
             f"{name} has dtype {header.dtype}, which a table cannot hold; .npy does not keep the "
             "types bfloat16 and float8: of such an array, pass np.load(...).view(dtype) to build, "

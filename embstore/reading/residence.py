@@ -6,8 +6,9 @@ nothing is lost).
 
 1. Each file is read while huge pages are advised for its mapping: the kernel then reads, caches and
    maps 2 MiB at a time.
-2. Pages that the page cache already holds in smaller pieces stay small. Files of which this is true
-   are dropped from the page cache and read again, up to the first one that this does not help.
+2. Pages that the page cache already holds in smaller pieces stay small. If some pieces of a file
+   show that this is true of most of it, the file is first dropped from the page cache, until this
+   does not help for the first time.
 3. Each file is mapped again to remove the advice: with it, a row that has become cold would read
    2 MiB.
 
@@ -22,9 +23,7 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -45,6 +44,8 @@ if TYPE_CHECKING:
 MIN_RESIDENT_BYTES = 32 * HUGE_PAGE_BYTES
 # What a preload under a limit maps at a time.
 _PIECE_BYTES = 4 * HUGE_PAGE_BYTES
+# Pieces of a file that tell whether it is cached in small pages; at most a fourth of a file.
+_PROBED_PIECES = 4
 # One lock for all limits. A forked child gets a new one, because a thread that it does not have may
 # hold the inherited one.
 _lock = Lock()
@@ -70,18 +71,17 @@ def preload(
         _preload_unmapped(space, progress, limit)
         return
     total = sum(file.map_bytes for file in space.files)
-    done = 0
+    done, helps = 0, True
     for file in space.files:
+        dropped = helps and _in_small_pages(space, file)
+        if dropped:
+            space.map(file)  # Pages that are mapped are not dropped.
+            space.drop_cache(file)
         _populate(space, file, huge=True)
+        helps &= not (dropped and _in_small_pages(space, file))
         done += file.map_bytes
         if progress is not None:
             progress(Progress(done, total))
-    for file in _in_small_pages(space):
-        space.map(file)  # Pages that are mapped are not dropped.
-        space.drop_cache(file)
-        _populate(space, file, huge=True)
-        if file in _in_small_pages(space):
-            break
     for file in space.files:
         space.map(file)
         space.advise(file.offset_bytes, space.span_bytes(file), syscalls.MADV_RANDOM)
@@ -108,36 +108,32 @@ def _preload_unmapped(
         space.advise(file.offset_bytes, space.span_bytes(file), syscalls.MADV_RANDOM)
 
 
-def huge_mapped_bytes(space: AddressSpace) -> dict[MappedFile, int]:
-    """Return the bytes of each file that huge pages map; {} where unknown."""
-    files = {space.address + file.offset_bytes: file for file in space.files}
-    found: dict[MappedFile, int] = {}
-    file = None
-    try:
-        with Path("/proc/self/smaps").open() as lines:
-            for line in lines:
-                if region := re.match(r"([0-9a-f]+)-[0-9a-f]+ ", line):
-                    file = files.get(int(region[1], 16))
-                elif file is not None and line.startswith("FilePmdMapped:"):
-                    found[file] = int(line.split()[1]) << 10
-    except FileNotFoundError:
-        return {}
-    return found
-
-
-def _in_small_pages(space: AddressSpace) -> list[MappedFile]:
-    """Return the files of which huge pages map less than 3/4 of what they could."""
-    return [
-        file
-        for file, huge_bytes in huge_mapped_bytes(space).items()
-        if huge_bytes < file.map_bytes // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES * 3 // 4
-    ]
+def _in_small_pages(space: AddressSpace, file: MappedFile) -> bool:
+    """Read some pieces of a file, and return whether huge pages map less than 3/4 of them."""
+    _advise_huge(space, file)
+    count = file.map_bytes // HUGE_PAGE_BYTES
+    pieces = range(0, count, max(count // _PROBED_PIECES, _PROBED_PIECES))
+    found = 0
+    for piece in pieces:
+        start = piece * HUGE_PAGE_BYTES
+        _populate_piece(space, file, start, HUGE_PAGE_BYTES)
+        begin = space.address + file.offset_bytes + start
+        huge_bytes = syscalls.huge_mapped_bytes(begin, HUGE_PAGE_BYTES)
+        if huge_bytes is None:  # Before Linux 6.7.
+            return False
+        found += huge_bytes
+    return found < len(pieces) * HUGE_PAGE_BYTES * 3 // 4
 
 
 def _populate(space: AddressSpace, file: MappedFile, *, huge: bool) -> None:
-    if huge:  # On the whole mapping, because advice on a part would split it.
-        space.advise(file.offset_bytes, space.span_bytes(file), syscalls.MADV_HUGEPAGE)
+    if huge:
+        _advise_huge(space, file)
     _populate_piece(space, file, 0, file.map_bytes)
+
+
+def _advise_huge(space: AddressSpace, file: MappedFile) -> None:
+    # On the whole mapping, because advice on a part would split it.
+    space.advise(file.offset_bytes, space.span_bytes(file), syscalls.MADV_HUGEPAGE)
 
 
 def _populate_piece(space: AddressSpace, file: MappedFile, start: int, size: int) -> None:

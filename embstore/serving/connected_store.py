@@ -200,6 +200,12 @@ class ConnectedStore(EmbeddingStore):
         """Return whether a saved fingerprint is of this table."""
         return self.fingerprint() == fingerprint
 
+    @property
+    def attributes(self) -> NoReturn:
+        """Raise FormatError: attributes are not served."""
+        self._open_records()
+        self._no("attributes; open the store itself for them")
+
     def is_current(self) -> bool:
         """Ask all servers whether they have this table; see `embstore.EmbeddingStore.is_current`.
 
@@ -246,12 +252,6 @@ class ConnectedStore(EmbeddingStore):
             return self
         newest: Any = self._again()
         return newest
-
-    @property
-    def attributes(self) -> NoReturn:
-        """Raise FormatError: attributes are not served."""
-        self._open_records()
-        self._no("attributes; open the store itself for them")
 
     def partition(self, partition: int) -> NoReturn:
         """Raise FormatError: the files are at the servers."""

@@ -8,7 +8,7 @@ a format that can hold it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -16,7 +16,7 @@ from embstore.errors import ExportError
 from embstore.row_blocks import ROW_BLOCK_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     import numpy as np
 
@@ -46,6 +46,8 @@ class Sink:
         Whether the format has words; else they go to a file of their own.
     takes_records : bool
         Whether it holds encoded rows as they are: blocks are then of their records.
+    has_attributes : bool
+        Whether the format has columns for attributes.
     """
 
     module: str
@@ -54,6 +56,7 @@ class Sink:
     block_bytes: int = ROW_BLOCK_BYTES
     has_words: bool = True
     takes_records: bool = False
+    has_attributes: bool = False
 
     def load(self) -> Write:
         """Return the function that writes the format."""
@@ -68,7 +71,9 @@ SINKS: dict[ExportFormat, Sink] = {
     "word2vec": Sink("text", "write_word2vec", ".vec", block_bytes=1 << 20),
     "word2vec-binary": Sink("word2vec_binary", "write_word2vec_binary", ".bin"),
     "npy": Sink("npy", "write_npy", ".npy", has_words=False),
-    "parquet": Sink("parquet", "write_parquet", ".parquet", block_bytes=32 << 20),
+    "parquet": Sink(
+        "parquet", "write_parquet", ".parquet", block_bytes=32 << 20, has_attributes=True
+    ),
     "safetensors": Sink(
         "safetensors", "write_safetensors", ".safetensors", has_words=False, takes_records=True
     ),
@@ -91,6 +96,9 @@ class TableFacts:
         Whether the blocks have words.
     encoding : Encoding or None
         If not None, the rows in the blocks are records of this encoding.
+    attributes : mapping of str to str
+        The dtypes of the attributes in the blocks, by name, as `EmbeddingStore.attributes` has
+        them.
     """
 
     rows: int
@@ -98,6 +106,7 @@ class TableFacts:
     dtype: np.dtype[Any]
     has_words: bool
     encoding: Encoding | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
     def dimension(self, format: str) -> int:
         """Return the length of the vectors, for a format of words and vectors.

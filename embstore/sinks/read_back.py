@@ -11,12 +11,15 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from embstore.attributes.values import first_values
 from embstore.dtypes import wide_dtype
 from embstore.errors import EmbstoreError, ExportError
+from embstore.vocabulary.words import PackedWords
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from embstore.attributes.values import Values
     from embstore.row_blocks import RowBlock
 
 HEAD_ROWS = 128
@@ -40,7 +43,9 @@ class Head:
         for block in blocks:
             if self._block is None:
                 words = None if block.words is None else block.words.part(0, HEAD_ROWS)
-                self._block = replace(block, rows=block.rows[:HEAD_ROWS].copy(), words=words)
+                attributes = first_values(block.attributes, HEAD_ROWS)
+                rows = block.rows[:HEAD_ROWS].copy()
+                self._block = replace(block, rows=rows, words=words, attributes=attributes)
             yield block
 
     def check(self, file: IO[bytes], format: str, words_file: IO[bytes] | None) -> None:
@@ -87,6 +92,15 @@ class Head:
         count = len(self._block.words)
         return WordList(words, count).reader().take(count).encoded() == self._block.words.encoded()
 
+    def _are_attributes(self, found: list[Mapping[str, Values]]) -> bool:
+        """Say whether a build reads the same attributes."""
+        assert self._block is not None
+        own = self._block.attributes or {}
+        return all(some.keys() == own.keys() for some in found) and all(
+            _plain([some[name] for some in found]) == _plain([values])
+            for name, values in own.items()
+        )
+
     def _is_read(self, name: str, format: str, options: dict[str, Any]) -> bool:
         # Sources need pyarrow.
         from embstore.sources.choose import open_source  # noqa: PLC0415
@@ -100,6 +114,20 @@ class Head:
         rows = np.concatenate([batch.rows for batch in batches]).astype(dtype)
         expected = self._block.rows.astype(dtype)
         is_same = np.array_equal(rows, expected, equal_nan=dtype.kind == "f")
+        is_same = is_same and self._are_attributes([batch.attributes or {} for batch in batches])
         return is_same and words == (
             [] if self._block.words is None else self._block.words.encoded()
         )
+
+
+def _plain(parts: list[Values]) -> list[bytes]:
+    """Return the values of an attribute as bytes, to compare them."""
+    return [
+        value
+        for part in parts
+        for value in (
+            part.encoded()
+            if isinstance(part, PackedWords)
+            else [number.tobytes() for number in part]
+        )
+    ]

@@ -66,30 +66,38 @@ class _Reader:
     opens_in_place: bool = False
 
 
-_TEXT = _Reader(TextSource, ("member", "encoding_errors", "dimension", "words"))
+_TEXT = _Reader(TextSource, ("member", "encoding_errors", "dimension", "words", "attributes"))
 _READERS = {
     "glove": _TEXT,
     "word2vec": _TEXT,
     "text": _TEXT,
     "word2vec-binary": _Reader(Word2VecBinarySource, ("member", "encoding_errors")),
-    "npz": _Reader(open_npz, ("member", "words")),
+    "npz": _Reader(open_npz, ("member", "words", "attributes")),
     # The formats that open in place; some .npy files do not.
     **{
         format.name: _Reader(
             partial(open_table, format),
-            (*(name for name in format.options if name in _TABLE_OPTIONS), "words"),
+            (
+                *(name for name in format.options if name in _TABLE_OPTIONS),
+                *(("attributes",) if "tensor" in format.options else ()),
+                "words",
+            ),
             opens_in_place=True,
         )
         for format in FORMATS
     },
-    STORE.name: _Reader(partial(open_table, STORE), (), opens_in_place=True),
+    STORE.name: _Reader(partial(open_table, STORE), ("attributes",), opens_in_place=True),
     "npy": _Reader(open_npy, ("member", "words")),
     **{
-        format: _Reader(partial(open_arrow, folder_format=format), ("column", "word_column"))
+        format: _Reader(
+            partial(open_arrow, folder_format=format), ("column", "word_column", "attributes")
+        )
         for format in ("parquet", "arrow")
     },
 }
-_OBJECTS = _Reader(open_object, ("words", "partition_strategy", "column", "word_column"))
+_OBJECTS = _Reader(
+    open_object, ("words", "partition_strategy", "column", "word_column", "attributes")
+)
 
 
 def open_source(
@@ -174,6 +182,14 @@ def _limited(source: Source, limit: int | None) -> Source:
 
 def _check_options(what: str, reader: _Reader, given: dict[str, Any]) -> None:
     unfit = [name for name in given if name not in reader.options]
+    if "attributes" in unfit:
+        names = given.pop("attributes")
+        if names:
+            raise SourceError(
+                f"{what} has no columns by name; pass the values: "
+                f"attributes={{{names[0]!r}: values}} (--attribute {names[0]}=FILE)"
+            )
+        unfit.remove("attributes")
     if unfit:
         listing = ", ".join(f"{name}=" for name in (*reader.options, "limit"))
         raise SourceError(f"{what} does not take {unfit[0]}=; it takes {listing}")

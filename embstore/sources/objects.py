@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import ItemsView, Iterable, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from embstore.errors import SourceError
 from embstore.sources.arrays.by_id import VectorsById, is_vocabulary
 from embstore.sources.arrays.containers import refuse_container
@@ -43,6 +45,7 @@ def open_object(
     partition_strategy: Strategy | None = None,
     column: str | None = None,
     word_column: str | None = None,
+    attributes: Sequence[str] | None = None,
     limit: int | None = None,
     encoding: str | None = None,
 ) -> Source:
@@ -61,6 +64,9 @@ def open_object(
         How the ids are split among a list of partitions.
     column, word_column : str, optional
         The columns of a frame or an Arrow table; see `embstore.sources.arrow.columns`.
+    attributes : sequence of str, optional
+        The columns of a frame, or the attributes of a gensim ``KeyedVectors`` or of a store, to
+        keep. By default all of a store.
     limit : int, optional
         The most rows to take from an iterable.
     encoding : str, optional
@@ -77,8 +83,8 @@ def open_object(
     if isinstance(source, EmbeddingStore):
         if words is not None or partition_strategy is not None:
             raise SourceError("a store takes neither words= nor partition_strategy=")
-        return StoreSource(source, encoding=encoding)
-    frame = open_frame(source, column=column, word_column=word_column)
+        return StoreSource(source, encoding=encoding, attributes=attributes)
+    frame = open_frame(source, column=column, word_column=word_column, attributes=attributes)
     if frame is not None:
         if words is not None or partition_strategy is not None:
             raise SourceError(
@@ -91,22 +97,41 @@ def open_object(
     if partition_strategy is not None:
         parts = Partitioned(source, partition_strategy)
         return ArraySource(name, [parts], words=words, origin={"format": f"partitions of {name}"})
+    columns: dict[str, ArrayLike] = {}
     if hasattr(getattr(source, "wv", None), "index_to_key"):
         source = source.wv  # A model of gensim.
     if hasattr(source, "index_to_key") and hasattr(source, "vectors"):
         if words is not None:
             raise SourceError(f"{name} has its own words; leave out words=")
+        columns = _expandos(source, attributes or (), name)
+        attributes = None
         keys, source = source.index_to_key, source.vectors
         # Documents of gensim's Doc2Vec may have numbers for names.
         words = None if list(keys) == list(range(len(keys))) else keys
+    if attributes:
+        raise SourceError(
+            f"a {name} has no columns by name; pass the values: "
+            f"attributes={{{attributes[0]!r}: values}}"
+        )
     if (arrays := _arrays(source)) is not None:
-        return ArraySource(name, arrays, words=words, origin={"format": name})
+        origin = {"format": name}
+        return ArraySource(name, arrays, words=words, origin=origin, attributes=columns)
     _refuse_others(source)
     if words is not None:
         raise SourceError(
             f"words= goes with arrays, not with {name}; yield (word, vector) or (words, rows)"
         )
     return IterableSource(source, limit=limit)
+
+
+def _expandos(source: Any, names: Sequence[str], kind: str) -> dict[str, ArrayLike]:
+    """Return attributes of gensim's keys by name."""
+    found = getattr(source, "expandos", {})
+    for name in names:
+        if name not in found:
+            listing = ", ".join(map(str, found)) or "none"
+            raise SourceError(f"the {kind} has no attribute {name!r}; it has: {listing}")
+    return {name: np.asarray(found[name]) for name in names}
 
 
 def _arrays(source: Any) -> Sequence[ArrayLike] | None:

@@ -15,6 +15,7 @@ from embstore.sources.arrays.source import ArraySource
 from embstore.sources.store import StoreSource, kept_encoding
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -36,6 +37,7 @@ def open_table(
     tensor: str | None = None,
     words: Words | None = None,
     encoding: str | None = None,
+    attributes: Sequence[str] | None = None,
     **beside: Any,
 ) -> Source:
     """Return the rows of a path that can be opened.
@@ -52,6 +54,8 @@ def open_table(
         The words of the rows of a foreign file.
     encoding : str, optional
         The encoding that is wanted; by default that of the table.
+    attributes : sequence of str, optional
+        The attributes of a store to keep, by default all; or the names of one-dimensional tensors.
     beside : optional
         The options of `embstore.open` for the scales and zero points of the tensor.
 
@@ -74,16 +78,27 @@ def open_table(
     except StoreError as error:
         raise SourceError(str(error)) from error
     if format is STORE:
-        return StoreSource(store, encoding=encoding)
+        return StoreSource(store, encoding=encoding, attributes=attributes)
     kept = kept_encoding(store, encoding)
+    columns = {name: _open_column(format, path, name) for name in attributes or ()}
     source = ArraySource(
         str(path.with_name(name)),
         [_Rows(store, raw=kept is not None)],
         words=words,
         origin=store.source | {"file": name},
+        attributes=columns,
     )
     source.encoding = kept
     return source
+
+
+def _open_column(format: Format, path: Path, name: str) -> _Rows:
+    """Return a tensor of one axis as the values of an attribute."""
+    options: dict[str, Any] = {"scale": None} if "scale" in format.options else {}
+    try:
+        return _Rows(open_store(path, tensor=name, reader="chunked", **options), raw=False)
+    except StoreError as error:
+        raise SourceError(str(error)) from error
 
 
 class _Rows:

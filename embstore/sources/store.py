@@ -16,7 +16,7 @@ from embstore.row_blocks import row_blocks, row_bytes
 from embstore.sources import Batch, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from embstore.store import EmbeddingStore
     from embstore.table.protocols import Encoding
@@ -31,16 +31,24 @@ class StoreSource(Source):
         The store. It stays open, and may be the one that the build replaces.
     encoding : str, optional
         The encoding that is wanted. Rows that have it, or all without it, are not decoded.
+    attributes : sequence of str, optional
+        The attributes to keep; by default all.
 
     Raises
     ------
     SourceError
-        If rows of bytes are to be decoded.
+        If rows of bytes are to be decoded, or an attribute is missing.
     """
 
     ids_matter = True
 
-    def __init__(self, store: EmbeddingStore, *, encoding: str | None = None) -> None:
+    def __init__(
+        self,
+        store: EmbeddingStore,
+        *,
+        encoding: str | None = None,
+        attributes: Sequence[str] | None = None,
+    ) -> None:
         self.name = store.location
         self.row_shape = store.row_shape
         self.dtype = store.dtype
@@ -52,12 +60,20 @@ class StoreSource(Source):
         self.byte_count = store.rows * self._row_bytes
         self.unk: str | None = store.unk
         self._store = store
+        names = list(store.attributes) if attributes is None else attributes
+        for name in names:
+            if name not in store.attributes:
+                listing = ", ".join(store.attributes) or "none"
+                raise SourceError(f"{self.name} has no attribute {name!r}; it has: {listing}")
+        self.attribute_dtypes = {name: store.attributes[name].dtype_name for name in names}
 
     def batches(self) -> Iterator[Batch]:
         """Yield the rows in the order of their ids."""
-        for block in row_blocks(self._store, raw=self.encoding is not None):
+        raw = self.encoding is not None
+        for block in row_blocks(self._store, raw=raw, attributes=self.attribute_dtypes):
             done = block.start + len(block.rows)
-            yield Batch(block.rows, block.words, block.start, done * self._row_bytes)
+            bytes_done = done * self._row_bytes
+            yield Batch(block.rows, block.words, block.start, bytes_done, block.attributes)
 
     def describe(self) -> dict[str, Any]:
         """Return the store's name and size, and the facts about its own origin.

@@ -24,7 +24,6 @@ from embstore.formats.own.row_sums import RowSums
 from embstore.reading.pipeline import in_order
 from embstore.table.numbering import Numbering
 from embstore.writing.growth import assumed_rows, chunk_count, grown_chunk_rows
-from embstore.writing.pending_rows import PendingRows
 from embstore.writing.scratch import ScratchArray
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from embstore.formats.own.spec import RawArray
     from embstore.writing.arrays import ArrayWriter
     from embstore.writing.next_version import NextVersion
+    from embstore.writing.pending_rows import PendingRows
 
 
 class ChangedRows:
@@ -119,6 +119,10 @@ class ChangedRows:
                 self._touched[partition].add(within)
         if not self._is_settled:
             self._settle(self._manifest.rows + self._held_rows)
+        if self.chunk_rows != self._manifest.chunk_rows:
+            for partition in range(self._count):  # Those for which no row came.
+                if partition not in self._writers:
+                    self._begin(partition, grows=False)
 
     def close(self) -> None:
         """Free the memory and the disk space that only the change needed."""

@@ -238,9 +238,9 @@ class NextVersion:
             for name, chunks in kept.items():
                 if chunks:
                     linker.take_chunks(*self._old[name], chunks)
-            for name in checksums:
+            for name, listed in checksums.items():
                 if name not in documents:
-                    linker.take_metadata(name, checksums[name])
+                    linker.take_metadata(name, listed)
             self.bytes_written += linker.taken.bytes_copied
         files.write_files((self._path / name, data) for name, data in documents.items())
         files.write_files([(self._path / spec.METADATA, root)])

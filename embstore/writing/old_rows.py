@@ -64,8 +64,8 @@ def read_chunk(
     try:
         if isinstance(array, ShardedArray):
             end = listed.sizes[chunk] - array.index_bytes - spec.CHECKSUM_BYTES
-            for piece in _inner_chunks(descriptor, array, end, root / array.chunk_name(chunk)):
-                piece = piece.reshape(-1, row_bytes)[:rows]
+            for inner in _inner_chunks(descriptor, array, end, root / array.chunk_name(chunk)):
+                piece = inner.reshape(-1, row_bytes)[:rows]
                 rows -= len(piece)
                 yield piece
             return

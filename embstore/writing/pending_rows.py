@@ -91,10 +91,8 @@ class PendingRows:
 
     def chunks(self, chunk_rows: int) -> NDArray[np.int64]:
         """Return the chunks of the places that have rows, ascending, each once."""
-        found = [np.empty(0, np.int64)]
-        for part in _parts(len(self)):
-            found.append(np.unique(self._places.array[part] // chunk_rows))
-        return np.unique(np.concatenate(found))
+        found = [np.unique(self._places.array[part] // chunk_rows) for part in _parts(len(self))]
+        return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
 
     def part(
         self, start: int, stop: int

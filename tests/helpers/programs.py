@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 import embstore
+from tests.helpers.forked import template
 
 ROOT = Path(embstore.__file__).parents[1]
 TIMEOUT_SECONDS = 1500
@@ -39,5 +40,7 @@ def run_program(program: str, *arguments: object) -> str:
 
 
 def run_command(*arguments: object, status: int | None = 0) -> subprocess.CompletedProcess[str]:
-    """Run the command ``embstore``; its exit status must be ``status``."""
-    return run_python("-m", "embstore.cli", *arguments, status=status)
+    """Run the command ``embstore``, forked; its exit status must be ``status``."""
+    done = template().run([*map(str, arguments)], environment(), TIMEOUT_SECONDS)
+    assert status is None or done.returncode == status, done.stderr + done.stdout
+    return done

@@ -24,17 +24,19 @@ from embstore.sources.files.input_file import InputFile
 from embstore.sources.folders.folder import table_files
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from embstore.formats.npy import Header
+    from embstore.sources.arrays.source import ArrayLike
     from embstore.sources.files.input_file import Stream
     from embstore.sources.words.word_list import Words
 
 _SUFFIX = ".npy"
+_BESIDE = "bU"  # Kinds of dtypes that attributes may have, and rows may not.
 
 
 def open_npy(path: Path, *, member: str | None = None, words: Words | None = None) -> ArraySource:
@@ -65,7 +67,13 @@ def open_npy(path: Path, *, member: str | None = None, words: Words | None = Non
     return _source(str(path), path.name, "npy", files, words)
 
 
-def open_npz(path: Path, *, member: str | None = None, words: Words | None = None) -> ArraySource:
+def open_npz(
+    path: Path,
+    *,
+    member: str | None = None,
+    words: Words | None = None,
+    attributes: Sequence[str] = (),
+) -> ArraySource:
     """Return the rows of an array of an ``.npz`` file.
 
     Parameters
@@ -76,11 +84,13 @@ def open_npz(path: Path, *, member: str | None = None, words: Words | None = Non
         The array's name; not needed if there is only one.
     words : str, Path, or iterable of str, optional
         The words of the rows.
+    attributes : sequence of str
+        The names of the arrays of attributes.
 
     Raises
     ------
     SourceError
-        If the array is missing, or a store cannot hold it.
+        If an array is missing, or a store cannot hold it.
     """
     try:
         with path.open("rb") as raw:
@@ -93,10 +103,17 @@ def open_npz(path: Path, *, member: str | None = None, words: Words | None = Non
     if len(set(arrays)) < len(arrays):
         twice = next(name for name in arrays if arrays.count(name) > 1)
         raise SourceError(f"{path} has several members {twice!r}; save each array once")
-    name = only_name(str(path), member, arrays, "member")
+    columns = {
+        one: _open_array(
+            InputFile(path, only_name(str(path), one, arrays, "member") + _SUFFIX), _BESIDE
+        )
+        for one in attributes
+    }
+    others = [one for one in arrays if one not in attributes]
+    name = only_name(str(path), member, others, "member")
     file = InputFile(path, name + _SUFFIX)
     place = f"{path.name}[{name}]"
-    return _source(str(path.with_name(place)), place, "npz", [file], words)
+    return _source(str(path.with_name(place)), place, "npz", [file], words, columns)
 
 
 def only_name(place: str, name: str | None, names: list[str], option: str) -> str:
@@ -121,7 +138,12 @@ def only_name(place: str, name: str | None, names: list[str], option: str) -> st
 
 
 def _source(
-    name: str, origin: str, format: str, files: Sequence[InputFile], words: Words | None
+    name: str,
+    origin: str,
+    format: str,
+    files: Sequence[InputFile],
+    words: Words | None,
+    attributes: Mapping[str, ArrayLike] | None = None,
 ) -> ArraySource:
     return ArraySource(
         name,
@@ -129,12 +151,13 @@ def _source(
         words=words,
         origin={"file": origin, "format": format},
         part_names=[file.name for file in files],
+        attributes=attributes,
     )
 
 
-def _open_array(file: InputFile) -> FileArray | _StreamedArray:
+def _open_array(file: InputFile, beside: str = "") -> FileArray | _StreamedArray:
     with file.open() as stream:
-        header, header_bytes = _read_header(stream)
+        header, header_bytes = _read_header(stream, beside)
         size_bytes, start = file.byte_count, 0
         if file.packed:
             if not header.fortran or sum(axis > 1 for axis in header.shape) < 2:
@@ -189,7 +212,7 @@ class _StreamedArray:
         if self._opened is None or start != self._next:
             self._opened = self._file.open()  # Kept open until the array is read.
             self._stream = self._opened.__enter__()
-            _read_header(self._stream)
+            _read_header(self._stream, _BESIDE)
         found = np.empty((stop - start) * self._row_bytes, np.uint8)
         done = self._stream.read_into(found.data)
         if done != len(found):
@@ -206,9 +229,9 @@ class _StreamedArray:
         return found.view(self.dtype).reshape(stop - start, *self.shape[1:])
 
 
-def _read_header(stream: Stream) -> tuple[Header, int]:
+def _read_header(stream: Stream, beside: str) -> tuple[Header, int]:
     """Read the header of a ``.npy`` file, and return it and its size in bytes."""
     try:
-        return read_header(stream, stream.file.name)
+        return read_header(stream, stream.file.name, beside=beside)
     except StoreError as error:
         raise SourceError(str(error)) from error

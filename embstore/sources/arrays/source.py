@@ -12,10 +12,11 @@ from embstore.encodings.casting import Caster
 from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.sources import Batch, Source, batch_rows
+from embstore.sources.arrays.columns import ArrayColumns
 from embstore.sources.words.word_list import WordList
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -73,6 +74,8 @@ class ArraySource(Source):
         Facts about the origin of the rows, for the manifest.
     part_names : sequence of str, optional
         The name of each part.
+    attributes : mapping of str to array-like, shape (rows,), optional
+        The values of each attribute.
 
     Raises
     ------
@@ -91,6 +94,7 @@ class ArraySource(Source):
         words: Words | None = None,
         origin: dict[str, Any],
         part_names: Sequence[str] | None = None,
+        attributes: Mapping[str, ArrayLike] | None = None,
     ) -> None:
         self.name = name
         self._parts = parts
@@ -113,6 +117,8 @@ class ArraySource(Source):
         self._words = None if words is None else WordList(words, self.row_count)
         if self._words is not None:
             self._words.check_count(self.row_count, name)
+        self._columns = ArrayColumns(attributes or {}, self.row_count, name)
+        self.attribute_dtypes = self._columns.dtypes
 
     def describe(self) -> dict[str, Any]:
         """Return the origin of the arrays, and their size."""
@@ -130,7 +136,8 @@ class ArraySource(Source):
                 packed = None if words is None else words.take(len(rows))
                 first = done
                 done += len(rows)
-                yield Batch(rows, packed, first, done * self._row_bytes)
+                attributes = self._columns.part(first, done)
+                yield Batch(rows, packed, first, done * self._row_bytes, attributes)
 
 
 def common_rows(

@@ -13,6 +13,8 @@ of strings, whatever its name, or of bytes. The index of a pandas frame is such 
 Without words, a column of integers called ``id`` or the like, or the index of a pandas frame, must
 number the rows from 0, because rows get ids in order.
 
+A column that is named as an attribute is none of these, so that it may have any ids.
+
 Where this leaves a choice, the caller has to make it.
 """
 
@@ -20,13 +22,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from embstore.errors import SourceError
+from embstore.sources.arrow.attributes import named_attributes
 from embstore.sources.arrow.row_ids import id_column, numbering, pandas_index
 from embstore.sources.arrow.values import has_permuted_axes, row_type, word_type
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 WORD_COLUMN = "word"
 # A key of a schema's metadata: the column of rows. `embstore.sinks.parquet` writes it.
@@ -58,6 +64,8 @@ class Columns:
         describes it.
     ids : str or None
         Another column that has the ids.
+    attributes : tuple of str
+        The columns of attributes.
     """
 
     rows: tuple[str, ...]
@@ -65,18 +73,24 @@ class Columns:
     words: str | None
     index: str | dict[str, Any] | None
     ids: str | None
+    attributes: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
         """The names of all columns to read."""
         others = (self.words, self.index, self.ids)
-        return [*self.rows, *(name for name in others if isinstance(name, str))]
+        return [*self.rows, *(name for name in others if isinstance(name, str)), *self.attributes]
 
 
 def choose_columns(
-    schema: pa.Schema, name: str, *, column: str | None = None, word_column: str | None = None
+    schema: pa.Schema,
+    name: str,
+    *,
+    column: str | None = None,
+    word_column: str | None = None,
+    attributes: Sequence[str] | None = None,
 ) -> Columns:
-    """Return the columns of rows and words.
+    """Return the columns of rows, words and attributes.
 
     Parameters
     ----------
@@ -88,23 +102,40 @@ def choose_columns(
         The column of rows.
     word_column : str, optional
         The column of words; ``""`` for no words.
+    attributes : sequence of str, optional
+        The columns of attributes. By default those that a file exported by embstore names.
 
     Raises
     ------
     SourceError
         If a named column is missing or of a wrong type, or none can be chosen.
     """
-    index = pandas_index(schema)
-    words = _choose_words(schema, name, word_column, index)
-    ids = id_column(schema, column, index) if words is None else None
-    rows, is_wide = _choose_rows(schema, name, column, words, [*index, ids])
-    for one in [*rows, *([] if words is None else [words])]:
+    beside = named_attributes(schema, attributes)
+    if missing := [one for one in beside if one not in schema.names]:
+        raise SourceError(f"{name} has no column {missing[0]!r}; it has: {listing(schema)}")
+    index = _index(schema, beside)
+    words = _choose_words(schema, name, word_column, index, beside)
+    ids = id_column(schema, column, index, beside) if words is None else None
+    rows, is_wide = _choose_rows(schema, name, column, words, [*index, ids], beside)
+    for one in beside:
+        if one == words or one in rows:
+            what = "words" if one == words else "rows"
+            raise SourceError(
+                f"{name}: column {one!r} holds the {what}; name another in attributes= "
+                f"(--attribute), or other columns of rows and words; it has: {listing(schema)}"
+            )
+    for one in [*rows, *([] if words is None else [words]), *beside]:
         if schema.names.count(one) > 1:
             raise SourceError(
                 f"{name} has {schema.names.count(one)} columns {one!r}; rename them: "
                 f"{listing(schema)}"
             )
-    return Columns(rows, is_wide, words, *numbering(index, ids, words, word_column))
+    return Columns(rows, is_wide, words, *numbering(index, ids, words, word_column), beside)
+
+
+def _index(schema: pa.Schema, attributes: tuple[str, ...]) -> list[Any]:
+    """Return the levels of a pandas frame's index that are no attributes."""
+    return [level for level in pandas_index(schema) if level not in attributes]
 
 
 def match_columns(
@@ -119,7 +150,8 @@ def match_columns(
     SourceError
         If one is missing or of a wrong type, or the part would be read in another way.
     """
-    for one in first.names[: len(first.rows) + (first.words is not None)]:
+    words_or_none = () if first.words is None else (first.words,)
+    for one in (*first.rows, *words_or_none, *first.attributes):
         if schema.names.count(one) != 1:
             found = "no" if one not in schema.names else str(schema.names.count(one))
             raise SourceError(
@@ -132,14 +164,16 @@ def match_columns(
                 f"{name}: column {one!r} is {schema.field(one).type}; expected numbers, as in "
                 f"{first_name}"
             )
-    index = pandas_index(schema)
-    words = _choose_words(schema, name, word_column, index)
+    index = _index(schema, first.attributes)
+    words = _choose_words(schema, name, word_column, index, first.attributes)
     if words != first.words:
         raise SourceError(
             f"{name} has its words in {_shown(words)}, but {first_name} in {_shown(first.words)}; "
             "name the column of words with word_column= (--word-column)"
         )
-    ids = id_column(schema, first.rows[0], index) if words is None else None
+    ids = None
+    if words is None:
+        ids = id_column(schema, first.rows[0], index, first.attributes)
     if first.is_wide:
         known = {*first.names, ids, *(level for level in index if isinstance(level, str))}
         others = [f.name for f in schema if f.name not in known and word_type(f) is None]
@@ -161,11 +195,20 @@ def listing(schema: pa.Schema) -> str:
 
 
 def _choose_rows(
-    schema: pa.Schema, name: str, column: str | None, words: str | None, index: list[Any]
+    schema: pa.Schema,
+    name: str,
+    column: str | None,
+    words: str | None,
+    index: list[Any],
+    attributes: tuple[str, ...],
 ) -> tuple[tuple[str, ...], bool]:
     found = {field.name: row_type(field) for field in schema}
     numbers = {one: kind for one, kind in found.items() if kind is not None}
-    lists = [field.name for field in schema if (numbers.get(field.name) or (None, ()))[1] != ()]
+    lists = [
+        field.name
+        for field in schema
+        if (numbers.get(field.name) or (None, ()))[1] != () and field.name not in attributes
+    ]
     if column is None:
         column = (schema.metadata or {}).get(ROWS_KEY, b"").decode("utf-8", "replace") or None
         if column not in numbers:
@@ -178,7 +221,7 @@ def _choose_rows(
     elif len(lists) == 1:
         column = lists[0]
     elif not lists:
-        return _choose_dimensions(schema, name, words, index), True
+        return _choose_dimensions(schema, name, words, [*index, *attributes]), True
     else:
         raise SourceError(
             f"{name} has {len(lists)} columns of lists of numbers; name the column of rows "
@@ -193,17 +236,17 @@ def _choose_rows(
 
 
 def _choose_dimensions(
-    schema: pa.Schema, name: str, words: str | None, index: list[Any]
+    schema: pa.Schema, name: str, words: str | None, others: list[Any]
 ) -> tuple[str, ...]:
-    """Return the columns of a table that has one for each dimension."""
+    """Return the columns of a table that has one for each dimension; ``others`` are not."""
     fields = [
         field
         for field in schema
-        if field.name != words and field.name not in index and word_type(field) is None
+        if field.name != words and field.name not in others and word_type(field) is None
     ]
     names = [field.name for field in fields]
     kinds = [row_type(field) for field in fields]
-    others = [one for one, kind in zip(names, kinds, strict=True) if kind is None]
+    no_numbers = [one for one, kind in zip(names, kinds, strict=True) if kind is None]
     numbered = [_NUMBERED.fullmatch(one) for one in names]
     marks = [(match[1], match[3], int(match[2])) if match else None for match in numbered]
     first = marks[0][2] if marks and marks[0] is not None else 0
@@ -215,8 +258,8 @@ def _choose_dimensions(
     integers = [one for one, kind in zip(names, kinds, strict=True) if kind and kind[0].kind != "f"]
     if not fields:
         problem = "nor columns of numbers"
-    elif others:
-        problem = f"and column {others[0]!r} is not a dimension: it does not hold numbers"
+    elif no_numbers:
+        problem = f"and column {no_numbers[0]!r} is not a dimension: it does not hold numbers"
     elif count_up and first in (0, 1):
         return tuple(names)
     elif count_up:
@@ -231,13 +274,18 @@ def _choose_dimensions(
         return tuple(names)
     raise SourceError(
         f"{name} has 0 columns of lists of numbers, {problem}. Name the column of rows (column=, "
-        "or --column on the command line), or keep one column for each dimension, in order, and "
-        f"one for the words; it has: {listing(schema)}"
+        "or --column on the command line), or keep one column for each dimension, in order, one "
+        "for the words, and those that attributes= (--attribute) names; it has: "
+        f"{listing(schema)}"
     )
 
 
 def _choose_words(
-    schema: pa.Schema, name: str, word_column: str | None, index: list[Any]
+    schema: pa.Schema,
+    name: str,
+    word_column: str | None,
+    index: list[Any],
+    attributes: tuple[str, ...],
 ) -> str | None:
     if word_column == "":
         return None
@@ -262,6 +310,7 @@ def _choose_words(
             f"{name} has an index of {len(index)} levels; name the column of words with "
             "word_column= (--word-column), or make the index columns with reset_index()"
         )
+    kinds = [(one, kind) for one, kind in kinds if one not in attributes]
     found = [one for one, kind in kinds if kind == "text"]
     found = found or [one for one, kind in kinds if kind == "bytes"]
     if len(found) > 1:

@@ -29,7 +29,11 @@ _LAZY = (("polars", "LazyFrame"), ("dask", "DataFrame"), ("dask", "Series"))
 
 
 def open_frame(
-    source: Any, *, column: str | None = None, word_column: str | None = None
+    source: Any,
+    *,
+    column: str | None = None,
+    word_column: str | None = None,
+    attributes: Sequence[str] | None = None,
 ) -> ArrowSource | None:
     """Return the rows of a frame or an Arrow table; None if the object is neither.
 
@@ -55,7 +59,14 @@ def open_frame(
         return None
     if parts[0].schema.names == [VALUES]:
         column = VALUES
-    return ArrowSource(name, parts, origin=origin, column=column, word_column=word_column)
+    return ArrowSource(
+        name,
+        parts,
+        origin=origin,
+        column=column,
+        word_column=word_column,
+        attributes=attributes,
+    )
 
 
 def _is_table(source: Any) -> bool:

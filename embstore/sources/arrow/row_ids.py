@@ -39,15 +39,20 @@ def pandas_index(schema: pa.Schema) -> list[Any]:
     ]
 
 
-def id_column(schema: pa.Schema, rows: str | None, index: list[Any]) -> str | None:
-    """Return the column of integers whose name says that it has the ids of rows."""
+def id_column(
+    schema: pa.Schema, rows: str | None, index: list[Any], attributes: tuple[str, ...]
+) -> str | None:
+    """Return the column of integers whose name says that it has the ids of rows.
+
+    One that is kept as an attribute may have other ids: they are not lost.
+    """
     found = [
         field.name
         for field in schema
         if pa.types.is_integer(field.type)
         and _SOME_ID.fullmatch(field.name)
         and field.name != rows
-        and field.name not in index
+        and field.name not in (*index, *attributes)
     ]
     found = [name for name in found if _ID.fullmatch(name)] or found
     return found[0] if len(found) == 1 else None

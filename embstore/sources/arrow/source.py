@@ -20,6 +20,7 @@ from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.sources import Batch, Source, batch_rows
 from embstore.sources.arrays.source import check_dtype
+from embstore.sources.arrow.attributes import attribute_of, find_dtypes
 from embstore.sources.arrow.columns import WORD_COLUMN, choose_columns, match_columns
 from embstore.sources.arrow.files import ArrowFile, read_errors
 from embstore.sources.arrow.row_ids import check_ids, check_index
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from embstore.attributes.values import Values
     from embstore.sources.arrow.files import Part
     from embstore.vocabulary.words import PackedWords
 
@@ -44,6 +46,7 @@ def open_arrow(
     *,
     column: str | None = None,
     word_column: str | None = None,
+    attributes: Sequence[str] | None = None,
     folder_format: str = "parquet",
 ) -> ArrowSource:
     """Return the rows of a Parquet or Arrow IPC file, or of a directory of files of one format.
@@ -53,7 +56,14 @@ def open_arrow(
     files = table_files(path, folder_format) if path.is_dir() else [path]
     parts = [ArrowFile(file) for file in files]
     origin = {"file": path.name, "format": parts[0].format}
-    return ArrowSource(str(path), parts, origin=origin, column=column, word_column=word_column)
+    return ArrowSource(
+        str(path),
+        parts,
+        origin=origin,
+        column=column,
+        word_column=word_column,
+        attributes=attributes,
+    )
 
 
 class ArrowSource(Source):
@@ -69,6 +79,8 @@ class ArrowSource(Source):
         Facts about the origin of the rows, for the manifest.
     column, word_column : str, optional
         The columns of rows and words; see `embstore.sources.arrow.columns`.
+    attributes : sequence of str, optional
+        The columns of attributes.
 
     Attributes
     ----------
@@ -90,18 +102,22 @@ class ArrowSource(Source):
         origin: dict[str, Any],
         column: str | None = None,
         word_column: str | None = None,
+        attributes: Sequence[str] | None = None,
     ) -> None:
         self.name = name
         # Parts without rows may have no types: pandas writes them as columns of nulls.
         self._parts = parts = [part for part in parts if part.row_count != 0] or parts[:1]
         self._origin = origin
-        first = choose_columns(parts[0].schema, name, column=column, word_column=word_column)
+        first = choose_columns(
+            parts[0].schema, name, column=column, word_column=word_column, attributes=attributes
+        )
         self._columns = [first]  # Of each part; only the index may differ.
         for part in parts[1:]:
             columns = match_columns(first, part.schema, part.name, parts[0].name, word_column)
             self._columns.append(columns)
         # Words that were not named may be something else, such as the languages of texts.
         self.ids_matter = first.words not in (None, word_column, WORD_COLUMN)
+        self.attribute_dtypes = find_dtypes(first.attributes, parts)
         self.dtype = self._find_dtype()
         self.row_shape = self._find_shape()
         self._row_bytes = math.prod(self.row_shape) * self.dtype.itemsize
@@ -143,14 +159,14 @@ class ArrowSource(Source):
             for batch in part.batches(size, self._columns[number].names):
                 for start in range(0, batch.num_rows, size):
                     piece = batch.slice(start, size)
-                    rows, words = self._read(number, piece, done)
+                    rows, words, attributes = self._read(number, piece, done)
                     first = done
                     done += len(rows)
                     # Arrow does not tell how much of a file is read; the rows give an estimate.
                     estimate = (done - self._firsts[-1]) * self._row_bytes
                     if part.byte_count:
                         estimate = min(estimate, part.byte_count)
-                    yield Batch(rows, words, first, bytes_before + estimate)
+                    yield Batch(rows, words, first, bytes_before + estimate, attributes or None)
             bytes_before += part.byte_count or (done - self._firsts[-1]) * self._row_bytes
 
     def place(self, number: int) -> str:
@@ -160,8 +176,8 @@ class ArrowSource(Source):
 
     def _read(
         self, number: int, batch: pa.RecordBatch, first: int
-    ) -> tuple[NDArray[Any], PackedWords | None]:
-        """Return a batch of a part as rows and words; its first row has the number ``first``."""
+    ) -> tuple[NDArray[Any], PackedWords | None, dict[str, Values]]:
+        """Return rows, words and attributes of a batch; its first row has the number ``first``."""
 
         def place(row: int) -> str:
             return self.place(first + row)
@@ -180,7 +196,11 @@ class ArrowSource(Source):
                 check_index(columns.index, batch, first, self._firsts[-1], place)
             if columns.ids is not None:
                 check_ids(columns.ids, batch, first, place)
-        return rows, words
+            attributes = {
+                one: attribute_of(batch.column(one), one, dtype, place)
+                for one, dtype in self.attribute_dtypes.items()
+            }
+        return rows, words, attributes
 
     def _rows_of_dimensions(
         self, names: tuple[str, ...], batch: pa.RecordBatch, place: Callable[[int], str]

@@ -76,7 +76,7 @@ def known_row_type(field: pa.Field) -> tuple[np.dtype[Any], Shape]:
 
 def word_type(field: pa.Field) -> Literal["text", "bytes"] | None:
     """Return whether a column holds text, or bytes that may be text; None for other columns."""
-    kind = _word_values(field.type)
+    kind = decoded_type(field.type)
     if _is_text(kind):
         return "text"
     # Bytes of an extension type, such as polars' objects, are not text.
@@ -225,7 +225,7 @@ def _decoded(column: pa.Array) -> pa.Array:
     """Return words without an encoding, and without views."""
     kind = column.type
     if pa.types.is_run_end_encoded(kind):
-        return pa.array(column.to_pylist(), _plain(_word_values(kind)))
+        return pa.array(column.to_pylist(), _plain(decoded_type(kind)))
     if pa.types.is_dictionary(kind):
         if not _is_plain(kind.value_type):  # Arrow cannot take from views or runs.
             words = _decoded(column.dictionary)
@@ -234,8 +234,8 @@ def _decoded(column: pa.Array) -> pa.Array:
     return column if _is_plain(kind) else column.cast(_plain(kind))
 
 
-def _word_values(kind: pa.DataType) -> pa.DataType:
-    """Return the type of the words in a type that may be encoded."""
+def decoded_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the values in a type that may be encoded."""
     while pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
         kind = kind.value_type
     return kind

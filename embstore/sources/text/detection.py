@@ -188,7 +188,11 @@ def _candidates(lines: list[bytes], *, has_words: bool) -> Iterator[_Candidate]:
 
 
 def detect(
-    lines: list[bytes], *, dimension: int | None = None, has_words: bool = True
+    lines: list[bytes],
+    *,
+    dimension: int | None = None,
+    columns: int = 0,
+    has_words: bool = True,
 ) -> Dialect | None:
     """Return the dialect that most lines have; None if there is none.
 
@@ -197,7 +201,9 @@ def detect(
     lines : list of bytes
         The first lines, without their ends.
     dimension : int, optional
-        The numbers in a line, if given.
+        The numbers in a vector, if given.
+    columns : int
+        Fields of attributes in a line; some may be among its numbers.
     has_words : bool
         Whether lines have words.
     """
@@ -208,7 +214,8 @@ def detect(
             continue
         shapes = list(filter(None, map(candidate.shape, lines)))
         if dimension is not None:
-            shapes = [shape for shape in shapes if shape.dimension == dimension]
+            found_range = range(dimension, dimension + columns + 1)
+            shapes = [shape for shape in shapes if shape.dimension in found_range]
         if not shapes:
             continue
         shape, count = max(Counter(shapes).items(), key=lambda item: (item[1], item[0].dimension))

@@ -8,10 +8,10 @@ like the first lines is an error.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from embstore.sources.text.heads import check_spaces, with_number
 from embstore.sources.text.numerals import is_decimal, is_number, looks_like_number
 from embstore.sources.text.pieces import (
     BLANK,
@@ -25,11 +25,6 @@ from embstore.sources.text.pieces import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A decimal number at the start of a piece of a word, or a number before a carriage return: probably
-# the vector of another line.
-_ANOTHER_VECTOR = re.compile(rb"[ \t][+-]?(\d*\.\d|\d+(\.\d*)?([eE][+-]?\d+)?\r)")
-_INDEXED = re.compile(rb"[ \t]*(\S+)[ \t]+(\S.*)", re.DOTALL)
-
 Quoted = Literal["never", "some", "always", "any"]
 
 
@@ -40,7 +35,7 @@ class Dialect:
     Attributes
     ----------
     dimension : int
-        Numbers in a line.
+        Numbers in a vector.
     outer : bytes
         What separates the word from the numbers.
     between : bytes
@@ -67,6 +62,9 @@ class Dialect:
         Whether lines have words.
     is_sure : bool
         Whether the caller gave the dimension, so that words may end in a space and a number.
+    columns_before, columns_inside : int
+        Fields of attributes between the word and its vector: those that are separated as the word
+        is, and those that are separated as the numbers are.
     """
 
     dimension: int
@@ -82,14 +80,22 @@ class Dialect:
     first_index: int | None = None
     has_words: bool = True
     is_sure: bool = False
+    columns_before: int = 0
+    columns_inside: int = 0
 
     @property
     def is_plain(self) -> bool:
         """Whether lines are a word and numbers, separated by single spaces."""
-        return self == Dialect(self.dimension, is_sure=self.is_sure)
+        inside = self.columns_inside
+        return self == Dialect(self.dimension, is_sure=self.is_sure, columns_inside=inside)
 
-    def split(self, line: bytes, row: int) -> tuple[bytes, bytes]:
-        """Return the word of a line, and its numbers, separated by spaces.
+    @property
+    def numbers(self) -> int:
+        """Numbers in a line: those of the vector, and of attributes that stand with them."""
+        return self.dimension + self.columns_inside
+
+    def split(self, line: bytes, row: int) -> tuple[bytes, list[bytes], bytes]:
+        """Return the word of a line, its attributes, and its numbers, separated by spaces.
 
         Parameters
         ----------
@@ -103,20 +109,24 @@ class Dialect:
         DialectError
             If the line differs from the first lines.
         """
-        head, values = self.parts(line)
+        head, columns, values = self.cut(*self.whole(line))
         word = self._word(head, row)
         if self.padded and self.outer == BLANK and line[:1] in BLANKS:
             self._check_start(word)
-        if len(values) != self.dimension:
+        if len(values) != self.dimension or len(columns) != self.column_count:
             raise DialectError(f"found {len(values)} value{'s' * (len(values) != 1)}")
         if self.padded:
-            self._check_gaps(line, values)
+            self._check_gaps(line, columns[self.columns_before :] + values)
         numbers = BLANK.join(values)
         if self.decimal == b",":
             if b"." in numbers:
                 raise DialectError("found a decimal point, where other lines have decimal commas")
             numbers = numbers.replace(b",", b".")
-        return word, numbers
+            columns = [
+                column.replace(b",", b".") if is_number(column, self.decimal) else column
+                for column in columns
+            ]
+        return word, columns, numbers
 
     def _check_gaps(self, line: bytes, values: list[bytes]) -> None:
         """Refuse a line with other gaps than the first lines."""
@@ -141,8 +151,29 @@ class Dialect:
         if is_decimal(number) and not self.is_sure:
             raise DialectError(f"the line starts with a blank and the number {shown(word)}")
 
+    @property
+    def column_count(self) -> int:
+        """Fields of attributes in a line."""
+        return self.columns_before + self.columns_inside
+
+    def cut(
+        self, head: list[bytes], numbers: list[bytes]
+    ) -> tuple[list[bytes], list[bytes], list[bytes]]:
+        """Return what `whole` returns with the fields of attributes apart, in the middle."""
+        before = max(len(head) - self.columns_before, 0)
+        inside = self.columns_inside
+        return head[:before], head[before:] + numbers[:inside], numbers[inside:]
+
     def parts(self, line: bytes) -> tuple[list[bytes], list[bytes]]:
-        """Return the fields of a line before its numbers, and the texts of its numbers.
+        """Return the fields of a line before attributes and numbers, and those of its vector.
+
+        See `whole` for the errors.
+        """
+        head, _, values = self.cut(*self.whole(line))
+        return head, values
+
+    def whole(self, line: bytes) -> tuple[list[bytes], list[bytes]]:
+        """Return the fields of a line before its numbers, and the texts of all its numbers.
 
         Raises
         ------
@@ -195,17 +226,18 @@ class Dialect:
     def divided(
         self, lines: list[bytes]
     ) -> Iterator[tuple[bytes, tuple[list[bytes], list[bytes]]]]:
-        """Yield each line that can be divided, and its `parts`."""
+        """Yield each line that can be divided, and what `whole` returns."""
         for line in lines:
             try:
-                yield line, self.parts(line)
+                yield line, self.whole(line)
             except DialectError:
                 continue
 
     def rows(self, lines: list[bytes]) -> Iterator[tuple[list[bytes], list[bytes]]]:
         """Yield the `parts` of each line that can be divided so."""
-        for _, parts in self.divided(lines):
-            yield parts
+        for _, whole in self.divided(lines):
+            head, _, values = self.cut(*whole)
+            yield head, values
 
     def head(self, line: bytes) -> list[bytes]:
         """Return the fields of a line before its numbers; none if it differs from the dialect."""
@@ -240,12 +272,12 @@ class Dialect:
 
     def _mixed(self, text: bytes) -> tuple[list[bytes], list[bytes]]:
         if self.between == BLANK and self.padded:
-            start, *values = text.rsplit(None, self.dimension - 1)
+            start, *values = text.rsplit(None, self.numbers - 1)
         else:
-            start, *values = text.rsplit(self.between, self.dimension - 1)
+            start, *values = text.rsplit(self.between, self.numbers - 1)
         head, separator, value = start.rpartition(self.outer)
         if not separator:
-            raise DialectError(f"found no {self.outer.decode()!r} before {self.dimension} values")
+            raise DialectError(f"found no {self.outer.decode()!r} before {self.numbers} values")
         values = [value, *values]
         if self.padded:
             values = [value.strip(BLANKS) for value in values]
@@ -257,10 +289,10 @@ class Dialect:
             return [], self.fields(text)
         if self.outer == BLANK and self.quoted == "never":
             # The word may have spaces.
-            head, *values = text.rsplit(None if self.padded else BLANK, self.dimension)
+            head, *values = text.rsplit(None if self.padded else BLANK, self.numbers)
             return [head.strip(BLANKS) if self.padded else head], values
         fields = self.fields(text)
-        count = max(1, len(fields) - self.dimension)
+        count = max(1, len(fields) - self.numbers)
         return fields[:count], fields[count:]
 
     def _head(self, text: bytes) -> list[bytes]:
@@ -316,31 +348,3 @@ class Dialect:
 def _margin(line: bytes) -> bytes:
     """Return the blanks at the start of a line."""
     return line[: len(line) - len(line.lstrip(BLANKS))]
-
-
-def with_number(head: list[bytes]) -> list[bytes]:
-    """Return the fields before the numbers, with a number before the word as a field of its own."""
-    if len(head) == 1 and (match := _INDEXED.fullmatch(head[0])):
-        return [match[1], match[2]]
-    return head
-
-
-def check_spaces(word: bytes, *, is_sure: bool) -> None:
-    r"""Refuse a word with spaces that may have swallowed numbers.
-
-    Raises
-    ------
-    DialectError
-        If the word ends in a space and what may be a number, or has another vector in it.
-    """
-    if not (b" " in word or b"\t" in word):
-        return
-    if word[:1] == word[-1:] == b'"':
-        raise DialectError(f"the word {shown(word)} is quoted, unlike others")
-    if is_sure:
-        return
-    last = re.split(rb"[ \t]", word.rstrip(b" \t,;|:") if b" " in word[1:-1] else word)[-1]
-    if looks_like_number(last):
-        raise DialectError(f"the word ends in {shown(last)}, which may be a number")
-    if _ANOTHER_VECTOR.search(word):
-        raise DialectError(f"the word {shown(word)} has numbers in it: two lines in one?")

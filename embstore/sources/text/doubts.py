@@ -202,6 +202,12 @@ def _check_counts(rows: list[list[bytes]], dialect: Dialect) -> None:
         if all(is_decimal(value.replace(b",", b".")) for value in others):
             raise DialectError(
                 f"value {column + 1} of every line is a whole number, here {shown(counts[0])}, and "
-                f"all others are decimals: is it a count? Remove this column, or pass "
+                f"all others are decimals: is it a count? {_remedy(column)}, or pass "
                 f"dimension={dialect.dimension} if it belongs to the vector"
             )
+
+
+def _remedy(column: int) -> str:
+    if column:
+        return "Remove this column"
+    return 'Pass attributes=["count"] (--attribute count) to keep it, remove this column'

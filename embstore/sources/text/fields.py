@@ -84,11 +84,14 @@ class FieldArray:
     lines : Lines
         The lines, all of them regular.
     dimension : int
-        Fields after each word.
+        Numbers at the end of each line.
+    columns : int
+        Fields of attributes between the word and these numbers.
     """
 
-    def __init__(self, lines: Lines, dimension: int) -> None:
-        self._shape = (len(lines.newlines), dimension + 1)
+    def __init__(self, lines: Lines, dimension: int, columns: int = 0) -> None:
+        self._shape = (len(lines.newlines), 1 + columns + dimension)
+        self._first = 1 + columns
         ends = lines.separators
         offsets = np.zeros(len(ends) + 1, np.int32)
         np.subtract(ends, np.arange(len(ends)), out=offsets[1:], casting="unsafe")
@@ -97,21 +100,28 @@ class FieldArray:
 
     def words(self) -> pa.BinaryArray:
         """Return the first field of each line."""
+        return self._texts(0)
+
+    def columns(self) -> list[pa.BinaryArray]:
+        """Return the fields of each attribute."""
+        return [self._texts(place) for place in range(1, self._first)]
+
+    def _texts(self, place: int) -> pa.BinaryArray:
         buffers = [None, self._offsets, self._text]
         fields = pa.BinaryArray.from_buffers(pa.binary(), self._shape[0] * self._shape[1], buffers)
-        return fields.take(pa.array(np.arange(0, len(fields), self._shape[1])))
+        return fields.take(pa.array(np.arange(place, len(fields), self._shape[1])))
 
     def numbers(self, dtype: np.dtype[Any]) -> NDArray[Any] | None:
-        """Return the other fields as numbers, a row for each line; None if one is not a number."""
+        """Return the numbers, a row for each line; None if a field is not a number."""
         try:
             numbers = pc.cast(self._strings(), pa.from_numpy_dtype(dtype))
         except pa.ArrowInvalid:
             return None
         values = np.frombuffer(numbers.buffers()[1], dtype, self._shape[0] * self._shape[1])
-        return np.ascontiguousarray(values.reshape(self._shape)[:, 1:])
+        return np.ascontiguousarray(values.reshape(self._shape)[:, self._first :])
 
     def first_unreadable(self, dtype: np.dtype[Any]) -> tuple[int, int, bytes]:
-        """Find the first field that is not a number; return its line, position in it, and text."""
+        """Find the first that is not a number; return its line, position from 1, and text."""
         strings = self._strings()
         good, bad = 0, len(strings)
         while bad - good > 1:
@@ -123,13 +133,12 @@ class FieldArray:
                 bad = middle
         line, field = divmod(good, self._shape[1])
         start, end = np.frombuffer(self._offsets, np.int32)[good : good + 2].tolist()
-        return line, field, self._text[start:end].to_pybytes()
+        return line, field - self._first + 1, self._text[start:end].to_pybytes()
 
     def _strings(self) -> pa.StringArray:
-        """Return all fields as strings, with the words masked."""
+        """Return all fields as strings, with words and attributes masked."""
         valid = np.ones(self._shape, np.bool_)
-        valid[:, 0] = False
+        valid[:, : self._first] = False
         mask = pa.py_buffer(np.packbits(valid, bitorder="little"))
-        return pa.StringArray.from_buffers(
-            valid.size, self._offsets, self._text, mask, self._shape[0]
-        )
+        masked = self._shape[0] * self._first
+        return pa.StringArray.from_buffers(valid.size, self._offsets, self._text, mask, masked)

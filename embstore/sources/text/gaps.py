@@ -38,7 +38,7 @@ def with_gaps(lines: list[bytes], dialect: Dialect) -> Dialect:
     rows = [
         _Row(dialect.spacing(line, values), values)
         for line, (_, values) in dialect.divided(lines)
-        if len(values) == dialect.dimension
+        if len(values) == dialect.numbers
     ]
     numbers = [number for row in rows for number in row.numbers()]
     margin = _settled([row.spacing.margin for row in rows], [row.word_end for row in rows])

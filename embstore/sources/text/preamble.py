@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from embstore.sources.text.dialect import Dialect, with_number
+from embstore.sources.text.heads import with_number
 from embstore.sources.text.numerals import is_decimal, is_number, looks_like_number
 from embstore.sources.text.pieces import BLANK, DialectError, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from embstore.sources.text.dialect import Dialect
 
 HEADER = re.compile(
     rb"(?:[ \t]{2,})?(\d{1,18})[ \t]*(?:[ \t,;|:=]|\xc2\xa0|\xe3\x80\x80|\xe2\x80[\x80-\xaf])[ \t]*"
@@ -30,6 +36,10 @@ _NUMBERED = re.compile(rb"(.*?)(\d+)", re.DOTALL)
 _PIECES = re.compile(rb"(?:[ \t,;|:=()<>{}\"'\[\]]|\xc2\xa0|\xe3\x80\x80|\xe2\x80[\x80-\xaf])+")
 # So few values may count up by chance.
 _VALUES_BY_CHANCE = 2
+_KEEP = (
+    "keep only the word, its vector, and between these what attributes= (--attribute) names, in "
+    "the same order"
+)
 # A mark after each of this many words is none of their letters.
 _ROWS_WITH_A_MARK = 3
 
@@ -55,24 +65,53 @@ def comment_count(lines: list[bytes], dialect: Dialect) -> int:
     return 0
 
 
-def has_names(lines: list[bytes], dialect: Dialect) -> bool:
+def has_names(lines: list[bytes], dialect: Dialect, attributes: Sequence[str] = ()) -> bool:
     """Return whether the first line names the columns.
+
+    Parameters
+    ----------
+    lines : list of bytes
+        The first lines.
+    dialect : Dialect
+        Their dialect.
+    attributes : sequence of str
+        What the columns of attributes must be called.
 
     Raises
     ------
     DialectError
-        If it names some column that does not seem to be a dimension.
+        If it names some column that does not seem to be a dimension, or attributes differently.
     """
     first = lines[0].rstrip(b" \t\r")
-    if _is_row(dialect, first):
-        return _counts_up(lines, dialect)
     fields = [field.strip(b" \"'") for field in _fields(dialect, first)]
     inside = bool(dialect.brackets[0]) or dialect.outer != dialect.between
-    columns = 1 if inside and len(fields) < dialect.dimension else dialect.dimension
-    before, names = fields[: max(0, len(fields) - columns)], fields[-columns:]
+    columns = 1 if inside and len(fields) < dialect.numbers else dialect.numbers
+    start = max(0, len(fields) - columns)
+    before, others, names = dialect.cut(fields[:start], fields[-columns:])
+    columns -= dialect.columns_inside
+    if _is_row(dialect, first):
+        found = _counts_up(lines, dialect)
+    else:
+        found = len(names) == columns and _are_names(lines, dialect, before, names)
+    if found and [other.decode("utf-8", "replace") for other in others] != list(attributes):
+        raise DialectError(
+            f"the header names {_listed(others)} between the word and its vector, but attributes= "
+            f"names {', '.join(attributes) or 'nothing'}; give these names, in this order"
+        )
+    return found
+
+
+def _listed(names: list[bytes]) -> str:
+    return ", ".join(map(shown, names)) or "nothing"
+
+
+def _are_names(
+    lines: list[bytes], dialect: Dialect, before: list[bytes], names: list[bytes]
+) -> bool:
+    """Return whether fields of the first line name the word and the numbers of the vector."""
     is_word = bool(before) and before[-1].lower() in _WORD_NAMES
     is_series = len(names) > 1 and _is_series(names)
-    if len(names) != columns or not all(names) or len(before) > 2:
+    if not all(names) or len(before) > 2:
         return False
     if not (is_word or is_series):
         return False
@@ -83,12 +122,10 @@ def has_names(lines: list[bytes], dialect: Dialect) -> bool:
     if any(numbered) and not (all(numbered) and _is_series(names)):
         raise DialectError(
             f"the header names columns that do not count up, here {shown(names[0])} to "
-            f"{shown(names[-1])}; keep only the word and its vector"
+            f"{shown(names[-1])}; {_KEEP}"
         )
     if counts := [name for name in names if name.lower() in _COUNT_NAMES]:
-        raise DialectError(
-            f"the header names a column {shown(counts[0])}; keep only the word and its vector"
-        )
+        raise DialectError(f"the header names a column {shown(counts[0])}; {_KEEP}")
     if not any(numbered) and before and not before[-1]:
         words = [head[-1] for head, _ in dialect.rows(lines[1:]) if head]
         if len(words) > 1 and words == [b"%d" % row for row in range(len(words))]:

@@ -10,9 +10,7 @@ Blocks of lines are parsed on threads and arrive in order.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,29 +22,18 @@ from embstore.formats.own import spec
 from embstore.reading.pipeline import in_order
 from embstore.sources import Batch, EncodingErrors, Source, TextFormat
 from embstore.sources.text.blocks import TextFile
-from embstore.sources.text.detection import detect
-from embstore.sources.text.dialect import Dialect
-from embstore.sources.text.doubts import check_doubts
-from embstore.sources.text.gaps import with_gaps
-from embstore.sources.text.numerals import is_number
-from embstore.sources.text.pieces import DialectError
-from embstore.sources.text.preamble import (
-    HEADER,
-    comment_count,
-    has_names,
-    with_index,
-    with_mark,
-    with_quotes,
-)
+from embstore.sources.text.columns import ColumnScan
+from embstore.sources.text.first_lines import LayoutFinder, shown_line
 from embstore.sources.text.vectors import VectorParser
 from embstore.sources.words.word_list import WordList
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import DTypeLike, NDArray
 
     from embstore.sources.text.blocks import Block
+    from embstore.sources.text.columns import Column
     from embstore.sources.words.word_list import Words
     from embstore.vocabulary.words import PackedWords
 
@@ -75,6 +62,8 @@ class TextSource(Source):
         because such a line looks like a longer vector.
     words : str, Path, or iterable of str, optional
         The words of a file that has only numbers.
+    attributes : sequence of str
+        The names of the columns between the word and its vector, in order.
     limit : int, optional
         Read only the first ``limit`` rows.
 
@@ -94,6 +83,7 @@ class TextSource(Source):
         encoding_errors: EncodingErrors = "strict",
         dimension: int | None = None,
         words: Words | None = None,
+        attributes: Sequence[str] = (),
         limit: int | None = None,
     ) -> None:
         self._file = TextFile(Path(path), member)
@@ -106,14 +96,14 @@ class TextSource(Source):
                 f"{self.name} is empty, or starts with empty lines; expected lines of a word and "
                 "its vector"
             )
-        self._header_rows: int | None = None
-        self._names = b""
-        dialect, self._skipped = self._settle(lines, format, dimension, has_words=words is None)
-        found = dialect.dimension
+        layout = LayoutFinder(self.name, format, dimension, words is None, attributes).find(lines)
+        self._header_rows, self._skipped = layout.header_rows, layout.skipped
+        self._names = layout.names
+        found = layout.dialect.dimension
         if not 1 <= found <= spec.MAX_ROW_BYTES // self.dtype.itemsize:
             raise SourceError(
                 f"{self.name}:1: expected a word and its vector, separated by single spaces, "
-                f"found {_shown(lines[0])}; is this really the text format?"
+                f"found {shown_line(lines[0])}; is this really the text format?"
             )
         self.row_shape: tuple[int, ...] = (found,)
         self.format = "glove" if self._header_rows is None else "word2vec"
@@ -125,7 +115,7 @@ class TextSource(Source):
         origin = "like most of the first lines" if self._header_rows is None else "says the header"
         self._parser = VectorParser(
             self.name,
-            dialect,
+            layout.dialect,
             self.dtype,
             encoding_errors,
             origin if dimension is None else "as given",
@@ -135,6 +125,9 @@ class TextSource(Source):
         self.ids_matter = words is not None
         if self._words is not None:
             self._words.check_count(self._count_lines(None) - self._skipped, self.name)
+        dtypes = self._column_dtypes(attributes)
+        self._parser = replace(self._parser, dtypes=dtypes)
+        self.attribute_dtypes = dict(zip(attributes, dtypes, strict=True))
 
     @property
     def row_estimate(self) -> int:
@@ -186,7 +179,8 @@ class TextSource(Source):
         """
         rows_done = 0
         given = None if self._words is None else self._words.reader()
-        for block, rows, words in in_order(self._parse, self._body(), thread_name="embstore-parse"):
+        parsed = in_order(self._parse, self._body(), thread_name="embstore-parse")
+        for block, rows, words, columns in parsed:
             rows_done += len(rows)
             if self._header_rows is not None and rows_done > self._header_rows:
                 line = block.first_line + len(rows) - (rows_done - self._header_rows)
@@ -196,7 +190,8 @@ class TextSource(Source):
                 )
             self.unterminated = block.unterminated
             own = words if given is None else given.take(len(rows))
-            yield Batch(rows, own, block.first_line, block.bytes_done)
+            attributes = dict(zip(self.attribute_dtypes, columns, strict=True)) or None
+            yield Batch(rows, own, block.first_line, block.bytes_done, attributes)
         if self.row_count is not None and rows_done < self.row_count:
             raise SourceError(
                 f"{self.name}:{rows_done + self._skipped}: the header promises "
@@ -204,7 +199,18 @@ class TextSource(Source):
                 "it again, or correct the header"
             )
 
-    def _parse(self, block: Block) -> tuple[Block, NDArray[Any], PackedWords]:
+    def _column_dtypes(self, names: Sequence[str]) -> list[str]:
+        """Return the dtypes of the attributes, which all values of a column decide."""
+        scans = [ColumnScan(name) for name in names]
+        if not scans:
+            return []
+        split = in_order(self._parser.columns, self._body(), thread_name="embstore-parse")
+        for block, columns in split:
+            for scan, texts in zip(scans, columns, strict=True):
+                scan.add(texts, self.name, block.first_line)
+        return [scan.dtype() for scan in scans]
+
+    def _parse(self, block: Block) -> tuple[Block, NDArray[Any], PackedWords, list[Column]]:
         if self._names and self._names in block.data:
             lines = [line.rstrip(b"\r") for line in block.data.split(b"\n")]
             if self._names in lines:
@@ -224,116 +230,3 @@ class TextSource(Source):
             *_, data = block.data.split(b"\n", skipped)
             if data and block.data.count(b"\n") >= skipped:
                 yield replace(block, data=data, first_line=block.first_line + skipped)
-
-    def _settle(
-        self, lines: list[bytes], format: TextFormat, given: int | None, *, has_words: bool
-    ) -> tuple[Dialect, int]:
-        """Return the dialect, and the number of lines before the first row; note the header."""
-        try:
-            return self._detect(lines, format, given, has_words=has_words)
-        except DialectError as error:
-            raise SourceError(f"{self.name}: {error}") from error
-
-    def _detect(
-        self, lines: list[bytes], format: TextFormat, given: int | None, *, has_words: bool
-    ) -> tuple[Dialect, int]:
-        skipped = 0
-        dialect = detect(lines, dimension=given, has_words=has_words)
-        if dialect is not None:
-            skipped = comment_count(lines, dialect)
-        elif not has_words:
-            raise DialectError("expected lines of numbers only, because words= gives the words")
-        body = lines[skipped:]
-        header = HEADER.match(body[0]) if body and format != "glove" else None
-        if header is not None:
-            behind = detect(body[1:], dimension=given, has_words=has_words)
-            behind = behind and with_mark(body[1:], behind)
-            found, said = behind.dimension if behind else 0, int(header[2])
-            if behind is not None and not behind.is_plain:
-                if found == said:
-                    self._header_rows = int(header[1])
-                    return self._checked(body[1:], behind, counted=True), skipped + 1
-                # "0,5" is one number, or two whole ones.
-                is_pair = said == 2 and any(b"," in line for line in body[1:])
-                if found != 1 or is_pair:
-                    raise DialectError(
-                        f"the header says {said} values in a line, but the lines after it have "
-                        f"{found} and a word; correct the header, or pass the words (words=) if "
-                        "there are none"
-                    )
-        if dialect is None or dialect.is_plain:
-            self._header_rows, dimension = self._sniff(body, format, given)
-            dialect = Dialect(dimension, is_sure=given is not None)
-            if self._header_rows is not None:
-                return self._checked(body[1:], dialect, counted=True), skipped + 1
-        elif format == "word2vec":
-            self._sniff(body, format, given)
-        behind = with_quotes(body[1:], with_mark(body[1:], dialect))
-        if has_names(body, behind):
-            self._names = body[0]
-            return self._checked(body[1:], behind), skipped + 1
-        return self._checked(body, dialect), skipped
-
-    def _checked(self, lines: list[bytes], dialect: Dialect, *, counted: bool = False) -> Dialect:
-        dialect = with_index(lines, with_quotes(lines, with_mark(lines, dialect)))
-        dialect = with_gaps(lines, dialect)
-        check_doubts(lines, dialect, counted=counted)
-        return dialect
-
-    def _sniff(
-        self, lines: list[bytes], format: TextFormat, given: int | None
-    ) -> tuple[int | None, int]:
-        """Return the row count of the header (None if there is no header) and the dimension."""
-        header = HEADER.match(lines[0])
-        if format == "word2vec" and header is None:
-            raise SourceError(
-                f"{self.name}:1: expected the header 'rows dimension', found {_shown(lines[0])}; "
-                "for a file without a header use format glove"
-            )
-        if header is not None and format != "glove":
-            rows, dimension = int(header[1]), int(header[2])
-            found = len(_fields(lines[1])) - 1 if len(lines) > 1 else dimension
-            if format == "word2vec" or found != 1 or dimension == 1:
-                self._check_header(dimension, found, given)
-                return rows, dimension
-        dimension = _usual_dimension(lines) if given is None else given
-        if header is not None and dimension != 1:
-            raise SourceError(
-                f"{self.name}:1: expected a word and {dimension} values, found {_shown(lines[0])}; "
-                "if that is a header, use format word2vec"
-            )
-        return None, dimension
-
-    def _check_header(self, dimension: int, found: int, given: int | None) -> None:
-        if given not in (None, dimension):
-            raise SourceError(
-                f"{self.name}:1: dimension={given} was given, but the header says {dimension}"
-            )
-        if found < dimension:
-            raise SourceError(
-                f"{self.name}:2: expected a word and {dimension} values (says the header), "
-                f"found {found}; correct the header, or fix the line"
-            )
-
-
-def _usual_dimension(lines: list[bytes]) -> int:
-    """Return the vector length of most lines; words with spaces make some lines longer."""
-    by_numbers, by_fields = Counter[int](), Counter[int]()
-    for line in filter(None, lines):
-        fields = _fields(line)
-        numbers = sum(1 for _ in takewhile(is_number, reversed(fields)))
-        by_numbers[min(numbers, len(fields) - 1)] += 1
-        by_fields[len(fields) - 1] += 1
-    if not by_fields:
-        return 0  # All lines are empty.
-    # If most lines end in a field that is not a number, count it as a value: the parser then
-    # reports it as a bad number.
-    return by_numbers.most_common(1)[0][0] or by_fields.most_common(1)[0][0]
-
-
-def _fields(line: bytes) -> list[bytes]:
-    return line.rstrip(b" \t").split(b" ")
-
-
-def _shown(line: bytes) -> str:
-    return repr(line[:40].decode("utf-8", "replace"))

@@ -25,15 +25,19 @@ import pyarrow as pa
 
 from embstore.errors import SourceError
 from embstore.sources.packing import packed_binary
-from embstore.sources.text.dialect import check_spaces
+from embstore.sources.text.columns import column_values
 from embstore.sources.text.fields import FieldArray, find_irregular, find_lines
+from embstore.sources.text.heads import check_spaces
 from embstore.sources.text.numerals import NUMBER
 from embstore.sources.text.pieces import DialectError, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
 
     from embstore.sources.text.blocks import Block
+    from embstore.sources.text.columns import Column
     from embstore.sources.text.dialect import Dialect
     from embstore.sources.text.fields import Lines
     from embstore.vocabulary.words import PackedWords
@@ -57,6 +61,8 @@ class VectorParser:
         Where the dimension comes from, for messages.
     first_row_line : int
         The line of the first row.
+    dtypes : sequence of str
+        Dtypes of the attributes between word and vector, as `ColumnScan.dtype` gives them.
     """
 
     name: str
@@ -65,20 +71,42 @@ class VectorParser:
     encoding_errors: str
     origin: str
     first_row_line: int = 1
+    dtypes: Sequence[str] = ()
 
     @property
     def dimension(self) -> int:
         """Numbers in a vector."""
         return self.dialect.dimension
 
-    def parse(self, block: Block) -> tuple[NDArray[Any], PackedWords]:
-        """Return the rows and the words of a block.
+    def parse(self, block: Block) -> tuple[NDArray[Any], PackedWords, list[Column]]:
+        """Return the rows, the words and the attributes of a block.
 
         Raises
         ------
         SourceError
             If a line is not a word and ``dimension`` numbers; the error names the line.
         """
+        split = self._split_lines(block)
+        rows = split.fields.numbers(self.dtype)
+        if rows is None:
+            raise self._number_error(split.fields, block)
+        if rows.dtype.kind == "f":
+            self._check_range(rows, split.lines, block)
+
+        def place(row: int) -> str:
+            return f"{self.name}:{block.first_line + row}"
+
+        columns = [
+            column_values(texts, dtype, self.encoding_errors, place)
+            for texts, dtype in zip(split.columns, self.dtypes, strict=True)
+        ]
+        return rows, self._pack(split.fields.words(), split.words, place), columns
+
+    def columns(self, block: Block) -> tuple[Block, list[pa.BinaryArray]]:
+        """Return a block, and the texts of the attributes in it; see `parse` for the errors."""
+        return block, self._split_lines(block).columns
+
+    def _split_lines(self, block: Block) -> _Split:
         data = block.data if block.data.endswith(b"\n") else block.data + b"\n"
         if b"\0" in data and b"\0\0" in data:  # One byte is found much faster than two.
             line = block.first_line + data.count(b"\n", 0, data.index(b"\0\0"))
@@ -86,32 +114,32 @@ class VectorParser:
                 f"{self.name}:{line}: expected text, found zero bytes, as a failed download leaves "
                 "them; fetch the file again"
             )
-        split_words: dict[int, bytes] = {}
-        if self.dialect.is_plain:
-            lines, irregular = find_irregular(data, self.dimension)
-            if irregular.size:
-                split_words, lines = self._make_regular(lines, irregular, block)
-        else:
-            split_words, lines = self._translate(data, block)
-        fields = FieldArray(lines, self.dimension)
-        rows = fields.numbers(self.dtype)
-        if rows is None:
-            raise self._number_error(fields, block)
-        if rows.dtype.kind == "f":
-            self._check_range(rows, lines, block)
-        return rows, self._pack(fields.words(), split_words, block)
+        if not self.dialect.is_plain:
+            words, columns, lines = self._translate(data, block)
+            return _Split(lines, FieldArray(lines, self.dimension), words, columns)
+        words = {}
+        lines, irregular = find_irregular(data, self.dialect.numbers)
+        if irregular.size:
+            words, lines = self._make_regular(lines, irregular, block)
+        fields = FieldArray(lines, self.dimension, self.dialect.columns_inside)
+        return _Split(lines, fields, words, fields.columns())
 
-    def _translate(self, data: bytes, block: Block) -> tuple[dict[int, bytes], Lines]:
-        """Split the lines of a dialect; see `_make_regular` for what is returned."""
+    def _translate(
+        self, data: bytes, block: Block
+    ) -> tuple[dict[int, bytes], list[pa.BinaryArray], Lines]:
+        """Split the lines of a dialect into words, attributes, and lines of numbers."""
         words: dict[int, bytes] = {}
+        columns: list[list[bytes]] = []
         pieces = []
         for row, line in enumerate(data[:-1].split(b"\n")):
             number = block.first_line + row
             try:
-                words[row], values = self.dialect.split(line, number - self.first_row_line)
+                place = number - self.first_row_line
+                words[row], others, values = self.dialect.split(line, place)
             except DialectError as error:
                 raise self._dialect_error(line, number, error) from error
             pieces += [b" ", values, b"\n"]
+            columns.append(others)
         lines = find_lines(b"".join(pieces))
         irregular = np.flatnonzero(lines.field_counts != self.dimension)
         if irregular.size:
@@ -119,7 +147,8 @@ class VectorParser:
             line = data.split(b"\n", row + 1)[row]
             spaces = DialectError(f"found spaces in a number of {shown(line)}")
             raise self._dialect_error(line, block.first_line + row, spaces)
-        return words, lines
+        texts = [pa.array(column, pa.binary()) for column in zip(*columns, strict=True)]
+        return words, texts, lines
 
     def _dialect_error(self, line: bytes, number: int, error: DialectError) -> SourceError:
         try:
@@ -160,10 +189,11 @@ class VectorParser:
     def _split(self, line: bytes, row: int, row_count: int, block: Block) -> tuple[bytes, bytes]:
         """Return the word of a line, and the text of its vector."""
         number = block.first_line + row
-        word, *values = line.rstrip(b" \t\r").rsplit(b" ", self.dimension)
-        if len(values) < self.dimension:
+        inside = self.dialect.columns_inside
+        word, *values = line.rstrip(b" \t\r").rsplit(b" ", self.dialect.numbers)
+        if len(values) < self.dialect.numbers:
             at_end = block.unterminated and row == row_count - 1
-            raise self._too_few(line, number, len(values), at_end=at_end)
+            raise self._too_few(line, number, max(len(values) - inside, 0), at_end=at_end)
         more = takewhile(NUMBER.match, reversed(word.split(b" ")[1:]))
         if not self.dialect.is_sure and b"" not in values and (extra := len(list(more))):
             raise SourceError(
@@ -184,7 +214,9 @@ class VectorParser:
 
     @property
     def _values(self) -> str:
-        return f"{self.dimension} value{'s' * (self.dimension != 1)} ({self.origin})"
+        attributes = len(self.dtypes)
+        beside = f"{attributes} attribute{'s' * (attributes != 1)} and " if attributes else ""
+        return f"{beside}{self.dimension} value{'s' * (self.dimension != 1)} ({self.origin})"
 
     def _too_few(self, line: bytes, number: int, found: int, *, at_end: bool) -> SourceError:
         what = f"found {found}" if line.strip() else "the line is empty"
@@ -227,15 +259,36 @@ class VectorParser:
         )
 
     def _pack(
-        self, column: pa.BinaryArray, split_words: dict[int, bytes], block: Block
+        self,
+        column: pa.BinaryArray,
+        split_words: dict[int, bytes],
+        place: Callable[[int], str],
     ) -> PackedWords:
         if split_words:
             words = column.to_pylist()
             for row, word in split_words.items():
                 words[row] = word
             column = pa.array(words, pa.binary())
-        return packed_binary(
-            column,
-            self.encoding_errors,
-            lambda row: f"{self.name}:{block.first_line + row}",
-        )
+        return packed_binary(column, self.encoding_errors, place)
+
+
+@dataclass(frozen=True, slots=True)
+class _Split:
+    """The lines of a block, split.
+
+    Attributes
+    ----------
+    lines : Lines
+        The lines, made regular.
+    fields : FieldArray
+        Their fields.
+    words : dict of int to bytes
+        The words of the lines that were not regular.
+    columns : list of pyarrow.BinaryArray
+        The texts of the attributes.
+    """
+
+    lines: Lines
+    fields: FieldArray
+    words: dict[int, bytes]
+    columns: list[pa.BinaryArray]

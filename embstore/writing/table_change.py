@@ -1,0 +1,335 @@
+"""A change of a table: rows and words that are appended or replaced become its next version.
+
+1. The store is locked and opened (`embstore.writing.next_version`).
+2. Batches of rows are converted as a build does it, their words are looked up, and the rows are
+   passed on (`embstore.writing.changed_rows`, `embstore.writing.pending_rows`).
+3. The fingerprint of the next version is that of the old one, with the sums of the rows that change
+   subtracted and added.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from embstore.dtypes import has_masked, storage_dtype
+from embstore.encodings.named import parse_encoding
+from embstore.encodings.scaled import Scaled
+from embstore.errors import SourceError
+from embstore.formats.own import spec
+from embstore.formats.own.row_sums import RowSums
+from embstore.version import __version__
+from embstore.vocabulary.words import hash_words
+from embstore.writing.change_facts import change_facts
+from embstore.writing.changed_rows import ChangedRows
+from embstore.writing.conversion import conversion_to
+from embstore.writing.next_version import NextVersion
+from embstore.writing.pending_rows import PendingRows
+from embstore.writing.table_sums import TableSums
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Literal
+
+    from numpy.typing import NDArray
+
+    from embstore.encodings.casting import OnOverflow
+    from embstore.formats.own.manifest import Manifest
+    from embstore.table.protocols import Encoding
+    from embstore.vocabulary.words import PackedWords
+    from embstore.writing.new_words import OnDuplicate
+
+    Kind = Literal["append", "update", "upsert"]
+
+WORDS_AT_ONCE = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a change did, and what it cost; see `embstore.ChangeReport`."""
+
+    rows_appended: int
+    rows_replaced: int
+    chunks_rewritten: int
+    chunks_linked: int
+    bytes_written: int
+    fingerprint: str
+    chunk_rows: int
+
+
+class TableChange:
+    """A change of the table in a store.
+
+    As a context manager, it is discarded when the block ends before `publish`.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+    kind : {"append", "update", "upsert"}
+        What is done with rows.
+    memory_bytes : int
+        The most memory to use.
+    dry : bool
+        Whether to write nothing.
+
+    Attributes
+    ----------
+    manifest : Manifest
+        That of the old version.
+    rows_appended, rows_replaced, duplicate_count : int
+        Rows so far; those of the last kind were dropped.
+    """
+
+    def __init__(self, path: Path, kind: Kind, *, memory_bytes: int, dry: bool = False) -> None:
+        self._kind = kind
+        self._version = NextVersion(path, memory_bytes=memory_bytes, dry=dry)
+        self.manifest = self._version.manifest
+        self.rows_appended = self.rows_replaced = self.duplicate_count = 0
+        self._rows: ChangedRows | None = None
+        self._pending: PendingRows | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove what was written, unless it is published; the store does not change."""
+        self._version.discard()
+        for held in (self._rows, self._pending):
+            if held is not None:
+                held.close()
+
+    @property
+    def wanted_encoding(self) -> str | None:
+        """The name of the encoding that rows may have already; ``"plain"`` for plain rows."""
+        return "plain" if self.manifest.encoding is None else self.manifest.encoding.name
+
+    def start(
+        self,
+        *,
+        encoding: Encoding | None,
+        on_overflow: OnOverflow,
+        on_duplicate: OnDuplicate = "error",
+        estimated_rows: int = 0,
+    ) -> None:
+        """Get ready for rows.
+
+        Parameters
+        ----------
+        encoding : Encoding or None
+            The encoding of the rows that will come; None for numbers.
+        on_overflow : {"error", "inf"}
+            As for `embstore.build`.
+        on_duplicate : {"error", "first"}
+            What to do with a word that comes again.
+        estimated_rows : int
+            An estimate of the number of rows, 0 if unknown.
+
+        Raises
+        ------
+        SourceError
+            If rows of this encoding cannot become rows of the store.
+        """
+        manifest, version = self.manifest, self._version
+        found = manifest.encoding
+        given: str | Encoding | None = None
+        if found is not None:
+            given = found if encoding is not None else found.name
+            _check_encoding(found, encoding, manifest.row_shape)
+        self._conversion = conversion_to(
+            given, found, manifest.row_shape, manifest.dtype, on_overflow
+        )
+        self._on_duplicate = on_duplicate
+        replaces = self._kind != "append"
+        self._rows = ChangedRows(version, estimated_rows=estimated_rows, replaces=replaces)
+        if replaces:
+            self._pending = PendingRows(
+                manifest.row_bytes,
+                self._rows.places,
+                version.memory.vocabulary_bytes // 2,
+                version.directory,
+            )
+        self._sums = TableSums(version.background)
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of a row to write: of a record, where rows are encoded already."""
+        return self._conversion.row_shape
+
+    def write(self, rows: Any, words: Iterable[str] | PackedWords | None = None) -> None:
+        """Append rows, shape (n, *row_shape); in an upsert, those of known words replace others.
+
+        Raises
+        ------
+        DuplicateWordError
+            If a word is repeated, or in an append is known.
+        RowError
+            If a number does not fit into the store's dtype.
+        ValueError, TypeError
+            If the rows have another shape or are not numbers, or words are missing.
+        """
+        kept = self._convert(rows)
+        if words is not None or self.manifest.vocabulary is not None:
+            raise NotImplementedError
+        self._append(kept, copy=np.may_share_memory(kept, rows))
+
+    def replace(self, ids: NDArray[np.int64], rows: Any) -> None:
+        """Replace the rows of ids, shape (n,), which are in range.
+
+        Raises
+        ------
+        RowError, ValueError, TypeError
+            As `write`.
+        """
+        assert self._pending is not None
+        kept = self._convert(rows)
+        if len(ids) != len(kept):
+            raise ValueError(f"{len(kept)} rows for {len(ids)} ids; give one for each id")
+        self._pending.append(ids, kept)
+        self.rows_replaced += len(ids)
+
+    def publish(self, facts: dict[str, Any]) -> Cost:
+        """Finish the next version, and put it in the place of the old one.
+
+        Without a row, there is no new version.
+
+        Parameters
+        ----------
+        facts : dict
+            Where the rows came from, for the store's ``source``; JSON values.
+
+        Raises
+        ------
+        ValueError
+            If a row is replaced twice.
+        StoreCorruptError, OSError
+            If the old version is damaged, or the disk fails; see `embstore.StoreWriter.publish`.
+        """
+        rows, old, version = self._rows, self.manifest, self._version
+        assert rows is not None
+        if not self.rows_appended and not self.rows_replaced:
+            return Cost(0, 0, 0, 0, 0, self._old_fingerprint(), old.chunk_rows)
+        if self._pending is not None:
+            self._pending.settle()
+        rows.finish(self._pending)
+        facts = facts | self._conversion.facts() | {"rows": self.rows_appended + self.rows_replaced}
+        manifest = replace(
+            old,
+            rows=old.rows + self.rows_appended,
+            chunk_rows=rows.chunk_rows,
+            chunks_at_rewrite=rows.growth(),
+            source=change_facts(old.source, self._kind, facts),
+            created_by=f"embstore {__version__}",
+        )
+        sums = self._old_sums()
+        version.background.finish()
+        sums.merge(rows.sums)
+        sums.merge(self._sums.total())
+        manifest = replace(manifest, fingerprint=_fingerprint(sums, manifest))
+        version.publish(manifest)
+        assert manifest.fingerprint is not None
+        return Cost(
+            self.rows_appended,
+            self.rows_replaced,
+            version.chunks_rewritten,
+            version.chunks_linked,
+            version.bytes_written,
+            manifest.fingerprint,
+            manifest.chunk_rows,
+        )
+
+    def _convert(self, rows: Any) -> NDArray[Any]:
+        """Return rows as the store keeps them."""
+        if has_masked(rows):
+            raise TypeError("rows have masked numbers; replace them with .filled(value)")
+        batch, row_shape = np.asarray(rows), self._conversion.row_shape
+        if batch.ndim == 0 or batch.shape[1:] != row_shape:
+            expected = ", ".join(["n", *map(str, row_shape)])
+            raise ValueError(
+                f"rows have shape {batch.shape}, expected ({expected}), as the store's"
+            )
+        stored, _ = self.manifest.stored
+        return self._conversion.convert(batch).view(storage_dtype(stored))
+
+    def _append(self, rows: NDArray[Any], *, copy: bool) -> None:
+        assert self._rows is not None
+        start = self.manifest.rows + self.rows_appended
+        if start + len(rows) > spec.MAX_ROWS:
+            raise SourceError(f"a table has at most {spec.MAX_ROWS} rows")
+        self.rows_appended += len(rows)
+        self._sums.append(rows, start, copy=copy)
+        self._rows.append(rows, start, copy=copy)
+
+    def _old_fingerprint(self) -> str:
+        return self.manifest.fingerprint or _fingerprint(self._old_sums(), self.manifest)
+
+    def _old_sums(self) -> RowSums:
+        """Return the sums of the old version; without a fingerprint, all of it is read."""
+        old = self.manifest
+        if old.fingerprint is not None:
+            return RowSums.of_fingerprint(
+                old.fingerprint,
+                old.rows,
+                old.row_shape,
+                old.dtype_line,
+                words=old.vocabulary is not None,
+                unk=old.unk,
+            )
+        sums, version = RowSums(), self._version
+        for partition in range(old.partition_count):
+            array, _ = version.array(spec.partition_name(partition))
+            ids = old.numbering.ids_of(partition)
+            for chunk in range(array.chunk_count):
+                for piece in version.read_chunk(array, chunk):
+                    sums.add(piece, ids[: len(piece)])
+                    ids = ids[len(piece) :]
+        if version.vocabulary is not None:
+            for start in range(0, old.rows, WORDS_AT_ONCE):
+                stop = min(start + WORDS_AT_ONCE, old.rows)
+                words = version.vocabulary.packed(start, stop)
+                sums.add_words(hash_words(words.encoded()), start)
+        return sums
+
+
+def _fingerprint(sums: RowSums, manifest: Manifest) -> str:
+    return sums.fingerprint(
+        manifest.rows,
+        manifest.row_shape,
+        manifest.dtype_line,
+        words=manifest.vocabulary is not None,
+        unk=manifest.unk,
+    )
+
+
+def _check_encoding(found: Encoding, given: Encoding | None, row_shape: tuple[int, ...]) -> None:
+    """Refuse rows that cannot become records of an encoding."""
+    if given is not None:
+        if given != found:
+            raise SourceError(
+                f"the rows are stored as {given.name}, those of the store as {found.name} with "
+                "other parameters; build a plain store of them, and append that"
+            )
+        return
+    is_named = False
+    if isinstance(found, Scaled):
+        try:
+            is_named = parse_encoding(found.name, row_shape) == found
+        except ValueError:
+            is_named = False
+    if not is_named:
+        raise SourceError(
+            f"the rows of the store are kept as {found.name}, which embstore does not make of "
+            "numbers; give rows that are stored so, or build the store with another encoding"
+        )
