@@ -39,7 +39,7 @@ class Size:
     builds: int
 
 
-SMALL = Size(errors=1, stride=20, builds=3)
+SMALL = Size(errors=1, stride=40, builds=2)
 FULL = Size(errors=len(ERRORS), stride=1, builds=300)
 
 

@@ -36,7 +36,7 @@ class Size:
     kills: int
 
 
-SMALL = Size(stride=20, kills=2)
+SMALL = Size(stride=40, kills=2)
 FULL = Size(stride=1, kills=200)
 
 
