@@ -28,7 +28,6 @@ from embstore.formats.own.fields import parse_json
 from embstore.formats.own.manifest import read_manifest
 from embstore.formats.own.seals import checksum, seal_with
 from embstore.reading.files import StoreFiles
-from embstore.writing import files
 from embstore.writing.arrays import ArrayWriter, PiecePool
 from embstore.writing.background import Background
 from embstore.writing.linking import Linker
@@ -218,9 +217,8 @@ class NextVersion:
         """
         for writer in self._writers.values():
             writer.finish()
-        self.background.finish()
+        self.background.drain()
         self.chunks_rewritten = self.background.file_count
-        self.bytes_written = self.background.byte_count
         documents = dict(self._documents(manifest))
         checksums = {
             name: checksum(documents[name]) if name in documents else self._checksums[name]
@@ -228,26 +226,42 @@ class NextVersion:
         }
         sealed = seal_with(manifest.to_json(), checksums)
         root = group_metadata(self._root_attributes() | {spec.ATTRIBUTE: sealed})
-        self.bytes_written += sum(map(len, documents.values())) + len(root)
         kept = {array.name: self._kept_chunks(array) for array in manifest.arrays()}
         self.chunks_linked = sum(map(len, kept.values()))
+        # One flush for all files: each by itself would wait for the disk.
+        for name, data in [*documents.items(), (spec.METADATA, root)]:
+            self.background.write_file(self._path / name, data)
         staging = self._staging
+        self.bytes_written = 0
+        if staging is not None:
+            kept_metadata = {name: checksums[name] for name in checksums.keys() - documents.keys()}
+            self.bytes_written = self._take_over(kept, kept_metadata)
+        self.background.finish()
+        self.bytes_written += self.background.byte_count
         if staging is None:
             return
+        self.background.close()
+        staging.check_contents()
+        staging.publish()
+        self._staging = None
+
+    def _take_over(self, kept: dict[str, list[int]], checksums: dict[str, int]) -> int:
+        """Link the files that stay the same; return the bytes of those that were copied.
+
+        Parameters
+        ----------
+        kept : dict of str to list of int
+            The chunks of each array that stay.
+        checksums : dict of str to int
+            The checksums of metadata files that stay, by their names.
+        """
         with Linker(self._target, self._path) as linker:
             for name, chunks in kept.items():
                 if chunks:
                     linker.take_chunks(*self._old[name], chunks)
             for name, listed in checksums.items():
-                if name not in documents:
-                    linker.take_metadata(name, listed)
-            self.bytes_written += linker.taken.bytes_copied
-        files.write_files((self._path / name, data) for name, data in documents.items())
-        files.write_files([(self._path / spec.METADATA, root)])
-        self.background.close()
-        staging.check_contents()
-        staging.publish()
-        self._staging = None
+                linker.take_metadata(name, listed)
+            return linker.taken.bytes_copied
 
     def _open(self, memory_bytes: int, dry: bool) -> None:
         contents = read_contents(StoreFiles(self._target))
