@@ -49,8 +49,6 @@ STEPS = [(0, 5, 1), (15, 1, 33), (16, 16, 3)]
 def test_appended_rows_are_those_of_a_build(tmp_path, layout, has_words):
     options = LAYOUTS[layout]
     for steps in STEPS:
-        if has_words and not steps[0]:
-            continue
         total = sum(steps)
         rows, words = numbers(total), words_of(total) if has_words else None
         path = tmp_path / "t"
@@ -114,7 +112,7 @@ def test_known_words_are_refused(tmp_path, on_duplicate):
     source = [("new", numbers(1)[0]), ("word 1", numbers(1)[0])]
     with pytest.raises(SourceError, match=r"'word 1'.*id 1") as caught:
         embstore.append(tmp_path / "t", source, on_duplicate=on_duplicate)
-    assert isinstance(caught.value.__cause__, DuplicateWordError)
+    assert isinstance(caught.value, DuplicateWordError)
     check(tmp_path / "t", numbers(3), words_of(3))
 
 

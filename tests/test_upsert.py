@@ -59,7 +59,7 @@ def test_repeated_words(tmp_path, word):
     pairs = [(word, rows[0] + 1), ("other", rows[1]), (word, rows[0] + 2)]
     with pytest.raises(SourceError, match=word) as caught:
         embstore.upsert(tmp_path / "t", pairs, on_duplicate="error")
-    assert isinstance(caught.value.__cause__, DuplicateWordError)
+    assert isinstance(caught.value, DuplicateWordError)
     assert names(tmp_path) == ["t"]
     report = embstore.upsert(tmp_path / "t", pairs, on_duplicate="first")
     assert report.rows == 2

@@ -158,6 +158,7 @@ class NextVersion:
         self, name: str, item_shape: tuple[int, ...], dtype: np.dtype[Any], chunk_rows: int
     ) -> ArrayWriter:
         """Return the writer of an array, which is empty."""
+        self.background.make_directory((self._path / name).parent)  # Its group may be new.
         writer = self._make_array(name, item_shape, dtype, chunk_rows)
         self._writers[name], self._taken[name] = writer, set()
         return writer

@@ -27,6 +27,7 @@ from embstore.vocabulary.words import hash_words
 from embstore.writing.change_facts import change_facts
 from embstore.writing.changed_rows import ChangedRows
 from embstore.writing.conversion import conversion_to
+from embstore.writing.first_words import FirstWords
 from embstore.writing.grown_attributes import GrownAttributes
 from embstore.writing.grown_vocabulary import GrownVocabulary
 from embstore.writing.next_version import NextVersion
@@ -97,7 +98,8 @@ class TableChange:
         self.rows_appended = self.rows_replaced = self.duplicate_count = 0
         self._rows: ChangedRows | None = None
         self._pending: PendingRows | None = None
-        self._words: GrownVocabulary | None = None  # Made for the first words.
+        # Made for the first words.
+        self._words: GrownVocabulary | FirstWords | None = None
         self._attributes: GrownAttributes | None = None
 
     def __enter__(self) -> Self:
@@ -296,15 +298,18 @@ class TableChange:
             self._pending.settle()
         attributes.check()
         rows.finish(self._pending)
-        vocabulary = old.vocabulary
+        vocabulary, unk = old.vocabulary, old.unk
         if self._words is not None and self._words.new_count:
             _, vocabulary = self._words.write()
+        if isinstance(self._words, FirstWords):
+            unk = self._words.find_unk()
         facts = facts | self._conversion.facts() | {"rows": self.rows_appended + self.rows_replaced}
         manifest = replace(
             old,
             rows=old.rows + self.rows_appended,
             chunk_rows=rows.chunk_rows,
             vocabulary=vocabulary,
+            unk=unk,
             attributes=attributes.write(),
             chunks_at_rewrite=rows.growth(),
             source=change_facts(old.source, self._kind, facts),
@@ -349,6 +354,8 @@ class TableChange:
         """Return whether rows have words; raise if the store has none and these have."""
         if self.manifest.vocabulary is not None:
             return True
+        if words is not None and not self.manifest.rows and not self.rows_appended:
+            return True
         if words is not None:
             raise SourceError(
                 "the rows have words, but those of the store have none; leave the words out "
@@ -361,12 +368,17 @@ class TableChange:
             )
         return False
 
-    def _grown_vocabulary(self) -> GrownVocabulary:
+    def _grown_vocabulary(self) -> GrownVocabulary | FirstWords:
         version, sizes = self._version, self.manifest.vocabulary
-        assert version.vocabulary is not None
-        assert sizes is not None
         # The rest of this share is for rows that replace others.
         share = version.memory.vocabulary_bytes
+        if sizes is None or version.vocabulary is None:
+            return FirstWords(
+                version,
+                memory_bytes=share if self._pending is None else share // 2,
+                directory=version.directory,
+                on_duplicate=self._on_duplicate,
+            )
         return GrownVocabulary(
             version.vocabulary,
             sizes,
