@@ -84,7 +84,7 @@ def update_from(
                 raise SourceError(f"{source.name} has more rows than the {len(given)} ids")
             else:
                 found = given[batch.first : stop]
-            change.replace(found, batch.rows)
+            change.replace(found, batch.rows, batch.attributes)
             return change.rows_replaced
 
         non_finite = copy_batches(source, write, progress)

@@ -47,7 +47,7 @@ def append(
     _print(report, store, source, before, dry=options["dry_run"], as_json=as_json)
 
 
-@options_of(embstore.append, without=(*_NOT_TYPED, "on_duplicate", "attributes"))
+@options_of(embstore.append, without=(*_NOT_TYPED, "on_duplicate"))
 def update(
     store: StoreArgument,
     changes: Annotated[
