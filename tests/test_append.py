@@ -27,6 +27,7 @@ from embstore.writing.staging import Staging
 from tests.helpers.changes import WIDTH, check, numbers, words_of, write
 from tests.helpers.stores import names
 
+GOLDEN = Path(__file__).parent / "golden"
 ROWS = 90
 LAYOUTS: dict[str, dict[str, Any]] = {
     "one partition": {},
@@ -154,6 +155,28 @@ def test_records_are_kept(tmp_path):
     embstore.append(tmp_path / "plain", tmp_path / "more")
     with embstore.open(tmp_path / "plain") as store, embstore.open(tmp_path / "t") as other:
         assert np.array_equal(store[9:], other[9:])
+
+
+@pytest.mark.parametrize("name", ["v1-q8-0.embstore", "v1-zero-points.embstore"])
+def test_records_that_embstore_does_not_make(tmp_path, name):
+    path = tmp_path / "t"
+    shutil.copytree(GOLDEN / name, path)
+    with embstore.open(path) as store:
+        rows, records, all_rows = store.rows, store.lookup([0, 1], raw=True), store[:]
+    for source, kind in ((all_rows[:1], SourceError), (all_rows[0], ValueError)):
+        change = embstore.append if kind is SourceError else embstore.update
+        arguments = (path, source) if kind is SourceError else (path, 0, source)
+        with pytest.raises(kind, match="raw=True"):
+            change(*arguments)
+    embstore.append(path, records[::-1])
+    embstore.append(path, GOLDEN / name, limit=1)
+    embstore.update(path, [0, 1], records[::-1])
+    assert embstore.verify(path).ok
+    with embstore.open(path) as store:
+        expected = np.concatenate([all_rows, all_rows[[1, 0, 0]]])
+        expected[[0, 1]] = all_rows[[1, 0]]
+        assert store.rows == rows + 3
+        assert np.array_equal(store[:], expected)
 
 
 def test_an_empty_append_makes_no_version(tmp_path):

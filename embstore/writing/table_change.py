@@ -205,6 +205,17 @@ class TableChange:
         """Shape of a row to write: of a record, where rows are encoded already."""
         return self._conversion.row_shape
 
+    @property
+    def rows_text(self) -> str:
+        """What rows to write must be, for messages."""
+        found, shape = self.manifest.encoding, self.row_shape
+        if found is None or shape == self.manifest.row_shape:
+            return f"rows of shape {shape}, as those of the store"
+        return (
+            f"records of {found.name}, as the store keeps them: uint8, shape {shape} (lookup gives "
+            "them with raw=True)"
+        )
+
     def write(
         self,
         rows: Any,
@@ -343,10 +354,7 @@ class TableChange:
             raise TypeError("rows have masked numbers; replace them with .filled(value)")
         batch, row_shape = np.asarray(rows), self._conversion.row_shape
         if batch.ndim == 0 or batch.shape[1:] != row_shape:
-            expected = ", ".join(["n", *map(str, row_shape)])
-            raise ValueError(
-                f"rows have shape {batch.shape}, expected ({expected}), as the store's"
-            )
+            raise ValueError(f"an array of shape {batch.shape} is given, expected {self.rows_text}")
         stored, _ = self.manifest.stored
         return self._conversion.convert(batch).view(storage_dtype(stored))
 
