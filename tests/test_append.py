@@ -74,19 +74,23 @@ def test_appended_rows_are_those_of_a_build(tmp_path, layout, has_words):
 )
 def test_dtypes_and_row_shapes(tmp_path, dtype, row_shape):
     rows = numbers(70, row_shape).astype(embstore.dtypes.as_dtype(dtype))
-    options = {"chunk_rows": 4, "partitions": 2}
+    options: dict[str, Any] = {"chunk_rows": 4, "partitions": 2}
     write(tmp_path / "t", rows[:33], **options)
     embstore.append(tmp_path / "t", rows[33:34])
     embstore.append(tmp_path / "t", rows[34:])
     check(tmp_path / "t", rows, **options)
 
 
-@pytest.mark.parametrize("strategy", ["mod", "div"])
-def test_a_stream_of_unknown_length_needs_no_more_memory(tmp_path, strategy):
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"strategy": "div"}, {"partitions": 3, "chunk_rows": 4}, {"compression": "zstd"}],
+    ids=str,
+)
+def test_a_stream_of_unknown_length_needs_no_more_memory(tmp_path, options):
     rows = numbers(4000, (64,))
     path, limit = tmp_path / "t", 256 << 10
     assert plan_memory(limit, 1).held_bytes < rows.nbytes / 16
-    write(path, rows[:10], strategy=strategy)
+    write(path, rows[:10], **options)
     embstore.append(
         path, (rows[start : start + 100] for start in range(10, 4000, 100)), memory_limit=limit
     )

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from embstore.formats.own.manifest import Manifest
     from embstore.formats.own.sharded import ListedChunks
     from embstore.formats.own.spec import RawArray
+    from embstore.writing.new_words import MakeArray
 
 
 class NextVersion:
@@ -165,7 +166,8 @@ class NextVersion:
 
     def new_partition(self, partition: int, chunk_rows: int) -> ArrayWriter:
         """Return the writer of a partition, which is empty."""
-        make_array, manifest = self._make_array, self.manifest
+        manifest = self.manifest
+        make_array: MakeArray = self._make_array
         if manifest.compression is not None:
             make_array = partial(
                 ShardWriter,
