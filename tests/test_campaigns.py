@@ -25,7 +25,7 @@ OUTCOMES = {
     "hostile": ["each named by verify", "or harmless"],
     "folders": ["refused as planned", "no row lost or doubled"],
     "dialects": ["texts read exactly", "in random dialects"],
-    "resources": ["200 cycles without a leak", "64 descriptors for 400 chunk files"],
+    "resources": ["60 cycles without a leak", "64 descriptors for 400 chunk files"],
     "serving": ["3 servers, killed", "0 wrong rows, every call ended"],
     "columns": ["tables read exactly", "with a flaw refused", "damaged files read or refused"],
 }
