@@ -218,7 +218,8 @@ class NextVersion:
         """
         for writer in self._writers.values():
             writer.finish()
-        self.background.finish()
+        # The flushes of chunks, links and metadata wait for the same commits of the journal.
+        self.background.start_flush()
         self.chunks_rewritten = self.background.file_count
         self.bytes_written = self.background.byte_count
         documents = dict(self._documents(manifest))
@@ -242,8 +243,9 @@ class NextVersion:
                 if name not in documents:
                     linker.take_metadata(name, listed)
             self.bytes_written += linker.taken.bytes_copied
-        files.write_files((self._path / name, data) for name, data in documents.items())
-        files.write_files([(self._path / spec.METADATA, root)])
+        metadata = [(self._path / name, data) for name, data in documents.items()]
+        files.write_files([*metadata, (self._path / spec.METADATA, root)])
+        self.background.finish()
         self.background.close()
         staging.check_contents()
         staging.publish()
