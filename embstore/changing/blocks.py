@@ -10,7 +10,7 @@ import numpy as np
 from embstore.dtypes import has_masked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -38,7 +38,7 @@ def blocks_of(
         If rows are masked, or have another shape; here or from the iterators.
     """
     if isinstance(ids, Iterator):
-        some_ids = (np.atleast_1d(settle(block)).reshape(-1) for block in ids)
+        some_ids = id_blocks(ids, settle)
     else:
         settled = settle(ids)
         some_ids = iter([settled.reshape(-1)])
@@ -52,6 +52,32 @@ def blocks_of(
             return some_ids, iter([array.reshape(-1, *row_shape)])
     blocks = rows if isinstance(rows, Iterator) else iter([rows])
     return some_ids, (_as_block(block, row_shape) for block in blocks)
+
+
+def id_blocks(ids: Any, settle: Callable[[Any], Ids]) -> Iterator[Ids]:
+    """Yield ids in blocks, shape (n,); see `blocks_of`."""
+    for block in ids if isinstance(ids, Iterator) else [ids]:
+        yield settle(block).reshape(-1)
+
+
+def shaped_as(ids: Any, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values of attributes for ids of any shape as columns; a value of one id alone too."""
+    if isinstance(ids, Iterator):
+        return dict(attributes)
+    is_one = isinstance(ids, str) or np.ndim(ids) == 0
+    return {
+        name: [values]
+        if is_one and (isinstance(values, str) or np.ndim(values) == 0)
+        else _flat(values, ids)
+        for name, values in attributes.items()
+    }
+
+
+def _flat(values: Any, ids: Any) -> Any:
+    """Return values in the shape of ids, of several axes, as one axis."""
+    if isinstance(values, np.ndarray) and values.ndim > 1 and values.shape == np.shape(ids):
+        return values.reshape(-1)
+    return values
 
 
 def in_step(ids: Iterator[Ids], rows: Iterator[Rows]) -> Iterator[tuple[Ids, Rows]]:

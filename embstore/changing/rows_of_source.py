@@ -56,7 +56,7 @@ def change_rows(
         _check_shape(source, change)
 
         def write(batch: Batch) -> int:
-            change.write(batch.rows, batch.words)
+            change.write(batch.rows, batch.words, batch.attributes)
             return change.rows_appended + change.rows_replaced
 
         non_finite = copy_batches(source, write, progress)

@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from embstore.changing.blocks import blocks_of, in_step
+from embstore.changing.blocks import blocks_of, id_blocks, in_step, shaped_as
 from embstore.changing.rows_of_source import LOCAL, report_of
 from embstore.encodings.casting import OnOverflow
 from embstore.paths import as_local_path
 from embstore.progress import Progress
-from embstore.settle import as_choice, as_flag, as_size
+from embstore.settle import as_choice, as_flag, as_size, shown_with_type
 from embstore.table.ids import as_ids
 from embstore.vocabulary.missing import find_ids
+from embstore.writing.attribute_columns import GivenColumns
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT
 from embstore.writing.table_change import TableChange
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import ArrayLike, NDArray
 
     from embstore.changing.report import ChangeReport
     from embstore.progress import OnProgress
 
+UPSERT = "embstore.upsert appends the rows of new words"
+
 
 def update(
     path: str | os.PathLike[str],
     ids: Any,
-    rows: ArrayLike | Iterator[ArrayLike],
+    rows: ArrayLike | Iterator[ArrayLike] | None = None,
     *,
+    attributes: Mapping[str, Any] | None = None,
     on_overflow: OnOverflow = "error",
     memory_limit: int | str = DEFAULT_MEMORY_LIMIT,
     dry_run: bool = False,
     progress: OnProgress | None = None,
 ) -> ChangeReport:
-    """Replace the rows of some ids or words of a store.
+    """Replace the rows, or values of attributes, of some ids or words of a store.
 
     The result is a new version of the store, in its place. It shares the files that stay the same
     with the old one, so an update costs as much as the chunks that the rows are in. Whoever has the
@@ -55,6 +60,9 @@ def update(
         The rows. Arrays of an iterator have shape (n, *row_shape) or row_shape, and need not end
         where those of the ids do. They are converted as by `embstore.build`. Of a store that keeps
         records of another program, such as GGUF's, they are such records, uint8.
+        Without rows, those of the store stay as they are.
+    attributes : mapping of str to array-like, optional
+        New values of some of the store's attributes, one for each id; others stay as they are.
     on_overflow : {"error", "inf"}
         What to do with a finite number that is too large for a float dtype: stop with an error, or
         store infinity.
@@ -95,22 +103,45 @@ def update(
     target = as_local_path(path, "path", LOCAL)
     on_overflow = as_choice(on_overflow, "on_overflow", get_args(OnOverflow))
     memory_bytes = as_size(memory_limit, "memory_limit")
+    if attributes is not None and not isinstance(attributes, Mapping):
+        raise TypeError(
+            'attributes must be a mapping such as {"count": values}, not '
+            f"{shown_with_type(attributes)}"
+        )
+    if rows is None and not attributes:
+        raise ValueError("there is nothing to update; give rows, or attributes=, or both")
     dry = as_flag(dry_run, "dry_run")
     with TableChange(target, "update", memory_bytes=memory_bytes, dry=dry) as change:
         change.start(encoding=None, on_overflow=on_overflow)
 
         def settle(given: Any) -> NDArray[np.int64]:
             if _are_words(given):
-                return find_ids(given, change.vocabulary, "error", unk=None, path=target)
+                return find_ids(
+                    given, change.vocabulary, "error", unk=None, path=target, remedy=UPSERT
+                )
             return as_ids(given, change.manifest.rows)
 
         done = 0
-        for some, block in in_step(*blocks_of(ids, rows, settle, change.row_shape)):
-            change.replace(some, block)
-            done += block.nbytes
+        columns = None if not attributes else GivenColumns(shaped_as(ids, attributes))
+        for some, block in _blocks(ids, rows, settle, change.row_shape):
+            values = None if columns is None else columns.take(len(some))
+            change.replace(some, block, values)
+            done += 0 if block is None else block.nbytes
             if progress is not None:
                 progress(Progress(done, 0, change.rows_replaced))
+        if columns is not None:
+            columns.check_end()
         return report_of(change.publish({}))
+
+
+def _blocks(
+    ids: Any, rows: Any, settle: Callable[[Any], NDArray[np.int64]], row_shape: tuple[int, ...]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[Any] | None]]:
+    """Yield ids and as many rows, piece by piece; None for no rows."""
+    if rows is None:
+        yield from ((some, None) for some in id_blocks(ids, settle))
+    else:
+        yield from in_step(*blocks_of(ids, rows, settle, row_shape))
 
 
 def _are_words(given: Any) -> bool:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from embstore.attributes.stored import add_attributes
+from embstore.attributes.values import chosen
 from embstore.dtypes import has_masked, storage_dtype
 from embstore.encodings.named import parse_encoding
 from embstore.encodings.scaled import Scaled
@@ -25,13 +27,14 @@ from embstore.vocabulary.words import hash_words
 from embstore.writing.change_facts import change_facts
 from embstore.writing.changed_rows import ChangedRows
 from embstore.writing.conversion import conversion_to
+from embstore.writing.grown_attributes import GrownAttributes
 from embstore.writing.grown_vocabulary import GrownVocabulary
 from embstore.writing.next_version import NextVersion
 from embstore.writing.pending_rows import PendingRows
 from embstore.writing.table_sums import TableSums
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
     from types import TracebackType
     from typing import Literal
@@ -95,6 +98,7 @@ class TableChange:
         self._rows: ChangedRows | None = None
         self._pending: PendingRows | None = None
         self._words: GrownVocabulary | None = None  # Made for the first words.
+        self._attributes: GrownAttributes | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -110,7 +114,7 @@ class TableChange:
     def discard(self) -> None:
         """Remove what was written, unless it is published; the store does not change."""
         self._version.discard()
-        for held in (self._rows, self._pending, self._words):
+        for held in (self._rows, self._pending, self._words, self._attributes):
             if held is not None:
                 held.close()
 
@@ -171,6 +175,13 @@ class TableChange:
                 version.directory,
             )
         self._sums = TableSums(version.background)
+        self._attributes = GrownAttributes(
+            manifest,
+            version.attributes,
+            version,
+            memory_bytes=version.memory.attribute_bytes,
+            directory=version.directory,
+        )
         if self._kind == "append":
             self._check_grows()
 
@@ -192,7 +203,12 @@ class TableChange:
         """Shape of a row to write: of a record, where rows are encoded already."""
         return self._conversion.row_shape
 
-    def write(self, rows: Any, words: Iterable[str] | PackedWords | None = None) -> None:
+    def write(
+        self,
+        rows: Any,
+        words: Iterable[str] | PackedWords | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
         """Append rows, shape (n, *row_shape); in an upsert, those of known words replace others.
 
         The rows must not change until the change is published.
@@ -202,27 +218,40 @@ class TableChange:
         DuplicateWordError
             If a word is repeated, or in an append is known.
         RowError
-            If a number does not fit into the store's dtype.
+            If a number does not fit into the store's dtype, or a value into its attribute's.
         ValueError, TypeError
-            If the rows have another shape or are not numbers, or words are missing.
+            If the rows have another shape or are not numbers, or words or attributes are missing.
         """
+        assert self._attributes is not None
         kept = self._convert(rows)
+        values = self._attributes.settle(attributes, len(kept))
         if self._words is None and self._takes_words(words):
             self._words = self._grown_vocabulary()
         if self._words is None:
             self._append(kept)
+            self._attributes.append(values, np.ones(len(kept), np.bool_))
             return
         entered = self._words.enter(words, len(kept))
         if (known := entered.is_known).any():
             assert self._pending is not None
             self._pending.append(entered.ids[known], kept[known])
+            replaced = {name: chosen(some, known) for name, some in values.items()}
+            self._attributes.replace(entered.ids[known], replaced)
             self.rows_replaced += int(known.sum())
         new = entered.is_new
         self.duplicate_count += int((~(known | new)).sum())
         self._append(kept if new.all() else kept[new])
+        self._attributes.append(values, new)
 
-    def replace(self, ids: NDArray[np.int64], rows: Any) -> None:
-        """Replace the rows of ids, shape (n,), which are in range.
+    def replace(
+        self,
+        ids: NDArray[np.int64],
+        rows: Any = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Replace the rows of ids, shape (n,), which are in range, or values of some attributes.
+
+        What is not given stays as it is. All calls give the same.
 
         Raises
         ------
@@ -230,10 +259,14 @@ class TableChange:
             As `write`.
         """
         assert self._pending is not None
-        kept = self._convert(rows)
-        if len(ids) != len(kept):
-            raise ValueError(f"{len(kept)} rows for {len(ids)} ids; give one for each id")
-        self._pending.append(ids, kept)
+        assert self._attributes is not None
+        if attributes:
+            self._attributes.replace(ids, self._attributes.settle_some(attributes, len(ids)))
+        if rows is not None:
+            kept = self._convert(rows)
+            if len(ids) != len(kept):
+                raise ValueError(f"{len(kept)} rows for {len(ids)} ids; give one for each id")
+            self._pending.append(ids, kept)
         self.rows_replaced += len(ids)
 
     def publish(self, facts: dict[str, Any]) -> Cost:
@@ -254,11 +287,14 @@ class TableChange:
             If the old version is damaged, or the disk fails; see `embstore.StoreWriter.publish`.
         """
         rows, old, version = self._rows, self.manifest, self._version
+        attributes = self._attributes
         assert rows is not None
+        assert attributes is not None
         if not self.rows_appended and not self.rows_replaced:
             return Cost(0, 0, 0, 0, 0, self._old_fingerprint(), old.chunk_rows)
         if self._pending is not None:
             self._pending.settle()
+        attributes.check()
         rows.finish(self._pending)
         vocabulary = old.vocabulary
         if self._words is not None and self._words.new_count:
@@ -269,6 +305,7 @@ class TableChange:
             rows=old.rows + self.rows_appended,
             chunk_rows=rows.chunk_rows,
             vocabulary=vocabulary,
+            attributes=attributes.write(),
             chunks_at_rewrite=rows.growth(),
             source=change_facts(old.source, self._kind, facts),
             created_by=f"embstore {__version__}",
@@ -277,6 +314,7 @@ class TableChange:
         version.background.start_flush()  # The sums are those of the thread that writes.
         sums.merge(rows.sums)
         sums.merge(self._sums.total())
+        sums.merge(attributes.sums)
         first = old.rows
         for hashes in self._words.hashes() if self._words is not None else ():
             sums.add_words(hashes, first)
@@ -374,6 +412,7 @@ class TableChange:
                 old.dtype_line,
                 words=old.vocabulary is not None,
                 unk=old.unk,
+                attributes=old.attributes_line,
             )
         sums, version = RowSums(), self._version
         for partition in range(old.partition_count):
@@ -388,6 +427,7 @@ class TableChange:
                 stop = min(start + WORDS_AT_ONCE, old.rows)
                 words = version.vocabulary.packed(start, stop)
                 sums.add_words(hash_words(words.encoded()), start)
+        add_attributes(sums, version.attributes, old.rows)
         return sums
 
 
@@ -398,6 +438,7 @@ def _fingerprint(sums: RowSums, manifest: Manifest) -> str:
         manifest.dtype_line,
         words=manifest.vocabulary is not None,
         unk=manifest.unk,
+        attributes=manifest.attributes_line,
     )
 
 
