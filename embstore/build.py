@@ -140,8 +140,12 @@ def build(
         How ids are distributed over ``source``, a list of arrays, as in
         `embstore.embedding_lookup`. By default the arrays follow each other.
     attributes : mapping of str to array-like, or iterable of str, optional
-        Columns of one value for each row, numbers or str: the values by the name of the attribute;
-        or the names of columns that the source has. By default those of a store; none of others.
+        Columns of one value for each row, numbers or str: the values by the name of the attribute,
+        or the path of a file of them, ``.npy`` or text with one value a line; or the names of those
+        that the source has: columns of Parquet, Arrow and frames, ``expandos`` of ``KeyedVectors``,
+        members of an ``.npz``, tensors, and of text the fields between the word and its vector, in
+        order. By default those of a store, or of a Parquet file exported from one; an empty list
+        for none.
     on_duplicate : {"error", "first"}, optional
         What to do when a word comes again: stop with an error, or keep its first row, and drop and
         count the others, which lowers the ids of later rows. By default an error where rows have

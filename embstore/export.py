@@ -197,6 +197,7 @@ def export(
         caster = caster or Caster(store.dtype if kept is None else np.dtype(np.uint8))
         columns = store.attributes
         attributes = {name: columns[name].dtype_name for name in columns if sink.has_attributes}
+        left_out = tuple(name for name in columns if name not in attributes)
         table = TableFacts(
             store.rows, store.row_shape, caster.dtype, store.has_words, kept, attributes
         )
@@ -214,7 +215,6 @@ def export(
         write(opened, table, blocks)
         byte_count = opened.tell()
         head.check(opened, format, words_file)
-    left_out = tuple(name for name in columns if name not in attributes)
     return ExportReport(format, table.rows, byte_count, caster.largest_error, left_out)
 
 

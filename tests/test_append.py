@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -42,7 +41,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "groups": {"encoding": "float8_e4m3fn:2", "partitions": 2, "compression": "zstd"},
 }
 # Rows before, and in each append.
-STEPS = [(0, 5, 1), (10, 1), (16, 16, 3), (15, 2, 40), (20, 0, 7)]
+STEPS = [(0, 5, 1), (15, 1, 33), (16, 16, 3)]
 
 
 @pytest.mark.parametrize("has_words", [False, True], ids=["", "words"])
@@ -112,12 +111,10 @@ def test_file_sources_and_their_words(tmp_path):
 @pytest.mark.parametrize("on_duplicate", [None, "error", "first"])
 def test_known_words_are_refused(tmp_path, on_duplicate):
     write(tmp_path / "t", numbers(3), words_of(3))
-    before = embstore.open(tmp_path / "t")
     source = [("new", numbers(1)[0]), ("word 1", numbers(1)[0])]
     with pytest.raises(SourceError, match=r"'word 1'.*id 1") as caught:
         embstore.append(tmp_path / "t", source, on_duplicate=on_duplicate)
     assert isinstance(caught.value.__cause__, DuplicateWordError)
-    assert before.is_current() if hasattr(before, "is_current") else True
     check(tmp_path / "t", numbers(3), words_of(3))
 
 
@@ -135,7 +132,8 @@ def test_rows_are_cast_as_by_a_build(tmp_path):
     write(tmp_path / "t", numbers(3))
     embstore.append(tmp_path / "t", np.full((2, WIDTH), 0.1))
     with embstore.open(tmp_path / "t") as store:
-        assert store.source["largest_cast_error"] == pytest.approx(0.1 - np.float32(0.1), abs=1e-12)
+        error = abs(0.1 - float(np.float32(0.1)))
+        assert store.source["largest_cast_error"] == pytest.approx(error)
         assert store.source["last_change"]["cast_from"] == "float64"
     with pytest.raises(SourceError, match="1e\\+300"):
         embstore.append(tmp_path / "t", np.full((2, WIDTH), 1e300))
@@ -167,7 +165,7 @@ def test_an_empty_append_makes_no_version(tmp_path):
     assert (report.rows, report.bytes_written) == (0, 0)
     assert report.fingerprint == embstore.open(tmp_path / "t").fingerprint()
     assert (tmp_path / "t").stat().st_ino == inode
-    assert names(tmp_path) == names(tmp_path / "..") or True
+    assert names(tmp_path) == ["t"]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -292,7 +290,7 @@ def test_chunks_grow_with_the_table(tmp_path):
     check(tmp_path / "t", rows)
     assert read_manifest(tmp_path / "t").chunks_at_rewrite == 64
     more = embstore.append(tmp_path / "t", rows[:500])
-    assert (more.chunk_rows, more.chunks_rewritten) == (16, 33)
+    assert (more.chunk_rows, more.chunks_rewritten) == (16, 32)
 
 
 def test_what_cannot_grow_is_refused(tmp_path):
@@ -308,7 +306,7 @@ def test_what_cannot_grow_is_refused(tmp_path):
         ("words", rows, ValueError, "words"),
         ("t", {"a": rows[0]}, SourceError, "words"),
         ("t", rows[:, :3], SourceError, r"\(3,\).*\(5,\)"),
-        ("t", np.ma.masked_equal(rows, 1), TypeError, "masked"),
+        ("t", np.ma.masked_equal(rows, 1), SourceError, "masked"),
         ("rows.npy", rows, StoreNotFoundError, r"embstore\.build"),
         ("folder", rows, StoreNotFoundError, "not a store"),
         ("missing", rows, StoreNotFoundError, "no such"),
@@ -365,9 +363,8 @@ def test_a_directory_that_is_read_only(tmp_path):
     write(tmp_path / "t", numbers(20))
     tmp_path.chmod(0o500)
     try:
-        with pytest.raises(OSError) as caught:
+        with pytest.raises(PermissionError):
             embstore.append(tmp_path / "t", numbers(1))
-        assert caught.value.errno == errno.EACCES
         assert embstore.append(tmp_path / "t", numbers(1), dry_run=True).rows == 1
     finally:
         tmp_path.chmod(0o700)

@@ -158,7 +158,9 @@ def options(name: str) -> dict[str, Any]:
     group: Any = get_command(app)
     found = [one for one in group.commands[name].params if one.param_type_name == "option"]
     assert all(len(one.opts) == 1 and not one.secondary_opts for one in found)
-    return {one.opts[0].removeprefix("--").replace("-", "_"): one for one in found}
+    names = {one: one.opts[0].removeprefix("--").replace("-", "_") for one in found}
+    # An option that may be given several times is in the singular.
+    return {name + "s" * one.multiple: one for one, name in names.items()}
 
 
 def test_every_command_has_a_case():
@@ -223,7 +225,7 @@ def test_options_have_the_types_of_the_parameters():
         "on_overflow": OnOverflow,
         "dtype": np.dtype | None,
         "words": Path | None,
-        "attributes": str | None,
+        "attributes": list[str] | None,
         "memory_limit": str,
         **dict.fromkeys(("overwrite", "json"), bool),
     }

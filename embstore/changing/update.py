@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from embstore.changing.report import ChangeReport
     from embstore.progress import OnProgress
 
+UPSERT = "embstore.upsert appends the rows of new words"
+
 
 def update(
     path: str | os.PathLike[str],
@@ -114,7 +116,9 @@ def update(
 
         def settle(given: Any) -> NDArray[np.int64]:
             if _are_words(given):
-                return find_ids(given, change.vocabulary, "error", unk=None, path=target)
+                return find_ids(
+                    given, change.vocabulary, "error", unk=None, path=target, remedy=UPSERT
+                )
             return as_ids(given, change.manifest.rows)
 
         done = 0

@@ -3,10 +3,13 @@
 1. Each keyword-only parameter of a function is an option of the same name, type and default.
 2. Its help is the parameter's text in the function's docstring (numpydoc).
 3. Types that cannot be typed have a text form: a dtype is given by name, a size in bytes as in
-   2GiB, numbers as in 0,3, names as in count,title, words by the file that holds them, None as
-   none where it is not the default.
+   2GiB, numbers as in 0,3, words by the file that holds them, None as none where it is not the
+   default.
+4. A parameter of several columns is an option in the singular, which may be given several times: a
+   name, or the file of its values as in count=FILE.
 """
 
+import functools
 import inspect
 import os
 import types
@@ -24,6 +27,8 @@ from embstore.settle import size_text
 from embstore.sources import EncodingErrors, Format
 from embstore.table.numbering import Strategy
 from embstore.writing.new_words import OnDuplicate
+
+COLUMNS = "<name or name=file>"
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
@@ -75,9 +80,12 @@ def options_of(
             key=lambda one: (one.kind, one.name in own),
         )
         # typer reads both.
-        vars(command)["__signature__"] = inspect.Signature(ordered)
-        command.__annotations__ = {one.name: one.annotation for one in ordered}
-        return command
+        signature = inspect.Signature(ordered)
+        annotations = {one.name: one.annotation for one in ordered}
+        columns = [one.name for one in ordered if _is_columns(one)]
+        vars(command)["__signature__"] = signature
+        command.__annotations__ = annotations
+        return _with_columns(command, columns) if columns else command
 
     return decorate
 
@@ -147,15 +155,44 @@ def parse_numbers(text: str) -> list[int]:
         raise typer.BadParameter(f"{text!r} is not a list of numbers as in 0,3") from error
 
 
-def parse_names(text: str) -> list[str]:
-    """Return a list of names.
+def _with_columns(command: _Command, names: list[str]) -> _Command:
+    """Return a command whose options of these names are settled by `parse_columns`."""
+
+    @functools.wraps(command)
+    def settled(*arguments: Any, **options: Any) -> None:
+        for name in names:
+            options[name] = parse_columns(options[name])
+        command(*arguments, **options)
+
+    return settled  # type: ignore[return-value]
+
+
+def _is_columns(option: inspect.Parameter) -> bool:
+    return get_args(option.annotation)[:1] == (list[str] | None,) and any(
+        getattr(one, "metavar", None) == COLUMNS for one in get_args(option.annotation)
+    )
+
+
+def parse_columns(texts: list[str] | None) -> list[str] | dict[str, Path] | None:
+    """Return names, or the files of values by name.
 
     Parameters
     ----------
-    text : str
-        What was typed, as in ``count,title``.
+    texts : list of str
+        What was typed: names, an empty one for no columns, or as in ``count=FILE``.
     """
-    return [name.strip() for name in text.split(",") if name.strip()]
+    if not texts:
+        return None
+    if texts == [""]:
+        return []
+    files = dict(text.split("=", 1) for text in texts if "=" in text)
+    if not files:
+        return texts
+    if len(files) < len(texts):
+        raise typer.BadParameter(
+            "give either names of columns in the source, or NAME=FILE for each, once"
+        )
+    return {name: Path(file) for name, file in files.items()}
 
 
 def _option(function: Callable[..., Any], parameter: inspect.Parameter) -> inspect.Parameter:
@@ -163,6 +200,7 @@ def _option(function: Callable[..., Any], parameter: inspect.Parameter) -> inspe
     annotation = _evaluated(parameter.annotation, function)
     kinds = _kinds(annotation)
     default = parameter.default
+    flag = f"--{parameter.name.replace('_', '-')}"
     settings: dict[str, Any] = {"help": parameter_texts(function).get(parameter.name)}
     kind: Any
     if np.dtype in kinds:
@@ -170,9 +208,10 @@ def _option(function: Callable[..., Any], parameter: inspect.Parameter) -> inspe
         settings |= {"parser": parse_dtype, "metavar": "<dtype>"}
     elif Path in kinds or any(get_origin(one) is os.PathLike for one in kinds):
         kind = Path
-    elif Iterable[str] in kinds:
-        kind = str
-        settings |= {"parser": parse_names, "metavar": "<names>"}
+    elif any(get_origin(one) is Mapping for one in kinds):
+        kind = list[str]
+        settings |= {"metavar": COLUMNS}
+        flag = flag.removesuffix("s")
     elif any(get_origin(one) is Iterable for one in kinds):
         kind = str
         settings |= {"parser": parse_numbers, "metavar": "<numbers>"}
@@ -183,7 +222,7 @@ def _option(function: Callable[..., Any], parameter: inspect.Parameter) -> inspe
             settings |= {"parser": parse_optional, "metavar": "<text>"}
     else:
         (kind,) = kinds
-    option = typer.Option(f"--{parameter.name.replace('_', '-')}", **settings)
+    option = typer.Option(flag, **settings)
     shown = kind if default is not None else kind | None
     return parameter.replace(annotation=Annotated[shown, option], default=default)
 

@@ -149,6 +149,9 @@ def export(
     if report.largest_cast_error:
         facts["largest_cast_error"] = report.largest_cast_error
     print_facts(facts, as_json=as_json)
+    if report.attributes_left_out:
+        left_out = ", ".join(report.attributes_left_out)
+        warn(f"{report.format} has no attributes; left out: {left_out} (parquet has them)")
     if not SINKS[report.format].has_words and options["words"] is None:
         with embstore.open(store, **pop_open_options(options)) as table:
             if table.has_words:

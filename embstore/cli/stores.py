@@ -12,7 +12,7 @@ from embstore.cli.console import print_facts, print_json, print_tables, progress
 from embstore.cli.options import options_of
 from embstore.export import RESIDENT_LIMIT
 from embstore.formats.own.manifest import manifest_of
-from embstore.formats.own.spec import PARTITIONS
+from embstore.formats.own.spec import ATTRIBUTES, PARTITIONS
 from embstore.table.numbering import Strategy
 
 
@@ -179,6 +179,20 @@ def _encoding_facts(table: embstore.EmbeddingStore) -> dict[str, Any]:
     return {"encoding": table.encoding, "record_bytes": table.record_bytes}
 
 
+def _attribute_facts(table: embstore.EmbeddingStore, sizes: dict[str, int]) -> dict[str, Any]:
+    """Return the dtypes of attributes, and their bytes on disk; nothing without attributes."""
+    facts = {
+        name: {
+            "dtype": column.dtype_name,
+            "disk_bytes": sum(
+                size for file, size in sizes.items() if file.startswith(f"{ATTRIBUTES}/{name}/")
+            ),
+        }
+        for name, column in table.attributes.items()
+    }
+    return {"attributes": facts} if facts else {}
+
+
 def _store_facts(table: embstore.EmbeddingStore, name: str) -> dict[str, Any]:
     """Return what a store contains, by name."""
     sizes = table.files.sizes()
@@ -193,6 +207,7 @@ def _store_facts(table: embstore.EmbeddingStore, name: str) -> dict[str, Any]:
         "strategy": table.strategy,
         "chunk_rows": table.chunk_rows,
         "words": table.rows if table.has_words else 0,
+        **_attribute_facts(table, sizes),
         "unk": table.unk,
         "fingerprint": _manifest_fingerprint(table),
         "unk_id": None if table.unk is None else int(table.ids(table.unk)),

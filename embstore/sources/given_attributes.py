@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from embstore.attributes.given import as_values
 from embstore.attributes.values import dtype_name, part_of
 from embstore.errors import SourceError
 from embstore.formats.own.attribute_manifest import check_name
+from embstore.paths import as_path
 from embstore.settle import shown_with_type
 from embstore.sources import Batch, Source
 
@@ -124,9 +126,19 @@ def as_attributes(value: Any) -> Mapping[str, Any] | tuple[str, ...] | None:
     return names
 
 
+def _read(name: str, values: Any) -> Any:
+    """Return the values in a file; others as they are."""
+    if not isinstance(values, str | os.PathLike):
+        return values
+    # Imported here because it needs pyarrow.
+    from embstore.sources.attribute_files import read_values  # noqa: PLC0415
+
+    return read_values(as_path(values, f"attributes[{name!r}]"), name)
+
+
 def with_attributes(source: Source, given: Mapping[str, Any], *, limited: bool) -> Source:
     """Return a source with attributes as a caller gives them; errors as `WithAttributes`."""
     if not given:
         return source
-    columns = {name: as_values(name, values) for name, values in given.items()}
+    columns = {name: as_values(name, _read(name, values)) for name, values in given.items()}
     return WithAttributes(source, columns, limited=limited)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from embstore.attributes.values import Values
-    from embstore.sources.arrays.source import ArrayLike
 
 
 class ArrayColumns:
@@ -41,10 +40,10 @@ class ArrayColumns:
         If an array has another length, or cannot be an attribute.
     """
 
-    def __init__(self, arrays: Mapping[str, ArrayLike], row_count: int, rows_name: str) -> None:
+    def __init__(self, arrays: Mapping[str, Any], row_count: int, rows_name: str) -> None:
         self._rows_name = rows_name
         self._whole: dict[str, Values] = {}
-        self._sliced: dict[str, ArrayLike] = {}
+        self._sliced: dict[str, Any] = {}
         self.dtypes: dict[str, str] = {}
         for name, array in arrays.items():
             if tuple(array.shape) != (row_count,):

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from embstore.sources.words.word_list import Words
 
 _SUFFIX = ".npy"
-_BESIDE = "bU"  # Kinds of dtypes that attributes may have, and rows may not.
+BESIDE = "bU"  # Kinds of dtypes that attributes may have, and rows may not.
 
 
 def open_npy(path: Path, *, member: str | None = None, words: Words | None = None) -> ArraySource:
@@ -104,8 +104,8 @@ def open_npz(
         twice = next(name for name in arrays if arrays.count(name) > 1)
         raise SourceError(f"{path} has several members {twice!r}; save each array once")
     columns = {
-        one: _open_array(
-            InputFile(path, only_name(str(path), one, arrays, "member") + _SUFFIX), _BESIDE
+        one: open_array(
+            InputFile(path, only_name(str(path), one, arrays, "member") + _SUFFIX), BESIDE
         )
         for one in attributes
     }
@@ -147,7 +147,7 @@ def _source(
 ) -> ArraySource:
     return ArraySource(
         name,
-        [_open_array(file) for file in files],
+        [open_array(file) for file in files],
         words=words,
         origin={"file": origin, "format": format},
         part_names=[file.name for file in files],
@@ -155,7 +155,21 @@ def _source(
     )
 
 
-def _open_array(file: InputFile, beside: str = "") -> FileArray | _StreamedArray:
+def open_array(file: InputFile, beside: str = "") -> FileArray | _StreamedArray:
+    """Return the array of a ``.npy`` file, to be sliced in order.
+
+    Parameters
+    ----------
+    file : InputFile
+        The file.
+    beside : str
+        As for `embstore.formats.npy.read_header`.
+
+    Raises
+    ------
+    SourceError
+        If it is damaged, or its dtype is not read.
+    """
     with file.open() as stream:
         header, header_bytes = _read_header(stream, beside)
         size_bytes, start = file.byte_count, 0
@@ -212,7 +226,7 @@ class _StreamedArray:
         if self._opened is None or start != self._next:
             self._opened = self._file.open()  # Kept open until the array is read.
             self._stream = self._opened.__enter__()
-            _read_header(self._stream, _BESIDE)
+            _read_header(self._stream, BESIDE)
         found = np.empty((stop - start) * self._row_bytes, np.uint8)
         done = self._stream.read_into(found.data)
         if done != len(found):

@@ -130,9 +130,12 @@ class ColumnScan:
     ----------
     name : str
         The column's name.
+    remedy : str
+        What to do where no dtype holds the values.
     """
 
     name: str
+    remedy: str
     # For each kind of values, the place of the first one, and its text.
     _first: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     _inexact: tuple[str, bytes] | None = None
@@ -180,7 +183,7 @@ class ColumnScan:
         if not _INT64.min <= int(text[:40]) <= _INT64.max:
             raise SourceError(
                 f"{place}: {shown(text)} of {self.name!r} is out of the range of int64; "
-                f"{_mapping(self.name)}"
+                f"{self.remedy}"
             )
 
     def _check_kind(self, kind: str) -> None:
@@ -193,7 +196,7 @@ class ColumnScan:
             )
         if kind == "code":
             raise SourceError(
-                f"{what} has leading zeros, so it may be a number or a text; {_mapping(self.name)}"
+                f"{what} has leading zeros, so it may be a number or a text; {self.remedy}"
             )
 
     def dtype(self) -> str:
@@ -219,13 +222,13 @@ class ColumnScan:
         place, text = first["not finite"]
         raise SourceError(
             f"{place}: {shown(text)} of {self.name!r} is not a whole number, as others are; "
-            f"{_mapping(self.name)}"
+            f"{self.remedy}"
         )
 
     def _mixed(self, one: tuple[str, bytes], other: tuple[str, bytes], problem: str) -> SourceError:
         return SourceError(
             f"{one[0]}: {self.name!r} is {shown(one[1])}, and at {other[0]} {shown(other[1])}, "
-            f"{problem}; {_mapping(self.name)}"
+            f"{problem}; {self.remedy}"
         )
 
 
@@ -272,10 +275,3 @@ def _kind(text: bytes) -> str:
     if is_number(text):
         return "not finite" if text.lower().lstrip(b"+-") in _NOT_FINITE else "decimal"
     return "text" if text.strip() and not looks_like_number(text) else "odd"
-
-
-def _mapping(name: str) -> str:
-    return (
-        "remove the column, and pass its values: "
-        f"attributes={{{name!r}: values}} (--attribute {name}=FILE)"
-    )

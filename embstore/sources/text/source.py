@@ -201,7 +201,7 @@ class TextSource(Source):
 
     def _column_dtypes(self, names: Sequence[str]) -> list[str]:
         """Return the dtypes of the attributes, which all values of a column decide."""
-        scans = [ColumnScan(name) for name in names]
+        scans = [ColumnScan(name, _remedy(name)) for name in names]
         if not scans:
             return []
         split = in_order(self._parser.columns, self._body(), thread_name="embstore-parse")
@@ -230,3 +230,11 @@ class TextSource(Source):
             *_, data = block.data.split(b"\n", skipped)
             if data and block.data.count(b"\n") >= skipped:
                 yield replace(block, data=data, first_line=block.first_line + skipped)
+
+
+def _remedy(name: str) -> str:
+    """Return what to do where no dtype holds a column."""
+    return (
+        "remove the column, and pass its values: "
+        f"attributes={{{name!r}: values}} (--attribute {name}=FILE)"
+    )
