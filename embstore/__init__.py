@@ -63,6 +63,8 @@ if TYPE_CHECKING:
     from embstore.changing.append import append
     from embstore.changing.report import ChangeReport
     from embstore.changing.snapshot import snapshot
+    from embstore.changing.update import update
+    from embstore.changing.upsert import upsert
     from embstore.remote.publishing import PublishReport, publish
     from embstore.remote.versions import PruneReport, PublishedVersion, prune, versions
     from embstore.serving.connect import connect
@@ -126,6 +128,8 @@ __all__ = [
     "serve",
     "snapshot",
     "tables",
+    "update",
+    "upsert",
     "verify",
     "versions",
 ]
@@ -146,6 +150,8 @@ _LATER = {
     "publish": "embstore.remote.publishing",
     "serve": "embstore.serving.server",
     "snapshot": "embstore.changing.snapshot",
+    "update": "embstore.changing.update",
+    "upsert": "embstore.changing.upsert",
     "versions": "embstore.remote.versions",
 }
 

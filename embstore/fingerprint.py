@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from xxhash import xxh3_128_hexdigest
 
-from embstore.attributes.values import first_id, hashed
+from embstore.attributes.stored import add_attributes
 from embstore.encodings.manifest import encoding_to_json
 from embstore.errors import FormatError
 from embstore.formats.own.attribute_manifest import attributes_line
@@ -103,10 +103,7 @@ def of_rows(
             words = packed_words(start, min(start + WORDS_AT_ONCE, rows))
             sums.add_words(hash_words(words.encoded()), start)
     attributes = attributes or {}
-    for name, column in attributes.items():
-        for start in range(0, rows, WORDS_AT_ONCE):
-            values = column.part(start, min(start + WORDS_AT_ONCE, rows))
-            sums.add_values(hashed(values), first_id(name) + start)
+    add_attributes(sums, attributes, rows)
     dtypes = {name: column.dtype_name for name, column in attributes.items()}
     words_too = packed_words is not None
     try:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from embstore.errors import RemoteError, StoreError
 from embstore.formats.own.manifest import manifest_of
-from embstore.formats.own.spec import METADATA
+from embstore.formats.own.spec import ATTRIBUTES, METADATA
 from embstore.reading.files import StoreFiles
 from embstore.writing.replacement import aside_path, copied_path
 
@@ -95,15 +95,10 @@ class StoreWatch:
 
     def _is_same(self, directory: Path) -> bool:
         """Say whether a directory has the manifest of the open store."""
-        mine = self._manifest
         try:
-            found = manifest_of(StoreFiles(directory))
-            if mine.present is not None or mine.vocabulary is None:
-                present = mine.present or tuple(range(mine.partition_count))
-                found = found.part(present, words=mine.vocabulary is not None)
-        except (StoreError, ValueError):
+            return is_same_version(self._manifest, manifest_of(StoreFiles(directory)))
+        except StoreError:  # It is damaged, or being copied.
             return False
-        return have_same_contents(mine, found)
 
     def _identity(self, directory: Path) -> object:
         """Return the identity of the store in a directory; None if there is none."""
@@ -118,10 +113,20 @@ class StoreWatch:
         return found
 
 
-def have_same_contents(one: Manifest, other: Manifest) -> bool:
-    """Say whether two manifests are of one version: the same facts, checksums and source."""
-    checksums = one.metadata_checksums == other.metadata_checksums
-    return checksums and one.to_json() == other.to_json()
+def is_same_version(opened: Manifest, found: Manifest) -> bool:
+    """Say whether a manifest states the same facts, checksums and source as that of an open store.
+
+    A store that was opened in part may lack words and attributes; the checksums cover them, too.
+    """
+    if opened.metadata_checksums != found.metadata_checksums:
+        return False
+    absent = {"vocabulary", "unk"} if opened.vocabulary is None else set()
+    absent |= set() if opened.attributes else {ATTRIBUTES}
+    one, other = (
+        {name: value for name, value in manifest.to_json().items() if name not in absent}
+        for manifest in (opened, found)
+    )
+    return one == other
 
 
 class FileWatch:
@@ -207,7 +212,7 @@ class UrlWatch:
                 return True
             if self.manifest is None:
                 return False
-            return have_same_contents(self.manifest, manifest_of(found))
+            return is_same_version(self.manifest, manifest_of(found))
         except RemoteError:
             raise
         except (StoreError, ValueError):  # Nothing is there, or it is damaged: an open says what.

@@ -216,7 +216,7 @@ class IdentityMixin(ABC):
         computed = self._of_rows()
         if self._fingerprint not in (None, computed):
             raise StoreCorruptError(
-                f"{self._path}: what it holds has the fingerprint {computed}, but the "
+                f"{self._path}: all that it holds has the fingerprint {computed}, but the "
                 f"manifest says {self._fingerprint}: it is damaged; {REBUILD}"
             )
 

@@ -313,6 +313,7 @@ def _verify_fingerprint(
     path: Path, manifest: Manifest, stated: str, report: VerifyReport, sums: RowSums
 ) -> None:
     words = manifest.vocabulary is not None
+    what = "rows, words and attributes" if manifest.attributes else "rows and words"
     computed = sums.fingerprint(
         manifest.rows,
         manifest.row_shape,
@@ -323,6 +324,6 @@ def _verify_fingerprint(
     )
     if computed != stated:
         report.problems.append(
-            f"{path / spec.METADATA}: what the store holds has the fingerprint {computed}, but the "
+            f"{path / spec.METADATA}: the {what} have the fingerprint {computed}, but the "
             f"manifest says {stated}: it is from another table, or was changed"
         )

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,6 +18,9 @@ from hypothesis import HealthCheck, settings
 
 import embstore
 from embstore import row_blocks
+
+if TYPE_CHECKING:
+    from _typeshed import HasFileno
 
 pytest_plugins = ["tests.servers"]
 
@@ -44,6 +48,23 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     if collection_path == TORCH and find_spec("torch") is None:
         return True
     return None
+
+
+def _check_open(file: int | HasFileno) -> None:
+    os.fstat(file if isinstance(file, int) else file.fileno())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _flushes_do_not_wait() -> Iterator[None]:
+    """Let a flush of this process only check its descriptor.
+
+    Tests write thousands of small files, and waiting for the disk would take most of their time.
+    The programs that tests start do wait, and `tests.campaigns` has a model of the disk. What must
+    be on disk for a test is flushed by `os.fdatasync`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", _check_open)
+        yield
 
 
 @pytest.fixture

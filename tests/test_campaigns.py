@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.campaigns import power
+from tests.campaigns import cases, power
 from tests.campaigns.cases import BUILDS
 from tests.campaigns.disks import Disk
-from tests.campaigns.faults import Step
+from tests.campaigns.faults import Step, by_clones, by_copies, by_links
 from tests.campaigns.runs import CAMPAIGNS
 from tests.campaigns.tables import STORE
 from tests.helpers.programs import run_python
@@ -24,7 +25,7 @@ OUTCOMES = {
     "hostile": ["each named by verify", "or harmless"],
     "folders": ["refused as planned", "no row lost or doubled"],
     "dialects": ["texts read exactly", "in random dialects"],
-    "resources": ["200 cycles without a leak", "64 descriptors for 400 chunk files"],
+    "resources": ["60 cycles without a leak", "64 descriptors for 400 chunk files"],
     "serving": ["3 servers, killed", "0 wrong rows, every call ended"],
     "columns": ["tables read exactly", "with a flaw refused", "damaged files read or refused"],
 }
@@ -91,6 +92,10 @@ def without_removal_of_the_note(log: list[Step]) -> list[Step]:
     return [step for step in log if step.kind != "unlink" or step.path.name != "owner.json"]
 
 
+def without_syncfs(log: list[Step]) -> list[Step]:
+    return [step for step in log if step.kind != "syncfs"]
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -105,6 +110,41 @@ def test_power_cuts_reveal_a_missing_step(tmp_path, change):
     size = power.Size(cuts=1, builds=0.01, again=0)
     with pytest.raises(AssertionError, match="power cut at step"):
         power.cut_power(tmp_path, random.Random(0), size, BUILDS, change)
+
+
+TAKEN = [
+    ("link", by_links, False, without_directory_flushes),
+    ("link", by_links, True, without_syncfs),
+    ("clone", by_clones, False, without_file_flushes),
+    ("clone", by_clones, False, without_directory_flushes),
+    ("copy", by_copies, False, without_file_flushes),
+    ("copy", by_copies, True, without_syncfs),
+]
+
+
+@pytest.mark.parametrize("work", cases.NOT_BUILDS, ids=lambda work: work.name)
+@pytest.mark.parametrize(("kind", "take", "syncs", "change"), TAKEN)
+def test_power_cuts_reveal_a_missing_flush_of_what_is_taken_over(
+    tmp_path, work, kind, take, syncs, change
+):
+    """Only the flushes of what a link, clone or copy made are left out."""
+    seen: set[str] = set()
+
+    def changed(log: list[Step]) -> list[Step]:
+        seen.update(step.kind for step in log)
+        taken = {step.to for step in log if step.kind == kind}
+        above = {parent for path in taken if path is not None for parent in path.parents}
+        left = change(log)
+        others = [step for step in log if step not in left]
+        kept = [step for step in others if step.path not in taken | above]
+        return [step for step in log if step in left or step in kept]
+
+    size = power.Size(cuts=3, builds=0, again=-1)
+    case = cases.Case(work, take=take, syncs=syncs)
+    with pytest.raises(AssertionError, match="power cut at step"):
+        power.cut_power(tmp_path, random.Random(0), size, [case], changed)
+    assert kind in seen
+    assert ("syncfs" in seen) == syncs
 
 
 def test_record_replaces_the_last_outcome(tmp_path):
@@ -162,3 +202,53 @@ def test_disk_exchanges_both_names_or_neither(tmp_path):
     expected = [*(both, exchanged, removed), *(tree | {("c", b"")} for tree in (both, removed))]
     assert trees >= {frozenset(tree) for tree in expected}
     assert all({frozenset(tree - {("c", b"")})} <= {*map(frozenset, expected)} for tree in trees)
+
+
+def test_disk_has_one_file_under_both_of_its_names(tmp_path):
+    """A link is an entry, which may be lost; a flush under either name flushes the file."""
+    one, other = Path("old/file"), Path("new/file")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "new").mkdir()
+    (tmp_path / "old" / "file").write_bytes(b"12")
+    disk = disk_after(tmp_path, Step("link", one, other))
+    assert disk.root.least() == {"old": {"file": b"12"}, "new": {}}
+    assert disk.root.most()["new"] == {"file": b"12"}
+    disk.do(Step("flush", Path("new")))
+    disk.do(Step("unlink", one))
+    disk.do(Step("write", other, data=b"34"))
+    numbers = random.Random(0)
+    for _ in range(50):
+        tree: Any = disk.root.cut(numbers)
+        assert tree["old"] in ({}, {"file": tree["new"]["file"]})
+    disk.do(Step("write", other, data=b"56"))
+    disk.do(Step("flush", other))
+    assert disk.root.least() == {"old": {"file": b"56"}, "new": {"file": b"56"}}
+
+
+def test_disk_finds_links_that_are_there_before(tmp_path):
+    (tmp_path / "one").write_bytes(b"1")
+    (tmp_path / "other").hardlink_to(tmp_path / "one")
+    disk = disk_after(tmp_path, Step("write", Path("one"), data=b"2"), Step("flush", Path("other")))
+    assert disk.root.least() == {"one": b"2", "other": b"2"}
+
+
+@pytest.mark.parametrize("kind", ["clone", "copy"])
+def test_disk_may_lose_what_was_not_flushed_of_a_copy(tmp_path, kind):
+    (tmp_path / "one").write_bytes(b"1234")
+    step = Step(kind, Path("one"), Path("other"), data=b"1234")
+    disk = disk_after(tmp_path, Step("create", Path("other")), Step("flush", Path()), step)
+    numbers = random.Random(0)
+    found = {disk.root.cut(numbers)["other"] for _ in range(200)}
+    assert {b"", b"12", bytes(4), b"1234"} <= found
+    disk.do(Step("flush", Path("other")))
+    assert disk.root.least() == {"one": b"1234", "other": b"1234"}
+
+
+def test_disk_keeps_everything_after_a_flush_of_the_file_system(tmp_path):
+    log = (
+        Step("mkdir", Path("a")),
+        Step("create", Path("a/f")),
+        Step("write", Path("a/f"), data=b"1"),
+    )
+    disk = disk_after(tmp_path, *log, Step("syncfs", Path("a")))
+    assert disk.root.least() == {"a": {"f": b"1"}}

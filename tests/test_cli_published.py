@@ -96,10 +96,9 @@ def test_a_damaged_store_is_named(stores, url):
     assert json.loads(run("versions", url, "--json").stdout)[0]["is_complete"] is False
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
-def test_progress_on_a_terminal(stores, url, encoding):
+def test_progress_on_a_terminal(stores, url):
     ours, theirs = pty.openpty()
-    env = environment() | {"PYTHONIOENCODING": encoding, "TERM": "xterm"}
+    env = environment() | {"PYTHONIOENCODING": "ascii", "TERM": "xterm"}
     seen: list[bytes] = []
 
     def read() -> None:
@@ -126,7 +125,7 @@ def test_progress_on_a_terminal(stores, url, encoding):
     os.close(theirs)
     reader.join()
     os.close(ours)
-    output = b"".join(seen).decode(encoding)
+    output = b"".join(seen).decode("ascii")
     assert "Traceback" not in output
     assert "publish" in output
     assert [one.split()[0] for one in outputs] == [b"published", b"published", b"removed"]

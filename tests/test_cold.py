@@ -41,7 +41,7 @@ def evict(path: Path) -> None:
         if file.is_file():
             descriptor = os.open(file, os.O_RDONLY)
             try:
-                os.fsync(descriptor)  # Only what is on disk can be dropped.
+                os.fdatasync(descriptor)  # Only what is on disk can be dropped.
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             finally:
                 os.close(descriptor)

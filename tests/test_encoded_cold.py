@@ -46,13 +46,17 @@ def needed_pages(table, ids, parts=3, offset=5):
     return len(pages)
 
 
-@pytest.mark.parametrize("count", [1, 16, 48, 500, 4096])
-@pytest.mark.parametrize("way", ["lookup", "submit", "prefetch", "raw", "row"])
-def test_little_else_than_the_pages_of_rows_is_read(cold, count, way):
+@pytest.mark.parametrize(
+    ("way", "count"),
+    [
+        *(("lookup", 1), ("lookup", 16), ("lookup", 48), ("lookup", 500), ("lookup", 4096)),
+        *(("submit", 48), ("submit", 4096), ("prefetch", 16), ("prefetch", 4096)),
+        *(("raw", 1), ("raw", 500), ("row", 1)),
+    ],
+)
+def test_little_else_than_the_pages_of_rows_is_read(cold, way, count):
     folder, table, store = cold
     ids = np.random.default_rng(count).integers(0, COUNT, count)
-    if way == "row":
-        ids = ids[:1]
     for _ in range(3):  # The first lookup may find that rows are cold.
         evict(folder)
         before = store.residency().page_cache_bytes
@@ -102,7 +106,7 @@ def test_columns_share_a_resident_limit(tmp_path, monkeypatch):
     table = KINDS["scale_a_row"](3_000_000)
     with opened(tmp_path, table, monkeypatch, resident_limit="64MiB") as store:
         generator = np.random.default_rng(1)
-        for _ in range(30):
+        for _ in range(12):  # Each touches 40 MB.
             ids = generator.integers(0, len(table.rows), 5000)
             assert np.array_equal(store.lookup(ids), table.rows[ids])
             assert store.residency().mapped_bytes <= 64 << 20

@@ -344,7 +344,7 @@ def test_memory_is_bounded(tmp_path):
 
 
 def test_memory_of_a_writer_is_bounded(tmp_path):
-    """The rows are ten times the limit; the words with their index exceed it, too."""
+    """The rows are five times the limit; the words with their index exceed it, too."""
     program = """
         import numpy as np
         from embstore.vocabulary.words import pack_encoded
@@ -362,7 +362,7 @@ def test_memory_of_a_writer_is_bounded(tmp_path):
 
         write("small", 500, 4)  # Loads the libraries.
         before = peak_bytes()
-        write("large", 160_000, 512)
+        write("large", 80_000, 512)
         write("words", 500_000, 1)
         print((peak_bytes() - before) / LIMIT)
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import ssl
 import sys
 import tempfile
@@ -32,8 +33,8 @@ GOOD |= {"address": "grpc://127.0.0.1:4000"}
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, str]:
     """How each check of `tests.helpers.ray_checks` has ended; "" is well."""
-    pytest.importorskip("ray")
-    pytest.importorskip("pyarrow.flight")
+    for package in ("ray", "pyarrow.flight", "pandas"):
+        pytest.importorskip(package)
     need_namespaces()
     # Ray makes sockets below it, and their paths must be short.
     with tempfile.TemporaryDirectory(prefix="er-", dir="/tmp", ignore_cleanup_errors=True) as place:
@@ -46,6 +47,11 @@ def outcomes() -> dict[str, str]:
 @pytest.mark.parametrize("name", [function.__name__ for function in ray_checks.CHECKS])
 def test_on_a_cluster(outcomes, name):
     assert not outcomes[name], outcomes[name]
+
+
+def test_links_of_the_page():
+    for target in re.findall(r"\]\(([^)#]+)\)", ray_checks.PAGE.read_text()):
+        assert target.startswith("https://") or (ray_checks.PAGE.parent / target).exists()
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ def chill(path: Path) -> None:
     """Drop the chunk files of a store from the page cache."""
     for file in path.rglob("c/*/*"):
         descriptor = os.open(file, os.O_RDONLY)
+        os.fdatasync(descriptor)  # Only what is on disk can be dropped.
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(descriptor)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embstore.attributes.values import first_id, hashed
 from embstore.dtypes import native
 from embstore.errors import StoreCorruptError
 from embstore.formats.own import spec
@@ -30,8 +31,11 @@ if TYPE_CHECKING:
 
     from embstore.attributes.values import Values
     from embstore.formats.own.attribute_manifest import AttributeManifest
+    from embstore.formats.own.row_sums import RowSums
     from embstore.formats.own.spec import RawArray
     from embstore.table.protocols import Files
+
+VALUES_AT_ONCE = 1 << 16
 
 
 class StoredColumn(ABC):
@@ -89,7 +93,7 @@ class StoredStrings(StoredColumn):
 
     def take(self, ids: NDArray[np.int64]) -> NDArray[Any]:
         """Return the strings of ids."""
-        starts, stops = self._spans(ids)
+        starts, stops = self.spans(ids)
         lengths = stops - starts
         distinct = np.unique(ids, return_index=True)[1]
         # Strings that overlap could amount to any number of bytes.
@@ -111,7 +115,7 @@ class StoredStrings(StoredColumn):
         """Return a copy of the strings of consecutive ids."""
         if start == stop:
             return PackedWords(np.empty(0, np.uint8), np.zeros(1, np.int64))
-        starts, stops = self._spans(np.arange(start, stop))
+        starts, stops = self.spans(np.arange(start, stop))
         if (starts[1:] != stops[:-1]).any():
             raise _damaged(self._name, "offsets that do not ascend")
         first, last = int(starts[0]), int(stops[-1])
@@ -119,8 +123,14 @@ class StoredStrings(StoredColumn):
         data = self._data.data[first:last].copy()
         return PackedWords(data, np.append(starts, last) - first)
 
-    def _spans(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return where the strings of ids start, and where they end."""
+    def spans(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return where the strings of ids start in the bytes, and where they end.
+
+        Raises
+        ------
+        StoreCorruptError
+            If an offset is outside of the bytes.
+        """
         self._offsets.read(ids, 2)
         offsets = self._offsets.data
         starts = offsets.take(ids).astype(np.int64, copy=False)
@@ -153,6 +163,14 @@ def open_attributes(
         name: (StoredStrings if manifest.is_string else StoredNumbers)(files, manifest)
         for name, manifest in manifests.items()
     }
+
+
+def add_attributes(sums: RowSums, columns: Mapping[str, StoredColumn], rows: int) -> None:
+    """Add the values of attributes to the sums of a table of ``rows`` rows."""
+    for name, column in columns.items():
+        for start in range(0, rows, VALUES_AT_ONCE):
+            values = column.part(start, min(start + VALUES_AT_ONCE, rows))
+            sums.add_values(hashed(values), first_id(name) + start)
 
 
 def check_utf8(name: str, values: PackedWords) -> None:

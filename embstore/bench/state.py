@@ -54,7 +54,7 @@ def evict(files: Iterable[Path]) -> None:
     for file in files:
         descriptor = os.open(file, os.O_RDONLY)
         try:
-            os.fsync(descriptor)  # Pages that are not on the disk yet would stay.
+            os.fdatasync(descriptor)  # Pages that are not on the disk yet would stay.
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
             os.close(descriptor)

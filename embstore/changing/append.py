@@ -11,7 +11,7 @@ from embstore.writing.memory import DEFAULT_MEMORY_LIMIT
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from embstore.changing.report import ChangeReport
     from embstore.encodings.casting import OnOverflow
@@ -38,6 +38,7 @@ def append(
     dimension: int | None = None,
     encoding_errors: EncodingErrors | None = None,
     partition_strategy: Strategy | None = None,
+    attributes: Mapping[str, Any] | Iterable[str] | None = None,
     on_duplicate: OnDuplicate | None = None,
     on_overflow: OnOverflow = "error",
     memory_limit: int | str = DEFAULT_MEMORY_LIMIT,
@@ -86,6 +87,9 @@ def append(
     partition_strategy : {"mod", "div"}, optional
         How ids are distributed over ``source``, a list of arrays. By default the arrays follow each
         other.
+    attributes : mapping of str to array-like, or iterable of str, optional
+        The values of the store's attributes by their names, one for each row; or the names of
+        columns that the source has. Where a store has attributes, rows without them are refused.
     on_duplicate : {"error", "first"}, optional
         What to do when a word comes twice in the source, as for `embstore.build`. A word that the
         store has is always refused; `embstore.upsert` replaces its row.
@@ -141,6 +145,7 @@ def append(
         dimension=dimension,
         encoding_errors=encoding_errors,
         partition_strategy=partition_strategy,
+        attributes=attributes,
     )
     return change_rows(
         path,

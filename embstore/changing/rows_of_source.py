@@ -56,7 +56,7 @@ def change_rows(
         _check_shape(source, change)
 
         def write(batch: Batch) -> int:
-            change.write(batch.rows, batch.words)
+            change.write(batch.rows, batch.words, batch.attributes)
             return change.rows_appended + change.rows_replaced
 
         non_finite = copy_batches(source, write, progress)
@@ -80,7 +80,8 @@ def report_of(cost: Cost) -> ChangeReport:
 
 def _check_shape(source: Source, change: TableChange) -> None:
     """Refuse rows of another shape before the first one is read."""
-    if tuple(source.row_shape) != change.row_shape:
+    # One of an empty list is not known.
+    if tuple(source.row_shape) != change.row_shape and source.row_count != 0:
         raise SourceError(
             f"{source.name} has rows of shape {tuple(source.row_shape)}, those of the store have "
             f"{change.row_shape}; give rows of the same shape"

@@ -31,7 +31,13 @@ RESPELLED_WORDS = 3
 
 
 def find_ids(
-    words: Any, vocabulary: Vocabulary, missing: MissingId, *, unk: str | None, path: Path | str
+    words: Any,
+    vocabulary: Vocabulary,
+    missing: MissingId,
+    *,
+    unk: str | None,
+    path: Path | str,
+    remedy: str | None = None,
 ) -> NDArray[np.int64]:
     """Return the ids of words, with missing ones handled as ``missing`` says.
 
@@ -46,6 +52,8 @@ def find_ids(
         The store's unk word.
     path : Path or str
         The path or URL of the store, for messages.
+    remedy : str, optional
+        What to do about missing words; by default how to look them up nevertheless.
 
     Returns
     -------
@@ -61,7 +69,7 @@ def find_ids(
     if missing == "none" or not absent.any():
         return ids
     if missing == "error":
-        raise _error(words, absent, vocabulary, unk)
+        raise _error(words, absent, vocabulary, remedy or _remedy(unk))
     if unk is None:
         raise MissingWordError(
             f"the store {path} has no unk word; name one when building it (unk=), or look up the "
@@ -72,20 +80,23 @@ def find_ids(
 
 
 def _error(
-    words: Any, absent: NDArray[np.bool_], vocabulary: Vocabulary, unk: str | None
+    words: Any, absent: NDArray[np.bool_], vocabulary: Vocabulary, remedy: str
 ) -> MissingWordError:
     flat, _ = flatten(words)
     missing = [str(word) for word, gone in zip(flat, absent.ravel().tolist(), strict=True) if gone]
     more = ", ..." if len(missing) > NAMED_WORDS else ""
     names = ", ".join(map(repr, missing[:NAMED_WORDS])) + more
-    remedy = 'lookup_words(..., missing="zeros") gives such words zeros'
-    if unk is not None:
-        remedy = f'missing="unk" gives such words the row of {unk!r}'
     message = f"the word {names} is not in the store; {remedy}"
     if len(missing) > 1:
         message = f"{len(missing)} of {len(flat)} words are not in the store: {names}; {remedy}"
     hint = partial(_hint, missing[:RESPELLED_WORDS], vocabulary, len(missing) > 1)
     return MissingWordError(message, missing, hint)
+
+
+def _remedy(unk: str | None) -> str:
+    if unk is not None:
+        return f'missing="unk" gives such words the row of {unk!r}'
+    return 'lookup_words(..., missing="zeros") gives such words zeros'
 
 
 def _hint(missing: list[str], vocabulary: Vocabulary, several: bool) -> str:

@@ -26,6 +26,7 @@ import numpy as np
 from embstore.formats.own import spec
 from embstore.formats.own.sharded import ListedChunks
 from embstore.formats.own.spec import RawArray
+from embstore.formats.own.zero_checksums import extend_with_zeros
 from embstore.writing.metadata import array_metadata
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.writing.background import Background
-
-_ZEROS = np.zeros(1 << 18, np.uint8)
 
 
 class PiecePool:
@@ -225,10 +224,7 @@ class ArrayWriter:
 
     def _end_short(self, start: int, count: int) -> None:
         """Add the padding to the last chunk's checksum; in the file, the zeros are a hole."""
-        while count:
-            zeros = _ZEROS[:count]
-            self._checksum = google_crc32c.extend(self._checksum, zeros)
-            count -= len(zeros)
+        self._checksum = extend_with_zeros(self._checksum, count)
         self._end_chunk(self._chunk_path(start // self._raw.chunk_bytes))
 
     def _end_chunk(self, path: Path) -> None:

@@ -308,7 +308,7 @@ class GrownVocabulary:
         chunk_rows = _slot_chunk_rows(len(table))
         writer = self._arrays.new_array(array.name, (), array.dtype, chunk_rows)
         for piece in table.pieces(0, len(table)):
-            writer.append(piece)
+            writer.append(piece, copy=False)
         return writer
 
     def _patch(self, array: RawArray, table: SlotTable, changed: list[int]) -> ArrayWriter:
@@ -320,7 +320,7 @@ class GrownVocabulary:
                 continue
             start = chunk * array.chunk_rows
             for piece in table.pieces(start, min(start + array.chunk_rows, len(table))):
-                writer.append(piece)
+                writer.append(piece, copy=False)
         return writer
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore.attributes.given import as_values
-from embstore.attributes.values import part_of
 from embstore.vocabulary.words import PackedWords
+from embstore.writing.attribute_columns import GivenColumns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -48,7 +46,7 @@ def row_arrays(
     if isinstance(words, PackedWords):
         words = (word.decode() for word in words.encoded())
     left = None if words is None else iter(words)
-    columns = None if attributes is None else _Columns(attributes)
+    columns = None if attributes is None else GivenColumns(attributes)
     while block := list(islice(rows, count)):
         yield (
             np.asarray(block),
@@ -59,32 +57,3 @@ def row_arrays(
         columns.check_end()
     if left is not None and any(True for _ in left):
         raise ValueError("there are more words than rows")
-
-
-class _Columns:
-    """The values of attributes, taken some at a time."""
-
-    def __init__(self, attributes: Mapping[str, Any]) -> None:
-        self._given = {
-            name: values if isinstance(values, Iterator) else as_values(name, values)
-            for name, values in attributes.items()
-        }
-        self._done = 0
-
-    def take(self, count: int) -> dict[str, Any]:
-        start, self._done = self._done, self._done + count
-        return {
-            name: list(islice(values, count))
-            if isinstance(values, Iterator)
-            else part_of(values, start, self._done)
-            for name, values in self._given.items()
-        }
-
-    def check_end(self) -> None:
-        for name, values in self._given.items():
-            if isinstance(values, Iterator):
-                more = any(True for _ in values)
-            else:
-                more = len(values) > self._done
-            if more:
-                raise ValueError(f"attribute {name!r} has more values than there are rows")

@@ -11,29 +11,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from embstore.attributes.given import as_values, check_count
-from embstore.attributes.values import chosen, dtype_name, empty_values, first_id, hashed
-from embstore.dtypes import as_dtype, storage_dtype
+from embstore.attributes.values import chosen, dtype_name, first_id, hashed
 from embstore.formats.own import spec
 from embstore.formats.own.array_size import ArraySize
-from embstore.formats.own.attribute_manifest import AttributeManifest, attributes_line, check_name
+from embstore.formats.own.attribute_manifest import AttributeManifest, attributes_line
 from embstore.formats.own.row_sums import RowSums
-from embstore.vocabulary.words import PackedWords
-from embstore.writing.scratch import ScratchArray
+from embstore.writing.attribute_columns import CollectedColumn, settled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from embstore.attributes.values import Values
     from embstore.writing.arrays import ArrayWriter
     from embstore.writing.new_words import MakeArray
-
-PIECE_LENGTH = 1 << 18
 
 
 class NewAttributes:
@@ -58,7 +52,7 @@ class NewAttributes:
         self, memory_bytes: int, directory: Path, dtypes: Mapping[str, str] | None = None
     ) -> None:
         self._memory_bytes, self._directory = memory_bytes, directory
-        self._columns: dict[str, _Column] | None = None
+        self._columns: dict[str, CollectedColumn] | None = None
         self.sums = RowSums()
         if dtypes is not None:
             self._start(dtypes)
@@ -74,33 +68,8 @@ class NewAttributes:
         return attributes_line(self.dtypes) if self._columns else None
 
     def settle(self, given: Mapping[str, Any] | None, row_count: int) -> dict[str, Values]:
-        """Return the attributes of a batch of rows, checked.
-
-        Parameters
-        ----------
-        given : mapping of str to array-like, or None
-            The values of each attribute, one for each row.
-        row_count : int
-            Rows in the batch.
-
-        Raises
-        ------
-        ValueError
-            If these are not the attributes of the other rows, or not one value for each row.
-        TypeError, RowError, SourceError
-            As `embstore.attributes.given.as_values`.
-        """
-        given = {} if given is None else given
-        known = self._columns
-        if known is not None and set(given) != set(known):
-            raise ValueError(_difference(set(given), set(known)))
-        found = {}
-        for name in given if known is None else known:
-            check_name(name)
-            dtype = None if known is None else known[name].dtype
-            found[name] = as_values(name, given[name], dtype)
-            check_count(name, found[name], row_count)
-        return found
+        """Return the attributes of a batch of rows, checked; see `settled`."""
+        return settled(given, None if self._columns is None else self.dtypes, row_count)
 
     def append(self, values: Mapping[str, Values], new: NDArray[np.bool_], start: int) -> None:
         """Add the settled values of a batch of rows.
@@ -153,9 +122,8 @@ class NewAttributes:
                 chunk_rows = spec.choose_chunk_rows(len(scratch), dtype.itemsize)
                 path = "/".join(filter(None, [spec.ATTRIBUTES, name, part]))
                 writer = make_array(path, (), dtype, chunk_rows)
-                for start in range(0, len(scratch), PIECE_LENGTH):
-                    writer.append(scratch.array[start : start + PIECE_LENGTH])
-                    scratch.release()
+                for piece in column.pieces(part):
+                    writer.append(piece)
                 writers.append(writer)
                 sizes[part] = ArraySize(len(scratch), chunk_rows)
             manifests[name] = AttributeManifest(name, column.dtype, sizes)
@@ -169,58 +137,5 @@ class NewAttributes:
     def _start(self, dtypes: Mapping[str, str]) -> None:
         share = self._memory_bytes // max(len(dtypes), 1)
         self._columns = {
-            name: _Column(dtype, share, self._directory) for name, dtype in dtypes.items()
+            name: CollectedColumn(dtype, share, self._directory) for name, dtype in dtypes.items()
         }
-
-
-class _Column:
-    """The values of one attribute so far."""
-
-    def __init__(self, dtype: str, memory_bytes: int, directory: Path) -> None:
-        self.dtype = dtype
-        if dtype == spec.STRING:
-            self.stored_dtypes = {part: np.dtype(name) for part, name in spec.STRING_DTYPES.items()}
-        else:
-            self.stored_dtypes = {"": storage_dtype(as_dtype(dtype).newbyteorder("<"))}
-        share = memory_bytes // len(self.stored_dtypes)
-        self.parts = {
-            part: ScratchArray(stored, share, directory)
-            for part, stored in self.stored_dtypes.items()
-        }
-        if dtype == spec.STRING:
-            self.parts[spec.WORD_OFFSETS].resize(1)
-        self.append(empty_values(dtype))
-
-    def append(self, values: Values) -> None:
-        if not isinstance(values, PackedWords):
-            self.parts[""].append(values.view(self.stored_dtypes[""]))
-            return
-        data, offsets = self.parts[spec.WORD_BYTES], self.parts[spec.WORD_OFFSETS]
-        first, last = int(values.offsets[0]), int(values.offsets[-1])
-        offsets.append(values.offsets[1:] + (len(data) - first))
-        data.append(values.data[first:last])
-        data.release()
-        offsets.release()
-
-    def close(self) -> None:
-        for scratch in self.parts.values():
-            scratch.close()
-
-
-def _difference(given: set[str], known: set[str]) -> str:
-    """Return the message for rows whose attributes are not those of the table."""
-    if not given:
-        return (
-            f"the rows have no attributes, and the table has {_listed(known)}; give attributes= "
-            "with a value of each for every row"
-        )
-    if not known:
-        return f"the rows have the attributes {_listed(given)}, and those before them had none"
-    missing, unknown = known - given, given - known
-    problems = [f"lack the attributes {_listed(missing)}"] if missing else []
-    problems += [f"have {_listed(unknown)}, which the table lacks"] if unknown else []
-    return f"the rows {' and '.join(problems)}; give {_listed(known)}"
-
-
-def _listed(names: set[str]) -> str:
-    return ", ".join(map(repr, sorted(names)))

@@ -254,6 +254,7 @@ class NextVersion:
         self.manifest = manifest = contents.manifest
         self.files = StoreFiles(self._target, manifest)
         self.vocabulary = contents.vocabulary
+        self.attributes = contents.attributes
         self._old = {array.name: (array, listed) for array, listed in contents.listed}
         self._checksums = manifest.metadata_checksums
         self._checked: set[tuple[str, int]] = set()

@@ -39,12 +39,17 @@ class PendingRows:
         The most memory to use.
     directory : Path
         Where to create files for the rest.
+
+    Attributes
+    ----------
+    row_bytes : int
+        Bytes of a stored row.
     """
 
     def __init__(
         self, row_bytes: int, numbering: Numbering, memory_bytes: int, directory: Path
     ) -> None:
-        self._row_bytes = row_bytes
+        self.row_bytes = row_bytes
         self._numbering = numbering
         self._bucket_length = max(memory_bytes // 64, PIECE_LENGTH)
         self._rows = ScratchArray(np.uint8, memory_bytes // 2, directory)
@@ -107,7 +112,7 @@ class PendingRows:
         """
         first, last = np.searchsorted(self._places.array, [start, stop])
         order = self._order.array[first:last]
-        rows = self._rows.array.reshape(-1, self._row_bytes)[order]
+        rows = self._rows.array.reshape(-1, self.row_bytes)[order]
         found = self._places.array[first:last], self._ids.array[order], rows
         self._rows.release()
         return found

@@ -101,9 +101,10 @@ class SlotTable:
         yield from in_windows(hashes, len(self), window_bytes)
 
     def pieces(self, start: int, stop: int) -> Iterator[NDArray[np.uint64]]:
-        """Yield the slots ``start .. stop - 1``, piece by piece."""
-        for first in range(start, stop, PIECE_LENGTH):
-            yield self._scratch.array[first : min(first + PIECE_LENGTH, stop)]
+        """Yield the slots ``start .. stop - 1``, those of a file piece by piece."""
+        step = PIECE_LENGTH if self.in_file else max(stop - start, 1)
+        for first in range(start, stop, step):
+            yield self._scratch.array[first : min(first + step, stop)]
             self._scratch.release()
 
     def close(self) -> None:

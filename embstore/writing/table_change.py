@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from embstore.attributes.stored import add_attributes
+from embstore.attributes.values import chosen
 from embstore.dtypes import has_masked, storage_dtype
 from embstore.encodings.named import parse_encoding
 from embstore.encodings.scaled import Scaled
-from embstore.errors import SourceError
+from embstore.errors import MissingWordError, SourceError
 from embstore.formats.own import spec
 from embstore.formats.own.row_sums import RowSums
 from embstore.version import __version__
@@ -25,12 +27,14 @@ from embstore.vocabulary.words import hash_words
 from embstore.writing.change_facts import change_facts
 from embstore.writing.changed_rows import ChangedRows
 from embstore.writing.conversion import conversion_to
+from embstore.writing.grown_attributes import GrownAttributes
+from embstore.writing.grown_vocabulary import GrownVocabulary
 from embstore.writing.next_version import NextVersion
 from embstore.writing.pending_rows import PendingRows
 from embstore.writing.table_sums import TableSums
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
     from types import TracebackType
     from typing import Literal
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from embstore.encodings.casting import OnOverflow
     from embstore.formats.own.manifest import Manifest
     from embstore.table.protocols import Encoding
+    from embstore.vocabulary import Vocabulary
     from embstore.vocabulary.words import PackedWords
     from embstore.writing.new_words import OnDuplicate
 
@@ -92,6 +97,8 @@ class TableChange:
         self.rows_appended = self.rows_replaced = self.duplicate_count = 0
         self._rows: ChangedRows | None = None
         self._pending: PendingRows | None = None
+        self._words: GrownVocabulary | None = None  # Made for the first words.
+        self._attributes: GrownAttributes | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -107,7 +114,7 @@ class TableChange:
     def discard(self) -> None:
         """Remove what was written, unless it is published; the store does not change."""
         self._version.discard()
-        for held in (self._rows, self._pending):
+        for held in (self._rows, self._pending, self._words, self._attributes):
             if held is not None:
                 held.close()
 
@@ -129,7 +136,8 @@ class TableChange:
         Parameters
         ----------
         encoding : Encoding or None
-            The encoding of the rows that will come; None for numbers.
+            The encoding of the rows that will come; None for numbers, or for records of an encoding
+            that embstore does not make of numbers.
         on_overflow : {"error", "inf"}
             As for `embstore.build`.
         on_duplicate : {"error", "first"}
@@ -146,8 +154,13 @@ class TableChange:
         found = manifest.encoding
         given: str | Encoding | None = None
         if found is not None:
-            given = found if encoding is not None else found.name
-            _check_encoding(found, encoding, manifest.row_shape)
+            if encoding is not None and encoding != found:
+                raise SourceError(
+                    f"the rows are stored as {encoding.name}, those of the store as {found.name} "
+                    "with other parameters; build a plain store of them, and take that"
+                )
+            is_record = encoding is not None or not _is_made(found, manifest.row_shape)
+            given = found if is_record else found.name
         self._conversion = conversion_to(
             given, found, manifest.row_shape, manifest.dtype, on_overflow
         )
@@ -162,31 +175,83 @@ class TableChange:
                 version.directory,
             )
         self._sums = TableSums(version.background)
+        self._attributes = GrownAttributes(
+            manifest,
+            version.attributes,
+            version,
+            memory_bytes=version.memory.attribute_bytes,
+            directory=version.directory,
+        )
+        if self._kind == "append":
+            self._check_grows()
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The words of the old version.
+
+        Raises
+        ------
+        MissingWordError
+            If there are none.
+        """
+        if self._version.vocabulary is None:
+            raise MissingWordError("the store has no words; give ids")
+        return self._version.vocabulary
 
     @property
     def row_shape(self) -> tuple[int, ...]:
         """Shape of a row to write: of a record, where rows are encoded already."""
         return self._conversion.row_shape
 
-    def write(self, rows: Any, words: Iterable[str] | PackedWords | None = None) -> None:
+    def write(
+        self,
+        rows: Any,
+        words: Iterable[str] | PackedWords | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
         """Append rows, shape (n, *row_shape); in an upsert, those of known words replace others.
+
+        The rows must not change until the change is published.
 
         Raises
         ------
         DuplicateWordError
             If a word is repeated, or in an append is known.
         RowError
-            If a number does not fit into the store's dtype.
+            If a number does not fit into the store's dtype, or a value into its attribute's.
         ValueError, TypeError
-            If the rows have another shape or are not numbers, or words are missing.
+            If the rows have another shape or are not numbers, or words or attributes are missing.
         """
+        assert self._attributes is not None
         kept = self._convert(rows)
-        if words is not None or self.manifest.vocabulary is not None:
-            raise NotImplementedError
-        self._append(kept, copy=np.may_share_memory(kept, rows))
+        values = self._attributes.settle(attributes, len(kept))
+        if self._words is None and self._takes_words(words):
+            self._words = self._grown_vocabulary()
+        if self._words is None:
+            self._append(kept)
+            self._attributes.append(values, np.ones(len(kept), np.bool_))
+            return
+        entered = self._words.enter(words, len(kept))
+        if (known := entered.is_known).any():
+            assert self._pending is not None
+            self._pending.append(entered.ids[known], kept[known])
+            replaced = {name: chosen(some, known) for name, some in values.items()}
+            self._attributes.replace(entered.ids[known], replaced)
+            self.rows_replaced += int(known.sum())
+        new = entered.is_new
+        self.duplicate_count += int((~(known | new)).sum())
+        self._append(kept if new.all() else kept[new])
+        self._attributes.append(values, new)
 
-    def replace(self, ids: NDArray[np.int64], rows: Any) -> None:
-        """Replace the rows of ids, shape (n,), which are in range.
+    def replace(
+        self,
+        ids: NDArray[np.int64],
+        rows: Any = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Replace the rows of ids, shape (n,), which are in range, or values of some attributes.
+
+        What is not given stays as it is. All calls give the same.
 
         Raises
         ------
@@ -194,10 +259,14 @@ class TableChange:
             As `write`.
         """
         assert self._pending is not None
-        kept = self._convert(rows)
-        if len(ids) != len(kept):
-            raise ValueError(f"{len(kept)} rows for {len(ids)} ids; give one for each id")
-        self._pending.append(ids, kept)
+        assert self._attributes is not None
+        if attributes:
+            self._attributes.replace(ids, self._attributes.settle_some(attributes, len(ids)))
+        if rows is not None:
+            kept = self._convert(rows)
+            if len(ids) != len(kept):
+                raise ValueError(f"{len(kept)} rows for {len(ids)} ids; give one for each id")
+            self._pending.append(ids, kept)
         self.rows_replaced += len(ids)
 
     def publish(self, facts: dict[str, Any]) -> Cost:
@@ -218,17 +287,25 @@ class TableChange:
             If the old version is damaged, or the disk fails; see `embstore.StoreWriter.publish`.
         """
         rows, old, version = self._rows, self.manifest, self._version
+        attributes = self._attributes
         assert rows is not None
+        assert attributes is not None
         if not self.rows_appended and not self.rows_replaced:
             return Cost(0, 0, 0, 0, 0, self._old_fingerprint(), old.chunk_rows)
         if self._pending is not None:
             self._pending.settle()
+        attributes.check()
         rows.finish(self._pending)
+        vocabulary = old.vocabulary
+        if self._words is not None and self._words.new_count:
+            _, vocabulary = self._words.write()
         facts = facts | self._conversion.facts() | {"rows": self.rows_appended + self.rows_replaced}
         manifest = replace(
             old,
             rows=old.rows + self.rows_appended,
             chunk_rows=rows.chunk_rows,
+            vocabulary=vocabulary,
+            attributes=attributes.write(),
             chunks_at_rewrite=rows.growth(),
             source=change_facts(old.source, self._kind, facts),
             created_by=f"embstore {__version__}",
@@ -237,6 +314,11 @@ class TableChange:
         version.background.finish()
         sums.merge(rows.sums)
         sums.merge(self._sums.total())
+        sums.merge(attributes.sums)
+        first = old.rows
+        for hashes in self._words.hashes() if self._words is not None else ():
+            sums.add_words(hashes, first)
+            first += len(hashes)
         manifest = replace(manifest, fingerprint=_fingerprint(sums, manifest))
         version.publish(manifest)
         assert manifest.fingerprint is not None
@@ -263,14 +345,58 @@ class TableChange:
         stored, _ = self.manifest.stored
         return self._conversion.convert(batch).view(storage_dtype(stored))
 
-    def _append(self, rows: NDArray[Any], *, copy: bool) -> None:
+    def _takes_words(self, words: object) -> bool:
+        """Return whether rows have words; raise if the store has none and these have."""
+        if self.manifest.vocabulary is not None:
+            return True
+        if words is not None:
+            raise SourceError(
+                "the rows have words, but those of the store have none; leave the words out "
+                '(word_column="" for a frame), or build a store of all rows with their words'
+            )
+        if self._kind == "upsert":
+            raise SourceError(
+                "the store has no words, so no row can be replaced by its word; use "
+                "embstore.update with ids, and embstore.append for new rows"
+            )
+        return False
+
+    def _grown_vocabulary(self) -> GrownVocabulary:
+        version, sizes = self._version, self.manifest.vocabulary
+        assert version.vocabulary is not None
+        assert sizes is not None
+        # The rest of this share is for rows that replace others.
+        share = version.memory.vocabulary_bytes
+        return GrownVocabulary(
+            version.vocabulary,
+            sizes,
+            version,
+            memory_bytes=share if self._pending is None else share // 2,
+            directory=version.directory,
+            on_duplicate=self._on_duplicate,
+            replace=self._kind == "upsert",
+        )
+
+    def _check_grows(self) -> None:
+        """Raise if rows cannot be appended without moving others."""
+        if self.manifest.strategy == "div" and self.manifest.partition_count > 1:
+            raise ValueError(
+                f"the store is cut by div into {self.manifest.partition_count} partitions, so "
+                "nearly all rows would move if some were appended; first build it from itself with "
+                'strategy="mod" and overwrite=True (embstore repartition --strategy mod)'
+            )
+
+    def _append(self, rows: NDArray[Any]) -> None:
         assert self._rows is not None
+        if not len(rows):
+            return
+        self._check_grows()
         start = self.manifest.rows + self.rows_appended
         if start + len(rows) > spec.MAX_ROWS:
             raise SourceError(f"a table has at most {spec.MAX_ROWS} rows")
         self.rows_appended += len(rows)
-        self._sums.append(rows, start, copy=copy)
-        self._rows.append(rows, start, copy=copy)
+        self._sums.append(rows, start, copy=False)
+        self._rows.append(rows, start, copy=False)
 
     def _old_fingerprint(self) -> str:
         return self.manifest.fingerprint or _fingerprint(self._old_sums(), self.manifest)
@@ -286,6 +412,7 @@ class TableChange:
                 old.dtype_line,
                 words=old.vocabulary is not None,
                 unk=old.unk,
+                attributes=old.attributes_line,
             )
         sums, version = RowSums(), self._version
         for partition in range(old.partition_count):
@@ -300,6 +427,7 @@ class TableChange:
                 stop = min(start + WORDS_AT_ONCE, old.rows)
                 words = version.vocabulary.packed(start, stop)
                 sums.add_words(hash_words(words.encoded()), start)
+        add_attributes(sums, version.attributes, old.rows)
         return sums
 
 
@@ -310,26 +438,15 @@ def _fingerprint(sums: RowSums, manifest: Manifest) -> str:
         manifest.dtype_line,
         words=manifest.vocabulary is not None,
         unk=manifest.unk,
+        attributes=manifest.attributes_line,
     )
 
 
-def _check_encoding(found: Encoding, given: Encoding | None, row_shape: tuple[int, ...]) -> None:
-    """Refuse rows that cannot become records of an encoding."""
-    if given is not None:
-        if given != found:
-            raise SourceError(
-                f"the rows are stored as {given.name}, those of the store as {found.name} with "
-                "other parameters; build a plain store of them, and append that"
-            )
-        return
-    is_named = False
-    if isinstance(found, Scaled):
-        try:
-            is_named = parse_encoding(found.name, row_shape) == found
-        except ValueError:
-            is_named = False
-    if not is_named:
-        raise SourceError(
-            f"the rows of the store are kept as {found.name}, which embstore does not make of "
-            "numbers; give rows that are stored so, or build the store with another encoding"
-        )
+def _is_made(encoding: Encoding, row_shape: tuple[int, ...]) -> bool:
+    """Return whether rows of numbers can become records of an encoding."""
+    if not isinstance(encoding, Scaled):
+        return False
+    try:
+        return parse_encoding(encoding.name, row_shape) == encoding
+    except ValueError:
+        return False

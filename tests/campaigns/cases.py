@@ -73,8 +73,9 @@ _SNAPSHOT = works.Snapshot()
 _CHANGES = [
     works.Change(kind)
     for kind in (works.APPEND, works.UPDATE, works.UPSERT)
-    if hasattr(embstore, kind.name)
+    if hasattr(embstore, "upsert")
 ]
+NOT_BUILDS = (_SNAPSHOT, *_CHANGES)
 FEW = (
     *BUILDS,
     Case(_SNAPSHOT, old=False, take=by_copies),

@@ -46,7 +46,7 @@ class Size:
     cases: float
 
 
-SMALL = Size(seconds=30, cases=150)
+SMALL = Size(seconds=30, cases=80)
 FULL = Size(seconds=600, cases=math.inf)
 
 

@@ -51,7 +51,7 @@ class Size:
     rows: int
 
 
-SMALL = Size(seconds=3, processes=3, threads=4, rows=3000)
+SMALL = Size(seconds=2, processes=3, threads=4, rows=3000)
 FULL = Size(seconds=60, processes=4, threads=16, rows=8_000)
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Size:
     """The sizes of the three parts, and the cases besides builds in which the power is cut."""
 
-    power: power.Size
+    builds: power.Size
     changes: power.Size
     cases: tuple[cases.Case, ...]
     kills: kills.Size
@@ -46,7 +46,7 @@ def run(folder: Path, seed: int, size: Size) -> str:
     """Crash and fail in every way; return how often."""
     random_numbers = random.Random(seed)
     changes = [case for case in size.cases if case not in cases.BUILDS]
-    some = power.cut_power(folder, random_numbers, size.power, cases.BUILDS)
+    some = power.cut_power(folder, random_numbers, size.builds, cases.BUILDS)
     others = power.cut_power(folder, random_numbers, size.changes, changes)
     cuts, step_count = some[0] + others[0], some[1] + others[1]
     killed = kills.run(folder, seed, size.kills)

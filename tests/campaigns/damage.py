@@ -40,7 +40,7 @@ class Size:
     cuts: int
 
 
-SMALL = Size(flips=6, cuts=2)
+SMALL = Size(flips=3, cuts=1)
 FULL = Size(flips=2000, cuts=40)
 
 

@@ -35,7 +35,7 @@ class Size:
     files: float
 
 
-SMALL = Size(seconds=60, files=150)
+SMALL = Size(seconds=60, files=80)
 FULL = Size(seconds=600, files=math.inf)
 
 SYLLABLES = ["a", "an", "be", "co", "du", "4", "e", "ß", "é", "日", "本", ".", "-", "'", ":", ";"]

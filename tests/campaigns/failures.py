@@ -42,7 +42,7 @@ class Size:
     cases: tuple[Case, ...]
 
 
-SMALL = Size(errors=1, stride=20, builds=3, cases=cases.FEW)
+SMALL = Size(errors=1, stride=40, builds=2, cases=cases.FEW)
 FULL = Size(errors=len(ERRORS), stride=1, builds=300, cases=cases.EVERY)
 
 

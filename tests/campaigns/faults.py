@@ -114,9 +114,11 @@ def steps(hook: Hook, *, syncs: bool = False) -> Iterator[None]:
         step = Step("clone", path, to, data)
         hook(step, lambda: whole["clone"](source, descriptor, path, to))
 
-    def copy_range(source: int, descriptor: int, offset: int, size: int, *paths: Path) -> None:
-        step = Step("copy", *paths, os.pread(source, size, offset), offset, descriptor)
-        hook(step, lambda: whole["copy_range"](source, descriptor, offset, size, *paths))
+    def copy_range(
+        source: int, descriptor: int, offset: int, size: int, path: Path, to: Path
+    ) -> None:
+        step = Step("copy", path, to, os.pread(source, size, offset), offset, descriptor)
+        hook(step, lambda: whole["copy_range"](source, descriptor, offset, size, path, to))
 
     def extend_scratch(descriptor: int, size_bytes: int, directory: Path) -> None:
         done = whole["extend_scratch"]

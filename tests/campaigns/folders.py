@@ -59,7 +59,7 @@ class Size:
     built: float
 
 
-SMALL = Size(seconds=60, cases=400, built=0.01)
+SMALL = Size(seconds=60, cases=160, built=0.02)
 FULL = Size(seconds=600, cases=math.inf, built=0.01)
 
 

@@ -42,7 +42,7 @@ class Size:
     cases: float
 
 
-SMALL = Size(seconds=60, cases=300)
+SMALL = Size(seconds=60, cases=120)
 FULL = Size(seconds=600, cases=math.inf)
 
 NUMBERS = [

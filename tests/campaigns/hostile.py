@@ -44,7 +44,7 @@ class Size:
     damage: damage.Size
 
 
-SMALL = Size(seconds=60, cases=150, damage=damage.SMALL)
+SMALL = Size(seconds=60, cases=70, damage=damage.SMALL)
 FULL = Size(seconds=600, cases=math.inf, damage=damage.FULL)
 
 

@@ -39,7 +39,7 @@ class Size:
     cases: tuple[Case, ...]
 
 
-SMALL = Size(stride=20, kills=2, cases=cases.FEW)
+SMALL = Size(stride=40, kills=2, cases=cases.FEW)
 FULL = Size(stride=1, kills=200, cases=cases.EVERY)
 
 

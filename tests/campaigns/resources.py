@@ -46,7 +46,7 @@ class Size:
     free: int
 
 
-SMALL = Size(cycles=200, stores=100, chunks=200, free=4000)
+SMALL = Size(cycles=60, stores=40, chunks=200, free=4000)
 FULL = Size(cycles=10_000, stores=1000, chunks=3000, free=1 << 16)
 # Linux allows 65,530, some distributions 1,048,576, and a few the largest number there is.
 MAX_MAPPINGS = 1 << 20

@@ -60,7 +60,7 @@ class Size:
     kills: int
 
 
-SMALL = Size(clients=2, threads=2, rows=2_000, calls=40, seconds=60, kills=2)
+SMALL = Size(clients=2, threads=2, rows=2_000, calls=20, seconds=60, kills=2)
 FULL = Size(clients=8, threads=2, rows=50_000, calls=1 << 60, seconds=60, kills=5)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     Table = tuple[list[str], NDArray[np.float32]]
 
+_embstore: Any = embstore
 STEP = 3  # From one base to the next.
 
 
@@ -197,18 +198,18 @@ def _upserted(table: Table, number: int) -> Table:
 
 def _append(path: Path, number: int) -> None:
     words, rows = _new(number, 3)
-    embstore.append(path, rows, words=words)
+    _embstore.append(path, rows, words=words)
 
 
 def _update(path: Path, number: int) -> None:
-    embstore.update(path, [1, 4], _new(number, 2)[1])
+    _embstore.update(path, [1, 4], _new(number, 2)[1])
 
 
 def _upsert(path: Path, number: int) -> None:
     words, rows = _new(number, 1)
     with embstore.open(path) as store:
         known = store.words(2)
-    embstore.upsert(path, np.concatenate([rows * 2, rows]), words=[known, *words])
+    _embstore.upsert(path, np.concatenate([rows * 2, rows]), words=[known, *words])
 
 
 APPEND = Kind("append", _append, _appended)

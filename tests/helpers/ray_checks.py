@@ -8,11 +8,14 @@ check is a function; its docstring does not matter, its name is the name of a te
 from __future__ import annotations
 
 import contextlib
+import doctest
 import importlib
 import json
 import logging
 import os
 import pickle
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,10 +32,12 @@ import numpy as np
 import embstore
 from embstore.interop.ray import Lookup, deploy
 from tests.helpers.namespaces import ADDRESSES
+from tests.helpers.programs import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+PAGE = ROOT / "docs" / "ray.md"
 ROWS = 403
 TIMEOUT_SECONDS = 240.0  # Of lookups here; the machine may be busy with other tests.
 WORDS = [f"w{number}" for number in range(ROWS)]
@@ -267,6 +272,20 @@ def datasets_get_columns_of_rows(place: Place) -> None:
         wanted = NUMBERS[n : n + n % 3].sum(0, dtype=np.float32)
         np.testing.assert_allclose(one["bag_sum"], wanted, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(one["pair_mean"], NUMBERS[[n, n + 1]].mean(0), rtol=1e-5)
+
+
+@check
+def examples_of_the_page_run(place: Place) -> None:
+    folder = place.folder / "page"
+    folder.mkdir()
+    shutil.copy(ROOT / "tests" / "data" / "words.txt", folder / "glove.txt")
+    text = "\n".join(re.findall(r"^```pycon\n(.*?)^```", PAGE.read_text(), re.M | re.S))
+    assert text.count(">>> ") > 30
+    test = doctest.DocTestParser().get_doctest(text, {"__name__": "__main__"}, PAGE.name, None, 0)
+    failures: list[str] = []
+    with contextlib.chdir(folder):
+        found = doctest.DocTestRunner().run(test, out=failures.append, clear_globs=False)
+    assert not found.failed, "".join(failures)
 
 
 @check

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import google_crc32c
+import numpy as np
 
 from embstore.formats.own import spec
 from embstore.formats.own.sharded import covered_bytes
+from embstore.formats.own.zero_checksums import extend_with_zeros
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,10 +84,19 @@ class RunningCheck:
         """Take the next bytes of the file."""
         left = self._file.covered - self._size
         if left > 0:
-            covered = bytes(piece) if len(piece) <= left else bytes(piece[:left])
+            covered = np.frombuffer(piece, np.uint8)[:left]
             self.computed = google_crc32c.extend(self.computed, covered)
         self._size += len(piece)
         self._end = (self._end + bytes(piece[-spec.CHECKSUM_BYTES :]))[-spec.CHECKSUM_BYTES :]
+
+    def add_zeros(self, count: int) -> None:
+        """Take zeros as the next bytes of the file, which need not be read."""
+        if not count:
+            return
+        covered = max(min(self._file.covered - self._size, count), 0)
+        self.computed = extend_with_zeros(self.computed, covered)
+        self._size += count
+        self._end = (self._end + bytes(min(count, spec.CHECKSUM_BYTES)))[-spec.CHECKSUM_BYTES :]
 
     def is_right(self) -> bool:
         """Say whether the bytes so far are the whole file, and right."""
@@ -113,11 +125,25 @@ def chunk_files(array: RawArray, listed: ListedChunks) -> Iterator[ListedFile]:
 
 
 def is_whole(file: ListedFile, descriptor: int) -> bool:
-    """Read all of an open file, and say whether it is the listed one."""
+    """Read all of an open file but its holes, and say whether it is the listed one."""
     if os.fstat(descriptor).st_size != file.size:
         return False
-    check, done = RunningCheck(file), 0
-    while done <= file.size and (piece := os.pread(descriptor, PIECE_BYTES, done)):
-        check.add(piece)
-        done += len(piece)
+    check, done, buffer = RunningCheck(file), 0, memoryview(bytearray(PIECE_BYTES))
+    while done <= file.size:
+        start = _next_data(descriptor, done, file.size)
+        check.add_zeros(start - done)
+        count = os.preadv(descriptor, [buffer], start)
+        if not count:
+            break
+        check.add(buffer[:count])
+        done = start + count
     return check.is_right()
+
+
+def _next_data(descriptor: int, offset: int, size_bytes: int) -> int:
+    """Return where the bytes of a file go on that are not a hole."""
+    try:
+        return max(os.lseek(descriptor, offset, os.SEEK_DATA), offset)
+    except OSError as error:
+        # Not every file system knows its holes.
+        return size_bytes if error.errno == errno.ENXIO else offset

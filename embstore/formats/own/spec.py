@@ -31,9 +31,10 @@ even one of zeros only. Each array's ``attributes["embstore"]["chunk_crc32c"]`` 
 checksums as integers, in the order of the chunks, so that swapped chunk files are noticed.
 
 **Layout "sharded".** It compresses the partitions, for archives; the vocabulary and the attributes
-stay as above. A chunk is then a shard of Zarr's ``sharding_indexed`` codec: inner chunks of ``inner_chunk_rows``
-rows, a power of two that divides ``chunk_rows``, each encoded by ``[bytes (little endian), zstd or
-blosc, crc32c]``, and behind them an index with ``[bytes (little endian), crc32c]``, at the end.
+stay as above. A chunk is then a shard of Zarr's ``sharding_indexed`` codec: inner chunks of
+``inner_chunk_rows`` rows, a power of two that divides ``chunk_rows``, each encoded by ``[bytes
+(little endian), zstd or blosc, crc32c]``, and behind them an index with ``[bytes (little endian),
+crc32c]``, at the end.
 
 * ``zstd`` has its ``level``, and no checksum of its own. Its one frame states its content size.
 * ``blosc`` has ``cname`` ``zstd``, ``clevel`` the level, ``typesize`` the bytes of a number,
@@ -156,26 +157,27 @@ The word of the id ``i`` counts as a row of eight bytes, its XXH3 hash (64 bits,
 ``2**63 + i``. The heading is the XXH3 hash of 128 bits (seed 0) of an ASCII text, in which each
 line ends in a line feed: ``embstore table 1``; the dtype, and if rows are encoded, a space and the
 canonical text of ``encoding``; the row shape, such as ``2,3``; the number of rows; ``words`` or
-``no words``; and the 32 digits of the same hash of the unk word, or ``no unk``. The fingerprint is 32 lower case digits: 16 of the sum of all ``first`` and of the upper half of the
-heading, then 16 of the sum of all ``second`` and of the lower half. A change of some
-rows is subtracted and added. It is not a signature: two tables can be made to have the same one.
+``no words``; and the 32 digits of the same hash of the unk word, or ``no unk``. The fingerprint is
+32 lower case digits: 16 of the sum of all ``first`` and of the upper half of the heading, then 16
+of the sum of all ``second`` and of the lower half. A change of some rows is subtracted and added.
+It is not a signature: two tables can be made to have the same one.
 
 **Attributes.** A table may have named columns beside its words, each with one value for each id,
 whatever the partitions are. A number column is a one-dimensional array of ``rows`` numbers, value
-``i`` that of id ``i``. Its ``dtype`` is one of those of the manifest, or ``"bool"``, which is Zarr's
-``bool``; those that Zarr lacks are stored as above, but ``requires`` does not name them. A string
-column, of the ``dtype`` ``"string"``, is a group of two arrays: string ``i`` is ``bytes[offsets[i] :
-offsets[i + 1]]``, UTF-8; the first offset is 0, the last the length of ``bytes``. No value is
-missing. Chunks of an array that has several are a multiple of 64 KiB. A name has 1 to 100
-characters, at most 240 bytes as UTF-8; all are printable and none is ``/`` or ``\``. It is not ``.``,
-``..`` or ``zarr.json``, and does not start with ``__``.
+``i`` that of id ``i``. Its ``dtype`` is one of those of the manifest, or ``"bool"``, which is
+Zarr's ``bool``; those that Zarr lacks are stored as above, but ``requires`` does not name them. A
+string column, of the ``dtype`` ``"string"``, is a group of two arrays: string ``i`` is
+``bytes[offsets[i] : offsets[i + 1]]``, UTF-8; the first offset is 0, the last the length of
+``bytes``. No value is missing. Chunks of an array that has several are a multiple of 64 KiB. A name
+has 1 to 100 characters, at most 240 bytes as UTF-8; all are printable and none is ``/`` or ``\``.
+It is not ``.``, ``..`` or ``zarr.json``, and does not start with ``__``.
 
 A reader that does not know attributes may ignore them: the rest is a whole store. The fingerprint
 of a table with attributes stands in ``full_fingerprint``, so that such a reader does not take it
 for that of rows and words alone. Its heading has one more line, the canonical text of the list of
 ``[NAME, dtype]``, sorted by NAME. The value of the id ``i`` counts as a row, of the id that is the
-XXH3 hash (64 bits, seed 0) of NAME plus ``i``, modulo 2**64: a number as its bytes, little endian; a
-string as the 8 bytes of its XXH3 hash.
+XXH3 hash (64 bits, seed 0) of NAME plus ``i``, modulo 2**64: a number as its bytes, little endian;
+a string as the 8 bytes of its XXH3 hash.
 
 **Limits.** At most 65,536 partitions, 2**30 bytes a row (stored or decoded), 2**40 - 1 rows, 2**56
 bytes of chunks, 16 MiB a ``zarr.json``, and a ``probe_count`` of 1,024.

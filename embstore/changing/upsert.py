@@ -1,0 +1,158 @@
+"""Upserting: rows of known words are replaced, others are appended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from embstore.changing.rows_of_source import change_rows
+from embstore.formats.options import AUTO
+from embstore.sources.options import SourceOptions
+from embstore.writing.memory import DEFAULT_MEMORY_LIMIT
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping
+
+    from embstore.changing.report import ChangeReport
+    from embstore.encodings.casting import OnOverflow
+    from embstore.progress import OnProgress
+    from embstore.sources import EncodingErrors, Format
+    from embstore.table.numbering import Strategy
+    from embstore.writing.new_words import OnDuplicate
+
+
+def upsert(
+    path: str | os.PathLike[str],
+    source: Any,
+    *,
+    format: Format = "auto",
+    limit: int | None = None,
+    words: str | os.PathLike[str] | Iterable[str] | None = None,
+    member: str | None = None,
+    tensor: str | None = None,
+    scale: str | None = AUTO,
+    scale_block: tuple[int, int] | None = None,
+    zero_point: str | None = None,
+    column: str | None = None,
+    word_column: str | None = None,
+    dimension: int | None = None,
+    encoding_errors: EncodingErrors | None = None,
+    partition_strategy: Strategy | None = None,
+    attributes: Mapping[str, Any] | Iterable[str] | None = None,
+    on_duplicate: OnDuplicate | None = None,
+    on_overflow: OnOverflow = "error",
+    memory_limit: int | str = DEFAULT_MEMORY_LIMIT,
+    dry_run: bool = False,
+    progress: OnProgress | None = None,
+) -> ChangeReport:
+    """Replace the rows of words that a store has, and append those of new words.
+
+    The result is a new version of the store, in its place. It shares the files that stay the same
+    with the old one. Whoever has the old version open keeps reading it. An upsert that fails leaves
+    nothing behind, and does not change the store.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The store, whose rows have words. To one that is cut by ``div`` into several partitions, no
+        new words can come, because nearly all rows would move.
+    source : str, path-like, or object
+        As for `embstore.build`, with words. Its rows are converted to the dtype or the encoding of
+        the store. New words get the next ids, in their order.
+    format : str
+        Format of a file: ``glove``, ``word2vec``, ``word2vec-binary``, ``npy``, ``npz``,
+        ``safetensors``, ``parquet`` or ``arrow``; ``auto`` looks into the file.
+    limit : int, optional
+        Take only this number of rows, the first ones, and do not read the others.
+    words : str, path-like, iterable of str, or mapping of str to int, optional
+        The words of the rows of an array, or of text that has only numbers, as for
+        `embstore.build`.
+    member : str, optional
+        The member to read of a ``.zip`` or ``.npz`` that has several.
+    tensor : str, optional
+        The tensor to read of a safetensors file that has several.
+    scale, scale_block, zero_point : optional
+        The scales and zero points of the tensor, as for `embstore.open`.
+    column : str, optional
+        The column of a Parquet or Arrow file, or of a frame, with the rows.
+    word_column : str, optional
+        The column of a Parquet or Arrow file, or of a frame, with the words; an empty name for no
+        words.
+    dimension : int, optional
+        Number of values in each line of text.
+    encoding_errors : {"strict", "replace", "ignore"}, optional
+        What to do with words of text or of word2vec's binary format that are not UTF-8. By default
+        they are refused.
+    partition_strategy : {"mod", "div"}, optional
+        How ids are distributed over ``source``, a list of arrays. By default the arrays follow each
+        other.
+    attributes : mapping of str to array-like, or iterable of str, optional
+        The values of the store's attributes by their names, one for each row; or the names of
+        columns that the source has. Where a store has attributes, rows without them are refused.
+    on_duplicate : {"error", "first"}, optional
+        What to do when a word comes twice in the source, as for `embstore.build`: stop with an
+        error, or take its first row and drop the others.
+    on_overflow : {"error", "inf"}
+        What to do with a finite number that is too large for a float dtype: stop with an error, or
+        store infinity.
+    memory_limit : int or str
+        Memory that the change may use, in bytes or as in ``2GiB``, besides Python and its
+        libraries. Rows beyond it wait in a file in the directory of the store.
+    dry_run : bool
+        Do everything but write, to see what it would cost.
+    progress : callable, optional
+        Called with an `embstore.Progress`: bytes of input done, all of them (0 if unknown), and
+        rows done.
+
+    Returns
+    -------
+    ChangeReport
+        What was appended and replaced, and what it cost. Small chunks double when a table has grown
+        much, which writes all of it; ``chunk_rows`` shows it.
+
+    Raises
+    ------
+    SourceError
+        For input that cannot be stored, with its file and line or row; for rows of another shape
+        or without words; for an option that the source does not take.
+    DuplicateWordError
+        As the cause of a SourceError, if a word comes twice.
+    StoreNotFoundError, StoreBusyError, StoreCorruptError
+        If there is no store, it is being written, or a file that has to be read is damaged.
+    TypeError, ValueError
+        If an argument has a wrong type or value, or the store cannot grow.
+
+    Examples
+    --------
+    >>> _ = embstore.build("words.txt", "upserts.embstore")
+    >>> report = embstore.upsert("upserts.embstore", {"like": np.ones(8), "new": np.zeros(8)})
+    >>> report.rows_replaced, report.rows_appended
+    (1, 1)
+    """
+    options = SourceOptions(
+        source=source,
+        format=format,
+        limit=limit,
+        words=words,
+        member=member,
+        tensor=tensor,
+        scale=scale,
+        scale_block=scale_block,
+        zero_point=zero_point,
+        column=column,
+        word_column=word_column,
+        dimension=dimension,
+        encoding_errors=encoding_errors,
+        partition_strategy=partition_strategy,
+        attributes=attributes,
+    )
+    return change_rows(
+        path,
+        options,
+        "upsert",
+        on_duplicate=on_duplicate,
+        on_overflow=on_overflow,
+        memory_limit=memory_limit,
+        dry_run=dry_run,
+        progress=progress,
+    )
