@@ -291,7 +291,7 @@ def _cast(name: str, values: NDArray[Any], dtype: str) -> NDArray[Any]:
         if is_float(values.dtype):
             same |= np.isnan(values) & np.isnan(cast)
         elif is_float(target):  # float64 itself may not hold an int64.
-            same &= (values <= 1 << 53) & (values >= -(1 << 53))
+            same &= np.abs(values.astype(np.float64)) <= float(1 << 53)
         else:  # A negative number may come back from an unsigned one.
             same &= (cast < 0) == (values < 0)
     if not same.all():
