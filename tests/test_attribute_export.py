@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def test_blocks_of_a_large_table(tmp_path, monkeypatch):
     parquet = pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr("embstore.row_blocks.MAX_BLOCK_ROWS", 100)
     rows = np.zeros((1050, 1), np.float32)
-    values = {"n": np.arange(1050), "t": [f"t{number}" for number in range(1050)]}
+    values: dict[str, Any] = {"n": np.arange(1050), "t": [f"t{number}" for number in range(1050)]}
     with embstore.build(rows, tmp_path / "s", attributes=values) as store:
         embstore.export(store, tmp_path / "t.parquet")
         found = parquet.read_table(tmp_path / "t.parquet")

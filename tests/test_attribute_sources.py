@@ -304,7 +304,7 @@ def test_files_without_columns_tell_what_to_pass(tmp_path):
     assert read(tmp_path / "t.npy", []).attributes == {}
 
 
-FILES = {
+FILES: dict[str, tuple[bytes, Any]] = {
     "whole numbers": (b"3\n1\n2\n", np.array([3, 1, 2])),
     "decimals, no newline": (b"3\n.5\r\n2", np.array([3, 0.5, 2])),
     "texts": ("a b\nü\nx\n".encode(), ["a b", "ü", "x"]),

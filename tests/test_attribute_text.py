@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -46,11 +48,11 @@ def bracketed() -> str:
     return "".join(f"{word}\t{count}\t{row}\n" for word, count, row in rows)
 
 
-COUNT = {"count": ("int64", [120, 45, 7, 1])}
-ITEM = {"item_id": ("string", IDS)}
-WEIGHT = {"weight": ("float64", [0.5, 2.0, 1e-3, float("nan")])}
+COUNT: dict[str, tuple[str, list[Any]]] = {"count": ("int64", [120, 45, 7, 1])}
+ITEM: dict[str, tuple[str, list[Any]]] = {"item_id": ("string", IDS)}
+WEIGHT: dict[str, tuple[str, list[Any]]] = {"weight": ("float64", [0.5, 2.0, 1e-3, float("nan")])}
 # For each kind: the text, the attributes, and further options.
-READ = {
+READ: dict[str, tuple[str, dict[str, tuple[str, list[Any]]], dict[str, Any]]] = {
     "spaces": (lines(COUNTS), COUNT, {}),
     "spaces at the end": (lines(COUNTS, end=" "), COUNT, {}),
     "returns at the end": (lines(COUNTS, end="\r"), COUNT, {}),
