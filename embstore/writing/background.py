@@ -85,23 +85,8 @@ class Background:
             self._pending_bytes += size_bytes
         self._writing.submit(partial(self._run, work, size_bytes))
 
-    def drain(self) -> None:
-        """Wait until everything is written, though perhaps not flushed; errors as `finish`."""
-        self._writing.result(self._writing.submit(int))
-        with self._changed:
-            self._check()
-
-    def write_file(self, path: Path, data: bytes) -> None:
-        """Queue a small file, to be flushed together with others."""
-
-        def work() -> None:
-            self.write_at(path, data, 0)
-            self.flush(path, len(data))
-
-        self.write(work, len(data))
-
-    def finish(self) -> None:
-        """Wait until everything is written and flushed.
+    def start_flush(self) -> None:
+        """Wait until everything is written, and start flushing it.
 
         Raises
         ------
@@ -109,6 +94,12 @@ class Background:
             If writing or flushing a file failed.
         """
         self._writing.result(self._writing.submit(self._flush_complete))
+        with self._changed:
+            self._check()
+
+    def finish(self) -> None:
+        """Wait until everything is written and flushed; errors as `start_flush`."""
+        self.start_flush()
         self._flushing.result(self._flushing.submit(int))
         with self._changed:
             self._check()

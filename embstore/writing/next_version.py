@@ -14,7 +14,6 @@ A dry version does all this but write: it tells what a change would cost.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -28,12 +27,13 @@ from embstore.formats.own.fields import parse_json
 from embstore.formats.own.manifest import read_manifest
 from embstore.formats.own.seals import checksum, seal_with
 from embstore.reading.files import StoreFiles
+from embstore.writing import files
 from embstore.writing.arrays import ArrayWriter, PiecePool
 from embstore.writing.background import Background
 from embstore.writing.linking import Linker
 from embstore.writing.memory import plan_memory
 from embstore.writing.metadata import array_metadata, group_metadata
-from embstore.writing.old_rows import open_chunk, read_chunk
+from embstore.writing.old_rows import Identity, check_chunk, read_chunk
 from embstore.writing.replacement import finish_replacement
 from embstore.writing.shards import ShardWriter, shard_piece_bytes
 from embstore.writing.staging import Staging, check_target
@@ -147,13 +147,14 @@ class NextVersion:
         """
         if (array.name, chunk) not in self._checked:
             _, listed = self._old[array.name]
-            os.close(open_chunk(self._target, array, listed, chunk))
-            self._checked.add((array.name, chunk))
+            identity = check_chunk(self._target, array, listed, chunk)
+            self._checked[array.name, chunk] = identity
 
     def read_chunk(self, array: RawArray, chunk: int) -> Iterator[NDArray[np.uint8]]:
         """Yield the rows of an old chunk as bytes, shape (n, row_bytes), piece by piece."""
         self.check_chunk(array, chunk)
-        return read_chunk(self._target, array, self._old[array.name][1], chunk)
+        checked = self._checked[array.name, chunk]
+        return read_chunk(self._target, array, self._old[array.name][1], chunk, checked)
 
     def new_array(
         self, name: str, item_shape: tuple[int, ...], dtype: np.dtype[Any], chunk_rows: int
@@ -220,8 +221,10 @@ class NextVersion:
         """
         for writer in self._writers.values():
             writer.finish()
-        self.background.drain()
+        # The flushes of chunks, links and metadata wait for the same commits of the journal.
+        self.background.start_flush()
         self.chunks_rewritten = self.background.file_count
+        self.bytes_written = self.background.byte_count
         documents = dict(self._documents(manifest))
         checksums = {
             name: checksum(documents[name]) if name in documents else self._checksums[name]
@@ -229,42 +232,27 @@ class NextVersion:
         }
         sealed = seal_with(manifest.to_json(), checksums)
         root = group_metadata(self._root_attributes() | {spec.ATTRIBUTE: sealed})
+        self.bytes_written += sum(map(len, documents.values())) + len(root)
         kept = {array.name: self._kept_chunks(array) for array in manifest.arrays()}
         self.chunks_linked = sum(map(len, kept.values()))
-        # One flush for all files: each by itself would wait for the disk.
-        for name, data in [*documents.items(), (spec.METADATA, root)]:
-            self.background.write_file(self._path / name, data)
         staging = self._staging
-        self.bytes_written = 0
-        if staging is not None:
-            kept_metadata = {name: checksums[name] for name in checksums.keys() - documents.keys()}
-            self.bytes_written = self._take_over(kept, kept_metadata)
-        self.background.finish()
-        self.bytes_written += self.background.byte_count
         if staging is None:
             return
-        self.background.close()
-        staging.check_contents()
-        staging.publish()
-        self._staging = None
-
-    def _take_over(self, kept: dict[str, list[int]], checksums: dict[str, int]) -> int:
-        """Link the files that stay the same; return the bytes of those that were copied.
-
-        Parameters
-        ----------
-        kept : dict of str to list of int
-            The chunks of each array that stay.
-        checksums : dict of str to int
-            The checksums of metadata files that stay, by their names.
-        """
         with Linker(self._target, self._path) as linker:
             for name, chunks in kept.items():
                 if chunks:
                     linker.take_chunks(*self._old[name], chunks)
             for name, listed in checksums.items():
-                linker.take_metadata(name, listed)
-            return linker.taken.bytes_copied
+                if name not in documents:
+                    linker.take_metadata(name, listed)
+            self.bytes_written += linker.taken.bytes_copied
+        metadata = [(self._path / name, data) for name, data in documents.items()]
+        files.write_files([*metadata, (self._path / spec.METADATA, root)])
+        self.background.finish()
+        self.background.close()
+        staging.check_contents()
+        staging.publish()
+        self._staging = None
 
     def _open(self, memory_bytes: int, dry: bool) -> None:
         contents = read_contents(StoreFiles(self._target))
@@ -274,7 +262,7 @@ class NextVersion:
         self.attributes = contents.attributes
         self._old = {array.name: (array, listed) for array, listed in contents.listed}
         self._checksums = manifest.metadata_checksums
-        self._checked: set[tuple[str, int]] = set()
+        self._checked: dict[tuple[str, int], Identity] = {}
         inner_bytes = (manifest.inner_rows or 0) * manifest.row_bytes
         self.memory = plan_memory(memory_bytes, manifest.partition_count, inner_bytes)
         self._background = Background(self.memory.queue_bytes, dry=dry)
