@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     Table = tuple[list[str], NDArray[np.float32]]
 
-_embstore: Any = embstore
 STEP = 3  # From one base to the next.
 
 
@@ -198,18 +197,18 @@ def _upserted(table: Table, number: int) -> Table:
 
 def _append(path: Path, number: int) -> None:
     words, rows = _new(number, 3)
-    _embstore.append(path, rows, words=words)
+    embstore.append(path, rows, words=words)
 
 
 def _update(path: Path, number: int) -> None:
-    _embstore.update(path, [1, 4], _new(number, 2)[1])
+    embstore.update(path, [1, 4], _new(number, 2)[1])
 
 
 def _upsert(path: Path, number: int) -> None:
     words, rows = _new(number, 1)
     with embstore.open(path) as store:
         known = store.words(2)
-    _embstore.upsert(path, np.concatenate([rows * 2, rows]), words=[known, *words])
+    embstore.upsert(path, np.concatenate([rows * 2, rows]), words=[known, *words])
 
 
 APPEND = Kind("append", _append, _appended)
