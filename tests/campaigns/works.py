@@ -132,6 +132,7 @@ class Kind:
     name: str
     do: Callable[[Path, int], object]
     model: Callable[[Table, int], Table]
+    attributes: bool = False  # Whether the table has some.
 
 
 class Change(Build):
@@ -142,6 +143,10 @@ class Change(Build):
         self.name = kind.name
         self._kind = kind
 
+    def start(self, path: Path, number: int) -> None:
+        """Write the table of a base."""
+        tables.write(path, self.shape, number, attributes=self._kind.attributes)
+
     def do(self, path: Path, number: int) -> None:
         """Change the table."""
         self._kind.do(path, number)
@@ -151,6 +156,10 @@ class Change(Build):
         words = store.words(range(store.rows))
         base = int(words[0].partition("-")[0])
         rows = store[:]
+        expected = tables.attributes_of(rows) if self._kind.attributes else {}
+        for name, values in expected.items():
+            if store.attributes[name][:].tolist() != list(values):
+                raise AssertionError(f"the attribute {name} is not that of the rows")
         for numbers in _selections(range(base + 1, base + STEP + 1)):
             table = self._base(base)
             for number in numbers:
@@ -208,12 +217,14 @@ def _upsert(path: Path, number: int) -> None:
     words, rows = _new(number, 1)
     with embstore.open(path) as store:
         known = store.words(2)
-    embstore.upsert(path, np.concatenate([rows * 2, rows]), words=[known, *words])
+    both = np.concatenate([rows * 2, rows])
+    attributes = tables.attributes_of(both)
+    embstore.upsert(path, both, words=[known, *words], attributes=attributes)
 
 
 APPEND = Kind("append", _append, _appended)
 UPDATE = Kind("update", _update, _updated)
-UPSERT = Kind("upsert", _upsert, _upserted)
+UPSERT = Kind("upsert", _upsert, _upserted, attributes=True)
 
 
 def without_waiting() -> contextlib.AbstractContextManager[None]:
