@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     Table = tuple[list[str], NDArray[np.float32]]
 
-_embstore: Any = embstore
 STEP = 3  # From one base to the next.
 
 
@@ -207,11 +206,11 @@ def _upserted(table: Table, number: int) -> Table:
 
 def _append(path: Path, number: int) -> None:
     words, rows = _new(number, 3)
-    _embstore.append(path, rows, words=words)
+    embstore.append(path, rows, words=words)
 
 
 def _update(path: Path, number: int) -> None:
-    _embstore.update(path, [1, 4], _new(number, 2)[1])
+    embstore.update(path, [1, 4], _new(number, 2)[1])
 
 
 def _upsert(path: Path, number: int) -> None:
@@ -220,7 +219,7 @@ def _upsert(path: Path, number: int) -> None:
         known = store.words(2)
     both = np.concatenate([rows * 2, rows])
     attributes = tables.attributes_of(both)
-    _embstore.upsert(path, both, words=[known, *words], attributes=attributes)
+    embstore.upsert(path, both, words=[known, *words], attributes=attributes)
 
 
 APPEND = Kind("append", _append, _appended)
