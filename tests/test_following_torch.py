@@ -20,7 +20,7 @@ ROWS, WIDTH = 40, 8
 
 
 def build(
-    path: Path, number: float, rows: int = ROWS, **options: object
+    path: Path, number: float, rows: int = ROWS, **options: Any
 ) -> embstore.EmbeddingStore:
     values = np.full((rows, WIDTH), number, np.float32)
     return embstore.build(values, path, partitions=2, overwrite=True, **options)
