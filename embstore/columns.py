@@ -43,8 +43,8 @@ class Attributes(Mapping[str, "Column"]):
         return len(self._columns)
 
     def __repr__(self) -> str:
-        columns = self._columns.items()
-        return f"<Attributes {', '.join(f'{name}: {one.dtype_name}' for name, one in columns)}>"
+        columns = [f"{name}: {one.dtype_name}" for name, one in self._columns.items()]
+        return f"<Attributes {', '.join(columns) or 'none'}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Attributes, (self._store,)

@@ -210,7 +210,7 @@ def _chunk_ids(manifest: Manifest, array: RawArray) -> Iterator[range]:
     ids = range(0)
     if manifest.fingerprint is not None and room == spec.PARTITIONS:
         ids = manifest.numbering.ids_of(int(name))
-    elif manifest.fingerprint is not None and name in manifest.attributes:
+    elif manifest.fingerprint is not None and room == spec.ATTRIBUTES and "/" not in name:
         first = first_id(name)
         ids = range(first, first + manifest.rows)
     for chunk in range(array.chunk_count):

@@ -18,8 +18,8 @@ README = Path(__file__).parent.parent / "README.md"
 
 def test_every_command_is_known() -> None:
     assert [
-        *("bench", "build", "explain", "export", "get", "info", "prune", "publish"),
-        *("repartition", "serve", "verify", "versions"),
+        *("append", "bench", "build", "explain", "export", "get", "info", "prune", "publish"),
+        *("repartition", "serve", "snapshot", "update", "upsert", "verify", "versions"),
     ] == COMMANDS
 
 

@@ -493,7 +493,7 @@ with in_two_steps() if way == "two renames" else in_one_step():
     for number in range(2, int(last) + 1):
         rows = np.full((40 + number, 8), number, np.float32)
         words = [f"w{row}" for row in range(len(rows))]
-        embstore.build(rows, path, partitions=2, words=words, overwrite=True).close()
+        embstore.upsert(path, rows, words=words)
 """
 
 

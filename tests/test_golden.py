@@ -29,6 +29,7 @@ STORES = {
     "v1-int4": ((11, 7), "float32", 3, "div", "cf9356d40409db224d0bb8a1f926f2f7"),
     "v1-zero-points": ((13, 2, 3), "float32", 1, "mod", "5e73512d87057f5014c2e827fafb291e"),
     "v1-q8-0": ((10, 64), "float32", 2, "mod", "9a7d31d1b68045387f2c2eaf426068c1"),
+    "v1-attributes": ((13, 3), "int16", 2, "mod", "dddedbae542bbda5b02b19f54455642b"),
 }
 # The encodings of stores of records, and the bytes of one.
 ENCODED = {
@@ -119,8 +120,35 @@ def test_golden_stores_give_their_rows(name, reader):
 @pytest.mark.parametrize("name", STORES)
 def test_golden_stores_without_a_fingerprint(name):
     document = json.loads((GOLDEN / f"{name}.embstore/zarr.json").read_text())
-    stored = document["attributes"]["embstore"].get("fingerprint")
+    key = "full_fingerprint" if name == "v1-attributes" else "fingerprint"
+    stored = document["attributes"]["embstore"].get(key)
     assert stored == (None if name in OLD_FINGERPRINTS else STORES[name][4])
+
+
+def attributes_of(rows: int) -> dict[str, Any]:
+    """Return the attributes of the store that has some."""
+    places = np.arange(rows)
+    return {
+        "count": places**9 - 5,
+        "tag": [WORDS[place % 3] * (place % 5) for place in range(rows)],
+        "seen": places % 3 == 0,
+        "weight": (places / 4).astype(as_dtype("bfloat16")),
+        "level": places.astype(np.uint8),
+        "share": (places - 2) / 7,
+    }
+
+
+def test_golden_store_of_attributes():
+    expected = attributes_of(13)
+    with embstore.open(GOLDEN / "v1-attributes.embstore") as store:
+        assert list(store.attributes) == list(expected)
+        for name, values in expected.items():
+            found = store.attributes[name]
+            if isinstance(values, list):
+                assert (found[:].tolist(), found.dtype_name) == (values, "string")
+            else:
+                assert found[:].tobytes() == values.tobytes()
+                assert found.dtype == values.dtype
 
 
 @pytest.mark.parametrize("name", STORES_OF_WORDS)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embstore.table.numbering import Numbering, scalar
+from embstore.table.numbering import Numbering, Strategy, rows_function, scalar
 
 SIZES = {"rows": st.integers(0, 60), "count": st.integers(1, 70)}
 STRATEGY = st.sampled_from(["mod", "div"])
@@ -177,3 +177,17 @@ def test_scalars_are_made_once():
 def test_an_empty_table_has_no_ids_at_no_rows():
     assert Numbering(0).ids_at(range(0)) == range(0)
     assert Numbering(0).row_ranges(0, 0) == []
+
+
+@pytest.mark.parametrize("strategy", ["mod", "div"])
+@pytest.mark.parametrize("count", [1, 2, 5, 8, 100, 130])
+@pytest.mark.parametrize("rows", [1, 7, 8, 64, 99, 1000])
+def test_rows_function_gives_the_rows_of_the_numbering(
+    rows: int, count: int, strategy: Strategy
+) -> None:
+    for more in (0, 3):
+        shortest = Numbering(rows, count, strategy).row_count(0)
+        numbering = Numbering(rows, count, strategy, partition_rows=shortest + more)
+        rows_of = rows_function(numbering)
+        for ids in (np.arange(rows), np.arange(rows)[::-1], np.tile(np.arange(rows), (2, 300))):
+            np.testing.assert_array_equal(rows_of(ids), numbering.rows_of(ids))

@@ -135,6 +135,14 @@ CASES = {
     ),
     "serve": Case((embstore.serve,), without=("token",)),
     "info": Case((embstore.open,), without=OPEN_WITHOUT, own=("json",)),
+    "append": Case((embstore.append,), without=("progress", "partition_strategy"), own=("json",)),
+    "update": Case(
+        (embstore.append,),  # What it takes of a source; `embstore.update` takes arrays.
+        without=("progress", "partition_strategy", "on_duplicate"),
+        own=("ids", "json"),
+    ),
+    "upsert": Case((embstore.upsert,), without=("progress", "partition_strategy"), own=("json",)),
+    "snapshot": Case((embstore.snapshot,), without=("progress",), own=("json",)),
     "publish": Case((embstore.publish,), without=("progress",), own=("json",)),
     "versions": Case((embstore.versions,), own=("json",)),
     "prune": Case((embstore.prune,), without=("progress",), own=("json",)),

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -173,9 +173,9 @@ def _listed(name: str, values: list[Any] | tuple[Any, ...], dtype: str | None) -
     if families == {str}:
         return _strings(name, list(values))
     if families in ({bool}, {int}):
+        if families == {int} and not _has_float(kinds):
+            return _integers(name, values)
         array = np.asarray(values)
-        if families == {int} and array.dtype.kind == "f" and not _has_float(kinds):
-            raise RowError(f"attribute {name!r} has integers that no 64 bits hold", 0)
         if families == {int} and array.dtype.kind == "f":
             _check_exact(name, values, array)
         return _numbers(name, array)
@@ -198,6 +198,23 @@ def _has_float(kinds: set[type]) -> bool:
     return any(issubclass(kind, float | np.floating) for kind in kinds)
 
 
+def _integers(name: str, values: Sequence[Any]) -> NDArray[Any]:
+    """Return integers as the first of int64 and uint64 that holds all of them."""
+    array = np.asarray(values)
+    if array.dtype.kind in "iu":
+        return _numbers(name, array)
+    low = min(int(value) for value in values)
+    most = (1 << 63) - 1 if low < 0 else (1 << 64) - 1
+    for position, value in enumerate(values):
+        if not -(1 << 63) <= int(value) <= most:
+            raise RowError(
+                f"attribute {name!r} has {shown(value)}, which is not an int64"
+                + (", as the negative ones need" if low < 0 else " or uint64"),
+                position,
+            )
+    return np.asarray(values, np.uint64)
+
+
 def _check_exact(name: str, values: Iterable[Any], array: NDArray[Any]) -> None:
     """Refuse integers among floats that are no floats."""
     for position, (value, found) in enumerate(zip(values, array.tolist(), strict=True)):
@@ -209,9 +226,10 @@ def _check_exact(name: str, values: Iterable[Any], array: NDArray[Any]) -> None:
             )
 
 
-def _refuse_value(name: str, values: Iterable[Any]) -> None:
+def _refuse_value(name: str, values: Sequence[Any]) -> None:
     """Raise for the first value that is missing, or of another kind than the first."""
     first: type | None = None
+    are_strings = any(isinstance(value, str) for value in values)
     for position, value in enumerate(values):
         family = _family(type(value))
         if value is None or type(value).__name__ in ("NAType", "NaTType"):
@@ -222,7 +240,7 @@ def _refuse_value(name: str, values: Iterable[Any]) -> None:
             )
         if isinstance(value, bytes | bytearray):
             raise RowError(f"attribute {name!r} has bytes; {_REMEDIES['S']}", position)
-        if first is str and isinstance(value, float) and math.isnan(value):
+        if are_strings and isinstance(value, float) and math.isnan(value):
             raise RowError(
                 f"attribute {name!r} has nan among strings: the value is missing; fill it, or "
                 "leave the row out",
@@ -290,8 +308,10 @@ def _cast(name: str, values: NDArray[Any], dtype: str) -> NDArray[Any]:
         same = cast.astype(wide) == values
         if is_float(values.dtype):
             same |= np.isnan(values) & np.isnan(cast)
-        elif is_float(target):  # float64 itself may not hold an int64.
-            same &= np.abs(values.astype(np.float64)) <= float(1 << 53)
+        elif is_float(target):  # NumPy compares an int64 as a float64, which may not hold it.
+            wide_cast, most = cast.astype(np.float64), float(int(np.iinfo(values.dtype).max) + 1)
+            inside = (wide_cast >= float(np.iinfo(values.dtype).min)) & (wide_cast < most)
+            same = inside & (np.where(inside, wide_cast, 0).astype(values.dtype) == values)
         else:  # A negative number may come back from an unsigned one.
             same &= (cast < 0) == (values < 0)
     if not same.all():
@@ -308,6 +328,8 @@ def _check_nulls(name: str, given: Any) -> None:
         raise TypeError(f"attribute {name!r} has masked values; replace them with .filled(value)")
     count = getattr(given, "null_count", 0)
     count = count() if callable(count) else count
+    if type(getattr(getattr(given, "dtype", None), "na_value", None)).__name__ == "NAType":
+        count = int(given.isna().sum())  # Of pandas, where np.asarray may show nan.
     if count:
         raise TypeError(f"attribute {name!r} has {count} nulls; fill them, or leave their rows out")
 

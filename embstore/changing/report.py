@@ -38,9 +38,18 @@ class ChangeReport:
 
     def __str__(self) -> str:
         parts = {"appended": self.rows_appended, "replaced": self.rows_replaced}
-        rows = ", ".join(f"{count:,} rows {what}" for what, count in parts.items() if count)
+        rows = [f"{_counted(count, 'row')} {what}" for what, count in parts.items() if count]
         return (
-            f"{rows or 'no row changed'}: {self.chunks_rewritten:,} chunks and "
-            f"{self.bytes_written:,} bytes written, {self.chunks_linked:,} chunks linked; "
-            f"fingerprint {self.fingerprint}"
+            f"{', '.join(rows) or 'no row changed'}: {_counted(self.chunks_rewritten, 'chunk')} "
+            f"and {_counted(self.bytes_written, 'byte')} written, "
+            f"{_counted(self.chunks_linked, 'chunk')} linked; fingerprint {self.fingerprint}"
         )
+
+
+def _counted(count: int, noun: str) -> str:
+    """Return a count and its noun.
+
+    >>> _counted(1, "row"), _counted(2000, "row")
+    ('1 row', '2,000 rows')
+    """
+    return f"{count:,} {noun}{'s' * (count != 1)}"

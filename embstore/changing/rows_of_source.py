@@ -53,7 +53,7 @@ def change_rows(
             on_duplicate=on_duplicate or ("error" if source.ids_matter else "first"),
             estimated_rows=source.row_estimate,
         )
-        _check_shape(source, change)
+        check_shape(source, change)
 
         def write(batch: Batch) -> int:
             change.write(batch.rows, batch.words, batch.attributes)
@@ -78,7 +78,7 @@ def report_of(cost: Cost) -> ChangeReport:
     )
 
 
-def _check_shape(source: Source, change: TableChange) -> None:
+def check_shape(source: Source, change: TableChange) -> None:
     """Refuse rows of another shape before the first one is read."""
     # One of an empty list is not known.
     if tuple(source.row_shape) != change.row_shape and source.row_count != 0:

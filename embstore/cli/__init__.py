@@ -8,6 +8,7 @@ import typer
 
 import embstore
 from embstore.cli.bench import bench
+from embstore.cli.changes import append, snapshot, update, upsert
 from embstore.cli.console import warn
 from embstore.cli.published import prune, publish, versions
 from embstore.cli.rows import explain, export, get
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 for _command in (
     *(build, get, info, explain, verify, export, repartition, bench),
+    *(append, update, upsert, snapshot),
     *(publish, versions, prune, serve),
 ):
     app.command()(_command)

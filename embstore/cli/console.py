@@ -47,10 +47,18 @@ def print_facts(facts: dict[str, Any], *, as_json: bool) -> None:
     # The sources of the stores that this one was built from, the oldest first.
     for number, origin in enumerate(origins, 1):
         facts |= {printable(f"origin {number} {name}"): value for name, value in origin.items()}
-    width = max(map(len, facts))
+    lines: dict[str, object] = {}
     for name, value in facts.items():
+        if name != "attributes":
+            lines[name.replace("_", " ")] = value
+            continue
+        for one, found in value.items():
+            shown = f"{found['dtype']}, {found['disk_bytes']:,} bytes on disk"
+            lines[printable(f"attribute {one}")] = shown
+    width = max(map(len, lines))
+    for name, value in lines.items():
         shown = f"{value:,}" if type(value) is int else "-" if value is None else printable(value)
-        typer.echo(f"{name.replace('_', ' '):<{width}}  {shown}")
+        typer.echo(f"{name:<{width}}  {shown}")
 
 
 def print_tables(tables: list[ListedTable], *, as_json: bool) -> None:

@@ -188,7 +188,7 @@ def parse_columns(texts: list[str] | None) -> list[str] | dict[str, Path] | None
     files = dict(text.split("=", 1) for text in texts if "=" in text)
     if not files:
         return texts
-    if len(files) < len(texts):
+    if len(files) < len(texts) or not all(files.values()):
         raise typer.BadParameter(
             "give either names of columns in the source, or NAME=FILE for each, once"
         )

@@ -8,7 +8,8 @@ import typer
 
 import embstore
 from embstore.cli.arguments import OPEN_WITHOUT, JsonOption, StoreArgument, TableArgument
-from embstore.cli.console import print_facts, print_json, print_tables, progress_bar, warn
+from embstore.cli.console import print_facts, print_json, print_tables, progress_bar
+from embstore.cli.notes import warn_of_cut, warn_of_rows
 from embstore.cli.options import options_of
 from embstore.export import RESIDENT_LIMIT
 from embstore.formats.own.manifest import manifest_of
@@ -44,8 +45,7 @@ def build(
     with progress_bar("build") as progress:
         built = embstore.build(source, store, progress=progress, **options)
     _print_summary(built, store, time.perf_counter() - started, as_json=as_json)
-    if built.source.get("unterminated"):
-        warn(f"the last line of {source} has no newline; make sure that the file was not cut")
+    warn_of_cut(built.source, source)
 
 
 @options_of(
@@ -239,18 +239,4 @@ def _print_summary(
         "input_mb_per_second": round(source["bytes"] / seconds / 1e6),
     }
     print_facts(facts, as_json=as_json)
-    if count := source["duplicate_count"]:
-        warn(f"rows dropped because their word came before: {count}")
-    if count := source["non_finite_row_count"]:
-        warn(f"rows with values that are nan or inf, which were kept: {count}")
-    if error := source.get("largest_cast_error"):
-        warn(f"numbers were rounded to {built.dtype}; the largest difference is {error:.3g}")
-    if (error := source.get("largest_encoding_error")) is not None:
-        cosine = source.get("mean_cosine")
-        of_rows = "" if cosine is None else f"; the mean cosine of rows is {cosine:.6f}"
-        warn(
-            f"numbers were encoded as {built.encoding}; the largest difference is {error:.3g}, the "
-            f"mean one {source['mean_encoding_error']:.3g}{of_rows}"
-        )
-    if count := source.get("overflow_count"):
-        warn(f"numbers too large for {built.dtype}, which became infinite: {count}")
+    warn_of_rows(source, built.dtype, built.encoding)

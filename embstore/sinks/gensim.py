@@ -1,4 +1,4 @@
-"""gensim's ``KeyedVectors``, with all words and vectors of a store in RAM."""
+"""gensim's ``KeyedVectors``, with all words, vectors and attributes of a store in RAM."""
 
 from __future__ import annotations
 
@@ -41,4 +41,5 @@ def to_keyed_vectors(store: EmbeddingStore) -> KeyedVectors:
     result.index_to_key = words
     result.key_to_index = {word: number for number, word in enumerate(words)}
     result.next_index = len(words)
+    result.expandos = {name: column.to_numpy() for name, column in store.attributes.items()}
     return result

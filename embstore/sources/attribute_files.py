@@ -19,7 +19,7 @@ from embstore.sources.arrays.npy import BESIDE, open_array
 from embstore.sources.files.kinds import TEXT
 from embstore.sources.text.blocks import TextFile
 from embstore.sources.text.columns import ColumnScan, column_values
-from embstore.vocabulary.words import pack_encoded
+from embstore.vocabulary.words import PackedWords, pack_encoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +73,8 @@ def read_values(path: Path, name: str) -> Any:
         parts.append(column_values(values, dtype, "strict", place))
     if dtype != STRING:
         return np.concatenate([np.empty(0, dtype), *parts])
-    return pack_encoded([word for part in parts for word in part.encoded()])
+    words = (part.encoded() for part in parts if isinstance(part, PackedWords))
+    return pack_encoded([word for some in words for word in some])
 
 
 def _values(text: TextFile) -> Iterator[tuple[Block, pa.BinaryArray]]:

@@ -243,12 +243,16 @@ class Numbering:
 
 # Up to this many ids, the number of NumPy calls decides.
 FEW_IDS = 512
+# Searching among more partitions than this takes longer than the arithmetic.
+FEW_PARTITIONS = 64
 
 
 def rows_function(
     numbering: Numbering,
 ) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
     """Return the fastest function that does what `Numbering.rows_of` does.
+
+    ``div`` moves the ids of a partition up by the same number, which is looked up.
 
     ``mod`` transposes a matrix: ids fill it row by row, with a column for each partition, and the
     table's columns hold it column by column. So the row of an id is
@@ -258,8 +262,10 @@ def rows_function(
     """
     count, distance = numbering.partition_count, numbering.distance
     # Of another class, that of a part of a table, which checks where ids are.
-    if count == 1 or numbering.strategy != "mod" or type(numbering) is not Numbering:
+    if count == 1 or type(numbering) is not Numbering:
         return numbering.rows_of
+    if numbering.strategy == "div":
+        return _rows_by_search(numbering)
     is_power = count & (count - 1) == 0
     rows_of = _rows_by_shifts(count, distance) if is_power else numbering.rows_of
     if numbering.rows >= count * distance or numbering.rows * distance >= 1 << 63:
@@ -274,6 +280,23 @@ def rows_function(
         return rows
 
     return rows_of_few
+
+
+def _rows_by_search(numbering: Numbering) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
+    """Return `Numbering.rows_of` for ``div``: for a few ids, three NumPy calls instead of ten."""
+    starts = [numbering.ids_of(partition).start for partition in range(numbering.partition_count)]
+    moves = np.arange(len(starts)) * numbering.distance - starts
+    search, move, many = np.array(starts[1:]).searchsorted, moves.take, numbering.rows_of
+    most = FEW_IDS if len(starts) <= FEW_PARTITIONS else FEW_IDS // 8
+
+    def rows_of(ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        if ids.size > most:
+            return many(ids)
+        rows: NDArray[np.int64] = move(search(ids, "right"))
+        rows += ids
+        return rows
+
+    return rows_of
 
 
 def _rows_by_shifts(count: int, distance: int) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:

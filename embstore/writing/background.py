@@ -85,8 +85,8 @@ class Background:
             self._pending_bytes += size_bytes
         self._writing.submit(partial(self._run, work, size_bytes))
 
-    def finish(self) -> None:
-        """Wait until everything is written and flushed.
+    def start_flush(self) -> None:
+        """Wait until everything is written, and start flushing it.
 
         Raises
         ------
@@ -94,6 +94,12 @@ class Background:
             If writing or flushing a file failed.
         """
         self._writing.result(self._writing.submit(self._flush_complete))
+        with self._changed:
+            self._check()
+
+    def finish(self) -> None:
+        """Wait until everything is written and flushed; errors as `start_flush`."""
+        self.start_flush()
         self._flushing.result(self._flushing.submit(int))
         with self._changed:
             self._check()

@@ -144,22 +144,22 @@ def _unwritten_bytes() -> float:
         return math.inf
 
 
-def link(directory: int, name: str, path: Path, to: Path) -> None:
-    """Give a file a second name, a hard link.
+def link(name: str, old: int, new: int, roots: tuple[Path, Path]) -> None:
+    """Give a file a second name, a hard link, at the same place in another directory.
 
     Parameters
     ----------
-    directory : int
-        An open directory.
     name : str
-        The file's path inside it.
-    path : Path
-        Where the file was, for messages.
-    to : Path
-        Its second name.
+        The file's path inside both directories.
+    old, new : int
+        The open directories.
+    roots : tuple of Path
+        Their paths, for messages. (Making two paths for each file would take as long as the link.)
     """
-    with naming(path):
-        os.link(name, to, src_dir_fd=directory, follow_symlinks=False)
+    try:
+        os.link(name, name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(roots[1] / name)) from error
 
 
 def clone(source: int, descriptor: int, path: Path, to: Path) -> None:

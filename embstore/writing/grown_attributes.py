@@ -156,6 +156,7 @@ class GrownAttributes:
         if self._pending is not None:
             self._pending.settle()
         for name, column in self._columns.items():
+            self._check_spans(column)
             column.lengths = self._lengths(name, column)
             for part, length in column.lengths.items():
                 array = column.old.array(part)
@@ -208,6 +209,13 @@ class GrownAttributes:
         first = len(strings.parts[spec.WORD_OFFSETS]) - 1
         strings.append(values)
         return np.arange(first, first + len(values))
+
+    def _check_spans(self, column: _Changed) -> None:
+        """Check the offsets of strings that are replaced, before they are used."""
+        if column.old.is_string and column.place is not None:
+            array = column.old.array(spec.WORD_OFFSETS)
+            for chunk in range(self._first // array.chunk_rows, array.chunk_count):
+                self._arrays.check_chunk(array, chunk)
 
     def _lengths(self, name: str, column: _Changed) -> dict[str, int]:
         """Return the lengths of a column's arrays in the next version."""

@@ -81,13 +81,12 @@ class HeldDirectory(LocalDirectory):
             If one is.
         """
         for name in names:
-            path = self.root / name
             try:
                 mode = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False).st_mode
             except (FileNotFoundError, NotADirectoryError) as error:
-                raise StoreCorruptError(f"{path} is missing; {REBUILD}") from error
+                raise StoreCorruptError(f"{self.root / name} is missing; {REBUILD}") from error
             if not stat.S_ISDIR(mode):
                 raise StoreCorruptError(
-                    f"{path} is not a directory: only the files of a store may be links, not its "
-                    f"directories; {REBUILD}"
+                    f"{self.root / name} is not a directory: only the files of a store may be "
+                    f"links, not its directories; {REBUILD}"
                 )

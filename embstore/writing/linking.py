@@ -78,14 +78,19 @@ class Linker:
     Raises
     ------
     OSError
-        If the old version's directory cannot be opened.
+        If one of the directories cannot be opened.
     """
 
     def __init__(self, old: Path, new: Path) -> None:
         self.taken = Taken()
         self._new = new
         self._made = {""}
-        self.old = HeldDirectory(old)
+        self._directory = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.old = HeldDirectory(old)
+        except BaseException:
+            os.close(self._directory)
+            raise
 
     def __enter__(self) -> Linker:
         return self
@@ -94,7 +99,8 @@ class Linker:
         self.close()
 
     def close(self) -> None:
-        """Close the directory of the old version."""
+        """Close the directories."""
+        os.close(self._directory)
         self.old.close()
 
     def take_chunks(self, array: RawArray, listed: ListedChunks, chunks: Iterable[int]) -> None:
@@ -149,14 +155,14 @@ class Linker:
 
     def _link(self, name: str) -> bool:
         """Link a file; return False where that is impossible."""
-        path = self.old.root / name
+        old = self.old.descriptor
         try:
-            status = os.stat(name, dir_fd=self.old.descriptor, follow_symlinks=False)
+            status = os.stat(name, dir_fd=old, follow_symlinks=False)
             if not stat.S_ISREG(status.st_mode):
                 return False
-            files.link(self.old.descriptor, name, path, self._new / name)
+            files.link(name, old, self._directory, (self.old.root, self._new))
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise StoreCorruptError(f"{path} is missing; {REBUILD}") from error
+            raise StoreCorruptError(f"{self.old.root / name} is missing; {REBUILD}") from error
         except OSError as error:
             if error.errno not in UNSUPPORTED:
                 raise

@@ -14,7 +14,6 @@ A dry version does all this but write: it tells what a change would cost.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -34,7 +33,7 @@ from embstore.writing.background import Background
 from embstore.writing.linking import Linker
 from embstore.writing.memory import plan_memory
 from embstore.writing.metadata import array_metadata, group_metadata
-from embstore.writing.old_rows import open_chunk, read_chunk
+from embstore.writing.old_rows import Identity, check_chunk, read_chunk
 from embstore.writing.replacement import finish_replacement
 from embstore.writing.shards import ShardWriter, shard_piece_bytes
 from embstore.writing.staging import Staging, check_target
@@ -147,13 +146,14 @@ class NextVersion:
         """
         if (array.name, chunk) not in self._checked:
             _, listed = self._old[array.name]
-            os.close(open_chunk(self._target, array, listed, chunk))
-            self._checked.add((array.name, chunk))
+            identity = check_chunk(self._target, array, listed, chunk)
+            self._checked[array.name, chunk] = identity
 
     def read_chunk(self, array: RawArray, chunk: int) -> Iterator[NDArray[np.uint8]]:
         """Yield the rows of an old chunk as bytes, shape (n, row_bytes), piece by piece."""
         self.check_chunk(array, chunk)
-        return read_chunk(self._target, array, self._old[array.name][1], chunk)
+        checked = self._checked[array.name, chunk]
+        return read_chunk(self._target, array, self._old[array.name][1], chunk, checked)
 
     def new_array(
         self, name: str, item_shape: tuple[int, ...], dtype: np.dtype[Any], chunk_rows: int
@@ -218,7 +218,8 @@ class NextVersion:
         """
         for writer in self._writers.values():
             writer.finish()
-        self.background.finish()
+        # The flushes of chunks, links and metadata wait for the same commits of the journal.
+        self.background.start_flush()
         self.chunks_rewritten = self.background.file_count
         self.bytes_written = self.background.byte_count
         documents = dict(self._documents(manifest))
@@ -242,8 +243,9 @@ class NextVersion:
                 if name not in documents:
                     linker.take_metadata(name, listed)
             self.bytes_written += linker.taken.bytes_copied
-        files.write_files((self._path / name, data) for name, data in documents.items())
-        files.write_files([(self._path / spec.METADATA, root)])
+        metadata = [(self._path / name, data) for name, data in documents.items()]
+        files.write_files([*metadata, (self._path / spec.METADATA, root)])
+        self.background.finish()
         self.background.close()
         staging.check_contents()
         staging.publish()
@@ -257,7 +259,7 @@ class NextVersion:
         self.attributes = contents.attributes
         self._old = {array.name: (array, listed) for array, listed in contents.listed}
         self._checksums = manifest.metadata_checksums
-        self._checked: set[tuple[str, int]] = set()
+        self._checked: dict[tuple[str, int], Identity] = {}
         inner_bytes = (manifest.inner_rows or 0) * manifest.row_bytes
         self.memory = plan_memory(memory_bytes, manifest.partition_count, inner_bytes)
         self._background = Background(self.memory.queue_bytes, dry=dry)

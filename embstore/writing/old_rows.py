@@ -29,8 +29,38 @@ if TYPE_CHECKING:
     from embstore.formats.own.spec import RawArray
 
 
-def open_chunk(root: Path, array: RawArray, listed: ListedChunks, chunk: int) -> int:
-    """Read a chunk file whole, and return a descriptor of it.
+# Device, inode, size, and the times of the last changes of a file.
+Identity = tuple[int, ...]
+
+
+def check_chunk(root: Path, array: RawArray, listed: ListedChunks, chunk: int) -> Identity:
+    """Read a chunk file whole; return what tells later whether it is still the same one.
+
+    Raises
+    ------
+    StoreCorruptError
+        As `open_chunk`.
+    """
+    descriptor, identity = open_chunk(root, array, listed, chunk)
+    os.close(descriptor)
+    return identity
+
+
+def open_chunk(
+    root: Path,
+    array: RawArray,
+    listed: ListedChunks,
+    chunk: int,
+    checked: Identity | None = None,
+) -> tuple[int, Identity]:
+    """Read a chunk file whole, unless it is the one that was ``checked``.
+
+    Returns
+    -------
+    descriptor : int
+        Of the open file.
+    identity : tuple of int
+        What tells later whether it is still the same one.
 
     Raises
     ------
@@ -40,8 +70,9 @@ def open_chunk(root: Path, array: RawArray, listed: ListedChunks, chunk: int) ->
     where = root / array.chunk_name(chunk)
     descriptor, _, is_link = open_regular(where)
     try:
-        if is_whole(chunk_file(array, listed, chunk), descriptor):
-            return descriptor
+        identity = _identity(descriptor)  # Before it is read, so that no change is missed.
+        if identity == checked or is_whole(chunk_file(array, listed, chunk), descriptor):
+            return descriptor, identity
     except BaseException:
         os.close(descriptor)
         raise
@@ -55,12 +86,16 @@ def open_chunk(root: Path, array: RawArray, listed: ListedChunks, chunk: int) ->
 
 
 def read_chunk(
-    root: Path, array: RawArray, listed: ListedChunks, chunk: int
+    root: Path,
+    array: RawArray,
+    listed: ListedChunks,
+    chunk: int,
+    checked: Identity | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield the rows of a chunk, shape (n, row_bytes), piece by piece; errors as `open_chunk`."""
     row_bytes = array.chunk_bytes // array.chunk_rows
     rows = min(array.chunk_rows, array.shape[0] - chunk * array.chunk_rows)
-    descriptor = open_chunk(root, array, listed, chunk)
+    descriptor, _ = open_chunk(root, array, listed, chunk, checked)
     try:
         if isinstance(array, ShardedArray):
             end = listed.sizes[chunk] - array.index_bytes - spec.CHECKSUM_BYTES
@@ -76,6 +111,14 @@ def read_chunk(
             yield data.reshape(count, row_bytes)
     finally:
         os.close(descriptor)
+
+
+def _identity(descriptor: int) -> Identity:
+    status = os.fstat(descriptor)
+    return (
+        *(status.st_dev, status.st_ino, status.st_size),
+        *(status.st_mtime_ns, status.st_ctime_ns),
+    )
 
 
 def _inner_chunks(

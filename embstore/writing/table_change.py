@@ -311,7 +311,7 @@ class TableChange:
             created_by=f"embstore {__version__}",
         )
         sums = self._old_sums()
-        version.background.finish()
+        version.background.start_flush()  # The sums are those of the thread that writes.
         sums.merge(rows.sums)
         sums.merge(self._sums.total())
         sums.merge(attributes.sums)

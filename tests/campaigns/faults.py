@@ -106,8 +106,9 @@ def steps(hook: Hook, *, syncs: bool = False) -> Iterator[None]:
             hook(Step("syncfs", path), lambda: None)
         return syncs
 
-    def link(directory: int, name: str, path: Path, to: Path) -> None:
-        hook(Step("link", path, to), lambda: whole["link"](directory, name, path, to))
+    def link(name: str, old: int, new: int, roots: tuple[Path, Path]) -> None:
+        step = Step("link", roots[0] / name, roots[1] / name)
+        hook(step, lambda: whole["link"](name, old, new, roots))
 
     def clone(source: int, descriptor: int, path: Path, to: Path) -> None:
         data = os.pread(source, os.fstat(source).st_size, 0)

@@ -204,11 +204,7 @@ def _choose_rows(
 ) -> tuple[tuple[str, ...], bool]:
     found = {field.name: row_type(field) for field in schema}
     numbers = {one: kind for one, kind in found.items() if kind is not None}
-    lists = [
-        field.name
-        for field in schema
-        if (numbers.get(field.name) or (None, ()))[1] != () and field.name not in attributes
-    ]
+    lists = [field.name for field in schema if (numbers.get(field.name) or (None, ()))[1] != ()]
     if column is None:
         column = (schema.metadata or {}).get(ROWS_KEY, b"").decode("utf-8", "replace") or None
         if column not in numbers:

@@ -214,7 +214,7 @@ class VectorParser:
 
     @property
     def _values(self) -> str:
-        attributes = len(self.dtypes)
+        attributes = self.dialect.column_count
         beside = f"{attributes} attribute{'s' * (attributes != 1)} and " if attributes else ""
         return f"{beside}{self.dimension} value{'s' * (self.dimension != 1)} ({self.origin})"
 
