@@ -109,6 +109,11 @@ class Column:
         return self._rows
 
     def __getitem__(self, key: Any) -> Any:
+        # One value has a path of its own: arrays for it would take most of its time.
+        if type(key) is int and 0 <= key < self._rows:
+            return self._open().one(key)
+        if type(key) is str:
+            return self._open().one(int(self._store.ids(key)))
         if isinstance(key, tuple):
             key = _only_axis(key)
         if key is Ellipsis:

@@ -452,7 +452,7 @@ def test_iterators_of_rows_and_values(tmp_path):
     [
         ({"n": [1]}, None, ValueError, "no attributes, and the table has 'n'"),
         ({"n": [1]}, {}, ValueError, "no attributes, and the table has 'n'"),
-        (None, {"n": [1]}, ValueError, "those before them had none"),
+        (None, {"n": [1]}, ValueError, "the table has none"),
         ({"n": [1]}, {"m": [1]}, ValueError, "lack the attributes 'n' and have 'm'"),
         ({"n": [1]}, {"n": [1], "m": [1]}, ValueError, "have 'm'"),
         ({"n": [1]}, {"n": ["x"]}, TypeError, "has the dtype int64, not string"),

@@ -285,10 +285,11 @@ def test_colliding_hashes(tmp_path, monkeypatch, bits):
     assert version.vocabulary.ids(["b", "aab"]).tolist() == [-1, -1]
 
 
-def test_too_many_collisions_are_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize("memory_bytes", [0, MEMORY_BYTES])
+def test_too_many_collisions_are_refused(tmp_path, monkeypatch, memory_bytes):
     patch_hash(monkeypatch, lambda word: 7)
     version = built(["a"])
-    words = grown(version, tmp_path)
+    words = grown(version, tmp_path, memory_bytes=memory_bytes)
     words.enter([f"{number}" for number in range(1100)], 1100)
     with pytest.raises(ValueError, match="more than 1024 probes: the words' hashes collide"):
         words.write()

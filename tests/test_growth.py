@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from embstore.formats.own import spec
 from embstore.table.numbering import Numbering
 from embstore.writing.growth import (
     FEW_CHUNKS,
@@ -12,6 +13,7 @@ from embstore.writing.growth import (
     chunk_count,
     grown_chunk_rows,
 )
+from embstore.writing.memory import MAX_HELD_BYTES
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -67,6 +69,6 @@ def test_a_table_that_grows_is_rewritten_rarely(partitions, step):
 
 def test_a_long_stream_is_assumed_to_fill_large_chunks():
     row_bytes = 1200
-    rows = assumed_rows(1000, row_bytes)
-    chunk_rows = grown_chunk_rows(rows, 1, 1, row_bytes, 1)
-    assert chunk_rows * row_bytes >= LARGE_CHUNK_BYTES
+    rows = assumed_rows(0, -(-MAX_HELD_BYTES // row_bytes))
+    assert grown_chunk_rows(rows, 1, 1, row_bytes, 1) * row_bytes >= LARGE_CHUNK_BYTES
+    assert assumed_rows(1000, 1 << 39) == spec.MAX_ROWS

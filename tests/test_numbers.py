@@ -47,6 +47,10 @@ class Place:
         return self.folder / "t.txt"
 
     @property
+    def more(self) -> Path:
+        return self.folder / "more.txt"
+
+    @property
     def url(self) -> str:
         return (self.folder / "published").as_uri()
 
@@ -64,6 +68,7 @@ def place(tmp_path_factory) -> Iterator[Place]:
             f"{word} {' '.join(map(str, row))}\n" for word, row in zip(WORDS, ROWS, strict=True)
         ]
         place.text.write_text("".join(lines))
+        place.more.write_text("".join(f"new {line}" for line in lines).replace("new w", "v"))
         place.old = names(folder)
         yield place
 
@@ -109,8 +114,21 @@ def with_block(what: str, place: Place, value: Any) -> None:
                 embstore.open(place.folder / "s", scale_block=(value, 2))
             case "export":
                 embstore.export(place.folder / "s", place.folder / "t.npy", scale_block=(value, 2))
+            case "append" | "upsert":
+                getattr(embstore, what)(
+                    place.folder / "s", place.folder / "s", scale_block=(value, 2)
+                )
             case _:
                 embstore.build(place.folder / "s", place.new(), scale_block=(value, 2))
+
+
+def change(name: str, parameter: str, place: Place, value: Any) -> None:
+    """Change the store, without writing."""
+    options = {"dry_run": True, parameter: value}
+    if name == "update":
+        embstore.update(place.folder / "s", [3], ROWS[:1], **options)
+    else:
+        getattr(embstore, name)(place.folder / "s", place.more, **options)
 
 
 Call = Callable[[Place, Any], object]
@@ -130,6 +148,18 @@ COUNTS: dict[str, tuple[Call, Any, bool]] = {
         1 << 20,
         False,
     ),
+    **{
+        f"{name}.{parameter}": (partial(change, name, parameter), good, optional)
+        for name in ("append", "upsert")
+        for parameter, good, optional in (
+            ("limit", 3, True),
+            ("dimension", 4, True),
+            ("memory_limit", 1 << 20, False),
+        )
+    },
+    "append.scale_block": (partial(with_block, "append"), 4, False),
+    "upsert.scale_block": (partial(with_block, "upsert"), 4, False),
+    "update.memory_limit": (partial(change, "update", "memory_limit"), 1 << 20, False),
     "open.cache_limit": (
         lambda p, v: open_cached(p, cache_limit=v),
         1 << 20,
@@ -207,6 +237,9 @@ NORMS: dict[str, Callable[[Place, Any], object]] = {
 FLAGS: dict[str, Callable[[Place, Any], object]] = {
     "StoreWriter.overwrite": lambda p, v: writer(p, overwrite=v),
     "build.overwrite": lambda p, v: embstore.build(p.text, p.folder / "s2", overwrite=v),
+    "append.dry_run": partial(change, "append", "dry_run"),
+    "update.dry_run": partial(change, "update", "dry_run"),
+    "upsert.dry_run": partial(change, "upsert", "dry_run"),
     "snapshot.overwrite": lambda p, v: embstore.snapshot(
         p.folder / "s", p.folder / "s2", overwrite=v
     ),
@@ -253,7 +286,7 @@ def refusal(call: Callable[[Place, Any], object], place: Place, value: Any) -> s
 
 
 def is_size(name: str) -> bool:
-    return "limit" in name.rpartition(".")[2] and name != "build.limit"
+    return "limit" in name.rpartition(".")[2] and not name.endswith(".limit")
 
 
 @pytest.mark.parametrize("name", COUNTS | SLICED)
@@ -279,7 +312,7 @@ def test_counts_are_not_negative_or_huge(place, name):
     call, _, _ = COUNTS[name]
     for value in (-1, np.int64(-1), -HUGE):
         assert refusal(call, place, value)
-    if not is_size(name) and name != "build.limit":
+    if not is_size(name) and not name.endswith(".limit"):
         assert refusal(call, place, HUGE)
 
 

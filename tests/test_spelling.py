@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import pickle
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 import embstore
 from embstore.vocabulary import Vocabulary, spelling
+from embstore.vocabulary import vocabulary as vocabulary_module
 from embstore.vocabulary.spelling import edited, near_word, variants
 from embstore.vocabulary.words import PackedWords, pack
 from embstore.writing.vocabulary_builder import VocabularyBuilder
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 WORDS = [
     "the",
@@ -136,3 +141,29 @@ def test_suggestion_takes_bounded_time():
     for _ in range(10):
         near_word("Abcdefghijklmnopqrstuvwxyz", vocabulary)
     assert time.process_time() - start < 5
+
+
+def test_cold_hash_table_is_not_read_for_a_hint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = {f"word{chr(97 + n // 26 % 26)}{chr(97 + n % 26)}{n}": [0.0] for n in range(20_000)}
+    embstore.build(words | {"country": [1.0]}, tmp_path / "cold.embstore").close()
+    monkeypatch.setattr(vocabulary_module, "READ_AHEAD_BYTES", 1 << 10)
+    monkeypatch.setattr(vocabulary_module, "in_core", lambda *_: np.zeros(1, np.uint8))
+    with embstore.open(tmp_path / "cold.embstore") as store:
+        with pytest.raises(embstore.MissingWordError) as missing:
+            store.lookup_words(["kountry"])
+        assert "did you mean" not in str(missing.value)
+        with pytest.raises(embstore.MissingWordError) as missing:
+            store.lookup_words(["Country"])
+        assert "did you mean 'country'" in str(missing.value)
+    monkeypatch.setattr(vocabulary_module, "in_core", lambda *_: np.ones(1, np.uint8))
+    with embstore.open(tmp_path / "cold.embstore") as store:
+        with pytest.raises(embstore.MissingWordError) as missing:
+            store.lookup_words(["kountry"])
+        assert "did you mean 'country'" in str(missing.value)
+
+
+def test_hash_table_in_memory_is_near(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary_module, "READ_AHEAD_BYTES", 1 << 10)
+    assert vocabulary_of([f"word {n}" for n in range(5000)]).is_near

@@ -52,6 +52,16 @@ def test_new_rows_beyond_the_memory(tmp_path):
     check(tmp_path / "t", np.concatenate([rows[:50], rows[50:] + 1]), words)
 
 
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_chunks_grow_and_rows_are_replaced(tmp_path, partitions):
+    rows, words = numbers(1000), words_of(1000)
+    write(tmp_path / "t", rows[:10] + 1, words[:10], chunk_rows=4, partitions=partitions)
+    report = embstore.upsert(tmp_path / "t", dict(zip(words[3:], rows[3:], strict=True)))
+    assert report.chunk_rows == 16
+    rows[:3] += 1
+    check(tmp_path / "t", rows, words)
+
+
 @pytest.mark.parametrize("word", ["word 3", "new"])
 def test_repeated_words(tmp_path, word):
     rows, words = numbers(5), words_of(5)
@@ -59,7 +69,7 @@ def test_repeated_words(tmp_path, word):
     pairs = [(word, rows[0] + 1), ("other", rows[1]), (word, rows[0] + 2)]
     with pytest.raises(SourceError, match=word) as caught:
         embstore.upsert(tmp_path / "t", pairs, on_duplicate="error")
-    assert isinstance(caught.value.__cause__, DuplicateWordError)
+    assert isinstance(caught.value, DuplicateWordError)
     assert names(tmp_path) == ["t"]
     report = embstore.upsert(tmp_path / "t", pairs, on_duplicate="first")
     assert report.rows == 2

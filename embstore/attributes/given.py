@@ -106,7 +106,7 @@ def as_dtypes(given: Any, name: str) -> dict[str, str]:
 def check_count(name: str, values: Values, count: int) -> None:
     """Refuse another number of values than that of rows."""
     if len(values) != count:
-        raise ValueError(
+        raise SourceError(
             f"attribute {name!r} has {len(values)} values for {count} rows; give one for each row"
         )
 

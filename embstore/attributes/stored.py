@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from embstore.table.protocols import Files
 
 VALUES_AT_ONCE = 1 << 16
+_OUTSIDE = "offsets that point outside of its bytes"
 
 
 class StoredColumn(ABC):
@@ -57,6 +58,10 @@ class StoredColumn(ABC):
         """Return the values of ids, shape (n,), as numbers or as an object array of str."""
 
     @abstractmethod
+    def one(self, number: int) -> Any:
+        """Return the value of one id, as a scalar of NumPy or as a str."""
+
+    @abstractmethod
     def part(self, start: int, stop: int) -> Values:
         """Return a copy of the values of the ids ``start .. stop - 1``."""
 
@@ -74,6 +79,12 @@ class StoredNumbers(StoredColumn):
         self._array.read(ids, 1)
         return self._array.data.take(ids).astype(self.dtype, copy=False)
 
+    def one(self, number: int) -> Any:
+        """Return the number of one id."""
+        if not self._array.is_mapped:
+            return self.take(np.array([number]))[0]
+        return self.dtype.type(self._array.data[number])
+
     def part(self, start: int, stop: int) -> NDArray[Any]:
         """Return a copy of the numbers of consecutive ids, little endian."""
         self._array.read(np.array([start]), stop - start)
@@ -90,17 +101,20 @@ class StoredStrings(StoredColumn):
         self._name = manifest.name
         self._data = _Array(files, manifest.array(spec.WORD_BYTES))
         self._offsets = _Array(files, manifest.array(spec.WORD_OFFSETS))
+        self._view = memoryview(self._data.data)
 
     def take(self, ids: NDArray[np.int64]) -> NDArray[Any]:
         """Return the strings of ids."""
         starts, stops = self.spans(ids)
         lengths = stops - starts
-        distinct = np.unique(ids, return_index=True)[1]
+        most = len(self._data.data)
         # Strings that overlap could amount to any number of bytes.
-        if lengths[distinct].sum(dtype=np.float64) > len(self._data.data):
-            raise _damaged(self._name, "offsets that make strings overlap")
+        if lengths.sum(dtype=np.float64) > most:
+            distinct = np.unique(ids, return_index=True)[1]
+            if lengths[distinct].sum(dtype=np.float64) > most:
+                raise _damaged(self._name, "offsets that make strings overlap")
         self._data.read(starts, lengths)
-        data = memoryview(np.ascontiguousarray(self._data.data))
+        data = self._view
         found = np.empty(len(ids), object)
         try:
             found[:] = [
@@ -110,6 +124,20 @@ class StoredStrings(StoredColumn):
         except UnicodeDecodeError as error:
             raise _not_utf8(self._name, error) from error
         return found
+
+    def one(self, number: int) -> str:
+        """Return the string of one id."""
+        if not self._offsets.is_mapped:
+            found: str = self.take(np.array([number]))[0]
+            return found
+        offsets = self._offsets.data
+        start, stop = int(offsets[number]), int(offsets[number + 1])
+        if not 0 <= start <= stop <= len(self._view):
+            raise _damaged(self._name, _OUTSIDE)
+        try:
+            return str(self._view[start:stop], "utf-8")
+        except UnicodeDecodeError as error:
+            raise _not_utf8(self._name, error) from error
 
     def part(self, start: int, stop: int) -> PackedWords:
         """Return a copy of the strings of consecutive ids."""
@@ -136,7 +164,7 @@ class StoredStrings(StoredColumn):
         starts = offsets.take(ids).astype(np.int64, copy=False)
         stops = offsets[1:].take(ids).astype(np.int64, copy=False)
         if ((starts < 0) | (stops < starts) | (stops > len(self._data.data))).any():
-            raise _damaged(self._name, "offsets that point outside of its bytes")
+            raise _damaged(self._name, _OUTSIDE)
         return starts, stops
 
 
@@ -146,6 +174,7 @@ class _Array:
     def __init__(self, files: Files | LocalFiles, array: RawArray) -> None:
         self._files: Any = files
         self._blocks = None if isinstance(files, LocalFiles) else BlockArray(files, array)
+        self.is_mapped = self._blocks is None
         self.data = map_array(self._files, array) if self._blocks is None else self._blocks.data
 
     def read(self, starts: NDArray[np.int64], counts: NDArray[np.int64] | int) -> None:

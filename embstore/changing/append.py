@@ -117,7 +117,7 @@ def append(
         For input that cannot be stored, with its file and line or row; for rows of another shape,
         or with words where the store has none; for an option that the source does not take.
     DuplicateWordError
-        As the cause of a SourceError, if the store has a word, or one comes twice.
+        If the store has a word, or one comes twice.
     StoreNotFoundError, StoreBusyError, StoreCorruptError
         If there is no store, it is being written, or a file that has to be read is damaged.
     TypeError, ValueError

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 def blocks_of(
-    ids: Any, rows: Any, settle: Callable[[Any], Ids], row_shape: tuple[int, ...]
+    ids: Any,
+    rows: Any,
+    settle: Callable[[Any], Ids],
+    row_shape: tuple[int, ...],
+    rows_text: str,
 ) -> tuple[Iterator[Ids], Iterator[Rows]]:
     """Return the blocks of ids, shape (n,), and those of rows, shape (n, *row_shape).
 
@@ -31,6 +35,8 @@ def blocks_of(
         Returns ids as int64.
     row_shape : tuple of int
         Shape of a row.
+    rows_text : str
+        What rows must be, for messages.
 
     Raises
     ------
@@ -46,12 +52,12 @@ def blocks_of(
             array = _as_rows(rows)
             if array.shape != settled.shape + row_shape:
                 raise ValueError(
-                    f"rows have shape {array.shape}, expected {settled.shape + row_shape}: that of "
-                    "the ids, then that of a row"
+                    f"rows have shape {array.shape}, expected {settled.shape + row_shape} for ids "
+                    f"of shape {settled.shape}: give {rows_text}, one for each id"
                 )
             return some_ids, iter([array.reshape(-1, *row_shape)])
     blocks = rows if isinstance(rows, Iterator) else iter([rows])
-    return some_ids, (_as_block(block, row_shape) for block in blocks)
+    return some_ids, (_as_block(block, row_shape, rows_text) for block in blocks)
 
 
 def id_blocks(ids: Any, settle: Callable[[Any], Ids]) -> Iterator[Ids]:
@@ -121,11 +127,11 @@ def _as_rows(rows: Any) -> NDArray[Any]:
     return np.asarray(rows)
 
 
-def _as_block(rows: Any, row_shape: tuple[int, ...]) -> NDArray[Any]:
+def _as_block(rows: Any, row_shape: tuple[int, ...], rows_text: str) -> NDArray[Any]:
     array = _as_rows(rows)
     if array.shape == row_shape:
         array = array[np.newaxis]
     if array.shape[1:] != row_shape or array.ndim != len(row_shape) + 1:
         expected = ", ".join(["n", *map(str, row_shape)])
-        raise ValueError(f"rows have shape {array.shape}, expected ({expected})")
+        raise ValueError(f"rows have shape {array.shape}, expected ({expected}): give {rows_text}")
     return array

@@ -83,6 +83,5 @@ def check_shape(source: Source, change: TableChange) -> None:
     # One of an empty list is not known.
     if tuple(source.row_shape) != change.row_shape and source.row_count != 0:
         raise SourceError(
-            f"{source.name} has rows of shape {tuple(source.row_shape)}, those of the store have "
-            f"{change.row_shape}; give rows of the same shape"
+            f"{source.name} has rows of shape {tuple(source.row_shape)}; give {change.rows_text}"
         )

@@ -123,7 +123,7 @@ def update(
 
         done = 0
         columns = None if not attributes else GivenColumns(shaped_as(ids, attributes))
-        for some, block in _blocks(ids, rows, settle, change.row_shape):
+        for some, block in _blocks(ids, rows, settle, change):
             values = None if columns is None else columns.take(len(some))
             change.replace(some, block, values)
             done += 0 if block is None else block.nbytes
@@ -135,13 +135,13 @@ def update(
 
 
 def _blocks(
-    ids: Any, rows: Any, settle: Callable[[Any], NDArray[np.int64]], row_shape: tuple[int, ...]
+    ids: Any, rows: Any, settle: Callable[[Any], NDArray[np.int64]], change: TableChange
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[Any] | None]]:
     """Yield ids and as many rows, piece by piece; None for no rows."""
     if rows is None:
         yield from ((some, None) for some in id_blocks(ids, settle))
     else:
-        yield from in_step(*blocks_of(ids, rows, settle, row_shape))
+        yield from in_step(*blocks_of(ids, rows, settle, change.row_shape, change.rows_text))
 
 
 def _are_words(given: Any) -> bool:

@@ -116,7 +116,7 @@ def upsert(
         For input that cannot be stored, with its file and line or row; for rows of another shape
         or without words; for an option that the source does not take.
     DuplicateWordError
-        As the cause of a SourceError, if a word comes twice.
+        If a word comes twice.
     StoreNotFoundError, StoreBusyError, StoreCorruptError
         If there is no store, it is being written, or a file that has to be read is damaged.
     TypeError, ValueError

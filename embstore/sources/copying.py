@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embstore.dtypes import is_float
-from embstore.errors import RowError, SourceError
+from embstore.errors import RowError
 from embstore.progress import Progress
 
 if TYPE_CHECKING:
@@ -40,16 +41,18 @@ def copy_batches(
 
     Raises
     ------
-    SourceError
-        If a row cannot be stored; the message names it.
+    RowError
+        If a row cannot be stored; the message names its place in the input.
     """
     non_finite = 0 if source.encoding is None else None
     for batch in source.batches():
         try:
             rows = write(batch)
         except RowError as error:
-            place = source.place(batch.first + error.position)
-            raise SourceError(f"{place}: {error.problem}") from error
+            placed = copy(error)  # Of the same kind.
+            placed.position += batch.first
+            placed.args = (f"{source.place(placed.position)}: {error.problem}",)
+            raise placed from error
         if non_finite is not None and is_float(batch.rows.dtype):
             non_finite += _count_non_finite(batch.rows)
         if progress is not None:

@@ -5,9 +5,9 @@
    or two letters exchanged. The letters are those of the word and the store's most frequent ones.
 
 The number of spellings is bounded. Those of a step are looked up at once, about a microsecond each.
-The second step is left out where words are read from an object store, which would have to send much
-of the hash table. If several are found, the one with the lowest id is returned, because word lists
-are usually sorted by frequency.
+The second step is left out where it would read much of the hash table: from an object store, or
+from a disk if the table is not in RAM. If several are found, the one with the lowest id is
+returned, because word lists are usually sorted by frequency.
 """
 
 from __future__ import annotations

@@ -26,6 +26,8 @@ from embstore.errors import StoreCorruptError
 from embstore.formats.own import spec
 from embstore.formats.own.checked_files import REBUILD
 from embstore.reading.mapping import AddressSpace, MappedFile
+from embstore.syscalls import in_core
+from embstore.table.addresses import PAGE_BYTES
 from embstore.vocabulary import hashing
 from embstore.vocabulary.given import flatten
 from embstore.vocabulary.words import PackedWords, encode, hash_words, pack
@@ -43,6 +45,8 @@ PARTS = (spec.WORD_BYTES, spec.WORD_OFFSETS, spec.WORD_SLOTS)
 
 # Larger arrays are mapped without the kernel's read-ahead.
 READ_AHEAD_BYTES = 64 << 20
+# Pages of a larger hash table that tell whether it is in RAM.
+SAMPLED_PAGES = 64
 
 # Up to this many words are looked up one by one; more, at once.
 FEW_WORDS = 100
@@ -65,13 +69,7 @@ class Vocabulary:
     probe_count : int
         The most slots to read for one word.
 
-    Attributes
-    ----------
-    is_near : bool
-        Whether looking up hundreds of words in vain costs little.
     """
-
-    is_near = True
 
     def __init__(self, stored: PackedWords, slots: NDArray[np.uint64], probe_count: int) -> None:
         self._stored = stored
@@ -86,6 +84,18 @@ class Vocabulary:
         self._offsets = np.ascontiguousarray(stored.offsets, np.int64)
         self._offset_view = self._offsets.data
         self._byte_view = np.ascontiguousarray(stored.data, np.uint8).data
+
+    @property
+    def is_near(self) -> bool:
+        """Whether looking up hundreds of words in vain costs little: the hash table is in RAM."""
+        if self._slots.nbytes <= READ_AHEAD_BYTES:
+            return True
+        address = self._slots.ctypes.data
+        places = range(0, self._slots.nbytes, self._slots.nbytes // SAMPLED_PAGES)
+        pages = [(address + place) // PAGE_BYTES * PAGE_BYTES for place in places]
+        with suppress(OSError):
+            return 4 * sum(int(in_core(page, PAGE_BYTES)[0]) for page in pages) >= 3 * len(pages)
+        return True
 
     @property
     def stored(self) -> PackedWords:

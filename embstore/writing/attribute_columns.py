@@ -11,6 +11,7 @@ import numpy as np
 from embstore.attributes.given import as_values, check_count
 from embstore.attributes.values import empty_values, part_of
 from embstore.dtypes import as_dtype, storage_dtype
+from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.formats.own.attribute_manifest import check_name
 from embstore.vocabulary.words import PackedWords
@@ -144,14 +145,16 @@ def settled(
 
     Raises
     ------
-    ValueError
+    SourceError
         If these are not the attributes of the table, or not one value for each row.
-    TypeError, RowError, SourceError
+    TypeError, RowError
         As `embstore.attributes.given.as_values`.
     """
     given = {} if given is None else given
+    if dtypes is not None and not given and not row_count:
+        return {name: empty_values(dtype) for name, dtype in dtypes.items()}
     if dtypes is not None and set(given) != set(dtypes):
-        raise ValueError(_difference(set(given), set(dtypes)))
+        raise SourceError(_difference(set(given), set(dtypes)))
     found = {}
     for name in given if dtypes is None else dtypes:
         check_name(name)
@@ -164,11 +167,11 @@ def _difference(given: set[str], known: set[str]) -> str:
     """Return the message for rows whose attributes are not those of the table."""
     if not given:
         return (
-            f"the rows have no attributes, and the table has {_listed(known)}; give attributes= "
-            "with a value of each for every row"
+            f"the rows have no attributes, and the table has {_listed(known)}; give attributes=, "
+            "values for every row or the names of columns of the source"
         )
     if not known:
-        return f"the rows have the attributes {_listed(given)}, and those before them had none"
+        return f"the rows have the attributes {_listed(given)}, and the table has none; omit them"
     missing, unknown = known - given, given - known
     problems = [f"lack the attributes {_listed(missing)}"] if missing else []
     problems += [f"have {_listed(unknown)}, which the table lacks"] if unknown else []

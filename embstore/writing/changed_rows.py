@@ -96,7 +96,7 @@ class ChangedRows:
                 known = self._manifest.rows + self._held_rows
                 estimated = self._manifest.rows + self._estimated
                 if not self._estimated:
-                    estimated = assumed_rows(known, self._manifest.row_bytes)
+                    estimated = assumed_rows(self._manifest.rows, self._held_rows)
                 self._settle(max(known, estimated))
 
     def finish(self, pending: PendingRows | None) -> None:
@@ -233,8 +233,7 @@ class ChangedRows:
                     self.sums.subtract(piece[places - place], ids)
                     self.sums.add(rows, ids)
                     piece[places - place] = rows
-            # Only bytes matter to the writer.
-            writer.append(piece, copy=False)
+            writer.append(piece)  # Only bytes matter to the writer.
             place += len(piece)
 
 

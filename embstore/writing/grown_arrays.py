@@ -112,5 +112,5 @@ def grow(arrays: NextArrays, array: RawArray, length: int) -> ArrayWriter:
     writer = arrays.new_array(array.name, array.shape[1:], array.dtype, chunk_rows)
     for chunk in range(array.chunk_count):
         for piece in arrays.read_chunk(array, chunk):
-            writer.append(piece, copy=False)
+            writer.append(piece)
     return writer

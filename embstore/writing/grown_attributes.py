@@ -270,7 +270,7 @@ class GrownAttributes:
                     new = np.ascontiguousarray(records[:, column.place])
                     self._exchange(name, ids, piece[ids - start], new)
                     piece[ids - start] = new
-                writer.append(piece, copy=False)
+                writer.append(piece)
                 start += len(piece)
         for numbers in column.appended.pieces(""):
             writer.append(numbers)
@@ -311,7 +311,7 @@ class GrownAttributes:
                 left -= array.chunk_rows
                 continue
             for piece in self._arrays.read_chunk(array, chunk):
-                writer.append(piece[:left], copy=False)
+                writer.append(piece[:left])
                 left -= len(piece[:left])
         return writer
 

@@ -108,14 +108,14 @@ class GrownVocabulary:
         self._on_duplicate = on_duplicate
         self._replace = replace
         self._known = KnownWords(vocabulary, manifest, arrays, memory_bytes // 3)
-        self._builder = VocabularyBuilder(memory_bytes, directory)
-        self._table: SlotTable | None = None
-        # One bit for each old word whose row was replaced.
-        self._replaced = ScratchArray(np.uint8, memory_bytes // 12, directory)
         for part in (spec.WORD_BYTES, spec.WORD_OFFSETS):
             array = manifest.array(part)
             # How much they will grow is not known, but what one more needs is needed anyway.
             check_rewritten(arrays, array, array.shape[0] + 1)
+        # One bit for each old word whose row was replaced.
+        self._replaced = ScratchArray(np.uint8, memory_bytes // 12, directory)
+        self._table: SlotTable | None = None
+        self._builder = VocabularyBuilder(memory_bytes, directory)
 
     def __len__(self) -> int:
         """Return the number of all words, old and new."""
@@ -195,7 +195,7 @@ class GrownVocabulary:
         check_rewritten(self._arrays, offsets, offset_count)
         self._builder.drop_table()
         is_larger = is_too_full(len(self), slots.shape[0])
-        self._table = table = self._larger_table() if is_larger else self._same_table(slots)
+        table = self._larger_table() if is_larger else self._same_table(slots)
         changed = [] if is_larger else self._known.changed_chunks(table)
         for chunk in changed:
             self._arrays.check_chunk(slots, chunk)
@@ -282,7 +282,8 @@ class GrownVocabulary:
 
     def _make_table(self, slot_count: int) -> SlotTable:
         share = self._memory_bytes // 3
-        return SlotTable(slot_count, share, share, self._directory, spec.MAX_PROBE_COUNT)
+        self._table = SlotTable(slot_count, share, share, self._directory, spec.MAX_PROBE_COUNT)
+        return self._table
 
     def _insert_new(self, table: SlotTable) -> None:
         first = len(self._known)

@@ -20,6 +20,7 @@ from embstore.formats.own import spec
 
 FEW_CHUNKS: Final = 64
 LARGE_CHUNK_BYTES: Final = 16 << 20
+STREAM_TIMES: Final = 16
 
 
 def chunk_count(rows: int, partition_count: int, chunk_rows: int) -> int:
@@ -67,14 +68,22 @@ def grown_chunk_rows(
     return chunk_rows
 
 
-def assumed_rows(known_rows: int, row_bytes: int) -> int:
-    """Return a number of rows for a stream that is long, but does not tell how long.
+def assumed_rows(rows: int, appended: int) -> int:
+    """Return a number of rows after a stream that is long, but does not tell how long.
 
-    So many that chunks become large, if they grow at all.
+    So many that chunks become large, if they grow at all: the rows that have come by then usually
+    fill 64 MiB.
+
+    Parameters
+    ----------
+    rows : int
+        Rows before.
+    appended : int
+        Those that have come so far.
 
     Examples
     --------
-    >>> assumed_rows(100, 1 << 20)
-    1124
+    >>> assumed_rows(100, 1000)
+    16100
     """
-    return min(known_rows + FEW_CHUNKS * LARGE_CHUNK_BYTES // row_bytes, spec.MAX_ROWS)
+    return min(rows + STREAM_TIMES * appended, spec.MAX_ROWS)

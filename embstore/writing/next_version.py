@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from embstore.formats.own.manifest import Manifest
     from embstore.formats.own.sharded import ListedChunks
     from embstore.formats.own.spec import RawArray
+    from embstore.writing.new_words import MakeArray
 
 
 class NextVersion:
@@ -159,13 +160,15 @@ class NextVersion:
         self, name: str, item_shape: tuple[int, ...], dtype: np.dtype[Any], chunk_rows: int
     ) -> ArrayWriter:
         """Return the writer of an array, which is empty."""
+        self.background.make_directory((self._path / name).parent)  # Its group may be new.
         writer = self._make_array(name, item_shape, dtype, chunk_rows)
         self._writers[name], self._taken[name] = writer, set()
         return writer
 
     def new_partition(self, partition: int, chunk_rows: int) -> ArrayWriter:
         """Return the writer of a partition, which is empty."""
-        make_array, manifest = self._make_array, self.manifest
+        manifest = self.manifest
+        make_array: MakeArray = self._make_array
         if manifest.compression is not None:
             make_array = partial(
                 ShardWriter,
@@ -198,7 +201,7 @@ class NextVersion:
         self.take_over(writer, array, range(whole))
         if whole < array.chunk_count:
             for piece in self.read_chunk(array, whole):
-                writer.append(piece, copy=False)
+                writer.append(piece)
         return writer
 
     def publish(self, manifest: Manifest) -> None:

@@ -92,7 +92,11 @@ def read_chunk(
     chunk: int,
     checked: Identity | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield the rows of a chunk, shape (n, row_bytes), piece by piece; errors as `open_chunk`."""
+    """Yield the rows of a chunk, shape (n, row_bytes), piece by piece.
+
+    Errors are those of `open_chunk`. All pieces are in the same memory: one is valid, and may be
+    changed, until the next one.
+    """
     row_bytes = array.chunk_bytes // array.chunk_rows
     rows = min(array.chunk_rows, array.shape[0] - chunk * array.chunk_rows)
     descriptor, _ = open_chunk(root, array, listed, chunk, checked)
@@ -105,10 +109,11 @@ def read_chunk(
                 yield piece
             return
         step = max(PIECE_BYTES // row_bytes, 1)
+        memory = np.empty((min(step, rows), row_bytes), np.uint8)
         for first in range(0, rows, step):
-            count = min(step, rows - first)
-            data = _read(descriptor, first * row_bytes, count * row_bytes)
-            yield data.reshape(count, row_bytes)
+            piece = memory[: rows - first]
+            _read(descriptor, first * row_bytes, piece.reshape(-1))
+            yield piece
     finally:
         os.close(descriptor)
 
@@ -125,23 +130,23 @@ def _inner_chunks(
     descriptor: int, array: ShardedArray, end: int, where: Path
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield the decoded inner chunks of a shard, whose index starts at ``end``."""
-    index = _read(descriptor, end, array.index_bytes + spec.CHECKSUM_BYTES)
+    index = _read(descriptor, end, np.empty(array.index_bytes + spec.CHECKSUM_BYTES, np.uint8))
+    rows = np.empty(array.inner_bytes, np.uint8)
     try:
         for offset, size in check_index(index.tobytes(), end).tolist():
             if size < 0:
                 return
-            rows = np.empty(array.inner_bytes, np.uint8)
-            decode(array.compression.codec, _read(descriptor, offset, size), rows)
+            packed = _read(descriptor, offset, np.empty(size, np.uint8))
+            decode(array.compression.codec, packed, rows)
             yield rows
     except ValueError as error:
         raise StoreCorruptError(f"{where}: {error}; {REBUILD}") from error
 
 
-def _read(descriptor: int, offset: int, count: int) -> NDArray[np.uint8]:
-    """Return bytes of a file, in an array that may be changed."""
-    data = np.empty(count, np.uint8)
+def _read(descriptor: int, offset: int, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Fill an array with bytes of a file, and return it."""
     done = 0
-    while done < count:
+    while done < len(data):
         got = os.preadv(descriptor, [data.data[done:]], offset + done)
         if not got:
             raise StoreCorruptError("a chunk file became shorter while it was read")

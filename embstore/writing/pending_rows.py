@@ -149,7 +149,7 @@ class PendingRows:
         for part in _parts(len(places)):
             some = places[part.start : part.stop + 1]
             if (equal := np.flatnonzero(some[1:] == some[:-1])).size:
-                return part.start + int(equal[0])
+                return int(part.start + equal[0])
         return None
 
 

@@ -55,7 +55,11 @@ class SlotTable:
         most_probes: int | None = None,
     ) -> None:
         self._scratch = ScratchArray(np.uint64, memory_bytes, directory)
-        self._scratch.resize(slot_count)
+        try:
+            self._scratch.resize(slot_count)
+        except BaseException:
+            self._scratch.close()
+            raise
         self._window_bytes = window_bytes
         self._most_probes = most_probes
         self.probe_count = 0

@@ -27,6 +27,7 @@ from embstore.vocabulary.words import hash_words
 from embstore.writing.change_facts import change_facts
 from embstore.writing.changed_rows import ChangedRows
 from embstore.writing.conversion import conversion_to
+from embstore.writing.first_words import FirstWords
 from embstore.writing.grown_attributes import GrownAttributes
 from embstore.writing.grown_vocabulary import GrownVocabulary
 from embstore.writing.next_version import NextVersion
@@ -97,7 +98,8 @@ class TableChange:
         self.rows_appended = self.rows_replaced = self.duplicate_count = 0
         self._rows: ChangedRows | None = None
         self._pending: PendingRows | None = None
-        self._words: GrownVocabulary | None = None  # Made for the first words.
+        # Made for the first words.
+        self._words: GrownVocabulary | FirstWords | None = None
         self._attributes: GrownAttributes | None = None
 
     def __enter__(self) -> Self:
@@ -203,6 +205,17 @@ class TableChange:
         """Shape of a row to write: of a record, where rows are encoded already."""
         return self._conversion.row_shape
 
+    @property
+    def rows_text(self) -> str:
+        """What rows to write must be, for messages."""
+        found, shape = self.manifest.encoding, self.row_shape
+        if found is None or shape == self.manifest.row_shape:
+            return f"rows of shape {shape}, as those of the store"
+        return (
+            f"records of {found.name}, as the store keeps them: uint8, shape {shape} (lookup gives "
+            "them with raw=True)"
+        )
+
     def write(
         self,
         rows: Any,
@@ -296,15 +309,18 @@ class TableChange:
             self._pending.settle()
         attributes.check()
         rows.finish(self._pending)
-        vocabulary = old.vocabulary
+        vocabulary, unk = old.vocabulary, old.unk
         if self._words is not None and self._words.new_count:
             _, vocabulary = self._words.write()
+        if isinstance(self._words, FirstWords):
+            unk = self._words.find_unk()
         facts = facts | self._conversion.facts() | {"rows": self.rows_appended + self.rows_replaced}
         manifest = replace(
             old,
             rows=old.rows + self.rows_appended,
             chunk_rows=rows.chunk_rows,
             vocabulary=vocabulary,
+            unk=unk,
             attributes=attributes.write(),
             chunks_at_rewrite=rows.growth(),
             source=change_facts(old.source, self._kind, facts),
@@ -338,16 +354,15 @@ class TableChange:
             raise TypeError("rows have masked numbers; replace them with .filled(value)")
         batch, row_shape = np.asarray(rows), self._conversion.row_shape
         if batch.ndim == 0 or batch.shape[1:] != row_shape:
-            expected = ", ".join(["n", *map(str, row_shape)])
-            raise ValueError(
-                f"rows have shape {batch.shape}, expected ({expected}), as the store's"
-            )
+            raise ValueError(f"an array of shape {batch.shape} is given, expected {self.rows_text}")
         stored, _ = self.manifest.stored
         return self._conversion.convert(batch).view(storage_dtype(stored))
 
     def _takes_words(self, words: object) -> bool:
         """Return whether rows have words; raise if the store has none and these have."""
         if self.manifest.vocabulary is not None:
+            return True
+        if words is not None and not self.manifest.rows and not self.rows_appended:
             return True
         if words is not None:
             raise SourceError(
@@ -361,12 +376,17 @@ class TableChange:
             )
         return False
 
-    def _grown_vocabulary(self) -> GrownVocabulary:
+    def _grown_vocabulary(self) -> GrownVocabulary | FirstWords:
         version, sizes = self._version, self.manifest.vocabulary
-        assert version.vocabulary is not None
-        assert sizes is not None
         # The rest of this share is for rows that replace others.
         share = version.memory.vocabulary_bytes
+        if sizes is None or version.vocabulary is None:
+            return FirstWords(
+                version,
+                memory_bytes=share if self._pending is None else share // 2,
+                directory=version.directory,
+                on_duplicate=self._on_duplicate,
+            )
         return GrownVocabulary(
             version.vocabulary,
             sizes,

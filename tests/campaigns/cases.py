@@ -6,7 +6,6 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import embstore
 from tests.campaigns import works
 from tests.campaigns.faults import (
     by_clones,
@@ -70,11 +69,7 @@ BUILDS = (
     Case(works.Build(), replace=in_two_steps),
 )
 _SNAPSHOT = works.Snapshot()
-_CHANGES = [
-    works.Change(kind)
-    for kind in (works.APPEND, works.UPDATE, works.UPSERT)
-    if hasattr(embstore, "upsert")
-]
+_CHANGES = [works.Change(kind) for kind in (works.APPEND, works.UPDATE, works.UPSERT)]
 NOT_BUILDS = (_SNAPSHOT, *_CHANGES)
 FEW = (
     *BUILDS,

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -29,12 +31,14 @@ TINY = Shape(rows=7, columns=2, partitions=2, chunk_rows=2)
 STORE = "t.embstore"
 
 
-def write(path: Path, shape: Shape, generation: int) -> None:
+def write(path: Path, shape: Shape, generation: int, *, attributes: bool = False) -> None:
     """Build the table of a generation; it replaces another, if there is one.
 
-    Every second generation is compressed, so each layout replaces the other.
+    Every second generation is compressed, so each layout replaces the other. With attributes, these
+    are the ones of `attributes_of`.
     """
-    rows = shape.rows - generation % 3
+    count = shape.rows - generation % 3
+    rows = table_rows(np.arange(count), shape.columns, generation)
     with embstore.StoreWriter(
         path,
         row_shape=(shape.columns,),
@@ -45,9 +49,14 @@ def write(path: Path, shape: Shape, generation: int) -> None:
         overwrite=True,
         source={"generation": generation},
     ) as writer:
-        writer.write(
-            table_rows(np.arange(rows), shape.columns, generation), words_of(generation, rows)
-        )
+        found = attributes_of(rows) if attributes else None
+        writer.write(rows, words_of(generation, count), attributes=found)
+
+
+def attributes_of(rows: NDArray[np.float32]) -> dict[str, Any]:
+    """Return attributes that follow from the rows: numbers, and strings of several lengths."""
+    first = rows[:, 0].copy()
+    return {"number": first, "text": [str(value) for value in first.tolist()]}
 
 
 def check(path: Path, compare: Callable[[embstore.EmbeddingStore], int]) -> int | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     Table = tuple[list[str], NDArray[np.float32]]
 
-_embstore: Any = embstore
 STEP = 3  # From one base to the next.
 
 
@@ -133,6 +132,7 @@ class Kind:
     name: str
     do: Callable[[Path, int], object]
     model: Callable[[Table, int], Table]
+    attributes: bool = False  # Whether the table has some.
 
 
 class Change(Build):
@@ -143,6 +143,10 @@ class Change(Build):
         self.name = kind.name
         self._kind = kind
 
+    def start(self, path: Path, number: int) -> None:
+        """Write the table of a base."""
+        tables.write(path, self.shape, number, attributes=self._kind.attributes)
+
     def do(self, path: Path, number: int) -> None:
         """Change the table."""
         self._kind.do(path, number)
@@ -152,6 +156,10 @@ class Change(Build):
         words = store.words(range(store.rows))
         base = int(words[0].partition("-")[0])
         rows = store[:]
+        expected = tables.attributes_of(rows) if self._kind.attributes else {}
+        for name, values in expected.items():
+            if store.attributes[name][:].tolist() != list(values):
+                raise AssertionError(f"the attribute {name} is not that of the rows")
         for numbers in _selections(range(base + 1, base + STEP + 1)):
             table = self._base(base)
             for number in numbers:
@@ -198,23 +206,25 @@ def _upserted(table: Table, number: int) -> Table:
 
 def _append(path: Path, number: int) -> None:
     words, rows = _new(number, 3)
-    _embstore.append(path, rows, words=words)
+    embstore.append(path, rows, words=words)
 
 
 def _update(path: Path, number: int) -> None:
-    _embstore.update(path, [1, 4], _new(number, 2)[1])
+    embstore.update(path, [1, 4], _new(number, 2)[1])
 
 
 def _upsert(path: Path, number: int) -> None:
     words, rows = _new(number, 1)
     with embstore.open(path) as store:
         known = store.words(2)
-    _embstore.upsert(path, np.concatenate([rows * 2, rows]), words=[known, *words])
+    both = np.concatenate([rows * 2, rows])
+    attributes = tables.attributes_of(both)
+    embstore.upsert(path, both, words=[known, *words], attributes=attributes)
 
 
 APPEND = Kind("append", _append, _appended)
 UPDATE = Kind("update", _update, _updated)
-UPSERT = Kind("upsert", _upsert, _upserted)
+UPSERT = Kind("upsert", _upsert, _upserted, attributes=True)
 
 
 def without_waiting() -> contextlib.AbstractContextManager[None]:
