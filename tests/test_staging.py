@@ -267,7 +267,8 @@ def test_old_store_is_locked_while_it_is_removed(target, tmp_path):
 @pytest.mark.parametrize("syncs", [False, True])
 def test_everything_is_flushed_before_publishing(target, monkeypatch, syncs):
     """File by file, or the directories within the store with the whole file system."""
-    flushed, synced = [], []
+    flushed: list[int] = []
+    synced: list[int] = []
     flush = os.fsync
 
     def flushing(descriptor: int) -> None:
