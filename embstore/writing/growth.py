@@ -54,9 +54,9 @@ def grown_chunk_rows(
 
     Examples
     --------
-    >>> grown_chunk_rows(10_000, 1, 128, 1200, 40)
+    >>> grown_chunk_rows(10_000, 1, 128, 1200, 39)
     256
-    >>> grown_chunk_rows(10_000, 1, 128, 1200, 41)  # 79 chunks are not twice as many.
+    >>> grown_chunk_rows(10_000, 1, 128, 1200, 40)  # 79 chunks are not twice as many.
     128
     """
     count = chunk_count(rows, partition_count, chunk_rows)
