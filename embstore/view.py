@@ -259,7 +259,7 @@ class StoreView:
 
     def is_current(self) -> bool:
         """Say whether its store is the newest version; see `EmbeddingStore.is_current`."""
-        current: bool = self._store.is_current()
+        current: bool = self.store.is_current()
         return current
 
     def reload(self) -> StoreView:
@@ -278,7 +278,7 @@ class StoreView:
         >>> view.is_current(), view.reload() is view
         (True, True)
         """
-        newest = self._store.reload()
+        newest = self.store.reload()
         if newest is self._store:
             return self
         found: StoreView = newest.view(self.start, self.stop)

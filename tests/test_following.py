@@ -40,8 +40,8 @@ def words_of(rows: int = ROWS) -> list[str]:
 
 
 def build(path: Path, number: int, rows: int = ROWS, **options: Any) -> None:
-    options = {"partitions": 2, "words": words_of(rows), "overwrite": True} | options
-    embstore.build(table(number, rows), path, **options).close()
+    settings: dict[str, Any] = {"partitions": 2, "words": words_of(rows), "overwrite": True}
+    embstore.build(table(number, rows), path, **(settings | options)).close()
 
 
 def compressed(path: Path, number: int, rows: int = ROWS) -> None:
@@ -497,7 +497,7 @@ with in_two_steps() if way == "two renames" else in_one_step():
 """
 
 
-@pytest.mark.parametrize(("way", "last"), [("exchange", 101), ("two renames", 26)])
+@pytest.mark.parametrize(("way", "last"), [("exchange", 101), ("two renames", 13)])
 def test_threads_that_follow_a_writer(target, way, last):
     """Every result is of one version, versions come in order, and no call fails."""
     import subprocess  # Only this test starts a process that it does not wait for.

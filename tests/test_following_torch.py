@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,9 +20,7 @@ from embstore.interop.torch import bag as bag_module  # noqa: E402
 ROWS, WIDTH = 40, 8
 
 
-def build(
-    path: Path, number: float, rows: int = ROWS, **options: object
-) -> embstore.EmbeddingStore:
+def build(path: Path, number: float, rows: int = ROWS, **options: Any) -> embstore.EmbeddingStore:
     values = np.full((rows, WIDTH), number, np.float32)
     return embstore.build(values, path, partitions=2, overwrite=True, **options)
 

@@ -147,7 +147,8 @@ def read_ids(text: str, store: Path) -> NDArray[Any]:
         return parse_ids(text, read_manifest(store).rows if ":" in text else 0)
     try:
         if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False)
+            found: NDArray[Any] = np.load(path, allow_pickle=False)
+            return found
         lines = path.read_text(encoding="utf-8").split()
         return np.array([int(line) for line in lines], np.int64)
     except FileNotFoundError:

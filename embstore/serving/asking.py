@@ -40,7 +40,7 @@ def ask_all(
     note_use()
     found: dict[_Name, Facts] = {}
     problems: dict[_Name, LinkError] = {}
-    waiting = list(reversed(links.items()))
+    waiting = [*links.items()][::-1]
 
     def drain() -> None:
         while waiting:

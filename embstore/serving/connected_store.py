@@ -250,7 +250,8 @@ class ConnectedStore(EmbeddingStore):
         """
         if self.is_current():
             return self
-        newest: Any = self._again()
+        connect: Any = self._again
+        newest: Self = connect()
         return newest
 
     def partition(self, partition: int) -> NoReturn:
