@@ -495,6 +495,18 @@ def test_progress_counts_the_bytes_of_chunks(tmp_path, store):
     assert len(seen) == len(stores.chunk_files(store))
 
 
+def test_attributes(tmp_path):
+    tags = [f"tag {number}" for number in range(23)]
+    attributes = {"count": np.arange(23), "tag": tags}
+    embstore.build(ROWS, tmp_path / "s", words=WORDS, attributes=attributes).close()
+    embstore.snapshot(tmp_path / "s", tmp_path / "t")
+    assert same(tmp_path / "s", tmp_path / "t")
+    shutil.rmtree(tmp_path / "s")
+    with embstore.open(tmp_path / "t") as store:
+        assert store.attributes["tag"][:].tolist() == tags
+        assert store.attributes["count"][WORDS[7]] == 7
+
+
 def test_other_files_of_the_directory_stay_behind(tmp_path, store):
     (store / "README").write_text("mine")
     embstore.snapshot(store, tmp_path / "t")
