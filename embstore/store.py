@@ -242,7 +242,8 @@ class EmbeddingStore(
     def to_gensim(self) -> KeyedVectors:
         """Return all words and rows in RAM, as gensim's ``KeyedVectors``.
 
-        Rows of other floats or integers become float32, what gensim computes with.
+        Rows of other floats or integers become float32, what gensim computes with. Attributes go
+        along, as gensim's ``get_vecattr`` gives them.
 
         Raises
         ------

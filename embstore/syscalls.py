@@ -146,7 +146,7 @@ def huge_mapped_bytes(address: int, size_bytes: int) -> int | None:
                 [96, 0, start, end, 0, regions.ctypes.data, _REGIONS, 0, 0, *3 * [_PAGE_IS_HUGE]],
                 np.uint64,
             )
-            count = fcntl.ioctl(descriptor, _PAGEMAP_SCAN, memoryview(fields).cast("B"))
+            count = fcntl.ioctl(descriptor, _PAGEMAP_SCAN, fields.view(np.uint8).data)
             found += int((regions[:count, 1] - regions[:count, 0]).sum())
             start = int(fields[4])
     except OSError:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import google_crc32c
 import numpy as np
 
-from embstore.attributes.stored import check_utf8, open_attributes
+from embstore.attributes.stored import StoredStrings, check_utf8, open_attributes
 from embstore.attributes.values import first_id, hashed
 from embstore.errors import EmbstoreError, StoreCorruptError
 from embstore.formats.own import spec
@@ -39,7 +39,7 @@ from embstore.progress import Progress
 from embstore.reading.files import StoreFiles
 from embstore.reading.pipeline import in_order
 from embstore.vocabulary import open_vocabulary
-from embstore.vocabulary.words import PackedWords, encode, hash_words
+from embstore.vocabulary.words import encode, hash_words
 from embstore.writing.replacement import finish_replacement
 
 if TYPE_CHECKING:
@@ -300,9 +300,10 @@ def _verify_strings(path: Path, manifest: Manifest, report: VerifyReport, sums: 
     try:
         columns = open_attributes(StoreFiles(path, manifest), strings)
         for name, column in columns.items():
+            assert isinstance(column, StoredStrings)
+            column.check_ends()
             for start in range(0, manifest.rows, WORDS_AT_ONCE):
                 values = column.part(start, min(start + WORDS_AT_ONCE, manifest.rows))
-                assert isinstance(values, PackedWords)
                 check_utf8(name, values)
                 sums.add_values(hashed(values), first_id(name) + start)
     except EmbstoreError as error:

@@ -35,7 +35,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "chunks": {"chunk_rows": 8},
     "div": {"chunk_rows": 8, "strategy": "div"},
     "mod": {"chunk_rows": 8, "partitions": 3},
-    "more partitions than rows": {"chunk_rows": 2, "partitions": 100},
+    "many partitions": {"chunk_rows": 2, "partitions": 50},
     "zstd": {"chunk_rows": 16, "compression": "zstd"},
     "blosc": {"chunk_rows": 4, "partitions": 4, "compression": "blosc"},
     "int8": {"encoding": "int8", "chunk_rows": 8},

@@ -183,6 +183,13 @@ REFUSED = [
     (lines(WEIGHTS), ["n"], "the numbers of n look like those of the vector, here '0.5'"),
     ("a 1 2 3\nb 4 5 6\nc 7 8 9\n", ["n"], "look like those of the vector, here '1'"),
     (lines(IDS), ["n"], "of n look like .* \\(texts need a tab or a mark around them\\)|in a line"),
+    # Texts that may be pieces of words, or quoted or not.
+    (
+        "4 3\n" + lines(["B", "b c", "d", "e"]),
+        ["n"],
+        "t.txt:2: 'B' of 'n' is not a number, and may",
+    ),
+    (lines(['"q""1"', "b", "c", "d"], outer="\t", between="\t"), ["n"], "may be quoted or not"),
     # Other columns than those that are named.
     (
         lines(COUNTS, IDS, outer="\t", between="\t"),

@@ -584,6 +584,8 @@ def test_damage_of_every_attribute_file_is_noticed(whole, tmp_path):
         ("offsets", lambda some: some.__setitem__(3, -1), "outside"),
         ("offsets", lambda some: some.__setitem__(3, 2**62), "outside"),
         ("offsets", lambda some: some.__setitem__(slice(1, -1), 0), None),
+        ("offsets", lambda some: some.__setitem__(-1, some[-1] - 1), None),
+        ("offsets", lambda some: some.__setitem__(0, 1), None),
         ("bytes", lambda some: some.__setitem__(slice(None), 255), "UTF-8"),
     ],
 )
@@ -784,6 +786,25 @@ def test_stores_keep_their_attributes_in_builds(tmp_path, layout):
 
 
 # --- changes ---
+
+
+def test_snapshots_have_the_attributes(tmp_path):
+    build(tmp_path / "t").close()
+    embstore.snapshot(tmp_path / "t", tmp_path / "u")
+    embstore.update(tmp_path / "t", [0], attributes={"count": [77]})
+    check(embstore.open(tmp_path / "u"), columns())
+    shutil.rmtree(tmp_path / "u")
+    assert embstore.verify(tmp_path / "t").ok
+
+
+def test_bytes_of_no_string_are_refused_before_an_append(whole, tmp_path):
+    path = shutil.copytree(whole, tmp_path / "t")
+    values = zarr.open_array(path / "attributes/tag/offsets", mode="r")[:]
+    values[-1] -= 1
+    _write_array(path, "attributes/tag/offsets", values)
+    some = {name: values[:1] for name, values in columns().items()}
+    with pytest.raises(StoreCorruptError, match=r"'tag' is damaged.*belong to no string"):
+        embstore.append(path, TABLE[:1], words=["x"], attributes=some)
 
 
 @pytest.mark.parametrize("partitions", [1, 3])

@@ -123,7 +123,8 @@ def built(words: list[str], chunk_rows: dict[str, int] | None = None) -> Version
 
 
 def grown(version: Version, directory: Path, **options: Any) -> GrownVocabulary:
-    options = {"on_duplicate": "error", "replace": False, "memory_bytes": MEMORY_BYTES} | options
+    defaults: dict[str, Any] = {"on_duplicate": "error", "replace": False}
+    options = defaults | {"memory_bytes": MEMORY_BYTES} | options
     return GrownVocabulary(
         version.vocabulary, version.manifest, version, directory=directory, **options
     )
@@ -131,7 +132,8 @@ def grown(version: Version, directory: Path, **options: Any) -> GrownVocabulary:
 
 def finish(version: Version, words: GrownVocabulary) -> Version:
     """Write the arrays, and return the next version."""
-    writers, manifest = words.write()
+    written, manifest = words.write()
+    writers: list[Any] = list(written)
     words.close()
     arrays = {writer.array.name.rpartition("/")[2]: writer.data() for writer in writers}
     assert tuple(arrays) == PARTS

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,12 @@ def read_modules() -> dict[str, str]:
     }
 
 
+@functools.cache
+def parsed(source: str) -> ast.Module:
+    """Return the tree of a module's source, which several tests walk."""
+    return ast.parse(source)
+
+
 def imports(name: str, source: str, modules: Collection[str]) -> Iterator[Import]:
     """Yield the imports of embstore's modules in the source of one."""
 
@@ -121,7 +128,7 @@ def imports(name: str, source: str, modules: Collection[str]) -> Iterator[Import
                 yield from walk(child, (*scope, child.name), outside)
             elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield from walk(child, (*scope, child.name), False)
-            else:
+            elif not isinstance(child, ast.expr):  # Expressions import nothing.
                 yield from walk(child, scope, outside)
 
     def targets(node: ast.Import | ast.ImportFrom) -> list[str]:
@@ -131,7 +138,7 @@ def imports(name: str, source: str, modules: Collection[str]) -> Iterator[Import
         members = [f"{node.module}.{alias.name}" for alias in node.names]
         return [member if member in modules else node.module for member in members]
 
-    return walk(ast.parse(source), (), True)
+    return walk(parsed(source), (), True)
 
 
 def room_of(module: str) -> str:

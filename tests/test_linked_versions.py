@@ -58,7 +58,8 @@ def many_appends(path: Path, *, words: bool) -> object:
 
 
 def rebuild(path: Path, *, words: bool) -> object:
-    return make_store(path, NEW, overwrite=True).close()
+    make_store(path, NEW, overwrite=True).close()
+    return None
 
 
 def replace_by_snapshot(path: Path, *, words: bool) -> object:

@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 
 import embstore
+from embstore import syscalls
 from embstore.errors import StoreBusyError, StoreExistsError, StoreNotFoundError
+from embstore.writing import files
 from embstore.writing.staging import Staging
 from tests.campaigns.faults import Failer, Step, in_two_steps, steps
 from tests.campaigns.kills import killed
@@ -262,8 +264,11 @@ def test_old_store_is_locked_while_it_is_removed(target, tmp_path):
     assert names(tmp_path) == ["t.embstore"]
 
 
-def test_everything_is_flushed_before_publishing(target, monkeypatch):
-    flushed = []
+@pytest.mark.parametrize("syncs", [False, True])
+def test_everything_is_flushed_before_publishing(target, monkeypatch, syncs):
+    """File by file, or the directories within the store with the whole file system."""
+    flushed: list[int] = []
+    synced: list[int] = []
     flush = os.fsync
 
     def flushing(descriptor: int) -> None:
@@ -271,9 +276,14 @@ def test_everything_is_flushed_before_publishing(target, monkeypatch):
         flush(descriptor)
 
     monkeypatch.setattr(os, "fsync", flushing)
+    monkeypatch.setattr(syscalls, "can_sync", lambda _: syncs)
+    monkeypatch.setattr(syscalls, "sync_file_system", synced.append)
+    monkeypatch.setattr(files, "_unwritten_bytes", lambda: 0)
     write_store(target, 1)
-    everything = {path.stat().st_ino for path in [target, target.parent, *target.rglob("*")]}
+    within = [path for path in target.rglob("*") if path.is_file() or not syncs]
+    everything = {path.stat().st_ino for path in [target, target.parent, *within]}
     assert everything <= set(flushed)
+    assert len(synced) == syncs
     assert flushed[-1] == target.parent.stat().st_ino
 
 

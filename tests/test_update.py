@@ -154,6 +154,20 @@ def test_what_cannot_be_replaced_is_refused(tmp_path, case):
     assert (tmp_path / "t").stat().st_ino == inode
 
 
+def test_large_arrays_are_cast_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr("embstore.changing.blocks.PIECE_BYTES", 3 * WIDTH * 8)
+    rows, new = numbers(ROWS), numbers(8, seed=1).astype(np.float64)
+    write(tmp_path / "t", rows)
+    seen: list[embstore.Progress] = []
+    embstore.update(tmp_path / "t", range(8), new, progress=seen.append)
+    assert [one.rows for one in seen] == [3, 6, 8]
+    rows[:8] = new
+    check(tmp_path / "t", rows)
+    new[7, 0] = 1e300
+    with pytest.raises(RowError, match="row 7"):
+        embstore.update(tmp_path / "t", range(8), new)
+
+
 def test_words_of_a_store_without_words(tmp_path):
     write(tmp_path / "t", numbers(ROWS))
     with pytest.raises(MissingWordError, match="no words"):

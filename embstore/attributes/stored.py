@@ -151,6 +151,20 @@ class StoredStrings(StoredColumn):
         data = self._data.data[first:last].copy()
         return PackedWords(data, np.append(starts, last) - first)
 
+    def check_ends(self) -> None:
+        """Refuse bytes that belong to no string.
+
+        Raises
+        ------
+        StoreCorruptError
+            If there are some before the first string, or behind the last one.
+        """
+        places = np.array([0, len(self._offsets.data) - 1])
+        self._offsets.read(places, 1)
+        first, last = self._offsets.data[places].tolist()
+        if (first, last) != (0, len(self._data.data)):
+            raise _damaged(self._name, "bytes that belong to no string")
+
     def spans(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return where the strings of ids start in the bytes, and where they end.
 

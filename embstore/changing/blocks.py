@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     Ids = NDArray[np.int64]
     Rows = NDArray[Any]
 
+PIECE_BYTES = 4 << 20
+
 
 def blocks_of(
     ids: Any,
@@ -116,7 +118,9 @@ def in_step(ids: Iterator[Ids], rows: Iterator[Rows]) -> Iterator[tuple[Ids, Row
             block = next(rows, None)
             if block is None:
                 raise ValueError(f"there are only {done} rows, fewer than ids; give one for each")
-        count = min(len(some), len(block))
+        # Of few rows at a time, because they are cast.
+        most = max(PIECE_BYTES * len(block) // max(block.nbytes, 1), 1)
+        count = min(len(some), len(block), most)
         yield some[:count], block[:count]
         some, block, done = some[count:], block[count:], done + count
 

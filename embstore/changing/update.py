@@ -10,6 +10,7 @@ import numpy as np
 from embstore.changing.blocks import blocks_of, id_blocks, in_step, shaped_as
 from embstore.changing.rows_of_source import LOCAL, report_of
 from embstore.encodings.casting import OnOverflow
+from embstore.errors import RowError
 from embstore.paths import as_local_path
 from embstore.progress import Progress
 from embstore.settle import as_choice, as_flag, as_size, shown_with_type
@@ -125,7 +126,11 @@ def update(
         columns = None if not attributes else GivenColumns(shaped_as(ids, attributes))
         for some, block in _blocks(ids, rows, settle, change):
             values = None if columns is None else columns.take(len(some))
-            change.replace(some, block, values)
+            first = change.rows_replaced
+            try:
+                change.replace(some, block, values)
+            except RowError as error:
+                raise RowError(error.problem, first + error.position) from error
             done += 0 if block is None else block.nbytes
             if progress is not None:
                 progress(Progress(done, 0, change.rows_replaced))

@@ -64,11 +64,6 @@ class GrownAttributes:
     ----------
     sums : RowSums
         The sums of the new values, less those of the ones that they replace; whole after `write`.
-
-    Raises
-    ------
-    StoreCorruptError
-        If the old version is damaged where it grows.
     """
 
     def __init__(
@@ -97,6 +92,7 @@ class GrownAttributes:
         self._pending_share = memory_bytes // 2, directory
         self._first = manifest.rows  # The least id whose values are replaced.
         self._rows = manifest.rows
+        self._is_checked = False
 
     @property
     def dtypes(self) -> dict[str, str]:
@@ -106,8 +102,12 @@ class GrownAttributes:
     def settle(self, given: Mapping[str, Any] | None, row_count: int) -> dict[str, Values]:
         """Return the attributes of a batch of rows, checked.
 
-        See `embstore.writing.attribute_columns.settled`.
+        See `embstore.writing.attribute_columns.settled`. The first time, the chunks that grow are
+        compared with their checksums.
         """
+        if not self._is_checked:
+            self._check_growth()
+            self._is_checked = True
         return settled(given, self.dtypes, row_count)
 
     def settle_some(self, given: Mapping[str, Any], row_count: int) -> dict[str, Values]:
@@ -209,6 +209,15 @@ class GrownAttributes:
         first = len(strings.parts[spec.WORD_OFFSETS]) - 1
         strings.append(values)
         return np.arange(first, first + len(values))
+
+    def _check_growth(self) -> None:
+        """Check the last chunks of all arrays, and that strings end where their bytes do."""
+        for name, column in self._columns.items():
+            for array in column.old.arrays():
+                # How much they will grow is not known, but what one more needs is needed anyway.
+                check_rewritten(self._arrays, array, array.shape[0] + 1)
+            if column.old.is_string:
+                self._strings_of(name).check_ends()
 
     def _check_spans(self, column: _Changed) -> None:
         """Check the offsets of strings that are replaced, before they are used."""

@@ -82,22 +82,16 @@ FEW = (
         )
     ),
 )
+_WAYS: tuple[tuple[Way, Way, bool], ...] = (
+    (in_one_step, by_links, True),
+    (in_one_step, by_links, False),
+    (in_two_steps, by_links, False),
+    (in_one_step, by_clones, False),
+    (in_one_step, by_copies, True),
+)
 EVERY = (
     *BUILDS,
     *(Case(works.Build(), old=old, syncs=True) for old in (False, True)),
-    *(
-        Case(_SNAPSHOT, old, replace, take, syncs)
-        for old, replace in ((False, in_one_step), (True, in_one_step), (True, in_two_steps))
-        for take in (by_links, by_clones, by_copies)
-        for syncs in (False, True)
-    ),
-    *(
-        Case(change, replace=replace, take=take, syncs=syncs)
-        for change in _CHANGES
-        for replace, take in (
-            *((in_one_step, by_links), (in_two_steps, by_links)),
-            *((in_one_step, by_clones), (in_one_step, by_copies)),
-        )
-        for syncs in (False, True)
-    ),
+    *(Case(_SNAPSHOT, old=False, take=take) for take in (by_links, by_copies)),
+    *(Case(work, True, *ways) for work in NOT_BUILDS for ways in _WAYS),
 )

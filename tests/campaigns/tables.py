@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -31,14 +29,12 @@ TINY = Shape(rows=7, columns=2, partitions=2, chunk_rows=2)
 STORE = "t.embstore"
 
 
-def write(path: Path, shape: Shape, generation: int, *, attributes: bool = False) -> None:
+def write(path: Path, shape: Shape, generation: int) -> None:
     """Build the table of a generation; it replaces another, if there is one.
 
-    Every second generation is compressed, so each layout replaces the other. With attributes, these
-    are the ones of `attributes_of`.
+    Every second generation is compressed, so each layout replaces the other.
     """
-    count = shape.rows - generation % 3
-    rows = table_rows(np.arange(count), shape.columns, generation)
+    rows = shape.rows - generation % 3
     with embstore.StoreWriter(
         path,
         row_shape=(shape.columns,),
@@ -49,14 +45,9 @@ def write(path: Path, shape: Shape, generation: int, *, attributes: bool = False
         overwrite=True,
         source={"generation": generation},
     ) as writer:
-        found = attributes_of(rows) if attributes else None
-        writer.write(rows, words_of(generation, count), attributes=found)
-
-
-def attributes_of(rows: NDArray[np.float32]) -> dict[str, Any]:
-    """Return attributes that follow from the rows: numbers, and strings of several lengths."""
-    first = rows[:, 0].copy()
-    return {"number": first, "text": [str(value) for value in first.tolist()]}
+        writer.write(
+            table_rows(np.arange(rows), shape.columns, generation), words_of(generation, rows)
+        )
 
 
 def check(path: Path, compare: Callable[[embstore.EmbeddingStore], int]) -> int | None:

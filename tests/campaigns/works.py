@@ -7,7 +7,8 @@ has a model of its versions, which is compared with all rows and words.
 1. A build replaces a table; every second one is compressed.
 2. A snapshot replaces a table by that of another store; those for the next numbers lie in a folder
    beside it.
-3. A change (append, update, upsert) keeps a part of the table; the model does the same with lists.
+3. A change (append, update, upsert) keeps a part of the table, which has attributes; the model does
+   the same with lists.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,9 +34,38 @@ if TYPE_CHECKING:
 
     from tests.campaigns.tables import Shape
 
-    Table = tuple[list[str], NDArray[np.float32]]
-
 STEP = 3  # From one base to the next.
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The model of a table: its words, rows, and attributes."""
+
+    words: list[str]
+    rows: NDArray[np.float32]
+    counts: list[int]
+    tags: list[str]
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The attributes by their names."""
+        return {"count": np.array(self.counts, np.int64), "tag": self.tags}
+
+    def __add__(self, other: Table) -> Table:
+        return Table(
+            self.words + other.words,
+            np.concatenate([self.rows, other.rows]),
+            self.counts + other.counts,
+            self.tags + other.tags,
+        )
+
+    def replace(self, ids: list[int], other: Table) -> Table:
+        """Return the table with rows and attributes of some ids from another one."""
+        rows, counts, tags = self.rows.copy(), list(self.counts), list(self.tags)
+        rows[ids] = other.rows
+        for number, id in enumerate(ids):
+            counts[id], tags[id] = other.counts[number], other.tags[number]
+        return Table(self.words, rows, counts, tags)
 
 
 class Build:
@@ -132,7 +162,6 @@ class Kind:
     name: str
     do: Callable[[Path, int], object]
     model: Callable[[Table, int], Table]
-    attributes: bool = False  # Whether the table has some.
 
 
 class Change(Build):
@@ -145,7 +174,18 @@ class Change(Build):
 
     def start(self, path: Path, number: int) -> None:
         """Write the table of a base."""
-        tables.write(path, self.shape, number, attributes=self._kind.attributes)
+        table = self._base(number)
+        with embstore.StoreWriter(
+            path,
+            row_shape=(self.shape.columns,),
+            dtype="float32",
+            partitions=self.shape.partitions,
+            chunk_rows=self.shape.chunk_rows,
+            compression="zstd" if number % 2 else None,
+            attributes={"count": "int64", "tag": "string"},
+            overwrite=True,
+        ) as writer:
+            writer.write(table.rows, table.words, attributes=table.attributes)
 
     def do(self, path: Path, number: int) -> None:
         """Change the table."""
@@ -155,26 +195,32 @@ class Change(Build):
         """Return the number of the last change; the ones before it may be missing."""
         words = store.words(range(store.rows))
         base = int(words[0].partition("-")[0])
-        rows = store[:]
-        expected = tables.attributes_of(rows) if self._kind.attributes else {}
-        for name, values in expected.items():
-            if store.attributes[name][:].tolist() != list(values):
-                raise AssertionError(f"the attribute {name} is not that of the rows")
+        found = Table(
+            list(words),
+            store[:],
+            np.asarray(store.attributes["count"]).tolist(),
+            np.asarray(store.attributes["tag"]).tolist(),
+        )
         for numbers in _selections(range(base + 1, base + STEP + 1)):
             table = self._base(base)
             for number in numbers:
                 table = self._kind.model(table, number)
-            if table[0] == list(words) and np.array_equal(table[1], rows):
-                if not np.array_equal(store.ids(table[0]), np.arange(len(words))):
+            if _same(table, found):
+                if not np.array_equal(store.ids(table.words), np.arange(len(words))):
                     raise AssertionError("words do not give their ids")
                 return max(numbers, default=base)
         raise AssertionError(f"{self.name}: neither the version {base} nor one that follows it")
 
     def _base(self, number: int) -> Table:
-        rows = self.shape.rows - number % 3
-        return tables.words_of(number, rows), table_rows(
-            np.arange(rows), self.shape.columns, number
-        )
+        count = self.shape.rows - number % 3
+        rows = table_rows(np.arange(count), self.shape.columns, number)
+        tags = [f"{number}" * i for i in range(count)]
+        return Table(tables.words_of(number, count), rows, list(range(count)), tags)
+
+
+def _same(one: Table, other: Table) -> bool:
+    lists = [(table.words, table.counts, table.tags) for table in (one, other)]
+    return lists[0] == lists[1] and np.array_equal(one.rows, other.rows)
 
 
 def _selections(numbers: range) -> Iterator[tuple[int, ...]]:
@@ -183,48 +229,52 @@ def _selections(numbers: range) -> Iterator[tuple[int, ...]]:
 
 
 def _new(number: int, count: int) -> Table:
+    """Return rows of a change."""
     rows = table_rows(np.arange(100, 100 + count), TINY.columns, number)
-    return [f"{number}+{i}" for i in range(count)], rows
-
-
-def _appended(table: Table, number: int, count: int = 3) -> Table:
-    words, rows = _new(number, count)
-    return table[0] + words, np.concatenate([table[1], rows])
-
-
-def _updated(table: Table, number: int) -> Table:
-    rows = table[1].copy()
-    rows[[1, 4]] = _new(number, 2)[1]
-    return table[0], rows
-
-
-def _upserted(table: Table, number: int) -> Table:
-    words, rows = _appended(table, number, 1)
-    rows[2] = rows[-1] * 2
-    return words, rows
+    words = [f"{number}+{i}" for i in range(count)]
+    return Table(words, rows, [number + i for i in range(count)], [f"tag {number}"] * count)
 
 
 def _append(path: Path, number: int) -> None:
-    words, rows = _new(number, 3)
-    embstore.append(path, rows, words=words)
+    new = _new(number, 3)
+    embstore.append(path, new.rows, words=new.words, attributes=new.attributes)
 
 
 def _update(path: Path, number: int) -> None:
-    embstore.update(path, [1, 4], _new(number, 2)[1])
+    new = _new(number, 2)
+    embstore.update(path, [1, 4], new.rows, attributes=new.attributes)
 
 
 def _upsert(path: Path, number: int) -> None:
-    words, rows = _new(number, 1)
+    new = _new(number, 2)
     with embstore.open(path) as store:
-        known = store.words(2)
-    both = np.concatenate([rows * 2, rows])
-    attributes = tables.attributes_of(both)
-    embstore.upsert(path, both, words=[known, *words], attributes=attributes)
+        words = [store.words(2), new.words[1]]
+    embstore.upsert(path, new.rows, words=words, attributes=new.attributes)
+
+
+def _upserted(table: Table, number: int) -> Table:
+    known, new = _parts(_new(number, 2))
+    return table.replace([2], known) + new
+
+
+def _parts(table: Table) -> list[Table]:
+    return [
+        Table([word], table.rows[i : i + 1], [table.counts[i]], [table.tags[i]])
+        for i, word in enumerate(table.words)
+    ]
+
+
+def _appended(table: Table, number: int) -> Table:
+    return table + _new(number, 3)
+
+
+def _updated(table: Table, number: int) -> Table:
+    return table.replace([1, 4], _new(number, 2))
 
 
 APPEND = Kind("append", _append, _appended)
 UPDATE = Kind("update", _update, _updated)
-UPSERT = Kind("upsert", _upsert, _upserted, attributes=True)
+UPSERT = Kind("upsert", _upsert, _upserted)
 
 
 def without_waiting() -> contextlib.AbstractContextManager[None]:

@@ -132,10 +132,14 @@ class ColumnScan:
         The column's name.
     remedy : str
         What to do where no dtype holds the values.
+    takes_texts : bool
+        Whether values may be texts. Among numbers that are separated by blanks, a text may be a
+        piece of the word, or have pieces of its own.
     """
 
     name: str
     remedy: str
+    takes_texts: bool = True
     # For each kind of values, the place of the first one, and its text.
     _first: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     _inexact: tuple[str, bytes] | None = None
@@ -193,6 +197,11 @@ class ColumnScan:
             raise SourceError(
                 f"{what} is missing, or a number in a notation that is not read; fix or remove the "
                 "line"
+            )
+        if kind == "text" and not self.takes_texts:
+            raise SourceError(
+                f"{what} is not a number, and may be a piece of the word; separate texts from "
+                f"words and numbers by tabs, or {self.remedy}"
             )
         if kind == "code":
             raise SourceError(

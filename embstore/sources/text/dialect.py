@@ -115,6 +115,7 @@ class Dialect:
             self._check_start(word)
         if len(values) != self.dimension or len(columns) != self.column_count:
             raise DialectError(f"found {len(values)} value{'s' * (len(values) != 1)}")
+        self._check_quoted(columns[: self.columns_before])
         if self.padded:
             self._check_gaps(line, columns[self.columns_before :] + values)
         numbers = BLANK.join(values)
@@ -340,9 +341,14 @@ class Dialect:
             check_spaces(word, is_sure=False)
         if self.quoted == "always" and self.brackets[0] and b"\\" in word:
             raise DialectError(f"the word {shown(word)} has an escape, which is not read")
-        if self.quoted == "never" and word[:1] == b'"' and b'""' in word[1:-1]:
-            raise DialectError(f"the word {shown(word)} may be quoted or not")
+        self._check_quoted([word])
         return word
+
+    def _check_quoted(self, fields: list[bytes]) -> None:
+        """Refuse fields that a CSV writer may have quoted, where others are not."""
+        for field in fields if self.quoted == "never" else ():
+            if field[:1] == b'"' and b'""' in field[1:-1]:
+                raise DialectError(f"{shown(field)} may be quoted or not")
 
 
 def _margin(line: bytes) -> bytes:

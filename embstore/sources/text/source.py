@@ -24,6 +24,7 @@ from embstore.sources import Batch, EncodingErrors, Source, TextFormat
 from embstore.sources.text.blocks import TextFile
 from embstore.sources.text.columns import ColumnScan
 from embstore.sources.text.first_lines import LayoutFinder, shown_line
+from embstore.sources.text.pieces import BLANK
 from embstore.sources.text.vectors import VectorParser
 from embstore.sources.words.word_list import WordList
 
@@ -201,7 +202,12 @@ class TextSource(Source):
 
     def _column_dtypes(self, names: Sequence[str]) -> list[str]:
         """Return the dtypes of the attributes, which all values of a column decide."""
-        scans = [ColumnScan(name, _remedy(name)) for name in names]
+        dialect = self._parser.dialect
+        marked = len(names) if dialect.between != BLANK else dialect.columns_before
+        scans = [
+            ColumnScan(name, _remedy(name), takes_texts=place < marked)
+            for place, name in enumerate(names)
+        ]
         if not scans:
             return []
         split = in_order(self._parser.columns, self._body(), thread_name="embstore-parse")
