@@ -144,6 +144,19 @@ def test_rows_encoded_as_those_of_the_store(tmp_path):
         assert np.array_equal(table.lookup([0, 1, 2], raw=True), records)
 
 
+def test_attributes(tmp_path):
+    (tmp_path / "a.txt").write_text("word\tcount\tx\ty\na\t3\t0\t0\nb\t4\t0\t0\n")
+    (tmp_path / "b.txt").write_text("word\tcount\tx\ty\nb\t5\t1\t1\nc\t6\t1\t1\n")
+    run("build", tmp_path / "a.txt", tmp_path / "s", "--attribute", "count")
+    for command in ("upsert", "update"):
+        run(command, tmp_path / "s", tmp_path / "b.txt", "--attribute", "count")
+    refused = run("append", tmp_path / "s", text(tmp_path / "c.txt", {"d": 1}), status=1)
+    assert refused.stderr.count("\n") == 1
+    with embstore.open(tmp_path / "s") as table:
+        assert table.attributes["count"][:].tolist() == [3, 5, 6]
+        assert table[:].tolist() == [[0, 0], [1, 1], [1, 1]]
+
+
 def test_snapshot(store, tmp_path):
     done = run("snapshot", store, tmp_path / "before")
     assert re.fullmatch(

@@ -361,6 +361,30 @@ def test_store_at_a_url_that_is_published_over(tmp_path):
             store.reload()
 
 
+def test_versions_on_an_object_store(object_url, tmp_path):
+    build(tmp_path / "s", 1)
+    embstore.publish(tmp_path / "s", object_url)
+    with embstore.open(object_url) as store:
+        assert store.is_current()
+        build(tmp_path / "s", 2)
+        embstore.publish(tmp_path / "s", object_url)
+        assert not store.is_current()
+        with store.reload() as new:
+            assert shows(new, 2)
+            assert new.is_current()
+        assert shows(store, 1)
+        child = os.fork()  # Where obstore would hang.
+        if not child:
+            status = 1
+            try:
+                store.is_current()
+            except RemoteError as error:
+                status = 0 if "forked" in str(error) else 2
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def test_parts_that_join_a_model(tmp_path):
     model = tmp_path / "model"
     model.mkdir()
