@@ -60,11 +60,11 @@ def read_contents(files: StoredFiles, partitions: tuple[int, ...] | None = None)
     manifest = manifest_of(files)
     if partitions is not None:
         # An object store has no directories, only what is in them.
-        words, attributes = (
+        has_words, has_attributes = (
             files.exists(group) or files.exists(f"{group}/{METADATA}")
             for group in (VOCABULARY, ATTRIBUTES)
         )
-        manifest = manifest.part(partitions, words=words, attributes=attributes)
+        manifest = manifest.part(partitions, words=has_words, attributes=has_attributes)
     listed = check_store(files, manifest)
     files = files.with_manifest(manifest)
     vocabulary = None

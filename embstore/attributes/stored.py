@@ -101,7 +101,7 @@ class StoredStrings(StoredColumn):
         self._name = manifest.name
         self._data = _Array(files, manifest.array(spec.WORD_BYTES))
         self._offsets = _Array(files, manifest.array(spec.WORD_OFFSETS))
-        self._view = memoryview(self._data.data)
+        self._view = self._data.data.data
 
     def take(self, ids: NDArray[np.int64]) -> NDArray[Any]:
         """Return the strings of ids."""
@@ -187,9 +187,13 @@ class _Array:
 
     def __init__(self, files: Files | LocalFiles, array: RawArray) -> None:
         self._files: Any = files
-        self._blocks = None if isinstance(files, LocalFiles) else BlockArray(files, array)
-        self.is_mapped = self._blocks is None
-        self.data = map_array(self._files, array) if self._blocks is None else self._blocks.data
+        self._blocks: BlockArray | None = None
+        self.is_mapped = isinstance(files, LocalFiles)
+        if isinstance(files, LocalFiles):
+            self.data = map_array(files, array)
+        else:
+            self._blocks = BlockArray(files, array)
+            self.data = self._blocks.data
 
     def read(self, starts: NDArray[np.int64], counts: NDArray[np.int64] | int) -> None:
         """Read the items from some places on, unless they are mapped or were read."""
