@@ -247,13 +247,13 @@ def _time_change(
         # By links; the copy has inodes of its own only where it changes.
         shutil.copytree(base, target, copy_function=os.link)
         ids, rows, apply = change(turn)
-        report, own = timed(lambda apply=apply: apply(target))  # type: ignore[misc]
+        report, own = _timed(lambda apply=apply: apply(target))  # type: ignore[misc]
         with embstore.open(target) as store:
             check_rows(task, ids, store.lookup(ids), rows)
         written = WrittenFiles.of(target, before)
-        _, write = timed(lambda written=written: written.write(place / "written"))  # type: ignore[misc]
+        _, write = _timed(lambda written=written: written.write(place / "written"))  # type: ignore[misc]
         shutil.rmtree(place / "written")
-        _, new = timed(lambda: embstore.build(target, place / "new.embstore").close())
+        _, new = _timed(lambda: embstore.build(target, place / "new.embstore").close())
         shutil.rmtree(place / "new.embstore")
         shutil.rmtree(target)
         if turn:  # The first one imports modules.
@@ -268,6 +268,12 @@ def _time_change(
         "megabytes": report.bytes_written / 1e6,
     }
     return Found(times, facts)
+
+
+def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """Time some work on a disk that has finished what was done before, such as removing."""
+    os.sync()
+    return timed(work)
 
 
 def _files(store: Path) -> Iterator[Path]:

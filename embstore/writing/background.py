@@ -85,21 +85,35 @@ class Background:
             self._pending_bytes += size_bytes
         self._writing.submit(partial(self._run, work, size_bytes))
 
-    def start_flush(self) -> None:
-        """Wait until everything is written, and start flushing it.
+    def write_file(self, path: Path, data: bytes) -> None:
+        """Queue a small file; it is flushed together with others."""
+
+        def work() -> None:
+            self.write_at(path, data, 0)
+            self.flush(path, len(data))
+
+        self.write(work, len(data))
+
+    def flush_soon(self) -> None:
+        """Queue the flush of all files that are complete when the work before is done."""
+        self._writing.submit(partial(self._run, self._flush_complete, 0))
+
+    def wait_until_written(self) -> None:
+        """Wait until everything is written, though perhaps not flushed.
 
         Raises
         ------
         OSError
             If writing or flushing a file failed.
         """
-        self._writing.result(self._writing.submit(self._flush_complete))
+        self._writing.result(self._writing.submit(int))
         with self._changed:
             self._check()
 
     def finish(self) -> None:
-        """Wait until everything is written and flushed; errors as `start_flush`."""
-        self.start_flush()
+        """Wait until everything is written and flushed; errors as `wait_until_written`."""
+        self.flush_soon()
+        self.wait_until_written()
         self._flushing.result(self._flushing.submit(int))
         with self._changed:
             self._check()
@@ -148,6 +162,8 @@ class Background:
             self._flush_complete()
 
     def _flush_complete(self) -> None:
+        if not self._complete:
+            return
         if self._flushed is not None:
             self._flushing.result(self._flushed)  # Otherwise the number of open files would grow.
         complete, self._complete, self._complete_bytes = self._complete, [], 0

@@ -27,7 +27,6 @@ from embstore.formats.own.fields import parse_json
 from embstore.formats.own.manifest import read_manifest
 from embstore.formats.own.seals import checksum, seal_with
 from embstore.reading.files import StoreFiles
-from embstore.writing import files
 from embstore.writing.arrays import ArrayWriter, PiecePool
 from embstore.writing.background import Background
 from embstore.writing.linking import Linker
@@ -162,7 +161,7 @@ class NextVersion:
         """Return the writer of an array, which is empty."""
         self.background.make_directory((self._path / name).parent)  # Its group may be new.
         writer = self._make_array(name, item_shape, dtype, chunk_rows)
-        self._writers[name], self._taken[name] = writer, set()
+        self._add(name, writer)
         return writer
 
     def new_partition(self, partition: int, chunk_rows: int) -> ArrayWriter:
@@ -181,8 +180,12 @@ class NextVersion:
         dtype, row_shape = manifest.stored
         name = spec.partition_name(partition)
         writer = make_array(name, row_shape, storage_dtype(dtype), chunk_rows)
-        self._writers[name], self._taken[name] = writer, set()
+        self._add(name, writer)
         return writer
+
+    def _add(self, name: str, writer: ArrayWriter) -> None:
+        self._writers[name], self._taken[name] = writer, set()
+        self._unfinished.append(writer)
 
     def take_over(self, writer: ArrayWriter, array: RawArray, chunks: range) -> None:
         """Take over chunks of an old array as the next ones of its writer."""
@@ -204,6 +207,13 @@ class NextVersion:
                 writer.append(piece)
         return writer
 
+    def finish_arrays(self) -> None:
+        """Queue the rest of the arrays so far, and their flush; errors as `publish`."""
+        for writer in self._unfinished:
+            writer.finish()
+        self._unfinished.clear()
+        self.background.flush_soon()
+
     def publish(self, manifest: Manifest) -> None:
         """Finish the version, and put it in the place of the old one; a dry one does not.
 
@@ -219,12 +229,10 @@ class NextVersion:
         OSError
             If the disk fails; see `embstore.StoreWriter.publish`.
         """
-        for writer in self._writers.values():
-            writer.finish()
         # The flushes of chunks, links and metadata wait for the same commits of the journal.
-        self.background.start_flush()
+        self.finish_arrays()
+        self.background.wait_until_written()
         self.chunks_rewritten = self.background.file_count
-        self.bytes_written = self.background.byte_count
         documents = dict(self._documents(manifest))
         checksums = {
             name: checksum(documents[name]) if name in documents else self._checksums[name]
@@ -232,26 +240,28 @@ class NextVersion:
         }
         sealed = seal_with(manifest.to_json(), checksums)
         root = group_metadata(self._root_attributes() | {spec.ATTRIBUTE: sealed})
-        self.bytes_written += sum(map(len, documents.values())) + len(root)
+        for name, data in [*documents.items(), (spec.METADATA, root)]:
+            self.background.write_file(self._path / name, data)
         kept = {array.name: self._kept_chunks(array) for array in manifest.arrays()}
         self.chunks_linked = sum(map(len, kept.values()))
-        staging = self._staging
-        if staging is None:
+        bytes_copied = 0
+        if self._staging is not None:
+            with Linker(self._target, self._path) as linker:
+                for name, chunks in kept.items():
+                    if chunks:
+                        linker.take_chunks(*self._old[name], chunks)
+                for name, listed in checksums.items():
+                    if name not in documents:
+                        linker.take_metadata(name, listed)
+                bytes_copied = linker.taken.bytes_copied
+        self.background.wait_until_written()
+        self.bytes_written = self.background.byte_count + bytes_copied
+        if self._staging is None:
             return
-        with Linker(self._target, self._path) as linker:
-            for name, chunks in kept.items():
-                if chunks:
-                    linker.take_chunks(*self._old[name], chunks)
-            for name, listed in checksums.items():
-                if name not in documents:
-                    linker.take_metadata(name, listed)
-            self.bytes_written += linker.taken.bytes_copied
-        metadata = [(self._path / name, data) for name, data in documents.items()]
-        files.write_files([*metadata, (self._path / spec.METADATA, root)])
+        self._staging.check_contents()
         self.background.finish()
         self.background.close()
-        staging.check_contents()
-        staging.publish()
+        self._staging.publish()
         self._staging = None
 
     def _open(self, memory_bytes: int, dry: bool) -> None:
@@ -277,6 +287,7 @@ class NextVersion:
         self._shard_pool = PiecePool(shard_piece_bytes(self.memory.piece_bytes, manifest.row_bytes))
         # By the names of arrays: their writers, and the chunks that these have taken over.
         self._writers: dict[str, ArrayWriter] = {}
+        self._unfinished: list[ArrayWriter] = []
         self._taken: dict[str, set[int]] = {}
         for group in manifest.group_names():
             self._background.make_directory(self._path / group)

@@ -309,6 +309,7 @@ class TableChange:
             self._pending.settle()
         attributes.check()
         rows.finish(self._pending)
+        version.finish_arrays()  # The disk has work while words are written.
         vocabulary, unk = old.vocabulary, old.unk
         if self._words is not None and self._words.new_count:
             _, vocabulary = self._words.write()
@@ -327,7 +328,8 @@ class TableChange:
             created_by=f"embstore {__version__}",
         )
         sums = self._old_sums()
-        version.background.start_flush()  # The sums are those of the thread that writes.
+        version.finish_arrays()
+        version.background.wait_until_written()  # The sums are those of the thread that writes.
         sums.merge(rows.sums)
         sums.merge(self._sums.total())
         sums.merge(attributes.sums)
