@@ -46,8 +46,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from embstore.formats.own.manifest import Manifest, VocabularyManifest
+    from embstore.formats.own.manifest import Manifest
     from embstore.formats.own.spec import RawArray
+    from embstore.formats.own.vocabulary_manifest import VocabularyManifest
     from embstore.progress import OnProgress
 
 # The most bytes of pieces held by all threads.

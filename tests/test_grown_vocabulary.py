@@ -14,8 +14,8 @@ import embstore
 from embstore.errors import DuplicateWordError, StoreCorruptError
 from embstore.formats.own import spec
 from embstore.formats.own.array_size import ArraySize
-from embstore.formats.own.manifest import VocabularyManifest
 from embstore.formats.own.spec import RawArray
+from embstore.formats.own.vocabulary_manifest import VocabularyManifest
 from embstore.vocabulary import Vocabulary
 from embstore.vocabulary.words import PackedWords, hash_words, pack
 from embstore.writing.grown_vocabulary import GrownVocabulary

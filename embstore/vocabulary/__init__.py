@@ -9,7 +9,7 @@ from embstore.vocabulary.ranged import RangedVocabulary
 from embstore.vocabulary.vocabulary import Vocabulary, map_vocabulary
 
 if TYPE_CHECKING:
-    from embstore.formats.own.manifest import VocabularyManifest
+    from embstore.formats.own.vocabulary_manifest import VocabularyManifest
     from embstore.table.protocols import Files
 
 __all__ = ["Vocabulary", "open_vocabulary"]

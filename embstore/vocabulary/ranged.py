@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embstore.formats.own.manifest import VocabularyManifest
+    from embstore.formats.own.vocabulary_manifest import VocabularyManifest
     from embstore.table.protocols import Files
     from embstore.vocabulary.hashing import Confirm, Finish
 

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embstore.formats.own.manifest import VocabularyManifest
     from embstore.formats.own.spec import RawArray
+    from embstore.formats.own.vocabulary_manifest import VocabularyManifest
     from embstore.reading.mapping import Opener
 
 PARTS = (spec.WORD_BYTES, spec.WORD_OFFSETS, spec.WORD_SLOTS)

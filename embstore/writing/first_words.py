@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embstore.formats.own.manifest import VocabularyManifest
+    from embstore.formats.own.vocabulary_manifest import VocabularyManifest
     from embstore.vocabulary.words import PackedWords
     from embstore.writing.arrays import ArrayWriter
     from embstore.writing.grown_arrays import NextArrays

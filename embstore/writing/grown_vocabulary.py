@@ -21,7 +21,7 @@ import numpy as np
 from embstore.errors import DuplicateWordError
 from embstore.formats.own import spec
 from embstore.formats.own.array_size import ArraySize
-from embstore.formats.own.manifest import VocabularyManifest
+from embstore.formats.own.vocabulary_manifest import VocabularyManifest
 from embstore.vocabulary.words import PackedWords, hash_words, pack
 from embstore.writing.grown_arrays import check_rewritten, grow, grown_chunk_rows
 from embstore.writing.known_words import KnownWords

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embstore.formats.own.manifest import VocabularyManifest
+    from embstore.formats.own.vocabulary_manifest import VocabularyManifest
     from embstore.vocabulary import Vocabulary
     from embstore.writing.grown_arrays import NextArrays
     from embstore.writing.slot_table import SlotTable

@@ -14,7 +14,7 @@ import numpy as np
 from embstore.errors import DuplicateWordError, SourceError
 from embstore.formats.own import spec
 from embstore.formats.own.array_size import ArraySize
-from embstore.formats.own.manifest import VocabularyManifest
+from embstore.formats.own.vocabulary_manifest import VocabularyManifest
 from embstore.vocabulary.words import PackedWords, pack
 from embstore.writing.vocabulary_builder import VocabularyBuilder
 

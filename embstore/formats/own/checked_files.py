@@ -43,6 +43,7 @@ _LINK_PROBLEMS = {
 }
 
 REBUILD = "restore it or build the store again"
+UPGRADE = "upgrade it with pip install -U embstore"
 
 
 class OpenFile(NamedTuple):

@@ -19,19 +19,19 @@ from embstore.dtypes import as_dtype, is_extension
 from embstore.encodings.manifest import encoding_to_json
 from embstore.errors import StoreCorruptError, StoreError, StoreNotFoundError, StoreVersionError
 from embstore.formats.own import spec
-from embstore.formats.own.array_size import ArraySize, check_pages, parse_size, size_to_json
 from embstore.formats.own.attribute_manifest import (
     AttributeManifest,
     attributes_line,
     parse_attributes,
 )
-from embstore.formats.own.checked_files import REBUILD, LocalDirectory
+from embstore.formats.own.checked_files import REBUILD, UPGRADE, LocalDirectory
 from embstore.formats.own.compression import BLOSC, LEVELS, Compression
 from embstore.formats.own.encoded import dtype_line, parse_encoding_field
 from embstore.formats.own.fields import Fields, parse_json
 from embstore.formats.own.seals import check_seal
 from embstore.formats.own.sharded import ShardedArray
 from embstore.formats.own.spec import RawArray, shown
+from embstore.formats.own.vocabulary_manifest import VocabularyManifest, parse_vocabulary
 from embstore.settle import as_numbers
 from embstore.table.numbering import STRATEGIES, Numbering, Strategy
 
@@ -40,31 +40,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embstore.table.protocols import CheckedFiles, Encoding
-
-_UPGRADE = "upgrade it with pip install -U embstore"
-
-
-@dataclass(frozen=True, slots=True)
-class VocabularyManifest:
-    """The vocabulary's part of a manifest: the sizes of its arrays, and the longest probe."""
-
-    probe_count: int
-    sizes: dict[str, ArraySize]
-
-    def __post_init__(self) -> None:
-        if self.probe_count > spec.MAX_PROBE_COUNT:
-            raise ValueError(
-                f"a word takes {self.probe_count} probes, more than the {spec.MAX_PROBE_COUNT} "
-                "allowed: the words' hashes collide"
-            )
-        for array in map(self.array, self.sizes):
-            check_pages(array)
-
-    def array(self, part: str) -> RawArray:
-        """Return the array ``part``: ``bytes``, ``offsets`` or ``slots``."""
-        size = self.sizes[part]
-        dtype = np.dtype(spec.VOCABULARY_DTYPES[part])
-        return RawArray(spec.vocabulary_name(part), (size.length,), dtype, size.chunk_rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,11 +277,6 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as it is written to the root group's attributes."""
-        vocabulary: dict[str, Any] | None = None
-        if self.vocabulary is not None:
-            vocabulary = {"hash": spec.WORD_HASH, "probe_count": self.vocabulary.probe_count}
-            for part, size in self.vocabulary.sizes.items():
-                vocabulary[part] = size_to_json(size)
         fields = {
             "format_version": spec.FORMAT_VERSION,
             "requires": self._requires(),
@@ -318,7 +288,7 @@ class Manifest:
             "layout": spec.RAW if self.compression is None else spec.SHARDED,
             "chunk_rows": self.chunk_rows,
             "unk": self.unk,
-            "vocabulary": vocabulary,
+            "vocabulary": None if self.vocabulary is None else self.vocabulary.to_json(),
             "source": self.source,
             "created_by": self.created_by,
         }
@@ -390,12 +360,12 @@ def parse_manifest(document: Any, where: Path | str) -> Manifest:
         need = f"format version {version}" if newer else shown(required)
         raise StoreVersionError(
             f"{where} needs {need}; this embstore reads format version {spec.FORMAT_VERSION} "
-            f"and knows {', '.join(spec.FEATURES)}: {_UPGRADE}"
+            f"and knows {', '.join(spec.FEATURES)}: {UPGRADE}"
         )
     if (layout := reader.get("layout", str)) not in spec.LAYOUTS:
         known = " and ".join(map(repr, spec.LAYOUTS))
         raise StoreVersionError(
-            f"{where} has the layout {shown(layout)}; this embstore reads {known}: {_UPGRADE}"
+            f"{where} has the layout {shown(layout)}; this embstore reads {known}: {UPGRADE}"
         )
     is_sharded = layout == spec.SHARDED
     if (strategy := reader.get("strategy", str)) not in STRATEGIES:
@@ -413,7 +383,7 @@ def parse_manifest(document: Any, where: Path | str) -> Manifest:
             strategy=strategy,
             chunk_rows=reader.integer("chunk_rows", low=1),
             unk=reader.get("unk", str, type(None)),
-            vocabulary=_parse_vocabulary(reader.get("vocabulary", dict, type(None)), where),
+            vocabulary=parse_vocabulary(reader.get("vocabulary", dict, type(None)), where),
             source=reader.get("source", dict),
             created_by=reader.get("created_by", str),
             metadata_checksums=metadata_checksums,
@@ -493,26 +463,10 @@ def _parse_compression(reader: Fields, where: Path | str) -> Compression:
     if (codec := found.get("codec", str)) not in LEVELS:
         raise StoreVersionError(
             f"{where} is compressed by {shown(codec)}; this embstore reads {', '.join(LEVELS)}: "
-            f"{_UPGRADE}"
+            f"{UPGRADE}"
         )
     # The caller converts a ValueError of this, as it does one of the manifest's own.
     return Compression(codec, found.integer("level"))
-
-
-def _parse_vocabulary(fields: Any, where: Path | str) -> VocabularyManifest | None:
-    if fields is None:
-        return None
-    reader = Fields(fields, where, "vocabulary")
-    if (name := reader.get("hash", str)) != spec.WORD_HASH:
-        raise StoreVersionError(
-            f"{where} has words hashed by {shown(name)}; this embstore reads "
-            f"{spec.WORD_HASH!r}: {_UPGRADE}"
-        )
-    sizes = {}
-    for part in spec.VOCABULARY_DTYPES:
-        sizes[part] = parse_size(Fields(reader.get(part, dict), where, f"vocabulary.{part}"))
-    # The caller converts a ValueError of this, as it does one of the manifest's own.
-    return VocabularyManifest(reader.integer("probe_count", high=spec.MAX_ROWS), sizes)
 
 
 def _kind(path: Path) -> str:

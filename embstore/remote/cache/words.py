@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embstore.formats.own.manifest import VocabularyManifest
+    from embstore.formats.own.vocabulary_manifest import VocabularyManifest
     from embstore.remote.cache.store_cache import StoreCache
     from embstore.table.protocols import Files
 
