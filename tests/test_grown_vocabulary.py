@@ -16,6 +16,7 @@ from embstore.formats.own import spec
 from embstore.formats.own.array_size import ArraySize
 from embstore.formats.own.spec import RawArray
 from embstore.formats.own.vocabulary_manifest import VocabularyManifest
+from embstore.table.addresses import PAGE_BYTES
 from embstore.vocabulary import Vocabulary
 from embstore.vocabulary.words import PackedWords, hash_words, pack
 from embstore.writing.grown_vocabulary import GrownVocabulary
@@ -35,6 +36,19 @@ WORD = st.text(alphabet="ab\u00e9\U0001f600\x00 ", max_size=3)
 ODD_WORDS = ["", "\x00", "\x00\x00", "caf\u00e9", "cafe\u0301", "x" * 10**6, "x" * 10**6 + "y"]
 
 
+def _off_page(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a copy that does not start on a page.
+
+    The pages of a large vocabulary, which is a mapped file, are unmapped now and then. Those of an
+    array in memory would be lost.
+    """
+    room = np.empty(array.nbytes + 16, np.uint8)
+    start = -room.ctypes.data % 8 + 8 * (-(-room.ctypes.data // 8) * 8 % PAGE_BYTES == 0)
+    copy: NDArray[Any] = room[start : start + array.nbytes].view(array.dtype)
+    copy[:] = array
+    return copy
+
+
 class Version:
     """A version of a vocabulary in memory, and the arrays of the next one.
 
@@ -51,7 +65,7 @@ class Version:
     ) -> None:
         sizes = {part: ArraySize(len(arrays[part]), chunk_rows[part]) for part in PARTS}
         self.manifest = VocabularyManifest(probe_count, sizes)
-        self.arrays = arrays
+        self.arrays = arrays = {part: _off_page(array) for part, array in arrays.items()}
         stored = PackedWords(arrays[spec.WORD_BYTES], arrays[spec.WORD_OFFSETS])
         self.vocabulary = Vocabulary(stored, arrays[spec.WORD_SLOTS], probe_count)
         self.checked: list[tuple[str, int]] = []
