@@ -57,7 +57,7 @@ def test_options_of_other_formats_are_refused_by_name(file, option, value):
     with pytest.raises(SourceError) as error:
         read(file("t.txt", TEXT), **{option: value})
     assert f"does not take {option}=" in str(error.value)
-    assert "it takes member=, encoding_errors=, dimension=, words=, limit=" in str(error.value)
+    assert "member=, encoding_errors=, dimension=, words=, attributes=, limit=" in str(error.value)
 
 
 def test_options_of_objects(file):
