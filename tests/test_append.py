@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -26,6 +26,9 @@ from embstore.writing.memory import plan_memory
 from embstore.writing.staging import Staging
 from tests.helpers.changes import WIDTH, check, numbers, words_of, write
 from tests.helpers.stores import names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 GOLDEN = Path(__file__).parent / "golden"
 ROWS = 90
@@ -335,7 +338,7 @@ def test_what_cannot_grow_is_refused(tmp_path):
         ("rows.npy", rows, StoreNotFoundError, r"embstore\.build"),
         ("folder", rows, StoreNotFoundError, "not a store"),
         ("missing", rows, StoreNotFoundError, "no such"),
-        ("link", rows, StoreExistsError, "symbolic link"),
+        ("link", rows, StoreExistsError, "symbolic link.*leads to: .*/t$"),
         ("s3://bucket/t", rows, ValueError, "URL"),
     ]
     before = names(tmp_path)
@@ -393,6 +396,26 @@ def test_a_directory_that_is_read_only(tmp_path):
         assert embstore.append(tmp_path / "t", numbers(1), dry_run=True).rows == 1
     finally:
         tmp_path.chmod(0o700)
+
+
+def test_a_store_whose_files_may_not_be_removed(tmp_path, monkeypatch):
+    write(tmp_path / "t", numbers(20))
+    write(tmp_path / "u", numbers(20))
+    (tmp_path / "t").chmod(0o500)
+    if os.geteuid() == 0:  # Root may.
+        monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "t")
+    changes: list[Callable[[], Any]] = [
+        lambda: embstore.append(tmp_path / "t", numbers(1)),
+        lambda: embstore.update(tmp_path / "t", [1], numbers(1)),
+        lambda: embstore.snapshot(tmp_path / "u", tmp_path / "t", overwrite=True),
+        lambda: embstore.build(numbers(3), tmp_path / "t", overwrite=True),
+    ]
+    for change in changes:
+        with pytest.raises(PermissionError, match=r"could not be removed.*/t'"):
+            change()
+    assert embstore.append(tmp_path / "t", numbers(1), dry_run=True).rows == 1
+    (tmp_path / "t").chmod(0o700)
+    check(tmp_path / "t", numbers(20))
 
 
 def test_progress_counts_rows(tmp_path):

@@ -885,7 +885,11 @@ def test_upserts_replace_and_append_attributes(tmp_path):
             TypeError,
             "one value for each row",
         ),
-        (lambda path: embstore.update(path, [1], attributes={"n": [1]}), ValueError, "'n'"),
+        (
+            lambda path: embstore.update(path, [1], attributes={"n": [1]}),
+            ValueError,
+            "no attri.*'n'",
+        ),
         (lambda path: embstore.update(path, [1, 1], attributes={"count": [1, 2]}), ValueError, "1"),
         (lambda path: embstore.update(path, [1], attributes={"count": [1, 2]}), ValueError, "more"),
         (
@@ -905,6 +909,19 @@ def test_wrong_changes_leave_the_store_as_it_is(tmp_path, change, error, message
         change(path)
     check(embstore.open(path), columns())
     assert names(tmp_path) == ["t"]
+
+
+@pytest.mark.parametrize("values", [list, tuple, iter], ids=["list", "tuple", "iter"])
+def test_no_rows_may_have_empty_lists_of_values(tmp_path, values):
+    path = tmp_path / "t"
+    build(path).close()
+    none = {name: values([]) for name in columns()}
+    assert embstore.append(path, TABLE[:0], words=[], attributes=none).rows == 0
+    none = {name: values([]) for name in columns()}
+    assert embstore.upsert(path, TABLE[:0], words=[], attributes=none).rows == 0
+    none = {name: values([]) for name in columns()}
+    assert embstore.update(path, [], attributes=none).rows == 0
+    check(embstore.open(path), columns())
 
 
 def test_damaged_attributes_are_refused_before_a_change(whole, tmp_path):

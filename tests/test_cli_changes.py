@@ -157,6 +157,19 @@ def test_attributes(tmp_path):
         assert table[:].tolist() == [[0, 0], [1, 1], [1, 1]]
 
 
+def test_info_lists_the_facts_of_the_last_change(store, tmp_path):
+    run("update", store, text(tmp_path / "new.txt", {"w3": 7}))
+    for path in (store, tmp_path / "copy"):
+        if path != store:
+            embstore.build(store, path).close()
+        prefix = "source" if path == store else "origin 1"
+        lines = run("info", path).stdout.splitlines()
+        facts = dict(re.split(r"  +", line, maxsplit=1) for line in lines)
+        assert facts[f"{prefix} last change kind"] == "update"
+        assert facts[f"{prefix} last change file"] == "new.txt"
+        assert facts[f"{prefix} changes"] == "1"
+
+
 def test_snapshot(store, tmp_path):
     done = run("snapshot", store, tmp_path / "before")
     assert re.fullmatch(

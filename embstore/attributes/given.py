@@ -45,7 +45,9 @@ _REMEDIES = {
 }
 
 
-def as_values(name: str, given: Any, dtype: str | None = None) -> Values:
+def as_values(
+    name: str, given: Any, dtype: str | None = None, *, empty_dtype: str | None = None
+) -> Values:
     """Return the values of an attribute as numbers, little endian, or as packed strings.
 
     Parameters
@@ -56,6 +58,8 @@ def as_values(name: str, given: Any, dtype: str | None = None) -> Values:
         One value for each row.
     dtype : str, optional
         The dtype of the column, as the format names it; by default that of the values.
+    empty_dtype : str, optional
+        The dtype of an empty list, which has none of its own; by default ``dtype``.
 
     Raises
     ------
@@ -73,7 +77,9 @@ def as_values(name: str, given: Any, dtype: str | None = None) -> Values:
     >>> as_values("title", ["a", "b"]).encoded()
     [b'a', b'b']
     """
-    values = given if isinstance(given, PackedWords) else _settled(name, given, dtype)
+    values = (
+        given if isinstance(given, PackedWords) else _settled(name, given, empty_dtype or dtype)
+    )
     if dtype is None or dtype == dtype_name(values):
         return values
     if isinstance(values, PackedWords) or dtype == spec.STRING:
@@ -129,7 +135,7 @@ def _as_dtype_name(value: Any, where: str) -> str:
 
 
 def _settled(name: str, given: Any, dtype: str | None) -> Values:
-    """Return values of the dtype that they come in."""
+    """Return values of the dtype that they come in; no values of ``dtype``."""
     if isinstance(given, str | Mapping | Set) or are_bytes(given):
         raise TypeError(
             f"attribute {name!r} must be an array or a list of one value for each row, not a "

@@ -46,7 +46,7 @@ def change_rows(
     with TableChange(target, kind, memory_bytes=memory_bytes, dry=dry) as change:
         manifest = change.manifest
         plain = manifest.dtype if manifest.encoding is None else None
-        source = options.open(plain, change.wanted_encoding)
+        source = options.open(plain, change.wanted_encoding, manifest.attribute_dtypes)
         change.start(
             encoding=source.encoding,
             on_overflow=on_overflow,

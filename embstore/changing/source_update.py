@@ -68,7 +68,7 @@ def update_from(
         manifest = change.manifest
         given = None if ids is None else as_ids(ids, manifest.rows).reshape(-1)
         plain = manifest.dtype if manifest.encoding is None else None
-        source = options.open(plain, change.wanted_encoding)
+        source = options.open(plain, change.wanted_encoding, manifest.attribute_dtypes)
         change.start(encoding=source.encoding, on_overflow=on_overflow)
         check_shape(source, change)
 

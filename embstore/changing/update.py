@@ -123,7 +123,11 @@ def update(
             return as_ids(given, change.manifest.rows)
 
         done = 0
-        columns = None if not attributes else GivenColumns(shaped_as(ids, attributes))
+        columns = (
+            None
+            if not attributes
+            else GivenColumns(shaped_as(ids, attributes), change.manifest.attribute_dtypes)
+        )
         for some, block in _blocks(ids, rows, settle, change):
             values = None if columns is None else columns.take(len(some))
             first = change.rows_replaced

@@ -41,12 +41,12 @@ def print_facts(facts: dict[str, Any], *, as_json: bool) -> None:
         print_json(facts)
         return
     facts = dict(facts)
-    source = facts.pop("source", {})
+    source = dict(facts.pop("source", {}))
     origins = source.pop("origins", [])
-    facts |= {printable(f"source {name}"): value for name, value in source.items()}
+    facts |= _flat("source", source)
     # The sources of the stores that this one was built from, the oldest first.
     for number, origin in enumerate(origins, 1):
-        facts |= {printable(f"origin {number} {name}"): value for name, value in origin.items()}
+        facts |= _flat(f"origin {number}", origin)
     lines: dict[str, object] = {}
     for name, value in facts.items():
         if name != "attributes":
@@ -59,6 +59,15 @@ def print_facts(facts: dict[str, Any], *, as_json: bool) -> None:
     for name, value in lines.items():
         shown = f"{value:,}" if type(value) is int else "-" if value is None else printable(value)
         typer.echo(f"{name:<{width}}  {shown}")
+
+
+def _flat(prefix: str, source: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts about a source by their whole names; the last change has facts, too."""
+    facts = dict(source)
+    change = facts.pop("last_change", {})
+    if isinstance(change, dict):
+        facts |= {f"last change {name}": value for name, value in change.items()}
+    return {printable(f"{prefix} {name}"): value for name, value in facts.items()}
 
 
 def print_tables(tables: list[ListedTable], *, as_json: bool) -> None:

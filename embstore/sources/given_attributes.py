@@ -136,9 +136,17 @@ def _read(name: str, values: Any) -> Any:
     return read_values(as_path(values, f"attributes[{name!r}]"), name)
 
 
-def with_attributes(source: Source, given: Mapping[str, Any], *, limited: bool) -> Source:
-    """Return a source with attributes as a caller gives them; errors as `WithAttributes`."""
+def with_attributes(
+    source: Source, given: Mapping[str, Any], dtypes: Mapping[str, str], *, limited: bool
+) -> Source:
+    """Return a source with attributes as a caller gives them; errors as `WithAttributes`.
+
+    ``dtypes`` are those of the table's attributes, as far as they are known.
+    """
     if not given:
         return source
-    columns = {name: as_values(name, _read(name, values)) for name, values in given.items()}
+    columns = {
+        name: as_values(name, _read(name, values), empty_dtype=dtypes.get(name))
+        for name, values in given.items()
+    }
     return WithAttributes(source, columns, limited=limited)

@@ -67,7 +67,12 @@ class SourceOptions:
         )
         self.attributes = as_attributes(self.attributes)
 
-    def open(self, dtype: np.dtype[Any] | None, encoding: str | None) -> Source:
+    def open(
+        self,
+        dtype: np.dtype[Any] | None,
+        encoding: str | None,
+        attribute_dtypes: Mapping[str, str] | None = None,
+    ) -> Source:
         """Return the source; see `embstore.sources.choose.open_source`.
 
         Parameters
@@ -76,6 +81,8 @@ class SourceOptions:
             The dtype of the store's plain rows, if it is known.
         encoding : str or None
             The name of the encoding of the store, if it is known.
+        attribute_dtypes : mapping of str to str, optional
+            The dtypes of the store's attributes, if they are known.
         """
         # Imported here because looking rows up must not wait for pyarrow.
         from embstore.sources.choose import open_source  # noqa: PLC0415
@@ -87,7 +94,9 @@ class SourceOptions:
         source = open_source(options.pop("source"), dtype=dtype, encoding=encoding, **options)
         if values is None:
             return source
-        return with_attributes(source, values, limited=self.limit is not None)
+        return with_attributes(
+            source, values, attribute_dtypes or {}, limited=self.limit is not None
+        )
 
 
 def as_count_if_any(value: Any, name: str, *, high: int | None = None) -> int | None:

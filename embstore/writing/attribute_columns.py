@@ -96,11 +96,18 @@ class GivenColumns:
     ----------
     attributes : mapping of str to array-like or iterator
         The values of each; those of an iterator are taken as they are needed.
+    dtypes : mapping of str to str, optional
+        The attributes of the table, and their dtypes, if these are known.
     """
 
-    def __init__(self, attributes: Mapping[str, Any]) -> None:
+    def __init__(
+        self, attributes: Mapping[str, Any], dtypes: Mapping[str, str] | None = None
+    ) -> None:
+        dtypes = dtypes or {}
         self._given = {
-            name: values if isinstance(values, Iterator) else as_values(name, values)
+            name: values
+            if isinstance(values, Iterator)
+            else as_values(name, values, empty_dtype=dtypes.get(name))
             for name, values in attributes.items()
         }
         self._done = 0

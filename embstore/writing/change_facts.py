@@ -2,7 +2,9 @@
 
 It keeps saying where the table came from. The numbers that describe all rows, such as the largest
 error of a cast, are those of old and new rows together. ``changes`` counts the changes, and
-``last_change`` tells of the last one, as the ``source`` of a build would.
+``last_change`` tells of the last one, as the ``source`` of a build would, but not of the origins of
+the store that the rows come from: of two stores that take rows from each other, these would grow
+with each change.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ def change_facts(old: dict[str, Any], kind: str, new: dict[str, Any]) -> dict[st
                 facts[name] = _joined(old, new, name, join)
     made = old.get("changes")
     facts["changes"] = made + 1 if isinstance(made, int) else 1
-    facts["last_change"] = {"kind": kind} | new
+    its_facts = {name: value for name, value in new.items() if name != "origins"}
+    facts["last_change"] = {"kind": kind} | its_facts
     return facts
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from embstore.attributes.stored import StoredStrings
 from embstore.attributes.values import chosen, first_id, hashed
 from embstore.dtypes import as_dtype
+from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.formats.own.array_size import ArraySize
 from embstore.formats.own.attribute_manifest import AttributeManifest
@@ -113,7 +114,10 @@ class GrownAttributes:
     def settle_some(self, given: Mapping[str, Any], row_count: int) -> dict[str, Values]:
         """Return values of some attributes, which replace others, checked; see `settle`."""
         dtypes = {name: dtype for name, dtype in self.dtypes.items() if name in given}
-        return settled(given, self.dtypes if len(dtypes) < len(given) else dtypes, row_count)
+        if unknown := sorted(set(given) - set(dtypes)):
+            known = ", ".join(map(repr, sorted(self.dtypes))) or "none"
+            raise SourceError(f"the table has no attribute {unknown[0]!r}; its attributes: {known}")
+        return settled(given, dtypes, row_count)
 
     def append(self, values: Mapping[str, Values], new: NDArray[np.bool_]) -> None:
         """Add the settled values of rows that are appended, where ``new`` is true."""

@@ -14,6 +14,7 @@ A dry version does all this but write: it tells what a change would cost.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from embstore.contents import read_contents
 from embstore.dtypes import storage_dtype
+from embstore.errors import StoreExistsError
 from embstore.formats.own import spec
 from embstore.formats.own.checked_files import LocalDirectory
 from embstore.formats.own.fields import parse_json
@@ -95,6 +97,11 @@ class NextVersion:
         target = target.absolute()
         finish_replacement(target)
         read_manifest(target)
+        if target.is_symlink():
+            raise StoreExistsError(
+                f"{target} is a symbolic link; change the store that it leads to: "
+                f"{os.path.realpath(target)}"
+            )
         check_target(target, overwrite=True)
         self._target = target
         self._staging = None if dry else Staging(target, overwrite=True)

@@ -67,6 +67,8 @@ class Staging:
         If the target's parent directory does not exist.
     StoreBusyError
         If another build is writing to the same target.
+    PermissionError
+        If the store at the target could be replaced, but not removed.
     """
 
     def __init__(self, target: Path, *, overwrite: bool) -> None:
@@ -75,6 +77,7 @@ class Staging:
         self._process = os.getpid()
         finish_replacement(self.target)
         check_target(self.target, overwrite=overwrite)
+        _check_removable(self.target)
         self.path = self.target.with_name(f".{self.target.name}.building")
         self._locks = self._claim()
         try:
@@ -243,6 +246,17 @@ def _why_no_store(target: Path) -> str | None:
     if isinstance(attributes, dict) and spec.ATTRIBUTE in attributes:
         return None
     return "is another Zarr group, not a store"
+
+
+def _check_removable(target: Path) -> None:
+    """Refuse to replace a store whose files may not be removed; the exchange alone would work."""
+    if target.exists() and not os.access(target, os.W_OK | os.X_OK):
+        raise PermissionError(
+            errno.EACCES,
+            "Permission denied: the store there may not be replaced, because its files could not "
+            "be removed; get write permission for its directories, or choose another target",
+            str(target),
+        )
 
 
 def flush_directories(path: Path) -> None:
