@@ -268,6 +268,7 @@ def test_errors_are_one_line(case, store, tmp_path):
 @pytest.mark.parametrize(
     ("ids", "says"),
     [
+        ("", "'' is not a list of ids as in 0,5,17 or 2:10, nor a file"),
         ("nothing", "'nothing' is not a list of ids as in 0,5,17 or 2:10, nor a file"),
         ("words.txt", "'words.txt' is not a file of ids: one a line, or a .npy"),
         ("broken.npy", "'broken.npy' is not a file of ids: one a line, or a .npy"),

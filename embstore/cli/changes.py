@@ -151,7 +151,7 @@ def read_ids(text: str, store: Path) -> NDArray[Any]:
             return found
         lines = path.read_text(encoding="utf-8").split()
         return np.array([int(line) for line in lines], np.int64)
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         problem = f"{text!r} is not a list of ids as in 0,5,17 or 2:10, nor a file"
     except OSError:
         raise
