@@ -155,6 +155,14 @@ class Column:
             If ``start`` or ``stop`` is out of range.
         TypeError
             If they are not integers.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> path = tempfile.mkdtemp() + "/titled.embstore"
+        >>> titled = embstore.build(np.eye(3), path, attributes={"title": ["One", "", "Three"]})
+        >>> titled.attributes["title"].part(1, 3).encoded()
+        [b'', b'Three']
         """
         return self._open().part(*self._store._as_bounds(start, stop))
 

@@ -3,7 +3,7 @@
 1. Appended rows are held in memory until it is known how large chunks will be
    (`embstore.writing.growth`), or until there are many. Where rows are replaced too, all are held,
    in a file beyond their share of the memory.
-2. The chunks that will be written anew are compared with their checksums.
+2. The chunks that will be rewritten are compared with their checksums.
 3. Then each partition that changes gets a writer. It takes over the chunks that stay the same;
    of others it gets the old rows, with the replaced ones in their place; then the appended rows.
 """
@@ -182,7 +182,7 @@ class ChangedRows:
                 self._scratch.release()
 
     def _check(self, partitions: list[tuple[int, bool]]) -> None:
-        """Compare the chunks that will be written anew with their checksums."""
+        """Compare the chunks that will be rewritten with their checksums."""
         chunks = [
             (array, chunk)
             for partition, grows in partitions
@@ -204,7 +204,7 @@ class ChangedRows:
         return self._version.array(spec.partition_name(partition))[0]
 
     def _rewritten(self, array: RawArray, partition: int, *, grows: bool) -> list[int]:
-        """Return the chunks of an old partition that are written anew."""
+        """Return the chunks of an old partition that are rewritten."""
         if self.chunk_rows != array.chunk_rows:
             return list(range(array.chunk_count))
         whole = array.shape[0] // array.chunk_rows

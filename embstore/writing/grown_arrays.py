@@ -2,7 +2,7 @@
 
 An array keeps its chunks and grows in the last one: whole chunks are linked, and what is in the
 last one is copied. An array that grows from little to much would so end as very many files, or as
-chunks that cannot be mapped next to each other. So it is written anew, with the chunks of a new
+chunks that cannot be mapped next to each other. So it is rewritten, with the chunks of a new
 array, if it would have
 
 * more than 32 chunks of less than 16 MiB; a new array has at most 16 of these, so it has grown to

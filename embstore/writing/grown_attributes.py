@@ -3,7 +3,7 @@
 1. Values of rows that are appended are collected, as in a build. Those that replace others are held
    until all are known, then sorted by id (`embstore.writing.pending_rows`): the numbers of a row
    stand in one record, with the place of each of its strings.
-2. The chunks that will be written anew are compared with their checksums.
+2. The chunks that will be rewritten are compared with their checksums.
 3. An array of numbers keeps the chunks whose numbers stay the same; others are written with the new
    numbers in their place. Strings keep the chunks before the first one that is replaced; from there
    on, all are written, because strings differ in length. Then both grow
@@ -148,7 +148,7 @@ class GrownAttributes:
         self._pending.append(ids, records)
 
     def check(self) -> None:
-        """Get ready to write, after the last value: check the chunks that are written anew.
+        """Get ready to write, after the last value: check the chunks that are rewritten.
 
         Raises
         ------

@@ -2,7 +2,7 @@
 
 A table that grows by appends keeps its ``chunk_rows``, so that whole chunks are linked. A small
 table that becomes a large one would so end as very many small files. Therefore ``chunk_rows`` is
-doubled, and the table written anew, if all of this is true:
+doubled, and the table rewritten, if all of this is true:
 
 * there would be more than 64 chunks, and more than one in each partition;
 * a chunk has less than 16 MiB;

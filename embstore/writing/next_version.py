@@ -3,7 +3,7 @@
 1. The target is locked by its staging directory, and only then the old version is read. A second
    writer is refused.
 2. An array that changes gets an `ArrayWriter`, which takes over whole chunks of the old array and
-   writes the others. Chunks whose rows are written anew are compared with their checksums before
+   writes the others. Chunks whose rows are rewritten are compared with their checksums before
    the first file is written.
 3. At the end, all other chunk files and all metadata that stay the same are linked
    (`embstore.writing.linking`), the new metadata is written, the manifest last, and the version is

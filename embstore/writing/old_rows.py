@@ -1,6 +1,6 @@
 """Rows of the old version of a store, read from its chunk files, which are compared first.
 
-A file that is going to be written anew is compared with the checksum that the metadata lists, or
+A file that is going to be rewritten is compared with the checksum that the metadata lists, or
 its damage would get a right checksum. A link is followed only to a file that has this checksum.
 """
 
