@@ -336,7 +336,7 @@ def test_damaged_rows_are_found_by_the_fingerprint(tmp_path):
     flip(tmp_path / "s/partitions/0/c/0/0", 3)
     with embstore.open(url_of(tmp_path / "s")) as store:
         store.fingerprint()
-        with pytest.raises(StoreCorruptError, match="they are damaged"):
+        with pytest.raises(StoreCorruptError, match="it is damaged"):
             store.fingerprint(full=True)
 
 
