@@ -22,6 +22,7 @@ from embstore.errors import (
 )
 from embstore.formats.own import spec
 from embstore.formats.own.manifest import read_manifest
+from embstore.formats.own.seals import checksum, manifest_checksum
 from embstore.writing.memory import plan_memory
 from embstore.writing.staging import Staging
 from tests.helpers.changes import WIDTH, check, numbers, words_of, write
@@ -284,8 +285,6 @@ def test_a_store_without_fingerprint_gets_one(tmp_path):
 
 
 def _remove_fingerprint(path: Path) -> None:
-    from embstore.formats.own.seals import manifest_checksum
-
     document = json.loads((path / spec.METADATA).read_text())
     fields = document["attributes"][spec.ATTRIBUTE]
     del fields[spec.FINGERPRINT]
@@ -301,6 +300,30 @@ def test_attributes_of_other_programs_stay(tmp_path):
     embstore.append(tmp_path / "t", numbers(3))
     document = json.loads((tmp_path / "t" / spec.METADATA).read_text())
     assert document["attributes"]["owner"] == "me"
+
+
+def test_files_of_a_newer_version_are_refused(tmp_path):
+    """A change would leave them out."""
+    path = tmp_path / "t"
+    embstore.build(np.zeros((3, 2), np.float32), path).close()
+    (path / "later").mkdir()
+    (path / "later/zarr.json").write_text("{}")
+    root = path / "zarr.json"
+    document = json.loads(root.read_text())
+    manifest = document["attributes"]["embstore"]
+    manifest["metadata_crc32c"]["later/zarr.json"] = checksum(b"{}")
+    manifest["manifest_crc32c"] = manifest_checksum(manifest)
+    root.write_text(json.dumps(document))
+    before = {file: file.stat().st_ino for file in path.rglob("*")}
+    for change in (
+        lambda: embstore.append(path, np.zeros((1, 2), np.float32)),
+        lambda: embstore.update(path, [0], np.ones((1, 2), np.float32)),
+        lambda: embstore.snapshot(path, tmp_path / "s"),
+    ):
+        with pytest.raises(embstore.StoreVersionError, match="does not know, such as 'later/zarr"):
+            change()
+    assert {file: file.stat().st_ino for file in path.rglob("*")} == before
+    assert [file.name for file in tmp_path.iterdir()] == ["t"]
 
 
 def test_chunks_grow_with_the_table(tmp_path):

@@ -118,8 +118,9 @@ def append(
         or with words where the store has none; for an option that the source does not take.
     DuplicateWordError
         If the store has a word, or one comes twice.
-    StoreNotFoundError, StoreBusyError, StoreCorruptError
-        If there is no store, it is being written, or a file that has to be read is damaged.
+    StoreNotFoundError, StoreBusyError, StoreCorruptError, StoreVersionError
+        If there is no store, it is being written, a file that has to be read is damaged, or the
+        store needs a newer embstore.
     TypeError, ValueError
         If an argument has a wrong type or value, or the store cannot grow.
 

@@ -20,11 +20,10 @@ from embstore.errors import (
     StoreBusyError,
     StoreCorruptError,
     StoreNotFoundError,
-    StoreVersionError,
 )
 from embstore.formats import STORE, find_format
 from embstore.formats.own import spec
-from embstore.formats.own.checks import check_array
+from embstore.formats.own.checks import check_array, check_known
 from embstore.formats.own.fields import parse_json
 from embstore.formats.own.manifest import parse_manifest, read_manifest
 from embstore.opening import open as open_store
@@ -186,13 +185,8 @@ def _take(source: Path, staging: Staging, progress: OnProgress | None) -> Change
 
 def _take_files(linker: Linker, manifest: Manifest, progress: OnProgress | None) -> None:
     """Take over all files but the root metadata."""
-    names = list(manifest.metadata_names())
-    if unknown := sorted(manifest.metadata_checksums.keys() - names):
-        raise StoreVersionError(
-            f"{linker.old.root} has files that this embstore does not know, such as "
-            f"{spec.shown(unknown[0])}; upgrade it with pip install -U embstore"
-        )
-    for name in names:
+    check_known(manifest, linker.old.root)
+    for name in manifest.metadata_names():
         linker.take_metadata(name, manifest.metadata_checksums.get(name, -1))
     arrays = [(array, check_array(linker.old, array, manifest)) for array in manifest.arrays()]
     done, total = 0, sum(sum(listed.sizes) for _, listed in arrays)

@@ -88,8 +88,9 @@ def update(
         If the store does not have a word, or has none.
     RowError
         If a number does not fit into the store's dtype.
-    StoreNotFoundError, StoreBusyError, StoreCorruptError
-        If there is no store, it is being written, or a file that has to be read is damaged.
+    StoreNotFoundError, StoreBusyError, StoreCorruptError, StoreVersionError
+        If there is no store, it is being written, a file that has to be read is damaged, or the
+        store needs a newer embstore.
     TypeError, ValueError
         If an argument has a wrong type or value, rows have another shape or are too many or too
         few, or an id comes twice.

@@ -25,6 +25,7 @@ from embstore.dtypes import storage_dtype
 from embstore.errors import StoreExistsError
 from embstore.formats.own import spec
 from embstore.formats.own.checked_files import LocalDirectory
+from embstore.formats.own.checks import check_known
 from embstore.formats.own.fields import parse_json
 from embstore.formats.own.manifest import read_manifest
 from embstore.formats.own.seals import checksum, seal_with
@@ -85,6 +86,8 @@ class NextVersion:
     ------
     StoreNotFoundError, StoreExistsError
         If there is no store, or a symbolic link to one.
+    StoreVersionError
+        If it needs a newer embstore, or has files that only a newer one knows.
     StoreBusyError
         If it is being written.
     StoreCorruptError
@@ -274,6 +277,7 @@ class NextVersion:
     def _open(self, memory_bytes: int, dry: bool) -> None:
         contents = read_contents(StoreFiles(self._target))
         self.manifest = manifest = contents.manifest
+        check_known(manifest, self._target)
         self.files = StoreFiles(self._target, manifest)
         self.vocabulary = contents.vocabulary
         self.attributes = contents.attributes

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from embstore.errors import StoreCorruptError
+from embstore.errors import StoreCorruptError, StoreVersionError
 from embstore.formats.own import spec
-from embstore.formats.own.checked_files import REBUILD
+from embstore.formats.own.checked_files import REBUILD, UPGRADE
 from embstore.formats.own.fields import Fields, parse_json
 from embstore.formats.own.listed_files import chunk_file, is_whole
 from embstore.formats.own.seals import checksum
@@ -52,6 +52,22 @@ def check_store(
         check_chunks(files, array, listed)
         found.append((array, listed))
     return tuple(found)
+
+
+def check_known(manifest: Manifest, where: Path | str) -> None:
+    """Refuse a store with files that this embstore does not know: a new version would lack them.
+
+    Raises
+    ------
+    StoreVersionError
+        If the manifest lists other metadata than that of its own arrays.
+    """
+    unknown = sorted(manifest.metadata_checksums.keys() - set(manifest.metadata_names()))
+    if unknown:
+        raise StoreVersionError(
+            f"{where} has files that this embstore does not know, such as "
+            f"{spec.shown(unknown[0])}; {UPGRADE}"
+        )
 
 
 def check_groups(files: CheckedFiles, manifest: Manifest) -> None:
