@@ -763,8 +763,13 @@ def test_served_tables_have_no_attributes(tmp_path):
     build(tmp_path / "t").close()
     with embstore.serve(tmp_path / "t") as server, embstore.connect(server.address) as store:
         assert np.array_equal(store[5], TABLE[5])
+        assert dict(store.attributes) == {}
+        assert "count" not in store.attributes
         with pytest.raises(FormatError, match="no attributes; open the store itself"):
-            _ = store.attributes
+            _ = store.attributes["count"]
+        with embstore.build(store, tmp_path / "u") as built:
+            assert built.rows == store.rows
+            assert not built.attributes
 
 
 # --- building from a store ---

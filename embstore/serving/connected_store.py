@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from embstore.columns import Attributes
 from embstore.errors import FormatError
 from embstore.reading.encoded import EncodedRecords
 from embstore.reading.readers import is_direct
@@ -201,10 +202,13 @@ class ConnectedStore(EmbeddingStore):
         return self.fingerprint() == fingerprint
 
     @property
-    def attributes(self) -> NoReturn:
-        """Raise FormatError: attributes are not served."""
+    def attributes(self) -> Attributes:
+        """No columns: attributes are not served, and asking for one raises FormatError.
+
+        So builds and exports from servers leave them out.
+        """
         self._open_records()
-        self._no("attributes; open the store itself for them")
+        return _NotServed(self)
 
     def is_current(self) -> bool:
         """Ask all servers whether they have this table; see `embstore.EmbeddingStore.is_current`.
@@ -291,3 +295,17 @@ class ConnectedStore(EmbeddingStore):
 
     def _no(self, what: str) -> NoReturn:
         raise FormatError(f"the table at {self._path} is served, so there are no {what}")
+
+
+class _NotServed(Attributes):
+    """The attributes of a served table: there are none to be had."""
+
+    def __getitem__(self, name: str) -> NoReturn:
+        store: ConnectedStore = self._store
+        store._no("attributes; open the store itself for them")
+
+    def __contains__(self, name: object) -> bool:
+        return False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _NotServed, (self._store,)
