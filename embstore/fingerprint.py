@@ -32,6 +32,7 @@ from embstore.errors import FormatError
 from embstore.formats.own.attribute_manifest import attributes_line
 from embstore.formats.own.checks import check_array
 from embstore.formats.own.encoded import as_stored, dtype_line
+from embstore.formats.own.heading import Heading
 from embstore.formats.own.row_sums import RowSums
 from embstore.vocabulary.words import hash_words
 
@@ -113,14 +114,9 @@ def of_rows(
             f"no store can keep the rows as {encoding.name}, so they have no fingerprint of one: "
             f"{error}"
         ) from error
-    return sums.fingerprint(
-        rows,
-        encoding.row_shape,
-        line,
-        words=words_too,
-        unk=unk,
-        attributes=attributes_line(dtypes) if dtypes else None,
-    )
+    attribute_line = attributes_line(dtypes) if dtypes else None
+    heading = Heading(rows, encoding.row_shape, line, words_too, unk, attribute_line)
+    return sums.fingerprint(heading)
 
 
 def of_file(table: Table, files: Files, lookup: Lookup) -> str:

@@ -182,7 +182,7 @@ REFUSED = [
     ),
     (lines(WEIGHTS), ["n"], "the numbers of n look like those of the vector, here '0.5'"),
     ("a 1 2 3\nb 4 5 6\nc 7 8 9\n", ["n"], "look like those of the vector, here '1'"),
-    (lines(IDS), ["n"], "of n look like .* \\(texts need a tab or a mark around them\\)|in a line"),
+    (lines(IDS), ["n"], "of n look like .* \\(a text needs a tab, or marks around it\\)|in a line"),
     # Texts that may be pieces of words, or quoted or not.
     (
         "4 3\n" + lines(["B", "b c", "d", "e"]),

@@ -12,6 +12,7 @@ import pytest
 
 import embstore
 from embstore.formats.own import row_sums
+from embstore.formats.own.heading import Heading
 from embstore.formats.own.row_sums import RowSums
 from tests.campaigns.stores import edit, reseal
 from tests.helpers.fingerprints import fingerprint as model
@@ -47,7 +48,7 @@ def of_rows(table: NDArray[Any]) -> str:
     """Return the fingerprint of a table without words."""
     sums = RowSums()
     sums.add(table, range(len(table)))
-    return sums.fingerprint(len(table), table.shape[1:], table.dtype.name, words=False, unk=None)
+    return sums.fingerprint(Heading(len(table), table.shape[1:], table.dtype.name))
 
 
 def test_fingerprint_is_stable(tmp_path):
@@ -152,7 +153,7 @@ def test_sums_equal_the_model(monkeypatch, block_words, shape, dtype):
     sums = RowSums()
     for start in range(3):  # In any order, and any part of them.
         sums.add(table[start::3], range(start, len(table), 3))
-    assert sums.fingerprint(len(table), shape[1:], dtype, words=False, unk=None) == expected
+    assert sums.fingerprint(Heading(len(table), shape[1:], dtype)) == expected
     row_sums._first_keys.cache_clear()
 
 

@@ -49,8 +49,8 @@ def append(
 
     The result is a new version of the store, in its place. It shares the files that stay the same
     with the old one, so an append costs as much as the rows that come, and the last chunk of each
-    partition that gets some. Whoever has the old version open keeps reading it. An append that
-    fails leaves nothing behind, and does not change the store.
+    partition that gets some. Open stores keep the old version. An append that fails leaves
+    nothing behind, and does not change the store.
 
     Parameters
     ----------

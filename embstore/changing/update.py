@@ -46,9 +46,8 @@ def update(
     """Replace the rows, or values of attributes, of some ids or words of a store.
 
     The result is a new version of the store, in its place. It shares the files that stay the same
-    with the old one, so an update costs as much as the chunks that the rows are in. Whoever has the
-    old version open keeps reading it. An update that fails leaves nothing behind, and does not
-    change the store.
+    with the old one, so an update costs as much as the chunks that the rows are in. Open stores
+    keep the old version. An update that fails leaves nothing behind, and does not change the store.
 
     Parameters
     ----------

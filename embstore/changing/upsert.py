@@ -48,8 +48,8 @@ def upsert(
     """Replace the rows of words that a store has, and append those of new words.
 
     The result is a new version of the store, in its place. It shares the files that stay the same
-    with the old one. Whoever has the old version open keeps reading it. An upsert that fails leaves
-    nothing behind, and does not change the store.
+    with the old one. Open stores keep the old version. An upsert that fails leaves nothing behind,
+    and does not change the store.
 
     Parameters
     ----------

@@ -71,8 +71,8 @@ def grown_chunk_rows(
 def assumed_rows(rows: int, appended: int) -> int:
     """Return a number of rows after a stream that is long, but does not tell how long.
 
-    So many that chunks become large, if they grow at all: the rows that have come by then usually
-    fill 64 MiB.
+    The rows that have come by then usually fill 64 MiB. The number is so large that chunks, if they
+    grow at all, become large.
 
     Parameters
     ----------

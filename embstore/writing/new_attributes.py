@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from embstore.attributes.values import chosen, dtype_name, first_id, hashed
 from embstore.formats.own import spec
 from embstore.formats.own.array_size import ArraySize
-from embstore.formats.own.attribute_manifest import AttributeManifest, attributes_line
+from embstore.formats.own.attribute_manifest import AttributeManifest
 from embstore.formats.own.row_sums import RowSums
 from embstore.writing.attribute_columns import CollectedColumn, settled
 
@@ -61,11 +61,6 @@ class NewAttributes:
     def dtypes(self) -> dict[str, str]:
         """The dtype of each attribute, by its name."""
         return {name: column.dtype for name, column in (self._columns or {}).items()}
-
-    @property
-    def line(self) -> str | None:
-        """What stands for them in the heading of the fingerprint; None without any."""
-        return attributes_line(self.dtypes) if self._columns else None
 
     def settle(self, given: Mapping[str, Any] | None, row_count: int) -> dict[str, Values]:
         """Return the attributes of a batch of rows, checked; see `settled`."""

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.encodings.casting import OnOverflow
-    from embstore.formats.own.manifest import Manifest
     from embstore.table.protocols import Encoding
     from embstore.vocabulary import Vocabulary
     from embstore.vocabulary.words import PackedWords
@@ -337,7 +336,7 @@ class TableChange:
         for hashes in self._words.hashes() if self._words is not None else ():
             sums.add_words(hashes, first)
             first += len(hashes)
-        manifest = replace(manifest, fingerprint=_fingerprint(sums, manifest))
+        manifest = replace(manifest, fingerprint=sums.fingerprint(manifest.heading))
         version.publish(manifest)
         assert manifest.fingerprint is not None
         return Cost(
@@ -421,21 +420,13 @@ class TableChange:
         self._rows.append(rows, start, copy=False)
 
     def _old_fingerprint(self) -> str:
-        return self.manifest.fingerprint or _fingerprint(self._old_sums(), self.manifest)
+        return self.manifest.fingerprint or self._old_sums().fingerprint(self.manifest.heading)
 
     def _old_sums(self) -> RowSums:
         """Return the sums of the old version; without a fingerprint, all of it is read."""
         old = self.manifest
         if old.fingerprint is not None:
-            return RowSums.of_fingerprint(
-                old.fingerprint,
-                old.rows,
-                old.row_shape,
-                old.dtype_line,
-                words=old.vocabulary is not None,
-                unk=old.unk,
-                attributes=old.attributes_line,
-            )
+            return RowSums.of_fingerprint(old.fingerprint, old.heading)
         sums, version = RowSums(), self._version
         for partition in range(old.partition_count):
             array, _ = version.array(spec.partition_name(partition))
@@ -451,17 +442,6 @@ class TableChange:
                 sums.add_words(hash_words(words.encoded()), start)
         add_attributes(sums, version.attributes, old.rows)
         return sums
-
-
-def _fingerprint(sums: RowSums, manifest: Manifest) -> str:
-    return sums.fingerprint(
-        manifest.rows,
-        manifest.row_shape,
-        manifest.dtype_line,
-        words=manifest.vocabulary is not None,
-        unk=manifest.unk,
-        attributes=manifest.attributes_line,
-    )
 
 
 def _is_made(encoding: Encoding, row_shape: tuple[int, ...]) -> bool:

@@ -59,11 +59,4 @@ class TableSums:
         for hashes in words.hashes():
             sums.add_words(hashes, first)
             first += len(hashes)
-        return sums.fingerprint(
-            manifest.rows,
-            manifest.row_shape,
-            manifest.dtype_line,
-            words=words.has_words,
-            unk=manifest.unk,
-            attributes=attributes.line,
-        )
+        return sums.fingerprint(manifest.heading)

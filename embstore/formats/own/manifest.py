@@ -28,6 +28,7 @@ from embstore.formats.own.checked_files import REBUILD, UPGRADE, LocalDirectory
 from embstore.formats.own.compression import BLOSC, LEVELS, Compression
 from embstore.formats.own.encoded import dtype_line, parse_encoding_field
 from embstore.formats.own.fields import Fields, parse_json
+from embstore.formats.own.heading import Heading
 from embstore.formats.own.seals import check_seal
 from embstore.formats.own.sharded import ShardedArray
 from embstore.formats.own.spec import RawArray, shown
@@ -181,19 +182,21 @@ class Manifest:
         return np.dtype(np.uint8), (self.encoding.record_bytes,)
 
     @property
-    def dtype_line(self) -> str:
-        """What stands for the dtype in the heading of the fingerprint."""
-        return dtype_line(self.dtype, self.encoding)
+    def heading(self) -> Heading:
+        """The heading of the fingerprint."""
+        return Heading(
+            self.rows,
+            self.row_shape,
+            dtype_line(self.dtype, self.encoding),
+            words=self.vocabulary is not None,
+            unk=self.unk,
+            attributes=attributes_line(self.attribute_dtypes) if self.attributes else None,
+        )
 
     @property
     def attribute_dtypes(self) -> dict[str, str]:
         """The dtype of each attribute, by its name."""
         return {name: attribute.dtype for name, attribute in self.attributes.items()}
-
-    @property
-    def attributes_line(self) -> str | None:
-        """What stands for the attributes in the heading of the fingerprint; None without any."""
-        return attributes_line(self.attribute_dtypes) if self.attributes else None
 
     @property
     def identity(self) -> str:

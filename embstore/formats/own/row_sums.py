@@ -18,12 +18,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from xxhash import xxh3_128_hexdigest, xxh3_128_intdigest
 
 from embstore.formats.own import spec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from embstore.formats.own.heading import Heading
 
     Words = NDArray[np.uint64]
 
@@ -91,76 +92,17 @@ class RowSums:
         self.first = (self.first + other.first) % _MODULUS
         self.second = (self.second + other.second) % _MODULUS
 
-    def fingerprint(
-        self,
-        rows: int,
-        row_shape: tuple[int, ...],
-        dtype: str,
-        *,
-        words: bool,
-        unk: str | None,
-        attributes: str | None = None,
-    ) -> str:
-        """Return the fingerprint of the table whose rows and words were added.
-
-        Parameters
-        ----------
-        rows : int
-            Number of rows.
-        row_shape : tuple of int
-            Shape of one row.
-        dtype : str
-            What stands for their dtype: `embstore.formats.own.encoded.dtype_line`.
-        words : bool
-            Whether rows have words.
-        unk : str or None
-            The unk word.
-        attributes : str, optional
-            What stands for the attributes, if there are any: see
-            `embstore.formats.own.attribute_manifest.attributes_line`.
-        """
-        upper, lower = _heading(rows, row_shape, dtype, words=words, unk=unk, attributes=attributes)
+    def fingerprint(self, heading: Heading) -> str:
+        """Return the fingerprint of the table whose rows and words were added."""
+        upper, lower = heading.halves()
         return f"{(self.first + upper) % _MODULUS:016x}{(self.second + lower) % _MODULUS:016x}"
 
     @classmethod
-    def of_fingerprint(
-        cls,
-        fingerprint: str,
-        rows: int,
-        row_shape: tuple[int, ...],
-        dtype: str,
-        *,
-        words: bool,
-        unk: str | None,
-        attributes: str | None = None,
-    ) -> RowSums:
-        """Return the sums from which `fingerprint`, with the same arguments, gives this one."""
-        upper, lower = _heading(rows, row_shape, dtype, words=words, unk=unk, attributes=attributes)
+    def of_fingerprint(cls, fingerprint: str, heading: Heading) -> RowSums:
+        """Return the sums from which `fingerprint`, with the same heading, gives this one."""
+        upper, lower = heading.halves()
         first, second = int(fingerprint[:16], 16) - upper, int(fingerprint[16:], 16) - lower
         return cls(first % _MODULUS, second % _MODULUS)
-
-
-def _heading(
-    rows: int,
-    row_shape: tuple[int, ...],
-    dtype: str,
-    *,
-    words: bool,
-    unk: str | None,
-    attributes: str | None,
-) -> tuple[int, int]:
-    """Return the two halves of the hash of a table's heading."""
-    lines = (
-        spec.FINGERPRINT_HEADING,
-        dtype,
-        ",".join(map(str, row_shape)),
-        str(rows),
-        "words" if words else "no words",
-        "no unk" if unk is None else xxh3_128_hexdigest(unk.encode("utf-8", "surrogatepass")),
-        *(() if attributes is None else (attributes,)),
-    )
-    heading = xxh3_128_intdigest("".join(f"{line}\n" for line in lines).encode("ascii"))
-    return divmod(heading, _MODULUS)
 
 
 def _row_hashes(rows: NDArray[Any], ids: range | NDArray[np.int64]) -> Any:

@@ -118,7 +118,7 @@ def check_columns(lines: list[bytes], dialect: Dialect, attributes: Sequence[str
         raise DialectError(
             f"the numbers of {', '.join(attributes[dialect.columns_before :])} look like those of "
             f"the vector, here {shown(like[0])}; pass dimension={dialect.dimension} if the vector "
-            "has so many numbers after them (texts need a tab or a mark around them)"
+            "has that many numbers after them (a text needs a tab, or marks around it)"
         )
 
 
