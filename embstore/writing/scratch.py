@@ -15,9 +15,15 @@ from embstore import syscalls
 from embstore.writing import files
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+# Elements of an array that are looked at, or copied, at once.
+PIECE_LENGTH = 1 << 18
+# Bytes that are appended to a file before its mapped pages are given back.
+APPENDED_BYTES = 8 << 20
 
 
 class ScratchArray:
@@ -41,6 +47,7 @@ class ScratchArray:
         # The allocated elements; `array` is the used part.
         self._room: NDArray[Any] = np.zeros(0, self._dtype)
         self._length = 0
+        self._appended_bytes = 0  # Since the last release.
 
     def __len__(self) -> int:
         return self._length
@@ -66,9 +73,19 @@ class ScratchArray:
         start = self._length
         self.resize(start + len(elements))
         self._room[start : self._length] = elements
+        self._appended_bytes += elements.nbytes
+        if self._appended_bytes > APPENDED_BYTES:
+            self.release()
+
+    def move_to_file(self) -> None:
+        """Move the array to a file, whatever its size, if there is a directory for one."""
+        self._memory_bytes = -1
+        if self._file is None:
+            self._grow(len(self._room))
 
     def release(self) -> None:
         """Give the mapped pages back to the page cache."""
+        self._appended_bytes = 0
         if self._file is not None:
             room = self._room
             syscalls.advise(room.ctypes.data, room.nbytes, syscalls.MADV_DONTNEED)
@@ -94,6 +111,19 @@ class ScratchArray:
         mapping = mmap.mmap(self._file.fileno(), size_bytes)
         larger = np.frombuffer(mapping, self._dtype)
         syscalls.advise(larger.ctypes.data, size_bytes, syscalls.MADV_RANDOM)
+        smaller, self._room = self.array, larger
         if not was_in_file:
-            larger[: self._length] = self.array
-        self._room = larger
+            for start in range(0, self._length, PIECE_LENGTH):
+                part = slice(start, min(start + PIECE_LENGTH, self._length))
+                larger[part] = smaller[part]
+                self.release()
+
+
+def pieces_of(
+    scratch: ScratchArray, start: int = 0, stop: int | None = None
+) -> Iterator[NDArray[Any]]:
+    """Yield the elements ``start .. stop - 1`` of an array, or those to its end, piece by piece."""
+    end = len(scratch) if stop is None else stop
+    for first in range(start, end, PIECE_LENGTH):
+        yield scratch.array[first : min(first + PIECE_LENGTH, end)]
+        scratch.release()
