@@ -116,8 +116,8 @@ class SlotTable:
         free, rest = 0, []  # The first slot after all words so far, and words beyond the last slot.
         with closing(self._buckets(hashes, first_id)) as buckets:
             for bucket in buckets:
-                if len(bucket.homes):
-                    free, beyond = self._place(bucket, free)
+                free, beyond = self._place(bucket, free)
+                if len(beyond.homes):
                     rest.append(beyond)
                 if self.probe_count > most:
                     raise hashing.too_many_probes(most)
@@ -186,6 +186,8 @@ class SlotTable:
             Those that would be beyond the last slot of the table.
         """
         entries, homes = bucket
+        if not len(homes):
+            return free, bucket
         # Each is in its home slot, or in the one after the word before it.
         ordinals = np.arange(len(homes))
         places = np.maximum(homes, free)
@@ -195,8 +197,11 @@ class SlotTable:
         count = int(np.searchsorted(places, len(self)))
         probes = int((places[:count] - homes[:count]).max(initial=-1)) + 1
         self.probe_count = max(self.probe_count, probes)
-        self._scratch.array[places[:count]] = entries[:count]
-        self._scratch.release()
+        if count:
+            start, stop = int(places[0]), int(places[count - 1]) + 1
+            slots = np.zeros(stop - start, np.uint64)
+            slots[places[:count] - start] = entries[:count]
+            self._scratch.write(start, slots)
         return int(places[-1]) + 1, Bucket(entries[count:], homes[count:])
 
     def _insert_at(self, bucket: Bucket) -> None:
