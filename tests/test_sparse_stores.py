@@ -46,8 +46,7 @@ def test_terabytes_take_little_disk(tmp_path):
     rows = 10**12 // 1200
     ids = np.array([0, rows // 3, rows - 1])
     values = np.random.default_rng(0).random((3, 300), np.float32)
-    kind = {"rows": rows, "partitions": 4, "chunk_rows": 1 << 20}
-    make_sparse_store(tmp_path / "large", ids, values, **kind)
+    make_sparse_store(tmp_path / "large", ids, values, rows=rows, partitions=4, chunk_rows=1 << 20)
     with embstore.open(tmp_path / "large") as store:
         assert store.nbytes > 9.9e11
         np.testing.assert_array_equal(store[ids], values)
