@@ -71,10 +71,7 @@ class GridGather:
     def take(self, spots: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Fill ``out``, shape (n, ...), with the records at n spots; n is 1 or more."""
         table = self.table(out.dtype, out.shape[1:])
-        if are_neighbours(spots, 1) and table is not None:
-            first = int(spots[0])
-            out[...] = table[first : first + len(spots)]  # Half the time of `take`.
-        elif table is not None:
+        if table is not None:
             table.take(spots, 0, out, "clip")
         else:
             self._records.take(spots, 0, as_records(out, self._record_bytes), "clip")
@@ -151,20 +148,6 @@ class AddressGather:
 
     def table(self, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> None:
         """Return None: there is no grid."""
-
-
-def are_neighbours(places: NDArray[np.int64], distance: int) -> bool:
-    """Return whether each place, shape (n,), n 1 or more, is ``distance`` after the one before it.
-
-    Examples
-    --------
-    >>> are_neighbours(np.array([8, 12, 16]), 4), are_neighbours(np.array([8, 16, 12, 20]), 4)
-    (True, False)
-    """
-    # The ends settle nearly all random ones.
-    if int(places[-1]) - int(places[0]) != (len(places) - 1) * distance:
-        return False
-    return bool((places[1:] - places[:-1] == distance).all())
 
 
 def as_records(out: NDArray[Any], record_bytes: int) -> NDArray[Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from embstore.reading.gather import are_neighbours
 from embstore.table.addresses import PAGE_BYTES
 from embstore.table.plan import runs
 
@@ -65,7 +64,7 @@ class Requests:
 
 def requests_for(space: AddressSpace, offsets: NDArray[np.int64], record_bytes: int) -> Requests:
     """Return the requests for records at addresses, shape (n,), in any order."""
-    if len(offsets) and are_neighbours(offsets, record_bytes):
+    if _are_neighbours(offsets, record_bytes):
         offsets, record_bytes = offsets[:1], len(offsets) * record_bytes
     found = runs(offsets, record_bytes, unit=PAGE_BYTES, max_run=ANNOUNCED_PAGES)
     return Requests(((space, found),))
@@ -97,3 +96,11 @@ def cold_slice_rows(
             return rows
         rows //= 2
     return least_rows
+
+
+def _are_neighbours(offsets: NDArray[np.int64], record_bytes: int) -> bool:
+    """Return whether each record follows the one before it."""
+    # The ends settle nearly all other cases.
+    if not len(offsets) or int(offsets[-1]) - int(offsets[0]) != (len(offsets) - 1) * record_bytes:
+        return False
+    return bool((offsets[1:] - offsets[:-1] == record_bytes).all())
