@@ -12,6 +12,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from embstore.formats.own import spec
+from embstore.writing.growth import chunk_count
+from embstore.writing.mappings import check_chunk_count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     from embstore.table.numbering import Numbering
     from embstore.writing.arrays import ArrayWriter
     from embstore.writing.new_words import MakeArray
+
+
+# How many more chunks may be written before they are counted again.
+_CHECKED_CHUNKS = 64
 
 
 class PartitionedRows:
@@ -72,6 +78,7 @@ class PartitionedRows:
         self._estimated = estimated_rows
         self._padded = padded
         self._held: list[NDArray[Any]] = []
+        self._checked_rows = 0
 
     def start(self, chunk_rows: int | None, *, exact: bool) -> None:
         """Settle the chunk size if it is given or can be chosen already.
@@ -89,6 +96,7 @@ class PartitionedRows:
         ``copy`` is whether they may change after the call.
         """
         if self.writers:
+            self.check_count(start + len(rows))
             self._spread(rows, start, copy=copy)
             return
         self._held.append(rows.copy() if copy else rows)
@@ -100,6 +108,7 @@ class PartitionedRows:
         """Return the writers of all partitions, after the last row."""
         if not self.writers:
             self._settle(self._choose_chunk_rows(rows))
+        self.check_count(rows)
         return self.writers
 
     def close(self) -> None:
@@ -109,6 +118,21 @@ class PartitionedRows:
     def _spread(self, rows: NDArray[Any], start: int, *, copy: bool) -> None:
         for partition, piece in self._numbering.spread(start, start + len(rows)):
             self.writers[partition].append(rows[piece], copy=copy)
+
+    def check_count(self, rows: int) -> None:
+        """Refuse so many rows that a process could not map their chunks.
+
+        Raises
+        ------
+        ValueError
+            If there would be too many chunks.
+        """
+        if rows <= self._checked_rows or not self.writers:
+            return
+        count = self._numbering.partition_count
+        self._checked_rows = rows + _CHECKED_CHUNKS * self.chunk_rows
+        chunks = chunk_count(rows, count, self.chunk_rows)
+        check_chunk_count(chunks, count, self.chunk_rows * self._row_bytes)
 
     def _settle(self, chunk_rows: int) -> None:
         """Settle the chunk size, create the writers, and append the held rows."""
@@ -128,11 +152,14 @@ class PartitionedRows:
         return rows * self._row_bytes > self._held_bytes
 
     def _choose_chunk_rows(self, rows: int) -> int:
-        longest = -(-rows // self._numbering.partition_count)
-        if not self._padded:
-            return spec.choose_shard_rows(longest, self._row_bytes)
+        count = self._numbering.partition_count
+        longest = -(-rows // count)
         most = spec.MAX_CHUNK_BYTES
-        if rows == spec.MAX_ROWS:
+        if rows != spec.MAX_ROWS:
+            most = spec.choose_chunk_bytes(rows * self._row_bytes)
+        elif self._padded:
             # The number of rows is unknown, and the last chunk of every partition is padded.
-            most //= self._numbering.partition_count
-        return spec.choose_chunk_rows(longest, self._row_bytes, most)
+            most = max(most // count, spec.SMALL_CHUNK_BYTES)
+        if not self._padded:
+            return spec.choose_shard_rows(longest, self._row_bytes, most)
+        return spec.choose_chunk_rows(longest, self._row_bytes, most, count)
