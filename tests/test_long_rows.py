@@ -9,7 +9,7 @@ import pytest
 
 import embstore
 from embstore.reading import residence, workers
-from embstore.reading.residence import ResidentLimit, resident_file_bytes
+from embstore.reading.resident_limit import ResidentLimit, resident_file_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,7 @@ import pytest
 import embstore
 from embstore.reading import residence
 from embstore.reading.mapped import MappedRecords
-from embstore.reading.residence import resident_file_bytes
+from embstore.reading.resident_limit import resident_file_bytes
 from embstore.reading.slices import SliceGather
 from embstore.syscalls import huge_mapped_bytes
 from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES

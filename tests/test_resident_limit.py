@@ -21,7 +21,7 @@ from embstore.reading import residence
 from embstore.reading.mapped import MappedRecords
 from embstore.reading.mapping import AddressSpace
 from embstore.reading.memory import free_bytes
-from embstore.reading.residence import ResidentLimit
+from embstore.reading.resident_limit import ResidentLimit
 from embstore.reading.slices import SliceGather
 from embstore.table.addresses import HUGE_PAGE_BYTES
 from tests.helpers.gguf_files import Entry, GgufFile
