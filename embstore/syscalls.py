@@ -38,6 +38,7 @@ _PIDFD_SELF = -10001
 _SYS_PROCESS_MADVISE = 440  # On all of Linux's architectures.
 _IOV_MAX = 1024
 _SYNC_FILE_RANGE_WRITE = 2
+_SYNC_FILE_RANGE_WAIT = 1 | 4  # Before and after.
 # _IOWR('f', 16, struct pm_scan_arg), which has 12 fields of 8 bytes.
 _PAGEMAP_SCAN = 0xC0606610
 _PAGE_IS_HUGE = 1 << 6
@@ -193,6 +194,27 @@ def start_writing(descriptor: int, offset: int, size_bytes: int) -> None:
         ctypes.c_int64(size_bytes),
         ctypes.c_uint(_SYNC_FILE_RANGE_WRITE),
     )
+
+
+def check_written(descriptor: int) -> None:
+    """Wait for the writes of a file, and raise the error of one since the file was opened.
+
+    Unlike a flush, it waits neither for the journal nor for the disk's cache. Of errors it tells
+    what a flush would, and like it only once.
+
+    Raises
+    ------
+    OSError
+        One of `UNSUPPORTED`, if the system cannot tell.
+    """
+    if sys.platform != "linux":
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    flags = _SYNC_FILE_RANGE_WAIT | _SYNC_FILE_RANGE_WRITE
+    if _libc.sync_file_range(
+        ctypes.c_int(descriptor), ctypes.c_int64(0), ctypes.c_int64(0), ctypes.c_uint(flags)
+    ):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def exchange(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
