@@ -29,6 +29,7 @@ from embstore.reading.encoded import EncodedRecords
 from embstore.reading.forms import forms_of
 from embstore.reading.results import POOL
 from embstore.settle import as_count
+from embstore.similar_mixin import SimilarMixin
 from embstore.table.given import plain
 from embstore.table.numbering import rows_function
 from embstore.table.partial import PartialNumbering
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
 
 
 class EmbeddingStore(
-    LookupMixin, WordMixin, AttributeMixin, ArrayMixin, IdentityMixin, FollowMixin
+    LookupMixin, WordMixin, AttributeMixin, ArrayMixin, SimilarMixin, IdentityMixin, FollowMixin
 ):
     """An embedding table on disk; made by `embstore.open` and `embstore.build`.
 
