@@ -17,6 +17,7 @@ from embstore.formats.own import spec
 from embstore.vocabulary import Vocabulary
 from embstore.vocabulary.words import PackedWords, hash_words, pack, pack_encoded
 from embstore.writing.vocabulary_builder import VocabularyBuilder
+from embstore.writing.word_index import WordIndex
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,6 +37,7 @@ def _together():
 
 def from_builder(builder: VocabularyBuilder) -> Vocabulary:
     """Return the vocabulary that a store would have."""
+    builder.finish()
     arrays = builder.arrays()
     stored = PackedWords(arrays[spec.WORD_BYTES], arrays[spec.WORD_OFFSETS])
     return Vocabulary(stored, arrays[spec.WORD_SLOTS], builder.probe_count)
@@ -146,7 +148,7 @@ def test_arrays_become_files_beyond_the_memory_limit(tmp_path, memory_bytes):
     batches = [words[i : i + 3000] for i in range(0, len(words), 2500)]
     builder = VocabularyBuilder(memory_bytes, tmp_path)
     check_against_dict([*batches, words[::7]], [*words[::3], "absent", "word -1"], builder)
-    assert all(scratch.in_file for scratch in (builder._slots, builder._data, builder._offsets))
+    assert all(scratch.in_file for scratch in builder._stored().values())
     for name, array in builder.arrays().items():
         assert np.array_equal(np.concatenate(list(builder.pieces(name))), array)
     assert list(tmp_path.iterdir()) == []  # The files have no names.
@@ -278,13 +280,13 @@ def test_full_table_without_the_word_ends_the_search():
 @pytest.mark.parametrize("estimated", [0, 20_000, 1 << 60])
 def test_an_estimate_saves_rebuilds_and_changes_nothing(monkeypatch, estimated):
     filled = []
-    rebuild = VocabularyBuilder._rebuild
+    rebuild = WordIndex._rebuild
 
-    def counting(builder: VocabularyBuilder, slot_count: int) -> None:
+    def counting(index: WordIndex, slot_count: int) -> None:
         filled.append(slot_count)
-        rebuild(builder, slot_count)
+        rebuild(index, slot_count)
 
-    monkeypatch.setattr(VocabularyBuilder, "_rebuild", counting)
+    monkeypatch.setattr(WordIndex, "_rebuild", counting)
     builder = VocabularyBuilder(3 << 20, estimated_words=estimated)
     words = [f"word {i}" for i in range(20_000)]
     for start in range(0, len(words), 3000):

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embstore.reading import workers
-from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES
-from embstore.table.plan import runs
+from embstore.reading.requests import requests_for
+from embstore.table.addresses import HUGE_PAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 SCANNED_BYTES = 8 << 20
 RUN_BLOCKS = 8
 BLOCKS_AHEAD = 2
-# The kernel reads at most the device's read-ahead of an announced range.
-ANNOUNCED_PAGES = (128 << 10) // PAGE_BYTES
 PROBED_BYTES = 512 << 10
 
 _WHO: int = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
@@ -164,8 +162,7 @@ class MappedScan:
         """Have the kernel start reading blocks that are not cached."""
         for block in some:
             begin, end = self._span(block)
-            found = runs(np.array([begin]), end - begin, unit=PAGE_BYTES, max_run=ANNOUNCED_PAGES)
-            self._space.announce(found.firsts * PAGE_BYTES, found.counts * PAGE_BYTES)
+            requests_for(self._space, np.array([begin]), end - begin).announce()
 
     def _span(self, block: Block) -> tuple[int, int]:
         """Return the first address of a block, and the one after its last."""

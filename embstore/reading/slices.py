@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embstore.reading.requests import ANNOUNCED_BYTES, requests_for
 from embstore.reading.row_cache.cache import RowCache
 from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES
-from embstore.table.plan import runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from embstore.reading.gather import AddressGather, GridGather
     from embstore.reading.mapping import AddressSpace
+    from embstore.reading.requests import Requests
     from embstore.reading.residence import ResidentLimit
 
 # Up to this many rows, sorting the pages to announce takes longer than it saves.
@@ -78,17 +79,22 @@ class SliceGather:
         """Have the kernel start reading the records at addresses, shape (n,)."""
         if not len(offsets):
             return
-        if len(offsets) <= UNSORTED_ROWS:
+        if len(offsets) <= UNSORTED_ROWS and self.record_bytes < ANNOUNCED_BYTES:
             inside = offsets & (PAGE_BYTES - 1)
             self.space.announce(offsets - inside, inside + self.record_bytes)
         else:
-            found = runs(offsets, self.record_bytes, unit=PAGE_BYTES)
-            self.space.announce(found.firsts * PAGE_BYTES, found.counts * PAGE_BYTES)
+            self.requests_at(offsets).announce()
+
+    def requests(self, spots: NDArray[np.int64]) -> Requests:
+        """Return the requests for the records at spots, shape (n,), that are in files."""
+        return self.requests_at(self.gather.offsets(spots))
+
+    def requests_at(self, offsets: NDArray[np.int64]) -> Requests:
+        """Return the requests for the records at addresses, shape (n,)."""
+        return requests_for(self.space, offsets, self.record_bytes)
 
     def fill(self, spots: NDArray[np.int64], out: NDArray[Any], *, cold: bool) -> None:
-        """Fill ``out`` with records, shape (n, ...); announce them first if they may be cold."""
-        if cold:
-            self.announce(spots)
+        """Fill ``out`` with records, shape (n, ...); those that may be cold were announced."""
         if self.limit is None:
             self._take(spots, out, touch=not cold)
             return

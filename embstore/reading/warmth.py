@@ -12,7 +12,8 @@ time.
    expected in RAM again after `WARM_IN_A_ROW` lookups that read next to nothing.
 
 One read takes as long as announcing `ROWS_PER_READ` warm rows. So a lookup with fewer cold rows
-than one in that many counts as warm: it is faster to wait for them one by one.
+than one in that many counts as warm: it is faster to wait for them one by one. Rows that share
+pages, or are on neighbouring ones, are announced together, and count as one.
 """
 
 from __future__ import annotations
@@ -57,9 +58,17 @@ class Warmth:
         if seconds > READS_SECONDS + row_count * ANNOUNCED_ROW_SECONDS:
             self.chill()
 
-    def note(self, row_count: int, blocks: int) -> bool:
-        """Note how many blocks a lookup, or a slice of one, read; return whether it was cold."""
-        cold = blocks * BLOCK_BYTES * ROWS_PER_READ > row_count * PAGE_BYTES
+    @staticmethod
+    def are_cold(request_count: int, blocks: int) -> bool:
+        """Return whether rows that read blocks are worth so many requests."""
+        return blocks * BLOCK_BYTES * ROWS_PER_READ > request_count * PAGE_BYTES
+
+    def note(self, request_count: int, blocks: int) -> bool:
+        """Note how many blocks a lookup, or a slice of one, read; return whether it was cold.
+
+        ``request_count`` requests would announce its rows: one for each row, or fewer.
+        """
+        cold = self.are_cold(request_count, blocks)
         if cold:
             self.chill()
         elif self.cold:

@@ -94,6 +94,11 @@ def find(
     return ids
 
 
+def entries_of(hashes: NDArray[np.uint64], ids: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Return what slots hold for words with these hashes and ids."""
+    return (hashes & ~_ID_MASK) | (ids + 1).view(np.uint64)
+
+
 def insert(
     slots: NDArray[np.uint64],
     hashes: NDArray[np.uint64],
@@ -123,16 +128,24 @@ def insert(
     ValueError
         If there is no free slot among them.
     """
+    homes = (hashes & np.uint64(len(slots) - 1)).view(np.int64)
+    return insert_at(slots, entries_of(hashes, ids), homes, most)
+
+
+def insert_at(
+    slots: NDArray[np.uint64],
+    entries: NDArray[np.uint64],
+    homes: NDArray[np.int64],
+    most: int | None = None,
+) -> int:
+    """Insert the entries of new words, whose home slots are known; otherwise as `insert`."""
     most = len(slots) if most is None else min(most, len(slots))
-    entries = (hashes & ~_ID_MASK) | (ids + 1).view(np.uint64)
-    places = (hashes & np.uint64(len(slots) - 1)).view(np.int64)
-    probe_count = 0
+    places, probe_count = homes, 0
     while entries.size:
         if probe_count == most:
-            problem = f"the table of {len(slots)} slots is full"
             if most < len(slots):
-                problem = f"a word takes more than {most} probes: the words' hashes collide"
-            raise ValueError(problem)
+                raise too_many_probes(most)
+            raise ValueError(f"the table of {len(slots)} slots is full")
         free = slots.take(places) == 0
         # Of several words written to one slot, the last stays; the others try the next slot.
         slots[places[free]] = entries[free]
@@ -141,3 +154,8 @@ def insert(
         places = (places.take(waiting) + 1) & (len(slots) - 1)
         probe_count += 1
     return probe_count
+
+
+def too_many_probes(most: int) -> ValueError:
+    """Return the error for words that no reader would find within ``most`` probes."""
+    return ValueError(f"a word takes more than {most} probes: the words' hashes collide")

@@ -285,6 +285,14 @@ def extend_scratch(descriptor: int, size_bytes: int, directory: Path) -> None:
             _write_some(descriptor, memoryview(zeros)[: size_bytes - offset], offset)
 
 
+def write_scratch(descriptor: int, data: memoryview, offset: int, directory: Path) -> None:
+    """Write all of ``data`` to a scratch file; nothing has it written to the disk soon."""
+    done = 0
+    with naming(directory):
+        while done < len(data):
+            done += _write_some(descriptor, data[done:], offset + done)
+
+
 def _write_some(descriptor: int, data: memoryview, offset: int) -> int:
     """Write the first bytes of ``data``, perhaps not all; return their number."""
     return os.pwrite(descriptor, data, offset)

@@ -13,7 +13,10 @@ All chunks that are read are compared with their checksums before anything is wr
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +28,7 @@ from embstore.formats.own.vocabulary_manifest import VocabularyManifest
 from embstore.vocabulary.words import PackedWords, hash_words, pack
 from embstore.writing.grown_arrays import check_rewritten, grow, grown_chunk_rows
 from embstore.writing.known_words import KnownWords
-from embstore.writing.scratch import ScratchArray
+from embstore.writing.scratch import PIECE_LENGTH, ScratchArray, pieces_of
 from embstore.writing.slot_table import SlotTable, is_too_full, slots_needed
 from embstore.writing.vocabulary_builder import VocabularyBuilder
 
@@ -184,16 +187,15 @@ class GrownVocabulary:
         ValueError
             If a word takes too many probes, because hashes collide.
         """
-        lengths = self._builder.lengths()
         data, offsets, slots = (
             self._manifest.array(part)
             for part in (spec.WORD_BYTES, spec.WORD_OFFSETS, spec.WORD_SLOTS)
         )
-        byte_count = data.shape[0] + lengths[spec.WORD_BYTES]
+        byte_count = data.shape[0] + self._builder.byte_count
         offset_count = offsets.shape[0] + len(self._builder)
         check_rewritten(self._arrays, data, byte_count)
         check_rewritten(self._arrays, offsets, offset_count)
-        self._builder.drop_table()
+        self._builder.drop_index()
         is_larger = is_too_full(len(self), slots.shape[0])
         table = self._larger_table() if is_larger else self._same_table(slots)
         changed = [] if is_larger else self._known.changed_chunks(table)
@@ -263,7 +265,11 @@ class GrownVocabulary:
         """Return the old hash table with the new words."""
         table = self._make_table(slots.shape[0])
         self._known.copy_slots(table)
-        self._insert_new(table)
+        if len(self._builder) > PIECE_LENGTH:
+            table.insert_many(self._builder.hashes, len(self._known))
+            return table
+        for hashes in self._builder.hashes():
+            table.insert(hashes, len(self._known))
         return table
 
     def _larger_table(self) -> SlotTable:
@@ -273,23 +279,20 @@ class GrownVocabulary:
             for chunk in range(array.chunk_count):  # All of them are read.
                 self._arrays.check_chunk(array, chunk)
         table = self._make_table(slots_needed(len(self)))
-        first = 0
-        for hashes in self._known.hashes():
-            table.insert(hashes, first)
-            first += len(hashes)
-        self._insert_new(table)
+        if not table.in_file:
+            table.fill(lambda: chain(self._known.hashes(), self._builder.hashes()), 0)
+            return table
+        # They are needed twice, and those of the old words have to be computed.
+        with closing(ScratchArray(np.uint64, self._memory_bytes // 12, self._directory)) as every:
+            for hashes in chain(self._known.hashes(), self._builder.hashes()):
+                every.append(hashes)
+            table.fill(partial(pieces_of, every), 0)
         return table
 
     def _make_table(self, slot_count: int) -> SlotTable:
         share = self._memory_bytes // 3
         self._table = SlotTable(slot_count, share, share, self._directory, spec.MAX_PROBE_COUNT)
         return self._table
-
-    def _insert_new(self, table: SlotTable) -> None:
-        first = len(self._known)
-        for hashes in self._builder.hashes():
-            table.insert(hashes, first)
-            first += len(hashes)
 
     def _write_bytes(self, array: RawArray, length: int) -> ArrayWriter:
         writer = grow(self._arrays, array, length)

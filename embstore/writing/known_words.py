@@ -20,7 +20,8 @@ from embstore.formats.own import spec
 from embstore.formats.own.checked_files import REBUILD
 from embstore.vocabulary import hashing
 from embstore.vocabulary.words import PackedWords, hash_words
-from embstore.writing.slot_table import PIECE_LENGTH, in_windows
+from embstore.writing.scratch import PIECE_LENGTH
+from embstore.writing.slot_table import in_windows
 from embstore.writing.vocabulary_builder import FAULT_BYTES
 
 if TYPE_CHECKING:

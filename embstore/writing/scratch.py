@@ -15,9 +15,13 @@ from embstore import syscalls
 from embstore.writing import files
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+# Elements of an array that are looked at, or copied, at once.
+PIECE_LENGTH = 1 << 18
 
 
 class ScratchArray:
@@ -65,7 +69,24 @@ class ScratchArray:
         """Add elements at the end."""
         start = self._length
         self.resize(start + len(elements))
-        self._room[start : self._length] = elements
+        self.write(start, elements)
+
+    def write(self, start: int, elements: NDArray[Any]) -> None:
+        """Replace the elements from ``start`` on, which exist."""
+        if self._file is None or self._directory is None:
+            self._room[start : start + len(elements)] = elements
+            return
+        # The mapping shows what is written to the file. It takes half the time of writing to the
+        # mapping, which faults every page in.
+        data = np.ascontiguousarray(elements, self._dtype).view(np.uint8)
+        offset = start * self._dtype.itemsize
+        files.write_scratch(self._file.fileno(), data.data, offset, self._directory)
+
+    def move_to_file(self) -> None:
+        """Move the array to a file, whatever its size, if there is a directory for one."""
+        self._memory_bytes = -1
+        if self._file is None:
+            self._grow(len(self._room))
 
     def release(self) -> None:
         """Give the mapped pages back to the page cache."""
@@ -94,6 +115,16 @@ class ScratchArray:
         mapping = mmap.mmap(self._file.fileno(), size_bytes)
         larger = np.frombuffer(mapping, self._dtype)
         syscalls.advise(larger.ctypes.data, size_bytes, syscalls.MADV_RANDOM)
+        smaller, self._room = self.array, larger
         if not was_in_file:
-            larger[: self._length] = self.array
-        self._room = larger
+            self.write(0, smaller)
+
+
+def pieces_of(
+    scratch: ScratchArray, start: int = 0, stop: int | None = None
+) -> Iterator[NDArray[Any]]:
+    """Yield the elements ``start .. stop - 1`` of an array, or those to its end, piece by piece."""
+    end = len(scratch) if stop is None else stop
+    for first in range(start, end, PIECE_LENGTH):
+        yield scratch.array[first : min(first + PIECE_LENGTH, end)]
+        scratch.release()

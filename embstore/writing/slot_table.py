@@ -2,16 +2,23 @@
 
 The accesses are random. So the words of a batch are grouped by windows of the table, which are
 mapped one after the other: each page of a batch is touched once, and few are mapped at a time.
+
+Many words are written to a file in the order of their home slots (`embstore.writing.slot_buckets`).
+In a table that was empty, each gets the first slot that is free from its home slot on, and those
+with one home slot come in the order of their ids. So the same words give the same bytes.
 """
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from embstore.formats.own import spec
 from embstore.vocabulary import hashing
-from embstore.writing.scratch import ScratchArray
+from embstore.writing.scratch import PIECE_LENGTH, ScratchArray
+from embstore.writing.slot_buckets import Bucket, SlotBuckets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,9 +26,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from embstore.writing.slot_buckets import AllHashes
+
 LEAST_SLOTS = 1 << 12
-# Elements copied, or inserted into a new table, at once.
-PIECE_LENGTH = 1 << 18
 
 
 class SlotTable:
@@ -61,6 +68,7 @@ class SlotTable:
             self._scratch.close()
             raise
         self._window_bytes = window_bytes
+        self._directory = directory
         self._most_probes = most_probes
         self.probe_count = 0
 
@@ -91,13 +99,62 @@ class SlotTable:
             self.probe_count = max(self.probe_count, probes)
             self._scratch.release()
 
+    def fill(self, hashes: AllHashes, first_id: int) -> None:
+        """Insert all words of an empty table; their ids count up from ``first_id``.
+
+        Raises
+        ------
+        ValueError
+            If a word in a file takes more probes than readers make.
+        """
+        if not self.in_file:
+            for piece in hashes():
+                self.insert(piece, first_id)
+                first_id += len(piece)
+            return
+        most = spec.MAX_PROBE_COUNT if self._most_probes is None else self._most_probes
+        free, rest = 0, []  # The first slot after all words so far, and words beyond the last slot.
+        with closing(self._buckets(hashes, first_id)) as buckets:
+            for bucket in buckets:
+                free, beyond = self._place(bucket, free)
+                if len(beyond.homes):
+                    rest.append(beyond)
+                if self.probe_count > most:
+                    raise hashing.too_many_probes(most)
+        for bucket in rest:
+            self._insert_at(bucket)
+
+    def insert_many(self, hashes: AllHashes, first_id: int) -> None:
+        """Insert many new words, as `insert`."""
+        if not self.in_file:
+            for piece in hashes():
+                self.insert(piece, first_id)
+                first_id += len(piece)
+            return
+        with closing(self._buckets(hashes, first_id)) as buckets:
+            for bucket in buckets:
+                self._insert_at(bucket)
+
     def find(
         self, hashes: NDArray[np.uint64], positions: NDArray[np.int64], confirm: hashing.Confirm
     ) -> NDArray[np.int64]:
         """Return the ids of the words at ``positions``; see `embstore.vocabulary.hashing.find`."""
-        found = hashing.find(self._scratch.array, hashes[positions], self.probe_count, confirm)
-        self._scratch.release()
-        return found
+        ids = np.empty(len(positions), np.int64)
+        chosen = hashes if len(positions) == len(hashes) else hashes[positions]
+        for part in self.windows(chosen):
+            own = positions[part]
+
+            def confirm_part(
+                places: NDArray[np.int64],
+                found: NDArray[np.int64],
+                own: NDArray[np.int64] = own,
+            ) -> NDArray[np.bool_]:
+                return confirm(own[places], found)
+
+            array = self._scratch.array
+            ids[part] = hashing.find(array, hashes[own], self.probe_count, confirm_part)
+            self._scratch.release()
+        return ids
 
     def windows(self, hashes: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
         """Yield the positions of the words in groups, one for each window of a file."""
@@ -114,6 +171,44 @@ class SlotTable:
     def close(self) -> None:
         """Free the memory and the disk space."""
         self._scratch.close()
+
+    def _buckets(self, hashes: AllHashes, first_id: int) -> SlotBuckets:
+        return SlotBuckets(hashes, first_id, len(self), self._window_bytes, self._directory)
+
+    def _place(self, bucket: Bucket, free: int) -> tuple[int, Bucket]:
+        """Write the words of a bucket from the slot ``free`` on, where all words so far end.
+
+        Returns
+        -------
+        free : int
+            The slot after the last of them.
+        beyond : Bucket
+            Those that would be beyond the last slot of the table.
+        """
+        entries, homes = bucket
+        if not len(homes):
+            return free, bucket
+        # Each is in its home slot, or in the one after the word before it.
+        ordinals = np.arange(len(homes))
+        places = np.maximum(homes, free)
+        places -= ordinals
+        np.maximum.accumulate(places, out=places)
+        places += ordinals
+        count = int(np.searchsorted(places, len(self)))
+        probes = int((places[:count] - homes[:count]).max(initial=-1)) + 1
+        self.probe_count = max(self.probe_count, probes)
+        if count:
+            start, stop = int(places[0]), int(places[count - 1]) + 1
+            slots = np.zeros(stop - start, np.uint64)
+            slots[places[:count] - start] = entries[:count]
+            self._scratch.write(start, slots)
+        return int(places[-1]) + 1, Bucket(entries[count:], homes[count:])
+
+    def _insert_at(self, bucket: Bucket) -> None:
+        array = self._scratch.array
+        probes = hashing.insert_at(array, bucket.entries, bucket.homes, self._most_probes)
+        self.probe_count = max(self.probe_count, probes)
+        self._scratch.release()
 
 
 def slots_needed(word_count: int) -> int:

@@ -1,16 +1,16 @@
 """The builder of a vocabulary: gives ids to new words and finds repeated ones.
 
-1. A batch of words is packed and hashed, and looked up in the hash table, as a reader does it.
-   Words that are found are repeats.
+1. A batch of words is packed and hashed, and looked up in the index
+   (`embstore.writing.word_index`). Words that are found are repeats.
 2. The others are new, except for repeats within the batch.
-3. New words are appended to the bytes, offsets and hashes, and inserted into the table. When the
-   table is half full, it is doubled and filled again from the hashes. With an estimate of the
-   number of words, its first size is large enough for them.
+3. New words are appended to the bytes, offsets and hashes, and inserted into the index. After the
+   last word, it makes one hash table of them all.
 
-No object is kept for a word. Each of the four arrays has a share of the memory and becomes a file
-beyond it (`embstore.writing.scratch`): 100 million words need 5 GB of disk, and no more memory than
-ten million. The table, whose accesses are random, gets a third of the memory; the other arrays get
-a third together; the last third is for mapped pages of files.
+No object is kept for a word. The bytes, offsets and hashes have a twelfth of the memory each, and
+become files beyond it (`embstore.writing.scratch`). A third is for the index's table in memory, and
+a quarter for mapped pages of files. With the first table in a file, the index adds a filter of a
+third: by then, the other arrays are files, too. 100 million words need DISK GB of disk, and no more
+memory than ten million.
 """
 
 from __future__ import annotations
@@ -20,16 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.formats.own import spec
-from embstore.vocabulary import hashing
 from embstore.vocabulary.words import PackedWords, hash_words, pack_encoded
-from embstore.writing.scratch import ScratchArray
-from embstore.writing.slot_table import (
-    LEAST_SLOTS,
-    PIECE_LENGTH,
-    SlotTable,
-    is_too_full,
-    slots_needed,
-)
+from embstore.writing.scratch import ScratchArray, pieces_of
+from embstore.writing.word_index import WordIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,12 +31,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DEFAULT_MEMORY_BYTES = 384 << 20
-# Words looked up at once while the table is in memory; their data fits the processor's cache.
+# Words looked up at once; their data fits the processor's cache.
 WORDS_AT_ONCE = 1 << 14
 # The most that a page fault maps around the page. Comparing a word costs two faults.
 FAULT_BYTES = 64 << 10
-# Memory for a word of the current batch: its bytes as an object, hash, slot, id.
-BATCH_WORD_BYTES = 256
 
 
 class VocabularyBuilder:
@@ -76,31 +67,37 @@ class VocabularyBuilder:
         *,
         estimated_words: int = 0,
     ) -> None:
-        self._memory_bytes = memory_bytes
-        self._directory = directory
         self._data = ScratchArray(np.uint8, memory_bytes // 12, directory)
         self._offsets = ScratchArray(np.int64, memory_bytes // 12, directory)
         self._hashes = ScratchArray(np.uint64, memory_bytes // 12, directory)
-        self._mapped_bytes = memory_bytes // 3  # The most mapped pages before a release.
+        self._mapped_bytes = memory_bytes // 4  # The most mapped pages before a release.
         self._offsets.resize(1)
-        # An estimate may be wrong, so it does not make the table larger than its memory.
-        most = 1 << max((memory_bytes // 3 // 8).bit_length() - 1, 0)
-        slot_count = min(hashing.slot_count_for(estimated_words), most)
-        self._slots = self._make_table(max(slot_count, LEAST_SLOTS))
+        self._index = WordIndex(
+            self._hashes, memory_bytes // 3, self._mapped_bytes, directory, estimated_words
+        )
 
     def __len__(self) -> int:
         return len(self._hashes)
 
     @property
+    def byte_count(self) -> int:
+        """The bytes of all words."""
+        return len(self._data)
+
+    @property
     def probe_count(self) -> int:
-        """The most slots that are read to find a word."""
-        return self._slots.probe_count
+        """The most slots that are read to find a word, after `finish`."""
+        return self._index.table.probe_count
 
     def finish(self) -> None:
-        """Shrink a table that is too large because of the estimate, after the last word."""
-        slot_count = slots_needed(len(self))
-        if slot_count < len(self._slots):
-            self._rebuild(slot_count)
+        """Make one hash table of all words, after the last one.
+
+        Raises
+        ------
+        ValueError
+            If so many hashes collide that no reader would find every word.
+        """
+        self._index.finish()
 
     def lengths(self) -> dict[str, int]:
         """Return the lengths of the arrays to store, by their names in the format."""
@@ -112,11 +109,11 @@ class VocabularyBuilder:
 
     def pieces(self, name: str) -> Iterator[NDArray[Any]]:
         """Yield an array to store, piece by piece."""
-        yield from _pieces(self._stored()[name])
+        yield from pieces_of(self._stored()[name])
 
     def hashes(self) -> Iterator[NDArray[np.uint64]]:
         """Yield the hashes of all words, in the order of their ids, piece by piece."""
-        yield from _pieces(self._hashes)
+        yield from pieces_of(self._hashes)
 
     def ids(self, words: PackedWords) -> NDArray[np.int64]:
         """Return the id of each word, -1 for a new one."""
@@ -132,20 +129,18 @@ class VocabularyBuilder:
             such an id is the new word, further ones are repeats.
         """
         ids = np.empty(len(words), np.int64)
-        count = WORDS_AT_ONCE
-        if self._slots.in_file:  # The slots of more words are closer together in the table.
-            count = max(count, min(8 * count, self._mapped_bytes // BATCH_WORD_BYTES))
-        for start in range(0, len(words), count):
-            ids[start : start + count] = self._add(words.part(start, start + count))
+        for start in range(0, len(words), WORDS_AT_ONCE):
+            stop = start + WORDS_AT_ONCE
+            ids[start:stop] = self._add(words.part(start, stop))
         return ids
 
-    def drop_table(self) -> None:
-        """Free the hash table, after the last word."""
-        self._slots.close()
+    def drop_index(self) -> None:
+        """Free the index, after the last word."""
+        self._index.close()
 
     def close(self) -> None:
         """Free the memory and the disk space."""
-        for part in (self._data, self._offsets, self._hashes, self._slots):
+        for part in (self._data, self._offsets, self._hashes, self._index):
             part.close()
 
     def _add(self, words: PackedWords) -> NDArray[np.int64]:
@@ -172,18 +167,10 @@ class VocabularyBuilder:
         return ids
 
     def _find(self, words: PackedWords, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-        ids = np.empty(len(words), np.int64)
-        for part in self._slots.windows(hashes):
+        def confirm(positions: NDArray[np.int64], found: NDArray[np.int64]) -> NDArray[np.bool_]:
+            return self._equal(found, words, positions)
 
-            def confirm(
-                positions: NDArray[np.int64],
-                found: NDArray[np.int64],
-                part: NDArray[np.int64] = part,
-            ) -> NDArray[np.bool_]:
-                return self._equal(found, words, part[positions])
-
-            ids[part] = self._slots.find(hashes, part, confirm)
-        return ids
+        return self._index.find(hashes, confirm)
 
     def _equal(
         self, ids: NDArray[np.int64], words: PackedWords, positions: NDArray[np.int64]
@@ -200,36 +187,15 @@ class VocabularyBuilder:
         return same
 
     def _append(self, words: PackedWords, hashes: NDArray[np.uint64]) -> None:
-        first_id, count = len(self), len(self) + len(words)
-        first_byte = int(words.offsets[0])
+        first_id, first_byte = len(self), int(words.offsets[0])
         self._offsets.append(words.offsets[1:] + (len(self._data) - first_byte))
         self._data.append(words.data[first_byte : int(words.offsets[-1])])
         self._hashes.append(hashes)
-        if is_too_full(count, len(self._slots)):
-            self._rebuild(hashing.slot_count_for(count))
-        else:
-            self._slots.insert(hashes, first_id)
-
-    def _rebuild(self, slot_count: int) -> None:
-        """Replace the table by one of another size."""
-        self._slots.close()
-        self._slots = self._make_table(slot_count)
-        for start in range(0, len(self), PIECE_LENGTH):
-            self._slots.insert(self._hashes.array[start : start + PIECE_LENGTH], start)
-            self._hashes.release()
-
-    def _make_table(self, slot_count: int) -> SlotTable:
-        return SlotTable(slot_count, self._memory_bytes // 3, self._mapped_bytes, self._directory)
+        self._index.insert(hashes, first_id)
 
     def _stored(self) -> dict[str, ScratchArray]:
         return {
             spec.WORD_BYTES: self._data,
             spec.WORD_OFFSETS: self._offsets,
-            spec.WORD_SLOTS: self._slots.scratch,
+            spec.WORD_SLOTS: self._index.table.scratch,
         }
-
-
-def _pieces(scratch: ScratchArray) -> Iterator[NDArray[Any]]:
-    for start in range(0, len(scratch), PIECE_LENGTH):
-        yield scratch.array[start : start + PIECE_LENGTH]
-        scratch.release()
