@@ -15,8 +15,6 @@ from embstore.settle import as_choice, as_count
 if TYPE_CHECKING:
     from embstore.progress import OnProgress
 
-    Similar = list[tuple[str, float]] | list[tuple[int, float]]
-
 
 class SimilarMixin(ABC):
     """The method ``most_similar``, on a table with `scan` and `lookup`."""
@@ -46,7 +44,7 @@ class SimilarMixin(ABC):
         restrict: Any = None,
         exclude: Any = (),
         progress: OnProgress | None = None,
-    ) -> Similar | list[Similar]:
+    ) -> list[Any]:
         """Find the rows most similar to a word, an id or a vector, or to each of a batch.
 
         The search is exact: it compares all rows. It reads the table once, in blocks, on as many
@@ -119,7 +117,7 @@ class SimilarMixin(ABC):
         answers = answers or [[] for _ in own]
         return answers if queries.is_batch else answers[0]
 
-    def _named(self, ids: Any, scores: Any, metric: MetricName) -> Similar:
+    def _named(self, ids: Any, scores: Any, metric: MetricName) -> list[Any]:
         names = self.words(ids) if self.has_words else ids.tolist()
         shown = METRICS[metric].shown
         return [(name, shown(score)) for name, score in zip(names, scores.tolist(), strict=True)]

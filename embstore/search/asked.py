@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,7 @@ class Queries:
             )
         self.is_batch = ids.ndim == 1
         self.own = ids.reshape(-1)
-        self.vectors = store.lookup(self.own).reshape(len(self.own), -1)
+        self.vectors = _flat(store.lookup(self.own), len(self.own), store.row_shape)
 
 
 def searched(store: SearchedTable, restrict: Any) -> range | NDArray[np.int64]:
@@ -149,7 +150,7 @@ def _as_vectors(numbers: NDArray[Any], shape: tuple[int, ...]) -> tuple[NDArray[
     if numbers.dtype.kind == "c":
         raise TypeError("query must be real numbers, not complex ones")
     is_batch = numbers.ndim > len(shape)
-    vectors = numbers.reshape(len(numbers) if is_batch else 1, -1)
+    vectors = _flat(numbers, len(numbers) if is_batch else 1, shape)
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
         raise ValueError(
@@ -157,3 +158,7 @@ def _as_vectors(numbers: NDArray[Any], shape: tuple[int, ...]) -> tuple[NDArray[
             f"{int(finite.argmin())}: {shown(vectors[finite.argmin()].tolist())}"
         )
     return vectors, is_batch
+
+
+def _flat(rows: NDArray[Any], count: int, shape: tuple[int, ...]) -> NDArray[Any]:
+    return rows.reshape(count, math.prod(shape))
