@@ -31,8 +31,8 @@ from embstore.reading.results import POOL
 from embstore.settle import as_count
 from embstore.similar_mixin import SimilarMixin
 from embstore.table.given import plain
-from embstore.table.numbering import rows_function
 from embstore.table.partial import PartialNumbering
+from embstore.table.row_functions import rows_function
 from embstore.view import StoreView
 from embstore.vocabulary.given import are_words
 from embstore.word_mixin import WordMixin

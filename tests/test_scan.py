@@ -143,7 +143,7 @@ def test_cold_table_is_announced(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("processors", [1, 2, 64])
 def test_resident_limit_holds_during_a_scan(tmp_path, processors, monkeypatch):
-    from embstore.reading.residence import resident_file_bytes
+    from embstore.reading.resident_limit import resident_file_bytes
 
     monkeypatch.setattr(workers, "processor_count", lambda: processors)
     rows = np.zeros((1 << 15, 1024), np.float32)

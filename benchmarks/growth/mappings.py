@@ -5,6 +5,7 @@ A store that the system cannot map is missing from its curve.
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 from pathlib import Path
@@ -111,6 +112,7 @@ def by_number(
             chunk_rows=CHUNK_ROWS,
         )
         files = files_under(path)
+        os.sync()  # At once: dropping a file from the page cache flushes it first.
         found: dict[str, list[float]] = {WARM: [], COLD: []}
         for _ in range(rounds):
             for way in (COLD, WARM):  # The cold one has read the files for the warm one.

@@ -24,7 +24,7 @@ from embstore.reading.read_ahead import Later
 from embstore.reading.results import as_out
 from embstore.reading.short_path import NO_SHORT_PATH, ShortPath
 from embstore.table.ids import as_ids
-from embstore.table.numbering import rows_function
+from embstore.table.row_functions import rows_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from embstore.progress import OnProgress
     from embstore.reading.file_cache import Cache
     from embstore.reading.mapping import Opener
-    from embstore.reading.residence import ResidentLimit
+    from embstore.reading.resident_limit import ResidentLimit
     from embstore.table.extents import Column
     from embstore.table.numbering import Numbering
     from embstore.table.plan import LookupPlan

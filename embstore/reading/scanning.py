@@ -22,15 +22,15 @@ import numpy as np
 
 from embstore.reading import workers
 from embstore.reading.requests import requests_for
-from embstore.table.addresses import HUGE_PAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
     from embstore.reading.mapping import AddressSpace
-    from embstore.reading.residence import ResidentLimit
+    from embstore.reading.resident_limit import ResidentLimit
     from embstore.table.addresses import Addresses
     from embstore.table.protocols import VisitRecords
 
@@ -139,12 +139,10 @@ class MappedScan:
                 if self._limit is not None and end - begin > SCANNED_BYTES:  # One long row.
                     self._announce([block])
                     record = np.empty(end - begin, np.uint8)
-                    self._limit.copy(self._space.data, begin, record)
+                    self._limit.copy(self._space, begin, record)
                     visit(block.rows, record.reshape(1, -1))
                     continue
-                # The limit counts faults, each of which may map a huge page.
-                count = (end - begin) // HUGE_PAGE_BYTES + 2
-                with nullcontext() if self._limit is None else self._limit.touching(count):
+                with self._holding(begin, end - begin):
                     before = _blocks_read()
                     if cold or self._is_cold(begin, end, before):
                         ahead = at + 1 + BLOCKS_AHEAD
@@ -153,6 +151,12 @@ class MappedScan:
                     data = self._space.data[begin:end]
                     visit(block.rows, data.reshape(len(block.rows), self._record_bytes))
                     cold = _blocks_read() != before
+
+    def _holding(self, begin: int, size_bytes: int) -> AbstractContextManager[None]:
+        """Return what keeps the limit while bytes of the mapping are touched."""
+        if self._limit is None:
+            return nullcontext()
+        return self._limit.holding(self._space, begin, size_bytes)
 
     def _is_cold(self, begin: int, end: int, blocks_before: int) -> bool:
         self._space.data[begin:end:PROBED_BYTES].max()
