@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -97,7 +98,7 @@ class SimilarMixin(ABC):
         ['the', 'the']
         """
         self._open_records()
-        topn = as_count(topn, "topn")
+        topn = as_count(topn, "topn", high=sys.maxsize)
         metric = as_choice(metric, "metric", get_args(MetricName))
         if self._dtype.kind not in "iufV":
             raise TypeError(f"rows are {self._dtype}; a search compares integers and real numbers")
