@@ -29,6 +29,7 @@ from embstore.reading.encoded import EncodedRecords
 from embstore.reading.forms import forms_of
 from embstore.reading.results import POOL
 from embstore.settle import as_count
+from embstore.similar_mixin import SimilarMixin
 from embstore.table.given import plain
 from embstore.table.partial import PartialNumbering
 from embstore.table.row_functions import rows_function
@@ -62,7 +63,7 @@ ANNOUNCED_ROWS = 64
 
 
 class EmbeddingStore(
-    LookupMixin, WordMixin, AttributeMixin, ArrayMixin, IdentityMixin, FollowMixin
+    LookupMixin, WordMixin, AttributeMixin, ArrayMixin, SimilarMixin, IdentityMixin, FollowMixin
 ):
     """An embedding table on disk; made by `embstore.open` and `embstore.build`.
 
