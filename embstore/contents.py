@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from embstore.formats.own.manifest import Manifest
     from embstore.formats.own.sharded import ListedChunks
     from embstore.formats.own.spec import RawArray
-    from embstore.table.protocols import Files, StoredFiles
+    from embstore.table.protocols import StoredFiles
     from embstore.table.tables import Table
     from embstore.vocabulary import Vocabulary
 
@@ -31,13 +31,15 @@ class Contents:
 
     manifest: Manifest
     table: Table
-    files: Files
+    files: StoredFiles
     vocabulary: Vocabulary | None
     attributes: dict[str, StoredColumn]
     listed: tuple[tuple[RawArray, ListedChunks], ...]  # What the metadata of each array lists.
 
 
-def read_contents(files: StoredFiles, partitions: tuple[int, ...] | None = None) -> Contents:
+def read_contents(
+    files: StoredFiles, partitions: tuple[int, ...] | None = None, *, at_once: bool = True
+) -> Contents:
     """Check the metadata of a store, and the sizes and last bytes of its files; map its columns.
 
     Parameters
@@ -47,6 +49,9 @@ def read_contents(files: StoredFiles, partitions: tuple[int, ...] | None = None)
     partitions : tuple of int, optional
         Those to open, ascending; others are not looked at, and the vocabulary and the
         attributes may be missing.
+    at_once : bool
+        Whether to check all chunk files now. Otherwise each is checked when it is first opened, and
+        the caller calls ``files.check_rest()`` of what is returned.
 
     Raises
     ------
@@ -65,8 +70,10 @@ def read_contents(files: StoredFiles, partitions: tuple[int, ...] | None = None)
             for group in (VOCABULARY, ATTRIBUTES)
         )
         manifest = manifest.part(partitions, words=has_words, attributes=has_attributes)
-    listed = check_store(files, manifest)
     files = files.with_manifest(manifest)
+    listed = check_store(files, manifest)
+    if at_once:
+        files.check_rest()
     vocabulary = None
     if manifest.vocabulary is not None:
         vocabulary = open_vocabulary(files, manifest.vocabulary)

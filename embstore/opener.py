@@ -144,7 +144,7 @@ class Opener:
     def _open_own(self, progress: OnProgress | None) -> EmbeddingStore:
         files = self.files
         stored = StoreFiles(files.root) if isinstance(files, LocalFiles) else files
-        contents = read_contents(stored, self.options.partitions)
+        contents = read_contents(stored, self.options.partitions, at_once=False)
         cache, vocabulary = None, contents.vocabulary
         if self.options.cache_dir is not None:
             # Imported here because only stores at URLs need it.
@@ -156,11 +156,13 @@ class Opener:
             directory = Path(self.options.cache_dir)
             cache = open_cache(contents, directory, self.options.cache_limit)
             vocabulary = cached_vocabulary(cache, contents)
+        records = self._read(contents.table, contents.files, progress, cache)
+        contents.files.check_rest()
         return EmbeddingStore(
             self.where,
             contents.table,
             contents.files,
-            self._read(contents.table, contents.files, progress, cache),
+            records,
             self.recipe,
             manifest=contents.manifest,
             vocabulary=vocabulary,

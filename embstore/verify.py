@@ -159,7 +159,7 @@ def _verify_metadata(
     for array in manifest.arrays():
         try:
             listed = check_array(files, array, manifest)
-            files.check_directories(array.directory_names())
+            files.check_chunk_directories(array)
         except EmbstoreError as error:
             report.problems.append(str(error))
         else:
@@ -237,8 +237,7 @@ def _check_chunk(
             "is damaged"
         )
     elif stated != listed:
-        name = array.chunk_name(chunk)
-        problem = wrong_chunk(LocalDirectory(path), array, name, stated, listed)
+        problem = wrong_chunk(str(where), array, stated, listed)
     return problem, sums
 
 

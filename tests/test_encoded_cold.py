@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from embstore.reading.encoded import EncodedRecords
+from embstore.reading.mapping import AddressSpace
 from embstore.reading.slices import SliceGather
 from tests.helpers.encoded import KINDS, opened
 from tests.test_cold import blocks_count, evict
@@ -83,22 +84,22 @@ def test_all_columns_are_announced_before_one_is_read(tmp_path, monkeypatch, cou
         assert isinstance(records, EncodedRecords)
         records.warmth.chill()
         events: list[str] = []
-        for name in ("announce_at", "fill"):
-            method = getattr(SliceGather, name)
+        for cls, name in ((AddressSpace, "announce"), (SliceGather, "fill")):
+            method = getattr(cls, name)
 
             def noted(self, *given, name=name, method=method, **options):
                 events.append(name)
                 return method(self, *given, **options)
 
-            monkeypatch.setattr(SliceGather, name, noted)
+            monkeypatch.setattr(cls, name, noted)
         ids = np.random.default_rng(count).integers(0, 20_000, count)
         assert np.array_equal(store.lookup(ids), table.rows[ids])
-        assert events[:3] == ["announce_at"] * 3
+        assert events[:3] == ["announce"] * 3
         assert events.count("fill") >= 3
         events.clear()
         records.warmth.chill()
         assert np.array_equal(store[7], table.rows[7])
-        assert events[:3] == ["announce_at"] * 3
+        assert events[:3] == ["announce"] * 3
 
 
 def test_columns_share_a_resident_limit(tmp_path, monkeypatch):

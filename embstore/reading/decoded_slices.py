@@ -9,10 +9,11 @@ import numpy as np
 
 from embstore.encodings.joined import Joined
 from embstore.encodings.scratch import borrow, give_back
+from embstore.reading.requests import Requests
 from embstore.reading.row_cache.cache import RowCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -67,27 +68,35 @@ class DecodedSlices:
 
     def announce(self, rows: NDArray[np.int64]) -> None:
         """Have the kernel start reading the records of rows, shape (n,), in all columns."""
-        for slices, gather, share in self._parts:
-            some = rows if share == 1 else rows // share
-            # A row cache counts those whose spots it gives.
-            spots_of = gather.cold_spots if isinstance(gather, RowCache) else gather.spots
-            slices.announce_at(gather.offsets(spots_of(some)))
+        for slices, offsets in self._offsets(rows):
+            slices.announce_at(offsets)
+
+    def requests(self, rows: NDArray[np.int64]) -> Requests:
+        """Return the requests for the records of rows, shape (n,), in all columns."""
+        found = [slices.requests_at(offsets) for slices, offsets in self._offsets(rows)]
+        return Requests(tuple(part for one in found for part in one.parts))
 
     def fill(self, rows: NDArray[np.int64], out: NDArray[Any], *, cold: bool) -> None:
-        """Fill ``out``, shape (n, ...), with decoded rows; announce them if they may be cold."""
-        if cold:
-            self.announce(rows)
+        """Fill ``out``, shape (n, ...), with decoded rows; cold ones were announced."""
         records = []
         for slices, gather, share in self._parts:
             spots = gather.spots(rows if share == 1 else rows // share)
             if self._direct:
-                slices.fill(spots, out, cold=False)
+                slices.fill(spots, out, cold=cold)
                 return
             some = borrow((len(rows), slices.record_bytes), _UINT8)
-            slices.fill(spots, some, cold=False)
+            slices.fill(spots, some, cold=cold)
             records.append(some)
         self._encoding.decode(tuple(records), out)
         give_back(*records)
+
+    def _offsets(self, rows: NDArray[np.int64]) -> Iterator[tuple[SliceGather, NDArray[np.int64]]]:
+        """Yield each column, and the addresses of the rows' records that are in its files."""
+        for slices, gather, share in self._parts:
+            some = rows if share == 1 else rows // share
+            # A row cache counts those whose spots it gives.
+            spots_of = gather.cold_spots if isinstance(gather, RowCache) else gather.spots
+            yield slices, gather.offsets(spots_of(some))
 
 
 def row_bytes(encoding: Encoding) -> int:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from embstore.errors import StoreCorruptError, StoreNotFoundError
 from embstore.formats.own import spec
 from embstore.formats.own.checked_files import REBUILD, LocalDirectory, OpenFile, open_regular
-from embstore.formats.own.checks import check_array, check_linked_chunk
+from embstore.formats.own.checks import (
+    check_array,
+    check_linked_chunk,
+    wrong_chunk,
+    wrong_target,
+)
 from embstore.formats.own.seals import checksum
+from embstore.reading.chunk_files import ListedEnds, most_at_once
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
     from embstore.formats.own.manifest import Manifest
@@ -88,6 +95,21 @@ class LocalFiles(LocalDirectory):
             f"{self.remedy}"
         )
 
+    def open_each(self, pieces: Sequence[tuple[str, int]]) -> Generator[int]:
+        """Yield a descriptor of each of some files, as `open` returns it; it is closed here.
+
+        Parameters
+        ----------
+        pieces : sequence of (str, int)
+            The name of each file, and the bytes that it must have.
+        """
+        for name, needed_bytes in pieces:
+            descriptor = self.open(name, needed_bytes)
+            try:
+                yield descriptor
+            finally:
+                os.close(descriptor)
+
     def _open(self, name: str) -> OpenFile:
         # Not a Path: with many chunks, making those would take a third of the time of opening.
         return open_regular(f"{self.root}/{name}", remedy=self.remedy)
@@ -126,12 +148,65 @@ class StoreFiles(LocalFiles):
     def __init__(self, root: Path, manifest: Manifest | None = None) -> None:
         super().__init__(root)
         self._manifest = manifest
+        self._ends = ListedEnds()
         self._listed: dict[str, ListedChunks] = {}  # Of arrays that have links.
         self._targets: dict[str, tuple[int, ...]] = {}  # The targets that were checked.
 
     def with_manifest(self, manifest: Manifest) -> StoreFiles:
         """Return the files of a store whose manifest has been read."""
         return StoreFiles(self.root, manifest)
+
+    def expect(self, names: list[str], listed: ListedChunks) -> None:
+        """Note what is listed of chunk files; each is checked when it is first opened."""
+        self._ends.add(names, listed)
+
+    def check_rest(self) -> None:
+        """Check the chunk files that are expected and were not opened yet.
+
+        Raises
+        ------
+        StoreCorruptError
+            If one is missing, has another size, or belongs to another chunk.
+        """
+        for _ in self.open_each([(name, 0) for name in self._ends.names()]):
+            pass
+
+    def size(self, name: str) -> int:
+        """Return the size of a file in bytes; of one that was not opened yet, as it is listed."""
+        end = self._ends.get(name)
+        return super().size(name) if end is None else end[0]
+
+    def open_each(self, pieces: Sequence[tuple[str, int]]) -> Generator[int]:
+        """Yield a descriptor of each of some files, as `open` returns it; it is closed here.
+
+        A few are open at a time.
+        """
+        most, done = most_at_once(), 0
+        with self._opened_root() as root:
+            while done < len(pieces):
+                opened: list[int] = []
+                if root is not None:
+                    opened = self._ends.open_some(root, pieces[done : done + most])
+                opened = opened or [self.open(*pieces[done])]
+                done += len(opened)
+                try:
+                    yield from opened
+                finally:
+                    for descriptor in opened:
+                        os.close(descriptor)
+
+    @contextmanager
+    def _opened_root(self) -> Iterator[int | None]:
+        """Give a descriptor of the store's directory; None if it cannot be opened."""
+        try:
+            root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            yield None
+            return
+        try:
+            yield root
+        finally:
+            os.close(root)
 
     def read_checked(self, name: str, count: int) -> bytes:
         """Return the ``count`` bytes of a chunk file that come before its checksum.
@@ -157,13 +232,34 @@ class StoreFiles(LocalFiles):
 
     def _open(self, name: str) -> OpenFile:
         file = super()._open(name)
-        if file.is_link:
-            try:
+        try:
+            self._check_end(name, file)
+            if file.is_link:
                 self._check_target(name, file.descriptor)
-            except BaseException:
-                os.close(file.descriptor)
-                raise
+        except BaseException:
+            os.close(file.descriptor)
+            raise
+        self._ends.done(name)
         return file
+
+    def _check_end(self, name: str, file: OpenFile) -> None:
+        """Compare the size and the last bytes of a file with those listed, unless this was done."""
+        listed = self._ends.get(name)
+        if listed is None:
+            return
+        size_bytes, end = listed
+        if file.size_bytes != size_bytes:
+            raise StoreCorruptError(
+                f"{self.where(name)} has {file.size_bytes} bytes, expected {size_bytes}; {REBUILD}"
+            )
+        data = os.pread(file.descriptor, spec.CHECKSUM_BYTES, size_bytes - spec.CHECKSUM_BYTES)
+        if (found := int.from_bytes(data, "little")) == end:
+            return
+        where = self.where(name)
+        if file.is_link or self._manifest is None:  # Its bytes may be anyone's.
+            raise StoreCorruptError(wrong_target(where))
+        array, _ = self._manifest.find_chunk(name)
+        raise StoreCorruptError(wrong_chunk(where, array, found, end))
 
     def _check_target(self, name: str, descriptor: int) -> None:
         """Check the open target of a link, unless it was checked and has not changed."""

@@ -24,8 +24,8 @@ import errno
 import mmap
 import os
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from contextlib import closing
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -34,12 +34,12 @@ from embstore.errors import StoreMappingError
 from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from numpy.typing import NDArray
 
     from embstore.table.addresses import Addresses
-    from embstore.table.extents import Column
+    from embstore.table.extents import Column, Extent
 
 
 def can_map() -> bool:
@@ -47,9 +47,10 @@ def can_map() -> bool:
     return sys.platform == "linux" and sys.maxsize > 2**32
 
 
-@dataclass(frozen=True, slots=True)
-class MappedFile:
+class MappedFile(NamedTuple):
     """A piece of a file and its place in an address space.
+
+    A tuple, not a dataclass: an opening makes one for each of many thousands of files.
 
     Attributes
     ----------
@@ -74,6 +75,10 @@ class Opener(Protocol):
 
     def open(self, name: str, needed_bytes: int) -> int:
         """Return a descriptor of a file that has at least ``needed_bytes``."""
+        ...
+
+    def open_each(self, pieces: Sequence[tuple[str, int]]) -> Generator[int]:
+        """Yield a descriptor of each of some files, given name and needed bytes; it is closed."""
         ...
 
     def where(self, name: str) -> str:
@@ -157,8 +162,7 @@ class AddressSpace:
         self._random = random
         if not at_once:
             return
-        for piece in pieces:
-            self.map(piece)
+        self._map_each(ends)
         if random and pieces:
             self.advise(0, size_bytes, syscalls.MADV_RANDOM)
 
@@ -200,6 +204,20 @@ class AddressSpace:
             mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | syscalls.MAP_NORESERVE,
             mmap.PROT_READ,
         )
+
+    def _map_each(self, ends: list[int]) -> None:
+        """Map all files, each up to where the next starts; ``ends`` are these places."""
+        needs = [(piece.name, piece.first + piece.map_bytes) for piece in self.files]
+        base, flags, protection = self.address, mmap.MAP_SHARED, mmap.PROT_READ
+        with closing(self._opener.open_each(needs)) as descriptors:
+            for piece, end, descriptor in zip(self.files, ends, descriptors, strict=False):
+                start = piece.offset_bytes
+                try:
+                    syscalls.map_file(
+                        base + start, end - start, descriptor, piece.first, flags, protection
+                    )
+                except OSError as error:
+                    raise StoreMappingError(self._refusal(piece, error)) from error
 
     def _map(self, piece: MappedFile, descriptor: int) -> None:
         try:
@@ -263,12 +281,15 @@ def map_column(
 
 def places_of(column: Column, addresses: Addresses) -> list[MappedFile | None]:
     """Return where each extent of a column is mapped; None for one without records."""
-    places: list[MappedFile | None] = []
-    for extent, start in zip(column.extents, addresses.starts.tolist(), strict=True):
-        if not extent.file or not extent.rows:
-            places.append(None)
-            continue
-        before = extent.offset % PAGE_BYTES  # Mappings start on pages.
-        map_bytes = before + extent.rows * column.record_bytes
-        places.append(MappedFile(extent.file, extent.offset - before, start - before, map_bytes))
-    return places
+    record_bytes = column.record_bytes
+    return [
+        None if start < 0 else _place(extent, start, record_bytes)
+        for extent, start in zip(column.extents, addresses.starts.tolist(), strict=True)
+    ]
+
+
+def _place(extent: Extent, start: int, record_bytes: int) -> MappedFile:
+    before = extent.offset % PAGE_BYTES  # Mappings start on pages.
+    return MappedFile(
+        extent.file, extent.offset - before, start - before, before + extent.rows * record_bytes
+    )

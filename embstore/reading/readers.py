@@ -19,13 +19,15 @@ from embstore.reading.files import LocalFiles
 from embstore.reading.mapping import can_map
 from embstore.reading.memory import free_bytes
 from embstore.reading.ranged import RangedRecords
-from embstore.reading.residence import MIN_RESIDENT_BYTES, ResidentLimit
+from embstore.reading.resident_limit import MIN_RESIDENT_BYTES, ResidentLimit
 from embstore.reading.shards import MappedShards, RangedShards
 from embstore.reading.warmth import Warmth
 from embstore.settle import size_text
-from embstore.table.addresses import HUGE_PAGE_BYTES
+from embstore.table.addresses import HUGE_PAGE_BYTES, lay_out
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
     from embstore.progress import OnProgress
@@ -159,7 +161,7 @@ def read_records(
     if row_cache is not None:
         cache_rows = _cache_rows(table.columns[0], row_cache, resident_limit)
         resident_limit = None if resident_limit is None else resident_limit - row_cache
-    limit = None if resident_limit is None else ResidentLimit(resident_limit)
+    limit = _limit_of(table.columns, resident_limit)
     warmth = Warmth()
     mapped = [
         MappedRecords(
@@ -176,6 +178,16 @@ def read_records(
     if preload:
         records.preload(progress)
     return records
+
+
+def _limit_of(columns: Sequence[Column], limit: int | None) -> ResidentLimit | None:
+    """Return the limit on what is resident of columns; None where all of them are within it."""
+    if limit is None:
+        return None
+    sizes = (lay_out(column).size_bytes for column in columns)
+    if sum(column.stored_bytes for column in columns) <= limit and sum(sizes) <= limit:
+        return None
+    return ResidentLimit(limit)
 
 
 def _compressed(

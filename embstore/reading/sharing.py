@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from embstore.reading import workers
+from embstore.reading.ordering import in_order, is_ascending, put
+from embstore.reading.requests import COLD_SLICE_ROWS, DENSE_SLICE_PAGES, cold_slice_rows
 from embstore.reading.warmth import blocks_read
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embstore.reading.residence import ResidentLimit
+    from embstore.reading.requests import Requests
+    from embstore.reading.resident_limit import ResidentLimit
     from embstore.reading.warmth import Warmth
 
 # Up to this many rows are one slice.
@@ -38,8 +41,8 @@ WARM_SLICE_BYTES = 512 << 10
 # two threads wait less for it if slices are larger.
 GIL_THREADS = 2
 MAX_SLICE_ROWS = 4096
-# All reads of a cold slice are in flight at once, beside those of other threads' slices.
-COLD_SLICE_ROWS = 128
+# Rows so long that fewer of them make a cold slice.
+COLD_SLICE_BYTES = 8 << 20
 # The rows of a small lookup that are announced before the others.
 SAMPLED_ROWS = 4
 # With a row cache, a cold slice has at least this many rows that are in the files.
@@ -72,8 +75,12 @@ class Slices(Protocol):
         """Have the kernel start reading the records at spots."""
         ...
 
+    def requests(self, spots: NDArray[np.int64]) -> Requests:
+        """Return the requests for the records at spots."""
+        ...
+
     def fill(self, spots: NDArray[np.int64], out: NDArray[Any], *, cold: bool) -> None:
-        """Fill ``out`` with what is at spots; announce it first if it may be cold."""
+        """Fill ``out`` with what is at spots; what may be cold was announced."""
         ...
 
 
@@ -94,6 +101,8 @@ class SharedGather:
         self._file_count = slices.file_count
         rows = WARM_SLICE_BYTES // slices.record_bytes
         self._warm_slice_rows = min(max(rows, 1), MAX_SLICE_ROWS)
+        long_rows = COLD_SLICE_BYTES // slices.record_bytes
+        self._cold_slice_rows = min(max(long_rows, 1), COLD_SLICE_ROWS)
 
     def fill_here(self, spots: NDArray[np.int64], out: NDArray[Any]) -> Found:
         """Fill ``out`` with a few records, as one slice on this thread."""
@@ -117,33 +126,43 @@ class SharedGather:
         done, step = [], max(SORTED_BYTES // self._record_bytes, 1)
         for start in range(0, len(spots), step):
             some = spots[start : start + step]
-            order = np.argsort(some, kind="stable")
+            if is_ascending(some):
+                done.append(self._fill(some, out[start : start + step]))
+                continue
+            order, ordered = in_order(some)
             records = np.empty((len(some), *out.shape[1:]), out.dtype)
-            done.append(self._fill(some[order], records))
-            out[start : start + step][order] = records
+            done.append(self._fill(ordered, records))
+            put(out[start : start + step], order, records)
         return Found(*map(sum, zip(*done, strict=True)))
 
     def _fill(self, spots: NDArray[np.int64], out: NDArray[Any]) -> Found:
-        slice_rows = COLD_SLICE_ROWS
-        if self._file_count is not None:
-            in_files = self._file_count(spots)
-            file_rows = min(max(in_files // workers.THREAD_COUNT, FILE_ROWS), COLD_SLICE_ROWS)
-            slice_rows = file_rows * len(spots) // max(in_files, 1)
+        slice_rows = 0  # Of cold slices; unknown.
         left = [(0, len(spots))]
         done: list[Found] = []
         while left:
-            shares = self._shares(left, slice_rows)
+            cold = self._warmth.cold  # Other lookups may change it at any time.
+            if cold and not slice_rows:
+                slice_rows = self._rows_of_cold_slices(spots[left[0][0] :])
+            shares = self._shares(left, slice_rows, cold=cold)
             works = [
                 partial(self._fill_shares, spots, out, shares[own:] + shares[:own])
                 for own in range(len(shares))
             ]
             done += workers.together(works, partial(_clear, shares))
             # Threads that find cold rows stop; the remaining slices are cut and shared again.
-            left = [piece for share in shares for piece in share]
+            left = _joined([piece for share in shares for piece in share])
         return Found(*map(sum, zip(*done, strict=True)))
 
+    def _rows_of_cold_slices(self, spots: NDArray[np.int64]) -> int:
+        least = self._cold_slice_rows
+        if self._file_count is not None:
+            in_files = self._file_count(spots)
+            file_rows = min(max(in_files // workers.THREAD_COUNT, FILE_ROWS), least)
+            least = min(max(file_rows * len(spots) // max(in_files, 1), 1), MAX_SLICE_ROWS)
+        return cold_slice_rows(spots, least, self._slices.requests)
+
     def _shares(
-        self, pieces: list[tuple[int, int]], cold_rows: int
+        self, pieces: list[tuple[int, int]], cold_rows: int, *, cold: bool
     ) -> list[deque[tuple[int, int]]]:
         """Cut pieces of a lookup into slices, one share of them for each thread.
 
@@ -152,10 +171,9 @@ class SharedGather:
         Each thread starts with a share of neighbours, so that two threads do not fault in the same
         pages of a fresh ``out``, and then takes slices from the shares of others.
         """
-        cold = self._warmth.cold  # Other lookups may change it at any time.
         if cold:
             thread_count = workers.THREAD_COUNT
-            length = min(cold_rows, MAX_SLICE_ROWS)
+            length = cold_rows
         else:
             rows = sum(stop - first for first, stop in pieces)
             helped = rows * self._record_bytes // HELPED_BYTES
@@ -192,25 +210,59 @@ class SharedGather:
         expected_cold = cold = self._warmth.cold
         slices = [0, 0]
         for start, stop in _taken(shares):
-            self._slices.fill(spots[start:stop], out[start:stop], cold=cold)
+            some, request_count = spots[start:stop], None
+            if cold:
+                request_count = self._fill_cold(some, out[start:stop])
+            else:
+                self._slices.fill(some, out[start:stop], cold=False)
             now = blocks_read()
-            slices[self._note(spots[start:stop], now - blocks)] += 1
+            slices[self._note(some, now - blocks, request_count)] += 1
             blocks, cold = now, self._warmth.cold
             if cold and not expected_cold:
                 break
         return Found(blocks - first, slices[True], slices[False])
 
-    def _note(self, spots: NDArray[np.int64], blocks: int) -> bool:
+    def _fill_cold(self, spots: NDArray[np.int64], out: NDArray[Any]) -> int:
+        """Fill ``out`` with records after announcing them; return the number of requests."""
+        requests, least = self._slices.requests(spots), self._cold_slice_rows
+        if requests.page_count > 2 * DENSE_SLICE_PAGES and len(spots) > least:
+            # Less dense than the first rows of the lookup.
+            pieces = [slice(at, at + least) for at in range(0, len(spots), least)]
+            return sum(self._fill_cold(spots[piece], out[piece]) for piece in pieces)
+        requests.announce()
+        step = self._warm_slice_rows
+        for at in range(0, len(spots), step):
+            self._slices.fill(spots[at : at + step], out[at : at + step], cold=True)
+        return requests.count
+
+    def _note(
+        self, spots: NDArray[np.int64], blocks: int, request_count: int | None = None
+    ) -> bool:
         """Note how many blocks the gather of spots read; return whether it was cold."""
         # Rows that have copies cost nothing to announce, and tell nothing of the others.
-        return self._warmth.note(
-            len(spots) if self._file_count is None else self._file_count(spots), blocks
-        )
+        count = len(spots) if self._file_count is None else self._file_count(spots)
+        if blocks and not self._warmth.are_cold(count, blocks):
+            # Rows that share pages are announced by fewer requests.
+            if request_count is None:
+                request_count = self._slices.requests(spots).count
+            count = min(request_count, count)
+        return self._warmth.note(count, blocks)
 
 
 def _clear(shares: list[deque[tuple[int, int]]]) -> None:
     for share in shares:
         share.clear()
+
+
+def _joined(pieces: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return pieces of a lookup, ascending, with neighbours joined."""
+    found: list[tuple[int, int]] = []
+    for start, stop in pieces:
+        if found and found[-1][1] == start:
+            found[-1] = found[-1][0], stop
+        else:
+            found.append((start, stop))
+    return found
 
 
 def _taken(shares: list[deque[tuple[int, int]]]) -> Iterator[tuple[int, int]]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from embstore.formats.own.manifest import Manifest
+    from embstore.formats.own.sharded import ListedChunks
     from embstore.remote.objects import Objects
 
 # After looking at so many files one by one, all are listed.
@@ -114,6 +115,9 @@ class RemoteFiles:
     def check_directories(self, names: Iterable[str]) -> None:
         """Do nothing: there are no directories."""
 
+    def check_chunk_directories(self, array: object) -> None:
+        """Do nothing: there are no directories."""
+
     def names(self) -> list[str]:
         """Return the names of the files that stand directly below the prefix."""
         self._list()
@@ -180,15 +184,20 @@ class RemoteFiles:
         ahead = self._ahead.pop(name, None)
         return self.read(name, 0, info.size) if ahead is None else ahead
 
-    def read_end(self, name: str, size_bytes: int) -> None:
-        """Check the size of a file; its last bytes are not read, which would take a request."""
-        if not self._listed and self._objects.url.startswith(_UNLISTED):
-            self._seen.setdefault(name, ObjectInfo(name, size_bytes))
-        found = self._found(name).size
-        if found != size_bytes:
-            raise StoreCorruptError(
-                f"{self.where(name)} has {found} bytes, expected {size_bytes}; {REBUILD}"
-            )
+    def expect(self, names: list[str], listed: ListedChunks) -> None:
+        """Check the sizes of files; their last bytes are not read, which would take requests."""
+        assumed = not self._listed and self._objects.url.startswith(_UNLISTED)
+        for name, size_bytes in zip(names, listed.sizes, strict=True):
+            if assumed:
+                self._seen.setdefault(name, ObjectInfo(name, size_bytes))
+            found = self._found(name).size
+            if found != size_bytes:
+                raise StoreCorruptError(
+                    f"{self.where(name)} has {found} bytes, expected {size_bytes}; {REBUILD}"
+                )
+
+    def check_rest(self) -> None:
+        """Do nothing: all files are checked when they are expected."""
 
     def _found(self, name: str) -> ObjectInfo:
         info = self._look(name)

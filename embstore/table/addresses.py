@@ -156,7 +156,8 @@ def lay_out(column: Column) -> Addresses:
     ]
     grid = _find_grid(filled, record_bytes, limit) if filled else Grid(0)
     if grid is not None:
-        found = [grid.base + grid.place(first) * record_bytes for first, _, _ in filled]
+        base, unit, gap = grid.base, grid.unit_rows, grid.gap_rows
+        found = [base + (first + first // unit * gap) * record_bytes for first, _, _ in filled]
     else:
         found = _side_by_side(filled, record_bytes, limit)
     end = found[-1] + filled[-1][2] * record_bytes if filled else 0

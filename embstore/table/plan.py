@@ -222,7 +222,8 @@ def runs(
     >>> found.firsts.tolist(), found.counts.tolist()
     ([0, 11], [2, 2])
     """
-    begins = np.sort(offsets)
+    # Sorting ascending ones would take 20 times as long as looking.
+    begins = offsets if bool((offsets[1:] >= offsets[:-1]).all()) else np.sort(offsets)
     first = begins // unit
     last = (begins + (count - 1)) // unit
     # All records have one size, so `last` ascends like `first`, and a run ends where the next

@@ -111,14 +111,21 @@ class CheckedFiles(Protocol):
         """
         ...
 
-    def read_end(self, name: str, size_bytes: int) -> bytes | None:
-        """Return the last four bytes of a file; None where that would take a request each.
+    def expect(self, names: list[str], listed: Any) -> None:
+        """Take the sizes and last bytes of an array's chunk files, as its metadata lists them.
+
+        Files on a disk are compared with them when they are first opened, or by `check_rest`; those
+        at a URL are so now, in size only, because the last bytes would take a request each.
 
         Raises
         ------
         StoreCorruptError
-            If the file is missing, or does not have ``size_bytes``.
+            If one is found missing or different.
         """
+        ...
+
+    def check_rest(self) -> None:
+        """Check the chunk files that are expected and were not opened yet; errors as `expect`."""
         ...
 
     def is_link(self, name: str) -> bool:
@@ -127,6 +134,10 @@ class CheckedFiles(Protocol):
 
     def check_directories(self, names: Iterable[str]) -> None:
         """Raise StoreCorruptError if one of some directories is a symbolic link."""
+        ...
+
+    def check_chunk_directories(self, array: Any) -> None:
+        """Raise StoreCorruptError if a directory of an array's chunk files is a symbolic link."""
         ...
 
 

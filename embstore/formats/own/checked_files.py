@@ -16,14 +16,15 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from embstore.errors import StoreCorruptError
-from embstore.formats.own.spec import CHECKSUM_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from embstore.formats.own.spec import RawArray
+
 # Without O_NONBLOCK, opening a FIFO would wait for a writer.
-_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 # What may be wrong with a file or with the target of a link, by the error of opening it.
 _PROBLEMS = {
     errno.ENOENT: "is missing",
@@ -42,6 +43,8 @@ _LINK_PROBLEMS = {
     errno.EPERM: "to a file that may not be read",
 }
 
+# Reading a directory takes a third of the time of looking at each of its entries.
+MANY_CHUNKS = 8
 REBUILD = "restore it or build the store again"
 UPGRADE = "upgrade it with pip install -U embstore"
 
@@ -110,10 +113,44 @@ def check_directories(store: Path, names: Iterable[str]) -> None:
         except (FileNotFoundError, NotADirectoryError):
             continue
         if stat.S_ISLNK(mode):
-            raise StoreCorruptError(
-                f"{store / name} is a symbolic link, but only the files of a store may be links, "
-                f"not its directories; {REBUILD}"
-            )
+            raise _linked_directory(f"{root}/{name}")
+
+
+def check_chunk_directories(store: Path, array: RawArray) -> None:
+    """Refuse directories of chunk files that are symbolic links; errors as `check_directories`.
+
+    Those of many chunks are found by reading the directory that holds them.
+    """
+    chunks = f"{store}/{array.name}/c"
+    check_directories(store, [f"{array.name}/c"])
+    axes, count = len(array.shape), array.chunk_count
+    if axes == 1 or not count:
+        return
+    links = None if count < MANY_CHUNKS else _links_in(chunks)
+    if links is None:
+        check_directories(store, (f"{array.name}/c/{chunk}" for chunk in range(count)))
+    else:
+        for name in links & {str(chunk) for chunk in range(count)} if links else ():
+            raise _linked_directory(f"{chunks}/{name}")
+    for axis in range(2, axes):
+        deeper = "/0" * (axis - 1)
+        check_directories(store, (f"{array.name}/c/{chunk}{deeper}" for chunk in range(count)))
+
+
+def _links_in(directory: str) -> set[str] | None:
+    """Return the names of the symbolic links in a directory; None if it cannot be read."""
+    try:
+        with os.scandir(directory) as entries:
+            return {entry.name for entry in entries if entry.is_symlink()}
+    except OSError:
+        return None
+
+
+def _linked_directory(where: str) -> StoreCorruptError:
+    return StoreCorruptError(
+        f"{where} is a symbolic link, but only the files of a store may be links, not its "
+        f"directories; {REBUILD}"
+    )
 
 
 def open_regular(
@@ -139,7 +176,7 @@ def open_regular(
     directory, name = (None, path) if inside is None else inside
     try:
         try:
-            descriptor = os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=directory)
+            descriptor = os.open(name, OPEN_FLAGS | os.O_NOFOLLOW, dir_fd=directory)
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.EMLINK):
                 raise
@@ -147,7 +184,7 @@ def open_regular(
             # A look before the open: opening a device may have an effect.
             if not stat.S_ISREG(os.stat(name, dir_fd=directory).st_mode):
                 raise OSError(errno.ENXIO, os.strerror(errno.ENXIO)) from error
-            descriptor = os.open(name, _FLAGS, dir_fd=directory)
+            descriptor = os.open(name, OPEN_FLAGS, dir_fd=directory)
     except OSError as error:
         number = error.errno or 0
         if is_link and number in _LINK_PROBLEMS:
@@ -177,8 +214,9 @@ class LocalDirectory:
         self.root = root
 
     def where(self, name: str) -> str:
-        """Return the path of a file, as messages show it."""
-        return str(self.root / name)
+        """Return the path of a file, as messages show it; of ``""``, that of the store."""
+        # Not a Path: with many partitions, making those would take a third of the time of an open.
+        return f"{self.root}/{name}" if name else str(self.root)
 
     def exists(self, name: str) -> bool:
         """Say whether a file is there."""
@@ -186,17 +224,7 @@ class LocalDirectory:
 
     def read_small(self, name: str, most: int) -> bytes:
         """Return all of a file; errors as `read_small`."""
-        # Not a Path: with many partitions, making those would take a third of the time of an open.
         return read_small(f"{self.root}/{name}", most)
-
-    def read_end(self, name: str, size_bytes: int) -> bytes:
-        """Return the last four bytes of a file of a known size; errors as `open_checked`."""
-        descriptor = open_checked(f"{self.root}/{name}", size_bytes)
-        try:
-            os.lseek(descriptor, size_bytes - CHECKSUM_BYTES, os.SEEK_SET)
-            return os.read(descriptor, CHECKSUM_BYTES)
-        finally:
-            os.close(descriptor)
 
     def announce(self, names: Iterable[str]) -> None:
         """Do nothing: each file is read when it is needed."""
@@ -208,3 +236,7 @@ class LocalDirectory:
     def check_directories(self, names: Iterable[str]) -> None:
         """Refuse directories that are symbolic links; errors as `check_directories`."""
         check_directories(self.root, names)
+
+    def check_chunk_directories(self, array: RawArray) -> None:
+        """Refuse directories of chunk files that are symbolic links; errors as before."""
+        check_chunk_directories(self.root, array)

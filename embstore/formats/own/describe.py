@@ -49,10 +49,8 @@ def table_of(manifest: Manifest) -> Table:
     for partition in range(manifest.partition_count):
         array = manifest.partition(partition)
         is_here = present is None or partition in present
-        extents += [
-            Extent(array.chunk_name(chunk) if is_here else "", 0, manifest.chunk_rows)
-            for chunk in range(array.chunk_count)
-        ]
+        names = array.chunk_names() if is_here else [""] * array.chunk_count
+        extents += [Extent(name, 0, manifest.chunk_rows) for name in names]
         if gap := distance - array.chunk_count * manifest.chunk_rows:
             extents.append(Extent("", 0, gap))
     inner = None

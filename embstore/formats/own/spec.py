@@ -455,6 +455,11 @@ class RawArray:
         """Return the path of a chunk file inside the store."""
         return "/".join([self.name, "c", str(chunk), *["0"] * (len(self.shape) - 1)])
 
+    def chunk_names(self) -> list[str]:
+        """Return the paths of all chunk files inside the store, in their order."""
+        start, end = f"{self.name}/c/", "/0" * (len(self.shape) - 1)
+        return [f"{start}{chunk}{end}" for chunk in range(self.chunk_count)]
+
     def directory_names(self) -> Iterator[str]:
         """Yield the paths of the chunk files' directories inside the store."""
         yield f"{self.name}/c"

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -131,6 +131,15 @@ class StoreCache:
                 return descriptor
             os.close(descriptor)
         raise StoreCorruptError(f"{self.where(name)} was removed from the cache; try again")
+
+    def open_each(self, pieces: Sequence[tuple[str, int]]) -> Generator[int]:
+        """Yield a descriptor of each of some files, as `open` returns it; it is closed here."""
+        for name, needed_bytes in pieces:
+            descriptor = self.open(name, needed_bytes)
+            try:
+                yield descriptor
+            finally:
+                os.close(descriptor)
 
     def where(self, name: str) -> str:
         """Return the path of a file, as messages show it."""

@@ -1,0 +1,61 @@
+"""The command ``python -m benchmarks.growth``: all curves, or some of them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from benchmarks.growth import __doc__ as description
+from benchmarks.growth import (
+    calls,
+    limited,
+    mappings,
+    partitions,
+    preload,
+    ranges,
+    threads,
+    words,
+)
+from benchmarks.growth.sizes import FULL, SMALL, USUAL
+from benchmarks.program import parser_of, progress, scratch
+from embstore.bench.machine import describe, describe_disk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from benchmarks.growth.curves import Curve
+    from benchmarks.growth.sizes import Sizes
+
+    Measure = Callable[[Path, Sizes, Callable[[str], None]], list[Curve]]
+
+WORKS: dict[str, Measure] = {
+    "preload": preload.curves,
+    "words": words.curves,
+    "ranges": ranges.curves,
+    "mappings": mappings.curves,
+    "partitions": partitions.curves,
+    "threads": threads.curves,
+    "limited": limited.curves,
+    "calls": calls.curves,
+}
+
+
+def main() -> None:
+    """Read the arguments, measure, print each curve when it is complete."""
+    parser = parser_of("growth", description)
+    parser.add_argument("--work", action="append", choices=WORKS, help="by default all")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--small", action="store_true", help="sizes that take seconds")
+    size.add_argument("--full", action="store_true", help="the sizes of the recorded results")
+    given = parser.parse_args()
+    sizes = SMALL if given.small else FULL if given.full else USUAL
+    with scratch(given.directory, "growth") as place:
+        print(json.dumps(describe() | {"disk": describe_disk(place)}), flush=True)
+        for work in given.work or WORKS:
+            for curve in WORKS[work](place, sizes, progress):
+                print("\n" + "\n".join(curve.lines()), flush=True)
+
+
+if __name__ == "__main__":
+    main()
