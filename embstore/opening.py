@@ -22,7 +22,7 @@ from embstore.opener import Opener, OpenOptions, ReaderName, check_no_version, m
 from embstore.paths import as_path, as_url, url_of, without_credentials
 from embstore.reading.files import StoreFiles, files_at
 from embstore.reading.readers import check_row_cache
-from embstore.reading.residence import MIN_RESIDENT_BYTES
+from embstore.reading.resident_limit import MIN_RESIDENT_BYTES
 from embstore.settle import as_choice, as_flag, as_size, as_text
 from embstore.verify import verify as verify_store
 from embstore.writing.replacement import finish_replacement

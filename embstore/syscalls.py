@@ -38,6 +38,7 @@ _PIDFD_SELF = -10001
 _SYS_PROCESS_MADVISE = 440  # On all of Linux's architectures.
 _IOV_MAX = 1024
 _SYNC_FILE_RANGE_WRITE = 2
+_SYNC_FILE_RANGE_WAIT = 1 | 4  # Before and after.
 # _IOWR('f', 16, struct pm_scan_arg), which has 12 fields of 8 bytes.
 _PAGEMAP_SCAN = 0xC0606610
 _PAGE_IS_HUGE = 1 << 6
@@ -66,7 +67,7 @@ _libc.mmap.argtypes = [
 _libc.madvise.restype = ctypes.c_int
 _libc.madvise.argtypes = [ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
 
-_can_advise_many = sys.platform == "linux"
+_can_advise_many = _can_unmap_many = sys.platform == "linux"
 if _can_advise_many:
     # A function object of its own, so that its types are declared, which halves a call's time.
     _madvise_syscall = _libc["syscall"]
@@ -111,6 +112,24 @@ def advise_many(addresses: NDArray[np.int64], sizes: NDArray[np.int64], advice: 
             return
     for address, size_bytes in zip(addresses.tolist(), sizes.tolist(), strict=True):
         _libc.madvise(address, size_bytes, advice)
+
+
+def unmap_pages(addresses: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
+    """Unmap the pages of file mappings in many ranges; touching maps them again.
+
+    Where supported (Linux 6.13), one call unmaps up to 1024 ranges.
+    """
+    global _can_unmap_many  # noqa: PLW0603  # The first failure turns it off.
+    ranges = np.empty((len(addresses), 2), np.int64)
+    ranges[:, 0], ranges[:, 1] = addresses, sizes
+    for start in range(0, len(ranges), _IOV_MAX):
+        part = ranges[start : start + _IOV_MAX]
+        if _can_unmap_many and len(part) > 1:
+            if _process_madvise(part, MADV_DONTNEED) == int(part[:, 1].sum()):
+                continue
+            _can_unmap_many = False
+        for address, size_bytes in part.tolist():
+            _libc.madvise(address, size_bytes, MADV_DONTNEED)
 
 
 def in_core(address: int, size_bytes: int) -> NDArray[np.uint8]:
@@ -175,6 +194,27 @@ def start_writing(descriptor: int, offset: int, size_bytes: int) -> None:
         ctypes.c_int64(size_bytes),
         ctypes.c_uint(_SYNC_FILE_RANGE_WRITE),
     )
+
+
+def check_written(descriptor: int) -> None:
+    """Wait for the writes of a file, and raise the error of one since the file was opened.
+
+    Unlike a flush, it waits neither for the journal nor for the disk's cache. Of errors it tells
+    what a flush would, and like it only once.
+
+    Raises
+    ------
+    OSError
+        One of `UNSUPPORTED`, if the system cannot tell.
+    """
+    if sys.platform != "linux":
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    flags = _SYNC_FILE_RANGE_WAIT | _SYNC_FILE_RANGE_WRITE
+    if _libc.sync_file_range(
+        ctypes.c_int(descriptor), ctypes.c_int64(0), ctypes.c_int64(0), ctypes.c_uint(flags)
+    ):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def exchange(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import embstore
-from embstore.reading import residence, workers
-from embstore.reading.residence import ResidentLimit, resident_file_bytes
+from embstore.reading import workers
+from embstore.reading.resident_limit import ResidentLimit, resident_file_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,15 +92,15 @@ def test_limit_holds(table, use: Callable[..., None], processors: int, monkeypat
         pytest.skip("this system does not tell the resident size")
     monkeypatch.setattr(workers, "processor_count", lambda: processors)
     highest = [0]
-    look = ResidentLimit._look
+    release = ResidentLimit._release
 
-    def looking(self: ResidentLimit) -> None:
+    def releasing(self: ResidentLimit, *given: Any) -> None:
         highest[0] = max(highest[0], resident_file_bytes())
-        look(self)
+        release(self, *given)
 
-    monkeypatch.setattr(ResidentLimit, "_look", looking)
+    monkeypatch.setattr(ResidentLimit, "_release", releasing)
     with embstore.open(path, resident_limit=LIMIT) as store:
-        before = residence.resident_file_bytes()
+        before = resident_file_bytes()
         use(store)
         highest[0] = max(highest[0], resident_file_bytes())
     assert highest[0] - before < LIMIT + (8 << 20)

@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 
 import embstore
-from embstore.reading import residence
 from embstore.reading.mapped import MappedRecords
-from embstore.reading.residence import resident_file_bytes
+from embstore.reading.resident_limit import resident_file_bytes
 from embstore.reading.slices import SliceGather
 from embstore.syscalls import huge_mapped_bytes
 from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES
@@ -207,22 +206,6 @@ def test_resident_limit_is_kept_when_another_store_is_closed(big_store: Path) ->
 def test_resident_limit_holds_after_a_preload(big_store: Path) -> None:
     with embstore.open(big_store, resident_limit="64MiB", preload=True) as store:
         assert resident_bytes(store) <= 64 << 20
-
-
-def test_pages_mapped_by_another_thread_count_for_the_store(
-    big_store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with embstore.open(big_store, resident_limit="64MiB") as store:
-        limit = store._records._limit  # type: ignore[union-attr]
-        assert limit is not None
-        others = limit._others_bytes
-        monkeypatch.setattr(residence, "resident_file_bytes", lambda: others + (100 << 20))
-        with limit.touching(1000):
-            with limit.touching(1000):
-                pass
-            # The other thread is still working, and has mapped 100 MiB.
-            assert limit._others_bytes == others
-        assert limit._others_bytes == others + (100 << 20)
 
 
 def test_wrong_resident_limits_are_refused(big_store: Path) -> None:

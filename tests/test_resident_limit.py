@@ -17,11 +17,9 @@ import pytest
 
 import embstore
 from embstore.progress import Progress
-from embstore.reading import residence
-from embstore.reading.mapped import MappedRecords
 from embstore.reading.mapping import AddressSpace
 from embstore.reading.memory import free_bytes
-from embstore.reading.residence import ResidentLimit
+from embstore.reading.resident_limit import ResidentLimit
 from embstore.reading.slices import SliceGather
 from embstore.table.addresses import HUGE_PAGE_BYTES
 from tests.helpers.gguf_files import Entry, GgufFile
@@ -207,55 +205,30 @@ def test_limit_is_kept_while_preloading(tmp_path, monkeypatch):
     assert progress[-1] == Progress(progress[-1].total_bytes, progress[-1].total_bytes)
 
 
-def test_each_huge_page_of_a_lookup_is_touched_once(tmp_path, monkeypatch):
+def test_each_region_of_a_lookup_is_reserved_once(tmp_path, monkeypatch):
     """Otherwise, pages would be unmapped that the next rows of the lookup need."""
     table = Sparse(192 * MIB)
     counted = []
-    whole = ResidentLimit.touching
+    whole = ResidentLimit._reserve
 
-    def touching(self: ResidentLimit, count: int) -> Any:
-        counted.append(count)
-        return whole(self, count)
+    def reserve(self: ResidentLimit, *given: Any) -> Any:
+        held = whole(self, *given)
+        counted.append(len(held))
+        return held
 
     with open_limited(safetensors(tmp_path, table), "64MiB") as store:
-        monkeypatch.setattr(ResidentLimit, "touching", touching)
+        monkeypatch.setattr(ResidentLimit, "_reserve", reserve)
         table.check(store, 0, 20_000)
-    # A slice starts in the huge page in which the one before it ended.
+    # A slice starts in the region in which the one before it ended.
     assert sum(counted) < 192 * MIB // HUGE_PAGE_BYTES * 3
 
 
-def test_steps_of_a_lookup():
-    limit = ResidentLimit(64 * MIB)
-    assert limit.step_rows == 2
-    pages = np.array([0, 0, 0, 1, 5, 5, 6, 9, 9])
-    offsets = pages * HUGE_PAGE_BYTES + 100
-    assert limit.steps(offsets, 9) == [(0, 4, 2), (4, 7, 2), (7, 9, 1)]
-    assert limit.steps(offsets[:1], 1) == [(0, 1, 1)]
-    assert limit.steps(offsets[:4], 4) == [(0, 4, 2)]
-    assert limit.steps(offsets, 11) == [(0, 6, 2), (6, 9, 2), (9, 11, 1)]  # Two are copies.
-    assert limit.steps(offsets[:0], 5) == [(0, 5, 0)]
-
-
-def test_other_mappings_that_become_smaller(tmp_path, monkeypatch):
-    """What others free must not count as ours: everything is unmapped, and measured again."""
+def test_table_within_the_limit_has_none(tmp_path):
     table = Sparse(32 * MIB)
-    others = 100 * MIB
-    options = safetensors(tmp_path, table)
-    whole = residence.resident_file_bytes
-    monkeypatch.setattr(residence, "resident_file_bytes", lambda: whole() + others)
-    with open_limited(options, "64MiB") as store:
-        table.check(store, 0, 200)
-        records = store._records
-        assert isinstance(records, MappedRecords)
-        limit = records._limit
-        assert limit is not None
-        before = resident_bytes(options["path"])
-        assert before > MIB
-        others = 0
-        with limit.touching(1000):
-            pass
-        assert resident_bytes(options["path"]) == 0
-        assert abs(limit._others_bytes - whole()) < MIB
+    with open_limited(npy(tmp_path, table), "64MiB") as store:
+        assert store._records._limit is None  # type: ignore[union-attr]
+        table.check(store, 0, 900)
+        assert store._few is not None  # So it has a short path, too.
 
 
 def test_copies_keep_the_limit(tmp_path):

@@ -20,6 +20,7 @@ from embstore.reading.files import ForeignFiles
 from embstore.reading.mapped import MappedRecords
 from embstore.reading.mapping import AddressSpace
 from embstore.reading.memory import free_bytes
+from embstore.reading.resident_limit import ResidentLimit
 from embstore.reading.row_cache import cache as row_cache
 from embstore.reading.row_cache.cache import RowCache
 from embstore.table.addresses import PAGE_BYTES
@@ -304,11 +305,16 @@ def test_the_smallest_and_the_largest_cache(path: Path) -> None:
         embstore.open(path, row_cache=least - 1)
 
 
-def test_resident_limit_holds_for_the_rest(path: Path) -> None:
+def test_resident_limit_holds_for_the_rest(path: Path, monkeypatch) -> None:
+    seen: list[int] = []
+
+    def limited(_: object, limit_bytes: int) -> ResidentLimit:  # Of a small table, too.
+        seen.append(limit_bytes)
+        return ResidentLimit(limit_bytes)
+
+    monkeypatch.setattr(readers, "_limit_of", limited)
     with embstore.open(path, row_cache="1MiB", resident_limit="100MiB") as store:
-        limit = store._records._limit  # type: ignore[union-attr]
-        assert limit is not None
-        assert limit._limit_bytes == 99 << 20
+        assert seen == [99 << 20]
         ids = np.arange(0, ROWS, 3)
         store.warm(ids)
         assert np.array_equal(store.lookup(ids), TABLE[ids])

@@ -15,8 +15,9 @@ import numpy as np
 import embstore
 from benchmarks.growth.curves import Curve, Values
 from benchmarks.growth.sizes import TB
+from benchmarks.growth.tables import evict_many
 from benchmarks.times import at_least, at_most, timed
-from embstore.bench.state import evict, files_under
+from embstore.bench.state import files_under
 from embstore.bench.timing import check_rows
 from tools.make_table import table_rows
 from tools.sparse_store import make_sparse_store
@@ -115,7 +116,7 @@ def by_number(
         for _ in range(rounds):
             for way in (COLD, WARM):  # The cold one has read the files for the warm one.
                 if way == COLD:
-                    evict(files)
+                    evict_many(files)
                 store, seconds = timed(lambda path=path: embstore.open(path))  # type: ignore[misc]
                 store.close()
                 del store

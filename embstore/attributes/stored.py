@@ -22,7 +22,7 @@ from embstore.formats.own import spec
 from embstore.formats.own.checked_files import REBUILD
 from embstore.reading.files import LocalFiles
 from embstore.vocabulary.blocks import BlockArray, read_blocks
-from embstore.vocabulary.vocabulary import map_array
+from embstore.vocabulary.mapped import map_array
 from embstore.vocabulary.words import PackedWords
 
 if TYPE_CHECKING:

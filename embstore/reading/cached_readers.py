@@ -11,7 +11,7 @@ from embstore.reading.cached_shards import CachedShards
 from embstore.reading.encoded import EncodedRecords
 from embstore.reading.present import ExtentNumbers, Presence
 from embstore.reading.ranged import RangedRecords
-from embstore.reading.residence import ResidentLimit
+from embstore.reading.resident_limit import ResidentLimit
 from embstore.reading.shards import MappedShards, RangedShards
 
 if TYPE_CHECKING:

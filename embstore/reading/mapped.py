@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from embstore.progress import OnProgress
     from embstore.reading.file_cache import Cache
     from embstore.reading.mapping import Opener
-    from embstore.reading.residence import ResidentLimit
+    from embstore.reading.resident_limit import ResidentLimit
     from embstore.table.extents import Column
     from embstore.table.numbering import Numbering
     from embstore.table.plan import LookupPlan
@@ -186,6 +186,10 @@ class MappedRecords:
     def scan_ranges(self, ranges: Sequence[range], visit: VisitRecords) -> None:
         """Pass the records of several ranges to ``visit``, as `scan` does for one."""
         MappedScan(self._space, self.addresses, self._limit).run(ranges, visit)
+
+    def announce_ranges(self, ranges: Sequence[range]) -> None:
+        """Have the kernel start reading the records of ranges of rows."""
+        MappedScan(self._space, self.addresses, self._limit).announce(ranges)
 
     def preload(self, progress: OnProgress | None) -> None:
         """Read everything into RAM and map it; see `embstore.reading.residence`."""

@@ -17,6 +17,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from embstore.reading.row_cache.cache import RowCache
 from embstore.reading.warmth import BLOCK_BYTES, ROWS_PER_READ, blocks_read
 from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES
@@ -24,7 +26,6 @@ from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from embstore.reading.known_pages import KnownPages
@@ -186,14 +187,16 @@ class ReadAhead:
             for place in (*range(0, size, PAGE_BYTES), size - 1):
                 data.take(offsets + place)
             return
-        step = self._slices.limit.step_rows
+        offsets = np.sort(offsets)
         for first in range(0, size, HUGE_PAGE_BYTES):
-            last = min(first + HUGE_PAGE_BYTES, size) - 1
-            for at in range(0, len(offsets), step):
-                some = offsets[at : at + step]
-                with self._slices.limit.touching(len(some)):
-                    for place in (*range(first, last, PAGE_BYTES), last):
-                        data.take(some + place)
+            length = min(HUGE_PAGE_BYTES, size - first)
+            places = (*range(first, first + length, PAGE_BYTES), first + length - 1)
+
+            def touch(start: int, stop: int, places: tuple[int, ...] = places) -> None:
+                for place in places:
+                    data.take(offsets[start:stop] + place)
+
+            self._slices.limit.visit(self._slices.space, offsets + first, length, touch)
 
 
 class NoReadAhead:

@@ -20,13 +20,15 @@ from embstore.reading.files import LocalFiles
 from embstore.reading.mapping import can_map
 from embstore.reading.memory import free_bytes
 from embstore.reading.ranged import RangedRecords
-from embstore.reading.residence import MIN_RESIDENT_BYTES, ResidentLimit
+from embstore.reading.resident_limit import MIN_RESIDENT_BYTES, ResidentLimit
 from embstore.reading.shards import MappedShards, RangedShards
 from embstore.reading.warmth import Warmth
 from embstore.settle import size_text
-from embstore.table.addresses import HUGE_PAGE_BYTES
+from embstore.table.addresses import HUGE_PAGE_BYTES, lay_out
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
     from embstore.progress import OnProgress
@@ -169,6 +171,16 @@ def read_records(
     return records
 
 
+def _limit_of(columns: Sequence[Column], limit: int | None) -> ResidentLimit | None:
+    """Return the limit on what is resident of columns; None where all of them are within it."""
+    if limit is None:
+        return None
+    sizes = (lay_out(column).size_bytes for column in columns)
+    if sum(column.stored_bytes for column in columns) <= limit and sum(sizes) <= limit:
+        return None
+    return ResidentLimit(limit)
+
+
 def _mapped(
     table: Table,
     files: LocalFiles,
@@ -182,7 +194,7 @@ def _mapped(
     # Imported here because it needs modules that are missing on some systems.
     from embstore.reading.mapped import MappedRecords  # noqa: PLC0415
 
-    limit = None if limit_bytes is None else ResidentLimit(limit_bytes)
+    limit = _limit_of(table.columns, limit_bytes)
     warmth = Warmth()
     try:
         return [

@@ -21,16 +21,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embstore.reading import workers
-from embstore.reading.requests import requests_for
-from embstore.table.addresses import HUGE_PAGE_BYTES
+from embstore.reading.requests import Requests, requests_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
     from embstore.reading.mapping import AddressSpace
-    from embstore.reading.residence import ResidentLimit
+    from embstore.reading.resident_limit import ResidentLimit
     from embstore.table.addresses import Addresses
     from embstore.table.protocols import VisitRecords
 
@@ -126,6 +126,10 @@ class MappedScan:
         work = partial(self._show_runs, queue, visit)
         workers.together([work] * thread_count, queue.clear)
 
+    def announce(self, ranges: Sequence[range]) -> None:
+        """Have the kernel start reading the records of ranges of rows."""
+        self._announce(list(blocks(ranges, self._addresses.first_rows, 1 << 62)))
+
     def _show_runs(self, queue: deque[list[Block]], visit: VisitRecords) -> None:
         cold = True  # Unknown; announcing a block that is in RAM costs little.
         while queue:
@@ -139,12 +143,10 @@ class MappedScan:
                 if self._limit is not None and end - begin > SCANNED_BYTES:  # One long row.
                     self._announce([block])
                     record = np.empty(end - begin, np.uint8)
-                    self._limit.copy(self._space.data, begin, record)
+                    self._limit.copy(self._space, begin, record)
                     visit(block.rows, record.reshape(1, -1))
                     continue
-                # The limit counts faults, each of which may map a huge page.
-                count = (end - begin) // HUGE_PAGE_BYTES + 2
-                with nullcontext() if self._limit is None else self._limit.touching(count):
+                with self._holding(begin, end - begin):
                     before = _blocks_read()
                     if cold or self._is_cold(begin, end, before):
                         ahead = at + 1 + BLOCKS_AHEAD
@@ -154,15 +156,21 @@ class MappedScan:
                     visit(block.rows, data.reshape(len(block.rows), self._record_bytes))
                     cold = _blocks_read() != before
 
+    def _holding(self, begin: int, size_bytes: int) -> AbstractContextManager[None]:
+        """Return what keeps the limit while bytes of the mapping are touched."""
+        if self._limit is None:
+            return nullcontext()
+        return self._limit.holding(self._space, begin, size_bytes)
+
     def _is_cold(self, begin: int, end: int, blocks_before: int) -> bool:
         self._space.data[begin:end:PROBED_BYTES].max()
         return _blocks_read() != blocks_before
 
     def _announce(self, some: Sequence[Block]) -> None:
         """Have the kernel start reading blocks that are not cached."""
-        for block in some:
-            begin, end = self._span(block)
-            requests_for(self._space, np.array([begin]), end - begin).announce()
+        spans = [self._span(block) for block in some]
+        parts = [requests_for(self._space, np.array([begin]), end - begin) for begin, end in spans]
+        Requests(tuple(part for one in parts for part in one.parts)).announce()
 
     def _span(self, block: Block) -> tuple[int, int]:
         """Return the first address of a block, and the one after its last."""

@@ -192,7 +192,7 @@ class MappedShards:
     ) -> None:
         # Imported here because they need modules that are missing on some systems.
         from embstore.reading.mapping import map_column, places_of  # noqa: PLC0415
-        from embstore.reading.residence import ResidentLimit  # noqa: PLC0415
+        from embstore.reading.resident_limit import ResidentLimit  # noqa: PLC0415
 
         self.layout = ShardLayout(column, files) if layout is None else layout
         sizes = self.layout.sizes.tolist()
@@ -227,11 +227,16 @@ class MappedShards:
         if self._limit is None:
             found = self._entries[places]
         else:
-            found = np.empty(len(places), self._entries.dtype)
-            step = self._limit.step_rows
-            for at in range(0, len(places), step):
-                with self._limit.touching(step):
-                    found[at : at + step] = self._entries[places[at : at + step]]
+            order = np.argsort(places)
+            ordered = places[order]
+            entries = np.empty(len(places), self._entries.dtype)
+
+            def take(start: int, stop: int) -> None:
+                entries[start:stop] = self._entries[ordered[start:stop]]
+
+            self._limit.visit(self._space, ordered, spec.ENTRY_BYTES, take)
+            found = np.empty_like(entries)
+            found[order] = entries
         return self.layout.spans_of(shards, inner, found.view("<i8").reshape(-1, 2))
 
     def span(self, shard: int, inner: int) -> tuple[int, int]:
@@ -258,7 +263,7 @@ class MappedShards:
         if self._limit is None:
             return self._space.data[begin : begin + size]
         out = np.empty(size, np.uint8)
-        self._limit.copy(self._space.data, begin, out)
+        self._limit.copy(self._space, begin, out)
         return out
 
     def check(self) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from embstore.reading import workers
+from embstore.reading.ordering import in_order, is_ascending, put
 from embstore.reading.requests import COLD_SLICE_ROWS, DENSE_SLICE_PAGES, cold_slice_rows
 from embstore.reading.warmth import blocks_read
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.reading.requests import Requests
-    from embstore.reading.residence import ResidentLimit
+    from embstore.reading.resident_limit import ResidentLimit
     from embstore.reading.warmth import Warmth
 
 # Up to this many rows are one slice.
@@ -125,10 +126,13 @@ class SharedGather:
         done, step = [], max(SORTED_BYTES // self._record_bytes, 1)
         for start in range(0, len(spots), step):
             some = spots[start : start + step]
-            order = np.argsort(some, kind="stable")
+            if is_ascending(some):
+                done.append(self._fill(some, out[start : start + step]))
+                continue
+            order, ordered = in_order(some)
             records = np.empty((len(some), *out.shape[1:]), out.dtype)
-            done.append(self._fill(some[order], records))
-            out[start : start + step][order] = records
+            done.append(self._fill(ordered, records))
+            put(out[start : start + step], order, records)
         return Found(*map(sum, zip(*done, strict=True)))
 
     def _fill(self, spots: NDArray[np.int64], out: NDArray[Any]) -> Found:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embstore.reading.ordering import in_order, is_ascending, put
 from embstore.reading.requests import ANNOUNCED_BYTES, requests_for
 from embstore.reading.row_cache.cache import RowCache
 from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
     from embstore.reading.gather import AddressGather, GridGather
     from embstore.reading.mapping import AddressSpace
     from embstore.reading.requests import Requests
-    from embstore.reading.residence import ResidentLimit
+    from embstore.reading.resident_limit import ResidentLimit
 
 # Up to this many rows, sorting the pages to announce takes longer than it saves.
 UNSORTED_ROWS = 64
 # From this many bytes on, touching the first bytes of rows before the gather pays off, unless a row
-# is only a cache line or two.
+# is only a few cache lines: then the gather overlaps the misses of several rows by itself.
 TOUCHED_BYTES = 64 << 10
 CACHE_LINE_BYTES = 64
 
@@ -68,7 +69,7 @@ class SliceGather:
         # Under a limit, a row of more than a huge page is copied piece by piece.
         self._long = limit is not None and record_bytes > HUGE_PAGE_BYTES
         self.touched_rows = 1 << 62
-        if record_bytes > 2 * CACHE_LINE_BYTES:
+        if record_bytes > 4 * CACHE_LINE_BYTES:
             self.touched_rows = max(TOUCHED_BYTES // record_bytes, 16)
 
     def announce(self, spots: NDArray[np.int64]) -> None:
@@ -101,16 +102,28 @@ class SliceGather:
         if self._long:
             target = out.reshape(len(out), -1).view(np.uint8)
             for at, begin in enumerate(self.gather.offsets(spots).tolist()):
-                self.limit.copy(self.space.data, begin, target[at])
-            return
-        order = np.argsort(spots, kind="stable")
-        offsets = self.gather.offsets(spots[order])  # Of those in files, which come last.
-        for start, stop, count in self.limit.steps(offsets, len(order)):
-            places = order[start:stop]
-            some = np.empty((len(places), *out.shape[1:]), out.dtype)
-            with self.limit.touching(count):
-                self._take(spots[places], some, touch=not cold)
-            out[places] = some
+                self.limit.copy(self.space, begin, target[at])
+        elif is_ascending(spots):
+            self._take_ordered(spots, out, touch=not cold)
+        else:
+            order, ordered = in_order(spots)
+            records = np.empty_like(out)
+            self._take_ordered(ordered, records, touch=not cold)
+            put(out, order, records)
+
+    def _take_ordered(self, spots: NDArray[np.int64], out: NDArray[Any], *, touch: bool) -> None:
+        """Fill ``out`` with the records at ascending spots, within the limit."""
+        assert self.limit is not None
+        offsets = self.gather.offsets(spots)  # Of those in files, which come last.
+        copied = len(spots) - len(offsets)
+        if copied:
+            self.gather.take(spots[:copied], out[:copied])
+            spots, out = spots[copied:], out[copied:]
+
+        def take(start: int, stop: int) -> None:
+            self._take(spots[start:stop], out[start:stop], touch=touch)
+
+        self.limit.visit(self.space, offsets, self.record_bytes, take)
 
     def _take(self, spots: NDArray[np.int64], out: NDArray[Any], *, touch: bool) -> None:
         if touch and len(spots) >= self.touched_rows:

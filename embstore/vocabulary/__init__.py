@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from embstore.errors import StoreMappingError
 from embstore.reading.files import LocalFiles
+from embstore.vocabulary.mapped import map_vocabulary
 from embstore.vocabulary.ranged import RangedVocabulary
-from embstore.vocabulary.vocabulary import Vocabulary, map_vocabulary
+from embstore.vocabulary.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from embstore.formats.own.vocabulary_manifest import VocabularyManifest

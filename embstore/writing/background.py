@@ -13,7 +13,7 @@ thread can be started, work is done when it is queued (`embstore.threads`).
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
+from contextlib import suppress
 from functools import partial
 from threading import Condition
 from typing import TYPE_CHECKING
@@ -56,7 +56,7 @@ class Background:
         self._closed = False
         self._changed = Condition()
         # Used by the writing thread: files being written, and complete files to flush.
-        self._open: OrderedDict[Path, int] = OrderedDict()
+        self._open: dict[Path, int] = {}
         self._complete: list[tuple[int, Path]] = []
         self._complete_bytes = 0
         self._flushed: Task[None] | None = None  # Of the last files passed to the other thread.
@@ -135,20 +135,21 @@ class Background:
         """Write into a file; offset 0 creates it and its directories. Called by work."""
         if self._dry:
             return
-        descriptor = self._open.pop(path, None)
+        descriptor = self._open.get(path)
         if descriptor is None:
             if len(self._open) >= self._max_open:
-                self._close_oldest()
+                self._close_all()
             if not offset:
                 make_parents(path)
             descriptor = files.reopen(path) if offset else files.create(path)
-        self._open[path] = descriptor
+            self._open[path] = descriptor
         files.write_at(descriptor, data, offset, path)
 
     def make_directory(self, path: Path) -> None:
         """Make a directory, if it does not exist."""
-        if not self._dry and not path.is_dir():
-            files.make_directory(path)
+        if not self._dry:
+            with suppress(FileExistsError):
+                files.make_directory(path)
 
     def flush(self, path: Path, size_bytes: int) -> None:
         """Queue a complete file to be flushed and closed. Called by work."""
@@ -169,14 +170,16 @@ class Background:
         complete, self._complete, self._complete_bytes = self._complete, [], 0
         self._flushed = self._flushing.submit(partial(self._flush_and_close, complete))
 
-    def _close_oldest(self) -> None:
-        """Close the least recently written file; `write_at` opens it again.
+    def _close_all(self) -> None:
+        """Close the files that are being written; `write_at` opens them again.
 
-        It is flushed first, because a disk error that is reported while no process has the file
-        open may be lost.
+        They are flushed first, because a disk error that is reported while no process has the file
+        open may be lost. All at once: partitions are written in turn, so that the next one to be
+        written is not among those that were written last.
         """
-        path, descriptor = self._open.popitem(last=False)
-        self._flush_and_close([(descriptor, path)])
+        self._complete += [(descriptor, path) for path, descriptor in self._open.items()]
+        self._open.clear()
+        self._flush_complete()
 
     def _flush_and_close(self, complete: list[tuple[int, Path]]) -> None:
         try:
@@ -210,6 +213,10 @@ class Background:
 
 def make_parents(path: Path) -> None:
     """Make the directory of a file, and those above it."""
-    if not path.parent.is_dir():
+    try:
+        files.make_directory(path.parent)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
         make_parents(path.parent)
         files.make_directory(path.parent)

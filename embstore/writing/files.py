@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 # The most files that a build keeps open in one place; common limits for a process are 1024 and 256.
-MAX_OPEN_FILES = 128
+MAX_OPEN_FILES = 1024
+# Fewer files are flushed one by one.
+FEW_FILES = 4
 # The kernel is not asked to start smaller writes at once, because it merges those of a file.
 START_WRITING_BYTES = 1 << 20
 # What a disk writes while it does one flush of next to nothing, about.
@@ -75,16 +77,49 @@ def flush(descriptor: int, path: Path) -> None:
 
 
 def flush_all(written: Iterable[tuple[int, Path]]) -> None:
-    """Wait until several files are on disk.
+    """Wait until several files are on disk, all of them on one file system.
 
-    Each flush ends with a commit of the file system's journal, which takes milliseconds. If the
-    writes of all files are started first, the first commit covers the other files, too.
+    Each flush of a file ends with a commit of the journal and an empty cache of the disk, which
+    takes milliseconds. So many files are flushed with their file system as a whole, where
+    `sync_file_system` finds that to be durable and quicker. This is as safe as flushing each:
+
+    1. The sync writes all of their bytes, and commits the journal with their sizes and blocks.
+    2. The last file is flushed alone. This empties the disk's cache even if there was nothing left
+       for the journal to commit.
+    3. An error while a file's bytes were written, by whomever, stays with the open file until it is
+       asked for (`syscalls.check_written`). ``syncfs`` tells of none before Linux 5.8, and later
+       of none that another process has been told of.
+
+    Elsewhere the writes of all files are started first. Then the first commit covers the other
+    files, too.
+
+    Parameters
+    ----------
+    written : iterable of (int, Path)
+        The files, each open since it was written.
     """
     written = list(written)
+    if len(written) > FEW_FILES and sync_file_system(written[0][1].parent, len(written)):
+        *others, last = written
+        flush(*last)
+        for descriptor, path in others:
+            check_written(descriptor, path)
+        return
     for descriptor, _ in written:
         syscalls.start_writing(descriptor, 0, 0)  # The whole file.
     for descriptor, path in written:
         flush(descriptor, path)
+
+
+def check_written(descriptor: int, path: Path) -> None:
+    """Raise what has failed since a file was opened, of the writes that the kernel has done."""
+    with naming(path):
+        try:
+            syscalls.check_written(descriptor)
+        except OSError as error:
+            if error.errno not in syscalls.UNSUPPORTED:
+                raise
+            os.fsync(descriptor)
 
 
 def flush_directory(path: Path) -> None:
@@ -97,7 +132,7 @@ def flush_directory(path: Path) -> None:
 
 
 def max_open_files() -> int:
-    """Return how many files a build may keep open in one place; it has three such places."""
+    """Return how many files a build may keep open in one place; it has four such places."""
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if allowed == resource.RLIM_INFINITY:
         return MAX_OPEN_FILES

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from embstore.writing.slot_buckets import AllHashes
 
 LEAST_SLOTS = 1 << 12
+# A page fault maps up to this much.
+LEAST_WINDOW_BYTES = 64 << 10
 
 
 class SlotTable:
@@ -67,7 +69,7 @@ class SlotTable:
         except BaseException:
             self._scratch.close()
             raise
-        self._window_bytes = window_bytes
+        self._window_bytes = max(window_bytes, LEAST_WINDOW_BYTES)
         self._directory = directory
         self._most_probes = most_probes
         self.probe_count = 0
@@ -122,7 +124,9 @@ class SlotTable:
                 if self.probe_count > most:
                     raise hashing.too_many_probes(most)
         for bucket in rest:
-            self._insert_at(bucket)
+            self._place_from_start(bucket)
+        if self.probe_count > most:
+            raise hashing.too_many_probes(most)
 
     def insert_many(self, hashes: AllHashes, first_id: int) -> None:
         """Insert many new words, as `insert`."""
@@ -186,8 +190,6 @@ class SlotTable:
             Those that would be beyond the last slot of the table.
         """
         entries, homes = bucket
-        if not len(homes):
-            return free, bucket
         # Each is in its home slot, or in the one after the word before it.
         ordinals = np.arange(len(homes))
         places = np.maximum(homes, free)
@@ -203,6 +205,19 @@ class SlotTable:
             slots[places[:count] - start] = entries[:count]
             self._scratch.write(start, slots)
         return int(places[-1]) + 1, Bucket(entries[count:], homes[count:])
+
+    def _place_from_start(self, beyond: Bucket) -> None:
+        """Write words that would be beyond the last slot to the first free slots."""
+        entries, homes = beyond
+        looked_at, places = 0, np.empty(0, np.int64)
+        while len(places) < len(entries):
+            looked_at += PIECE_LENGTH
+            places = np.flatnonzero(self._scratch.array[:looked_at] == 0)
+        places = places[: len(entries)]
+        self._scratch.array[places] = entries
+        self._scratch.release()
+        probes = int((places - homes).max()) + len(self) + 1
+        self.probe_count = max(self.probe_count, probes)
 
     def _insert_at(self, bucket: Bucket) -> None:
         array = self._scratch.array

@@ -67,12 +67,13 @@ class WordIndex:
         estimated_words: int,
     ) -> None:
         self._hashes = hashes
-        self._memory_bytes = memory_bytes
+        # The smallest table is in memory even so.
+        self._memory_bytes = memory_bytes = max(memory_bytes, 8 * LEAST_SLOTS)
         self._mapped_bytes = mapped_bytes
         self._directory = directory
         self._older: list[OlderTable] = []
         self._filter: WordFilter | None = None  # Created for the first table in a file.
-        self._most_slots = max(1 << max((memory_bytes // 8).bit_length() - 1, 0), LEAST_SLOTS)
+        self._most_slots = 1 << (memory_bytes // 8).bit_length() - 1
         # An estimate may be wrong, so it does not make the table larger than its memory.
         slot_count = min(hashing.slot_count_for(estimated_words), self._most_slots)
         self._first_id = 0  # Of the words in the table in memory.

@@ -23,7 +23,7 @@ import os
 import time
 import weakref
 from collections import deque
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any
 
@@ -31,19 +31,19 @@ import numpy as np
 
 from embstore import syscalls
 from embstore.reading.gather import AddressGather, GridGather, as_records
+from embstore.reading.requests import requests_for
 from embstore.reading.row_cache.admission import Admission
 from embstore.reading.row_cache.row_map import MAX_SLOTS, RowMap
 from embstore.reading.row_cache.sketch import CountSketch
 from embstore.settle import size_text
-from embstore.table.addresses import ALIGNMENTS, HUGE_PAGE_BYTES, PAGE_BYTES, address_limit
-from embstore.table.plan import runs
+from embstore.table.addresses import ALIGNMENTS, HUGE_PAGE_BYTES, address_limit
 from embstore.threads import LazyPool
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.reading.mapping import AddressSpace
-    from embstore.reading.residence import ResidentLimit
+    from embstore.reading.resident_limit import ResidentLimit
     from embstore.table.addresses import Addresses
 
 # Rows looked up before the cache learns from them, and those that may wait for it.
@@ -354,8 +354,6 @@ class RowCache:
         is_free[cached.slots] = False
         slots = np.flatnonzero(is_free)[: len(rows)]
         step = max(min(COPIED_BYTES // self._record_bytes, COPIED_ROWS), 1)
-        if self._limit is not None:
-            step = min(step, self._limit.step_rows)
         for start in range(0, len(rows), step):
             self._copy(rows[start : start + step], slots[start : start + step])
         if len(rows):
@@ -364,11 +362,19 @@ class RowCache:
 
     def _copy(self, rows: NDArray[np.int64], slots: NDArray[np.int64]) -> None:
         spots = self._file_spots(rows)
-        found = runs(self.offsets(spots), self._record_bytes, unit=PAGE_BYTES)
-        self._space.announce(found.firsts * PAGE_BYTES, found.counts * PAGE_BYTES)
+        offsets = self.offsets(spots)
+        requests_for(self._space, offsets, self._record_bytes).announce()
         records = np.empty((len(rows), self._record_bytes), np.uint8)
-        with nullcontext() if self._limit is None else self._limit.touching(len(rows)):
+        if self._limit is None:
             self._inner.take(spots, records)
+        else:
+            order = np.argsort(offsets)
+            ordered, slots = spots[order], slots[order]
+
+            def take(start: int, stop: int) -> None:
+                self._inner.take(ordered[start:stop], records[start:stop])
+
+            self._limit.visit(self._space, offsets[order], self._record_bytes, take)
         self._slots[slots] = as_records(records, self._record_bytes)
 
     def _publish(self, cached: RowMap) -> None:
