@@ -49,6 +49,7 @@ ROOMS = (
         "opening",
         "opener",
         "listing",
+        "many",
         "verify",
         "search",
         "row_blocks",
