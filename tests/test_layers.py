@@ -51,6 +51,7 @@ ROOMS = (
         "listing",
         "verify",
         "search",
+        "similar_mixin",
         "row_blocks",
     ),
     ("remote",),

@@ -13,6 +13,7 @@ from embstore.cli.console import warn
 from embstore.cli.published import prune, publish, versions
 from embstore.cli.rows import explain, export, get
 from embstore.cli.serving import serve
+from embstore.cli.similar import similar
 from embstore.cli.stores import build, info, repartition, verify
 from embstore.cli.terminal import prepare_streams
 from embstore.errors import EmbstoreError
@@ -26,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for _command in (
-    *(build, get, info, explain, verify, export, repartition, bench),
+    *(build, get, similar, info, explain, verify, export, repartition, bench),
     *(append, update, upsert, snapshot),
     *(publish, versions, prune, serve),
 ):

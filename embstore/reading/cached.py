@@ -24,7 +24,7 @@ from embstore.reading.read_ahead import Later
 from embstore.reading.results import as_out
 from embstore.reading.short_path import NO_SHORT_PATH, ShortPath
 from embstore.table.ids import as_ids
-from embstore.table.numbering import rows_function
+from embstore.table.row_functions import rows_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -217,6 +217,9 @@ class CachedRecords:
     def scan(self, first: int, stop: int, visit: VisitRecords) -> None:
         """Pass records to ``visit``; see `embstore.table.protocols.Records`."""
         self.scan_ranges([range(first, stop)], visit)
+
+    def announce_ranges(self, ranges: Sequence[range]) -> None:
+        """Do nothing: only files that are all mapped are announced."""
 
     def scan_ranges(self, ranges: Sequence[range], visit: VisitRecords) -> None:
         """Pass the records of several ranges to ``visit``, as `scan` does for one.

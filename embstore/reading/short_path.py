@@ -8,6 +8,7 @@ continues.
 
 from __future__ import annotations
 
+import os
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,10 +17,9 @@ import numpy as np
 from embstore.reading.gather import GridGather
 from embstore.reading.results import as_out
 from embstore.reading.stats import NOTED_AT_ONCE
-from embstore.reading.warmth import READ_SECONDS, READS_SECONDS
+from embstore.reading.warmth import READ_SECONDS, READS_SECONDS, have_faulted
 from embstore.table.addresses import PAGE_BYTES
-from embstore.table.ids import as_ids
-from embstore.table.numbering import rows_function
+from embstore.table.row_functions import checked_rows_function, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.reading.mapped import MappedRecords
+    from embstore.reading.stats import StatsCounter
+    from embstore.reading.warmth import Warmth
     from embstore.table.numbering import Numbering
 
     Few = Callable[[NDArray[np.int64], NDArray[Any] | None], NDArray[Any]]
@@ -38,7 +40,9 @@ FEW_BYTES = 512 << 10
 # Longer rows are announced when they are cold: their pages would be read one after the other.
 MAX_ONE_BYTES = 4 * PAGE_BYTES
 
-_UINT64 = np.dtype(np.uint64)
+# One item for each thread that gathers rows which it may have touched first.
+gathering: list[None] = []
+os.register_at_fork(after_in_child=gathering.clear)
 
 
 class ShortPath(NamedTuple):
@@ -77,68 +81,94 @@ def _few(
     records: MappedRecords, gather: GridGather, table: NDArray[Any], numbering: Numbering
 ) -> Few:
     dtype, row_shape, row_bytes = table.dtype, table.shape[1:], records.addresses.record_bytes
-    rows, spots_of, scalars = numbering.rows, _spots_of(gather, numbering), not row_shape
+    rows, rows_of, scalars = numbering.rows, checked_rows_function(numbering), not row_shape
+    places_of = gather.spots if gather.has_gaps else None
     take, take_spots, first_bytes = table.take, records.take_spots, gather.data.data
     preloaded = records.preloaded  # Then only a slow gather tells of pages that were dropped.
-    warmth, noted, sum_up = records.warmth, records.stats.short, records.stats.sum_up
-    touch_all, touched_rows = gather.touch, records.slices.touched_rows
-    clock, empty, ndarray, unsigned_dtype = perf_counter, np.empty, np.ndarray, _UINT64
+    warmth, noted = records.warmth, records.stats.short
+    settle = settle_function(warmth, records.stats)
+    take_touched, touched_rows = _take_touched(gather, table), records.slices.touched_rows
+    clock, empty = perf_counter, np.empty
 
     def is_warm(spot: int, start: float) -> bool:
         first_bytes[spot * row_bytes]
-        return clock() - start < READ_SECONDS
+        return clock() - start < READ_SECONDS or not have_faulted(1)
 
     def few(ids: NDArray[np.int64], out: NDArray[Any] | None) -> NDArray[Any]:
-        # As an unsigned number, a negative id is a huge one. argmax takes a quarter of max's time.
-        unsigned = ids.view(unsigned_dtype)
-        if unsigned.item(unsigned.argmax()) >= rows:
-            as_ids(ids, rows)  # Raises.
-        if out is None:
-            out = empty(ids.shape + row_shape, dtype)
-        elif not (type(out) is ndarray and out.dtype is dtype and out.flags.carray):
-            as_out(out, ids.shape + row_shape, dtype)
-        if spots_of is not None:
-            spots = spots_of(ids)
-        elif scalars or ids.base is not None or out.base is not None:
-            spots = ids.copy()  # `out` may overlap them; asking takes longer.
-        else:
-            spots = ids
+        try:
+            spots = rows_of(ids)
+        except IndexError as error:
+            refuse(ids, rows, error)
+        if out is not None:
+            if not (out.dtype is dtype and out.flags.carray):
+                as_out(out, ids.shape + row_shape, dtype)
+            if spots is ids and (scalars or ids.base is not None or out.base is not None):
+                spots = ids.copy()  # `out` may overlap them; asking takes longer.
+        if places_of is not None:
+            spots = places_of(spots)
         probed_bytes = 0
         if not warmth.cold:
             start = clock()
             if preloaded or is_warm(spots.item(0), start):
-                if ids.size >= touched_rows:
-                    touch_all(spots)
                 try:
-                    take(spots, 0, out, "clip")
+                    if ids.size < touched_rows:
+                        found = take(spots, 0, out, "clip")
+                    else:
+                        found = take_touched(spots, out)
                 except ValueError:  # Only for a wrong shape.
                     as_out(out, ids.shape + row_shape, dtype)
                     raise
                 seconds = clock() - start
                 noted.append((ids.size, seconds))
-                if seconds > READS_SECONDS:
-                    warmth.note_slow(ids.size, seconds)
-                if len(noted) >= NOTED_AT_ONCE:
-                    sum_up()
-                return out
+                if seconds > READS_SECONDS or len(noted) >= NOTED_AT_ONCE:
+                    settle(ids.size, seconds)
+                return found
             warmth.chill()
             probed_bytes = PAGE_BYTES
+        if out is None:
+            out = empty(ids.shape + row_shape, dtype)
         as_out(out, ids.shape + row_shape, dtype)
         take_spots(spots.reshape(-1), out.reshape(-1, *row_shape), probed_bytes)
         return out
 
-    return few
+    def few_numbers(ids: NDArray[np.int64], out: NDArray[Any] | None) -> NDArray[Any]:
+        # Given no `out`, NumPy would return a number for an id that is one.
+        return few(ids, empty(ids.shape, dtype) if out is None else out)
+
+    return few if row_shape else few_numbers
 
 
-def _spots_of(
-    gather: GridGather, numbering: Numbering
-) -> Callable[[NDArray[np.int64]], NDArray[np.int64]] | None:
-    """Return the function from ids to new spots; None if they are the same numbers."""
-    rows_of = rows_function(numbering) if numbering.partition_count > 1 else None
-    spots_of = gather.spots if gather.has_gaps else None
-    if rows_of is None or spots_of is None:
-        return rows_of or spots_of
-    return lambda ids: spots_of(rows_of(ids))
+def _take_touched(gather: GridGather, table: NDArray[Any]) -> Few:
+    """Return the gather of rows at spots that are touched first, unless another thread gathers.
+
+    The cache misses of two gathers overlap anyway, and with each NumPy call more, threads wait more
+    often for the GIL.
+    """
+    touch, take = gather.touch, table.take
+
+    def take_touched(spots: NDArray[np.int64], out: NDArray[Any] | None) -> NDArray[Any]:
+        if not gathering:
+            touch(spots)
+        try:
+            gathering.append(None)
+            return take(spots, 0, out, "clip")
+        finally:
+            gathering.pop()
+
+    return take_touched
+
+
+def settle_function(warmth: Warmth, stats: StatsCounter) -> Callable[[int, float], None]:
+    """Return what follows a lookup of some rows that was slow, or whose notes are many."""
+    noted, sum_up = stats.short, stats.sum_up
+
+    def settle(row_count: int, seconds: float) -> None:
+        if seconds > READS_SECONDS:
+            warmth.note_slow(row_count, seconds)
+        if len(noted) >= NOTED_AT_ONCE:
+            sum_up()
+
+    return settle
 
 
 def _one(
