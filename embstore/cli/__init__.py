@@ -22,7 +22,6 @@ app = typer.Typer(
     name="embstore",
     help="Embedding tables that do not fit in RAM: build a store, look rows up, check it.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -47,7 +46,10 @@ def main() -> None:
     """Run the command line; a user's mistake is one line and exit status 1."""
     prepare_streams()
     try:
-        app()
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        warn("interrupted", kind="error")
+        raise SystemExit(130) from None
     except (EmbstoreError, OSError, ValueError, TypeError) as error:
         if isinstance(error, BrokenPipeError):
             # The reader has closed the pipe; keep Python from complaining about it at exit.
