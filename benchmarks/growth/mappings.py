@@ -5,7 +5,6 @@ A store that the system cannot map is missing from its curve.
 
 from __future__ import annotations
 
-import os
 import shutil
 import statistics
 from pathlib import Path
@@ -16,8 +15,9 @@ import numpy as np
 import embstore
 from benchmarks.growth.curves import Curve, Values
 from benchmarks.growth.sizes import TB
+from benchmarks.growth.tables import evict_many
 from benchmarks.times import at_least, at_most, timed
-from embstore.bench.state import evict, files_under
+from embstore.bench.state import files_under
 from embstore.bench.timing import check_rows
 from tools.make_table import table_rows
 from tools.sparse_store import make_sparse_store
@@ -112,12 +112,11 @@ def by_number(
             chunk_rows=CHUNK_ROWS,
         )
         files = files_under(path)
-        os.sync()  # At once: dropping a file from the page cache flushes it first.
         found: dict[str, list[float]] = {WARM: [], COLD: []}
         for _ in range(rounds):
             for way in (COLD, WARM):  # The cold one has read the files for the warm one.
                 if way == COLD:
-                    evict(files)
+                    evict_many(files)
                 store, seconds = timed(lambda path=path: embstore.open(path))  # type: ignore[misc]
                 store.close()
                 del store
