@@ -32,6 +32,9 @@ for _command in (
 ):
     app.command()(_command)
 
+# The status after Ctrl-C, as shells have it.
+INTERRUPTED = 130
+
 
 @app.callback(invoke_without_command=True)
 def _main(
@@ -46,10 +49,11 @@ def main() -> None:
     """Run the command line; a user's mistake is one line and exit status 1."""
     prepare_streams()
     try:
-        app(standalone_mode=True)
-    except KeyboardInterrupt:
-        warn("interrupted", kind="error")
-        raise SystemExit(130) from None
+        app()
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            warn("interrupted", kind="error")
+        raise
     except (EmbstoreError, OSError, ValueError, TypeError) as error:
         if isinstance(error, BrokenPipeError):
             # The reader has closed the pipe; keep Python from complaining about it at exit.

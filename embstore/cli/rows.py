@@ -40,6 +40,7 @@ def get(
     npy: Annotated[
         Path | None, typer.Option(help="Write the rows to this .npy file.", show_default=False)
     ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace the file of --npy.")] = False,
     as_json: JsonOption = False,
     **options: Any,
 ) -> None:
@@ -57,7 +58,7 @@ def get(
         found = _ids_asked_for(table, words, ids, missing)
         blocks = blocks_of(table, found, words, **options)
         if npy is not None:
-            what = write_npy(blocks, npy, len(found), table)
+            what = write_npy(blocks, npy, len(found), table, overwrite=overwrite)
             typer.echo(f"{what} written to {printable(npy)}", err=True)
             if not as_json:
                 return

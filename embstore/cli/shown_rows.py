@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from embstore.cli.console import printable
 from embstore.cli.terminal import shown, shows_unicode
 from embstore.dtypes import check_zero, is_float, wide_dtype
 from embstore.export import new_file
+from embstore.reading.pipeline import in_order
 
 VALUES_SHOWN = 5
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 1 << 20
 NO_ROW = "-"
 
 
@@ -45,7 +47,7 @@ class Shown:
 def blocks_of(
     table: EmbeddingStore, ids: NDArray[np.int64], words: list[str] | None, **options: Any
 ) -> Iterator[Shown]:
-    """Yield the rows of ids in blocks of a few MiB; those of the id -1 are zeros.
+    """Yield the rows of ids in blocks of up to a MiB; those of the id -1 are zeros.
 
     Parameters
     ----------
@@ -103,31 +105,39 @@ def _word(word: str, words: object, width: int) -> list[str]:
 def print_json_rows(blocks: Iterable[Shown]) -> None:
     """Print a JSON list of objects with ``id``, ``word`` and ``row``, as it is read.
 
-    Numbers have the shortest digits that give them back; nan and inf are null.
+    Numbers have the shortest digits that give them back; nan and inf are null. Blocks are formatted
+    on threads.
     """
     ascii_only = not shows_unicode()
-    separator = "["
-    for block in blocks:
-        entries = []
+
+    def text_of(block: Shown) -> str:
         words = [None] * len(block.ids) if block.words is None else block.words
-        for number, word, row in zip(
-            block.ids.tolist(), words, _json_texts(block.rows), strict=True
-        ):
-            label = json.dumps(word, ensure_ascii=ascii_only)
-            known = number if number >= 0 else "null"
-            entries.append(f'{{"id": {known}, "word": {label}, "row": {row}}}')
-        typer.echo(separator + ", ".join(entries), nl=False)
-        separator = ", "
+        entries = [
+            f'{{"id": {number if number >= 0 else "null"}, '
+            f'"word": {json.dumps(word, ensure_ascii=ascii_only)}, "row": {row}}}'
+            for number, word, row in zip(
+                block.ids.tolist(), words, json_texts(block.rows), strict=True
+            )
+        ]
+        return ", ".join(entries)
+
+    separator = "["
+    with closing(in_order(text_of, iter(blocks), thread_name="embstore-format")) as texts:
+        for text in texts:
+            typer.echo(separator + text, nl=False)
+            separator = ", "
     typer.echo("[]" if separator == "[" else "]")
 
 
-def _json_texts(rows: NDArray[Any]) -> list[str]:
+def json_texts(rows: NDArray[Any]) -> list[str]:
     """Return the JSON of each row."""
     values = rows.reshape(-1)
     if is_float(rows.dtype):
         values = values.astype(wide_dtype(rows.dtype), copy=False)
         texts = pc.cast(pa.array(values), pa.string())
-        texts = pc.if_else(pa.array(np.isfinite(values)), texts, "null")
+        finite = np.isfinite(values)
+        if not finite.all():
+            texts = pc.if_else(pa.array(finite), texts, "null")
     else:
         texts = pc.cast(pa.array(values), pa.string())
     for length in rows.shape[:0:-1]:
@@ -139,15 +149,17 @@ def _json_texts(rows: NDArray[Any]) -> list[str]:
     return found
 
 
-def write_npy(blocks: Iterable[Shown], path: Path, count: int, table: EmbeddingStore) -> str:
-    """Write rows to a new .npy file, and return their shape and dtype.
+def write_npy(
+    blocks: Iterable[Shown], path: Path, count: int, table: EmbeddingStore, *, overwrite: bool
+) -> str:
+    """Write rows to a .npy file, and return their shape and dtype.
 
     Raises
     ------
     FileExistsError
-        If the file exists.
+        If the file exists and may not be replaced.
     """
-    with new_file(path.absolute(), overwrite=False) as file:
+    with new_file(path.absolute(), overwrite=overwrite) as file:
         dtype, shape = table.dtype, table.row_shape
         first = True
         for block in blocks:
