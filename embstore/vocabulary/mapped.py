@@ -22,7 +22,7 @@ import numpy as np
 
 from embstore import syscalls
 from embstore.reading.mapping import AddressSpace, MappedFile
-from embstore.reading.warmth import READ_SECONDS, Warmth, blocks_read
+from embstore.reading.warmth import READ_SECONDS, READS_SECONDS, Warmth, blocks_read
 from embstore.table.addresses import PAGE_BYTES
 from embstore.vocabulary import hashing
 from embstore.vocabulary.vocabulary import FEW_WORDS, PARTS, READ_AHEAD_BYTES, Vocabulary
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 # Words whose pages are announced together: up to 64 MiB for each step.
 WORDS_AT_ONCE = 1 << 14
+# Of so many words that are looked up one by one, the first tells whether they are in RAM.
+TIMED_WORDS = 8
 # Slots that are looked at before a batch, to see whether they are in RAM.
 SAMPLED_SLOTS = 4
 # Most searches read no more slots than these, so further pages are not announced.
@@ -65,24 +67,30 @@ class MappedVocabulary(Vocabulary):
         return super().words(ids)
 
     def _ids(self, words: Sequence[str]) -> NDArray[np.int64]:
-        if len(words) < 2 or len(words) > FEW_WORDS:
-            return super()._ids(words)
-        if not self._warmth.cold:
-            start, waiting = perf_counter(), iter(words)
+        count = len(words)
+        if count > FEW_WORDS or (self._warmth.cold and count > 1):
+            return self._ids_at_once(words)
+        start = perf_counter()
+        if count < TIMED_WORDS:
+            ids = list(map(self.id_of, words))
+        else:
+            waiting = iter(words)
             ids = [self.id_of(next(waiting))]
-            if perf_counter() - start < READ_SECONDS:
-                ids.extend(map(self.id_of, waiting))
-                self._warmth.note_slow(len(ids), perf_counter() - start)
-                return np.array(ids, np.int64)
+            if perf_counter() - start > READ_SECONDS:
+                self._warmth.chill()
+                return self._ids_at_once(words)
+            ids.extend(map(self.id_of, waiting))
+        if perf_counter() - start > READS_SECONDS:
             self._warmth.chill()
-        return self._ids_at_once(words)
+        return np.array(ids, np.int64)
 
     def _find(
         self, hashes: NDArray[np.uint64], confirm: Confirm, finish: Finish | None
     ) -> NDArray[np.int64]:
         if not self._warmth.cold:
+            homes = self._homes(hashes[:: len(hashes) // SAMPLED_SLOTS + 1])
             start = perf_counter()
-            self._slots.take(self._homes(hashes[:: len(hashes) // SAMPLED_SLOTS + 1]))
+            self._slots.take(homes)
             if perf_counter() - start < READ_SECONDS:
                 found = super()._find(hashes, confirm, finish)
                 self._warmth.note_slow(len(hashes), perf_counter() - start)
