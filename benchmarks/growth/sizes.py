@@ -47,8 +47,8 @@ class Sizes:
     range_row_bytes: tuple[int, ...] = (16, 64, 160, 512)
     range_bytes: int = 64 * MIB
     mapped_bytes: tuple[int, ...] = (TB // 10, TB // 3, TB)
-    chunks: tuple[int, ...] = (1_000, 4_000, 16_000)
-    mapped_partitions: tuple[int, ...] = (500, 2_000, 8_000)
+    chunks: tuple[int, ...] = (500, 2_000, 8_000)
+    mapped_partitions: tuple[int, ...] = (250, 1_000, 4_000)
     partitions: tuple[int, ...] = (64, 512, 4_096)
     partitioned_rows: int = 500_000
     threads: tuple[int, ...] = (1, 4, 32)
