@@ -69,6 +69,7 @@ def build(path: Path, words: list[str], size: int = 3000, **options: Any) -> Non
 def test_ids_equal_a_dict(tmp_path, monkeypatch, stream, size, most_tables):
     """Also where tables in files are merged, and after the last word."""
     monkeypatch.setattr(word_index, "MOST_TABLES", most_tables)
+    monkeypatch.setattr(word_index, "LEAST_SLOTS", 64)
     words = STREAMS[stream] if size > 1 else STREAMS[stream][-1000:]
     model = dict[str, int]()
     builder = VocabularyBuilder(1 << 14, tmp_path)
