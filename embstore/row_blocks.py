@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embstore.reading.consecutive import window_rows
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -71,11 +73,17 @@ def row_blocks(
     """
     columns = {name: store.attributes[name] for name in attributes}
     step = min(max(block_bytes // row_bytes(store, raw=raw), 1), MAX_BLOCK_ROWS)
-    for start in range(0, store.rows, step):
-        stop = min(start + step, store.rows)
-        words = store.packed_words(start, stop) if store.has_words else None
-        values = {name: column.part(start, stop) for name, column in columns.items()}
-        yield RowBlock(start, _rows(store, start, stop, raw=raw), words, values or None)
+    window = step
+    if not store.mapped:
+        window = window_rows(store._numbering, step, row_bytes(store, raw=raw))
+    for first in range(0, store.rows, window):
+        rows = _rows(store, first, min(first + window, store.rows), raw=raw)
+        for start in range(first, first + len(rows), step):
+            some = rows[start - first : start - first + step]
+            stop = start + len(some)
+            words = store.packed_words(start, stop) if store.has_words else None
+            values = {name: column.part(start, stop) for name, column in columns.items()}
+            yield RowBlock(start, some, words, values or None)
 
 
 def row_bytes(store: EmbeddingStore, *, raw: bool = False) -> int:
@@ -89,12 +97,5 @@ def _rows(store: EmbeddingStore, start: int, stop: int, *, raw: bool) -> NDArray
     """Return the rows of the ids ``start .. stop - 1``."""
     shape, dtype = (store.row_shape, store.dtype) if not raw else ((store.record_bytes,), np.uint8)
     rows = np.empty((stop - start, *shape), dtype)
-
-    def put(ids: range, found: NDArray[Any]) -> None:
-        rows[ids.start - start : ids.stop - start : ids.step] = found
-
-    if raw:
-        store.scan(put, start, stop, raw=True)
-    else:
-        store.scan(put, start, stop)
+    store._fill(start, rows, raw=raw)
     return rows
