@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.reading.consecutive import window_rows
+from embstore.reading.in_order import read_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -76,14 +77,23 @@ def row_blocks(
     window = step
     if not store.mapped:
         window = window_rows(store._numbering, step, row_bytes(store, raw=raw))
-    for first in range(0, store.rows, window):
-        rows = _rows(store, first, min(first + window, store.rows), raw=raw)
+
+    def read(start: int) -> tuple[int, NDArray[Any]]:
+        return start, _rows(store, start, min(start + window, store.rows), raw=raw)
+
+    def announce(start: int) -> None:
+        store._announce(start, min(start + window, store.rows))
+
+    starts = range(0, store.rows, window)
+    size_bytes = window * row_bytes(store, raw=raw)
+    for first, rows in read_in_order(starts, read, announce, size_bytes):
         for start in range(first, first + len(rows), step):
             some = rows[start - first : start - first + step]
             stop = start + len(some)
             words = store.packed_words(start, stop) if store.has_words else None
             values = {name: column.part(start, stop) for name, column in columns.items()}
             yield RowBlock(start, some, words, values or None)
+        del rows, some  # Not kept while the next ones are read.
 
 
 def row_bytes(store: EmbeddingStore, *, raw: bool = False) -> int:

@@ -30,9 +30,10 @@ from embstore.reading.encoded import EncodedRecords
 from embstore.reading.forms import forms_of
 from embstore.reading.results import POOL
 from embstore.settle import as_count
+from embstore.similar_mixin import SimilarMixin
 from embstore.table.given import plain
-from embstore.table.numbering import rows_function
 from embstore.table.partial import PartialNumbering
+from embstore.table.row_functions import rows_function
 from embstore.view import StoreView
 from embstore.vocabulary.given import are_words
 from embstore.word_mixin import WordMixin
@@ -58,9 +59,12 @@ if TYPE_CHECKING:
     from embstore.table.tables import Table
     from embstore.vocabulary import Vocabulary
 
+# Fewer consecutive rows of each partition are not announced ahead.
+ANNOUNCED_ROWS = 64
+
 
 class EmbeddingStore(
-    LookupMixin, WordMixin, AttributeMixin, ArrayMixin, IdentityMixin, FollowMixin
+    LookupMixin, WordMixin, AttributeMixin, ArrayMixin, SimilarMixin, IdentityMixin, FollowMixin
 ):
     """An embedding table on disk; made by `embstore.open` and `embstore.build`.
 
@@ -117,6 +121,7 @@ class EmbeddingStore(
         # Functions for one id, and for at most `_few_ids`; None where records have no short path.
         short = self._forms.default.short
         self._one, self._few, self._few_ids = short.one, short.few, short.most
+        self._warm, self._joint = short.warm, short.joint
         self._fews: dict[str, Few] = {}
         self._few_raw: Few | None = None
         self._leave_pool = POOL.join(self)
@@ -211,6 +216,12 @@ class EmbeddingStore(
             rows[ids.start - start : ids.stop - start : ids.step] = found
 
         self.scan(put, start, stop, raw=raw)
+
+    def _announce(self, start: int, stop: int) -> None:
+        records = self._open_records()
+        # Of fewer rows in each partition, announcing takes longer than it saves.
+        if stop - start >= ANNOUNCED_ROWS * self._numbering.partition_count:
+            records.announce_ranges(self._numbering.row_ranges(start, stop))
 
     def stats(self) -> LookupStats:
         """Return the counts of lookups and reads since the store was opened.
@@ -314,7 +325,8 @@ class EmbeddingStore(
 
     def close(self) -> None:
         """Release the files. Results of lookups stay valid; a further lookup raises an error."""
-        self._records = self._forms = self._one = self._few = self._few_raw = None
+        self._records = self._forms = None
+        self._one = self._few = self._few_raw = self._warm = self._joint = None
         self._fews.clear()
         self._vocabulary = self._columns = None
         self._leave_pool()

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embstore.table.numbering import Numbering, Strategy, rows_function, scalar
+from embstore.errors import IdRangeError
+from embstore.table.numbering import Numbering, Strategy, scalar
+from embstore.table.row_functions import checked_rows_function, in_parts, refuse, rows_function
 
 SIZES = {"rows": st.integers(0, 60), "count": st.integers(1, 70)}
 STRATEGY = st.sampled_from(["mod", "div"])
@@ -182,12 +184,52 @@ def test_an_empty_table_has_no_ids_at_no_rows():
 @pytest.mark.parametrize("strategy", ["mod", "div"])
 @pytest.mark.parametrize("count", [1, 2, 5, 8, 100, 130])
 @pytest.mark.parametrize("rows", [1, 7, 8, 64, 99, 1000])
-def test_rows_function_gives_the_rows_of_the_numbering(
+def test_row_functions_give_the_rows_of_the_numbering(
     rows: int, count: int, strategy: Strategy
 ) -> None:
     for more in (0, 3):
         shortest = Numbering(rows, count, strategy).row_count(0)
         numbering = Numbering(rows, count, strategy, partition_rows=shortest + more)
-        rows_of = rows_function(numbering)
-        for ids in (np.arange(rows), np.arange(rows)[::-1], np.tile(np.arange(rows), (2, 300))):
-            np.testing.assert_array_equal(rows_of(ids), numbering.rows_of(ids))
+        every = np.arange(rows)
+        batches = [every, every[::-1], np.tile(every, (2, 300)), np.array(rows - 1), every[:64]]
+        for function in (rows_function(numbering), checked_rows_function(numbering)):
+            for ids in batches:
+                np.testing.assert_array_equal(function(ids), numbering.rows_of(ids))
+
+
+@pytest.mark.parametrize("strategy", ["mod", "div"])
+@pytest.mark.parametrize("count", [1, 2, 5, 8, 130])
+@pytest.mark.parametrize("rows", [0, 1, 64, 1000])
+@pytest.mark.parametrize("length", [1, 16, 256, 257, 600])
+def test_checked_row_functions_refuse_other_ids(
+    rows: int, count: int, strategy: Strategy, length: int
+) -> None:
+    rows_of = checked_rows_function(Numbering(rows, count, strategy))
+    for wrong in (-1, -rows - 1, rows, rows + 1, 2 * rows + 1, -(1 << 63), (1 << 63) - 1):
+        for place in {0, length // 2, length - 1}:
+            ids = np.full(length, max(rows - 1, 0))
+            ids[place] = wrong
+            for batch in (ids, ids[::-1], ids.reshape(1, -1)):
+                with pytest.raises(IndexError):
+                    rows_of(batch)
+
+
+@pytest.mark.parametrize("size", [1, 256, 257, 511, 512, 1030])
+def test_rows_in_parts_are_those_at_once(size: int) -> None:
+    rows_of = checked_rows_function(Numbering(1000, 3, "mod", partition_rows=400))
+    ids = np.random.default_rng(0).integers(0, 1000, size)
+    for batch in (ids, ids[::-1], ids.reshape(1, -1, 1)):
+        found = in_parts(rows_of, batch)
+        np.testing.assert_array_equal(found, rows_of(batch))
+        assert found.shape == batch.shape
+    ids[-1] = 1000
+    with pytest.raises(IndexError):
+        in_parts(rows_of, ids)
+
+
+def test_ids_that_were_refused_are_named() -> None:
+    problem = IndexError("elsewhere")
+    with pytest.raises(IdRangeError, match="id 7 at position 1 is out of range"):
+        refuse(np.array([0, 7]), 5, problem)
+    with pytest.raises(IndexError, match="elsewhere"):
+        refuse(np.array([0, 1]), 5, problem)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Thread
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +12,14 @@ import pytest
 import embstore
 from embstore.errors import IdRangeError, StoreClosedError
 from embstore.reading import short_path
-from embstore.reading.warmth import READS_SECONDS, ROWS_PER_READ, WARM_IN_A_ROW, Warmth
+from embstore.reading.gather import GridGather
+from embstore.reading.warmth import (
+    READS_SECONDS,
+    ROWS_PER_READ,
+    WARM_IN_A_ROW,
+    Warmth,
+    have_faulted,
+)
 from tests.helpers.stores import make_store
 
 if TYPE_CHECKING:
@@ -35,6 +44,7 @@ def store_of(folder: Path, table: NDArray[Any], partitions: int = 1, **options: 
 def warmth(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "found cold":
         monkeypatch.setattr(short_path, "READ_SECONDS", -1.0)
+        monkeypatch.setattr(short_path, "have_faulted", lambda rows: True)
     elif request.param == "cold":
         monkeypatch.setattr(Warmth, "note", lambda self, rows, blocks: True)
     return str(request.param)
@@ -222,9 +232,50 @@ def test_a_read_among_many_rows_is_warm():
     assert warmth.note(ROWS_PER_READ - 1, blocks=8)
 
 
-def test_a_slow_lookup_is_cold():
+@pytest.mark.parametrize(
+    ("rows", "seconds", "faults", "cold"),
+    [
+        (10, READS_SECONDS, 10, False),
+        (10, 2 * READS_SECONDS, 10, True),
+        (10, 2 * READS_SECONDS, 1, True),
+        (ROWS_PER_READ, 1.0, 1, False),  # One read among so many rows.
+        (10, 1.0, 0, False),  # It waited for a processor, or for the GIL.
+    ],
+)
+def test_a_slow_lookup_with_page_faults_is_cold(monkeypatch, rows, seconds, faults, cold):
+    counts = iter([5, 5 + faults])
+    usage = SimpleNamespace(getrusage=lambda who: SimpleNamespace(ru_majflt=next(counts)))
+    monkeypatch.setattr("embstore.reading.warmth.resource", usage)
+    have_faulted(1)
     warmth = Warmth()
-    warmth.note_slow(10, READS_SECONDS)
-    assert not warmth.cold
-    warmth.note_slow(10, 2 * READS_SECONDS)
-    assert warmth.cold
+    warmth.note_slow(rows, seconds)
+    assert warmth.cold == cold
+
+
+def test_page_faults_are_those_of_the_thread():
+    seen = []
+    have_faulted(1)
+    thread = Thread(target=lambda: seen.extend([have_faulted(1), have_faulted(1)]))
+    thread.start()
+    thread.join()
+    assert seen[1] is False
+    assert have_faulted(1) is False
+
+
+def test_rows_are_touched_first_unless_another_thread_gathers(tmp_path, monkeypatch):
+    table = table_of((300,))
+    touched = []
+    monkeypatch.setattr(GridGather, "touch", lambda self, spots: touched.append(len(spots)))
+    with store_of(tmp_path, table) as store:
+        for ids in (IDS["many"], IDS["few"]):
+            assert np.array_equal(store.lookup(ids), table[ids])
+        assert touched == [400]
+        short_path.gathering.append(None)
+        try:
+            assert np.array_equal(store.lookup(IDS["many"]), table[IDS["many"]])
+        finally:
+            short_path.gathering.pop()
+        assert touched == [400]
+        with pytest.raises(ValueError, match="out has shape"):
+            store.lookup(IDS["few"], out=np.empty((3, 300), np.float32))
+    assert not short_path.gathering

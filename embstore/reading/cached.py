@@ -24,7 +24,7 @@ from embstore.reading.read_ahead import Later
 from embstore.reading.results import as_out
 from embstore.reading.short_path import NO_SHORT_PATH, ShortPath
 from embstore.table.ids import as_ids
-from embstore.table.numbering import rows_function
+from embstore.table.row_functions import rows_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -218,6 +218,9 @@ class CachedRecords:
         """Pass records to ``visit``; see `embstore.table.protocols.Records`."""
         self.scan_ranges([range(first, stop)], visit)
 
+    def announce_ranges(self, ranges: Sequence[range]) -> None:
+        """Do nothing: only files that are all mapped are announced."""
+
     def scan_ranges(self, ranges: Sequence[range], visit: VisitRecords) -> None:
         """Pass the records of several ranges to ``visit``, as `scan` does for one.
 
@@ -404,8 +407,8 @@ def guarded(
     row_shape, dtype, others
         As of `embstore.reading.forms.Form`.
     """
-    inner_one, inner_few = short.one, short.few
-    if inner_one is None or inner_few is None:
+    inner_one, inner_few, inner_warm = short.one, short.few, short.warm
+    if inner_one is None or inner_few is None or inner_warm is None:
         return NO_SHORT_PATH
     presence, rows_of, row_of = records.presence, rows_function(numbering), numbering.row_of
 
@@ -430,4 +433,11 @@ def guarded(
         records.take(rows, filled.reshape(len(rows), *row_shape))
         return filled
 
-    return ShortPath(one, few, short.most)
+    def warm(ids: NDArray[np.int64]) -> NDArray[Any] | None:
+        if token := presence.token:
+            found = inner_warm(ids)
+            if presence.token == token:
+                return found
+        return None
+
+    return ShortPath(one, few, short.most, warm)

@@ -21,12 +21,13 @@ from embstore.reading.short_path import (
     MAX_ONE_BYTES,
     NO_SHORT_PATH,
     ShortPath,
+    settle_function,
 )
 from embstore.reading.stats import NOTED_AT_ONCE
-from embstore.reading.warmth import READ_SECONDS, READS_SECONDS
+from embstore.reading.warmth import READ_SECONDS, READS_SECONDS, have_faulted
 from embstore.table.addresses import PAGE_BYTES
-from embstore.table.ids import as_ids
-from embstore.table.numbering import rows_function, scalar
+from embstore.table.numbering import scalar
+from embstore.table.row_functions import checked_rows_function, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,9 +36,8 @@ if TYPE_CHECKING:
 
     from embstore.reading.encoded import EncodedRecords
     from embstore.reading.mapped import MappedRecords
+    from embstore.reading.short_path import Warm
     from embstore.table.numbering import Numbering
-
-_UINT64 = np.dtype(np.uint64)
 
 
 def encoded_short_path(
@@ -67,6 +67,7 @@ def encoded_short_path(
         _one(records, columns, numbering, dtype),
         _few(records, columns, numbering, dtype, others),
         most,
+        _warm(records, columns, numbering, dtype),
     )
 
 
@@ -80,22 +81,19 @@ def _few(
     row_shape, rows = records.encoding.row_shape, numbering.rows
     # By identity: NumPy takes long to hash or compare dtypes.
     dtypes = {id(one) for one in (dtype, *map(as_dtype, others))}
-    rows_of = rows_function(numbering) if numbering.partition_count > 1 else None
+    rows_of = checked_rows_function(numbering)
     takes = [_take(*pair) for pair in zip(columns, records.shares, strict=True)]
-    touches = [_touch(*pair) for pair in zip(columns, records.shares, strict=True)]
+    is_warm, probed = _is_warm(records, columns), len(columns) * PAGE_BYTES
     decode, take_rows, preloaded = records.encoding.decode, records.take, records.preloaded
-    warmth, noted, sum_up = records.warmth, records.stats.short, records.stats.sum_up
-    clock, empty, ndarray, unsigned_dtype = perf_counter, np.empty, np.ndarray, _UINT64
-
-    def is_warm(row: int, start: float) -> bool:
-        for touch in touches:
-            touch(row)
-        return clock() - start < READ_SECONDS
+    warmth, noted = records.warmth, records.stats.short
+    settle = settle_function(warmth, records.stats)
+    clock, empty, ndarray = perf_counter, np.empty, np.ndarray
 
     def few(ids: NDArray[np.int64], out: NDArray[Any] | None) -> NDArray[Any]:
-        unsigned = ids.view(unsigned_dtype)
-        if unsigned.item(unsigned.argmax()) >= rows:
-            as_ids(ids, rows)  # Raises.
+        try:
+            found = rows_of(ids)
+        except IndexError as error:
+            refuse(ids, rows, error)
         shape = ids.shape + row_shape
         if out is None:
             out = empty(shape, dtype)
@@ -108,27 +106,78 @@ def _few(
             as_out(out, shape, dtype, others)
         flat = out
         if ids.ndim != 1:
-            ids, flat = ids.reshape(-1), out.reshape(-1, *row_shape)
-        if rows_of is not None:
-            ids = rows_of(ids)
+            found, flat = found.reshape(-1), out.reshape(-1, *row_shape)
         probed_bytes = 0
         if not warmth.cold:
             start = clock()
-            if preloaded or is_warm(ids.item(0), start):
-                decode(tuple([take(ids) for take in takes]), flat)
+            if preloaded or is_warm(found.item(0)):
+                decode(tuple([take(found) for take in takes]), flat)
                 seconds = clock() - start
                 noted.append((ids.size, seconds))
-                if seconds > READS_SECONDS:
-                    warmth.note_slow(ids.size, seconds)
-                if len(noted) >= NOTED_AT_ONCE:
-                    sum_up()
+                if seconds > READS_SECONDS or len(noted) >= NOTED_AT_ONCE:
+                    settle(ids.size, seconds)
                 return out
             warmth.chill()
-            probed_bytes = len(touches) * PAGE_BYTES
-        take_rows(ids.copy(), flat, probed_bytes)  # A copy: `out` may overlap the ids.
+            probed_bytes = probed
+        take_rows(found.copy(), flat, probed_bytes)  # A copy: `out` may overlap the ids.
         return out
 
     return few
+
+
+def _warm(
+    records: EncodedRecords,
+    columns: list[MappedRecords],
+    numbering: Numbering,
+    dtype: np.dtype[Any],
+) -> Warm:
+    row_shape, rows = records.encoding.row_shape, numbering.rows
+    rows_of = checked_rows_function(numbering)
+    takes = [_take(*pair) for pair in zip(columns, records.shares, strict=True)]
+    decode, preloaded, is_warm = (
+        records.encoding.decode,
+        records.preloaded,
+        _is_warm(records, columns),
+    )
+    warmth, noted = records.warmth, records.stats.short
+    settle = settle_function(warmth, records.stats)
+    clock, empty = perf_counter, np.empty
+
+    def warm(ids: NDArray[np.int64]) -> NDArray[Any] | None:
+        try:
+            found = rows_of(ids).reshape(-1)
+        except IndexError as error:
+            refuse(ids, rows, error)
+        if warmth.cold:
+            return None
+        start = clock()
+        if not preloaded and not is_warm(found.item(0)):
+            warmth.chill()
+            return None
+        out = empty(ids.shape + row_shape, dtype)
+        flat = out if ids.ndim == 1 else out.reshape(-1, *row_shape)
+        decode(tuple([take(found) for take in takes]), flat)
+        seconds = clock() - start
+        noted.append((ids.size, seconds))
+        if seconds > READS_SECONDS or len(noted) >= NOTED_AT_ONCE:
+            settle(ids.size, seconds)
+        return out
+
+    return warm
+
+
+def _is_warm(records: EncodedRecords, columns: list[MappedRecords]) -> Callable[[int], bool]:
+    """Return what touches the records of a row, and says whether they were in RAM."""
+    touches = [_touch(*pair) for pair in zip(columns, records.shares, strict=True)]
+    clock = perf_counter
+
+    def is_warm(row: int) -> bool:
+        start = clock()
+        for touch in touches:
+            touch(row)
+        return clock() - start < READ_SECONDS or not have_faulted(1)
+
+    return is_warm
 
 
 def _take(column: MappedRecords, share: int) -> Callable[[NDArray[np.int64]], NDArray[np.uint8]]:

@@ -42,7 +42,7 @@ class GridGather:
         self.spot = grid.place
         self._gap_rows = scalar(grid.gap_rows) if grid.gap_rows else None
         self._unit_shift = scalar(grid.unit_rows.bit_length() - 1)
-        self._record_bytes = record_bytes
+        self._record_bytes, self._size = record_bytes, scalar(record_bytes)
         count = max(len(data) - grid.base, 0) // record_bytes
         self.data = data[grid.base : grid.base + count * record_bytes]
         self._tables: dict[tuple[np.dtype[Any], tuple[int, ...]], NDArray[Any] | None] = {}
@@ -62,11 +62,11 @@ class GridGather:
 
     def offsets(self, spots: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the address of each spot, a new array."""
-        return spots * self._record_bytes + self._grid.base
+        return spots * self._size + self._grid.base
 
     def touch(self, spots: NDArray[np.int64]) -> None:
         """Touch the first byte of each record, so that the cache misses overlap."""
-        self.data.take(spots * self._record_bytes)
+        self.data.take(spots * self._size)
 
     def take(self, spots: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Fill ``out``, shape (n, ...), with the records at n spots; n is 1 or more."""

@@ -8,18 +8,19 @@ continues.
 
 from __future__ import annotations
 
+import os
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from embstore.reading.gather import GridGather
+from embstore.reading.joint import JointTable, joint_table
 from embstore.reading.results import as_out
 from embstore.reading.stats import NOTED_AT_ONCE
-from embstore.reading.warmth import READ_SECONDS, READS_SECONDS
+from embstore.reading.warmth import READ_SECONDS, READS_SECONDS, have_faulted
 from embstore.table.addresses import PAGE_BYTES
-from embstore.table.ids import as_ids
-from embstore.table.numbering import rows_function
+from embstore.table.row_functions import HELD_IDS, checked_rows_function, in_parts, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.reading.mapped import MappedRecords
+    from embstore.reading.stats import StatsCounter
+    from embstore.reading.warmth import Warmth
     from embstore.table.numbering import Numbering
 
+    Warm = Callable[[NDArray[np.int64]], NDArray[Any] | None]
     Few = Callable[[NDArray[np.int64], NDArray[Any] | None], NDArray[Any]]
 
 # Up to this many rows, the steps around the gather take a large part of a lookup's time.
@@ -38,11 +42,13 @@ FEW_BYTES = 512 << 10
 # Longer rows are announced when they are cold: their pages would be read one after the other.
 MAX_ONE_BYTES = 4 * PAGE_BYTES
 
-_UINT64 = np.dtype(np.uint64)
+# One item for each thread that gathers many rows, or large ones.
+gathering: list[None] = []
+os.register_at_fork(after_in_child=gathering.clear)
 
 
 class ShortPath(NamedTuple):
-    """The two functions of the short path.
+    """The functions of the short path.
 
     Attributes
     ----------
@@ -52,12 +58,18 @@ class ShortPath(NamedTuple):
         Returns the rows of ids, an int64 ndarray of any shape with 1 to ``most`` elements, given
         these and ``out`` or None; as `EmbeddingStore.lookup`.
     most : int
-        The most ids for ``few``.
+        The most ids for ``few`` and ``warm``.
+    warm : callable or None
+        As ``few`` without ``out``, but returns None instead of rows that are not expected in RAM.
+    joint : JointTable or None
+        For gathers from several tables; see `embstore.reading.joint`.
     """
 
     one: Callable[[int], NDArray[Any]] | None = None
     few: Few | None = None
     most: int = 0
+    warm: Warm | None = None
+    joint: JointTable | None = None
 
 
 NO_SHORT_PATH = ShortPath()
@@ -70,7 +82,9 @@ def short_path(records: MappedRecords, numbering: Numbering) -> ShortPath:
         return NO_SHORT_PATH
     most = min(FEW_BYTES // row_bytes, FEW_ROWS)
     of = records, records.gather, table, numbering
-    return ShortPath(_one(*of), _few(*of), most)
+    settle = settle_function(records.warmth, records.stats)
+    joint = joint_table(records, records.gather, numbering, most, settle)
+    return ShortPath(_one(*of), _few(*of), most, _warm(*of), joint)
 
 
 def _few(
@@ -78,67 +92,146 @@ def _few(
 ) -> Few:
     dtype, row_shape, row_bytes = table.dtype, table.shape[1:], records.addresses.record_bytes
     rows, spots_of, scalars = numbering.rows, _spots_of(gather, numbering), not row_shape
-    take, take_spots, first_bytes = table.take, records.take_spots, gather.data.data
+    take, take_spots = table.take, records.take_spots
     preloaded = records.preloaded  # Then only a slow gather tells of pages that were dropped.
-    warmth, noted, sum_up = records.warmth, records.stats.short, records.stats.sum_up
-    touch_all, touched_rows = gather.touch, records.slices.touched_rows
-    clock, empty, ndarray, unsigned_dtype = perf_counter, np.empty, np.ndarray, _UINT64
-
-    def is_warm(spot: int, start: float) -> bool:
-        first_bytes[spot * row_bytes]
-        return clock() - start < READ_SECONDS
+    warmth, noted = records.warmth, records.stats.short
+    settle = settle_function(warmth, records.stats)
+    take_counted, counted_rows = _take_counted(records, gather, table)
+    clock, empty, is_warm = perf_counter, np.empty, _is_warm(gather, row_bytes)
 
     def few(ids: NDArray[np.int64], out: NDArray[Any] | None) -> NDArray[Any]:
-        # As an unsigned number, a negative id is a huge one. argmax takes a quarter of max's time.
-        unsigned = ids.view(unsigned_dtype)
-        if unsigned.item(unsigned.argmax()) >= rows:
-            as_ids(ids, rows)  # Raises.
-        if out is None:
-            out = empty(ids.shape + row_shape, dtype)
-        elif not (type(out) is ndarray and out.dtype is dtype and out.flags.carray):
-            as_out(out, ids.shape + row_shape, dtype)
-        if spots_of is not None:
-            spots = spots_of(ids)
-        elif scalars or ids.base is not None or out.base is not None:
-            spots = ids.copy()  # `out` may overlap them; asking takes longer.
-        else:
-            spots = ids
+        try:
+            alone = ids.size <= HELD_IDS or not gathering
+            spots = spots_of(ids) if alone else in_parts(spots_of, ids)
+        except IndexError as error:
+            refuse(ids, rows, error)
+        if out is not None:
+            if not (out.dtype is dtype and out.flags.carray):
+                as_out(out, ids.shape + row_shape, dtype)
+            if spots is ids and (scalars or ids.base is not None or out.base is not None):
+                spots = ids.copy()  # `out` may overlap them; asking takes longer.
         probed_bytes = 0
         if not warmth.cold:
             start = clock()
-            if preloaded or is_warm(spots.item(0), start):
-                if ids.size >= touched_rows:
-                    touch_all(spots)
+            if preloaded or is_warm(spots.item(0)):
                 try:
-                    take(spots, 0, out, "clip")
+                    if ids.size < counted_rows:
+                        found = take(spots, 0, out, "clip")
+                    else:
+                        found = take_counted(spots, out)
                 except ValueError:  # Only for a wrong shape.
                     as_out(out, ids.shape + row_shape, dtype)
                     raise
                 seconds = clock() - start
                 noted.append((ids.size, seconds))
-                if seconds > READS_SECONDS:
-                    warmth.note_slow(ids.size, seconds)
-                if len(noted) >= NOTED_AT_ONCE:
-                    sum_up()
-                return out
+                if seconds > READS_SECONDS or len(noted) >= NOTED_AT_ONCE:
+                    settle(ids.size, seconds)
+                return found
             warmth.chill()
             probed_bytes = PAGE_BYTES
+        if out is None:
+            out = empty(ids.shape + row_shape, dtype)
         as_out(out, ids.shape + row_shape, dtype)
         take_spots(spots.reshape(-1), out.reshape(-1, *row_shape), probed_bytes)
         return out
 
-    return few
+    def few_numbers(ids: NDArray[np.int64], out: NDArray[Any] | None) -> NDArray[Any]:
+        # Given no `out`, NumPy would return a number for an id that is one.
+        return few(ids, empty(ids.shape, dtype) if out is None else out)
+
+    return few if row_shape else few_numbers
+
+
+def _warm(
+    records: MappedRecords, gather: GridGather, table: NDArray[Any], numbering: Numbering
+) -> Warm:
+    dtype, row_shape, row_bytes = table.dtype, table.shape[1:], records.addresses.record_bytes
+    rows, spots_of = numbering.rows, _spots_of(gather, numbering)
+    take, preloaded, warmth, noted = (
+        table.take,
+        records.preloaded,
+        records.warmth,
+        records.stats.short,
+    )
+    settle = settle_function(warmth, records.stats)
+    take_counted, counted_rows = _take_counted(records, gather, table)
+    clock, empty, is_warm = perf_counter, np.empty, _is_warm(gather, row_bytes)
+
+    def warm(ids: NDArray[np.int64]) -> NDArray[Any] | None:
+        try:
+            spots = spots_of(ids)
+        except IndexError as error:
+            refuse(ids, rows, error)
+        if warmth.cold:
+            return None
+        start = clock()
+        if not preloaded and not is_warm(spots.item(0)):
+            warmth.chill()
+            return None
+        out = None if row_shape else empty(ids.shape, dtype)
+        found = take(spots, 0, out, "clip") if ids.size < counted_rows else take_counted(spots, out)
+        seconds = clock() - start
+        noted.append((ids.size, seconds))
+        if seconds > READS_SECONDS or len(noted) >= NOTED_AT_ONCE:
+            settle(ids.size, seconds)
+        return found
+
+    return warm
+
+
+def _is_warm(gather: GridGather, row_bytes: int) -> Callable[[int], bool]:
+    """Return what touches the row at a spot, and says whether it was in RAM."""
+    first_bytes, clock = gather.data.data, perf_counter
+
+    def is_warm(spot: int) -> bool:
+        start = clock()
+        first_bytes[spot * row_bytes]
+        return clock() - start < READ_SECONDS or not have_faulted(1)
+
+    return is_warm
 
 
 def _spots_of(
     gather: GridGather, numbering: Numbering
-) -> Callable[[NDArray[np.int64]], NDArray[np.int64]] | None:
-    """Return the function from ids to new spots; None if they are the same numbers."""
-    rows_of = rows_function(numbering) if numbering.partition_count > 1 else None
-    spots_of = gather.spots if gather.has_gaps else None
-    if rows_of is None or spots_of is None:
-        return rows_of or spots_of
-    return lambda ids: spots_of(rows_of(ids))
+) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
+    """Return the function that checks ids and returns their spots; these may be the ids."""
+    rows_of, spots_of = checked_rows_function(numbering), gather.spots
+    return (lambda ids: spots_of(rows_of(ids))) if gather.has_gaps else rows_of
+
+
+def _take_counted(
+    records: MappedRecords, gather: GridGather, table: NDArray[Any]
+) -> tuple[Few, int]:
+    """Return the gather of rows at spots that other threads notice, and from how many rows on.
+
+    Long rows are touched first, but not while another thread gathers: the cache misses of two
+    gathers overlap anyway, and with each NumPy call more, threads wait more often for the GIL.
+    """
+    touch, take, touched_rows = gather.touch, table.take, records.slices.touched_rows
+
+    def take_counted(spots: NDArray[np.int64], out: NDArray[Any] | None) -> NDArray[Any]:
+        if not gathering and spots.size >= touched_rows:
+            touch(spots)
+        try:
+            gathering.append(None)
+            return take(spots, 0, out, "clip")
+        finally:
+            gathering.pop()
+
+    return take_counted, min(touched_rows, HELD_IDS + 1)
+
+
+def settle_function(warmth: Warmth, stats: StatsCounter) -> Callable[[int, float], None]:
+    """Return what follows a lookup of some rows that was slow, or whose notes are many."""
+    noted, sum_up = stats.short, stats.sum_up
+
+    def settle(row_count: int, seconds: float) -> None:
+        if seconds > READS_SECONDS:
+            warmth.note_slow(row_count, seconds)
+        if len(noted) >= NOTED_AT_ONCE:
+            sum_up()
+
+    return settle
 
 
 def _one(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Up to this many rows, sorting the pages to announce takes longer than it saves.
 UNSORTED_ROWS = 64
 # From this many bytes on, touching the first bytes of rows before the gather pays off, unless a row
-# is only a cache line or two.
+# is only a few cache lines: then the gather overlaps the misses of several rows by itself.
 TOUCHED_BYTES = 64 << 10
 CACHE_LINE_BYTES = 64
 
@@ -69,7 +69,7 @@ class SliceGather:
         # Under a limit, a row of more than a huge page is copied piece by piece.
         self._long = limit is not None and record_bytes > HUGE_PAGE_BYTES
         self.touched_rows = 1 << 62
-        if record_bytes > 2 * CACHE_LINE_BYTES:
+        if record_bytes > 4 * CACHE_LINE_BYTES:
             self.touched_rows = max(TOUCHED_BYTES // record_bytes, 16)
 
     def announce(self, spots: NDArray[np.int64]) -> None:

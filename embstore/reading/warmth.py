@@ -6,7 +6,9 @@ time.
 
 1. While rows are expected in RAM, the clock watches: touching the first row of a small lookup takes
    longer than `READ_SECONDS` if it is read from the device, and a gather that takes much longer
-   than `READS_SECONDS` read several rows, one after the other.
+   than `READS_SECONDS` read several rows, one after the other. Where many threads want the GIL or
+   a processor, waiting for it takes as long. So the kernel's count of page faults that read
+   (``ru_majflt``) has the last word; asking for it each time would take too long.
 2. While rows are expected on the device, lookups are announced, and the kernel's count of blocks
    that the thread caused to be read (``ru_inblock``) tells whether this was needed. Rows are
    expected in RAM again after `WARM_IN_A_ROW` lookups that read next to nothing.
@@ -19,6 +21,7 @@ pages, or are on neighbouring ones, are announced together, and count as one.
 from __future__ import annotations
 
 import resource
+from threading import local
 
 from embstore.table.addresses import PAGE_BYTES
 
@@ -55,7 +58,7 @@ class Warmth:
 
     def note_slow(self, row_count: int, seconds: float) -> None:
         """Note a lookup that was not announced, and took longer than `READS_SECONDS`."""
-        if seconds > READS_SECONDS + row_count * ANNOUNCED_ROW_SECONDS:
+        if seconds > READS_SECONDS + row_count * ANNOUNCED_ROW_SECONDS and have_faulted(row_count):
             self.chill()
 
     @staticmethod
@@ -75,6 +78,25 @@ class Warmth:
             self._warm_in_a_row += 1
             self.cold = self._warm_in_a_row < WARM_IN_A_ROW
         return cold
+
+
+class _Faults(local):
+    """The page faults of a thread that were known when it last asked."""
+
+    count = 0
+
+
+_faults = _Faults()
+
+
+def have_faulted(row_count: int) -> bool:
+    """Say whether page faults of this thread read more than one row in `ROWS_PER_READ`.
+
+    Those since it last asked; asked seldom, this counts some too many, which does no harm.
+    """
+    count = resource.getrusage(_WHO).ru_majflt
+    new, _faults.count = count - _faults.count, count
+    return new * ROWS_PER_READ > row_count
 
 
 def blocks_read() -> int:

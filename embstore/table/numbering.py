@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -239,77 +239,6 @@ class Numbering:
             end = min(self.ids_of(partition).stop - start, length)
             yield partition, slice(done, end, 1)
             done = end
-
-
-# Up to this many ids, the number of NumPy calls decides.
-FEW_IDS = 512
-# Searching among more partitions than this takes longer than the arithmetic.
-FEW_PARTITIONS = 64
-
-
-def rows_function(
-    numbering: Numbering,
-) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
-    """Return the fastest function that does what `Numbering.rows_of` does.
-
-    ``div`` moves the ids of a partition up by the same number, which is looked up.
-
-    ``mod`` transposes a matrix: ids fill it row by row, with a column for each partition, and the
-    table's columns hold it column by column. So the row of an id is
-    ``id * distance % (P * distance - 1)``, for all ids but that of the very last place: two NumPy
-    calls instead of four. Source: P. F. Windley, "Transposing matrices in a digital computer", The
-    Computer Journal 2 (1959).
-    """
-    count, distance = numbering.partition_count, numbering.distance
-    # Of another class, that of a part of a table, which checks where ids are.
-    if count == 1 or type(numbering) is not Numbering:
-        return numbering.rows_of
-    if numbering.strategy == "div":
-        return _rows_by_search(numbering)
-    is_power = count & (count - 1) == 0
-    rows_of = _rows_by_shifts(count, distance) if is_power else numbering.rows_of
-    if numbering.rows >= count * distance or numbering.rows * distance >= 1 << 63:
-        return rows_of
-    factor, modulus = scalar(distance), scalar(count * distance - 1)
-
-    def rows_of_few(ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        if ids.size > FEW_IDS:
-            return rows_of(ids)
-        rows = ids * factor
-        rows %= modulus
-        return rows
-
-    return rows_of_few
-
-
-def _rows_by_search(numbering: Numbering) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
-    """Return `Numbering.rows_of` for ``div``: for a few ids, three NumPy calls instead of ten."""
-    starts = [numbering.ids_of(partition).start for partition in range(numbering.partition_count)]
-    moves = np.arange(len(starts)) * numbering.distance - starts
-    search, move, many = np.array(starts[1:]).searchsorted, moves.take, numbering.rows_of
-    most = FEW_IDS if len(starts) <= FEW_PARTITIONS else FEW_IDS // 8
-
-    def rows_of(ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        if ids.size > most:
-            return many(ids)
-        rows: NDArray[np.int64] = move(search(ids, "right"))
-        rows += ids
-        return rows
-
-    return rows_of
-
-
-def _rows_by_shifts(count: int, distance: int) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
-    """Return `Numbering.rows_of` for a power of two of partitions, with the constants at hand."""
-    mask, shift, factor = scalar(count - 1), scalar(count.bit_length() - 1), scalar(distance)
-
-    def rows_of(ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        rows = ids & mask
-        rows *= factor
-        rows += ids >> shift
-        return rows
-
-    return rows_of
 
 
 @lru_cache(maxsize=256)

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from embstore.formats.own import spec
 from embstore.writing.collected_rows import CollectedRows
+from embstore.writing.growth import chunk_count
+from embstore.writing.mappings import check_chunk_count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 
 # A batch with so many bytes for each partition is split at once.
 SPLIT_BYTES = 16 << 10
+
+
+# How many more chunks may be written before they are counted again.
+_CHECKED_CHUNKS = 64
 
 
 class PartitionedRows:
@@ -85,6 +91,7 @@ class PartitionedRows:
             most_bytes = min(count * SPLIT_BYTES, held_bytes)
             block_rows = max(most_bytes // self._row_bytes, 1)
             self._collected = CollectedRows(row_shape, dtype, block_rows)
+        self._checked_rows = 0
 
     def start(self, chunk_rows: int | None, *, exact: bool) -> None:
         """Settle the chunk size if it is given or can be chosen already.
@@ -102,6 +109,7 @@ class PartitionedRows:
         ``copy`` is whether they may change after the call.
         """
         if self.writers:
+            self.check_count(start + len(rows))
             self._collect(rows, start, copy=copy)
             return
         self._held.append(rows.copy() if copy else rows)
@@ -113,6 +121,7 @@ class PartitionedRows:
         """Return the writers of all partitions, after the last row."""
         if not self.writers:
             self._settle(self._choose_chunk_rows(rows))
+        self.check_count(rows)
         if self._collected is not None:
             for some, start in self._collected.rest():
                 self._spread(some, start, copy=True)
@@ -141,6 +150,21 @@ class PartitionedRows:
             if is_div and start + piece.stop == numbering.ids_of(partition).stop:
                 self.writers[partition].finish()
 
+    def check_count(self, rows: int) -> None:
+        """Refuse so many rows that a process could not map their chunks.
+
+        Raises
+        ------
+        ValueError
+            If there would be too many chunks.
+        """
+        if rows <= self._checked_rows or not self.writers:
+            return
+        count = self._numbering.partition_count
+        self._checked_rows = rows + _CHECKED_CHUNKS * self.chunk_rows
+        chunks = chunk_count(rows, count, self.chunk_rows)
+        check_chunk_count(chunks, count, self.chunk_rows * self._row_bytes)
+
     def _settle(self, chunk_rows: int) -> None:
         """Settle the chunk size, create the writers, and append the held rows."""
         self.chunk_rows = chunk_rows
@@ -160,11 +184,14 @@ class PartitionedRows:
         return rows * self._row_bytes > self._held_bytes
 
     def _choose_chunk_rows(self, rows: int) -> int:
-        longest = -(-rows // self._numbering.partition_count)
-        if not self._padded:
-            return spec.choose_shard_rows(longest, self._row_bytes)
+        count = self._numbering.partition_count
+        longest = -(-rows // count)
         most = spec.MAX_CHUNK_BYTES
-        if rows == spec.MAX_ROWS:
+        if rows != spec.MAX_ROWS:
+            most = spec.choose_chunk_bytes(rows * self._row_bytes)
+        elif self._padded:
             # The number of rows is unknown, and the last chunk of every partition is padded.
-            most //= self._numbering.partition_count
-        return spec.choose_chunk_rows(longest, self._row_bytes, most)
+            most = max(most // count, spec.SMALL_CHUNK_BYTES)
+        if not self._padded:
+            return spec.choose_shard_rows(longest, self._row_bytes, most)
+        return spec.choose_chunk_rows(longest, self._row_bytes, most, count)
