@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embstore.reading.in_order import read_in_order
 from embstore.table.ids import as_ids
 from embstore.table.indexing import first_axis
 from embstore.vocabulary.given import are_words
@@ -134,15 +135,26 @@ class ArrayMixin(ABC):
         step = max(BLOCK_BYTES // row_bytes, 1)
         read = step if self.mapped else max(READ_BYTES // row_bytes, 1)
         starts = range(0, self._rows, read)
-        for start in reversed(starts) if backwards else starts:
-            rows = self.lookup(np.arange(start, min(start + read, self._rows)))
-            if backwards:
-                rows = rows[::-1]
+
+        def look_up(start: int) -> NDArray[Any]:
+            return self.lookup(np.arange(start, min(start + read, self._rows)))
+
+        def announce(start: int) -> None:
+            self._announce(start, min(start + read, self._rows))
+
+        for block in read_in_order(
+            starts[::-1] if backwards else starts, look_up, announce, read * row_bytes
+        ):
+            rows = block[::-1] if backwards else block
             if len(rows) <= step:
                 yield rows
                 continue
             for first in range(0, len(rows), step):
                 yield rows[first : first + step].copy()
+
+    def _announce(self, start: int, stop: int) -> None:
+        """Start reading the rows of the ids ``start .. stop - 1``, where supported."""
+        del start, stop
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:

@@ -260,7 +260,7 @@ def build(
         memory_limit=memory_bytes,
         attributes=rows.attribute_dtypes,
     )
-    _copy_all(rows, make_writer, progress, counted=strategy == "div")
+    _copy_all(rows, make_writer, progress, counted=strategy == "div", facts=options.facts())
     return open_store(target)
 
 
@@ -290,17 +290,18 @@ def _copy_all(
     progress: OnProgress | None,
     *,
     counted: bool,
+    facts: dict[str, Any],
 ) -> None:
     """Write all rows of a source to a store, which may have to know their number first."""
     if not counted:
-        _copy(source, make_writer(estimated_rows=source.row_estimate), progress)
+        _copy(source, make_writer(estimated_rows=source.row_estimate), progress, facts)
         return
     row_count = source.count_rows()
     try:
-        _copy(source, make_writer(rows=row_count), progress)
+        _copy(source, make_writer(rows=row_count), progress, facts)
     except _DuplicatesFoundError as found:
         # The boundaries of `div` follow from the number of distinct words, known only now.
-        _copy(source, make_writer(rows=row_count - found.count), progress)
+        _copy(source, make_writer(rows=row_count - found.count), progress, facts)
 
 
 class _DuplicatesFoundError(Exception):
@@ -311,7 +312,9 @@ class _DuplicatesFoundError(Exception):
         self.count = count
 
 
-def _copy(source: Source, writer: StoreWriter, progress: OnProgress | None) -> None:
+def _copy(
+    source: Source, writer: StoreWriter, progress: OnProgress | None, facts: dict[str, Any]
+) -> None:
     """Write all rows of a source and publish the store."""
 
     def write(batch: Batch) -> int:
@@ -322,6 +325,6 @@ def _copy(source: Source, writer: StoreWriter, progress: OnProgress | None) -> N
         non_finite = copy_batches(source, write, progress)
         if writer.short_of_rows and writer.duplicate_count:
             raise _DuplicatesFoundError(writer.duplicate_count)
-        writer.source |= source.describe()
+        writer.source |= source.describe() | facts
         writer.source["duplicate_count"] = writer.duplicate_count
         writer.source["non_finite_row_count"] = non_finite

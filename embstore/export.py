@@ -207,10 +207,10 @@ def export(
         head = Head()
         blocks = head.keep(blocks)
         write = sink.load()
-        opened = stack.enter_context(_new_file(target, overwrite=overwrite))
+        opened = stack.enter_context(new_file(target, overwrite=overwrite))
         words_file = None
         if words_target is not None:
-            words_file = stack.enter_context(_new_file(words_target, overwrite=overwrite))
+            words_file = stack.enter_context(new_file(words_target, overwrite=overwrite))
             blocks = write_words(words_file, blocks)
         write(opened, table, blocks)
         byte_count = opened.tell()
@@ -258,7 +258,7 @@ def _with_progress(
 
 
 @contextmanager
-def _new_file(path: Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
+def new_file(path: Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
     """Open a new file; it appears at ``path``, in one step, if the block ends without an error.
 
     Raises

@@ -105,7 +105,7 @@ def open(
     reader : {"auto", "mapped", "chunked"}
         ``"mapped"`` copies rows from memory-mapped files. ``"chunked"`` reads files when rows are
         needed, those of a store chunk by chunk, and checks the checksums of chunks. ``"auto"`` maps
-        where supported.
+        where supported; where the system refuses more mappings, it reads files, which is slower.
     verify : {"sizes", "full"}
         How much of a store to check first. ``"sizes"`` checks all metadata by its checksums, and
         that each chunk file exists, has the expected size and belongs to this store. ``"full"``
@@ -170,7 +170,8 @@ def open(
         missing or differ, or it is in doubt what the bytes are or which scale belongs to them; the
         message lists what is there, or the possible readings.
     StoreMappingError
-        If the system refuses the mapping: too many files, or too much address space.
+        If the system refuses a mapping that ``reader="mapped"``, ``preload`` or ``row_cache``
+        needs: too many files, or too much address space.
     RemoteError
         If an object store cannot be reached, refuses or answers wrongly, or there are no
         credentials for it. Lookups raise it too.

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embstore.reading.in_order import read_in_order
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -71,11 +73,18 @@ def row_blocks(
     """
     columns = {name: store.attributes[name] for name in attributes}
     step = min(max(block_bytes // row_bytes(store, raw=raw), 1), MAX_BLOCK_ROWS)
-    for start in range(0, store.rows, step):
+
+    def read(start: int) -> RowBlock:
         stop = min(start + step, store.rows)
         words = store.packed_words(start, stop) if store.has_words else None
         values = {name: column.part(start, stop) for name, column in columns.items()}
-        yield RowBlock(start, _rows(store, start, stop, raw=raw), words, values or None)
+        return RowBlock(start, _rows(store, start, stop, raw=raw), words, values or None)
+
+    def announce(start: int) -> None:
+        store._announce(start, min(start + step, store.rows))
+
+    starts = range(0, store.rows, step)
+    yield from read_in_order(starts, read, announce, step * row_bytes(store, raw=raw))
 
 
 def row_bytes(store: EmbeddingStore, *, raw: bool = False) -> int:

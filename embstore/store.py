@@ -29,6 +29,7 @@ from embstore.reading.encoded import EncodedRecords
 from embstore.reading.forms import forms_of
 from embstore.reading.results import POOL
 from embstore.settle import as_count
+from embstore.similar_mixin import SimilarMixin
 from embstore.table.given import plain
 from embstore.table.partial import PartialNumbering
 from embstore.table.row_functions import rows_function
@@ -57,9 +58,12 @@ if TYPE_CHECKING:
     from embstore.table.tables import Table
     from embstore.vocabulary import Vocabulary
 
+# Fewer consecutive rows of each partition are not announced ahead.
+ANNOUNCED_ROWS = 64
+
 
 class EmbeddingStore(
-    LookupMixin, WordMixin, AttributeMixin, ArrayMixin, IdentityMixin, FollowMixin
+    LookupMixin, WordMixin, AttributeMixin, ArrayMixin, SimilarMixin, IdentityMixin, FollowMixin
 ):
     """An embedding table on disk; made by `embstore.open` and `embstore.build`.
 
@@ -192,6 +196,12 @@ class EmbeddingStore(
             visit(numbering.ids_at(rows), block)
 
         records.scan_ranges(numbering.row_ranges(start, stop), show)
+
+    def _announce(self, start: int, stop: int) -> None:
+        records = self._open_records()
+        # Of fewer rows in each partition, announcing takes longer than it saves.
+        if stop - start >= ANNOUNCED_ROWS * self._numbering.partition_count:
+            records.announce_ranges(self._numbering.row_ranges(start, stop))
 
     def stats(self) -> LookupStats:
         """Return the counts of lookups and reads since the store was opened.

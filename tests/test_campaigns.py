@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.campaigns import cases, power
+from tests.campaigns import cases, power, works
 from tests.campaigns.cases import BUILDS
 from tests.campaigns.disks import Disk
 from tests.campaigns.faults import Step, by_clones, by_copies, by_links
@@ -110,6 +110,23 @@ def test_power_cuts_reveal_a_missing_step(tmp_path, change):
     size = power.Size(cuts=1, builds=0.01, again=0)
     with pytest.raises(AssertionError, match="power cut at step"):
         power.cut_power(tmp_path, random.Random(0), size, BUILDS, change)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_power_cuts_reveal_a_missing_flush_of_many_files(tmp_path, old):
+    """Files are flushed together, directories one by one."""
+    seen: list[int] = []
+
+    def changed(log: list[Step]) -> list[Step]:
+        left = without_syncfs(log)
+        seen.append(len(log) - len(left))
+        return left
+
+    size = power.Size(cuts=1, builds=0, again=0)
+    case = cases.Case(works.Build(), old=old, syncs="files")
+    with pytest.raises(AssertionError, match="power cut at step"):
+        power.cut_power(tmp_path, random.Random(0), size, [case], changed)
+    assert min(seen) > 0
 
 
 TAKEN = [

@@ -10,7 +10,7 @@ import pytest
 import embstore
 from embstore.interop.keyedvectors import KeyedVectors
 from embstore.norms import are_extreme, clip_norms, row_norms, unit
-from embstore.search import CosineSearch, Query
+from embstore.search.cosines import CosineSearch, Query
 
 ROWS, DIM = 40, 8
 WORDS = [f"w{number}" for number in range(ROWS)]
@@ -165,7 +165,7 @@ def test_unit_vectors(shape, dtype):
 
 def test_ordinary_blocks_are_read_once(tmp_path, monkeypatch):
     vectors = vectors_over(tmp_path / "t", table_of(1.0))
-    monkeypatch.setattr("embstore.search.unit", None)  # It would be another pass.
+    monkeypatch.setattr("embstore.search.metrics.unit", None)  # It would be another pass.
     monkeypatch.setattr("embstore.norms._scaled", None)
     search = CosineSearch(vectors.store)
     query = Query((BASE[:1] / np.linalg.norm(BASE[0])).astype(np.float32))

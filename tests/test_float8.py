@@ -13,7 +13,7 @@ from embstore.dtypes import DTYPES, as_dtype, is_safe_cast
 from embstore.encodings.casting import Caster
 from embstore.formats.own import spec
 from embstore.norms import unit
-from embstore.search import CosineSearch, Query
+from embstore.search.cosines import CosineSearch, Query
 
 NAMES = [name for name in DTYPES if name.startswith("float8_")]
 SIGNED = [name for name in NAMES if DTYPES[name].has_zero]

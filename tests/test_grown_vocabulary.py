@@ -19,6 +19,7 @@ from embstore.formats.own.vocabulary_manifest import VocabularyManifest
 from embstore.table.addresses import PAGE_BYTES
 from embstore.vocabulary import Vocabulary
 from embstore.vocabulary.words import PackedWords, hash_words, pack
+from embstore.writing import scratch, slot_buckets
 from embstore.writing.grown_vocabulary import GrownVocabulary
 from embstore.writing.next_version import NextVersion
 from embstore.writing.vocabulary_builder import VocabularyBuilder
@@ -233,6 +234,22 @@ def test_table_grows_when_it_is_half_full(tmp_path, old, new, memory_bytes):
     if 2 * len(every) > slot_count:
         slot_count = 1 << (2 * len(every)).bit_length()
     assert len(after.arrays[spec.WORD_SLOTS]) == slot_count
+
+
+@pytest.mark.parametrize("memory_bytes", [0, MEMORY_BYTES])
+@pytest.mark.parametrize("width", [1 << 6, 1 << 12])
+def test_many_words_are_added_to_a_table_that_stays(tmp_path, monkeypatch, memory_bytes, width):
+    """Those of several buckets, in several pieces; in a file, and in memory."""
+    monkeypatch.setattr(slot_buckets, "LEAST_WIDTH", width)
+    monkeypatch.setattr(scratch, "PIECE_LENGTH", 500)
+    every = [f"word {number}" for number in range(16_000)]
+    version = built(every[:9000])
+    words = grown(version, tmp_path, memory_bytes=memory_bytes)
+    for start in range(9000, 16_000, 700):
+        words.enter(every[start : start + 700], 700)
+    after = finish(version, words)
+    assert len(after.arrays[spec.WORD_SLOTS]) == len(version.arrays[spec.WORD_SLOTS])
+    check_equals_a_build(after, every, ["", "word -1"])
 
 
 def test_many_small_appends_keep_files_few(tmp_path):

@@ -77,11 +77,8 @@ def test_mismatched_arguments_are_refused(store, tmp_path):
                 KeyedVectors(other)
 
 
-def test_vectors_is_missing_and_norms_is_read_only(store):
+def test_norms_are_read_only(store):
     vectors = KeyedVectors(store)
-    assert not hasattr(vectors, "vectors")
-    with pytest.raises(AttributeError, match=r"store\.scan"):
-        _ = vectors.vectors
     with pytest.raises(ValueError, match="read-only"):
         vectors.norms[0] = 1
 

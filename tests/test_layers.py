@@ -52,6 +52,7 @@ ROOMS = (
         "many",
         "verify",
         "search",
+        "similar_mixin",
         "row_blocks",
     ),
     ("remote",),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import embstore
-from embstore.interop import views
+from embstore.interop.gensim import views
 from embstore.interop.keyedvectors import KeyedVectors
 from embstore.vocabulary import Vocabulary
 from tests.helpers.stores import flip, make_store

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import embstore
@@ -264,27 +265,66 @@ def test_old_store_is_locked_while_it_is_removed(target, tmp_path):
     assert names(tmp_path) == ["t.embstore"]
 
 
+def noting(monkeypatch: pytest.MonkeyPatch, *, syncs: bool) -> list[tuple[str, int]]:
+    """Return a list that grows by each write, flush and check of a file, and by each sync."""
+    done: list[tuple[str, int]] = []
+
+    def note(owner: Any, name: str, kind: str) -> None:
+        call = getattr(owner, name)
+
+        def noted(descriptor: int, *rest: Any) -> Any:
+            done.append((kind, os.fstat(descriptor).st_ino))
+            return call(descriptor, *rest)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    note(os, "fsync", "flush")
+    note(os, "pwrite", "write")
+    note(syscalls, "check_written", "check")
+    note(syscalls, "sync_file_system", "sync")
+    monkeypatch.setattr(syscalls, "can_sync", lambda _: syncs)
+    monkeypatch.setattr(files, "_unwritten_bytes", lambda: 0)
+    return done
+
+
 @pytest.mark.parametrize("syncs", [False, True])
 def test_everything_is_flushed_before_publishing(target, monkeypatch, syncs):
-    """File by file, or the directories within the store with the whole file system."""
-    flushed: list[int] = []
-    synced: list[int] = []
-    flush = os.fsync
-
-    def flushing(descriptor: int) -> None:
-        flushed.append(os.fstat(descriptor).st_ino)
-        flush(descriptor)
-
-    monkeypatch.setattr(os, "fsync", flushing)
-    monkeypatch.setattr(syscalls, "can_sync", lambda _: syncs)
-    monkeypatch.setattr(syscalls, "sync_file_system", synced.append)
-    monkeypatch.setattr(files, "_unwritten_bytes", lambda: 0)
+    """Alone, or with the whole file system; then each file is asked for errors."""
+    done = noting(monkeypatch, syncs=syncs)
     write_store(target, 1)
-    within = [path for path in target.rglob("*") if path.is_file() or not syncs]
-    everything = {path.stat().st_ino for path in [target, target.parent, *within]}
-    assert everything <= set(flushed)
-    assert len(synced) == syncs
-    assert flushed[-1] == target.parent.stat().st_ino
+    kinds = [kind for kind, _ in done]
+    assert kinds.count("sync") == (3 if syncs else 0)  # Chunks, metadata, directories.
+    assert (kinds.count("check") > 20) == syncs
+    last_sync = len(done) - 1 - kinds[::-1].index("sync") if syncs else -1
+    for path in [target, target.parent, *target.rglob("*")]:
+        number = path.stat().st_ino
+        own = [(kind, at) for at, (kind, of) in enumerate(done) if of == number]
+        written = max((at for kind, at in own if kind == "write"), default=0)
+        flushed = any(kind == "flush" and at >= written for kind, at in own)
+        if path.is_dir():
+            assert flushed or (syncs and written < last_sync)
+            continue
+        syncs_after = [at for at, kind in enumerate(kinds) if kind == "sync" and at > written]
+        checked = [at for kind, at in own if kind == "check"]
+        assert flushed or any(at > syncs_after[0] for at in checked)
+    assert done[-1] == ("flush", target.parent.stat().st_ino)
+
+
+def test_files_that_are_closed_early_are_flushed_together(target, monkeypatch):
+    """Partitions that are written in turn, more of them than files may be open."""
+    monkeypatch.setattr(files, "max_open_files", lambda: 8)
+    done = noting(monkeypatch, syncs=True)
+    rows = np.arange(20 * 64 * 1024, dtype=np.uint8).reshape(-1, 1024)
+    with embstore.StoreWriter(
+        target, row_shape=(1024,), dtype="uint8", partitions=20, memory_limit="2MiB", chunk_rows=64
+    ) as writer:
+        for start in range(0, len(rows), 100):
+            writer.write(rows[start : start + 100])
+    kinds = [kind for kind, _ in done]
+    assert kinds.count("flush") < 2 * kinds.count("sync") + 10
+    with embstore.open(target) as store:
+        np.testing.assert_array_equal(store[:], rows)
+    embstore.verify(target)
 
 
 def test_missing_parent_directory(target, tmp_path):

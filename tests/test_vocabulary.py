@@ -180,8 +180,9 @@ def test_words_looked_up_together_or_one_by_one(monkeypatch, few):
         assert (call([*queries, "\ud800"]) >= 0).tolist() == [word in words for word in queries] + [
             False
         ]
-        with pytest.raises(TypeError, match="words must be str, not bytes"):
-            call([*queries, b"word"])
+        for more in (b"word",), ("\ud800", b"word"):
+            with pytest.raises(TypeError, match="words must be str, not bytes"):
+                call([*queries, *more])
 
 
 @pytest.mark.parametrize(

@@ -68,13 +68,16 @@ def make_sparse_store(
     row_bytes = math.prod(values.shape[1:]) * values.dtype.itemsize
     if partitions is None:
         partitions = spec.choose_partition_count(rows * row_bytes)
+    if chunk_rows is None:
+        most = spec.choose_chunk_bytes(rows * row_bytes)
+        chunk_rows = spec.choose_chunk_rows(-(-rows // partitions), row_bytes, most, partitions)
     manifest = Manifest(
         rows=rows,
         row_shape=values.shape[1:],
         dtype=values.dtype,
         partition_count=partitions,
         strategy=strategy,
-        chunk_rows=chunk_rows or spec.choose_chunk_rows(-(-rows // partitions), row_bytes),
+        chunk_rows=chunk_rows,
         source={"generator": "zeros"},
         created_by="embstore tools/sparse_store.py",
     )

@@ -16,7 +16,8 @@ from benchmarks.growth import (
     threads,
     words,
 )
-from benchmarks.growth.sizes import FULL, SMALL, USUAL
+from benchmarks.growth.model import Costs, breaking, needs, text
+from benchmarks.growth.sizes import FULL, SMALL, TB, USUAL
 from benchmarks.program import parser_of, progress, scratch
 from embstore.bench.machine import describe, describe_disk
 
@@ -50,11 +51,27 @@ def main() -> None:
     size.add_argument("--full", action="store_true", help="the sizes of the recorded results")
     given = parser.parse_args()
     sizes = SMALL if given.small else FULL if given.full else USUAL
+    found: list[Curve] = []
     with scratch(given.directory, "growth") as place:
         print(json.dumps(describe() | {"disk": describe_disk(place)}), flush=True)
         for work in given.work or WORKS:
             for curve in WORKS[work](place, sizes, progress):
                 print("\n" + "\n".join(curve.lines()), flush=True)
+                found.append(curve)
+    if not given.work:
+        print(f"\n{on_paper(Costs.of(found))}")
+
+
+def on_paper(costs: Costs) -> str:
+    """Return what a table of 100 TB needs on one machine and on a hundred."""
+    lines = ["on paper: rows of 1,200 bytes, 100 TB", *(f"  {line}" for line in costs.lines())]
+    for machines in (1, 100):
+        lines += ["", f"machines: {machines}", text(needs(100 * TB, 1200, machines, costs)), ""]
+        lines += [
+            f"over its limit from {size:,} TB on: {what}"
+            for what, size in breaking(1200, machines, costs).items()
+        ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ import numpy as np
 import embstore
 from benchmarks.growth.curves import Curve, Values
 from benchmarks.growth.sizes import TB
+from benchmarks.growth.tables import evict_many
 from benchmarks.times import at_least, at_most, timed
-from embstore.bench.state import evict, files_under
+from embstore.bench.state import files_under
 from embstore.bench.timing import check_rows
 from tools.make_table import table_rows
 from tools.sparse_store import make_sparse_store
@@ -37,6 +38,7 @@ CHUNK_ROWS, CHUNK_DIMENSION = 64, 16
 CHUNKS, MAPPINGS, SPACE = "chunks", "mappings", "address space, times the table"
 OPEN, TABLES = "open, s", "page tables, bytes a random row"
 WARM, COLD = "warm, us a chunk", "cold, us a chunk"
+MEMORY = "memory, bytes a chunk"
 # With some of the interpreter's own.
 MOST_MAPPINGS, MOST_WARM_US, MOST_COLD_US = 1.01, 10.0, 30.0
 
@@ -98,7 +100,7 @@ def by_number(
     place: Path, what: str, counts: tuple[int, ...], rounds: int, progress: Progress
 ) -> Curve:
     """Return the curve of opening, warm and cold, by the number of chunks or of partitions."""
-    ways: dict[str, Values] = {WARM: {}, COLD: {}}
+    ways: dict[str, Values] = {WARM: {}, COLD: {}, MEMORY: {}}
     for count in counts:
         progress(f"open: {count:,} {what}")
         path = place / "small.embstore"
@@ -112,16 +114,21 @@ def by_number(
         )
         files = files_under(path)
         found: dict[str, list[float]] = {WARM: [], COLD: []}
+        memory = 1
         for _ in range(rounds):
             for way in (COLD, WARM):  # The cold one has read the files for the warm one.
                 if way == COLD:
-                    evict(files)
+                    evict_many(files)
+                before = _process("VmRSS")
                 store, seconds = timed(lambda path=path: embstore.open(path))  # type: ignore[misc]
+                # Later turns use what the first one has freed.
+                memory = max(_process("VmRSS") - before, memory)
                 store.close()
                 del store
                 found[way].append(seconds * 1e6 / count)
         for way, values in found.items():
             ways[way][count] = statistics.median(values)
+        ways[MEMORY][count] = memory / count
         shutil.rmtree(path)
     curve = Curve(f"open, by {what}", what, ways)
     if what == "chunks":

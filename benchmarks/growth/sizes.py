@@ -34,8 +34,8 @@ class Sizes:
         Resident limits, and the size of the table.
     tables : tuple of int
         Numbers of tables that are asked at once.
-    calls : int
-        How many calls of each kind are timed.
+    call_rows, calls : int
+        The rows of a table; and how often calls of each kind are timed.
     """
 
     rounds: int = 3
@@ -47,8 +47,8 @@ class Sizes:
     range_row_bytes: tuple[int, ...] = (16, 64, 160, 512)
     range_bytes: int = 64 * MIB
     mapped_bytes: tuple[int, ...] = (TB // 10, TB // 3, TB)
-    chunks: tuple[int, ...] = (1_000, 4_000, 16_000)
-    mapped_partitions: tuple[int, ...] = (500, 2_000, 8_000)
+    chunks: tuple[int, ...] = (500, 2_000, 8_000)
+    mapped_partitions: tuple[int, ...] = (250, 1_000, 4_000)
     partitions: tuple[int, ...] = (64, 512, 4_096)
     partitioned_rows: int = 500_000
     threads: tuple[int, ...] = (1, 4, 32)
@@ -56,6 +56,7 @@ class Sizes:
     limits: tuple[int, ...] = (64 * MIB, 128 * MIB, 256 * MIB)
     limited_bytes: int = 640_000_000
     tables: tuple[int, ...] = (4, 26, 100)
+    call_rows: int = 200_000
     calls: int = 300
 
 
@@ -95,5 +96,6 @@ SMALL = Sizes(
     limits=(64 * MIB, 128 * MIB, 256 * MIB),
     limited_bytes=16 * MIB,
     tables=(2, 4, 8),
+    call_rows=2_000,
     calls=10,
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,10 +83,27 @@ class RepeatedTable:
         return files_under(self.path)
 
 
+@cache
 def repeated_block(row_bytes: int) -> NDArray[np.float32]:
-    """Return the rows that a table of rows of ``row_bytes`` repeats; their number is odd."""
+    """Return the rows that tables of rows of ``row_bytes`` repeat; their number is odd."""
     shape = (BLOCK_BYTES // row_bytes | 1, row_bytes // 4)
-    return np.random.default_rng(0).random(shape, np.float32)
+    block = np.random.default_rng(0).random(shape, np.float32)
+    block.flags.writeable = False
+    return block
+
+
+def evict_many(files: list[Path]) -> None:
+    """Drop many files from the page cache.
+
+    `evict` flushes each file by itself, which takes the disk a millisecond even if it is clean.
+    """
+    os.sync()
+    for file in files:
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
 
 
 def read_in_small_pages(files: list[Path]) -> None:

@@ -10,18 +10,19 @@ The arrays may be damaged: an offset outside of the bytes raises `embstore.Store
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embstore.attributes.values import first_id, hashed
 from embstore.dtypes import native
-from embstore.errors import StoreCorruptError
+from embstore.errors import StoreCorruptError, StoreMappingError
 from embstore.formats.own import spec
 from embstore.formats.own.checked_files import REBUILD
 from embstore.reading.files import LocalFiles
 from embstore.vocabulary.blocks import BlockArray, read_blocks
-from embstore.vocabulary.vocabulary import map_array
+from embstore.vocabulary.mapped import map_array
 from embstore.vocabulary.words import PackedWords
 
 if TYPE_CHECKING:
@@ -185,13 +186,15 @@ class StoredStrings(StoredColumn):
 class _Array:
     """A one-dimensional array, mapped, or read block by block."""
 
-    def __init__(self, files: Files | LocalFiles, array: RawArray) -> None:
-        self._files: Any = files
+    def __init__(self, files: Any, array: RawArray) -> None:
+        self._files = files
         self._blocks: BlockArray | None = None
-        self.is_mapped = isinstance(files, LocalFiles)
+        self.is_mapped = False
         if isinstance(files, LocalFiles):
-            self.data = map_array(files, array)
-        else:
+            with suppress(StoreMappingError):  # No mappings are left.
+                self.data = map_array(files, array)
+                self.is_mapped = True
+        if not self.is_mapped:
             self._blocks = BlockArray(files, array)
             self.data = self._blocks.data
 

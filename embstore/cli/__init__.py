@@ -13,6 +13,7 @@ from embstore.cli.console import warn
 from embstore.cli.published import prune, publish, versions
 from embstore.cli.rows import explain, export, get
 from embstore.cli.serving import serve
+from embstore.cli.similar import similar
 from embstore.cli.stores import build, info, repartition, verify
 from embstore.cli.terminal import prepare_streams
 from embstore.errors import EmbstoreError
@@ -21,16 +22,18 @@ app = typer.Typer(
     name="embstore",
     help="Embedding tables that do not fit in RAM: build a store, look rows up, check it.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 for _command in (
-    *(build, get, info, explain, verify, export, repartition, bench),
+    *(build, get, similar, info, explain, verify, export, repartition, bench),
     *(append, update, upsert, snapshot),
     *(publish, versions, prune, serve),
 ):
     app.command()(_command)
+
+# The status after Ctrl-C, as shells have it.
+INTERRUPTED = 130
 
 
 @app.callback(invoke_without_command=True)
@@ -47,6 +50,10 @@ def main() -> None:
     prepare_streams()
     try:
         app()
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            warn("interrupted", kind="error")
+        raise
     except (EmbstoreError, OSError, ValueError, TypeError) as error:
         if isinstance(error, BrokenPipeError):
             # The reader has closed the pipe; keep Python from complaining about it at exit.

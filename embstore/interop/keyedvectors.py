@@ -1,10 +1,11 @@
 """A view of a store for code written for gensim's ``KeyedVectors``. gensim itself is not needed.
 
 Names, arguments and results of the reading methods are those of gensim 4
-(``gensim.models.KeyedVectors``). The view differs on purpose where gensim
+(``gensim.models.KeyedVectors``); names that write raise TypeError, and say what to do instead
+(`docs/gensim.md` lists all). The view differs on purpose where gensim
 
-* holds everything in RAM: here ``vectors`` is missing, ``key_to_index`` and ``index_to_key`` query
-  the store, and comparisons with all vectors stream over them (`embstore.search`);
+* holds everything in RAM: here ``vectors``, ``key_to_index`` and ``index_to_key`` query the store,
+  and comparisons with all vectors stream over them (`embstore.search`);
 * leaves the order of equal similarities open: here the lower id comes first;
 * turns a vector of zeros into nan when it scales it to length 1: here it stays zeros, and its
   similarity to any vector is 0; as a neighbour, its similarity is nan and it comes last, as there;
@@ -14,34 +15,40 @@ Names, arguments and results of the reading methods are those of gensim 4
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+import tempfile
+import weakref
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embstore.errors import MissingWordError
-from embstore.interop.keys import KeyLookup, as_list, key_list, weighted, without_vectors
-from embstore.interop.views import IndexToKey, KeyToIndex
-from embstore.norms import are_extreme, unit
-from embstore.search import CosineSearch, Query
-from embstore.settle import as_count
+from embstore.interop.gensim.evaluation import EvaluationMethods
+from embstore.interop.gensim.expandos import Expandos
+from embstore.interop.gensim.files import FileMethods
+from embstore.interop.gensim.keys import KeyLookup, key_list
+from embstore.interop.gensim.unchanging import Unchanging
+from embstore.interop.gensim.vectors import Vectors
+from embstore.interop.gensim.views import IndexToKey, KeyToIndex
+from embstore.norms import unit
+from embstore.opening import open as open_store
+from embstore.search.cosines import CosineSearch
+from embstore.writing.writer import StoreWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from embstore.interop.keys import Key, Keys
+    from embstore.interop.gensim.keys import Key
     from embstore.store import EmbeddingStore
     from embstore.vocabulary.missing import Missing
 
-    Similar = list[tuple[str, float]]
 
-# Keeps the quotient of 3CosMul finite, with gensim's value.
-COSMUL_EPSILON = 1e-6
-
-
-class KeyedVectors:
+class KeyedVectors(EvaluationMethods, FileMethods, Unchanging):
     """The words and vectors of a store, with the interface of gensim's ``KeyedVectors``.
 
     A key is a word (str) or an id (int). Norms are computed when first needed, and kept in memory:
@@ -98,11 +105,14 @@ class KeyedVectors:
         return self.store.row_shape[0]
 
     @property
-    def vectors(self) -> NDArray[Any]:
-        """Missing on purpose: it would hold the whole table in RAM."""
-        raise AttributeError(
-            "vectors would hold the whole table in RAM; use store.lookup(ids) or store.scan(visit)"
-        )
+    def vectors(self) -> Vectors:
+        """All vectors as an array that reads what an index takes; see `Vectors`."""
+        return Vectors(self.store)
+
+    @property
+    def expandos(self) -> Expandos:
+        """The attributes of the store by name, each a column by id; see `Expandos`."""
+        return Expandos(self.store)
 
     @property
     def norms(self) -> NDArray[Any]:
@@ -184,243 +194,81 @@ class KeyedVectors:
             vector = self.store[key if type(key) is str else self._keys.id_of(key)]
         return unit(vector.astype(self._search.dtype)) if norm else vector
 
-    def get_mean_vector(
-        self,
-        keys: Sequence[Key | NDArray[Any]],
-        weights: Sequence[float] | NDArray[Any] | None = None,
-        pre_normalize: bool = True,
-        post_normalize: bool = False,
-        ignore_missing: bool = True,
-    ) -> NDArray[Any]:
-        """Return the weighted mean of the vectors of keys.
+    word_vec = get_vector
 
-        Parameters
-        ----------
-        keys : sequence of str, int or ndarray
-            Words, ids, or vectors.
-        weights : sequence of float, optional
-            A weight for each key; 1 by default. The weighted sum is divided by the sum of the
-            absolute weights.
-        pre_normalize : bool
-            Whether to scale the vectors of words and ids to length 1 first.
-        post_normalize : bool
-            Whether to scale the mean to length 1.
-        ignore_missing : bool
-            Whether missing keys are ignored; otherwise they raise KeyError.
+    def get_vecattr(self, key: Key, attr: str) -> Any:
+        """Return the value of an attribute of a key.
 
         Raises
         ------
-        ValueError
-            If ``keys`` is empty, or ``weights`` or a vector has another shape.
+        KeyError
+            If the store has no such attribute, or the key is missing.
         """
-        keys = key_list(keys)
-        if not keys:
-            raise ValueError("keys is empty; expected at least one key or vector")
-        factors = np.ones(len(keys)) if weights is None else np.asarray(weights)
-        if ignore_missing and factors.shape == (len(keys),):
-            present = self._keys.present(keys)
-            keys, factors = [keys[at] for at in present], factors[present]
-        mean = self._keys.mean(keys, factors, norm=pre_normalize)
-        return (unit(mean) if post_normalize else mean).astype(self._search.dtype)
+        return self.expandos[attr][self._keys.id_of(key)]
 
-    def most_similar(
-        self,
-        positive: Keys = None,
-        negative: Keys = None,
-        topn: int | None = 10,
-        clip_start: int = 0,
-        clip_end: int | None = None,
-        restrict_vocab: int | None = None,
-    ) -> Similar | NDArray[Any]:
-        """Find the words whose vectors are most similar to a mean of vectors.
+    def fill_norms(self, force: bool = False) -> None:
+        """Compute the norms of all vectors, unless they are known."""
+        self._search.norms()
 
-        Parameters
-        ----------
-        positive, negative : key, vector, or list of them, optional
-            Keys and vectors with the weight 1 or -1 in the mean. In a list, ``(key, weight)``
-            instead of a key sets another weight. The result leaves these keys out.
-        topn : int or None
-            Number of words to return; None for the similarities of all words.
-        clip_start, clip_end : int, optional
-            Search only the ids ``clip_start : clip_end``.
-        restrict_vocab : int, optional
-            Search only the first ``restrict_vocab`` words.
-
-        Returns
-        -------
-        list of (str, float), or ndarray, shape (ids,)
-            Words with their cosine similarities, the highest first; the similarities of all
-            searched ids if ``topn`` is None.
-
-        Raises
-        ------
-        ValueError
-            If neither ``positive`` nor ``negative`` has a key or vector.
-        MissingWordError
-            If a key is missing.
+    def get_normed_vectors(self) -> Vectors:
+        """Return all vectors scaled to length 1, as an array that reads what an index takes.
 
         Examples
         --------
-        >>> vectors = KeyedVectors(store)
-        >>> [word for word, _ in vectors.most_similar(["like", ("day", 0.5)], ["the"], topn=1)]
-        ['country']
+        >>> normed = KeyedVectors(store).get_normed_vectors()
+        >>> normed.shape, np.linalg.norm(normed[3]).round(6)
+        ((11, 8), np.float32(1.0))
         """
-        topn = _as_count(topn, "topn")
-        restrict_vocab = _as_count(restrict_vocab, "restrict_vocab")
-        start, stop = _as_count(clip_start, "clip_start"), _as_count(clip_end, "clip_end")
-        if topn is not None and topn < 1:
-            return []
-        keys, weights = weighted(as_list(positive), as_list(negative))
-        mean = self.get_mean_vector(keys, weights, post_normalize=True, ignore_missing=False)
-        window = slice(restrict_vocab) if restrict_vocab else slice(start, stop or None)
-        return self._answer(Query(mean[np.newaxis]), keys, topn, window)
+        dtype = self._search.dtype
+        return Vectors(self.store, lambda rows: unit(rows.astype(dtype, copy=False)), dtype)
 
-    def most_similar_cosmul(
-        self,
-        positive: Keys = None,
-        negative: Keys = None,
-        topn: int | None = 10,
-        restrict_vocab: int | None = None,
-    ) -> Similar | NDArray[Any]:
-        """Find words by the product of similarities instead of their sum.
+    def vectors_for_all(
+        self, keys: Iterable[Key], allow_inference: bool = True, copy_vecattrs: bool = False
+    ) -> KeyedVectors:
+        """Return the vectors of some keys, in their order, as a new view.
 
-        The 3CosMul objective of Levy and Goldberg (2014), "Linguistic Regularities in Sparse and
-        Explicit Word Representations", equation (4), with similarities moved to [0, 1]. See
-        `most_similar`.
+        Its store is in a temporary directory, and goes with the view.
+
+        Parameters
+        ----------
+        keys : iterable of str or int
+            The keys; those that are missing, or came before, are left out.
+        allow_inference : bool
+            Without a meaning: a store has the words that it has.
+        copy_vecattrs : bool
+            Whether to copy the attributes.
         """
-        topn = _as_count(topn, "topn")
-        restrict_vocab = _as_count(restrict_vocab, "restrict_vocab")
-        if topn is not None and topn < 1:
-            return []
-        keys = [*as_list(positive), *as_list(negative)]
-        split = len(keys) - len(as_list(negative))
-        if not split:
-            raise ValueError("positive is empty; expected at least one key or vector")
-
-        def combine(cosines: NDArray[Any]) -> NDArray[Any]:
-            moved = (1 + cosines) / 2
-            return np.asarray(moved[:split].prod(0) / (moved[split:].prod(0) + COSMUL_EPSILON))
-
-        terms = self._keys.vectors(keys, norm=True).astype(self._search.dtype)
-        return self._answer(Query(terms, combine), keys, topn, slice(restrict_vocab or None))
-
-    def similar_by_key(
-        self, key: Key, topn: int | None = 10, restrict_vocab: int | None = None
-    ) -> Similar | NDArray[Any]:
-        """Find the words most similar to a key; see `most_similar`."""
-        return self.most_similar([key], topn=topn, restrict_vocab=restrict_vocab)
-
-    similar_by_word = similar_by_key
-
-    def similar_by_vector(
-        self, vector: NDArray[Any], topn: int | None = 10, restrict_vocab: int | None = None
-    ) -> Similar | NDArray[Any]:
-        """Find the words most similar to a vector; see `most_similar`."""
-        return self.most_similar([np.asarray(vector)], topn=topn, restrict_vocab=restrict_vocab)
-
-    def similarity(self, w1: Key, w2: Key) -> float:
-        """Return the cosine similarity of two keys."""
-        one, other = self._keys.vectors([w1, w2], norm=True)
-        return self._number(one @ other)
-
-    def distance(self, w1: Key, w2: Key) -> float:
-        """Return 1 minus the cosine similarity of two keys."""
-        return self._number(1 - self.similarity(w1, w2))
-
-    def n_similarity(self, ws1: Sequence[Key], ws2: Sequence[Key]) -> float:
-        """Return the cosine similarity of the means of two lists of keys."""
-        if not len(ws1) or not len(ws2):
-            raise ZeroDivisionError("at least one of the lists is empty")  # As in gensim.
-        one, other = map(self._mean_of_present, (ws1, ws2))
-        return self._number(unit(one) @ unit(other))
-
-    def similarities(
-        self, word_or_vector: Key | NDArray[Any], other_words: Sequence[Key] = ()
-    ) -> NDArray[Any]:
-        """Return the cosine similarities of a key or vector to other keys, by default to all."""
-        vector = unit(self._keys.vectors([word_or_vector], norm=False)).astype(self._search.dtype)
-        if len(other_words) == 0:
-            return self._search.scores(Query(vector))
-        rows = self[other_words].astype(self._search.dtype, copy=False)
-        return self.cosine_similarities(vector[0], rows)
-
-    def distances(
-        self, word_or_vector: Key | NDArray[Any], other_words: Sequence[Key] = ()
-    ) -> NDArray[Any]:
-        """Return 1 minus `similarities`."""
-        return np.asarray(1 - self.similarities(word_or_vector, other_words))
-
-    @staticmethod
-    def cosine_similarities(vector_1: NDArray[Any], vectors_all: NDArray[Any]) -> NDArray[Any]:
-        """Return the cosine similarities of a vector to n others, shape (n, dimension)."""
-        with np.errstate(all="ignore"):
-            length, norms = np.linalg.norm(vector_1), np.linalg.norm(vectors_all, axis=1)
-            if are_extreme(norms).any() or are_extreme(np.asarray(length)):
-                one, others = unit(vector_1), unit(vectors_all)
-                # The norm of a vector of zeros is 0, that of any other 1.
-                return np.asarray(others @ one / (others.any(axis=1) * one.any()))
-            return np.asarray(vectors_all @ vector_1 / (length * norms))
-
-    def closer_than(self, key1: Key, key2: Key) -> list[str]:
-        """Return the words that are closer to ``key1`` than ``key2`` is."""
-        one, other = self._keys.ids([key1, key2])
-        similarities = self.similarities(key1)
-        closer = np.flatnonzero(similarities > similarities[other])
-        words: list[str] = self.store.words(closer[closer != one])
-        return words
-
-    def rank(self, key1: Key, key2: Key) -> int:
-        """Return the rank of ``key2`` among the words most similar to ``key1``, from 1."""
-        return len(self.closer_than(key1, key2)) + 1
-
-    def most_similar_to_given(self, key1: Key, keys_list: Sequence[Key]) -> Key:
-        """Return the key of ``keys_list`` that is most similar to ``key1``."""
-        keys = key_list(keys_list)
-        best: Key = keys[int(self.similarities(key1, keys).argmax())]
-        return best
-
-    def rank_by_centrality(
-        self, words: Sequence[Key], use_norm: bool = True
-    ) -> list[tuple[float, Key]]:
-        """Return keys with their similarity to the mean of all, highest first.
-
-        Missing keys are ignored, as in gensim; if all are missing, ValueError is raised.
-        """
-        words = key_list(words)
-        used = [words[at] for at in self._keys.present(words)]
-        if not used:
-            raise ValueError(f"the store has none of the {len(words)} words")
-        vectors = self._keys.vectors(used, norm=use_norm)
-        similarities = (vectors @ unit(vectors.mean(0))).astype(self._search.dtype)
-        return sorted(zip(similarities, used, strict=True), reverse=True)
-
-    def doesnt_match(self, words: Sequence[Key]) -> Key:
-        """Return the key that is least similar to the mean of all; see `rank_by_centrality`."""
-        return self.rank_by_centrality(words)[-1][1]
-
-    def _answer(
-        self, query: Query, keys: list[Any], topn: int | None, window: slice
-    ) -> Similar | NDArray[Any]:
-        start, stop, _ = window.indices(len(self))
-        stop = max(start, stop)
-        if topn is None:
-            return self._search.scores(query, start, stop)
-        asked = self._keys.ids(without_vectors(keys))
-        ids, scores = self._search.best(query, topn + len(asked), start, stop)
-        kept = np.flatnonzero(~np.isin(ids, asked))[:topn]
-        return list(zip(self.store.words(ids[kept]), scores[kept].tolist(), strict=True))
-
-    def _mean_of_present(self, keys: Sequence[Key]) -> NDArray[np.float64]:
-        """Return the mean of the vectors of keys, without those that are missing."""
         given = key_list(keys)
-        used = [given[at] for at in self._keys.present(given)]
-        return self._keys.mean(used, np.ones(len(used)), norm=False)
+        found = np.array([self.get_index(key, -1) for key in dict.fromkeys(given)], np.int64)
+        found = found[found >= 0]
+        ids = found[np.sort(np.unique(found, return_index=True)[1])]
+        store = self.store
+        columns = self.expandos if copy_vecattrs else {}
+        directory = tempfile.mkdtemp(prefix="embstore-")
+        path = f"{directory}/some.embstore"
+        try:
+            with StoreWriter(
+                path,
+                row_shape=store.row_shape,
+                dtype=store.dtype,
+                attributes={name: column.dtype_name for name, column in columns.items()},
+            ) as writer:
+                values = {name: column[ids] for name, column in columns.items()}
+                writer.write(store.lookup(ids), store.words(ids), attributes=values or None)
+            view = type(self)(open_store(path))
+        except BaseException:
+            shutil.rmtree(directory)
+            raise
+        weakref.finalize(view, _remove, directory, os.getpid())
+        return view
 
-    def _number(self, value: Any) -> float:
-        number: float = self._search.dtype.type(value)
-        return number
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """Gensim's class, where it was imported: its indexers ask for it with isinstance."""
+        gensim = sys.modules.get("gensim.models.keyedvectors")
+        return type(self) if gensim is None else gensim.KeyedVectors
 
 
-def _as_count(value: Any, name: str) -> int | None:
-    """Return a count that may be negative, as in a slice."""
-    return None if value is None else as_count(value, name, low=None)
+def _remove(directory: str, process: int) -> None:
+    if os.getpid() == process:  # Not in a forked child that exits.
+        shutil.rmtree(directory, ignore_errors=True)

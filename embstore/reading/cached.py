@@ -218,6 +218,9 @@ class CachedRecords:
         """Pass records to ``visit``; see `embstore.table.protocols.Records`."""
         self.scan_ranges([range(first, stop)], visit)
 
+    def announce_ranges(self, ranges: Sequence[range]) -> None:
+        """Do nothing: only files that are all mapped are announced."""
+
     def scan_ranges(self, ranges: Sequence[range], visit: VisitRecords) -> None:
         """Pass the records of several ranges to ``visit``, as `scan` does for one.
 

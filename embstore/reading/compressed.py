@@ -141,6 +141,9 @@ class CompressedRecords:
         """Pass records to ``visit``; see `embstore.table.protocols.Records`."""
         self.scan_ranges([range(first, stop)], visit)
 
+    def announce_ranges(self, ranges: Sequence[range]) -> None:
+        """Do nothing: only files that are all mapped are announced."""
+
     def scan_ranges(self, ranges: Sequence[range], visit: VisitRecords) -> None:
         """Pass the records of several ranges to ``visit``, as `scan` does for one."""
         rows = max(SCANNED_BYTES // self._inner_bytes, 1) * self._inner_rows

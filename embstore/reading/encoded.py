@@ -170,6 +170,13 @@ class EncodedRecords:
 
         self.columns[0].scan_ranges(ranges, show)
 
+    def announce_ranges(self, ranges: Sequence[range]) -> None:
+        """Start reading the records of ranges of rows in all columns, where supported."""
+        for column, share in zip(self.columns, self.shares, strict=True):
+            column.announce_ranges(
+                [range(some.start // share, (some.stop - 1) // share + 1) for some in ranges]
+            )
+
     def warm(self, rows: NDArray[np.int64], counts: NDArray[np.float64] | None) -> int:
         """Copy rows to the row cache or, without one, read them; return how many are there."""
         for column, share in zip(self.columns[1:], self.shares[1:], strict=True):

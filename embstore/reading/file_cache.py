@@ -9,7 +9,7 @@ import numpy as np
 from embstore.errors import RemoteError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from numpy.typing import NDArray
 
@@ -59,6 +59,10 @@ class FileCache(Protocol):
 
     def open(self, name: str, needed_bytes: int) -> int:
         """Return a descriptor of a file that has at least ``needed_bytes``."""
+        ...
+
+    def open_each(self, pieces: Sequence[tuple[str, int]]) -> Generator[int]:
+        """Yield a descriptor of each of some files, given name and needed bytes; it is closed."""
         ...
 
     def where(self, name: str) -> str:

@@ -198,6 +198,10 @@ class MappedRecords:
         """Pass the records of several ranges to ``visit``, as `scan` does for one."""
         MappedScan(self._space, self.addresses, self._limit).run(ranges, visit)
 
+    def announce_ranges(self, ranges: Sequence[range]) -> None:
+        """Have the kernel start reading the records of ranges of rows."""
+        MappedScan(self._space, self.addresses, self._limit).announce(ranges)
+
     def preload(self, progress: OnProgress | None) -> None:
         """Read everything into RAM and map it; see `embstore.reading.residence`."""
         preload(self._space, progress, self._limit)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from embstore.encodings.opaque import Opaque
 from embstore.encodings.plain import Plain
+from embstore.errors import StoreMappingError
 from embstore.reading.cached_readers import cached_records, cached_shards
 from embstore.reading.compressed import CompressedRecords
 from embstore.reading.decoded import DEFAULT_CACHE_BYTES
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from embstore.reading.compressed import AnyShards
     from embstore.reading.file_cache import FileCache
     from embstore.reading.forms import AnyRecords
+    from embstore.reading.mapped import MappedRecords
     from embstore.table.extents import Column
     from embstore.table.protocols import Files
     from embstore.table.tables import Table
@@ -119,7 +121,7 @@ def read_records(
     ValueError
         If ``row_cache`` cannot be had, or rows are too long for it and ``resident_limit``.
     StoreCorruptError, StoreMappingError
-        If files are missing or too short, or the system refuses to map them.
+        If files are missing or too short, or the system refuses a mapping that is asked for.
     """
     direct, encoding = is_direct(table), table.encoding
 
@@ -145,7 +147,7 @@ def read_records(
         if preload:
             raise ValueError(COMPRESSED_PRELOAD)
         packed = _compressed(
-            first, files, *form(first), resident_limit, row_cache, is_mapped, cache
+            first, files, *form(first), resident_limit, row_cache, is_mapped, cache, reader
         )
         return packed if direct else EncodedRecords([packed], shares, encoding)
     if not is_mapped and (reader != "mapped" or not isinstance(files, LocalFiles)):
@@ -154,26 +156,15 @@ def read_records(
         ranged = [RangedRecords(column, files, *form(column)) for column in table.columns]
         return ranged[0] if direct else EncodedRecords(ranged, shares, encoding)
     assert isinstance(files, LocalFiles)
-    # Imported here because it needs modules that are missing on some systems.
-    from embstore.reading.mapped import MappedRecords  # noqa: PLC0415
-
     cache_rows = 0
     if row_cache is not None:
         cache_rows = _cache_rows(table.columns[0], row_cache, resident_limit)
         resident_limit = None if resident_limit is None else resident_limit - row_cache
-    limit = _limit_of(table.columns, resident_limit)
-    warmth = Warmth()
-    mapped = [
-        MappedRecords(
-            column,
-            files,
-            *form(column),
-            limit=limit,
-            cache_rows=0 if at else cache_rows,
-            warmth=warmth,
-        )
-        for at, column in enumerate(table.columns)
-    ]
+    forms = [form(column) for column in table.columns]
+    needs_mapping = reader == "mapped" or preload or cache_rows > 0
+    mapped = _mapped(table, files, forms, resident_limit, cache_rows, is_needed=needs_mapping)
+    if mapped is None:
+        return read_records(table, files, reader="chunked")
     records = mapped[0] if direct else EncodedRecords(mapped, shares, encoding)
     if preload:
         records.preload(progress)
@@ -190,6 +181,39 @@ def _limit_of(columns: Sequence[Column], limit: int | None) -> ResidentLimit | N
     return ResidentLimit(limit)
 
 
+def _mapped(
+    table: Table,
+    files: LocalFiles,
+    forms: list[tuple[np.dtype[np.generic], tuple[int, ...]]],
+    limit_bytes: int | None,
+    cache_rows: int,
+    *,
+    is_needed: bool,
+) -> list[MappedRecords] | None:
+    """Return the readers of mapped columns; None if the system refuses and it is not needed."""
+    # Imported here because it needs modules that are missing on some systems.
+    from embstore.reading.mapped import MappedRecords  # noqa: PLC0415
+
+    limit = _limit_of(table.columns, limit_bytes)
+    warmth = Warmth()
+    try:
+        return [
+            MappedRecords(
+                column,
+                files,
+                *form,
+                limit=limit,
+                cache_rows=0 if at else cache_rows,
+                warmth=warmth,
+            )
+            for at, (column, form) in enumerate(zip(table.columns, forms, strict=True))
+        ]
+    except StoreMappingError:
+        if is_needed:
+            raise
+        return None
+
+
 def _compressed(
     column: Column,
     files: Files,
@@ -199,6 +223,7 @@ def _compressed(
     row_cache: int | None,
     is_mapped: bool,
     cache: FileCache | None,
+    reader: str,
 ) -> CompressedRecords:
     """Return the reader of a compressed column."""
     assert column.inner_chunks is not None
@@ -211,13 +236,17 @@ def _compressed(
     if row_cache is None:
         row_cache = DEFAULT_CACHE_BYTES
         row_cache = row_cache if limit is None else min(row_cache, limit // 4)
-    shards: AnyShards
+    shards: AnyShards | None = None
     left = None if limit is None else limit - row_cache
     if cache is not None:
         shards = cached_shards(column, files, cache, left)
     elif is_mapped and isinstance(files, LocalFiles):
-        shards = MappedShards(column, files, resident_limit=left)
-    else:
+        try:
+            shards = MappedShards(column, files, resident_limit=left)
+        except StoreMappingError:
+            if reader == "mapped":
+                raise
+    if shards is None:
         shards = RangedShards(column, files)
     return CompressedRecords(column, shards, dtype, row_shape, cache_bytes=row_cache)
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embstore.reading import workers
-from embstore.reading.requests import requests_for
+from embstore.reading.requests import Requests, requests_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -126,6 +126,10 @@ class MappedScan:
         work = partial(self._show_runs, queue, visit)
         workers.together([work] * thread_count, queue.clear)
 
+    def announce(self, ranges: Sequence[range]) -> None:
+        """Have the kernel start reading the records of ranges of rows."""
+        self._announce(list(blocks(ranges, self._addresses.first_rows, 1 << 62)))
+
     def _show_runs(self, queue: deque[list[Block]], visit: VisitRecords) -> None:
         cold = True  # Unknown; announcing a block that is in RAM costs little.
         while queue:
@@ -164,9 +168,9 @@ class MappedScan:
 
     def _announce(self, some: Sequence[Block]) -> None:
         """Have the kernel start reading blocks that are not cached."""
-        for block in some:
-            begin, end = self._span(block)
-            requests_for(self._space, np.array([begin]), end - begin).announce()
+        spans = [self._span(block) for block in some]
+        parts = [requests_for(self._space, np.array([begin]), end - begin) for begin, end in spans]
+        Requests(tuple(part for one in parts for part in one.parts)).announce()
 
     def _span(self, block: Block) -> tuple[int, int]:
         """Return the first address of a block, and the one after its last."""

@@ -238,7 +238,7 @@ class SharedGather:
     def _fill_cold(self, spots: NDArray[np.int64], out: NDArray[Any]) -> int:
         """Fill ``out`` with records after announcing them; return the number of requests."""
         requests, least = self._slices.requests(spots), self._cold_slice_rows
-        if requests.page_count > 2 * DENSE_SLICE_PAGES and len(spots) > least:
+        if len(spots) > least and requests.page_count > 2 * DENSE_SLICE_PAGES:
             # Less dense than the first rows of the lookup.
             pieces = [slice(at, at + least) for at in range(0, len(spots), least)]
             return sum(self._fill_cold(spots[piece], out[piece]) for piece in pieces)

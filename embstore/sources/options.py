@@ -98,6 +98,11 @@ class SourceOptions:
             source, values, attribute_dtypes or {}, limited=self.limit is not None
         )
 
+    def facts(self) -> dict[str, Any]:
+        """Return the options that decide which rows and words of a source a store has."""
+        options = {"limit": self.limit, "encoding_errors": self.encoding_errors}
+        return {name: value for name, value in options.items() if value is not None}
+
 
 def as_count_if_any(value: Any, name: str, *, high: int | None = None) -> int | None:
     """Return a count from 1 on; None for None."""

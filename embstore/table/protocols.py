@@ -111,23 +111,6 @@ class CheckedFiles(Protocol):
         """
         ...
 
-    def expect(self, names: list[str], listed: Any) -> None:
-        """Take the sizes and last bytes of an array's chunk files, as its metadata lists them.
-
-        Files on a disk are compared with them when they are first opened, or by `check_rest`; those
-        at a URL are so now, in size only, because the last bytes would take a request each.
-
-        Raises
-        ------
-        StoreCorruptError
-            If one is found missing or different.
-        """
-        ...
-
-    def check_rest(self) -> None:
-        """Check the chunk files that are expected and were not opened yet; errors as `expect`."""
-        ...
-
     def is_link(self, name: str) -> bool:
         """Say whether a file is a symbolic link."""
         ...
@@ -146,6 +129,23 @@ class StoredFiles(CheckedFiles, Files, Protocol):
 
     def with_manifest(self, manifest: Any) -> StoredFiles:
         """Return the files of a store whose manifest has been read."""
+        ...
+
+    def expect(self, names: list[str], listed: Any) -> None:
+        """Take the sizes and last bytes of an array's chunk files, as its metadata lists them.
+
+        Files on a disk are compared with them when they are first opened, or by `check_rest`; those
+        at a URL are so now, in size only, because the last bytes would take a request each.
+
+        Raises
+        ------
+        StoreCorruptError
+            If one is found missing or different.
+        """
+        ...
+
+    def check_rest(self) -> None:
+        """Check the chunk files that are expected and were not opened yet; errors as `expect`."""
         ...
 
 

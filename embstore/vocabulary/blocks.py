@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.errors import StoreCorruptError, StoreMappingError
+from embstore.reading.files import LocalFiles
 from embstore.table.plan import runs
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class BlockArray:
 
     def __init__(self, files: Files, array: RawArray) -> None:
         self._files, self._array = files, array
+        # A version at a URL never changes; files on a disk may be replaced by another store's.
+        self._identity = files.identity if isinstance(files, LocalFiles) else None
         size_bytes = array.chunk_count * array.chunk_bytes
         try:
             self._memory = mmap.mmap(-1, max(size_bytes, 1), flags=_FLAGS)
@@ -105,7 +108,17 @@ class BlockArray:
             start += count
 
     def put(self, name: str, place: int, count: int, data: bytes) -> None:
-        """Keep some blocks that were read."""
+        """Keep some blocks that were read.
+
+        Raises
+        ------
+        StoreNotFoundError
+            If the store was replaced since it was opened.
+        StoreCorruptError
+            If there are too few bytes.
+        """
+        if self._identity is not None:
+            self._files.check_identity(self._identity)
         if len(data) != count:
             raise StoreCorruptError(
                 f"{self._files.where(name)} ends {count - len(data)} bytes early; "

@@ -1,7 +1,8 @@
 """Words to ids and ids to words, on the arrays of a store.
 
 The words' bytes, their offsets and a hash table over them are three arrays of the store, mapped
-like its rows. Opening costs the same for ten words as for a hundred million.
+like its rows (`embstore.vocabulary.mapped`). Opening costs the same for ten words as for a hundred
+million.
 
 1. `Vocabulary.id_of` looks up one word in plain Python.
 2. `Vocabulary.ids` looks up many at once: it packs and hashes them, and
@@ -22,13 +23,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
-from embstore.errors import StoreCorruptError
 from embstore.formats.own import spec
-from embstore.formats.own.checked_files import REBUILD
-from embstore.reading.mapping import AddressSpace, MappedFile
 from embstore.syscalls import in_core
 from embstore.table.addresses import PAGE_BYTES
 from embstore.vocabulary import hashing
+from embstore.vocabulary.damage import damaged, not_utf8, wrong_id, wrong_offsets
 from embstore.vocabulary.given import flatten
 from embstore.vocabulary.words import PackedWords, encode, hash_words, pack
 
@@ -36,10 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-    from embstore.formats.own.spec import RawArray
-    from embstore.formats.own.vocabulary_manifest import VocabularyManifest
-    from embstore.reading.mapping import Opener
 
 PARTS = (spec.WORD_BYTES, spec.WORD_OFFSETS, spec.WORD_SLOTS)
 
@@ -130,10 +125,10 @@ class Vocabulary:
             if entry ^ hashed <= _ID_MASK:  # The upper 24 bits are equal.
                 number = entry & _ID_MASK
                 if not 0 < number <= self._count:
-                    raise _wrong_id(number - 1, self._count)
+                    raise wrong_id(number - 1, self._count)
                 start, stop = self._offset_view[number - 1], self._offset_view[number]
                 if not 0 <= start <= stop <= self._size_bytes:
-                    raise _wrong_offsets()
+                    raise wrong_offsets()
                 size = len(encoded)
                 if stop - start == size and (
                     # Half the time of comparing a memoryview.
@@ -236,13 +231,13 @@ class Vocabulary:
         distinct = np.unique(flat)
         # Words that overlap could amount to any number of bytes.
         if self._spans(distinct)[1].sum(dtype=np.float64) > self._size_bytes:
-            raise _damaged("the word offsets make words overlap")
+            raise damaged("the word offsets make words overlap")
         data = self._byte_view
         bounds = zip(starts.tolist(), (starts + lengths).tolist(), strict=True)
         try:
             words = [str(data[start:stop], "utf-8") for start, stop in bounds]
         except UnicodeDecodeError as error:
-            raise _not_utf8(error) from error
+            raise not_utf8(error) from error
         if ids.ndim == 1:
             return words
         shaped = np.empty(ids.size, object)
@@ -253,11 +248,11 @@ class Vocabulary:
         """Return the word of one id, which is in range; errors as `words`."""
         start, stop = self._offset_view[number], self._offset_view[number + 1]
         if not 0 <= start <= stop <= self._size_bytes:
-            raise _wrong_offsets()
+            raise wrong_offsets()
         try:
             return str(self._byte_view[start:stop], "utf-8")
         except UnicodeDecodeError as error:
-            raise _not_utf8(error) from error
+            raise not_utf8(error) from error
 
     def listed(self, start: int, stop: int) -> list[str]:
         """Return the words of the ids ``start .. stop - 1``, which are in range.
@@ -272,13 +267,13 @@ class Vocabulary:
         try:
             text = packed.data.tobytes().decode()
         except UnicodeDecodeError as error:
-            raise _not_utf8(error) from error
+            raise not_utf8(error) from error
         bounds = packed.offsets
         if len(text) < len(packed.data):
             # Counted in characters: each starts with a byte that does not continue one.
             starts = np.append((packed.data & 0xC0) != 0x80, True)
             if not starts[bounds].all():
-                raise _not_utf8("a word ends within a character")
+                raise not_utf8("a word ends within a character")
             bounds = (np.cumsum(starts) - 1)[bounds]
         return [text[first:last] for first, last in pairwise(bounds.tolist())]
 
@@ -324,13 +319,13 @@ class Vocabulary:
         """
         if _largest(ids) >= self._count:
             least = int(ids.min())
-            raise _wrong_id(least if least < 0 else int(ids.max()), self._count)
+            raise wrong_id(least if least < 0 else int(ids.max()), self._count)
         starts, stops = self._offsets.take(ids), self._offsets[1:].take(ids)
         if max(_largest(starts), _largest(stops)) > self._size_bytes:
-            raise _wrong_offsets()
+            raise wrong_offsets()
         lengths = stops - starts
         if _largest(lengths) > self._size_bytes:
-            raise _wrong_offsets()
+            raise wrong_offsets()
         return starts, lengths
 
 
@@ -339,38 +334,3 @@ def _largest(numbers: NDArray[np.int64]) -> int:
     # argmax takes a quarter of max's time for a small array.
     unsigned = numbers.view(np.uint64)
     return unsigned.item(unsigned.argmax()) if len(unsigned) else -1
-
-
-def map_vocabulary(files: Opener, manifest: VocabularyManifest) -> Vocabulary:
-    """Map the vocabulary of a store."""
-    data, offsets, slots = (map_array(files, manifest.array(part)) for part in PARTS)
-    return Vocabulary(PackedWords(data, offsets), slots, manifest.probe_count)
-
-
-def map_array(files: Opener, array: RawArray) -> NDArray[Any]:
-    """Map a one-dimensional array; its chunks must fit together without gaps."""
-    pieces = [
-        MappedFile(array.chunk_name(chunk), 0, chunk * array.chunk_bytes, array.chunk_bytes)
-        for chunk in range(array.chunk_count)
-    ]
-    size_bytes = array.chunk_count * array.chunk_bytes
-    # The kernel's read-ahead reads a small array with a few reads. Of a large one, a word needs
-    # only single pages.
-    space = AddressSpace(size_bytes, pieces, files, random=size_bytes > READ_AHEAD_BYTES)
-    return space.data.view(array.dtype)[: array.shape[0]]
-
-
-def _wrong_id(found: int, count: int) -> StoreCorruptError:
-    return _damaged(f"its hash table holds the id {found}, but there are {count} words")
-
-
-def _wrong_offsets() -> StoreCorruptError:
-    return _damaged("word offsets point outside of the stored words")
-
-
-def _not_utf8(problem: object) -> StoreCorruptError:
-    return _damaged(f"a stored word is not UTF-8 ({problem})")
-
-
-def _damaged(problem: str) -> StoreCorruptError:
-    return StoreCorruptError(f"the vocabulary is damaged: {problem}; {REBUILD}")

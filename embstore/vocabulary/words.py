@@ -171,9 +171,10 @@ def encode(words: Iterable[str], errors: str = "strict") -> list[bytes]:
     """
     words = list(words)
     try:
-        return list(map(str.encode, words))  # Half the time of a call with arguments.
-    except UnicodeEncodeError:
-        return [word.encode("utf-8", errors) for word in words]
+        try:
+            return list(map(str.encode, words))  # Half the time of a call with arguments.
+        except UnicodeEncodeError:
+            return [str.encode(word, "utf-8", errors) for word in words]
     except TypeError:
         kind = next(type(word).__name__ for word in words if not isinstance(word, str))
         raise TypeError(f"words must be str, not {kind}") from None

@@ -101,15 +101,17 @@ class ArrayWriter:
         self._store = store
         self._raw = self._describe(name, (0, *row_shape), dtype, chunk_rows)
         self._row_bytes = math.prod(row_shape) * dtype.itemsize
+        self._chunk_bytes = self._raw.chunk_bytes
         self._pool = pool
         self._background = background
         self._size_bytes = 0  # Of all rows so far.
         self._piece: NDArray[np.uint8] | None = None
         self._filled = 0  # Bytes in the piece.
         self._is_ended = False  # Whether the last chunk is short and complete.
-        # Used by the writing thread, as is the checksum of the current chunk.
+        # Used by the writing thread, as are the checksum and the path of the current chunk.
         self.listed = ListedChunks([], [], [])
         self._checksum = 0
+        self._path: tuple[int, Path] | None = None
         background.make_directory(store / name)
 
     def append(self, rows: NDArray[Any], *, copy: bool = True) -> None:
@@ -150,7 +152,7 @@ class ArrayWriter:
         ValueError
             If they do not.
         """
-        if self._filled or self._size_bytes != chunks.start * self._raw.chunk_bytes:
+        if self._filled or self._size_bytes != chunks.start * self._chunk_bytes:
             raise ValueError(f"{self._raw.name} does not end before chunk {chunks.start}")
         rows = min(chunks.stop * self._raw.chunk_rows, array.shape[0])
         self._size_bytes = rows * self._row_bytes
@@ -158,12 +160,13 @@ class ArrayWriter:
         self._background.write(partial(self._list, listed, chunks), 0)
 
     def finish(self) -> None:
-        """Queue the rest of the rows, and the padding of the last chunk."""
+        """Queue the rest of the rows, and the padding of the last chunk; again, do nothing."""
         if self._piece is not None:
             self._write_piece(self._piece)
-        rest = self._size_bytes % self._raw.chunk_bytes
+        rest = self._size_bytes % self._chunk_bytes
         if rest and not self._is_ended:
-            work = partial(self._end_short, self._size_bytes, self._raw.chunk_bytes - rest)
+            self._is_ended = True
+            work = partial(self._end_short, self._size_bytes, self._chunk_bytes - rest)
             self._background.write(work, 0)
 
     def metadata(self) -> tuple[Path, bytes]:
@@ -184,7 +187,7 @@ class ArrayWriter:
 
     def _room(self) -> int:
         """Return how many bytes the current piece still takes."""
-        piece_bytes, chunk_bytes = self._pool.piece_bytes, self._raw.chunk_bytes
+        piece_bytes, chunk_bytes = self._pool.piece_bytes, self._chunk_bytes
         within = (self._size_bytes + self._filled) % chunk_bytes
         return min(piece_bytes - within % piece_bytes, chunk_bytes - within)
 
@@ -211,13 +214,13 @@ class ArrayWriter:
         self, start: int, data: NDArray[np.uint8], piece: NDArray[np.uint8] | None
     ) -> None:
         """Write the array's bytes from ``start`` on; all of ``data`` belongs to one chunk."""
-        chunk, within = divmod(start, self._raw.chunk_bytes)
+        chunk, within = divmod(start, self._chunk_bytes)
         path = self._chunk_path(chunk)
         if not within:
             self._checksum = 0
         self._checksum = google_crc32c.extend(self._checksum, data)
         self._background.write_at(path, data.data, within)
-        if within + len(data) == self._raw.chunk_bytes:
+        if within + len(data) == self._chunk_bytes:
             self._end_chunk(path)
         if piece is not None:
             self._pool.give_back(piece)
@@ -225,16 +228,18 @@ class ArrayWriter:
     def _end_short(self, start: int, count: int) -> None:
         """Add the padding to the last chunk's checksum; in the file, the zeros are a hole."""
         self._checksum = extend_with_zeros(self._checksum, count)
-        self._end_chunk(self._chunk_path(start // self._raw.chunk_bytes))
+        self._end_chunk(self._chunk_path(start // self._chunk_bytes))
 
     def _end_chunk(self, path: Path) -> None:
         checksum = self._checksum.to_bytes(spec.CHECKSUM_BYTES, "little")
-        self._background.write_at(path, checksum, self._raw.chunk_bytes)
+        self._background.write_at(path, checksum, self._chunk_bytes)
         self._background.flush(path, self._raw.file_bytes)
         self.listed.add(self._checksum, self._checksum, self._raw.file_bytes)
 
     def _chunk_path(self, chunk: int) -> Path:
-        return self._store / self._raw.chunk_name(chunk)
+        if self._path is None or self._path[0] != chunk:
+            self._path = chunk, self._store / self._raw.chunk_name(chunk)
+        return self._path[1]
 
 
 def _gather(rows: NDArray[Any], start: int, out: NDArray[np.uint8]) -> None:

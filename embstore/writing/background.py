@@ -13,6 +13,7 @@ thread can be started, work is done when it is queued (`embstore.threads`).
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import partial
 from threading import Condition
 from typing import TYPE_CHECKING
@@ -146,8 +147,9 @@ class Background:
 
     def make_directory(self, path: Path) -> None:
         """Make a directory, if it does not exist."""
-        if not self._dry and not path.is_dir():
-            files.make_directory(path)
+        if not self._dry:
+            with suppress(FileExistsError):
+                files.make_directory(path)
 
     def flush(self, path: Path, size_bytes: int) -> None:
         """Queue a complete file to be flushed and closed. Called by work."""
@@ -211,6 +213,10 @@ class Background:
 
 def make_parents(path: Path) -> None:
     """Make the directory of a file, and those above it."""
-    if not path.parent.is_dir():
+    try:
+        files.make_directory(path.parent)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
         make_parents(path.parent)
         files.make_directory(path.parent)

@@ -24,6 +24,7 @@ from embstore.formats.own.row_sums import RowSums
 from embstore.reading.pipeline import in_order
 from embstore.table.numbering import Numbering
 from embstore.writing.growth import assumed_rows, chunk_count, grown_chunk_rows
+from embstore.writing.mappings import check_chunk_count
 from embstore.writing.scratch import ScratchArray
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ class ChangedRows:
                 self._touched[partition].add(within)
         if not self._is_settled:
             self._settle(self._manifest.rows + self._held_rows)
+        elif self._held_rows:
+            self._check_count(self._manifest.rows + self._held_rows)
         if self.chunk_rows != self._manifest.chunk_rows:
             for partition in range(self._count):  # Those for which no row came.
                 if partition not in self._writers:
@@ -152,6 +155,7 @@ class ChangedRows:
             self.chunk_rows = grown_chunk_rows(
                 rows, self._count, old.chunk_rows, old.row_bytes, before
             )
+            self._check_count(old.rows + self._held_rows)
         growing = {
             (old.rows + number) % self._count for number in range(min(self._count, rows - old.rows))
         }
@@ -168,6 +172,14 @@ class ChangedRows:
             self._spread(some, start, copy=False)
             start += len(some)
         self.close()
+
+    def _check_count(self, rows: int) -> None:
+        """Refuse an append that makes more chunks than a process can map."""
+        before = chunk_count(self._manifest.rows, self._count, self._manifest.chunk_rows)
+        count = chunk_count(rows, self._count, self.chunk_rows)
+        if count > before:
+            chunk_bytes = self.chunk_rows * self._manifest.row_bytes
+            check_chunk_count(count, self._count, chunk_bytes)
 
     def _held_blocks(self) -> Iterator[NDArray[Any]]:
         yield from self._held

@@ -28,7 +28,7 @@ from embstore.formats.own.vocabulary_manifest import VocabularyManifest
 from embstore.vocabulary.words import PackedWords, hash_words, pack
 from embstore.writing.grown_arrays import check_rewritten, grow, grown_chunk_rows
 from embstore.writing.known_words import KnownWords
-from embstore.writing.scratch import PIECE_LENGTH, ScratchArray, pieces_of
+from embstore.writing.scratch import ScratchArray, pieces_of
 from embstore.writing.slot_table import SlotTable, is_too_full, slots_needed
 from embstore.writing.vocabulary_builder import VocabularyBuilder
 
@@ -265,11 +265,7 @@ class GrownVocabulary:
         """Return the old hash table with the new words."""
         table = self._make_table(slots.shape[0])
         self._known.copy_slots(table)
-        if len(self._builder) > PIECE_LENGTH:
-            table.insert_many(self._builder.hashes, len(self._known))
-            return table
-        for hashes in self._builder.hashes():
-            table.insert(hashes, len(self._known))
+        table.insert_many(self._builder.hashes, len(self._known))
         return table
 
     def _larger_table(self) -> SlotTable:

@@ -5,7 +5,8 @@ table that becomes a large one would so end as very many small files. Therefore 
 doubled, and the table rewritten, if all of this is true:
 
 * there would be more than 64 chunks, and more than one in each partition;
-* a chunk has less than 16 MiB;
+* a chunk has less than 16 MiB, or there would be more than 2**15 chunks, each of which takes a
+  mapping;
 * there are at least twice as many as after the last rewrite, so the work of all rewrites together
   is a small multiple of the table.
 
@@ -62,7 +63,9 @@ def grown_chunk_rows(
     count = chunk_count(rows, partition_count, chunk_rows)
     if count < 2 * max(chunks_at_rewrite, 1):
         return chunk_rows
-    while count > max(FEW_CHUNKS, partition_count) and chunk_rows * row_bytes < LARGE_CHUNK_BYTES:
+    while count > max(FEW_CHUNKS, partition_count) and (
+        chunk_rows * row_bytes < LARGE_CHUNK_BYTES or count > spec.MOST_CHUNKS
+    ):
         chunk_rows *= 2
         count = chunk_count(rows, partition_count, chunk_rows)
     return chunk_rows

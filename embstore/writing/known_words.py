@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore import syscalls
-from embstore.errors import StoreCorruptError
 from embstore.formats.own import spec
-from embstore.formats.own.checked_files import REBUILD
 from embstore.vocabulary import hashing
+from embstore.vocabulary.damage import damaged
 from embstore.vocabulary.words import PackedWords, hash_words
 from embstore.writing.scratch import PIECE_LENGTH
 from embstore.writing.slot_table import in_windows
@@ -76,7 +75,7 @@ class KnownWords:
         self._checked = np.zeros(self._slot_array.chunk_count, np.bool_)
         first, last = int(stored.offsets[0]), int(stored.offsets[-1])
         if (first, last) != (0, len(stored.data)):
-            raise _damaged(
+            raise damaged(
                 f"its words are the bytes {first} to {last}, but {len(stored.data)} are stored"
             )
 
@@ -142,7 +141,7 @@ class KnownWords:
             table.scratch.release()
             self.release()
         if entry_count != len(self):
-            raise _damaged(f"its hash table has {entry_count} entries for {len(self)} words")
+            raise damaged(f"its hash table has {entry_count} entries for {len(self)} words")
         table.probe_count = self._probe_count
 
     def changed_chunks(self, table: SlotTable) -> list[int]:
@@ -211,7 +210,3 @@ class KnownWords:
             if not same:
                 return False
         return True
-
-
-def _damaged(problem: str) -> StoreCorruptError:
-    return StoreCorruptError(f"the vocabulary is damaged: {problem}; {REBUILD}")

@@ -106,7 +106,7 @@ class ShardWriter(ArrayWriter):
         self, start: int, data: NDArray[np.uint8], piece: NDArray[np.uint8] | None
     ) -> None:
         """Write the array's bytes from ``start`` on; all of ``data`` belongs to one shard."""
-        chunk, within = divmod(start, self._raw.chunk_bytes)
+        chunk, within = divmod(start, self._chunk_bytes)
         path = self._chunk_path(chunk)
         if not within:
             self._checksum = self._written_bytes = 0
@@ -114,7 +114,7 @@ class ShardWriter(ArrayWriter):
         encoded = self._encode(data)
         self._sizes.extend(map(len, encoded))
         self._append(path, b"".join(encoded))
-        if within + len(data) == self._raw.chunk_bytes:
+        if within + len(data) == self._chunk_bytes:
             self._end_chunk(path)
         if piece is not None:
             self._pool.give_back(piece)
@@ -144,7 +144,7 @@ class ShardWriter(ArrayWriter):
     def _end_short(self, start: int, count: int) -> None:
         """End the last shard: inner chunks without rows are absent."""
         del count
-        self._end_chunk(self._chunk_path(start // self._raw.chunk_bytes))
+        self._end_chunk(self._chunk_path(start // self._chunk_bytes))
 
     def _end_chunk(self, path: Path) -> None:
         index = np.full((self._array.inner_count, 2), spec.ABSENT, "<u8")

@@ -190,8 +190,6 @@ class SlotTable:
             Those that would be beyond the last slot of the table.
         """
         entries, homes = bucket
-        if not len(homes):
-            return free, bucket
         # Each is in its home slot, or in the one after the word before it.
         ordinals = np.arange(len(homes))
         places = np.maximum(homes, free)

@@ -40,7 +40,9 @@ from embstore.writing import files
 from embstore.writing.arrays import ArrayWriter, PiecePool
 from embstore.writing.background import Background
 from embstore.writing.conversion import conversion_to, find_encoding
+from embstore.writing.growth import chunk_count
 from embstore.writing.iterated_rows import row_arrays
+from embstore.writing.mappings import check_chunk_count
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT, plan_memory
 from embstore.writing.metadata import write_metadata
 from embstore.writing.new_attributes import NewAttributes
@@ -220,6 +222,7 @@ class StoreWriter:
             _check_chunk_bytes(chunk_rows, self._row_bytes)
         inner_rows = self._inner_rows(spec.MAX_ROWS) or 0
         self._memory = plan_memory(memory_bytes, partitions, inner_rows * self._row_bytes)
+        _check_count(rows, partitions, chunk_rows, self._row_bytes)
         self._groups = [""]
         self._pool = PiecePool(self._memory.piece_bytes)
         self._staging: Staging | None = None
@@ -505,6 +508,15 @@ def _check_chunk_bytes(chunk_rows: int, row_bytes: int) -> None:
             f"chunk_rows must be at most {most} for rows of {row_bytes} bytes, so that a chunk has "
             f"at most {size_text(spec.MAX_PARTITION_BYTES)}, not {chunk_rows}"
         )
+
+
+def _check_count(rows: int | None, partitions: int, chunk_rows: int | None, row_bytes: int) -> None:
+    """Refuse more chunk files than a process can map, as far as their number is known."""
+    if rows is None or chunk_rows is None:
+        check_chunk_count(partitions if rows is None else min(partitions, rows), partitions)
+    else:
+        count = chunk_count(rows, partitions, chunk_rows)
+        check_chunk_count(count, partitions, chunk_rows * row_bytes)
 
 
 def _as_count(value: Any, name: str, *, low: int = 0, high: int | None = None) -> int | None:

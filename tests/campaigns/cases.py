@@ -19,7 +19,7 @@ from tests.campaigns.faults import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.campaigns.faults import Hook
+    from tests.campaigns.faults import Hook, Syncs
     from tests.campaigns.works import Build
 
     Way = Callable[[], contextlib.AbstractContextManager[None]]
@@ -37,20 +37,20 @@ class Case:
         Whether there is a store before.
     replace, take : callable
         How stores are replaced, and files taken over.
-    syncs : bool
-        Whether directories are flushed with the whole file system.
+    syncs : bool or "files"
+        What is flushed with the whole file system.
     """
 
     work: Build
     old: bool = True
     replace: Way = in_one_step
     take: Way = by_links
-    syncs: bool = False
+    syncs: Syncs = False
 
     def __str__(self) -> str:
         parts = [self.work.name, "over a store" if self.old else "without a store before"]
         parts += [way.__name__.replace("_", " ") for way in (self.replace, self.take)]
-        return ", ".join([*parts, "by syncfs" if self.syncs else "flush by flush"])
+        return ", ".join([*parts, _FLUSHES[self.syncs]])
 
     @contextlib.contextmanager
     def system(self) -> Iterator[None]:
@@ -63,6 +63,11 @@ class Case:
         return steps(hook, syncs=self.syncs)
 
 
+_FLUSHES: dict[Syncs, str] = {
+    False: "flush by flush",
+    "files": "files by syncfs",
+    True: "by syncfs",
+}
 BUILDS = (
     Case(works.Build(), old=False),
     Case(works.Build()),
@@ -73,6 +78,7 @@ _CHANGES = [works.Change(kind) for kind in (works.APPEND, works.UPDATE, works.UP
 NOT_BUILDS = (_SNAPSHOT, *_CHANGES)
 FEW = (
     *BUILDS,
+    Case(works.Build(), syncs="files"),
     Case(_SNAPSHOT, old=False, take=by_copies),
     Case(_SNAPSHOT, syncs=True),
     *(
@@ -91,7 +97,11 @@ _WAYS: tuple[tuple[Way, Way, bool], ...] = (
 )
 EVERY = (
     *BUILDS,
-    *(Case(works.Build(), old=old, syncs=True) for old in (False, True)),
+    *(
+        Case(works.Build(), old=old, syncs=syncs)
+        for old in (False, True)
+        for syncs in ("files", True)
+    ),
     *(Case(_SNAPSHOT, old=False, take=take) for take in (by_links, by_copies)),
     *(Case(work, True, *ways) for work in NOT_BUILDS for ways in _WAYS),
 )

@@ -155,6 +155,8 @@ class Disk:
                 self._node(step.path).flush()
             case "syncfs":
                 self.root.flush_all()
+            case "check":
+                pass  # It only tells of errors.
             case "unlink" | "rmdir":
                 parent.pending.append({name: None})
             case "rename" | "exchange":

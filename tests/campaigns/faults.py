@@ -45,12 +45,16 @@ Kind = Literal[
     "copy",
     "flush",
     "syncfs",
+    "check",
     "rename",
     "exchange",
     "unlink",
     "rmdir",
     "scratch",
 ]
+
+# What is flushed with the whole file system: nothing, files but not directories, or everything.
+Syncs = bool | Literal["files"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +75,11 @@ _WITH_ARGUMENTS = (
 
 
 @contextlib.contextmanager
-def steps(hook: Hook, *, syncs: bool = False) -> Iterator[None]:
+def steps(hook: Hook, *, syncs: Syncs = False) -> Iterator[None]:
     """Pass every step of builds in this block to ``hook``, which does it or does not.
 
-    With ``syncs``, directories are flushed with all of the file system, else one by one.
+    With ``syncs``, many files or directories are flushed with all of the file system, else one by
+    one.
     """
     kinds: dict[str, Kind] = {
         "make_directory": "mkdir",
@@ -102,9 +107,14 @@ def steps(hook: Hook, *, syncs: bool = False) -> Iterator[None]:
         hook(Step("flush", path), lambda: None)
 
     def sync_file_system(path: Path, _: int) -> bool:
-        if syncs:
-            hook(Step("syncfs", path), lambda: None)
-        return syncs
+        # Directories are flushed from the root of the new store on.
+        if not syncs or (syncs == "files" and path.name.endswith(".building")):
+            return False
+        hook(Step("syncfs", path), lambda: None)
+        return True
+
+    def check_written(_: int, path: Path) -> None:
+        hook(Step("check", path), lambda: None)
 
     def link(name: str, old: int, new: int, roots: tuple[Path, Path]) -> None:
         step = Step("link", roots[0] / name, roots[1] / name)
@@ -135,7 +145,7 @@ def steps(hook: Hook, *, syncs: bool = False) -> Iterator[None]:
         **{name: simple(name) for name in kinds},
         **{"write_at": write_at, "flush": flush, "extend_scratch": extend_scratch},
         **{"remove_tree": remove_tree, "remove_entry": remove_entry},
-        **{"sync_file_system": sync_file_system},
+        **{"sync_file_system": sync_file_system, "check_written": check_written},
         **{"link": link, "clone": clone, "copy_range": copy_range},
     }
     originals = {name: getattr(files, name) for name in stand_ins}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.campaigns.faults import When
+    from tests.campaigns.faults import Syncs, When
 
 LARGER = tables.Shape(rows=20_000, columns=32, partitions=3, chunk_rows=4096)
 
@@ -103,7 +103,7 @@ def _start(case: Case, path: Path, base: int) -> None:
             case.work.prepare(path, base)
 
 
-def killed(build: Callable[[], None], when: When, *, syncs: bool = False) -> bool:
+def killed(build: Callable[[], None], when: When, *, syncs: Syncs = False) -> bool:
     """Build in a fork of this process that dies at a step; return whether it reached the step."""
 
     def dying() -> None:

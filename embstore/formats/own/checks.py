@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from embstore.formats.own.manifest import Manifest
     from embstore.formats.own.sharded import ListedChunks
     from embstore.formats.own.spec import RawArray
-    from embstore.table.protocols import CheckedFiles
+    from embstore.table.protocols import CheckedFiles, StoredFiles
 
 
 def check_store(
-    files: CheckedFiles, manifest: Manifest
+    files: StoredFiles, manifest: Manifest
 ) -> tuple[tuple[RawArray, ListedChunks], ...]:
     """Check everything in a store but its rows and words.
 
-    Of chunk files, the files get what is listed: `CheckedFiles.expect` says when they are checked.
+    Of chunk files, the files get what is listed: `StoredFiles.expect` says when they are checked.
 
     Returns
     -------

@@ -14,31 +14,7 @@ import google_crc32c
 from embstore.formats.own import spec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
     from embstore.formats.own.fields import Fields
-
-
-def seal(store: Path, manifest: dict[str, Any], metadata_names: Iterable[str]) -> dict[str, Any]:
-    """Return the manifest to be written, with its own checksum and those of all other metadata.
-
-    Parameters
-    ----------
-    store : Path
-        The store, complete but for its manifest.
-    manifest : dict
-        Its manifest, as `Manifest.to_json` returns it.
-    metadata_names : iterable of str
-        The paths of all other metadata inside the store.
-
-    Raises
-    ------
-    ValueError
-        If its ``source`` is not JSON, or too long.
-    """
-    checksums = {name: checksum((store / name).read_bytes()) for name in metadata_names}
-    return seal_with(manifest, checksums)
 
 
 def seal_with(manifest: dict[str, Any], checksums: dict[str, int]) -> dict[str, Any]:

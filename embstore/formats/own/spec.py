@@ -236,6 +236,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from embstore import dtypes
@@ -328,14 +329,21 @@ DTYPES: Final = tuple(dtypes.DTYPES)
 # of terabytes is some ten thousand files, small enough to be read, checked or copied as one.
 MAX_CHUNK_BYTES: Final = 90 << 20
 HUGE_PAGE_BYTES: Final = 2 << 20
+# A table of more chunks than that, some 700 GB, gets larger ones instead: each takes a mapping.
+MANY_CHUNKS: Final = 8000
+# What is chosen stays below this, about half of Linux's default limit of mappings.
+MOST_CHUNKS: Final = 1 << 15
+LARGEST_CHUNK_BYTES: Final = 8 << 30
 # Below this size a chunk is not cut further to save the padding behind the last row.
 SMALL_CHUNK_BYTES: Final = 64 << 10
 # A partition is loaded, copied or checked as a whole, so it should fit into memory.
 MAX_PARTITION_BYTES: Final = 16 << 30
+# As many as the default memory limit of a build allows.
+MOST_CHOSEN_PARTITIONS: Final = 1 << 14
 
 
 def choose_partition_count(table_bytes: int) -> int:
-    """Return the smallest power of two of partitions that keeps each below 16 GiB.
+    """Return the smallest power of two of partitions, up to 2**14, that keeps each below 16 GiB.
 
     Lookups are as fast with one partition as with many. A remainder by a power of two is a single
     bit operation.
@@ -345,13 +353,28 @@ def choose_partition_count(table_bytes: int) -> int:
     >>> choose_partition_count(5 << 30), choose_partition_count(100 << 30)
     (1, 8)
     """
-    return 1 << max(-(-table_bytes // MAX_PARTITION_BYTES) - 1, 0).bit_length()
+    count = 1 << max(-(-table_bytes // MAX_PARTITION_BYTES) - 1, 0).bit_length()
+    return min(count, MOST_CHOSEN_PARTITIONS)
 
 
-def choose_shard_rows(rows: int, row_bytes: int) -> int:
+def choose_chunk_bytes(table_bytes: int) -> int:
+    """Return the most bytes of a chunk: 90 MiB, doubled until a table has few chunks.
+
+    Examples
+    --------
+    >>> [choose_chunk_bytes(size) >> 20 for size in (700 * 10**9, 10**12, 10**13)]
+    [90, 180, 1440]
+    """
+    most = MAX_CHUNK_BYTES
+    while table_bytes > MANY_CHUNKS * most and most < LARGEST_CHUNK_BYTES:
+        most *= 2
+    return min(most, LARGEST_CHUNK_BYTES)
+
+
+def choose_shard_rows(rows: int, row_bytes: int, max_shard_bytes: int = MAX_CHUNK_BYTES) -> int:
     """Return the rows in a shard, a power of two, for an array of ``rows`` rows.
 
-    It is the largest one whose rows have at most 90 MiB: a shard has no padding.
+    It is the largest one whose rows have at most ``max_shard_bytes``: a shard has no padding.
 
     Examples
     --------
@@ -359,18 +382,22 @@ def choose_shard_rows(rows: int, row_bytes: int) -> int:
     (8192, 65536)
     """
     shard_rows = 1 << max(rows - 1, 0).bit_length()
-    while shard_rows > 1 and shard_rows * row_bytes > MAX_CHUNK_BYTES:
+    while shard_rows > 1 and shard_rows * row_bytes > max_shard_bytes:
         shard_rows //= 2
     return shard_rows
 
 
-def choose_chunk_rows(rows: int, row_bytes: int, max_chunk_bytes: int = MAX_CHUNK_BYTES) -> int:
+def choose_chunk_rows(
+    rows: int, row_bytes: int, max_chunk_bytes: int = MAX_CHUNK_BYTES, partition_count: int = 1
+) -> int:
     """Return the rows in a chunk, a power of two, for an array of ``rows`` rows.
 
+    Of a table, that is the longest of ``partition_count`` partitions, which share the number.
+
     It is the largest one whose chunk has at most ``max_chunk_bytes``, and whose padding is at most
-    an eighth of the rows. Only chunks over 64 KiB are made smaller to reduce padding. Where twice
-    the bytes fill whole huge pages, a chunk may have them: chunks can then be mapped without gaps,
-    and finding a row takes less arithmetic.
+    an eighth of the rows. Only chunks over 64 KiB are made smaller to reduce padding, and only
+    while the table has at most 2**15. Where twice the bytes fill whole huge pages, a chunk may have
+    them: chunks can then be mapped without gaps, and finding a row takes less arithmetic.
 
     Examples
     --------
@@ -390,6 +417,8 @@ def choose_chunk_rows(rows: int, row_bytes: int, max_chunk_bytes: int = MAX_CHUN
     if chunk_rows < min(whole_rows, rows) and whole_rows * row_bytes <= 2 * max_chunk_bytes:
         chunk_rows = whole_rows
     while chunk_rows * row_bytes > SMALL_CHUNK_BYTES and -rows % chunk_rows > rows // 8:
+        if partition_count * -(-rows // (chunk_rows // 2)) > MOST_CHUNKS:
+            break
         chunk_rows //= 2
     return chunk_rows
 
@@ -480,16 +509,16 @@ class RawArray:
 
     def metadata(self, attributes: dict[str, Any]) -> dict[str, Any]:
         """Return the Zarr metadata of this array, in the order in which zarr writes it."""
-        stored = dtypes.storage_dtype(self.dtype)
+        data_type, zero = _zarr_numbers(self.dtype)
         return {
             "shape": list(self.shape),
-            "data_type": stored.name,
+            "data_type": data_type,
             "chunk_grid": {
                 "name": "regular",
                 "configuration": {"chunk_shape": list(self.chunk_shape)},
             },
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-            "fill_value": stored.type(0).item(),
+            "fill_value": zero,
             "codecs": self.codecs(),
             "attributes": attributes,
             "zarr_format": 3,
@@ -512,6 +541,13 @@ class RawArray:
             for key, value in expected.items()
             if metadata.get(key, [] if key == "storage_transformers" else None) != value
         ]
+
+
+@lru_cache(maxsize=64)
+def _zarr_numbers(dtype: np.dtype[Any]) -> tuple[str, bool | int | float]:
+    """Return Zarr's name for the type of stored numbers, and its zero."""
+    stored = dtypes.storage_dtype(dtype)
+    return stored.name, stored.type(0).item()
 
 
 def shown(value: object) -> str:

@@ -7,7 +7,7 @@ by ``x ** (8 * n)``, modulo the polynomial of CRC-32C: one multiplication for ea
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 # The polynomial, and numbers below, in the reflected form: the highest bit is the coefficient of 1.
@@ -39,6 +39,7 @@ def _product(one: int, other: int) -> int:
     return total
 
 
+@lru_cache(maxsize=64)  # Most partitions of a table end with as many zeros.
 def _power(exponent: int) -> int:
     """Return a power of x."""
     power, place = _ONE, 0

@@ -12,7 +12,7 @@ from embstore.remote.cache.directory import CacheDirectory
 from embstore.remote.cache.store_cache import StoreCache
 from embstore.remote.cache.words import CachedVocabulary, CachedWordFiles
 from embstore.settle import size_text
-from embstore.vocabulary.vocabulary import map_vocabulary
+from embstore.vocabulary.mapped import map_vocabulary
 
 if TYPE_CHECKING:
     from pathlib import Path

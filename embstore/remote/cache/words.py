@@ -13,8 +13,9 @@ import numpy as np
 
 from embstore.errors import StoreCorruptError, StoreMappingError
 from embstore.reading.file_cache import REQUEST_BYTES
+from embstore.vocabulary.mapped import map_vocabulary
 from embstore.vocabulary.ranged import RangedVocabulary
-from embstore.vocabulary.vocabulary import PARTS, map_vocabulary
+from embstore.vocabulary.vocabulary import PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Exact search for the rows with the highest cosine similarity, block by block.
+"""Cosines of all rows with a few vectors, and the rows where a combination of them is highest.
 
 1. The store scans its rows in blocks, on as many threads as there are processors.
 2. A block's dot products with the queries are divided by the rows' norms. A norm is computed when
@@ -15,12 +15,13 @@ product. Equal rows get scores that are equal to the bit, whatever their ids.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore.norms import are_extreme, row_norms, unit
+from embstore.search.best import Best
+from embstore.search.metrics import cosines
+from embstore.search.row_norms import RowNorms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,19 +81,19 @@ class CosineSearch:
     def __init__(self, store: EmbeddingStore) -> None:
         self._store = store
         self.dtype = np.result_type(store.dtype, np.float32)
-        # A norm of -1 is not known yet.
-        self._norms = np.full(store.rows, -1, self.dtype)
-        self._have_extremes = False  # So far.
+        self._norms = RowNorms(store.rows, self.dtype)
 
     def norms(self) -> NDArray[Any]:
         """Return the L2 norms of all rows, shape (rows,), read-only."""
+        found = self._norms.known()
+        if found is None:
+            found = np.empty(self._store.rows, self.dtype)
 
-        def visit(ids: range, rows: NDArray[Any]) -> None:
-            self._norms_of(ids, self._cast(rows))
+            def visit(ids: range, rows: NDArray[Any]) -> None:
+                found[ids.start : ids.stop : ids.step] = self._norms.of(ids, self._cast(rows))
 
-        if (self._norms < 0).any():
             self._store.scan(visit)
-        norms = self._norms.view()
+        norms = found.view()
         norms.flags.writeable = False
         return norms
 
@@ -131,86 +132,12 @@ class CosineSearch:
 
     def _score(self, query: Query, ids: range, rows: NDArray[Any]) -> NDArray[Any]:
         rows = self._cast(rows)
-        cosines = np.empty((len(query.vectors), len(rows)), self.dtype)
-        norms = self._norms_of(ids, rows)
+        norms = self._norms.of(ids, rows)
+        found = np.empty((len(query.vectors), len(rows)), self.dtype)
+        for vector, out in zip(query.vectors, found, strict=True):
+            out[:] = cosines(rows, norms, vector, extremes=self._norms.have_extremes)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
-            for vector, out in zip(query.vectors, cosines, strict=True):
-                np.einsum("ij,j->i", rows, vector, out=out)
-            cosines /= norms
-            if self._have_extremes:
-                some = np.flatnonzero(are_extreme(norms) & (norms != 0))
-                units = unit(rows[some])
-                for vector, out in zip(query.vectors, cosines, strict=True):
-                    out[some] = np.einsum("ij,j->i", units, vector)
-            return query.combine(cosines)
-
-    def _norms_of(self, ids: range, rows: NDArray[Any]) -> NDArray[Any]:
-        # Another thread may compute the same norms; both write the same numbers.
-        norms = self._norms[ids.start : ids.stop : ids.step]
-        if (norms < 0).any():
-            found = row_norms(rows)
-            if (are_extreme(found) & (found != 0)).any():
-                self._have_extremes = True  # Before another thread can see such a norm.
-            norms[:] = found
-        return norms
+            return query.combine(found)
 
     def _cast(self, rows: NDArray[Any]) -> NDArray[Any]:
         return rows.astype(self.dtype, copy=False)
-
-
-class Best:
-    """The ids with the highest scores; many threads may offer ids.
-
-    Parameters
-    ----------
-    count : int
-        The largest number of ids to keep.
-    dtype : numpy.dtype
-        Dtype of the scores.
-
-    Examples
-    --------
-    >>> best = Best(2, np.dtype(np.float32))
-    >>> best.offer(np.array([0, 2, 4]), np.array([0.5, 0.1, 0.3], np.float32))
-    >>> best.offer(np.array([1, 3]), np.array([0.2, 0.5], np.float32))
-    >>> ids, scores = best.result()
-    >>> ids.tolist(), scores.tolist()
-    ([0, 3], [0.5, 0.5])
-    """
-
-    def __init__(self, count: int, dtype: np.dtype[Any]) -> None:
-        # Up to twice ``count`` ids, unsorted, so that few offers have to sort.
-        self._ids = np.empty(0, np.int64)
-        self._scores = np.empty(0, dtype)
-        self._count = count
-        self._lock = Lock()
-        # Lower scores are not among the best. No score is lower than nan.
-        self._least = np.nan
-
-    def offer(self, ids: NDArray[np.int64], scores: NDArray[Any]) -> None:
-        """Add ids, shape (n,), with their scores."""
-        good = np.flatnonzero(~(scores < self._least))
-        if len(good) > self._count:
-            good = good[~(scores[good] < self._least_of(scores[good]))]
-        if not good.size:
-            return
-        with self._lock:
-            self._ids = np.concatenate([self._ids, ids[good]])
-            self._scores = np.concatenate([self._scores, scores[good]])
-            if len(self._ids) >= self._count:
-                self._least = self._least_of(self._scores)
-            if len(self._ids) > 2 * self._count:
-                self._ids, self._scores = self._sorted()
-
-    def result(self) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        """Return the best ids and their scores, highest first; lower ids first among equals."""
-        with self._lock:
-            return self._sorted()
-
-    def _sorted(self) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        order = np.lexsort((self._ids, -self._scores))[: self._count]
-        return self._ids[order], self._scores[order]
-
-    def _least_of(self, scores: NDArray[Any]) -> Any:
-        """Return the lowest of the best scores, in linear time; nan is lower than all others."""
-        return -np.partition(-scores, self._count - 1)[self._count - 1]

@@ -9,6 +9,7 @@ from collections.abc import ItemsView, Mapping, Sequence, ValuesView
 from contextlib import suppress
 from itertools import chain
 from numbers import Integral
+from operator import eq
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
@@ -174,6 +175,13 @@ class IndexToKey(Sequence[str]):
 
     def __len__(self) -> int:
         return len(self._store)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, list | IndexToKey):
+            return NotImplemented
+        return len(self) == len(other) and all(map(eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]  # As of a list.
 
     def index(self, word: Any, start: int = 0, stop: int | None = None) -> int:
         """Return the id of a word; ValueError if it is missing or outside ``start : stop``."""

@@ -1,0 +1,1 @@
+"""The parts of the view for code written for gensim."""

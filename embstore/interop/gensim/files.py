@@ -1,0 +1,266 @@
+"""Files of the view for gensim: word2vec's format in and out, and stores beside files.
+
+A file of vectors is built into a store once, beside it: ``vectors.bin`` becomes
+``vectors.bin.embstore``. As long as the store is newer than the file, and was built with the same
+options, it is opened instead.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from embstore.build import build
+from embstore.dtypes import as_dtype
+from embstore.errors import StoreNotFoundError
+from embstore.export import new_file
+from embstore.interop.gensim.expandos import COUNT, Expandos
+from embstore.interop.gensim.keyed import Keyed
+from embstore.opening import open as open_store
+from embstore.paths import as_path, as_url
+from embstore.row_blocks import RowBlock
+from embstore.settle import as_choice, as_count, as_flag
+from embstore.sinks import TableFacts
+from embstore.sinks.text import write_glove, write_word2vec
+from embstore.sinks.word2vec_binary import write_word2vec_binary
+from embstore.vocabulary.words import pack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from embstore.store import EmbeddingStore
+
+STORE_SUFFIX = ".embstore"
+ROWS_AT_ONCE = 4096
+_OPTIONS = ("format", "limit", "encoding_errors")
+
+
+class FileMethods(Keyed):
+    """Methods that build, open and write."""
+
+    @classmethod
+    def load(cls, fname: str | os.PathLike[str], mmap: str | None = None) -> Self:
+        """Open a store, or what gensim's ``save`` wrote.
+
+        Parameters
+        ----------
+        fname : str or path-like
+            The path or URL of a store; or a file that gensim saved, which is built into a store
+            beside it once (``fname.embstore``). Such a file is a pickle: loading it runs what it
+            says, in gensim as here.
+        mmap : {"r", "c"}, optional
+            Without a meaning: a store is memory-mapped anyway.
+
+        Raises
+        ------
+        ImportError
+            If gensim saved the file, and is not installed.
+        StoreError, SourceError
+            As `embstore.open` and `embstore.build`.
+        """
+        if mmap is not None:
+            as_choice(mmap, "mmap", ("r", "c"))
+        if as_url(fname) is not None or Path(fname).is_dir():
+            return cls(open_store(fname))
+        path = as_path(fname, "fname")
+        if not path.exists():
+            raise StoreNotFoundError(f"{path} does not exist; expected a store or a saved file")
+        if store := _newest(path, {}):
+            return cls(store)
+        try:
+            from gensim.models import KeyedVectors  # noqa: PLC0415
+        except ImportError as error:
+            raise ImportError(
+                f"{path} is a file; if gensim saved it, install gensim to load it once; for a file "
+                "of vectors use load_word2vec_format or embstore.build"
+            ) from error
+        loaded = KeyedVectors.load(os.fspath(path), mmap="r")
+        vectors = getattr(loaded, "wv", loaded)
+        return cls(build(vectors, _beside(path), attributes=[*vectors.expandos], overwrite=True))
+
+    @classmethod
+    def load_word2vec_format(
+        cls,
+        fname: str | os.PathLike[str],
+        fvocab: str | os.PathLike[str] | None = None,
+        binary: bool = False,
+        encoding: str = "utf8",
+        unicode_errors: str = "strict",
+        limit: int | None = None,
+        datatype: Any = np.float32,
+        no_header: bool = False,
+    ) -> Self:
+        """Build a store of a file in word2vec's format beside it, or open the one that is there.
+
+        Parameters
+        ----------
+        fname : str or path-like
+            The file. The store is ``fname.embstore``; it is built again when the file is newer, or
+            the options are others.
+        fvocab : str or path-like, optional
+            A file of words and their counts, which become the attribute ``"count"``; 0 for words
+            that it does not have.
+        binary : bool
+            Whether the file is in word2vec's binary format.
+        encoding : str
+            Must be UTF-8.
+        unicode_errors : {"strict", "replace", "ignore"}
+            What to do with bytes that are not UTF-8.
+        limit : int, optional
+            Number of rows to read; by default all.
+        datatype : dtype
+            Dtype of the stored numbers.
+        no_header : bool
+            Whether the file has no line of counts at its top, as GloVe's files.
+
+        Raises
+        ------
+        SourceError
+            If the file is not of this format; see `embstore.build`.
+        ValueError
+            If ``encoding`` is not UTF-8, or a binary file is to have no header.
+        """
+        path = as_path(fname, "fname")
+        if encoding.lower().replace("-", "") != "utf8":
+            raise ValueError(f"encoding must be utf8, not {encoding!r}; convert the file first")
+        binary, no_header = as_flag(binary, "binary"), as_flag(no_header, "no_header")
+        if binary and no_header:
+            raise ValueError("a binary file has a header; no_header=True is for text")
+        kind = "word2vec-binary" if binary else "glove" if no_header else "word2vec"
+        options: dict[str, Any] = {"format": kind}
+        if limit is not None:
+            options["limit"] = as_count(limit, "limit")
+        if unicode_errors != "strict":
+            options["encoding_errors"] = unicode_errors
+        dtype = as_dtype(datatype)
+        files = [path] if fvocab is None else [path, as_path(fvocab, "fvocab")]
+        has_counts = fvocab is not None
+        if store := _newest(path, options, files):
+            if store.dtype == dtype and (COUNT in store.attributes) == has_counts:
+                return cls(store)
+            store.close()
+        store = build(path, _beside(path), dtype=dtype, overwrite=True, **options)
+        if fvocab is not None:
+            counts = _counts(files[1], unicode_errors)
+            values = np.array([counts.get(word, 0) for word in cls(store).index_to_key], np.int64)
+            store = build(store, _beside(path), attributes={COUNT: values}, overwrite=True)
+        return cls(store)
+
+    def save_word2vec_format(
+        self,
+        fname: str | os.PathLike[str],
+        fvocab: str | os.PathLike[str] | None = None,
+        binary: bool = False,
+        total_vec: int | None = None,
+        write_header: bool = True,
+        prefix: str = "",
+        append: bool = False,
+        sort_attr: str = COUNT,
+    ) -> None:
+        """Write the words and vectors in word2vec's format.
+
+        Numbers of text are written in the shortest digits that give the same number back. A file
+        that exists is replaced when the new one is whole.
+
+        Parameters
+        ----------
+        fname : str or path-like
+            The file.
+        fvocab : str or path-like, optional
+            A file for the words and their counts.
+        binary : bool
+            Whether to write the binary format, which holds float32.
+        total_vec : int, optional
+            The number of vectors that the header says; by default that of the store.
+        write_header : bool
+            Whether to write the header; text without one is GloVe's format.
+        prefix : str
+            What to put in front of each word.
+        append : bool
+            Whether to write at the end of the file instead of replacing it.
+        sort_attr : str
+            The attribute by which to sort, the highest value first; where the store does not have
+            it, words are in the order of ids.
+
+        Raises
+        ------
+        ExportError
+            If the format cannot hold a word or the numbers.
+        ValueError
+            If a binary file is to have no header, or ``fvocab`` is given and the attribute missing.
+        """
+        if binary and not write_header:
+            raise ValueError("a binary file without a header cannot be read; leave write_header")
+        attributes = Expandos(self.store)
+        counts = attributes.get(sort_attr)
+        if fvocab is not None and counts is None:
+            raise ValueError(
+                f"the store has no attribute {sort_attr!r} to write to {fvocab}; it has "
+                f"{', '.join(attributes)}"
+            )
+        order = np.arange(len(self))
+        if counts is not None:
+            order = np.argsort(-np.asarray(counts), kind="stable")
+        if fvocab is not None and counts is not None:
+            with _opened(fvocab, append=append) as file:
+                for ids in _pieces(order):
+                    pairs = zip(self.store.words(ids), counts[ids], strict=True)
+                    file.write("".join(f"{prefix}{word} {n}\n" for word, n in pairs).encode())
+        write = write_word2vec_binary if binary else write_word2vec if write_header else write_glove
+        store = self.store
+        total = len(self) if total_vec is None else as_count(total_vec, "total_vec")
+        table = TableFacts(total, store.row_shape, store.dtype, store.has_words)
+        with _opened(fname, append=append) as file:
+            write(file, table, _blocks(store, order, prefix))
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + STORE_SUFFIX)
+
+
+def _newest(
+    path: Path, options: Mapping[str, Any], files: list[Path] | None = None
+) -> EmbeddingStore | None:
+    """Open the store beside a file, if it is newer than the file and was built with the options."""
+    beside = _beside(path)
+    root = beside / "zarr.json"
+    newest = max(file.stat().st_mtime_ns for file in files or [path])
+    if not root.exists() or root.stat().st_mtime_ns <= newest:
+        return None
+    store = open_store(beside)
+    # Attributes were added to a store of the file: its facts are the first.
+    facts = (store.source.get("origins") or [store.source])[0]
+    if not options or all(facts.get(name) == options.get(name) for name in _OPTIONS):
+        return store
+    store.close()
+    return None
+
+
+def _counts(path: Path, errors: str) -> dict[str, int]:
+    """Return the counts of words, a word and a number a line."""
+    with path.open(encoding="utf-8", errors=errors) as file:
+        fields = (line.rsplit(maxsplit=1) for line in file)
+        return {pair[0]: int(pair[1]) for pair in fields if len(pair) == 2}
+
+
+def _opened(path: str | os.PathLike[str], *, append: bool) -> Any:
+    """Open a file to write: its end, or a new one that appears when it is whole."""
+    target = as_path(path, "fname")
+    return target.open("ab") if append else new_file(target.absolute(), overwrite=True)
+
+
+def _pieces(order: Any) -> Iterator[Any]:
+    for start in range(0, len(order), ROWS_AT_ONCE):
+        yield order[start : start + ROWS_AT_ONCE]
+
+
+def _blocks(store: EmbeddingStore, order: Any, prefix: str) -> Iterator[RowBlock]:
+    """Yield the rows and words of ids in some order."""
+    start = 0
+    for ids in _pieces(order):
+        words = [prefix + word for word in store.words(ids)]
+        yield RowBlock(start, store.lookup(ids), pack(words))
+        start += len(ids)

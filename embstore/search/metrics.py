@@ -1,0 +1,238 @@
+"""Metrics of a search: how near a row is to a vector, exactly, and quickly with a known error.
+
+A score is higher the nearer the row is. Scores of single pairs are computed by NumPy's ``einsum``,
+which adds up a row's numbers in their order: equal rows get scores that are equal to the bit,
+whatever their ids and whatever else is asked. A matrix product of many rows and vectors is much
+faster, but its last bits depend on where a row stands. So it is only a screen: what it cannot rule
+out is scored exactly. Its error is bounded by that of any sum of products:
+
+    |computed - exact| <= d * u / (1 - d * u) * |x| * |y|
+
+for vectors x and y of d numbers with the unit roundoff u (Higham, "Accuracy and Stability of
+Numerical Algorithms", section 3.1). Two such sums differ by at most twice as much.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from embstore.norms import are_extreme, row_norms, unit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MetricName = Literal["cosine", "dot", "euclidean"]
+# Roundings beside those of the sums: of norms, quotients and roots.
+OTHER_ROUNDINGS = 16
+
+
+class Metric(Protocol):
+    """A way to compare rows with a vector."""
+
+    needs_norms: bool  # For exact scores.
+
+    def prepare(self, vectors: NDArray[Any]) -> NDArray[Any]:
+        """Return the vectors that rows are compared with."""
+        ...
+
+    def score(
+        self,
+        rows: NDArray[Any],
+        norms: NDArray[Any] | None,
+        vector: NDArray[Any],
+        *,
+        extremes: bool,
+    ) -> NDArray[Any]:
+        """Return the exact scores of rows, shape (n,)."""
+        ...
+
+    def screen(
+        self, dots: NDArray[Any], norms: NDArray[Any], lengths: NDArray[Any], error: float
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return what scores are at least and at most, both of shape (n, q), on their own scale.
+
+        Parameters
+        ----------
+        dots : ndarray, shape (n, q)
+            Dot products of n rows and q vectors, which may be overwritten.
+        norms, lengths : ndarray, shapes (n,) and (q,)
+            Norms of the rows and of the vectors.
+        error : float
+            The largest relative error of a sum of products.
+        """
+        ...
+
+    def on_screen(self, score: Any) -> Any:
+        """Return an exact score on the scale of `screen`."""
+        ...
+
+    def shown(self, score: float) -> float:
+        """Return a score as callers know it."""
+        ...
+
+
+class Cosine:
+    """The cosine of the angle between a row and a vector."""
+
+    needs_norms = True
+
+    def prepare(self, vectors: NDArray[Any]) -> NDArray[Any]:
+        """Return the vectors scaled to length 1."""
+        return unit(vectors)
+
+    def score(
+        self,
+        rows: NDArray[Any],
+        norms: NDArray[Any] | None,
+        vector: NDArray[Any],
+        *,
+        extremes: bool,
+    ) -> NDArray[Any]:
+        """Return the cosines; that of a row of zeros, which has no direction, is nan."""
+        return cosines(rows, row_norms(rows) if norms is None else norms, vector, extremes=extremes)
+
+    def screen(
+        self, dots: NDArray[Any], norms: NDArray[Any], lengths: NDArray[Any], error: float
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the cosines less and plus their error, which is the same for all."""
+        dots /= norms[:, np.newaxis]
+        return dots - error, dots + error
+
+    def on_screen(self, score: Any) -> Any:
+        """Return the cosine."""
+        return score
+
+    def shown(self, score: float) -> float:
+        """Return the cosine."""
+        return score
+
+
+class Dot:
+    """The dot product."""
+
+    needs_norms = False
+
+    def prepare(self, vectors: NDArray[Any]) -> NDArray[Any]:
+        """Return the vectors."""
+        return vectors
+
+    def score(
+        self,
+        rows: NDArray[Any],
+        norms: NDArray[Any] | None,
+        vector: NDArray[Any],
+        *,
+        extremes: bool,
+    ) -> NDArray[Any]:
+        """Return the dot products."""
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            found: NDArray[Any] = np.einsum("ij,j->i", rows, vector)
+        return found
+
+    def screen(
+        self, dots: NDArray[Any], norms: NDArray[Any], lengths: NDArray[Any], error: float
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the products less and plus their error, which grows with both norms."""
+        margins = error * norms[:, np.newaxis] * lengths
+        return dots - margins, dots + margins
+
+    def on_screen(self, score: Any) -> Any:
+        """Return the product."""
+        return score
+
+    def shown(self, score: float) -> float:
+        """Return the product."""
+        return score
+
+
+class Euclidean:
+    """The distance, whose negative is the score. On the screen, the negative of its square."""
+
+    needs_norms = False
+
+    def prepare(self, vectors: NDArray[Any]) -> NDArray[Any]:
+        """Return the vectors."""
+        return vectors
+
+    def score(
+        self,
+        rows: NDArray[Any],
+        norms: NDArray[Any] | None,
+        vector: NDArray[Any],
+        *,
+        extremes: bool,
+    ) -> NDArray[Any]:
+        """Return the negative distances."""
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            return -row_norms(rows - vector)
+
+    def screen(
+        self, dots: NDArray[Any], norms: NDArray[Any], lengths: NDArray[Any], error: float
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return ``2 xy - |x|**2 - |y|**2`` less and plus its error."""
+        squares = np.square(norms)[:, np.newaxis] + np.square(lengths)
+        dots *= 2
+        dots -= squares
+        squares *= 2 * error
+        return dots - squares, dots + squares
+
+    def on_screen(self, score: Any) -> Any:
+        """Return the negative square of the distance, a little lower."""
+        return -np.square(score) * (1 + OTHER_ROUNDINGS * np.finfo(score.dtype).eps)
+
+    def shown(self, score: float) -> float:
+        """Return the distance."""
+        return -score if score else 0.0
+
+
+METRICS: dict[MetricName, Metric] = {
+    "cosine": Cosine(),
+    "dot": Dot(),
+    "euclidean": Euclidean(),
+}
+
+
+def cosines(
+    rows: NDArray[Any], norms: NDArray[Any], vector: NDArray[Any], *, extremes: bool
+) -> NDArray[Any]:
+    """Return the cosines of rows and a vector of length 1, shape (n,).
+
+    Of another vector, they are multiplied by its length.
+
+    Parameters
+    ----------
+    rows : ndarray of floats, shape (n, dimension)
+    norms : ndarray, shape (n,)
+        The norms of the rows.
+    vector : ndarray, shape (dimension,)
+    extremes : bool
+        Whether some norms may be extreme. Their rows are scaled to length 1 first.
+
+    Examples
+    --------
+    >>> rows = np.array([[3.0, 4.0], [0.0, 2.0]])
+    >>> cosines(rows, np.array([5.0, 2.0]), np.array([0.0, 1.0]), extremes=False)
+    array([0.8, 1. ])
+    """
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
+        found: NDArray[Any] = np.einsum("ij,j->i", rows, vector)
+        found /= norms
+        if extremes:
+            some = np.flatnonzero(are_extreme(norms) & (norms != 0))
+            found[some] = np.einsum("ij,j->i", unit(rows[some]), vector)
+    return found
+
+
+def error_of(dimension: int, dtype: np.dtype[Any]) -> float:
+    """Return the bound of the relative difference of two sums of ``dimension`` products.
+
+    Examples
+    --------
+    >>> error_of(300, np.dtype(np.float32)) < 4e-5
+    True
+    """
+    roundoff = float(np.finfo(dtype).eps) / 2
+    one = (dimension + OTHER_ROUNDINGS) * roundoff
+    return 2 * one / (1 - one) if one < 0.5 else np.inf

@@ -1,0 +1,199 @@
+"""The rows nearest to each of many vectors, found in one pass over the table.
+
+1. The store scans its rows in blocks, on as many threads as there are processors.
+2. Of a block and a few vectors all scores are computed. For more vectors, one matrix product
+   tells which rows cannot be among the best, and only the others are scored (`metrics`).
+3. Of each block, only rows that are at least as good as the worst of the best so far are kept.
+
+Memory is bounded: a few blocks, the best scores, and the norms of up to 67 million rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embstore.norms import are_extreme, row_norms
+from embstore.progress import Progress
+from embstore.search.best import Best
+from embstore.search.metrics import Euclidean, error_of
+from embstore.search.row_norms import RowNorms
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from embstore.progress import OnProgress
+    from embstore.search.metrics import Metric
+    from embstore.search.table import SearchedTable
+
+# From this number of vectors on, the matrix product pays.
+SCREENED = 3
+# Scores of a block that are on the screen at a time.
+SCREEN_NUMBERS = 1 << 20
+BLOCK_BYTES = 4 << 20  # Of rows that are looked up.
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is looked for.
+
+    Parameters
+    ----------
+    vectors : ndarray, shape (q, dimension)
+        The vectors.
+    count : int
+        Number of rows to find for each.
+    among : range or ndarray of int64
+        The ids that are searched: consecutive, or any in ascending order.
+    without : sequence of ndarray of int64
+        For each vector, ids in ascending order that are left out.
+    """
+
+    vectors: NDArray[Any]
+    count: int
+    among: range | NDArray[np.int64]
+    without: Sequence[NDArray[np.int64]]
+
+
+class Neighbours:
+    """Search among the rows of a store; many threads may use it.
+
+    Parameters
+    ----------
+    store : SearchedTable
+        The store. Rows of several axes are compared as vectors of all their numbers.
+
+    Examples
+    --------
+    >>> from embstore.search.metrics import METRICS
+    >>> wanted = Wanted(store[:1], 2, range(len(store)), [np.array([0])])
+    >>> [(ids, scores)] = Neighbours(store).find(wanted, METRICS["cosine"])
+    >>> store.words(ids), scores.round(3)
+    (['like', 'country'], array([0.785, 0.764], dtype=float32))
+    """
+
+    def __init__(self, store: SearchedTable) -> None:
+        self._store = store
+        self.dtype = np.result_type(store.dtype, np.float32)
+        self._norms = RowNorms(store.rows, self.dtype)
+
+    def find(
+        self, wanted: Wanted, metric: Metric, progress: OnProgress | None = None
+    ) -> list[tuple[NDArray[np.int64], NDArray[Any]]]:
+        """Return for each vector the nearest ids and their scores, the nearest first.
+
+        Among equal scores, the lower id comes first.
+        """
+        search = _Search(wanted, metric, self._norms, self.dtype)
+        done, lock = 0, Lock()
+        row_bytes = self._store.nbytes // max(self._store.rows, 1)
+
+        def visit(ids: range | NDArray[np.int64], rows: NDArray[Any]) -> None:
+            nonlocal done
+            search.offer(ids, rows.reshape(len(rows), -1).astype(self.dtype, copy=False))
+            if progress is not None:
+                with lock:
+                    done += len(rows)
+                    progress(Progress(done * row_bytes, len(wanted.among) * row_bytes, done))
+
+        if isinstance(wanted.among, range):
+            self._store.scan(visit, wanted.among.start, wanted.among.stop)
+        else:
+            step = max(BLOCK_BYTES // max(row_bytes, 1), 1)
+            for start in range(0, len(wanted.among), step):
+                ids = wanted.among[start : start + step]
+                visit(ids, self._store.lookup(ids))
+        return [best.result() for best in search.bests]
+
+
+class _Search:
+    """One search: its vectors, and the best rows so far."""
+
+    def __init__(
+        self, wanted: Wanted, metric: Metric, norms: RowNorms, dtype: np.dtype[Any]
+    ) -> None:
+        self._metric, self._norms = metric, norms
+        self._vectors = metric.prepare(wanted.vectors.astype(dtype, copy=False))
+        self._lengths = row_norms(self._vectors)
+        self._without = wanted.without
+        self._error = error_of(self._vectors.shape[1], dtype)
+        self._count = wanted.count
+        self.bests = [Best(wanted.count, dtype) for _ in self._vectors]
+        extreme = are_extreme(self._lengths) & (self._lengths != 0)
+        many = len(self._vectors) >= SCREENED or isinstance(metric, Euclidean)
+        self._screens = many and not extreme.any()
+
+    def offer(self, ids: range | NDArray[np.int64], rows: NDArray[Any]) -> None:
+        """Compare the rows of ids, in ascending order, with all vectors."""
+        needs_norms = self._screens or self._metric.needs_norms
+        norms = self._norms.of(ids, rows) if needs_norms else None
+        numbers = np.arange(ids.start, ids.stop, ids.step) if isinstance(ids, range) else ids
+        if norms is None or not self._screens:
+            for number in range(len(self._vectors)):
+                self._compare(number, numbers, rows, norms, None)
+            return
+        step = max(SCREEN_NUMBERS // max(len(rows), 1), 1)
+        for start in range(0, len(self._vectors), step):
+            self._screen(range(start, min(start + step, len(self._vectors))), numbers, rows, norms)
+
+    def _screen(
+        self, some: range, ids: NDArray[np.int64], rows: NDArray[Any], norms: NDArray[Any]
+    ) -> None:
+        """Score the rows that may be among the best of some vectors."""
+        vectors = self._vectors[some.start : some.stop]
+        with np.errstate(all="ignore"):
+            if len(some) >= SCREENED:
+                dots = rows @ vectors.T
+            else:
+                dots = np.einsum("ij,kj->ik", rows, vectors)
+            least, most = self._metric.screen(
+                dots, norms, self._lengths[some.start : some.stop], self._error
+            )
+        # A product with such a row may be wrong.
+        always = are_extreme(norms) & (norms != 0) if self._norms.have_extremes else None
+        for column, number in enumerate(some):
+            bound = self.bests[number].least
+            if not np.isnan(bound):
+                may_be = most[:, column] >= self._metric.on_screen(bound)
+            else:
+                # Those that are left out may be among the first.
+                first = self._count + len(self._without[number])
+                if first >= len(ids):
+                    self._compare(number, ids, rows, norms, None)
+                    continue
+                bound = -np.partition(-least[:, column], first - 1)[first - 1]
+                may_be = ~(most[:, column] < bound)
+            if always is not None:
+                may_be |= always
+            places = np.flatnonzero(may_be)
+            if places.size:
+                self._compare(number, ids, rows, norms, places)
+
+    def _compare(
+        self,
+        number: int,
+        ids: NDArray[np.int64],
+        rows: NDArray[Any],
+        norms: NDArray[Any] | None,
+        places: NDArray[np.int64] | None,
+    ) -> None:
+        """Score the rows at some places, or all, by one vector, without those to leave out."""
+        without = self._without[number]
+        if without.size:
+            at = np.searchsorted(ids, without)
+            at[at == len(ids)] = 0
+            hidden = at[ids[at] == without] if len(ids) else at
+            if hidden.size:
+                places = np.arange(len(ids)) if places is None else places
+                places = places[~np.isin(places, hidden)]
+        if places is not None:
+            ids, rows = ids[places], rows[places]
+            norms = None if norms is None else norms[places]
+        vector, extremes = self._vectors[number], self._norms.have_extremes
+        scores = self._metric.score(rows, norms, vector, extremes=extremes)
+        self.bests[number].offer(ids, scores)
