@@ -186,14 +186,15 @@ def needs(
 
 def manifest_of(rows: int, row_bytes: int) -> Manifest:
     """Return the manifest of a table as a build would choose it."""
-    partitions = min(spec.choose_partition_count(rows * row_bytes), spec.MAX_PARTITIONS)
+    partitions = spec.choose_partition_count(rows * row_bytes)
+    most = spec.choose_chunk_bytes(rows * row_bytes)
     return Manifest(
         rows=rows,
         row_shape=(row_bytes // 4,),
         dtype=np.dtype("<f4"),
         partition_count=partitions,
         strategy="mod",
-        chunk_rows=spec.choose_chunk_rows(-(-rows // partitions), row_bytes),
+        chunk_rows=spec.choose_chunk_rows(-(-rows // partitions), row_bytes, most, partitions),
     )
 
 
