@@ -46,6 +46,7 @@ from embstore.functional.lookup import (
     safe_embedding_lookup_sparse,
 )
 from embstore.listing import tables
+from embstore.many import lookup_many
 from embstore.opening import open
 from embstore.progress import Progress
 from embstore.reading.incore import Residency
@@ -121,6 +122,7 @@ __all__ = [
     "embedding_lookup",
     "embedding_lookup_sparse",
     "export",
+    "lookup_many",
     "open",
     "prune",
     "publish",

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from embstore.reading.forms import Form, Forms
-    from embstore.reading.short_path import Few
+    from embstore.reading.joint import JointTable
+    from embstore.reading.short_path import Few, Warm
     from embstore.table.numbering import Numbering
     from embstore.table.plan import LookupPlan
 
@@ -43,6 +44,8 @@ class LookupMixin(ABC):
     _few_ids: int
     _fews: dict[str, Few]
     _few_raw: Few | None
+    _warm: Warm | None
+    _joint: JointTable | None
 
     @abstractmethod
     def _open_forms(self) -> Forms:

@@ -120,6 +120,7 @@ class EmbeddingStore(
         # Functions for one id, and for at most `_few_ids`; None where records have no short path.
         short = self._forms.default.short
         self._one, self._few, self._few_ids = short.one, short.few, short.most
+        self._warm, self._joint = short.warm, short.joint
         self._fews: dict[str, Few] = {}
         self._few_raw: Few | None = None
         self._leave_pool = POOL.join(self)
@@ -304,7 +305,8 @@ class EmbeddingStore(
 
     def close(self) -> None:
         """Release the files. Results of lookups stay valid; a further lookup raises an error."""
-        self._records = self._forms = self._one = self._few = self._few_raw = None
+        self._records = self._forms = None
+        self._one = self._few = self._few_raw = self._warm = self._joint = None
         self._fews.clear()
         self._vocabulary = self._columns = None
         self._leave_pool()

@@ -10,7 +10,9 @@ import pytest
 
 import embstore
 from embstore.cli import app
+from embstore.cli.shown_rows import json_texts
 from tests.helpers.programs import run_command as run
+from tests.helpers.programs import run_python
 
 COMMANDS = sorted(command.callback.__name__ for command in app.registered_commands)  # type: ignore[union-attr]
 README = Path(__file__).parent.parent / "README.md"
@@ -121,6 +123,56 @@ def test_get_ids_to_a_file(
     run("get", words_store, "--ids", ids, "--npy", tmp_path / "rows.npy")
     with embstore.open(words_store) as store:
         np.testing.assert_array_equal(np.load(tmp_path / "rows.npy"), store.lookup(expected))
+
+
+def test_get_does_not_overwrite(words_store: Path, tmp_path: Path) -> None:
+    file = tmp_path / "rows.npy"
+    file.write_bytes(b"mine")
+    refused = run("get", words_store, "like", "--npy", file, status=1)
+    assert f"{file} exists" in refused.stderr
+    assert file.read_bytes() == b"mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"rows.npy", words_store.name}
+    run("get", words_store, "like", "--npy", file, "--overwrite")
+    assert np.load(file).shape == (1, 8)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int8", "uint64", "bool"])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 1, 2), (0,), (2, 0)])
+def test_json_of_rows(dtype: str, shape: tuple[int, ...]) -> None:
+    rows = (np.random.default_rng(0).standard_normal((5, *shape)) * 100).astype(dtype)
+    want = rows.tolist()
+    if np.dtype(dtype).kind == "f" and rows.size:
+        rows.reshape(-1)[[0, 3]] = np.nan, np.inf
+        want = np.array(rows, object)
+        want.reshape(-1)[[0, 3]] = None
+        want = want.tolist()
+    found = [json.loads(text) for text in json_texts(rows)]
+    if np.dtype(dtype).kind != "f":
+        assert found == want
+        return
+    same = np.array(found, float if rows.size else None).astype(dtype)
+    hidden = ~np.isfinite(rows)
+    assert np.array_equal(np.where(hidden, 0, same), np.where(hidden, 0, rows))
+    assert np.array_equal(np.array(found, object) == None, hidden)  # noqa: E711
+
+
+def test_rows_are_one_line_each(tmp_path: Path) -> None:
+    word = "a very long word " * 20
+    embstore.build({word: [1.0, 2.0], "b": [3.0, 4.0]}, tmp_path / "s").close()
+    lines = run("get", tmp_path / "s", "--ids", ":").stdout.splitlines()
+    assert len(lines) == 3
+    assert lines[1].startswith(f" 0  {word}")
+
+
+def test_ctrl_c_says_so(words_store: Path) -> None:
+    code = (
+        "import embstore.cli.rows as rows, embstore.cli, signal, sys\n"
+        "rows.print_table = lambda *_: signal.raise_signal(signal.SIGINT)\n"
+        f"sys.argv = ['embstore', 'get', {str(words_store)!r}, 'like']\n"
+        "embstore.cli.main()\n"
+    )
+    done = run_python("-c", code, status=130)
+    assert done.stderr == "embstore: error: interrupted\n"
 
 
 def test_get_missing_words(words_store: Path) -> None:

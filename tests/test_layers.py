@@ -49,6 +49,7 @@ ROOMS = (
         "opening",
         "opener",
         "listing",
+        "many",
         "verify",
         "search",
         "similar_mixin",

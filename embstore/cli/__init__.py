@@ -22,7 +22,6 @@ app = typer.Typer(
     name="embstore",
     help="Embedding tables that do not fit in RAM: build a store, look rows up, check it.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -32,6 +31,9 @@ for _command in (
     *(publish, versions, prune, serve),
 ):
     app.command()(_command)
+
+# The status after Ctrl-C, as shells have it.
+INTERRUPTED = 130
 
 
 @app.callback(invoke_without_command=True)
@@ -48,6 +50,10 @@ def main() -> None:
     prepare_streams()
     try:
         app()
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            warn("interrupted", kind="error")
+        raise
     except (EmbstoreError, OSError, ValueError, TypeError) as error:
         if isinstance(error, BrokenPipeError):
             # The reader has closed the pipe; keep Python from complaining about it at exit.

@@ -22,6 +22,8 @@ from embstore.cli.terminal import shows_unicode
 from embstore.progress import OnProgress, Progress
 from embstore.table.listed import ListedTable
 
+# Terminals of fewer columns get a bar and the time left only.
+WIDE = 90
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -114,20 +116,21 @@ def printable(value: object) -> str:
 def progress_bar(task: str) -> Iterator[OnProgress | None]:
     """Yield a callback that draws a progress bar, or None without a terminal.
 
-    The bar shows bytes done, all bytes, bytes and rows per second, and the time left.
+    The bar shows bytes done, all bytes, bytes and rows per second, and the time left; in a narrow
+    terminal the time left only.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
         yield None
         return
-    columns = (
+    columns: list[rich.progress.ProgressColumn] = [
         TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TextColumn("{task.fields[rows_per_second]}"),
+        BarColumn(bar_width=None if console.width < WIDE else 40),
         TimeRemainingColumn(),
-    )
+    ]
+    if console.width >= WIDE:
+        rate = TextColumn("{task.fields[rows_per_second]}")
+        columns[2:2] = [DownloadColumn(), TransferSpeedColumn(), rate]
     with rich.progress.Progress(*columns, console=console, transient=True) as bar:
         number = bar.add_task(task, total=None, rows_per_second="")
         started = time.perf_counter()

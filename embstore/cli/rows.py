@@ -1,15 +1,12 @@
 """Commands that take rows out of a store: get, explain, export."""
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
 import embstore
 from embstore import EmbeddingStore
@@ -24,11 +21,9 @@ from embstore.cli.arguments import (
 )
 from embstore.cli.console import print_facts, print_json, printable, progress_bar, warn
 from embstore.cli.options import options_of
-from embstore.cli.terminal import shown, typed
-from embstore.dtypes import check_zero, is_float, wide_dtype
+from embstore.cli.shown_rows import blocks_of, print_json_rows, print_table, write_npy
+from embstore.cli.terminal import typed
 from embstore.sinks import SINKS
-
-VALUES_SHOWN = 5
 
 
 @options_of(
@@ -45,6 +40,7 @@ def get(
     npy: Annotated[
         Path | None, typer.Option(help="Write the rows to this .npy file.", show_default=False)
     ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace the file of --npy.")] = False,
     as_json: JsonOption = False,
     **options: Any,
 ) -> None:
@@ -60,30 +56,17 @@ def get(
     missing = options.pop("missing")
     with embstore.open(store, **pop_open_options(options)) as table:
         found = _ids_asked_for(table, words, ids, missing)
-        known = found >= 0 if words else np.ones(len(found), bool)
-        if known.all():
-            rows = table.lookup(found, **options)
+        blocks = blocks_of(table, found, words, **options)
+        if npy is not None:
+            what = write_npy(blocks, npy, len(found), table, overwrite=overwrite)
+            typer.echo(f"{what} written to {printable(npy)}", err=True)
+            if not as_json:
+                return
+            blocks = blocks_of(table, found, words, **options)
+        if as_json:
+            print_json_rows(blocks)
         else:
-            check_zero(table.dtype, "--missing zeros")
-            rows = np.zeros((len(found), *table.row_shape), table.dtype)
-            rows[known] = table.lookup(found[known], **options)
-        labels: list[str | None] = [None] * len(found)
-        if words:
-            labels = [*words]
-        elif table.has_words:
-            labels = table.words(found)
-    if npy is not None:
-        with npy.open("wb") as file:
-            np.save(file, rows)
-        typer.echo(f"{rows.shape} {rows.dtype} written to {printable(npy)}", err=True)
-    if as_json:
-        entries = [
-            {"id": number if number >= 0 else None, "word": word, "row": _json_values(row)}
-            for number, word, row in zip(found.tolist(), labels, rows, strict=True)
-        ]
-        print_json(entries)
-    elif npy is None:
-        _print_rows(found, labels, rows)
+            print_table(blocks, table.rows)
 
 
 @options_of(
@@ -170,31 +153,3 @@ def _ids_asked_for(
     if words or ids is None:
         raise typer.BadParameter("give either words or --ids")
     return parse_ids(ids, table.rows)
-
-
-def _print_rows(ids: NDArray[np.int64], words: Sequence[str | None], rows: NDArray[Any]) -> None:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("id", justify="right")
-    if any(word is not None for word in words):
-        table.add_column("word", overflow="fold")
-    table.add_column(f"row, {rows.shape[1:]} {rows.dtype}", overflow="fold")
-    for number, word, row in zip(ids.tolist(), words, rows, strict=True):
-        flat = row.ravel()
-        values = " ".join(f"{value:>10.4g}" for value in flat[:VALUES_SHOWN])
-        more = " ..." if flat.size > VALUES_SHOWN else ""
-        cells = [
-            str(number) if number >= 0 else "-",
-            *([] if word is None else [shown(printable(word))]),
-        ]
-        table.add_row(*cells, values + more)
-    # No markup: words such as "[UNK]" look like it.
-    Console(markup=False, highlight=False, emoji=False).print(table)
-
-
-def _json_values(row: NDArray[Any]) -> Any:
-    """Return a row as lists of the shortest digits that give it back; nan and inf as null."""
-    if row.ndim:
-        return [_json_values(part) for part in row]
-    if not is_float(row.dtype):
-        return int(row)
-    return float(str(row.astype(wide_dtype(row.dtype))[()])) if np.isfinite(row) else None

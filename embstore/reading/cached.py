@@ -407,8 +407,8 @@ def guarded(
     row_shape, dtype, others
         As of `embstore.reading.forms.Form`.
     """
-    inner_one, inner_few = short.one, short.few
-    if inner_one is None or inner_few is None:
+    inner_one, inner_few, inner_warm = short.one, short.few, short.warm
+    if inner_one is None or inner_few is None or inner_warm is None:
         return NO_SHORT_PATH
     presence, rows_of, row_of = records.presence, rows_function(numbering), numbering.row_of
 
@@ -433,4 +433,11 @@ def guarded(
         records.take(rows, filled.reshape(len(rows), *row_shape))
         return filled
 
-    return ShortPath(one, few, short.most)
+    def warm(ids: NDArray[np.int64]) -> NDArray[Any] | None:
+        if token := presence.token:
+            found = inner_warm(ids)
+            if presence.token == token:
+                return found
+        return None
+
+    return ShortPath(one, few, short.most, warm)

@@ -14,6 +14,7 @@ A row's records are gathered from every column, and an encoding turns them into 
 
 from __future__ import annotations
 
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -34,7 +35,7 @@ from embstore.reading.warmth import BLOCK_BYTES, Warmth
 from embstore.table.plan import join_plans
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -114,10 +115,22 @@ class EncodedRecords:
         found: NDArray[Any] = out[0]
         return found
 
-    def take(self, rows: NDArray[np.int64], out: NDArray[Any], probed_bytes: int = 0) -> None:
+    def announce_few(self, rows: NDArray[np.int64]) -> Callable[[NDArray[Any]], None]:
+        """Announce a few mapped rows, if they are cold; return what fills an array with them."""
+        return partial(self.take, rows, announced=self._shared.announce(rows))
+
+    def take(
+        self,
+        rows: NDArray[np.int64],
+        out: NDArray[Any],
+        probed_bytes: int = 0,
+        *,
+        announced: int | None = None,
+    ) -> None:
         """Fill ``out``, shape (n, *row_shape), with the rows; of any dtype that decodes to.
 
-        ``probed_bytes`` were read for this lookup before.
+        ``probed_bytes`` were read for this lookup before. If they were announced, ``announced``
+        blocks are being read.
         """
         start = perf_counter()
         if self._slices is None:
@@ -125,8 +138,8 @@ class EncodedRecords:
             return
         if len(rows) == 0:
             found = Found(0, 0, 1)
-        elif len(rows) <= SMALL_ROWS:
-            found = self._shared.fill_here(rows, out)
+        elif len(rows) <= SMALL_ROWS or announced is not None:
+            found = self._shared.fill_here(rows, out, announced)
         else:
             found = self._shared.fill(rows, out)
         seconds = perf_counter() - start

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from embstore.reading.encoded import EncodedRecords
     from embstore.reading.mapped import MappedRecords
+    from embstore.reading.short_path import Warm
     from embstore.table.numbering import Numbering
 
 
@@ -66,6 +67,7 @@ def encoded_short_path(
         _one(records, columns, numbering, dtype),
         _few(records, columns, numbering, dtype, others),
         most,
+        _warm(records, columns, numbering, dtype),
     )
 
 
@@ -81,16 +83,11 @@ def _few(
     dtypes = {id(one) for one in (dtype, *map(as_dtype, others))}
     rows_of = checked_rows_function(numbering)
     takes = [_take(*pair) for pair in zip(columns, records.shares, strict=True)]
-    touches = [_touch(*pair) for pair in zip(columns, records.shares, strict=True)]
+    is_warm, probed = _is_warm(records, columns), len(columns) * PAGE_BYTES
     decode, take_rows, preloaded = records.encoding.decode, records.take, records.preloaded
     warmth, noted = records.warmth, records.stats.short
     settle = settle_function(warmth, records.stats)
     clock, empty, ndarray = perf_counter, np.empty, np.ndarray
-
-    def is_warm(row: int, start: float) -> bool:
-        for touch in touches:
-            touch(row)
-        return clock() - start < READ_SECONDS or not have_faulted(1)
 
     def few(ids: NDArray[np.int64], out: NDArray[Any] | None) -> NDArray[Any]:
         try:
@@ -113,7 +110,7 @@ def _few(
         probed_bytes = 0
         if not warmth.cold:
             start = clock()
-            if preloaded or is_warm(found.item(0), start):
+            if preloaded or is_warm(found.item(0)):
                 decode(tuple([take(found) for take in takes]), flat)
                 seconds = clock() - start
                 noted.append((ids.size, seconds))
@@ -121,11 +118,66 @@ def _few(
                     settle(ids.size, seconds)
                 return out
             warmth.chill()
-            probed_bytes = len(touches) * PAGE_BYTES
+            probed_bytes = probed
         take_rows(found.copy(), flat, probed_bytes)  # A copy: `out` may overlap the ids.
         return out
 
     return few
+
+
+def _warm(
+    records: EncodedRecords,
+    columns: list[MappedRecords],
+    numbering: Numbering,
+    dtype: np.dtype[Any],
+) -> Warm:
+    row_shape, rows = records.encoding.row_shape, numbering.rows
+    rows_of = checked_rows_function(numbering)
+    takes = [_take(*pair) for pair in zip(columns, records.shares, strict=True)]
+    decode, preloaded, is_warm = (
+        records.encoding.decode,
+        records.preloaded,
+        _is_warm(records, columns),
+    )
+    warmth, noted = records.warmth, records.stats.short
+    settle = settle_function(warmth, records.stats)
+    clock, empty = perf_counter, np.empty
+
+    def warm(ids: NDArray[np.int64]) -> NDArray[Any] | None:
+        try:
+            found = rows_of(ids).reshape(-1)
+        except IndexError as error:
+            refuse(ids, rows, error)
+        if warmth.cold:
+            return None
+        start = clock()
+        if not preloaded and not is_warm(found.item(0)):
+            warmth.chill()
+            return None
+        out = empty(ids.shape + row_shape, dtype)
+        flat = out if ids.ndim == 1 else out.reshape(-1, *row_shape)
+        decode(tuple([take(found) for take in takes]), flat)
+        seconds = clock() - start
+        noted.append((ids.size, seconds))
+        if seconds > READS_SECONDS or len(noted) >= NOTED_AT_ONCE:
+            settle(ids.size, seconds)
+        return out
+
+    return warm
+
+
+def _is_warm(records: EncodedRecords, columns: list[MappedRecords]) -> Callable[[int], bool]:
+    """Return what touches the records of a row, and says whether they were in RAM."""
+    touches = [_touch(*pair) for pair in zip(columns, records.shares, strict=True)]
+    clock = perf_counter
+
+    def is_warm(row: int) -> bool:
+        start = clock()
+        for touch in touches:
+            touch(row)
+        return clock() - start < READ_SECONDS or not have_faulted(1)
+
+    return is_warm
 
 
 def _take(column: MappedRecords, share: int) -> Callable[[NDArray[np.int64]], NDArray[np.uint8]]:

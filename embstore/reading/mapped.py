@@ -11,7 +11,7 @@ are copied once, in request order.
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -161,18 +161,29 @@ class MappedRecords:
         """Fill ``out`` with records; see `embstore.table.protocols.Records`."""
         self.take_spots(self.gather.spots(rows), out)
 
+    def announce_few(self, rows: NDArray[np.int64]) -> Callable[[NDArray[Any]], None]:
+        """Announce a few rows, if they are cold; return what fills an array with them."""
+        spots = self.gather.spots(rows)
+        return partial(self.take_spots, spots, announced=self._shared.announce(spots))
+
     def take_spots(
-        self, spots: NDArray[np.int64], out: NDArray[Any], probed_bytes: int = 0
+        self,
+        spots: NDArray[np.int64],
+        out: NDArray[Any],
+        probed_bytes: int = 0,
+        *,
+        announced: int | None = None,
     ) -> None:
         """Fill ``out`` with the records at spots, as `take` does for rows.
 
-        ``probed_bytes`` were read for this lookup before.
+        ``probed_bytes`` were read for this lookup before. If they were announced, ``announced``
+        blocks are being read.
         """
         start = perf_counter()
         if len(spots) == 0:
             found = Found(0, 0, 1)
-        elif len(spots) <= SMALL_ROWS:
-            found = self._shared.fill_here(spots, out)
+        elif len(spots) <= SMALL_ROWS or announced is not None:
+            found = self._shared.fill_here(spots, out, announced)
         else:
             found = self._shared.fill(spots, out)
         seconds = perf_counter() - start

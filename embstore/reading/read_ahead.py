@@ -117,9 +117,11 @@ class ReadAhead:
         if len(offsets) <= CALLER_ROWS:
             self.announce(offsets)
             return [partial(self._touch, offsets)]
+        # Each has a part of its own: neighbours share pages.
+        size = -(-len(offsets) // THREAD_COUNT)
         return [
-            partial(self._announce_and_touch, offsets[first::THREAD_COUNT])
-            for first in range(THREAD_COUNT)
+            partial(self._announce_and_touch, offsets[first : first + size])
+            for first in range(0, len(offsets), size)
         ]
 
     def unknown(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -104,17 +104,30 @@ class SharedGather:
         long_rows = COLD_SLICE_BYTES // slices.record_bytes
         self._cold_slice_rows = min(max(long_rows, 1), COLD_SLICE_ROWS)
 
-    def fill_here(self, spots: NDArray[np.int64], out: NDArray[Any]) -> Found:
-        """Fill ``out`` with a few records, as one slice on this thread."""
+    def announce(self, spots: NDArray[np.int64]) -> int:
+        """Announce a few records, if the first of them are cold; return the blocks being read.
+
+        Batches differ more than the rows of one: the first rows tell whether the others must be
+        announced, which takes ten times as long as a warm lookup.
+        """
         before = blocks_read()
-        if self._warmth.cold:
-            # Batches differ more than the rows of one: the first rows tell whether the others must
-            # be announced, which takes ten times as long as a warm lookup.
-            self._slices.announce(spots[:SAMPLED_ROWS])
-            if blocks_read() > before:
-                self._slices.announce(spots[SAMPLED_ROWS:])
+        self._slices.announce(spots[:SAMPLED_ROWS])
+        if blocks_read() > before:
+            self._slices.announce(spots[SAMPLED_ROWS:])
+        return blocks_read() - before
+
+    def fill_here(
+        self, spots: NDArray[np.int64], out: NDArray[Any], announced: int | None = None
+    ) -> Found:
+        """Fill ``out`` with a few records, as one slice on this thread.
+
+        ``announced`` is what `announce` returned for them, if it was called.
+        """
+        if announced is None:
+            announced = self.announce(spots) if self._warmth.cold else 0
+        before = blocks_read()
         self._slices.fill(spots, out, cold=False)
-        blocks = blocks_read() - before
+        blocks = announced + blocks_read() - before
         cold = self._note(spots, blocks)
         return Found(blocks, int(cold), int(not cold))
 
@@ -225,7 +238,7 @@ class SharedGather:
     def _fill_cold(self, spots: NDArray[np.int64], out: NDArray[Any]) -> int:
         """Fill ``out`` with records after announcing them; return the number of requests."""
         requests, least = self._slices.requests(spots), self._cold_slice_rows
-        if requests.page_count > 2 * DENSE_SLICE_PAGES and len(spots) > least:
+        if len(spots) > least and requests.page_count > 2 * DENSE_SLICE_PAGES:
             # Less dense than the first rows of the lookup.
             pieces = [slice(at, at + least) for at in range(0, len(spots), least)]
             return sum(self._fill_cold(spots[piece], out[piece]) for piece in pieces)

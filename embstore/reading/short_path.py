@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from embstore.reading.gather import GridGather
+from embstore.reading.joint import JointTable, joint_table
 from embstore.reading.results import as_out
 from embstore.reading.stats import NOTED_AT_ONCE
 from embstore.reading.warmth import READ_SECONDS, READS_SECONDS, have_faulted
 from embstore.table.addresses import PAGE_BYTES
-from embstore.table.row_functions import checked_rows_function, refuse
+from embstore.table.row_functions import HELD_IDS, checked_rows_function, in_parts, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from embstore.reading.warmth import Warmth
     from embstore.table.numbering import Numbering
 
+    Warm = Callable[[NDArray[np.int64]], NDArray[Any] | None]
     Few = Callable[[NDArray[np.int64], NDArray[Any] | None], NDArray[Any]]
 
 # Up to this many rows, the steps around the gather take a large part of a lookup's time.
@@ -40,13 +42,13 @@ FEW_BYTES = 512 << 10
 # Longer rows are announced when they are cold: their pages would be read one after the other.
 MAX_ONE_BYTES = 4 * PAGE_BYTES
 
-# One item for each thread that gathers rows which it may have touched first.
+# One item for each thread that gathers many rows, or large ones.
 gathering: list[None] = []
 os.register_at_fork(after_in_child=gathering.clear)
 
 
 class ShortPath(NamedTuple):
-    """The two functions of the short path.
+    """The functions of the short path.
 
     Attributes
     ----------
@@ -56,12 +58,18 @@ class ShortPath(NamedTuple):
         Returns the rows of ids, an int64 ndarray of any shape with 1 to ``most`` elements, given
         these and ``out`` or None; as `EmbeddingStore.lookup`.
     most : int
-        The most ids for ``few``.
+        The most ids for ``few`` and ``warm``.
+    warm : callable or None
+        As ``few`` without ``out``, but returns None instead of rows that are not expected in RAM.
+    joint : JointTable or None
+        For gathers from several tables; see `embstore.reading.joint`.
     """
 
     one: Callable[[int], NDArray[Any]] | None = None
     few: Few | None = None
     most: int = 0
+    warm: Warm | None = None
+    joint: JointTable | None = None
 
 
 NO_SHORT_PATH = ShortPath()
@@ -74,29 +82,27 @@ def short_path(records: MappedRecords, numbering: Numbering) -> ShortPath:
         return NO_SHORT_PATH
     most = min(FEW_BYTES // row_bytes, FEW_ROWS)
     of = records, records.gather, table, numbering
-    return ShortPath(_one(*of), _few(*of), most)
+    settle = settle_function(records.warmth, records.stats)
+    joint = joint_table(records, records.gather, numbering, most, settle)
+    return ShortPath(_one(*of), _few(*of), most, _warm(*of), joint)
 
 
 def _few(
     records: MappedRecords, gather: GridGather, table: NDArray[Any], numbering: Numbering
 ) -> Few:
     dtype, row_shape, row_bytes = table.dtype, table.shape[1:], records.addresses.record_bytes
-    rows, rows_of, scalars = numbering.rows, checked_rows_function(numbering), not row_shape
-    places_of = gather.spots if gather.has_gaps else None
-    take, take_spots, first_bytes = table.take, records.take_spots, gather.data.data
+    rows, spots_of, scalars = numbering.rows, _spots_of(gather, numbering), not row_shape
+    take, take_spots = table.take, records.take_spots
     preloaded = records.preloaded  # Then only a slow gather tells of pages that were dropped.
     warmth, noted = records.warmth, records.stats.short
     settle = settle_function(warmth, records.stats)
-    take_touched, touched_rows = _take_touched(gather, table), records.slices.touched_rows
-    clock, empty = perf_counter, np.empty
-
-    def is_warm(spot: int, start: float) -> bool:
-        first_bytes[spot * row_bytes]
-        return clock() - start < READ_SECONDS or not have_faulted(1)
+    take_counted, counted_rows = _take_counted(records, gather, table)
+    clock, empty, is_warm = perf_counter, np.empty, _is_warm(gather, row_bytes)
 
     def few(ids: NDArray[np.int64], out: NDArray[Any] | None) -> NDArray[Any]:
         try:
-            spots = rows_of(ids)
+            alone = ids.size <= HELD_IDS or not gathering
+            spots = spots_of(ids) if alone else in_parts(spots_of, ids)
         except IndexError as error:
             refuse(ids, rows, error)
         if out is not None:
@@ -104,17 +110,15 @@ def _few(
                 as_out(out, ids.shape + row_shape, dtype)
             if spots is ids and (scalars or ids.base is not None or out.base is not None):
                 spots = ids.copy()  # `out` may overlap them; asking takes longer.
-        if places_of is not None:
-            spots = places_of(spots)
         probed_bytes = 0
         if not warmth.cold:
             start = clock()
-            if preloaded or is_warm(spots.item(0), start):
+            if preloaded or is_warm(spots.item(0)):
                 try:
-                    if ids.size < touched_rows:
+                    if ids.size < counted_rows:
                         found = take(spots, 0, out, "clip")
                     else:
-                        found = take_touched(spots, out)
+                        found = take_counted(spots, out)
                 except ValueError:  # Only for a wrong shape.
                     as_out(out, ids.shape + row_shape, dtype)
                     raise
@@ -138,16 +142,75 @@ def _few(
     return few if row_shape else few_numbers
 
 
-def _take_touched(gather: GridGather, table: NDArray[Any]) -> Few:
-    """Return the gather of rows at spots that are touched first, unless another thread gathers.
+def _warm(
+    records: MappedRecords, gather: GridGather, table: NDArray[Any], numbering: Numbering
+) -> Warm:
+    dtype, row_shape, row_bytes = table.dtype, table.shape[1:], records.addresses.record_bytes
+    rows, spots_of = numbering.rows, _spots_of(gather, numbering)
+    take, preloaded, warmth, noted = (
+        table.take,
+        records.preloaded,
+        records.warmth,
+        records.stats.short,
+    )
+    settle = settle_function(warmth, records.stats)
+    take_counted, counted_rows = _take_counted(records, gather, table)
+    clock, empty, is_warm = perf_counter, np.empty, _is_warm(gather, row_bytes)
 
-    The cache misses of two gathers overlap anyway, and with each NumPy call more, threads wait more
-    often for the GIL.
+    def warm(ids: NDArray[np.int64]) -> NDArray[Any] | None:
+        try:
+            spots = spots_of(ids)
+        except IndexError as error:
+            refuse(ids, rows, error)
+        if warmth.cold:
+            return None
+        start = clock()
+        if not preloaded and not is_warm(spots.item(0)):
+            warmth.chill()
+            return None
+        out = None if row_shape else empty(ids.shape, dtype)
+        found = take(spots, 0, out, "clip") if ids.size < counted_rows else take_counted(spots, out)
+        seconds = clock() - start
+        noted.append((ids.size, seconds))
+        if seconds > READS_SECONDS or len(noted) >= NOTED_AT_ONCE:
+            settle(ids.size, seconds)
+        return found
+
+    return warm
+
+
+def _is_warm(gather: GridGather, row_bytes: int) -> Callable[[int], bool]:
+    """Return what touches the row at a spot, and says whether it was in RAM."""
+    first_bytes, clock = gather.data.data, perf_counter
+
+    def is_warm(spot: int) -> bool:
+        start = clock()
+        first_bytes[spot * row_bytes]
+        return clock() - start < READ_SECONDS or not have_faulted(1)
+
+    return is_warm
+
+
+def _spots_of(
+    gather: GridGather, numbering: Numbering
+) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
+    """Return the function that checks ids and returns their spots; these may be the ids."""
+    rows_of, spots_of = checked_rows_function(numbering), gather.spots
+    return (lambda ids: spots_of(rows_of(ids))) if gather.has_gaps else rows_of
+
+
+def _take_counted(
+    records: MappedRecords, gather: GridGather, table: NDArray[Any]
+) -> tuple[Few, int]:
+    """Return the gather of rows at spots that other threads notice, and from how many rows on.
+
+    Long rows are touched first, but not while another thread gathers: the cache misses of two
+    gathers overlap anyway, and with each NumPy call more, threads wait more often for the GIL.
     """
-    touch, take = gather.touch, table.take
+    touch, take, touched_rows = gather.touch, table.take, records.slices.touched_rows
 
-    def take_touched(spots: NDArray[np.int64], out: NDArray[Any] | None) -> NDArray[Any]:
-        if not gathering:
+    def take_counted(spots: NDArray[np.int64], out: NDArray[Any] | None) -> NDArray[Any]:
+        if not gathering and spots.size >= touched_rows:
             touch(spots)
         try:
             gathering.append(None)
@@ -155,7 +218,7 @@ def _take_touched(gather: GridGather, table: NDArray[Any]) -> Few:
         finally:
             gathering.pop()
 
-    return take_touched
+    return take_counted, min(touched_rows, HELD_IDS + 1)
 
 
 def settle_function(warmth: Warmth, stats: StatsCounter) -> Callable[[int, float], None]:

@@ -353,6 +353,8 @@ def _chunk_group(
 
 def _cut(found: Runs, max_run: int) -> Runs:
     """Cut runs that are longer than ``max_run`` units."""
+    if found.counts.max(initial=0) <= max_run:  # As nearly always of random rows.
+        return found
     pieces = -(-found.counts // max_run)
     starts = np.repeat(
         np.cumsum(pieces) - pieces, pieces

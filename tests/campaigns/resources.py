@@ -4,9 +4,10 @@
 2. A thousand stores are open at once, and each gives its rows.
 3. With 64 descriptors, a store of more chunk files than that is written, opened, looked up in and
    verified.
-4. A process that runs out of mappings (``vm.max_map_count``) gets a `StoreMappingError`; its open
-   stores still give rows, and closing some makes room again. Where the limit is too high to be
-   reached in reasonable time, this part is skipped, and the outcome says so.
+4. A process that runs out of mappings (``vm.max_map_count``) gets a `StoreMappingError` if it asks
+   for one, else a store that is read file by file; its open stores still give rows, and closing
+   some makes room again. Where the limit is too high to be reached in reasonable time, this part is
+   skipped, and the outcome says so.
 
 The last two run in processes of their own, because limits are for a whole process.
 """
@@ -137,24 +138,31 @@ def _few_descriptors(path: Path) -> str:
     return "64 descriptors for 400 chunk files"
 
 
+def hold_mappings(free: int) -> list[mmap.mmap]:
+    """Return mappings, so many that about ``free`` are left to this process."""
+    limit = int(Path("/proc/sys/vm/max_map_count").read_text())
+    used = Path("/proc/self/maps").read_text().count("\n")
+    # The kernel would merge neighbours of the same protection.
+    return [
+        mmap.mmap(
+            *(-1, 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS),
+            mmap.PROT_READ | (mmap.PROT_WRITE if number % 2 else 0),
+        )
+        for number in range(limit - free - used)
+    ]
+
+
 def _mappings_run_out(path: Path, free: int) -> str:
     where = Path("/proc/sys/vm/max_map_count")
     limit = int(where.read_text()) if where.exists() else sys.maxsize
     if limit > MAX_MAPPINGS:
         return "too many mappings to run out of here"
-    # The kernel would merge neighbours of the same protection.
-    held = [
-        mmap.mmap(
-            *(-1, 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS),
-            mmap.PROT_READ | (mmap.PROT_WRITE if number % 2 else 0),
-        )
-        for number in range(limit - free)
-    ]
+    held = hold_mappings(free)
     stores: list[embstore.EmbeddingStore] = []
     rows = len(embstore.open(path))
     try:
         while len(stores) * rows <= limit + rows:
-            stores.append(embstore.open(path))
+            stores.append(embstore.open(path, reader="mapped"))
     except embstore.StoreMappingError as error:
         message = str(error)
     else:
@@ -165,9 +173,12 @@ def _mappings_run_out(path: Path, free: int) -> str:
         if not np.array_equal(store[:5], _table(5)):
             raise AssertionError("wrong rows")
     count = len(stores)
+    with embstore.open(path) as read:
+        if read.mapped or not np.array_equal(read[:5], _table(5)) or read.ids("w7") != 7:
+            raise AssertionError("wrong rows without a mapping")
     stores.pop().close()
     del store
-    with embstore.open(path) as again:
+    with embstore.open(path, reader="mapped") as again:
         if not np.array_equal(again[:5], _table(5)):
             raise AssertionError("wrong rows")
     return (
