@@ -224,12 +224,12 @@ class StoreModule(torch.nn.Module):
         error_msgs: list[str],
     ) -> None:
         name = f"{prefix}weight"
-        if strict and name in state_dict:
+        if name in state_dict:  # Also without strict: the rows may be others than the store's.
             error_msgs.append(
                 f"{name!r} is the table of a module of PyTorch, and the rows of "
                 f"{type(self).__name__} are in a store; build one of it with "
-                f"embstore.build(state[{name!r}].numpy(), path), make the module over that, and "
-                f"load the rest of the state without {name!r} and with strict=False"
+                f"embstore.build(state[{name!r}].numpy(), path), make the module over that, delete "
+                f"{name!r} from the state, and load the rest with strict=False"
             )
             return
         super()._load_from_state_dict(
