@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.errors import StoreCorruptError, StoreMappingError
+from embstore.reading.files import LocalFiles
 from embstore.table.plan import runs
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class BlockArray:
     def __init__(self, files: Files, array: RawArray) -> None:
         self._files, self._array = files, array
         # A version at a URL never changes; files on a disk may be replaced by another store's.
-        self._identity = None if files.is_remote else files.identity
+        self._identity = files.identity if isinstance(files, LocalFiles) else None
         size_bytes = array.chunk_count * array.chunk_bytes
         try:
             self._memory = mmap.mmap(-1, max(size_bytes, 1), flags=_FLAGS)

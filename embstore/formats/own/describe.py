@@ -46,8 +46,7 @@ def table_of(manifest: Manifest) -> Table:
     distance = _distance(manifest)
     present = None if manifest.present is None else frozenset(manifest.present)
     extents: list[Extent] = []
-    for partition in range(manifest.partition_count):
-        array = manifest.partition(partition)
+    for partition, array in enumerate(manifest.partitions(range(manifest.partition_count))):
         is_here = present is None or partition in present
         names = array.chunk_names() if is_here else [""] * array.chunk_count
         extents += [Extent(name, 0, manifest.chunk_rows) for name in names]

@@ -37,7 +37,7 @@ from embstore.settle import as_numbers
 from embstore.table.numbering import STRATEGIES, Numbering, Strategy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from embstore.table.protocols import CheckedFiles, Encoding
@@ -208,17 +208,26 @@ class Manifest:
 
     def partition(self, partition: int) -> RawArray:
         """Return the array of one partition."""
+        return next(self.partitions([partition]))
+
+    def partitions(self, numbers: Iterable[int]) -> Iterator[RawArray]:
+        """Yield the arrays of some partitions."""
         dtype, row_shape = self.stored
-        shape = (self.numbering.row_count(partition), *row_shape)
-        name = spec.partition_name(partition)
-        if self.compression is None or self.inner_rows is None:
-            return RawArray(name, shape, dtype, self.chunk_rows)
-        return ShardedArray(name, shape, dtype, self.chunk_rows, self.inner_rows, self.compression)
+        row_count, chunk_rows = self.numbering.row_count, self.chunk_rows
+        for number in numbers:
+            shape = (row_count(number), *row_shape)
+            name = spec.partition_name(number)
+            if self.compression is None or self.inner_rows is None:
+                yield RawArray(name, shape, dtype, chunk_rows)
+            else:
+                yield ShardedArray(
+                    name, shape, dtype, chunk_rows, self.inner_rows, self.compression
+                )
 
     def arrays(self) -> Iterator[RawArray]:
         """Yield every array of the store that is here: partitions, vocabulary, attributes."""
         present = range(self.partition_count) if self.present is None else self.present
-        yield from map(self.partition, present)
+        yield from self.partitions(present)
         if self.vocabulary is not None:
             yield from map(self.vocabulary.array, spec.VOCABULARY_DTYPES)
         for attribute in self.attributes.values():

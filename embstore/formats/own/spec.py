@@ -236,6 +236,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from embstore import dtypes
@@ -508,16 +509,16 @@ class RawArray:
 
     def metadata(self, attributes: dict[str, Any]) -> dict[str, Any]:
         """Return the Zarr metadata of this array, in the order in which zarr writes it."""
-        stored = dtypes.storage_dtype(self.dtype)
+        data_type, zero = _zarr_numbers(self.dtype)
         return {
             "shape": list(self.shape),
-            "data_type": stored.name,
+            "data_type": data_type,
             "chunk_grid": {
                 "name": "regular",
                 "configuration": {"chunk_shape": list(self.chunk_shape)},
             },
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-            "fill_value": stored.type(0).item(),
+            "fill_value": zero,
             "codecs": self.codecs(),
             "attributes": attributes,
             "zarr_format": 3,
@@ -540,6 +541,13 @@ class RawArray:
             for key, value in expected.items()
             if metadata.get(key, [] if key == "storage_transformers" else None) != value
         ]
+
+
+@lru_cache(maxsize=64)
+def _zarr_numbers(dtype: np.dtype[Any]) -> tuple[str, bool | int | float]:
+    """Return Zarr's name for the type of stored numbers, and its zero."""
+    stored = dtypes.storage_dtype(dtype)
+    return stored.name, stored.type(0).item()
 
 
 def shown(value: object) -> str:
