@@ -157,7 +157,8 @@ def _partition_function(numbering: Numbering) -> RowsFunction:
             return ids // short
         partition = ids - skipped
         partition //= short
-        return np.maximum(partition, ids // long, out=partition)
+        np.maximum(partition, ids // long, out=partition)
+        return partition
 
     return partition_of
 
