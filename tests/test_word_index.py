@@ -63,7 +63,7 @@ def build(path: Path, words: list[str], size: int = 3000, **options: Any) -> Non
             start += len(batch)
 
 
-@pytest.mark.parametrize("most_tables", [2, 16])
+@pytest.mark.parametrize("most_tables", [2, 8])
 @pytest.mark.parametrize("size", [1, 700, 5000])
 @pytest.mark.parametrize("stream", STREAMS)
 def test_ids_equal_a_dict(tmp_path, monkeypatch, stream, size, most_tables):

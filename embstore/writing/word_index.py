@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from embstore.writing.scratch import ScratchArray
 
 # The fewer, the fewer are searched for a word; the more, the seldomer are words written again.
-MOST_TABLES = 16
+MOST_TABLES = 8
 
 
 class OlderTable(NamedTuple):
