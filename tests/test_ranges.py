@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import embstore
-from embstore.reading import in_order, readers, requests, sharing
+from embstore.reading import in_order, readers, requests, sharing, workers
 from embstore.reading.in_order import read_in_order
 from embstore.reading.mapping import AddressSpace
 from embstore.reading.requests import (
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # The rows, their numbers, the rows of a chunk, and the partitions.
-TABLES: dict[str, tuple[int, int, int, int, str]] = {
+TABLES: dict[str, tuple[int, int, int, int, Any]] = {
     "16 bytes": (40_000, 4, 1 << 12, 1, "mod"),
     "64 bytes, mod": (20_001, 16, 1 << 11, 5, "mod"),
     "64 bytes, div": (20_001, 16, 1 << 11, 5, "div"),
@@ -258,7 +258,7 @@ def test_one_read_makes_a_slice_of_narrow_neighbours_cold(tmp_path, monkeypatch)
         records: Any = store._records
         pages = iter([0, 0, *range(0, 1 << 20, 8)])  # A page for each slice.
         monkeypatch.setattr(sharing, "blocks_read", pages.__next__)
-        monkeypatch.setattr(sharing.workers, "processor_count", lambda: 1)
+        monkeypatch.setattr(workers, "processor_count", lambda: 1)
         announced = Announced(monkeypatch)
         for _ in range(20):
             assert np.array_equal(store.lookup(np.arange(30_000)), rows[:30_000])

@@ -279,19 +279,3 @@ def test_rows_are_touched_first_unless_another_thread_gathers(tmp_path, monkeypa
         with pytest.raises(ValueError, match="out has shape"):
             store.lookup(IDS["few"], out=np.empty((3, 300), np.float32))
     assert not short_path.gathering
-
-
-@pytest.mark.parametrize("partitions", [1, 3])
-@pytest.mark.parametrize("chunk_rows", [None, 64])
-def test_many_ids_while_another_thread_gathers(tmp_path, partitions, chunk_rows, monkeypatch):
-    monkeypatch.setattr(short_path, "gathering", [None])
-    table = table_of((5,))
-    ids = np.random.default_rng(2).integers(0, ROWS, (2, 256))
-    with store_of(tmp_path, table, partitions, chunk_rows=chunk_rows) as store:
-        assert np.array_equal(store.lookup(ids), table[ids])
-        out = np.full((2, 256, 5), -1, np.float32)
-        ids[1, 255] = ROWS
-        with pytest.raises(IdRangeError, match=rf"id {ROWS} at position \(1, 255\)"):
-            store.lookup(ids, out=out)
-    assert (out == -1).all()
-    assert short_path.gathering == [None]

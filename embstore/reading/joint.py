@@ -231,7 +231,7 @@ class JointGroup:
         self._has_gaps = bool((numbers[8] != 0).any())
         self._numbers = numbers
         # An array over memory that it does not own: else it would keep the lowest mapping.
-        memory = (ctypes.c_uint8 * stop).from_address(first)
+        memory: Any = (ctypes.c_uint8 * stop).from_address(first)
         self._bytes = memoryview(memory).cast("B")
         dtype = np.dtype((np.void, size))
         self._records: NDArray[Any] = np.ndarray((stop - size + 1,), dtype, memory, strides=(1,))
@@ -287,7 +287,7 @@ class JointGroup:
             np.maximum(partition, ids // long, out=partition)
             ids = ids - np.minimum(partition, extra)
             ids += partition * move
-        addresses = ids * self._size
+        addresses: NDArray[np.int64] = ids * self._size
         addresses += starts
         if self._has_gaps:
             units = ids >> unit_shift
