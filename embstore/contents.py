@@ -70,8 +70,8 @@ def read_contents(
             for group in (VOCABULARY, ATTRIBUTES)
         )
         manifest = manifest.part(partitions, words=has_words, attributes=has_attributes)
-    files = files.with_manifest(manifest)
     listed = check_store(files, manifest)
+    files = files.with_manifest(manifest)
     if at_once:
         files.check_rest()
     vocabulary = None

@@ -153,8 +153,10 @@ class StoreFiles(LocalFiles):
         self._targets: dict[str, tuple[int, ...]] = {}  # The targets that were checked.
 
     def with_manifest(self, manifest: Manifest) -> StoreFiles:
-        """Return the files of a store whose manifest has been read."""
-        return StoreFiles(self.root, manifest)
+        """Return the files of a store whose manifest has been read; the same are expected."""
+        files = StoreFiles(self.root, manifest)
+        files._ends = self._ends
+        return files
 
     def expect(self, names: list[str], listed: ListedChunks) -> None:
         """Note what is listed of chunk files; each is checked when it is first opened."""
