@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore.reading.consecutive import window_rows
 from embstore.reading.in_order import read_in_order
 from embstore.table.ids import as_ids
 from embstore.table.indexing import first_axis
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-    from embstore.table.numbering import Numbering
+    from embstore.table.protocols import Visit
 
 # While iterating. Of a mapping, a block that a cache of the processor holds; a row that is kept
 # keeps its block in memory. Without a mapping, a read is far more expensive than copying its rows.
@@ -33,12 +32,11 @@ READ_BYTES = 4 << 20
 
 
 class ArrayMixin(ABC):
-    """Attributes and methods of an ndarray, on a table with `lookup`."""
+    """Attributes and methods of an ndarray, on a table with `lookup` and `scan`."""
 
     _rows: int
     _row_shape: tuple[int, ...]
     _dtype: np.dtype[Any]
-    _numbering: Numbering
 
     @abstractmethod
     def lookup(self, ids: ArrayLike) -> NDArray[Any]:
@@ -49,8 +47,8 @@ class ArrayMixin(ABC):
         """Return the ids of ``words``."""
 
     @abstractmethod
-    def _fill(self, start: int, rows: NDArray[Any]) -> None:
-        """Fill an array with the rows of the ids from ``start`` on."""
+    def scan(self, visit: Visit) -> None:
+        """Pass all rows to a function, block by block."""
 
     @property
     @abstractmethod
@@ -105,8 +103,16 @@ class ArrayMixin(ABC):
     def _all_rows(self, dtype: np.dtype[Any]) -> NDArray[Any]:
         """Return all rows in RAM, as another dtype of numbers."""
         rows = np.empty(self.shape, dtype)
-        self._fill(0, rows)
+        self._fill_all(rows)
         return rows
+
+    def _fill_all(self, rows: NDArray[Any]) -> None:
+        """Fill an array with all rows."""
+
+        def put(ids: range, block: NDArray[Any]) -> None:
+            rows[ids.start : ids.stop : ids.step] = block
+
+        self.scan(put)
 
     def __len__(self) -> int:
         return self._rows
@@ -133,7 +139,7 @@ class ArrayMixin(ABC):
         step = max(BLOCK_BYTES // row_bytes, 1)
         read = step
         if not self.mapped:
-            read = window_rows(self._numbering, max(READ_BYTES // row_bytes, 1), row_bytes)
+            read = self._window_rows(max(READ_BYTES // row_bytes, 1), row_bytes)
         starts = range(0, self._rows, read)
 
         def look_up(start: int) -> NDArray[Any]:
@@ -151,6 +157,11 @@ class ArrayMixin(ABC):
                 continue
             for first in range(0, len(rows), step):
                 yield rows[first : first + step].copy()
+
+    def _window_rows(self, block_rows: int, row_bytes: int) -> int:
+        """Return how many rows to read at a time without a mapping, ``block_rows`` or more."""
+        del row_bytes
+        return block_rows
 
     def _announce(self, start: int, stop: int) -> None:
         """Start reading the rows of the ids ``start .. stop - 1``, where supported."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore.reading.consecutive import window_rows
 from embstore.reading.in_order import read_in_order
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def row_blocks(
     step = min(max(block_bytes // row_bytes(store, raw=raw), 1), MAX_BLOCK_ROWS)
     window = step
     if not store.mapped:
-        window = window_rows(store._numbering, step, row_bytes(store, raw=raw))
+        window = store._window_rows(step, row_bytes(store, raw=raw))
 
     def read(start: int) -> tuple[int, NDArray[Any]]:
         return start, _rows(store, start, min(start + window, store.rows), raw=raw)

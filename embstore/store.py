@@ -25,7 +25,7 @@ from embstore.formats.own.spec import partition_name
 from embstore.identity_mixin import IdentityMixin
 from embstore.lookup_mixin import LookupMixin
 from embstore.reading.cached import CachedRecords
-from embstore.reading.consecutive import gather, gathered_blocks, is_gathered
+from embstore.reading.consecutive import gather, gathered_blocks, is_gathered, window_rows
 from embstore.reading.encoded import EncodedRecords
 from embstore.reading.forms import forms_of
 from embstore.reading.results import POOL
@@ -204,6 +204,12 @@ class EmbeddingStore(
             visit(numbering.ids_at(rows), block)
 
         records.scan_ranges(numbering.row_ranges(start, stop), show)
+
+    def _fill_all(self, rows: NDArray[Any]) -> None:
+        self._fill(0, rows)
+
+    def _window_rows(self, block_rows: int, row_bytes: int) -> int:
+        return window_rows(self._numbering, block_rows, row_bytes)
 
     def _fill(self, start: int, rows: NDArray[Any], *, raw: bool = False) -> None:
         """Fill ``rows``, shape (n, *row_shape), with those of the ids from ``start`` on."""

@@ -15,7 +15,7 @@ from embstore.writing import files
 from embstore.writing.staging import flush_directories
 from tests.campaigns.faults import Recorder, steps
 
-LITTLE, MUCH = 3 << 20, 5 << 20
+LITTLE, MUCH = 1 << 20, 2 << 20
 
 
 @pytest.fixture

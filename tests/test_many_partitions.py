@@ -137,13 +137,14 @@ def test_other_readers_read_several_blocks_at_a_time(tmp_path, compression, monk
     with embstore.build(given, tmp_path / "t.embstore", **options) as store:
         store.close()
     with embstore.open(tmp_path / "t.embstore", reader="chunked") as store:
-        scan_ranges = type(store._records).scan_ranges
+        records: Any = type(store._records)
+        scan_ranges = records.scan_ranges
 
         def counting(self: Any, ranges: Any, visit: Any) -> None:
             calls.append(len(ranges))
             scan_ranges(self, ranges, visit)
 
-        monkeypatch.setattr(type(store._records), "scan_ranges", counting)
+        monkeypatch.setattr(records, "scan_ranges", counting)
         blocks = list(row_blocks(store, 32 * 100))
         np.testing.assert_array_equal(np.concatenate([block.rows for block in blocks]), given)
         assert [len(block.rows) for block in blocks] == [100] * 60
@@ -190,11 +191,12 @@ def test_collected_rows(block_rows):
     sizes = [0, 1, 5, 2, 64, 0, 3, 10, 130, 1, 1]
     given = np.arange(2 * sum(sizes)).reshape(-1, 2)
     collected = CollectedRows((2,), given.dtype, block_rows)
-    found, start = [], 0
+    found: list[Any] = []
+    start = 0
     for size in sizes:
         batch = given[start : start + size].copy()
         for rows, first in collected.add(batch, start):
-            assert first == sum(map(len, found))
+            assert first == sum(len(some) for some in found)
             assert len(rows) == block_rows or rows is batch
             found.append(rows.copy())
         batch[...] = -1  # The caller may change it.
@@ -229,9 +231,9 @@ def test_a_build_does_not_split_each_batch_among_all_partitions(tmp_path, strate
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_flushes_do_not_grow_with_partitions(tmp_path, strategy, monkeypatch):
-    flushes, syncs = [], []
-    flush = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda descriptor: (flushes.append(1), flush(descriptor))[1])
+    flushes: list[int] = []
+    syncs: list[int] = []
+    monkeypatch.setattr(os, "fsync", flushes.append)
     monkeypatch.setattr(syscalls, "can_sync", lambda _: True)
     monkeypatch.setattr(syscalls, "sync_file_system", syncs.append)
     monkeypatch.setattr(files, "_unwritten_bytes", lambda: 0)

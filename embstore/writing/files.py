@@ -32,8 +32,8 @@ MAX_OPEN_FILES = 1024
 FEW_FILES = 4
 # The kernel is not asked to start smaller writes at once, because it merges those of a file.
 START_WRITING_BYTES = 1 << 20
-# What a disk writes while it does one flush of next to nothing, about.
-BYTES_FOR_FLUSH = 1 << 20
+# What a slow disk writes while it does one flush of next to nothing, about.
+BYTES_FOR_FLUSH = 256 << 10
 # Read and written at once, where the kernel does not copy.
 COPIED_BYTES = 4 << 20
 
