@@ -258,6 +258,20 @@ def test_the_first_cold_row_has_all_others_announced(stores, events, monkeypatch
         assert np.array_equal(rows, store.lookup([1, 2]))
 
 
+def test_page_faults_in_a_joint_gather_have_rows_expected_cold(stores, monkeypatch):
+    monkeypatch.setattr(joint, "READS_SECONDS", -1.0)
+    monkeypatch.setattr(joint, "have_faulted", lambda rows: rows == 6)
+    some = [stores[name] for name in ("mod 4", "div 3", "chunks")]
+    pairs = [(store, np.array([1, 2])) for store in some]
+    embstore.lookup_many([(store, np.array([1])) for store in some])
+    assert not any(store._records.warmth.cold for store in some)
+    embstore.lookup_many(pairs)
+    assert all(store._records.warmth.cold for store in some)
+    check(pairs)
+    for store in some:
+        store._records.warmth.cold = False
+
+
 def test_threads_share_a_plan(stores):
     some = [stores[name] for name in ("one partition", "chunks", "mod 7 chunks", "div 7 chunks")]
     wrong: list[Any] = []
