@@ -62,6 +62,7 @@ from embstore.writing.writer import StoreWriter
 
 if TYPE_CHECKING:
     from embstore.changing.append import append
+    from embstore.changing.clean import clean
     from embstore.changing.report import ChangeReport
     from embstore.changing.snapshot import snapshot
     from embstore.changing.update import update
@@ -118,6 +119,7 @@ __all__ = [
     "__version__",
     "append",
     "build",
+    "clean",
     "connect",
     "embedding_lookup",
     "embedding_lookup_sparse",
@@ -147,6 +149,7 @@ _LATER = {
     "RemotePlan": "embstore.serving.remote_plan",
     "Server": "embstore.serving.running",
     "append": "embstore.changing.append",
+    "clean": "embstore.changing.clean",
     "connect": "embstore.serving.connect",
     "prune": "embstore.remote.versions",
     "publish": "embstore.remote.publishing",

@@ -20,7 +20,18 @@ README = Path(__file__).parent.parent / "README.md"
 
 def test_every_command_is_known() -> None:
     assert [
-        *("append", "bench", "build", "explain", "export", "get", "info", "prune", "publish"),
+        *(
+            "append",
+            "bench",
+            "build",
+            "clean",
+            "explain",
+            "export",
+            "get",
+            "info",
+            "prune",
+            "publish",
+        ),
         *("repartition", "serve", "similar", "snapshot", "update", "upsert", "verify", "versions"),
     ] == COMMANDS
 

@@ -7,11 +7,13 @@ package's model is then also opened in place, and its rows compared with the sto
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 import time
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +39,7 @@ def main() -> None:
     text = Path(sys.argv[1]) if len(sys.argv) > 1 else TEXT
     if text == TEXT:
         fetch_table()
-    path = DATA / f"{text.name.split('.')[0]}.embstore"
+    path = store_of(text)
 
     print(f"\n$ embstore build {shown(text)} {shown(path)} --partitions 4 --overwrite")
     start = time.perf_counter()
@@ -61,6 +63,20 @@ def main() -> None:
     compare(store, text)
     if text == TEXT:
         open_in_place(store)
+
+
+def store_of(text: Path) -> Path:
+    """Return the store of a text file; no other file, wherever it lies, has the same.
+
+    >>> store_of(TEXT).name
+    'minilm.embstore'
+    >>> store_of(Path("a/v.txt")) != store_of(Path("b/v.txt"))
+    True
+    """
+    if text == TEXT:
+        return TEXT.with_suffix(".embstore")
+    place = zlib.crc32(os.fsencode(text.absolute().parent))
+    return DATA / f"{text.name}-{place:08x}.embstore"
 
 
 def show_lookups(store: embstore.EmbeddingStore, words: list[str]) -> None:
@@ -169,4 +185,7 @@ def shown(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (embstore.EmbstoreError, OSError, ValueError) as error:
+        sys.exit(f"quickstart: {error}")

@@ -49,7 +49,11 @@ def main() -> None:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--small", action="store_true", help="sizes that take seconds")
     size.add_argument("--full", action="store_true", help="the sizes of the recorded results")
+    parser.add_argument("--model", action="store_true", help="only the model, by recorded costs")
     given = parser.parse_args()
+    if given.model:
+        print(on_paper(Costs()))
+        return
     sizes = SMALL if given.small else FULL if given.full else USUAL
     found: list[Curve] = []
     with scratch(given.directory, "growth") as place:
@@ -64,13 +68,11 @@ def main() -> None:
 
 def on_paper(costs: Costs) -> str:
     """Return what a table of 100 TB needs on one machine and on a hundred."""
-    lines = ["on paper: rows of 1,200 bytes, 100 TB", *(f"  {line}" for line in costs.lines())]
+    lines = ["on paper: 100 TB of rows of 1,200 bytes", *(f"  {line}" for line in costs.lines())]
     for machines in (1, 100):
-        lines += ["", f"machines: {machines}", text(needs(100 * TB, 1200, machines, costs)), ""]
-        lines += [
-            f"over its limit from {size:,} TB on: {what}"
-            for what, size in breaking(1200, machines, costs).items()
-        ]
+        lines += ["", f"machines: {machines}", text(needs(100 * TB, 1200, machines, costs))]
+        first = breaking(1200, machines, costs)
+        lines += [f"over its limit from {size:,} TB on: {what}" for what, size in first.items()]
     return "\n".join(lines)
 
 

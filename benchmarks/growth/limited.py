@@ -1,8 +1,8 @@
 """Warm random rows under a ``resident_limit``, mapped by huge pages or by small ones.
 
-What the limit must cost at least, with small pages, is computed: the time without a limit, and that
-of the faults that cannot be avoided, where every other page of the limit's share is mapped. The
-time of a fault is measured alone, on plain mappings of the same files.
+What the limit must cost with small pages is measured alone, on a plain mapping of a file of these
+rows: a byte of each row is touched, in the order of the file, and all is unmapped when the limit is
+reached. What this takes more than without a limit is added to the lookups without one.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from benchmarks.growth.curves import Curve, Values
 from benchmarks.growth.sizes import MIB
 from benchmarks.growth.tables import RepeatedTable, read_in_small_pages
 from benchmarks.times import at_most
-from embstore.bench.state import evict, read_through
 from embstore.bench.timing import check_rows
+from embstore.reading.resident_limit import resident_file_bytes
 from embstore.table.addresses import PAGE_BYTES
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 ROW_BYTES, BATCH = 160, 4096
 LIMITED, UNLIMITED, LEAST = "limited, ms", "no limit, ms", "no limit and the faults, ms"
+# Rows of a plain mapping that are touched before the resident size is read again.
+TOUCHED_TOGETHER = 128
 HUGE, SMALL = "huge pages", "small pages"
 # Calls before those that are timed, so that as much is mapped as the limit allows.
 FIRST_CALLS = 100
@@ -57,26 +59,23 @@ def curves(place: Path, sizes: Sizes, progress: Progress) -> list[Curve]:
 def curve(table: RepeatedTable, state: str, sizes: Sizes, progress: Progress) -> Curve:
     """Return the curve for one state of the page cache."""
     progress(f"limited: {state}")
-    if state == HUGE:
-        evict(table.files())
-        read_through(table.files())
+    if state == HUGE:  # As they stay in the page cache after a preload.
+        embstore.open(table.path, preload=True).close()
     else:
         read_in_small_pages(table.files())
     ways: dict[str, Values] = {LIMITED: {}, UNLIMITED: {}}
-    # A preload reads files again that are in small pages.
     ids = np.random.default_rng(3).integers(0, table.rows, (sizes.calls // 3 + FIRST_CALLS, BATCH))
-    with warm(table, preload=state == HUGE) as store:
-        unlimited = median_ms(store, table, ids)
-    fault_ms = 0.0 if state == HUGE else fault_seconds(table.files()) * 1e3
+    with warm(table) as store:
+        unlimited = mean_ms(store, table, ids)
     for limit in sizes.limits:
         progress(f"limited: {state}, {limit // MIB} MiB")
-        with warm(table, preload=state == HUGE, resident_limit=limit) as store:
-            ways[LIMITED][limit / MIB] = median_ms(store, table, ids)
+        with warm(table, resident_limit=limit) as store:
+            ways[LIMITED][limit / MIB] = mean_ms(store, table, ids)
         ways[UNLIMITED][limit / MIB] = unlimited
-        if state == SMALL:
-            pages = BATCH * (1 + (ROW_BYTES - 1) / PAGE_BYTES)
-            faults = pages * max(1 - limit / (table.rows * ROW_BYTES), 0)
-            ways.setdefault(LEAST, {})[limit / MIB] = unlimited + faults * fault_ms
+    if state == SMALL:
+        ways[LEAST] = {}
+        for limit, more in faults_ms(table, ids, sizes.limits).items():
+            ways[LEAST][limit / MIB] = unlimited + max(more, 0)
     return Curve(f"resident limit, {state}", "MiB of limit", ways, goals(table, state, ways))
 
 
@@ -94,17 +93,19 @@ def goals(table: RepeatedTable, state: str, ways: dict[str, Values]) -> list[str
 
 @contextmanager
 def warm(table: RepeatedTable, **options: Any) -> Iterator[Any]:
-    """Open the store; without a preload, all of its pages have been touched."""
+    """Open the store, and touch all of its pages."""
     with embstore.open(table.path, **options) as store:
-        if not options["preload"]:
-            step = PAGE_BYTES // ROW_BYTES
-            for start in range(0, table.rows, step * BATCH):
-                store.lookup(np.arange(start, min(start + step * BATCH, table.rows), step))
+        step = PAGE_BYTES // ROW_BYTES
+        for start in range(0, table.rows, step * BATCH):
+            store.lookup(np.arange(start, min(start + step * BATCH, table.rows), step))
         yield store
 
 
-def median_ms(store: Any, table: RepeatedTable, ids: NDArray[np.int64]) -> float:
-    """Return the median milliseconds of a call, after the first ones; the last one is checked."""
+def mean_ms(store: Any, table: RepeatedTable, ids: NDArray[np.int64]) -> float:
+    """Return the mean milliseconds of a call, after the first ones; the last one is checked.
+
+    Not the median, because some calls unmap much, and others nothing.
+    """
     out = np.empty((BATCH, ROW_BYTES // 4), np.float32)
     seconds = []
     for some in ids:
@@ -112,24 +113,38 @@ def median_ms(store: Any, table: RepeatedTable, ids: NDArray[np.int64]) -> float
         store.lookup(some, out=out)
         seconds.append(perf_counter() - start)
     check_rows("embstore", ids[-1], out, table.expected(ids[-1]))
-    return statistics.median(seconds[FIRST_CALLS:]) * 1e3
+    return statistics.mean(seconds[FIRST_CALLS:]) * 1e3
 
 
-def fault_seconds(files: list[Path]) -> float:
-    """Return the seconds of a minor fault: random pages of plain mappings are touched."""
-    seconds, faults = 0.0, 0
-    random = np.random.default_rng(4)
-    for file in files:
-        pages = file.stat().st_size // PAGE_BYTES
-        if not pages:
-            continue
-        with file.open("rb") as opened:
-            mapped = mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ)
-        mapped.madvise(mmap.MADV_RANDOM)  # No neighbours are mapped with a page.
-        data = np.frombuffer(mapped, np.uint8)[: pages * PAGE_BYTES : PAGE_BYTES]
-        chosen = np.unique(random.integers(0, pages, -(-pages // 4)))
+def faults_ms(
+    table: RepeatedTable, ids: NDArray[np.int64], limits: tuple[int, ...]
+) -> dict[int, float]:
+    """Return, by the limit, how many milliseconds more it takes to touch the rows of a call."""
+    file = table.path.with_name("rows.bin")
+    table.matrix().tofile(file)
+    read_in_small_pages([file])
+    with file.open("rb") as opened:
+        mapped = mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ)
+    mapped.madvise(mmap.MADV_RANDOM)  # No neighbours are mapped with a page.
+    data = np.frombuffer(mapped, np.uint8)
+    data[::PAGE_BYTES].max()
+    without = touch_ms(mapped, data, ids, None)
+    found = {limit: touch_ms(mapped, data, ids, limit) - without for limit in limits}
+    file.unlink()
+    return found
+
+
+def touch_ms(
+    mapped: mmap.mmap, data: NDArray[np.uint8], ids: NDArray[np.int64], limit: int | None
+) -> float:
+    """Return the mean milliseconds of touching the rows of a call, after the first ones."""
+    mapped.madvise(mmap.MADV_DONTNEED if limit is not None else mmap.MADV_RANDOM)
+    others, seconds = resident_file_bytes(), []
+    for some in np.sort(ids) * ROW_BYTES:
         start = perf_counter()
-        data.take(chosen)
-        seconds += perf_counter() - start
-        faults += len(chosen)
-    return seconds / faults
+        for first in range(0, BATCH, TOUCHED_TOGETHER):
+            data.take(some[first : first + TOUCHED_TOGETHER])
+            if limit is not None and resident_file_bytes() - others > limit:
+                mapped.madvise(mmap.MADV_DONTNEED)
+        seconds.append(perf_counter() - start)
+    return statistics.mean(seconds[FIRST_CALLS:]) * 1e3

@@ -116,8 +116,8 @@ class Need:
         """Return one line."""
         limit = "" if self.limit is None else f"{_number(self.limit)}"
         broken = "NO" if self.share > 1 else "yes" if self.limit is not None else ""
-        amount = f"{_number(self.amount)} {self.unit}"
-        return f"{self.what:<34}{amount:>16}{limit:>10} {broken:<4} {self.formula}".rstrip()
+        start = f"{self.what:<36}{_number(self.amount):>8} {self.unit:<8}{limit:>8} {broken:<4}"
+        return f"{start}{self.formula}"
 
 
 def needs(
@@ -144,8 +144,8 @@ def needs(
     chunks = partitions * array.chunk_count
     part_bytes, part_rows = table_bytes / machines, rows / machines
     return [
-        Need("partitions", partitions, "", "P / machines", spec.MAX_PARTITIONS),
-        Need("chunks, and mappings", chunks, "", "partitions * chunks of one", MAX_MAPPINGS),
+        Need("partitions", partitions, "", "of all, / machines", spec.MAX_PARTITIONS),
+        Need("chunks, and mappings", chunks, "", "partitions * chunks", MAX_MAPPINGS),
         Need(
             "address space",
             chunks * stride_bytes(array.chunk_bytes) / TB,
@@ -157,7 +157,7 @@ def needs(
             "metadata, its largest file",
             max(_manifest_bytes(manifest), _array_bytes(manifest)) / MIB,
             "MiB",
-            "of the manifest, or of a partition",
+            "a line for each partition, or chunk",
             spec.MAX_METADATA_BYTES / MIB,
         ),
         Need(
@@ -186,14 +186,15 @@ def needs(
 
 def manifest_of(rows: int, row_bytes: int) -> Manifest:
     """Return the manifest of a table as a build would choose it."""
-    partitions = min(spec.choose_partition_count(rows * row_bytes), spec.MAX_PARTITIONS)
+    partitions = spec.choose_partition_count(rows * row_bytes)
+    most = spec.choose_chunk_bytes(rows * row_bytes)
     return Manifest(
         rows=rows,
         row_shape=(row_bytes // 4,),
         dtype=np.dtype("<f4"),
         partition_count=partitions,
         strategy="mod",
-        chunk_rows=spec.choose_chunk_rows(-(-rows // partitions), row_bytes),
+        chunk_rows=spec.choose_chunk_rows(-(-rows // partitions), row_bytes, most, partitions),
     )
 
 
@@ -248,7 +249,7 @@ def _rates(part_bytes: float, costs: Costs) -> list[Need]:
             "preloaded",
             part_bytes / GB / costs.preload_gb_per_second / HOUR,
             "hours",
-            "bytes / preload_gb_per_second, in as much RAM",
+            "bytes / preload_gb_per_second",
         ),
     ]
 
@@ -268,7 +269,7 @@ def _array_bytes(manifest: Manifest) -> int:
 
 def text(found: Iterable[Need]) -> str:
     """Return the needs as a table; a need that is over its limit has NO."""
-    head = f"{'a machine needs':<34}{'':>16}{'limit':>10}{'':5} formula"
+    head = f"{'a machine needs':<53}{'limit':>8}{'':5}formula"
     return "\n".join([head, *(need.line() for need in found)])
 
 

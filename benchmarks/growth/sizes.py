@@ -62,7 +62,7 @@ class Sizes:
 
 USUAL = Sizes()
 FULL = Sizes(
-    rounds=5,
+    rounds=3,
     preload_bytes=(2 * GIB, 4 * GIB, 8 * GIB),
     preload_chunks=(32, 128, 512),
     words=(1_000_000, 10_000_000, 50_000_000),

@@ -14,7 +14,7 @@ from embstore.cli.published import prune, publish, versions
 from embstore.cli.rows import explain, export, get
 from embstore.cli.serving import serve
 from embstore.cli.similar import similar
-from embstore.cli.stores import build, info, repartition, verify
+from embstore.cli.stores import build, clean, info, repartition, verify
 from embstore.cli.terminal import prepare_streams
 from embstore.errors import EmbstoreError
 
@@ -27,7 +27,7 @@ app = typer.Typer(
 )
 for _command in (
     *(build, get, similar, info, explain, verify, export, repartition, bench),
-    *(append, update, upsert, snapshot),
+    *(append, update, upsert, snapshot, clean),
     *(publish, versions, prune, serve),
 ):
     app.command()(_command)

@@ -1,11 +1,13 @@
-"""Notes about rows that a build or a change has dropped or altered."""
+"""Notes about rows that were dropped or altered, and about what killed builds left."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from embstore.cli.console import warn
+from embstore.cli.console import printable, warn
+from embstore.paths import as_url
+from embstore.writing.leftovers import leftovers
 
 
 def warn_of_rows(facts: dict[str, Any], dtype: np.dtype[Any], encoding: str) -> None:
@@ -41,3 +43,13 @@ def warn_of_cut(facts: dict[str, Any], source: Path) -> None:
     """Print a note if the last line of a text file may have been cut."""
     if facts.get("unterminated"):
         warn(f"the last line of {source} has no newline; make sure that the file was not cut")
+
+
+def warn_of_leftovers(store: Path) -> None:
+    """Print a note for each directory that a killed build left beside a store."""
+    if as_url(store) is None:
+        for path in leftovers(store):
+            warn(
+                f"{printable(path)} was left by a build that was killed; the next build removes "
+                f"it, and so does: embstore clean {printable(store)}"
+            )

@@ -1,4 +1,4 @@
-"""Commands about whole stores: build, repartition, info, verify."""
+"""Commands about whole stores: build, repartition, info, verify, clean."""
 
 import time
 from pathlib import Path
@@ -8,8 +8,8 @@ import typer
 
 import embstore
 from embstore.cli.arguments import OPEN_WITHOUT, JsonOption, StoreArgument, TableArgument
-from embstore.cli.console import print_facts, print_json, print_tables, progress_bar
-from embstore.cli.notes import warn_of_cut, warn_of_rows
+from embstore.cli.console import print_facts, print_json, print_tables, printable, progress_bar
+from embstore.cli.notes import warn_of_cut, warn_of_leftovers, warn_of_rows
 from embstore.cli.options import options_of
 from embstore.export import RESIDENT_LIMIT
 from embstore.formats.own.manifest import manifest_of
@@ -121,6 +121,7 @@ def info(store: TableArgument, *, as_json: JsonOption = False, **options: Any) -
       embstore info model.safetensors --tensor embed.weight
       embstore info s3://bucket/glove
     """
+    warn_of_leftovers(store)
     where = {name: options[name] for name in ("version", "allow_http")}
     if options["tensor"] is None and len(found := embstore.tables(store, **where)) > 1:
         print_tables(found, as_json=as_json)
@@ -139,6 +140,7 @@ def verify(store: StoreArgument, *, as_json: JsonOption = False, **options: Any)
     Example:
       embstore verify glove.embstore
     """
+    warn_of_leftovers(store)
     with progress_bar("verify") as progress:
         report = embstore.verify(store, progress=progress, **options)
     if as_json:
@@ -153,6 +155,23 @@ def verify(store: StoreArgument, *, as_json: JsonOption = False, **options: Any)
         typer.echo(f"{count} problem{'s' * (count > 1)}; restore the store or build it again")
     if not report.ok:
         raise typer.Exit(1)
+
+
+def clean(store: StoreArgument, *, as_json: JsonOption = False) -> None:
+    """Remove what builds that were killed left beside a store; the store stays as it is.
+
+    \b
+    Example:
+      embstore clean glove.embstore
+    """
+    removed = embstore.clean(store)
+    if as_json:
+        print_json([str(path) for path in removed])
+    else:
+        for path in removed:
+            typer.echo(f"removed {printable(path)}")
+        if not removed:
+            typer.echo("nothing to remove")
 
 
 def _file_facts(table: embstore.EmbeddingStore, name: str) -> dict[str, Any]:

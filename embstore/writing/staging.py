@@ -82,7 +82,7 @@ class Staging:
         finish_replacement(self.target)
         check_target(self.target, overwrite=overwrite)
         _check_removable(self.target)
-        self.path = self.target.with_name(f".{self.target.name}.building")
+        self.path = staging_path(self.target)
         self._locks = self._claim()
         try:
             remove_old(self.target)
@@ -216,6 +216,11 @@ class Staging:
         for lock in self._locks:
             owner.unlock(lock)
         self._locks = []
+
+
+def staging_path(target: Path) -> Path:
+    """Return the name of the staging directory of a target."""
+    return target.with_name(f".{target.name}.building")
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
