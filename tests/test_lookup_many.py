@@ -124,18 +124,20 @@ def test_no_pairs():
 
 def test_pairs_may_be_lists_or_come_from_an_iterator(stores):
     store = stores["mod 4"]
-    found = embstore.lookup_many([store, np.array([at])] for at in range(3))
+    pairs: Any = ([store, np.array([at])] for at in range(3))
+    found = embstore.lookup_many(pairs)
     assert np.array_equal(np.concatenate(found), store.lookup([0, 1, 2]))
 
 
 def test_few_rows_of_several_tables_are_gathered_at_once(stores, monkeypatch):
-    calls = []
+    calls: list[int] = []
     take = JointGroup.take
-    monkeypatch.setattr(
-        JointGroup,
-        "take",
-        lambda self, *given: (calls.append(len(given[0])), take(self, *given))[1],
-    )
+
+    def counted(self: JointGroup, tables: Any, batches: Any) -> Any:
+        calls.append(len(tables))
+        return take(self, tables, batches)
+
+    monkeypatch.setattr(JointGroup, "take", counted)
     monkeypatch.setattr("embstore.many._take_in_turn", None)
     names = ["one partition", "chunks", "mod 4", "mod 7 chunks", "div 3", "preloaded", "numbers"]
     pairs = [(stores[name], np.array([1, 2])) for name in names]
@@ -256,6 +258,20 @@ def test_the_first_cold_row_has_all_others_announced(stores, events, monkeypatch
     monkeypatch.undo()
     for rows, store in zip(found, some, strict=True):
         assert np.array_equal(rows, store.lookup([1, 2]))
+
+
+def test_page_faults_in_a_joint_gather_have_rows_expected_cold(stores, monkeypatch):
+    monkeypatch.setattr(joint, "READS_SECONDS", -1.0)
+    monkeypatch.setattr(joint, "have_faulted", lambda rows: rows == 6)
+    some = [stores[name] for name in ("mod 4", "div 3", "chunks")]
+    pairs = [(store, np.array([1, 2])) for store in some]
+    embstore.lookup_many([(store, np.array([1])) for store in some])
+    assert not any(store._records.warmth.cold for store in some)
+    embstore.lookup_many(pairs)
+    assert all(store._records.warmth.cold for store in some)
+    check(pairs)
+    for store in some:
+        store._records.warmth.cold = False
 
 
 def test_threads_share_a_plan(stores):
