@@ -83,7 +83,7 @@ class Costs:
 
     def lines(self) -> list[str]:
         """Return a line for each cost."""
-        return [f"{each.name} = {getattr(self, each.name):,.4g}" for each in fields(self)]
+        return [f"{each.name} = {getattr(self, each.name):,.6g}" for each in fields(self)]
 
 
 # The curve, the way and the factor that a cost comes from.
