@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embstore.reading.consecutive import window_rows
 from embstore.reading.in_order import read_in_order
 from embstore.table.ids import as_ids
 from embstore.table.indexing import first_axis
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-    from embstore.table.protocols import Visit
+    from embstore.table.numbering import Numbering
 
 # While iterating. Of a mapping, a block that a cache of the processor holds; a row that is kept
 # keeps its block in memory. Without a mapping, a read is far more expensive than copying its rows.
@@ -32,11 +33,12 @@ READ_BYTES = 4 << 20
 
 
 class ArrayMixin(ABC):
-    """Attributes and methods of an ndarray, on a table with `lookup` and `scan`."""
+    """Attributes and methods of an ndarray, on a table with `lookup`."""
 
     _rows: int
     _row_shape: tuple[int, ...]
     _dtype: np.dtype[Any]
+    _numbering: Numbering
 
     @abstractmethod
     def lookup(self, ids: ArrayLike) -> NDArray[Any]:
@@ -47,8 +49,8 @@ class ArrayMixin(ABC):
         """Return the ids of ``words``."""
 
     @abstractmethod
-    def scan(self, visit: Visit) -> None:
-        """Pass all rows to a function, block by block."""
+    def _fill(self, start: int, rows: NDArray[Any]) -> None:
+        """Fill an array with the rows of the ids from ``start`` on."""
 
     @property
     @abstractmethod
@@ -103,11 +105,7 @@ class ArrayMixin(ABC):
     def _all_rows(self, dtype: np.dtype[Any]) -> NDArray[Any]:
         """Return all rows in RAM, as another dtype of numbers."""
         rows = np.empty(self.shape, dtype)
-
-        def put(ids: range, block: NDArray[Any]) -> None:
-            rows[ids.start : ids.stop : ids.step] = block
-
-        self.scan(put)
+        self._fill(0, rows)
         return rows
 
     def __len__(self) -> int:
@@ -133,7 +131,9 @@ class ArrayMixin(ABC):
         """Yield new arrays of consecutive rows."""
         row_bytes = max(self._dtype.itemsize * math.prod(self._row_shape), 1)
         step = max(BLOCK_BYTES // row_bytes, 1)
-        read = step if self.mapped else max(READ_BYTES // row_bytes, 1)
+        read = step
+        if not self.mapped:
+            read = window_rows(self._numbering, max(READ_BYTES // row_bytes, 1), row_bytes)
         starts = range(0, self._rows, read)
 
         def look_up(start: int) -> NDArray[Any]:

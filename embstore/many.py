@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.reading.encoded import EncodedRecords
-from embstore.reading.joint import JOINT_BYTES, JointPlan
+from embstore.reading.joint import JointPlan
 from embstore.reading.mapped import MappedRecords
 from embstore.reading.short_path import FEW_BYTES, FEW_ROWS
 from embstore.store import EmbeddingStore
@@ -85,18 +85,11 @@ def _take_together(pairs: list[Any]) -> list[NDArray[Any]] | None:
         batches = [ids for _, ids in pairs]
     except (AttributeError, TypeError, ValueError):
         return None
-    size_bytes = 0
-    for table, ids in zip(tables, batches, strict=True):
-        if (
-            table is None
-            or type(ids) is not _ndarray
-            or ids.dtype is not _INT64
-            or not 0 < ids.size <= table.most
-        ):
-            return None
-        size_bytes += ids.size * table.record_bytes
-    if not 0 < size_bytes <= JOINT_BYTES:
+    if not tables or None in tables:
         return None
+    for ids in batches:
+        if type(ids) is not _ndarray or ids.dtype is not _INT64:
+            return None
     key = tuple(map(id, tables))
     plan = _plans.get(key)
     if plan is None or not plan.is_for(tables):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embstore.reading.consecutive import window_rows
 from embstore.reading.in_order import read_in_order
 
 if TYPE_CHECKING:
@@ -73,18 +74,26 @@ def row_blocks(
     """
     columns = {name: store.attributes[name] for name in attributes}
     step = min(max(block_bytes // row_bytes(store, raw=raw), 1), MAX_BLOCK_ROWS)
+    window = step
+    if not store.mapped:
+        window = window_rows(store._numbering, step, row_bytes(store, raw=raw))
 
-    def read(start: int) -> RowBlock:
-        stop = min(start + step, store.rows)
-        words = store.packed_words(start, stop) if store.has_words else None
-        values = {name: column.part(start, stop) for name, column in columns.items()}
-        return RowBlock(start, _rows(store, start, stop, raw=raw), words, values or None)
+    def read(start: int) -> tuple[int, NDArray[Any]]:
+        return start, _rows(store, start, min(start + window, store.rows), raw=raw)
 
     def announce(start: int) -> None:
-        store._announce(start, min(start + step, store.rows))
+        store._announce(start, min(start + window, store.rows))
 
-    starts = range(0, store.rows, step)
-    yield from read_in_order(starts, read, announce, step * row_bytes(store, raw=raw))
+    starts = range(0, store.rows, window)
+    size_bytes = window * row_bytes(store, raw=raw)
+    for first, rows in read_in_order(starts, read, announce, size_bytes):
+        for start in range(first, first + len(rows), step):
+            some = rows[start - first : start - first + step]
+            stop = start + len(some)
+            words = store.packed_words(start, stop) if store.has_words else None
+            values = {name: column.part(start, stop) for name, column in columns.items()}
+            yield RowBlock(start, some, words, values or None)
+        del rows, some  # Not kept while the next ones are read.
 
 
 def row_bytes(store: EmbeddingStore, *, raw: bool = False) -> int:
@@ -98,12 +107,5 @@ def _rows(store: EmbeddingStore, start: int, stop: int, *, raw: bool) -> NDArray
     """Return the rows of the ids ``start .. stop - 1``."""
     shape, dtype = (store.row_shape, store.dtype) if not raw else ((store.record_bytes,), np.uint8)
     rows = np.empty((stop - start, *shape), dtype)
-
-    def put(ids: range, found: NDArray[Any]) -> None:
-        rows[ids.start - start : ids.stop - start : ids.step] = found
-
-    if raw:
-        store.scan(put, start, stop, raw=True)
-    else:
-        store.scan(put, start, stop)
+    store._fill(start, rows, raw=raw)
     return rows

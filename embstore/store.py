@@ -25,6 +25,7 @@ from embstore.formats.own.spec import partition_name
 from embstore.identity_mixin import IdentityMixin
 from embstore.lookup_mixin import LookupMixin
 from embstore.reading.cached import CachedRecords
+from embstore.reading.consecutive import gather, gathered_blocks, is_gathered
 from embstore.reading.encoded import EncodedRecords
 from embstore.reading.forms import forms_of
 from embstore.reading.results import POOL
@@ -162,6 +163,7 @@ class EmbeddingStore(
         visit : callable
             Called with the ids of a block, a ``range``, and their rows, a read-only ndarray of
             shape ``(n, *row_shape)``. Calls come in any order, from several threads at a time.
+            A block is of one partition, or of many that have only a few of the rows.
         start, stop : int, optional
             First id, and the one after the last; by default all ids.
         raw : bool
@@ -183,9 +185,15 @@ class EmbeddingStore(
         >>> store.words(norms.argmax())
         'national'
         """
-        records = self._form(None, raw=raw).records
+        form = self._form(None, raw=raw)
+        records = form.records
         start, stop = self._as_bounds(start, self._rows if stop is None else stop)
         numbering, encoding = self._numbering, self._encoding
+        if is_gathered(form, numbering, start, stop):
+            for ids, block in gathered_blocks(form, numbering, start, stop):
+                block.flags.writeable = False
+                visit(ids, block)
+            return
         plain = None
         if isinstance(encoding, Plain) and not records.decodes and not raw:
             plain = encoding
@@ -196,6 +204,18 @@ class EmbeddingStore(
             visit(numbering.ids_at(rows), block)
 
         records.scan_ranges(numbering.row_ranges(start, stop), show)
+
+    def _fill(self, start: int, rows: NDArray[Any], *, raw: bool = False) -> None:
+        """Fill ``rows``, shape (n, *row_shape), with those of the ids from ``start`` on."""
+        form, stop = self._form(None, raw=raw), start + len(rows)
+        if rows.dtype == form.dtype and is_gathered(form, self._numbering, start, stop):
+            gather(form, self._numbering, start, rows)
+            return
+
+        def put(ids: range, found: NDArray[Any]) -> None:
+            rows[ids.start - start : ids.stop - start : ids.step] = found
+
+        self.scan(put, start, stop, raw=raw)
 
     def _announce(self, start: int, stop: int) -> None:
         records = self._open_records()

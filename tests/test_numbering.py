@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from embstore.errors import IdRangeError
 from embstore.table.numbering import Numbering, Strategy, scalar
-from embstore.table.row_functions import checked_rows_function, in_parts, refuse, rows_function
+from embstore.table.row_functions import checked_rows_function, refuse, rows_function
 
 SIZES = {"rows": st.integers(0, 60), "count": st.integers(1, 70)}
 STRATEGY = st.sampled_from(["mod", "div"])
@@ -212,19 +212,6 @@ def test_checked_row_functions_refuse_other_ids(
             for batch in (ids, ids[::-1], ids.reshape(1, -1)):
                 with pytest.raises(IndexError):
                     rows_of(batch)
-
-
-@pytest.mark.parametrize("size", [1, 256, 257, 511, 512, 1030])
-def test_rows_in_parts_are_those_at_once(size: int) -> None:
-    rows_of = checked_rows_function(Numbering(1000, 3, "mod", partition_rows=400))
-    ids = np.random.default_rng(0).integers(0, 1000, size)
-    for batch in (ids, ids[::-1], ids.reshape(1, -1, 1)):
-        found = in_parts(rows_of, batch)
-        np.testing.assert_array_equal(found, rows_of(batch))
-        assert found.shape == batch.shape
-    ids[-1] = 1000
-    with pytest.raises(IndexError):
-        in_parts(rows_of, ids)
 
 
 def test_ids_that_were_refused_are_named() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import embstore
-from embstore.reading import in_order, readers, requests, sharing
+from embstore.reading import in_order, readers, requests, sharing, workers
 from embstore.reading.in_order import read_in_order
 from embstore.reading.mapping import AddressSpace
 from embstore.reading.requests import (
@@ -22,6 +22,7 @@ from embstore.reading.requests import (
 from embstore.reading.resident_limit import ResidentLimit
 from embstore.row_blocks import row_blocks
 from embstore.table.addresses import PAGE_BYTES
+from embstore.table.plan import runs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # The rows, their numbers, the rows of a chunk, and the partitions.
-TABLES: dict[str, tuple[int, int, int, int, str]] = {
+TABLES: dict[str, tuple[int, int, int, int, Any]] = {
     "16 bytes": (40_000, 4, 1 << 12, 1, "mod"),
     "64 bytes, mod": (20_001, 16, 1 << 11, 5, "mod"),
     "64 bytes, div": (20_001, 16, 1 << 11, 5, "div"),
@@ -257,7 +258,7 @@ def test_one_read_makes_a_slice_of_narrow_neighbours_cold(tmp_path, monkeypatch)
         records: Any = store._records
         pages = iter([0, 0, *range(0, 1 << 20, 8)])  # A page for each slice.
         monkeypatch.setattr(sharing, "blocks_read", pages.__next__)
-        monkeypatch.setattr(sharing.workers, "processor_count", lambda: 1)
+        monkeypatch.setattr(workers, "processor_count", lambda: 1)
         announced = Announced(monkeypatch)
         for _ in range(20):
             assert np.array_equal(store.lookup(np.arange(30_000)), rows[:30_000])
@@ -378,3 +379,28 @@ def test_reading_in_order_announces_each_page(tmp_path, name, how, monkeypatch):
         later = later[:-7000] if how == "backwards" else later[7000:]  # But for the first block.
         assert needed_pages(records, store._rows_of(later)) <= announced.pages
     assert max(size for _, size in announced.ranges) <= requests.ANNOUNCED_BYTES
+
+
+@pytest.mark.parametrize("unit", [1, 16, 4096])
+@pytest.mark.parametrize("max_run", [None, 3])
+def test_runs_of_many_records_are_those_of_few(unit, max_run):
+    """Units that lie close together are marked instead of sorted."""
+    rng = np.random.default_rng(0)
+    for span in (3000, 20_000, 1 << 20, 1 << 40):
+        for count in (1, unit // 2 + 1, unit, unit + 5):
+            offsets = 12345 + rng.integers(0, span, 3000)
+            units = {
+                one
+                for offset in offsets.tolist()
+                for one in range(offset // unit, (offset + count - 1) // unit + 1)
+            }
+            found = runs(offsets, count, unit=unit, max_run=max_run)
+            starts, counts = found.firsts.tolist(), found.counts.tolist()
+            listed = [
+                one for at, n in zip(starts, counts, strict=True) for one in range(at, at + n)
+            ]
+            assert listed == sorted(units)
+            assert max(counts) <= (max_run or len(units))
+            if max_run is None:
+                ends = found.firsts + found.counts
+                assert (ends[:-1] < found.firsts[1:]).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pickle
@@ -10,6 +11,7 @@ import struct
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +19,7 @@ import pytest
 
 import embstore
 from embstore.progress import Progress
+from embstore.reading.incore import mapped_bytes
 from embstore.reading.mapping import AddressSpace
 from embstore.reading.memory import free_bytes
 from embstore.reading.resident_limit import ResidentLimit
@@ -229,6 +232,59 @@ def test_table_within_the_limit_has_none(tmp_path):
         assert store._records._limit is None  # type: ignore[union-attr]
         table.check(store, 0, 900)
         assert store._few is not None  # So it has a short path, too.
+
+
+def chunks(folder: Path, rows: int) -> Path:
+    """Write a store of many chunks, whose row r has the number r % 251 everywhere."""
+    path = folder / "chunks.embstore"
+    with embstore.StoreWriter(
+        path, row_shape=(WIDTH,), dtype="uint8", rows=rows, partitions=3, chunk_rows=1 << 12
+    ) as writer:
+        for start in range(0, rows, 100_000):
+            numbers = np.arange(start, min(start + 100_000, rows)) % 251
+            writer.write(np.repeat(numbers[:, None].astype(np.uint8), WIDTH, axis=1))
+    return path
+
+
+@pytest.mark.parametrize("thread_count", [1, 4])
+@pytest.mark.parametrize("huge", [False, True])
+def test_limit_is_kept_over_many_chunks_and_threads(tmp_path, thread_count, huge, monkeypatch):
+    rows = 700_000  # 112 MB, in 172 chunks.
+    path = chunks(tmp_path, rows)
+    if huge:
+        embstore.open(path, preload=True).close()
+    failures: list[Exception] = []
+    with embstore.open(path, resident_limit="64MiB") as store:
+        records: Any = store._records
+        seen = [0]
+        whole, calls = SliceGather._take, itertools.count(1)
+
+        def take(self: SliceGather, *given: Any, **options: Any) -> None:
+            whole(self, *given, **options)
+            if next(calls) % 16 == 0:
+                seen.append(mapped_bytes(records._space))
+
+        monkeypatch.setattr(SliceGather, "_take", take)
+
+        def look_up(seed: int) -> None:
+            rng = np.random.default_rng(seed)
+            try:
+                for count in (1, 30, 900, 3000):
+                    ids = rng.integers(0, rows, count)
+                    found = store.lookup(ids)
+                    assert np.array_equal(found[:, 0], ids % 251)
+                    assert np.array_equal(found[:, 0], found[:, -1])
+            except Exception as error:
+                failures.append(error)
+
+        threads = [Thread(target=look_up, args=(seed,)) for seed in range(thread_count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        seen.append(mapped_bytes(records._space))
+    assert not failures
+    assert MIB < max(seen) <= 64 * MIB
 
 
 def test_copies_keep_the_limit(tmp_path):

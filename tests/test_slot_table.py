@@ -71,7 +71,8 @@ def filled_one_by_one(hashes: list[int], first_id: int = 0) -> tuple[list[int], 
 def found(slots: NDArray[np.uint64], hashes: list[int], probes: int) -> list[int]:
     """Return the ids under which words are found; the word with the id i is query i."""
     queries = np.array(hashes, np.uint64)
-    return hashing.find(slots, queries, probes, lambda asked, ids: asked == ids).tolist()
+    ids: list[int] = hashing.find(slots, queries, probes, np.equal).tolist()
+    return ids
 
 
 @given(hashes=HASHES, piece=st.integers(1, 40), width=st.sampled_from([8, 16, 64, 1024]))

@@ -76,6 +76,14 @@ class DecodedSlices:
         found = [slices.requests_at(offsets) for slices, offsets in self._offsets(rows)]
         return Requests(tuple(part for one in found for part in one.parts))
 
+    def touch(self, rows: NDArray[np.int64]) -> bool:
+        """Touch the first byte of each record; return False if a row cache or a limit counts."""
+        if self.file_count is not None or self.limit is not None:
+            return False
+        for slices, gather, share in self._parts:
+            slices.touch(gather.spots(rows if share == 1 else rows // share))
+        return True
+
     def fill(self, rows: NDArray[np.int64], out: NDArray[Any], *, cold: bool) -> None:
         """Fill ``out``, shape (n, ...), with decoded rows; cold ones were announced."""
         records = []

@@ -146,6 +146,11 @@ class EncodedRecords:
         bytes_read = probed_bytes + found.blocks * BLOCK_BYTES
         self.stats.add(len(rows), bytes_read, found.cold, found.warm, seconds)
 
+    def fill(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Fill ``out`` with rows of mapped columns, as `take`, but do not count it as a lookup."""
+        if len(rows):
+            self._shared.fill(rows, out)
+
     def scan_ranges(self, ranges: Sequence[range], visit: Visit) -> None:
         """Pass the rows of several ranges to ``visit``, decoded, in blocks, in any order.
 

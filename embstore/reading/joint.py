@@ -16,7 +16,9 @@ tell how to find a row: the arithmetic of numberings and grids is done once.
 from __future__ import annotations
 
 import ctypes
+import math
 from dataclasses import dataclass
+from itertools import accumulate
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from embstore.reading.mapped import MappedRecords
     from embstore.reading.warmth import Warmth
 
-# Larger gathers are worth threads, and pooled memory.
+# Larger gathers, of all tables together, are worth threads and pooled memory.
 JOINT_BYTES = 1 << 20
 NO_DIVISOR = 1 << 62  # Larger than any row: what is divided by it is 0, or stays as it is.
 
@@ -53,8 +55,8 @@ class JointTable:
         The mapping; kept, so that it stays.
     dtype, row_shape : numpy.dtype, tuple of int
         Those of its rows.
-    most, record_bytes : int
-        The most ids in a call, and the size of a row.
+    most : int
+        The most ids in a call.
     numbers : tuple of int
         What finds the address of a row: see `JointGroup`.
     warmth, preloaded
@@ -67,7 +69,6 @@ class JointTable:
     dtype: np.dtype[Any]
     row_shape: tuple[int, ...]
     most: int
-    record_bytes: int
     numbers: tuple[int, ...]
     warmth: Warmth
     preloaded: bool
@@ -87,7 +88,7 @@ def joint_table(
     rows, grid = numbering.rows, records.addresses.grid
     if table is None or grid is None or type(numbering) is not Numbering:
         return None
-    factor, modulus, short, extra, move = 1, NO_DIVISOR, NO_DIVISOR - 1, 0, 0
+    factor, modulus, short, extra, move = 1, NO_DIVISOR, NO_DIVISOR, 0, 0
     if count > 1 and numbering.strategy == "mod":
         # See `embstore.table.row_functions.rows_function`.
         factor, modulus = distance, count * distance - 1
@@ -100,14 +101,14 @@ def joint_table(
             return None
     unit_shift, gap_bytes = grid.unit_rows.bit_length() - 1, grid.gap_rows * records.record_bytes
     numbers = (
-        rows, factor, modulus, short, extra, move, unit_shift, gap_bytes, gather.data.ctypes.data,
+        rows, factor, modulus, short, short + 1, extra, move,
+        unit_shift, gap_bytes, gather.data.ctypes.data,
     )  # fmt: skip
     return JointTable(
         gather.data,
         table.dtype,
         table.shape[1:],
         most,
-        records.record_bytes,
         numbers,
         records.warmth,
         records.preloaded,
@@ -141,14 +142,16 @@ class JointPlan:
     def take(
         self, tables: list[JointTable], batches: Sequence[NDArray[np.int64]]
     ) -> list[NDArray[Any]] | None:
-        """Return the rows of each array of ids; None if some may be cold, or an id is out of range.
+        """Return the rows of each array of ids; None if some may be cold, or they are not few.
+
+        Also if an id is out of range: then a lookup raises.
 
         Parameters
         ----------
         tables : list of JointTable
             The plan's.
         batches : sequence of ndarray of int64
-            An array of ids for each, with one id or more.
+            An array of ids for each.
         """
         if len(self._groups) == 1:
             return self._groups[0].take(tables, batches)
@@ -161,6 +164,40 @@ class JointPlan:
             for at, rows in zip(places, some, strict=True):
                 found[at] = rows
         return found
+
+
+class Spread:
+    """The numbers of tables for each id of a call; they depend on the shapes alone.
+
+    Parameters
+    ----------
+    shapes : list of tuple of int
+        The shape of each array of ids.
+    most : list of int
+        The most ids of each.
+    numbers : ndarray of int64, shape (n, tables)
+        The numbers of the tables; the first ones are their rows.
+    record_bytes : int
+        The size of a row.
+    """
+
+    def __init__(
+        self,
+        shapes: list[tuple[int, ...]],
+        most: list[int],
+        numbers: NDArray[np.int64],
+        record_bytes: int,
+    ) -> None:
+        self.shapes = shapes
+        self.sizes = [math.prod(shape) for shape in shapes]
+        self.is_small = all(0 < size <= top for size, top in zip(self.sizes, most, strict=True))
+        self.is_small &= sum(self.sizes) * record_bytes <= JOINT_BYTES
+        self.is_flat = all(len(shape) == 1 for shape in shapes)
+        self.are_alike = len(set(shapes)) == 1 and shapes[0] != ()
+        if self.is_small and shapes:
+            rows, *self.numbers = np.repeat(numbers, self.sizes, 1)
+            self.rows = rows.view(_UINT64)
+            self.firsts = [0, *accumulate(self.sizes[:-1])]
 
 
 class JointGroup:
@@ -184,75 +221,73 @@ class JointGroup:
         self.places = places
         self._dtype, self._row_shape = tables[0].dtype, tables[0].row_shape
         size = self._dtype.itemsize * int(np.prod(self._row_shape, dtype=np.int64))
-        self._record_bytes = np.array(size)
+        self._record_bytes, self._size = size, np.array(size)
         numbers = np.array([table.numbers for table in tables], np.int64).T
         first = int(numbers[-1].min())
         numbers[-1] -= first
         stop = max(table.numbers[-1] + len(table.data) for table in tables) - first
         self._is_mod = bool((numbers[1] != 1).any())
-        self._is_div = bool((numbers[5] != 0).any())
-        self._has_gaps = bool((numbers[7] != 0).any())
+        self._is_div = bool((numbers[6] != 0).any())
+        self._has_gaps = bool((numbers[8] != 0).any())
         self._numbers = numbers
         # An array over memory that it does not own: else it would keep the lowest mapping.
-        memory = (ctypes.c_uint8 * stop).from_address(first)
+        memory: Any = (ctypes.c_uint8 * stop).from_address(first)
         self._bytes = memoryview(memory).cast("B")
         dtype = np.dtype((np.void, size))
         self._records: NDArray[Any] = np.ndarray((stop - size + 1,), dtype, memory, strides=(1,))
-        # For the sizes of the last call; bound together, because threads share the plan.
-        self._spread: tuple[list[int], tuple[Any, ...]] = ([], ())
+        self._first_bytes: NDArray[np.uint8] = np.ndarray((stop,), np.uint8, memory)
+        self._spread = Spread([], [], numbers, size)  # That of the last call, which threads share.
 
     def take(
         self, tables: Sequence[JointTable], batches: Sequence[NDArray[np.int64]]
     ) -> list[NDArray[Any]] | None:
         """Return the rows of each array of ids; None as `JointPlan.take`."""
-        sizes = [ids.size for ids in batches]
-        numbers = self._numbers_of(sizes)
-        shapes = {ids.shape for ids in batches}
-        if len(shapes) > 1 or batches[0].ndim != 1:
-            flat = np.concatenate([ids.reshape(-1) for ids in batches])
-        else:
-            flat = np.concatenate(batches)
-        if np.count_nonzero(flat.view(_UINT64) >= numbers[0]):
+        shapes = [ids.shape for ids in batches]
+        spread = self._spread
+        if spread.shapes != shapes:
+            most = [table.most for table in tables]
+            self._spread = spread = Spread(shapes, most, self._numbers, self._record_bytes)
+        if not spread.is_small:
             return None
-        addresses = self._addresses(flat, numbers)
+        if not spread.is_flat:
+            batches = [ids.reshape(-1) for ids in batches]
+        ids = np.concatenate(batches)
+        if np.count_nonzero(ids.view(_UINT64) >= spread.rows):
+            return None
+        addresses = self._addresses(ids, spread.numbers)
         start = perf_counter()
-        if not self._are_warm(tables, addresses[numbers[-1]].tolist(), start):
+        if not self._are_warm(tables, addresses[spread.firsts].tolist(), start):
             return None
+        self._first_bytes[addresses]  # So that the cache misses overlap: a third faster.
         rows = self._records[addresses].view(self._dtype)
         seconds = (perf_counter() - start) / len(tables)
-        for table, size in zip(tables, sizes, strict=True):
-            table.noted.append((size, seconds))
-            if seconds > READS_SECONDS or len(table.noted) >= NOTED_AT_ONCE:
+        for table, size in zip(tables, spread.sizes, strict=True):
+            noted = table.noted
+            noted.append((size, seconds))
+            if seconds > READS_SECONDS or len(noted) >= NOTED_AT_ONCE:
                 table.settle(size, seconds)
-        if len(shapes) == 1:
-            return list(rows.reshape(len(batches), *batches[0].shape, *self._row_shape))
-        rows = rows.reshape(len(flat), *self._row_shape)
-        firsts = numbers[-1].tolist()
+        if spread.are_alike:
+            return list(rows.reshape(len(shapes), *shapes[0], *self._row_shape))
+        rows = rows.reshape(len(ids), *self._row_shape)
         return [
-            rows[first : first + size].reshape(ids.shape + self._row_shape)
-            for ids, first, size in zip(batches, firsts, sizes, strict=True)
+            rows[first : first + size].reshape(shape + self._row_shape)
+            for first, size, shape in zip(spread.firsts, spread.sizes, shapes, strict=True)
         ]
 
-    def _numbers_of(self, sizes: list[int]) -> tuple[Any, ...]:
-        """Return the numbers for each id, and the places of the tables' first ids."""
-        known, numbers = self._spread
-        if known != sizes:
-            rows, *others = np.repeat(self._numbers, sizes, 1)
-            firsts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-            numbers = rows.view(_UINT64), *others, firsts
-            self._spread = sizes, numbers
-        return numbers
-
-    def _addresses(self, ids: NDArray[np.int64], numbers: tuple[Any, ...]) -> NDArray[np.int64]:
-        _, factor, modulus, short, extra, move, unit_shift, gap_bytes, starts, _ = numbers
+    def _addresses(
+        self, ids: NDArray[np.int64], numbers: Sequence[NDArray[np.int64]]
+    ) -> NDArray[np.int64]:
+        factor, modulus, short, long, extra, move, unit_shift, gap_bytes, starts = numbers
         if self._is_mod:
             ids = ids * factor
             ids %= modulus
         if self._is_div:
-            partition = np.maximum(ids // (short + 1), (ids - extra) // short)
-            ids = ids + partition * move
-            ids -= np.minimum(partition, extra)
-        addresses = ids * self._record_bytes
+            partition = ids - extra
+            partition //= short
+            np.maximum(partition, ids // long, out=partition)
+            ids = ids - np.minimum(partition, extra)
+            ids += partition * move
+        addresses: NDArray[np.int64] = ids * self._size
         addresses += starts
         if self._has_gaps:
             units = ids >> unit_shift

@@ -161,6 +161,11 @@ class MappedRecords:
         """Fill ``out`` with records; see `embstore.table.protocols.Records`."""
         self.take_spots(self.gather.spots(rows), out)
 
+    def fill(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Fill ``out`` with records, as `take` does, but do not count it as a lookup."""
+        if len(rows):
+            self._shared.fill(self.gather.spots(rows), out)
+
     def announce_few(self, rows: NDArray[np.int64]) -> Callable[[NDArray[Any]], None]:
         """Announce a few rows, if they are cold; return what fills an array with them."""
         spots = self.gather.spots(rows)

@@ -79,6 +79,10 @@ class Slices(Protocol):
         """Return the requests for the records at spots."""
         ...
 
+    def touch(self, spots: NDArray[np.int64]) -> bool:
+        """Touch the records at spots, to see whether they are cold; return whether this can be."""
+        ...
+
     def fill(self, spots: NDArray[np.int64], out: NDArray[Any], *, cold: bool) -> None:
         """Fill ``out`` with what is at spots; what may be cold was announced."""
         ...
@@ -149,6 +153,31 @@ class SharedGather:
         return Found(*map(sum, zip(*done, strict=True)))
 
     def _fill(self, spots: NDArray[np.int64], out: NDArray[Any]) -> Found:
+        few = len(spots) <= MAX_SLICE_ROWS and len(spots) * self._record_bytes < 2 * HELPED_BYTES
+        if few and not self._warmth.cold:
+            return self._fill_alone(spots, out)
+        return self._fill_together(spots, out)
+
+    def _fill_alone(self, spots: NDArray[np.int64], out: NDArray[Any]) -> Found:
+        """Fill ``out`` with records that are expected in RAM, too few to share, after a probe."""
+        before = blocks_read()
+        probed, probes = 0, spots[:: max(len(spots) // PROBE_ROWS, 1)]
+        if not self._slices.touch(probes):
+            probed, probes = PROBE_ROWS, spots[:PROBE_ROWS]
+            self._slices.fill(probes, out[:probed], cold=False)
+        blocks = blocks_read() - before
+        cold = self._note(probes, blocks)
+        if probed >= len(spots):
+            return Found(blocks, int(cold), int(not cold))
+        if cold:
+            found = self._fill_together(spots[probed:], out[probed:])
+            return Found(blocks + found.blocks, 1 + found.cold, found.warm)
+        self._slices.fill(spots[probed:], out[probed:], cold=False)
+        blocks = blocks_read() - before
+        cold = self._note(spots, blocks)
+        return Found(blocks, int(cold), int(not cold))
+
+    def _fill_together(self, spots: NDArray[np.int64], out: NDArray[Any]) -> Found:
         slice_rows = 0  # Of cold slices; unknown.
         left = [(0, len(spots))]
         done: list[Found] = []

@@ -20,7 +20,7 @@ from embstore.reading.results import as_out
 from embstore.reading.stats import NOTED_AT_ONCE
 from embstore.reading.warmth import READ_SECONDS, READS_SECONDS, have_faulted
 from embstore.table.addresses import PAGE_BYTES
-from embstore.table.row_functions import HELD_IDS, checked_rows_function, in_parts, refuse
+from embstore.table.row_functions import checked_rows_function, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,7 @@ FEW_BYTES = 512 << 10
 # Longer rows are announced when they are cold: their pages would be read one after the other.
 MAX_ONE_BYTES = 4 * PAGE_BYTES
 
-# One item for each thread that gathers many rows, or large ones.
+# One item for each thread that gathers rows which are worth touching first.
 gathering: list[None] = []
 os.register_at_fork(after_in_child=gathering.clear)
 
@@ -101,8 +101,7 @@ def _few(
 
     def few(ids: NDArray[np.int64], out: NDArray[Any] | None) -> NDArray[Any]:
         try:
-            alone = ids.size <= HELD_IDS or not gathering
-            spots = spots_of(ids) if alone else in_parts(spots_of, ids)
+            spots = spots_of(ids)
         except IndexError as error:
             refuse(ids, rows, error)
         if out is not None:
@@ -202,15 +201,15 @@ def _spots_of(
 def _take_counted(
     records: MappedRecords, gather: GridGather, table: NDArray[Any]
 ) -> tuple[Few, int]:
-    """Return the gather of rows at spots that other threads notice, and from how many rows on.
+    """Return the gather that touches rows first, and from how many rows on it pays off.
 
-    Long rows are touched first, but not while another thread gathers: the cache misses of two
-    gathers overlap anyway, and with each NumPy call more, threads wait more often for the GIL.
+    Not while another thread does the same: the cache misses of two gathers overlap anyway, and with
+    each NumPy call more, threads wait more often for the GIL.
     """
-    touch, take, touched_rows = gather.touch, table.take, records.slices.touched_rows
+    touch, take = gather.touch, table.take
 
     def take_counted(spots: NDArray[np.int64], out: NDArray[Any] | None) -> NDArray[Any]:
-        if not gathering and spots.size >= touched_rows:
+        if not gathering:
             touch(spots)
         try:
             gathering.append(None)
@@ -218,7 +217,7 @@ def _take_counted(
         finally:
             gathering.pop()
 
-    return take_counted, min(touched_rows, HELD_IDS + 1)
+    return take_counted, records.slices.touched_rows
 
 
 def settle_function(warmth: Warmth, stats: StatsCounter) -> Callable[[int, float], None]:

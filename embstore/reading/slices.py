@@ -94,6 +94,13 @@ class SliceGather:
         """Return the requests for the records at addresses, shape (n,)."""
         return requests_for(self.space, offsets, self.record_bytes)
 
+    def touch(self, spots: NDArray[np.int64]) -> bool:
+        """Touch the first byte of each record; return False under a limit, which counts pages."""
+        if self.limit is not None:
+            return False
+        self.gather.touch(spots)
+        return True
+
     def fill(self, spots: NDArray[np.int64], out: NDArray[Any], *, cold: bool) -> None:
         """Fill ``out`` with records, shape (n, ...); those that may be cold were announced."""
         if self.limit is None:

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from embstore.table.addresses import Addresses
     from embstore.table.numbering import Numbering
 
+# Units for each record, at most, among which those that hold one are marked instead of sorted.
+MARKED_UNITS = 16
+# Fewer records are sorted as fast.
+MARKED_RECORDS = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class ExtentGroup:
@@ -223,7 +228,12 @@ def runs(
     ([0, 11], [2, 2])
     """
     # Sorting ascending ones would take 20 times as long as looking.
-    begins = offsets if bool((offsets[1:] >= offsets[:-1]).all()) else np.sort(offsets)
+    if bool((offsets[1:] >= offsets[:-1]).all()):
+        begins = offsets
+    elif count <= unit and not max_gap and (units := _marked(offsets, count, unit)) is not None:
+        begins, count = units * unit, unit
+    else:
+        begins = np.sort(offsets)
     first = begins // unit
     last = (begins + (count - 1)) // unit
     # All records have one size, so `last` ascends like `first`, and a run ends where the next
@@ -349,6 +359,23 @@ def _chunk_group(
         partition = int(first_rows[group.extent]) // numbering.distance
     first = int(np.searchsorted(first_rows, partition * numbering.distance, side="left"))
     return ChunkGroup(partition, group.extent - first, group.positions, group.rows)
+
+
+def _marked(offsets: NDArray[np.int64], count: int, unit: int) -> NDArray[np.int64] | None:
+    """Return the distinct units of records of at most a unit; None if sorting is as fast."""
+    if len(offsets) < MARKED_RECORDS:
+        return None
+    first = offsets // unit
+    low = int(first.min())
+    span = int(first.max()) - low + 2
+    if span > MARKED_UNITS * len(offsets):
+        return None
+    # A fourth of the time of sorting them.
+    first -= low
+    marks = np.zeros(span, np.bool_)
+    marks[first] = True
+    marks[(offsets + (count - 1)) // unit - low] = True
+    return np.flatnonzero(marks) + low
 
 
 def _cut(found: Runs, max_run: int) -> Runs:

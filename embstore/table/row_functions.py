@@ -8,7 +8,7 @@ NumPy takes 0.3 to 1 us for any call on a few numbers, so the number of calls de
 functions also release the GIL for arrays of any length, and each time another thread may take it.
 So a few ids are checked by what keeps the GIL: an index into an array of as many elements as the
 table has rows, all of which are one byte in memory, finds ids past the end, and their highest bytes
-find negative ones. Arithmetic and indexing keep it up to `HELD_IDS`; see `in_parts`.
+find negative ones.
 """
 
 from __future__ import annotations
@@ -35,8 +35,6 @@ FEW_IDS = 512
 SEARCH_STEPS = 600
 # Up to this many ids, an index and a scan of bytes take no longer than argmax, or little longer.
 INDEXED_IDS = 256
-# For arrays of up to this many elements, NumPy keeps the GIL in arithmetic and in indexing.
-HELD_IDS = 500
 
 _UINT64 = np.dtype(np.uint64)
 _HIGHEST_BYTES = slice(7 if sys.byteorder == "little" else 0, None, 8)
@@ -104,19 +102,6 @@ def refuse(ids: NDArray[np.int64], rows: int, error: IndexError) -> NoReturn:
     raise error  # It has its own words, such as those for a partition that is elsewhere.
 
 
-def in_parts(function: RowsFunction, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return ``function(ids)``, called for parts of the ids for which NumPy keeps the GIL.
-
-    For where other threads want it: each time that it is released, it may take as long as all of
-    this until it is back.
-    """
-    flat = ids.reshape(-1)
-    rows = np.empty(flat.size, np.int64)
-    for start in range(0, flat.size, INDEXED_IDS):
-        rows[start : start + INDEXED_IDS] = function(flat[start : start + INDEXED_IDS])
-    return rows.reshape(ids.shape)
-
-
 def _check_function(rows: int) -> RowsFunction:
     """Return the function that returns ids if all are in ``0 .. rows - 1``, else raises."""
     places = np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), (rows,), (0,), writeable=False)
@@ -172,7 +157,8 @@ def _partition_function(numbering: Numbering) -> RowsFunction:
             return ids // short
         partition = ids - skipped
         partition //= short
-        return np.maximum(partition, ids // long, out=partition)
+        np.maximum(partition, ids // long, out=partition)
+        return partition
 
     return partition_of
 

@@ -60,7 +60,7 @@ class MappedVocabulary(Vocabulary):
 
     def words(self, ids: NDArray[np.int64]) -> Any:
         """Return the word of each id; errors as `Vocabulary.words`."""
-        if ids.size > 1 and (self._warmth.cold or self._is_slow(self._offsets, ids.flat[0])):
+        if ids.size > 1 and (self._warmth.cold or self._is_slow(self._offsets, int(ids.flat[0]))):
             before = blocks_read()
             self._announce_words(ids.ravel())
             self._warmth.note(ids.size, blocks_read() - before)

@@ -161,13 +161,13 @@ class ArrayWriter:
 
     def finish(self) -> None:
         """Queue the rest of the rows, and the padding of the last chunk; again, do nothing."""
+        rest = (self._size_bytes + self._filled) % self._chunk_bytes
+        padding = self._chunk_bytes - rest if rest and not self._is_ended else 0
+        self._is_ended = self._is_ended or padding > 0
         if self._piece is not None:
-            self._write_piece(self._piece)
-        rest = self._size_bytes % self._chunk_bytes
-        if rest and not self._is_ended:
-            self._is_ended = True
-            work = partial(self._end_short, self._size_bytes, self._chunk_bytes - rest)
-            self._background.write(work, 0)
+            self._write_piece(self._piece, padding)
+        elif padding:
+            self._background.write(partial(self._end_short, self._size_bytes, padding), 0)
 
     def metadata(self) -> tuple[Path, bytes]:
         """Return the path and content of the array's metadata, once everything is written."""
@@ -191,13 +191,15 @@ class ArrayWriter:
         within = (self._size_bytes + self._filled) % chunk_bytes
         return min(piece_bytes - within % piece_bytes, chunk_bytes - within)
 
-    def _write_piece(self, piece: NDArray[np.uint8]) -> None:
+    def _write_piece(self, piece: NDArray[np.uint8], padding: int = 0) -> None:
         filled = piece[: self._filled]
         self._piece, self._filled = None, 0
-        self._write(filled, piece)
+        self._write(filled, piece, padding)
 
-    def _write(self, data: NDArray[np.uint8], piece: NDArray[np.uint8] | None = None) -> None:
-        work = partial(self._store_piece, self._size_bytes, data, piece)
+    def _write(
+        self, data: NDArray[np.uint8], piece: NDArray[np.uint8] | None = None, padding: int = 0
+    ) -> None:
+        work = partial(self._store_piece, self._size_bytes, data, piece, padding)
         self._size_bytes += len(data)
         self._background.write(work, len(data))
 
@@ -211,9 +213,12 @@ class ArrayWriter:
         self.listed.sizes.extend(listed.sizes[part])
 
     def _store_piece(
-        self, start: int, data: NDArray[np.uint8], piece: NDArray[np.uint8] | None
+        self, start: int, data: NDArray[np.uint8], piece: NDArray[np.uint8] | None, padding: int
     ) -> None:
-        """Write the array's bytes from ``start`` on; all of ``data`` belongs to one chunk."""
+        """Write the array's bytes from ``start`` on; all of ``data`` belongs to one chunk.
+
+        With a ``padding``, they are the last ones, and it is what the chunk lacks.
+        """
         chunk, within = divmod(start, self._chunk_bytes)
         path = self._chunk_path(chunk)
         if not within:
@@ -222,6 +227,8 @@ class ArrayWriter:
         self._background.write_at(path, data.data, within)
         if within + len(data) == self._chunk_bytes:
             self._end_chunk(path)
+        elif padding:
+            self._end_short(start + len(data), padding)
         if piece is not None:
             self._pool.give_back(piece)
 

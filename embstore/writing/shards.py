@@ -103,7 +103,7 @@ class ShardWriter(ArrayWriter):
     # The following methods run on the writing thread.
 
     def _store_piece(
-        self, start: int, data: NDArray[np.uint8], piece: NDArray[np.uint8] | None
+        self, start: int, data: NDArray[np.uint8], piece: NDArray[np.uint8] | None, padding: int
     ) -> None:
         """Write the array's bytes from ``start`` on; all of ``data`` belongs to one shard."""
         chunk, within = divmod(start, self._chunk_bytes)
@@ -116,6 +116,8 @@ class ShardWriter(ArrayWriter):
         self._append(path, b"".join(encoded))
         if within + len(data) == self._chunk_bytes:
             self._end_chunk(path)
+        elif padding:
+            self._end_short(start + len(data), padding)
         if piece is not None:
             self._pool.give_back(piece)
 

@@ -169,7 +169,11 @@ class WordIndex:
     def _filled(self, first_id: int, stop_id: int, slot_count: int) -> SlotTable:
         """Return a table with the words ``first_id .. stop_id - 1``."""
         table = self._make_table(slot_count)
-        table.fill(partial(pieces_of, self._hashes, first_id, stop_id), first_id)
+        try:
+            table.fill(partial(pieces_of, self._hashes, first_id, stop_id), first_id)
+        except BaseException:
+            table.close()
+            raise
         return table
 
     def _make_table(self, slot_count: int) -> SlotTable:

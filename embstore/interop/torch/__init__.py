@@ -7,11 +7,13 @@
 torch.Size([2, 2, 2])
 
 `StoreEmbedding` and `StoreEmbeddingBag` replace ``nn.Embedding`` and ``nn.EmbeddingBag`` with
-frozen weights; `StoreDataset` provides rows to a ``DataLoader``.
+frozen weights, and `swap` puts one in the place of a model's own; `StoreDataset` provides rows to a
+``DataLoader``. ``docs/pytorch.md`` lists the differences.
 """
 
 from embstore.interop.torch.bag import StoreEmbeddingBag
 from embstore.interop.torch.dataset import StoreDataset
 from embstore.interop.torch.embedding import StoreEmbedding
+from embstore.interop.torch.swap import swap
 
-__all__ = ["StoreDataset", "StoreEmbedding", "StoreEmbeddingBag"]
+__all__ = ["StoreDataset", "StoreEmbedding", "StoreEmbeddingBag", "swap"]

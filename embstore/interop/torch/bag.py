@@ -96,7 +96,7 @@ class StoreEmbeddingBag(StoreModule):
 
     def forward(
         self,
-        ids: torch.Tensor,
+        input: torch.Tensor,
         offsets: torch.Tensor | None = None,
         per_sample_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
@@ -104,10 +104,11 @@ class StoreEmbeddingBag(StoreModule):
 
         Parameters
         ----------
-        ids : tensor of int32 or int64, shape (bags, ids in a bag) or (n,)
+        input : tensor of int32 or int64, shape (bags, ids in a bag) or (n,)
+            The ids.
         offsets : tensor of int32 or int64, shape (bags,) or (bags + 1,), optional
-            Start of each bag in ``ids`` of shape (n,).
-        per_sample_weights : tensor of the module's dtype, the shape of ``ids``, optional
+            Start of each bag in ``input`` of shape (n,).
+        per_sample_weights : tensor of the module's dtype, the shape of ``input``, optional
             Factors of the rows, for the mode ``"sum"``; they receive gradients.
 
         Returns
@@ -118,11 +119,12 @@ class StoreEmbeddingBag(StoreModule):
         ------
         TypeError, ValueError
             If shapes or dtypes do not match, the module's dtype is float8, or offsets do not ascend
-            from 0 within ``ids``.
+            from 0 within ``input``.
         IdRangeError
             If an id is negative, or not below the row count; it names the first one.
         """
-        check_ids(ids)
+        ids = input
+        check_ids(ids, "input")
         self._check_arithmetic()
         self._check_weights(per_sample_weights, ids)
         bounds = self._bounds(ids, offsets)

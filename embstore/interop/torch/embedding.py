@@ -62,31 +62,31 @@ class StoreEmbedding(StoreModule):
         super().__init__(store, padding_idx, max_norm, device)
         self.embedding_dim = math.prod(store.row_shape)
 
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return the rows of ``ids``.
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return the rows of ids.
 
         Parameters
         ----------
-        ids : tensor of int32 or int64, any shape
+        input : tensor of int32 or int64, any shape
             Ids in ``0 .. rows - 1``. The CPU looks them up: ids on another device are copied to
             the CPU, which waits for that device.
 
         Returns
         -------
-        rows : tensor, shape ``ids.shape + row_shape``
+        rows : tensor, shape ``input.shape + row_shape``
             On the module's device, wherever the ids are.
 
         Raises
         ------
         TypeError
-            If ``ids`` is not a tensor of int32 or int64, or ``max_norm`` is given for float8.
+            If ``input`` is not a tensor of int32 or int64, or ``max_norm`` is given for float8.
         IdRangeError
             If an id is negative, or not below the row count; it names the first one.
         """
-        check_ids(ids)
+        check_ids(input, "input")
         if self.max_norm is not None:
             self._check_arithmetic()
-        rows = self._rows(ids)
+        rows = self._rows(input)
         if self.max_norm is not None:
             flat = rows.view(-1, self.embedding_dim)
             every = torch.arange(flat.shape[0], device=rows.device)

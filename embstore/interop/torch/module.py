@@ -27,10 +27,14 @@ from embstore.interop.torch import reference
 from embstore.interop.torch.arrays import as_array, check_ids, torch_dtype
 from embstore.interop.torch.tensors import gather
 from embstore.norms import check_max_norm
+from embstore.opening import open as open_store
 from embstore.settle import as_count
 from embstore.store import EmbeddingStore
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
     from embstore.reading.submitted import Prefetch
 
 
@@ -65,6 +69,45 @@ class StoreModule(torch.nn.Module):
         self._use(store, store.fingerprint())
         like = torch.empty(0, dtype=torch_dtype(store.dtype), device=device)
         self.register_buffer("_like", like, persistent=False)
+
+    @classmethod
+    def from_path(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        tensor: str | None = None,
+        preload: bool = False,
+        resident_limit: int | str | None = None,
+        row_cache: int | str | None = None,
+        **options: Any,
+    ) -> Self:
+        """Open a store, and return a module over it.
+
+        Parameters
+        ----------
+        path, tensor, preload, resident_limit, row_cache
+            As for `embstore.open`.
+        **options
+            As for the class.
+
+        Examples
+        --------
+        >>> from embstore.interop.torch import StoreEmbedding
+        >>> StoreEmbedding.from_path("words.embstore", padding_idx=0).embedding_dim
+        8
+        """
+        store = open_store(
+            path,
+            tensor=tensor,
+            preload=preload,
+            resident_limit=resident_limit,
+            row_cache=row_cache,
+        )
+        try:
+            return cls(store, **options)
+        except BaseException:
+            store.close()
+            raise
 
     @property
     def device(self) -> torch.device:
@@ -161,6 +204,43 @@ class StoreModule(torch.nn.Module):
             if (value := getattr(self, name)) is not None
         ]
         return ", ".join([*shown, f"store={self.store.location!r}"])
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "weight":
+            raise AttributeError(
+                f"{type(self).__name__} has no weight: the rows stay on disk; look rows up with "
+                "module(ids) or module.store[ids], or read all with module.store.to_numpy()"
+            )
+        return super().__getattr__(name)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        name = f"{prefix}weight"
+        if name in state_dict:  # Also without strict: the rows may be others than the store's.
+            error_msgs.append(
+                f"{name!r} is the table of a module of PyTorch, and the rows of "
+                f"{type(self).__name__} are in a store; build one of it with "
+                f"embstore.build(state[{name!r}].numpy(), path), make the module over that, delete "
+                f"{name!r} from the state, and load the rest with strict=False"
+            )
+            return
+        super()._load_from_state_dict(
+            state_dict,
+            prefix,
+            local_metadata,
+            strict,
+            missing_keys,
+            unexpected_keys,
+            error_msgs,
+        )
 
     def __prepare_scriptable__(self) -> Any:
         raise TypeError(
