@@ -7,6 +7,7 @@ import math
 import pytest
 
 from benchmarks.growth.curves import Curve, exponent
+from benchmarks.growth.model import TB, Costs, breaking, needs
 from tests.helpers.programs import run_python
 
 # Of each work, its curves, and what they measure.
@@ -81,3 +82,27 @@ def test_a_missing_size_is_shown():
         ["peer,", "s", "1", "-", "-"],
         ["a", "goal"],
     ]
+
+
+def test_costs_come_from_the_largest_sizes():
+    curves = [
+        Curve("open, by chunks", "chunks", {"warm, us a chunk": {10: 90, 1000: 12.3456}}),
+        Curve("preload, by size", "MiB", {"cold, s": {1000: 0.5, 2000: 1.048576}}),
+        Curve("words, built beyond the memory share", "words", {"million words/s": {5: 2.5}}),
+    ]
+    usual, costs = Costs(), Costs.of(curves)
+    assert (costs.open_us, costs.preload_gb_per_second, costs.words_per_second) == (12.3, 2, 2.5e6)
+    assert costs.open_cold_us == usual.open_cold_us
+
+
+def test_needs_grow_with_the_table_and_are_divided():
+    def amounts(size, machines=1):
+        return {need.what: need.amount for need in needs(size, 1200, machines)}
+
+    small, large, divided = amounts(10 * TB), amounts(80 * TB), amounts(80 * TB, 8)
+    assert all(large[what] >= amount for what, amount in small.items())
+    for what in ("rows, built", "partitions", "page tables, at most"):
+        assert divided[what] == large[what] / 8
+    assert divided["words, their files"] == large["words, their files"]
+    assert not any(need.share > 1 for need in needs(10 * TB, 1200))
+    assert next(iter(breaking(1200))) == "address space"

@@ -82,9 +82,8 @@ def ways_to_ask(
     stores: Sequence[Any], matrices: Sequence[NDArray[Any]]
 ) -> dict[str, Callable[[Ids], Any]]:
     """Return the ways to look up some ids in each store, a row of ids for each; checked once."""
-    lookup_many: Any = getattr(embstore, "lookup_many", lambda p: [s.lookup(i) for s, i in p])
     ways: dict[str, Callable[[Ids], Any]] = {
-        TOGETHER: lambda ids: lookup_many(list(zip(stores, ids, strict=True))),
+        TOGETHER: lambda ids: embstore.lookup_many(list(zip(stores, ids, strict=True))),
         ONE_BY_ONE: lambda ids: [
             store.lookup(some) for store, some in zip(stores, ids, strict=True)
         ],

@@ -79,11 +79,11 @@ class Costs:
         if (curve := named.get("preload, by size")) is not None:
             seconds = curve.ways["cold, s"]
             found["preload_gb_per_second"] = max(seconds) * MIB / GB / curve.last("cold, s")
-        return cls(**found)
+        return cls(**{cost: float(f"{value:.3g}") for cost, value in found.items()})
 
     def lines(self) -> list[str]:
         """Return a line for each cost."""
-        return [f"{each.name} = {getattr(self, each.name):,.4g}" for each in fields(self)]
+        return [f"{each.name} = {getattr(self, each.name):,.6g}" for each in fields(self)]
 
 
 # The curve, the way and the factor that a cost comes from.
