@@ -7,17 +7,19 @@ import os
 import resource
 import shutil
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import embstore
 from embstore.errors import StoreCorruptError
-from embstore.formats.own import checked_files
 from embstore.reading import chunk_files
 
 ROWS = np.arange(240, dtype=np.float32).reshape(60, 2, 2)
-READERS = ("mapped", "chunked")
+READERS: tuple[Any, ...] = ("mapped", "chunked")
 
 
 def build(path, **options):
@@ -45,7 +47,8 @@ class Calls:
 
     def __init__(self, monkeypatch) -> None:
         self.opened: Counter[str] = Counter()
-        self.most, self._held = 0, set()
+        self.most = 0
+        self._held: set[int] = set()
         self._open, self._close = os.open, os.close
         monkeypatch.setattr(os, "open", self.open)
         monkeypatch.setattr(os, "close", self.close)
@@ -112,14 +115,21 @@ def test_descriptors_that_run_out_make_groups_smaller(whole, monkeypatch):
 
 
 CHUNK = "partitions/1/c/{}/0/0"
-CASES = {
+
+
+def make_fifo(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+CASES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda file: file.unlink(), "is missing"),
     "longer": (lambda file: file.write_bytes(file.read_bytes() + b"x"), "bytes, expected 68"),
     "shorter": (lambda file: file.write_bytes(file.read_bytes()[:-1]), "67 bytes, expected 68"),
     "empty": (lambda file: file.write_bytes(b""), "has 0 bytes, expected 68"),
     "other end": (lambda file: file.write_bytes(bytes(68)), "its checksum is 00000000, but"),
     "directory": (lambda file: (file.unlink(), file.mkdir()), "is not a regular file"),
-    "fifo": (lambda file: (file.unlink(), os.mkfifo(file)), "is not a regular file"),
+    "fifo": (make_fifo, "is not a regular file"),
     "dangling link": (
         lambda file: (file.unlink(), file.symlink_to("nowhere")),
         "is a symbolic link to a missing file",
@@ -188,10 +198,16 @@ def test_cold_ends_are_announced_before_the_first_is_waited_for(whole, monkeypat
     order = []
     announce, read = os.posix_fadvise, os.pread
     monkeypatch.setattr(os, "preadv", preadv_of("cold"))
-    monkeypatch.setattr(
-        os, "posix_fadvise", lambda *args: (order.append("announce"), announce(*args))[1]
-    )
-    monkeypatch.setattr(os, "pread", lambda *args: (order.append("read"), read(*args))[1])
+
+    def noted(name: str, call: Any) -> Any:
+        def note(*given: Any) -> Any:
+            order.append(name)
+            return call(*given)
+
+        return note
+
+    monkeypatch.setattr(os, "posix_fadvise", noted("announce", announce))
+    monkeypatch.setattr(os, "pread", noted("read", read))
     with embstore.open(whole, partitions=[0]):
         pass
     start = order.index("read")
@@ -241,7 +257,12 @@ def test_many_directories_are_not_looked_at_one_by_one(tmp_path, monkeypatch):
         writer.write(np.zeros((100, 1), np.int8))
     looked = []
     lstat = os.lstat
-    monkeypatch.setattr(checked_files.os, "lstat", lambda p: (looked.append(p), lstat(p))[1])
+
+    def noted(path: Any) -> Any:
+        looked.append(path)
+        return lstat(path)
+
+    monkeypatch.setattr(os, "lstat", noted)
     embstore.open(path).close()
     assert len(looked) <= 4
 

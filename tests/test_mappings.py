@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -262,7 +263,7 @@ def test_words_read_from_files_are_those_of_the_open_store(tmp_path, monkeypatch
     store.close()
 
 
-def _open_without_mappings(path, left: int) -> tuple[bool, list[float], int]:
+def _open_without_mappings(path, left: int) -> tuple[bool, list[float], Any]:
     held = hold_mappings(left)
     with embstore.open(path) as store:
         found = store.mapped, store[[3, 89]].ravel().tolist(), store.ids("w7")

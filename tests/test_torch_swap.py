@@ -27,7 +27,7 @@ def store(path):
         yield opened
 
 
-class Model(torch.nn.Module):
+class Model(torch.nn.Module):  # type: ignore[misc, name-defined]
     """A model with an embedding inside of another module."""
 
     def __init__(self, embedding):

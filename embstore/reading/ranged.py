@@ -6,7 +6,8 @@
    requests are in flight at the same time. No more than some 64 MiB are asked for at once.
 3. Each range is copied to its places in the result as it arrives.
 
-A chunk of a store on a disk is read whole instead, and its checksum is checked. No file stays open.
+A chunk of a store on a disk is read whole instead, and its checksum is checked, unless it is so large
+that a few rows would take seconds. No file stays open.
 So a store that a build has replaced can no longer be read; this raises an error.
 """
 
@@ -49,6 +50,8 @@ READ_BYTES = 4 << 20
 SCANNED_BYTES = 8 << 20
 # Bytes that are asked for at once.
 BATCH_BYTES = 64 << 20
+# Larger chunks, of tables above 700 GB, are not read whole.
+MOST_WHOLE_BYTES = 128 << 20
 
 
 class RangedRecords:
@@ -67,6 +70,8 @@ class RangedRecords:
     ----------
     record_bytes : int
         Size of a record.
+    are_checked : bool
+        Whether whole chunks are read and checked.
     """
 
     mapped: Literal[False] = False
@@ -89,6 +94,8 @@ class RangedRecords:
         self._dtype, self._row_shape = dtype, row_shape
         self.record_bytes = column.record_bytes
         self.kept = KeptRecords(column.record_bytes)
+        largest = max((extent.rows for extent in column.extents), default=0) * column.record_bytes
+        self.are_checked = files.checked and largest <= MOST_WHOLE_BYTES
 
     def take_one(self, row: int) -> NDArray[Any]:
         """Return the record of one row, shape ``row_shape``."""
@@ -100,7 +107,7 @@ class RangedRecords:
     def take(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Fill ``out`` with records; see `embstore.table.protocols.Records`."""
         begin = time.perf_counter()
-        if self._files.checked:
+        if self.are_checked:
             bytes_read, reads = self._take_whole(rows, out)
         else:
             bytes_read, reads = take_together([(self, rows, out)])
@@ -131,7 +138,7 @@ class RangedRecords:
 
     def plan(self, rows: NDArray[np.int64], numbering: Numbering) -> LookupPlan:
         """Return the plan of a lookup of rows, any shape."""
-        if self._files.checked:  # They are read by whole extents.
+        if self.are_checked:  # They are read by whole extents.
             return plan_lookup(rows, numbering, self.addresses, unit=None)
         found = plan_lookup(rows, numbering, self.addresses, unit=1)
         flat = rows.ravel()
@@ -178,7 +185,7 @@ class RangedRecords:
     def scan_ranges(self, ranges: Sequence[range], visit: VisitRecords) -> None:
         """Pass the records of several ranges to ``visit``, as `scan` does for one."""
         size = self.record_bytes
-        if self._files.checked:
+        if self.are_checked:
             most_rows = max(int(self.addresses.first_rows[-1]), 1)
             for block in blocks(ranges, self.addresses.first_rows, most_rows):
                 first, count = block.first * size, len(block.rows) * size
@@ -233,11 +240,6 @@ class RangedRecords:
                 f"{self._files.where(name)} ends {count - len(data)} bytes early; "
                 f"{self._files.remedy}"
             )
-
-    @property
-    def are_checked(self) -> bool:
-        """Whether whole chunks are read and checked."""
-        return self._files.checked
 
     def check_identity(self) -> None:
         """Raise an error if the files have been replaced."""
