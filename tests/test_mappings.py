@@ -15,6 +15,7 @@ import pytest
 import embstore
 from embstore import syscalls
 from embstore.formats.own import spec
+from embstore.reading import ranged
 from embstore.writing import growth, mappings
 from tests.campaigns.processes import in_spawned
 from tests.campaigns.resources import hold_mappings
@@ -310,3 +311,18 @@ def test_ten_terabytes_take_a_mapping_for_each_chunk(tmp_path, partitions):
 
 def _mappings_of(path) -> int:
     return sum(str(path) in line for line in Path("/proc/self/maps").read_text().splitlines())
+
+
+def test_large_chunks_are_not_read_whole(tmp_path, monkeypatch):
+    """Those of tables above 700 GB, where mappings are used up."""
+    rows = np.arange(3000, dtype=np.float32).reshape(600, 5)
+    path = tmp_path / "t.embstore"
+    with embstore.StoreWriter(path, row_shape=(5,), dtype="float32", chunk_rows=128) as writer:
+        writer.write(rows)
+    for most, counts in ((2560, 5), (2559, 0)):
+        monkeypatch.setattr(ranged, "MOST_WHOLE_BYTES", most)
+        with embstore.open(path, reader="chunked") as store:
+            np.testing.assert_array_equal(store[[5, 599, 127, 128]], rows[[5, 599, 127, 128]])
+            assert (store.stats().bytes_read >= 3 * 2560) is bool(counts)
+            np.testing.assert_array_equal(store.to_numpy(), rows)
+            assert store.explain([5]).bytes_read == (2560 if counts else 20)

@@ -6,9 +6,9 @@
    requests are in flight at the same time. No more than some 64 MiB are asked for at once.
 3. Each range is copied to its places in the result as it arrives.
 
-A chunk of a store on a disk is read whole instead, and its checksum is checked, unless it is so large
-that a few rows would take seconds. No file stays open.
-So a store that a build has replaced can no longer be read; this raises an error.
+A chunk of a store on a disk is read whole instead, and its checksum is checked, unless it is so
+large that a few rows would take seconds. No file stays open. So a store that a build has replaced
+can no longer be read; this raises an error.
 """
 
 from __future__ import annotations
