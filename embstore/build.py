@@ -23,9 +23,9 @@ from embstore.sources.copying import copy_batches
 from embstore.sources.options import SourceOptions, as_choice_if_any, as_count_if_any
 from embstore.table.numbering import Strategy
 from embstore.writing.conversion import PLAIN, find_encoding
+from embstore.writing.disk.staging import check_target
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT
-from embstore.writing.new_words import OnDuplicate
-from embstore.writing.staging import check_target
+from embstore.writing.words.new_words import OnDuplicate
 from embstore.writing.writer import PUBLISH, StoreWriter
 
 if TYPE_CHECKING:
