@@ -126,8 +126,14 @@ CASES = {
     "get": Case(
         (embstore.open, EmbeddingStore.lookup, EmbeddingStore.lookup_words),
         without=("out", *OPEN_WITHOUT),
-        own=("ids", "npy", "json"),
+        own=("ids", "npy", "overwrite", "json"),
     ),
+    "similar": Case(
+        (embstore.open,),
+        without=OPEN_WITHOUT,
+        own=("ids", "topn", "metric", "restrict", "exclude", "json"),
+    ),
+    "clean": Case(own=("json",)),
     "explain": Case(
         (embstore.open, EmbeddingStore.explain, EmbeddingStore.lookup_words),
         without=OPEN_WITHOUT,

@@ -40,7 +40,9 @@ def get(
     npy: Annotated[
         Path | None, typer.Option(help="Write the rows to this .npy file.", show_default=False)
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace the file of --npy.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file of --npy, if there is one.")
+    ] = False,
     as_json: JsonOption = False,
     **options: Any,
 ) -> None:

@@ -74,7 +74,7 @@ class Neighbours:
     >>> wanted = Wanted(store[:1], 2, range(len(store)), [np.array([0])])
     >>> [(ids, scores)] = Neighbours(store).find(wanted, METRICS["cosine"])
     >>> store.words(ids), scores.round(3)
-    (['like', 'country'], array([0.785, 0.764], dtype=float32))
+    (['like', 'day'], array([0.785, 0.671], dtype=float32))
     """
 
     def __init__(self, store: SearchedTable) -> None:
