@@ -23,9 +23,9 @@ from embstore.sources.copying import copy_batches
 from embstore.sources.options import SourceOptions, as_choice_if_any, as_count_if_any
 from embstore.table.numbering import Strategy
 from embstore.writing.conversion import PLAIN, find_encoding
+from embstore.writing.disk.staging import check_target
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT
-from embstore.writing.new_words import OnDuplicate
-from embstore.writing.staging import check_target
+from embstore.writing.words.new_words import OnDuplicate
 from embstore.writing.writer import PUBLISH, StoreWriter
 
 if TYPE_CHECKING:
@@ -165,7 +165,8 @@ def build(
     memory_limit : int or str
         Memory that the build may use, in bytes or as in ``2GiB``, besides Python and its libraries.
         A build that needs more is refused before anything is written. Blocks of the source, a few
-        of 4 to 8 MiB at a time, do not shrink under a low limit, and then come on top of it.
+        of 4 to 8 MiB at a time (32 MiB of a store of many partitions that is not mapped), do not
+        shrink under a low limit, and then come on top of it.
     overwrite : bool
         Replace the store that exists at the target, if any.
     progress : callable, optional

@@ -33,7 +33,7 @@ from embstore.sinks import SINKS, ExportFormat, TableFacts
 from embstore.sinks.npy import write_words
 from embstore.sinks.read_back import Head
 from embstore.store import EmbeddingStore
-from embstore.writing import files
+from embstore.writing.disk import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,7 @@ from embstore.errors import RemoteError, StoreError
 from embstore.formats.own.manifest import manifest_of
 from embstore.formats.own.spec import ATTRIBUTES, METADATA
 from embstore.reading.files import StoreFiles
-from embstore.writing.replacement import aside_path, copied_path
+from embstore.writing.disk.replacement import aside_path, copied_path
 
 if TYPE_CHECKING:
     from pathlib import Path

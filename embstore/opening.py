@@ -25,7 +25,7 @@ from embstore.reading.readers import check_row_cache
 from embstore.reading.resident_limit import MIN_RESIDENT_BYTES
 from embstore.settle import as_choice, as_flag, as_size, as_text
 from embstore.verify import verify as verify_store
-from embstore.writing.replacement import finish_replacement
+from embstore.writing.disk.replacement import finish_replacement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -40,7 +40,7 @@ from embstore.reading.files import StoreFiles
 from embstore.reading.pipeline import in_order
 from embstore.vocabulary import open_vocabulary
 from embstore.vocabulary.words import encode, hash_words
-from embstore.writing.replacement import finish_replacement
+from embstore.writing.disk.replacement import finish_replacement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

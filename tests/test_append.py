@@ -23,8 +23,8 @@ from embstore.errors import (
 from embstore.formats.own import spec
 from embstore.formats.own.manifest import read_manifest
 from embstore.formats.own.seals import checksum, manifest_checksum
+from embstore.writing.disk.staging import Staging
 from embstore.writing.memory import plan_memory
-from embstore.writing.staging import Staging
 from tests.helpers.changes import WIDTH, check, numbers, words_of, write
 from tests.helpers.stores import names
 

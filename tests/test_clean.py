@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import embstore
-from embstore.writing.leftovers import leftovers
+from embstore.writing.disk.leftovers import leftovers
 from tests.helpers.programs import run_command as run
 from tests.helpers.programs import run_python
 

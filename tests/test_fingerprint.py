@@ -130,7 +130,7 @@ def test_sources_make_no_difference(tmp_path, kind):
 
 def test_busy_background_makes_no_difference(tmp_path, monkeypatch):
     for busy in (True, False):
-        monkeypatch.setattr("embstore.writing.background.Background.is_busy", busy)
+        monkeypatch.setattr("embstore.writing.disk.background.Background.is_busy", busy)
         assert embstore.build(TABLE, tmp_path / f"{busy}").fingerprint() == model(TABLE)
 
 

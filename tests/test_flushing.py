@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from embstore import syscalls
-from embstore.writing import files
-from embstore.writing.staging import flush_directories
+from embstore.writing.disk import files
+from embstore.writing.disk.staging import flush_directories
 from tests.campaigns.faults import Recorder, steps
 
 LITTLE, MUCH = 1 << 20, 2 << 20

@@ -19,7 +19,7 @@ import pytest
 import embstore
 from embstore.errors import RemoteError, StoreChangedError, StoreClosedError, StoreNotFoundError
 from embstore.interop.keyedvectors import KeyedVectors
-from embstore.writing.replacement import aside_path, copied_path
+from embstore.writing.disk.replacement import aside_path, copied_path
 from tests.campaigns.faults import on_overlay
 from tests.helpers.gguf_files import Entry, GgufFile
 from tests.helpers.programs import environment

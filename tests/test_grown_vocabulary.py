@@ -19,10 +19,11 @@ from embstore.formats.own.vocabulary_manifest import VocabularyManifest
 from embstore.table.addresses import PAGE_BYTES
 from embstore.vocabulary import Vocabulary
 from embstore.vocabulary.words import PackedWords, hash_words, pack
-from embstore.writing import scratch, slot_buckets
-from embstore.writing.grown_vocabulary import GrownVocabulary
-from embstore.writing.next_version import NextVersion
-from embstore.writing.vocabulary_builder import VocabularyBuilder
+from embstore.writing.disk import scratch
+from embstore.writing.versions.next_version import NextVersion
+from embstore.writing.words import slot_buckets
+from embstore.writing.words.grown_vocabulary import GrownVocabulary
+from embstore.writing.words.vocabulary_builder import VocabularyBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

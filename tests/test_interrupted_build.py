@@ -99,7 +99,7 @@ def test_error_of_the_progress_callback_ends_the_build(table, tmp_path, error, w
 
 SLOW_DISK = """
     import signal, threading
-    from embstore.writing import files
+    from embstore.writing.disk import files
     quick = files.write_at
     interrupted = threading.Event()
 

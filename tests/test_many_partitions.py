@@ -16,9 +16,9 @@ from embstore.reading.mapped import MappedRecords
 from embstore.reading.ranged import RangedRecords
 from embstore.row_blocks import row_blocks
 from embstore.table.numbering import Numbering
-from embstore.writing import files
 from embstore.writing.arrays import ArrayWriter
 from embstore.writing.collected_rows import CollectedRows
+from embstore.writing.disk import files
 
 STRATEGIES: list[Any] = ["mod", "div"]
 WORDS = [f"word {number}" for number in range(3000)]

@@ -17,7 +17,7 @@ from embstore.table.addresses import PAGE_BYTES
 from embstore.vocabulary import Vocabulary, mapped
 from embstore.vocabulary.mapped import MappedVocabulary
 from embstore.vocabulary.words import PackedWords, hash_words, pack
-from embstore.writing.vocabulary_builder import VocabularyBuilder
+from embstore.writing.words.vocabulary_builder import VocabularyBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,7 +23,7 @@ from embstore.encodings.casting import OnOverflow
 from embstore.settle import as_size
 from embstore.sources import EncodingErrors, Format
 from embstore.table.numbering import Strategy
-from embstore.writing.new_words import OnDuplicate
+from embstore.writing.words.new_words import OnDuplicate
 
 TEXT = b"the 1 2\nlike 3 4\n"
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import embstore
-from embstore.writing import files
+from embstore.writing.disk import files
 from tests.campaigns.faults import Failer, Step, on_overlay, steps
 from tests.campaigns.kills import killed
 from tests.campaigns.processes import in_spawned

@@ -9,7 +9,7 @@ import pytest
 
 import embstore
 from embstore.errors import StoreCorruptError
-from embstore.writing.staging import Staging
+from embstore.writing.disk.staging import Staging
 from tests.helpers.stores import flip, names, value_of, write_store
 
 if TYPE_CHECKING:

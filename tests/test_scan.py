@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+LIBRARY_BYTES = 2 << 20
 READERS = ["mapped", "chunked"]
 
 
@@ -153,7 +154,8 @@ def test_resident_limit_holds_during_a_scan(tmp_path, processors, monkeypatch):
         before = resident_file_bytes()
         most = []
         store.scan(lambda ids, block: most.append((block[:, 0].sum(), resident_file_bytes())))
-        assert max(size for _, size in most) - before <= 64 << 20
+        # Pages of libraries that are first used meanwhile count, too.
+        assert max(size for _, size in most) - before <= (64 << 20) + LIBRARY_BYTES
         assert sum(total for total, _ in most) == rows[:, 0].sum(dtype=np.float64)
 
 

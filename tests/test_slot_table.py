@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from embstore.formats.own import spec
 from embstore.vocabulary import hashing
-from embstore.writing import slot_buckets
-from embstore.writing.slot_table import SlotTable
+from embstore.writing.words import slot_buckets
+from embstore.writing.words.slot_table import SlotTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

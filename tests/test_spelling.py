@@ -14,7 +14,7 @@ from embstore.vocabulary import Vocabulary, spelling
 from embstore.vocabulary import vocabulary as vocabulary_module
 from embstore.vocabulary.spelling import edited, near_word, variants
 from embstore.vocabulary.words import PackedWords, pack
-from embstore.writing.vocabulary_builder import VocabularyBuilder
+from embstore.writing.words.vocabulary_builder import VocabularyBuilder
 
 if TYPE_CHECKING:
     from pathlib import Path

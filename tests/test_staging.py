@@ -20,8 +20,8 @@ import pytest
 import embstore
 from embstore import syscalls
 from embstore.errors import StoreBusyError, StoreExistsError, StoreNotFoundError
-from embstore.writing import files
-from embstore.writing.staging import Staging
+from embstore.writing.disk import files
+from embstore.writing.disk.staging import Staging
 from tests.campaigns.faults import Failer, Step, in_two_steps, steps
 from tests.campaigns.kills import killed
 from tests.campaigns.processes import in_spawned

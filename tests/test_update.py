@@ -17,7 +17,7 @@ from embstore.errors import (
     StoreNotFoundError,
 )
 from embstore.table.numbering import Numbering
-from embstore.writing.pending_rows import PendingRows
+from embstore.writing.versions.pending_rows import PendingRows
 from tests.helpers.changes import WIDTH, check, numbers, words_of, write
 from tests.helpers.stores import flip, names
 from tests.test_append import LAYOUTS
@@ -185,7 +185,7 @@ def test_progress(tmp_path):
 
 @pytest.mark.parametrize("partitions", [1, 3])
 def test_more_rows_than_memory(tmp_path, monkeypatch, partitions):
-    monkeypatch.setattr("embstore.writing.pending_rows.PIECE_LENGTH", 64)
+    monkeypatch.setattr("embstore.writing.versions.pending_rows.PIECE_LENGTH", 64)
     count = 3000
     rows, order = numbers(count), np.random.default_rng(0).permutation(count)
     write(tmp_path / "t", rows, chunk_rows=64, partitions=partitions)
@@ -198,7 +198,7 @@ def test_more_rows_than_memory(tmp_path, monkeypatch, partitions):
 
 @pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 1000])
 def test_pending_rows_are_sorted_by_place(tmp_path, monkeypatch, count):
-    monkeypatch.setattr("embstore.writing.pending_rows.PIECE_LENGTH", 64)
+    monkeypatch.setattr("embstore.writing.versions.pending_rows.PIECE_LENGTH", 64)
     numbering = Numbering(2000, 3, "mod", 700)
     pending = PendingRows(8, numbering, 64, tmp_path)
     ids = np.random.default_rng(0).permutation(2000)[:count]

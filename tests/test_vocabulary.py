@@ -16,8 +16,8 @@ import embstore
 from embstore.formats.own import spec
 from embstore.vocabulary import Vocabulary
 from embstore.vocabulary.words import PackedWords, hash_words, pack, pack_encoded
-from embstore.writing.vocabulary_builder import VocabularyBuilder
-from embstore.writing.word_index import WordIndex
+from embstore.writing.words.vocabulary_builder import VocabularyBuilder
+from embstore.writing.words.word_index import WordIndex
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -16,9 +16,9 @@ from embstore.errors import DuplicateWordError
 from embstore.formats.own import spec
 from embstore.vocabulary import Vocabulary
 from embstore.vocabulary.words import PackedWords, hash_words, pack
-from embstore.writing import slot_buckets, word_index
-from embstore.writing.vocabulary_builder import VocabularyBuilder
-from embstore.writing.word_filter import WordFilter
+from embstore.writing.words import slot_buckets, word_index
+from embstore.writing.words.vocabulary_builder import VocabularyBuilder
+from embstore.writing.words.word_filter import WordFilter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

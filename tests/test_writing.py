@@ -18,8 +18,8 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 import embstore
 from embstore.formats.own import spec
 from embstore.formats.own.manifest import read_manifest
-from embstore.writing import files
-from embstore.writing.background import Background
+from embstore.writing.disk import files
+from embstore.writing.disk.background import Background
 from embstore.writing.memory import MIN_PIECE_BYTES, plan_memory
 from tests.campaigns.faults import Failer, Kind, Step, steps
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embstore.paths import as_local_path
-from embstore.writing.leftovers import leftovers
-from embstore.writing.staging import Staging
+from embstore.writing.disk.leftovers import leftovers
+from embstore.writing.disk.staging import Staging
 
 if TYPE_CHECKING:
     import os

@@ -11,14 +11,14 @@ from embstore.paths import as_local_path
 from embstore.settle import as_choice, as_flag, as_size
 from embstore.sources.copying import copy_batches
 from embstore.sources.options import as_choice_if_any
-from embstore.writing.new_words import OnDuplicate
-from embstore.writing.table_change import TableChange
+from embstore.writing.versions.table_change import TableChange
+from embstore.writing.words.new_words import OnDuplicate
 
 if TYPE_CHECKING:
     from embstore.progress import OnProgress
     from embstore.sources import Batch, Source
     from embstore.sources.options import SourceOptions
-    from embstore.writing.table_change import Cost
+    from embstore.writing.versions.table_change import Cost
 
 LOCAL = "change a local store, and embstore.publish it there"
 

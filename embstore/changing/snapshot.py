@@ -2,8 +2,8 @@
 
 1. The target is staged like a build: beside it, and published in one step.
 2. The store's directory is opened once, and its files are taken over from there by hard links, or
-   cloned or copied where links are impossible (`embstore.writing.linking`). The root metadata is
-   written as a new file, because Zarr libraries edit its attributes in place.
+   cloned or copied where links are impossible (`embstore.writing.disk.linking`). The root metadata
+   is written as a new file, because Zarr libraries edit its attributes in place.
 3. If another version replaces the store meanwhile, and a file is already gone, the snapshot starts
    again with the new version. No lock of the store is taken, so a change of it may be in progress.
 4. The snapshot is read as an open does before it is published.
@@ -31,10 +31,10 @@ from embstore.paths import as_local_path
 from embstore.progress import OnProgress, Progress
 from embstore.reading.files import StoreFiles, files_at
 from embstore.settle import as_flag
-from embstore.writing import files
-from embstore.writing.linking import Linker
-from embstore.writing.replacement import finish_replacement
-from embstore.writing.staging import Staging
+from embstore.writing.disk import files
+from embstore.writing.disk.linking import Linker
+from embstore.writing.disk.replacement import finish_replacement
+from embstore.writing.disk.staging import Staging
 
 if TYPE_CHECKING:
     from pathlib import Path

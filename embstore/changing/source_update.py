@@ -18,7 +18,7 @@ from embstore.settle import as_choice, as_flag, as_size
 from embstore.sources.copying import copy_batches
 from embstore.table.ids import as_ids
 from embstore.vocabulary.spelling import near_word
-from embstore.writing.table_change import TableChange
+from embstore.writing.versions.table_change import TableChange
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -18,7 +18,7 @@ from embstore.table.ids import as_ids
 from embstore.vocabulary.missing import find_ids
 from embstore.writing.attribute_columns import GivenColumns
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT
-from embstore.writing.table_change import TableChange
+from embstore.writing.versions.table_change import TableChange
 
 if TYPE_CHECKING:
     import os

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from embstore.progress import OnProgress
     from embstore.sources import EncodingErrors, Format
     from embstore.table.numbering import Strategy
-    from embstore.writing.new_words import OnDuplicate
+    from embstore.writing.words.new_words import OnDuplicate
 
 
 def upsert(

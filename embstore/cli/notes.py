@@ -7,7 +7,7 @@ import numpy as np
 
 from embstore.cli.console import printable, warn
 from embstore.paths import as_url
-from embstore.writing.leftovers import leftovers
+from embstore.writing.disk.leftovers import leftovers
 
 
 def warn_of_rows(facts: dict[str, Any], dtype: np.dtype[Any], encoding: str) -> None:

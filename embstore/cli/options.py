@@ -26,7 +26,7 @@ from embstore.encodings.casting import OnOverflow
 from embstore.settle import size_text
 from embstore.sources import EncodingErrors, Format
 from embstore.table.numbering import Strategy
-from embstore.writing.new_words import OnDuplicate
+from embstore.writing.words.new_words import OnDuplicate
 
 COLUMNS = "<name or name=file>"
 

@@ -28,7 +28,7 @@ from embstore.reading.cached import CachedRecords
 from embstore.reading.encoded import raw_records
 from embstore.reading.files import StoreFiles, files_at
 from embstore.reading.readers import read_records
-from embstore.writing.replacement import finish_replacement
+from embstore.writing.disk.replacement import finish_replacement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

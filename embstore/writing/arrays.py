@@ -3,9 +3,9 @@
 1. Rows are copied one after the other into a piece: a few MiB that end at a multiple of the piece
    size or at the end of a chunk. (The page cache makes pages as large as one write, so whole pieces
    give a reader large pages.)
-2. A full piece is queued in `embstore.writing.background`. There its CRC-32C is added to that of
-   its chunk, and it is written into the chunk's file. After the last piece of a chunk, the checksum
-   is written and the file is flushed.
+2. A full piece is queued in `embstore.writing.disk.background`. There its CRC-32C is added to that
+   of its chunk, and it is written into the chunk's file. After the last piece of a chunk, the
+   checksum is written and the file is flushed.
 3. Once everything is written, zarr gives the array's metadata, to which the list of checksums is
    added.
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embstore.writing.background import Background
+    from embstore.writing.disk.background import Background
 
 
 class PiecePool:

@@ -15,7 +15,7 @@ from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.formats.own.attribute_manifest import check_name
 from embstore.vocabulary.words import PackedWords
-from embstore.writing.scratch import ScratchArray
+from embstore.writing.disk.scratch import ScratchArray
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from embstore.formats.own import spec
 from embstore.formats.own.seals import checksum, seal_with
-from embstore.writing import files
+from embstore.writing.disk import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from embstore.attributes.values import Values
     from embstore.writing.arrays import ArrayWriter
-    from embstore.writing.new_words import MakeArray
+    from embstore.writing.words.new_words import MakeArray
 
 
 class NewAttributes:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from embstore.table.numbering import Numbering
     from embstore.writing.arrays import ArrayWriter
-    from embstore.writing.new_words import MakeArray
+    from embstore.writing.words.new_words import MakeArray
 
 # A batch with so many bytes for each partition is split at once.
 SPLIT_BYTES = 16 << 10

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.formats.own.compression import Compression
-    from embstore.writing.background import Background
+    from embstore.writing.disk.background import Background
 
 
 def shard_piece_bytes(piece_bytes: int, row_bytes: int) -> int:

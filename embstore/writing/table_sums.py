@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.formats.own.manifest import Manifest
-    from embstore.writing.background import Background
+    from embstore.writing.disk.background import Background
     from embstore.writing.new_attributes import NewAttributes
-    from embstore.writing.new_words import NewWords
+    from embstore.writing.words.new_words import NewWords
 
 
 class TableSums:

@@ -1,12 +1,12 @@
 """The writer of a store: rows in batches become a published store.
 
 1. Rows arrive in the order of their ids. Rows with a repeated word are dropped
-   (`embstore.writing.new_words`).
+   (`embstore.writing.words.new_words`).
 2. The others are split among the partitions (`embstore.writing.partitioned_rows`). Each partition
    has an `ArrayWriter`, which writes in the background. They are also added up for the fingerprint
    (`embstore.writing.table_sums`).
 3. At the end, the vocabulary, the metadata and finally the manifest are written. Then
-   `embstore.writing.staging` opens the store and moves it to its place in one step.
+   `embstore.writing.disk.staging` opens the store and moves it to its place in one step.
 
 An error leaves no files behind, and the target does not change. Only an error after the store is in
 place cannot undo it, and its message says so. A writer that is dropped, or left at the end of the
@@ -36,21 +36,21 @@ from embstore.settle import as_choice, as_count, as_flag, as_shape, as_size, siz
 from embstore.table.numbering import Numbering, Strategy
 from embstore.threads import start
 from embstore.version import __version__
-from embstore.writing import files
 from embstore.writing.arrays import ArrayWriter, PiecePool
-from embstore.writing.background import Background
 from embstore.writing.conversion import conversion_to, find_encoding
+from embstore.writing.disk import files
+from embstore.writing.disk.background import Background
+from embstore.writing.disk.staging import Staging
 from embstore.writing.growth import chunk_count
 from embstore.writing.iterated_rows import row_arrays
 from embstore.writing.mappings import check_chunk_count
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT, plan_memory
 from embstore.writing.metadata import write_metadata
 from embstore.writing.new_attributes import NewAttributes
-from embstore.writing.new_words import NewWords, OnDuplicate
 from embstore.writing.partitioned_rows import PartitionedRows
 from embstore.writing.shards import ShardWriter, shard_piece_bytes
-from embstore.writing.staging import Staging
 from embstore.writing.table_sums import TableSums
+from embstore.writing.words.new_words import NewWords, OnDuplicate
 
 if TYPE_CHECKING:
     import os
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
     from embstore.table.protocols import Encoding
     from embstore.vocabulary.words import PackedWords
-    from embstore.writing.new_words import MakeArray
+    from embstore.writing.words.new_words import MakeArray
 
     _Parts = tuple[PartitionedRows, NewWords, NewAttributes]
 

@@ -1,7 +1,7 @@
 """Faults on a build's way to the disk, told step by step to a hook.
 
-1. `steps` replaces the functions of `embstore.writing.files`, through which alone a build changes
-   the disk. A tree is removed entry by entry.
+1. `steps` replaces the functions of `embstore.writing.disk.files`, through which alone a build
+   changes the disk. A tree is removed entry by entry.
 2. Each replacement calls the hook with the step and the function that does it. `Recorder` does and
    notes it, `Killer` ends the process at one step, `Failer` raises an error at one step.
 
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from unittest import mock
 
 from embstore import syscalls
-from embstore.writing import files
+from embstore.writing.disk import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

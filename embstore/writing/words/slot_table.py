@@ -3,9 +3,10 @@
 The accesses are random. So the words of a batch are grouped by windows of the table, which are
 mapped one after the other: each page of a batch is touched once, and few are mapped at a time.
 
-Many words are written to a file in the order of their home slots (`embstore.writing.slot_buckets`).
-In a table that was empty, each gets the first slot that is free from its home slot on, and those
-with one home slot come in the order of their ids. So the same words give the same bytes.
+Many words are written to a file in the order of their home slots
+(`embstore.writing.words.slot_buckets`). In a table that was empty, each gets the first slot that is
+free from its home slot on, and those with one home slot come in the order of their ids. So the same
+words give the same bytes.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import numpy as np
 
 from embstore.formats.own import spec
 from embstore.vocabulary import hashing
-from embstore.writing.scratch import PIECE_LENGTH, ScratchArray
-from embstore.writing.slot_buckets import Bucket, SlotBuckets
+from embstore.writing.disk.scratch import PIECE_LENGTH, ScratchArray
+from embstore.writing.words.slot_buckets import Bucket, SlotBuckets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embstore.writing.slot_buckets import AllHashes
+    from embstore.writing.words.slot_buckets import AllHashes
 
 LEAST_SLOTS = 1 << 12
 # A page fault maps up to this much.

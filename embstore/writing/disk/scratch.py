@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from embstore import syscalls
-from embstore.writing import files
+from embstore.writing.disk import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

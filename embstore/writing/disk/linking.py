@@ -9,7 +9,7 @@
    outside. It may lead to any file, so its target is cloned or copied only once it has been read
    whole and has the listed checksum.
 4. A linked file needs no flush: its bytes were flushed before the old version was published. Its
-   new name does: `embstore.writing.staging` flushes all directories.
+   new name does: `embstore.writing.disk.staging` flushes all directories.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from embstore.formats.own.checked_files import REBUILD, open_regular
 from embstore.formats.own.checks import wrong_target
 from embstore.formats.own.listed_files import ListedFile, chunk_file, is_whole
 from embstore.syscalls import UNSUPPORTED
-from embstore.writing import files
-from embstore.writing.held import HeldDirectory
+from embstore.writing.disk import files
+from embstore.writing.disk.held import HeldDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embstore.writing.grown_vocabulary import EnteredWords
-from embstore.writing.new_words import NewWords
+from embstore.writing.words.grown_vocabulary import EnteredWords
+from embstore.writing.words.new_words import NewWords
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from embstore.vocabulary.words import PackedWords
     from embstore.writing.arrays import ArrayWriter
     from embstore.writing.grown_arrays import NextArrays
-    from embstore.writing.new_words import OnDuplicate
+    from embstore.writing.words.new_words import OnDuplicate
 
 
 class FirstWords:

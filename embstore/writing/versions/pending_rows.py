@@ -1,9 +1,9 @@
 """Rows that replace others, held until all of them are known, then sorted by place.
 
 Ids and rows are arrays that become files beyond their share of the memory
-(`embstore.writing.scratch`). Their order is found in two steps: rows of neighbouring places are
-brought together, then each such bucket, which fits the memory, is sorted. So the work grows with
-the number of rows only.
+(`embstore.writing.disk.scratch`). Their order is found in two steps: rows of neighbouring places
+are brought together, then each such bucket, which fits the memory, is sorted. So the work grows
+with the number of rows only.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore.writing.scratch import ScratchArray
+from embstore.writing.disk.scratch import ScratchArray
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,8 +1,9 @@
 """The words of a table that changes: those that it has, and new ones.
 
 1. Each batch of words is looked up in the vocabulary of the old version
-   (`embstore.writing.known_words`). Words that it does not have are new, and get the next ids. A
-   builder of their own (`embstore.writing.vocabulary_builder`) finds repeats among them.
+   (`embstore.writing.words.known_words`). Words that it does not have are new, and get the next
+   ids. A builder of their own (`embstore.writing.words.vocabulary_builder`) finds repeats among
+   them.
 2. At the end, the arrays ``bytes`` and ``offsets`` go on where those of the old version end
    (`embstore.writing.grown_arrays`).
 3. New words are inserted into the old hash table. Its chunks that stay the same are linked. A table
@@ -26,11 +27,11 @@ from embstore.formats.own import spec
 from embstore.formats.own.array_size import ArraySize
 from embstore.formats.own.vocabulary_manifest import VocabularyManifest
 from embstore.vocabulary.words import PackedWords, hash_words, pack
+from embstore.writing.disk.scratch import ScratchArray, pieces_of
 from embstore.writing.grown_arrays import check_rewritten, grow, grown_chunk_rows
-from embstore.writing.known_words import KnownWords
-from embstore.writing.scratch import ScratchArray, pieces_of
-from embstore.writing.slot_table import SlotTable, is_too_full, slots_needed
-from embstore.writing.vocabulary_builder import VocabularyBuilder
+from embstore.writing.words.known_words import KnownWords
+from embstore.writing.words.slot_table import SlotTable, is_too_full, slots_needed
+from embstore.writing.words.vocabulary_builder import VocabularyBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from embstore.vocabulary import Vocabulary
     from embstore.writing.arrays import ArrayWriter
     from embstore.writing.grown_arrays import NextArrays
-    from embstore.writing.new_words import OnDuplicate
+    from embstore.writing.words.new_words import OnDuplicate
 
 
 @dataclass(frozen=True, slots=True)

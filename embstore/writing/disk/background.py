@@ -19,7 +19,7 @@ from threading import Condition
 from typing import TYPE_CHECKING
 
 from embstore.threads import Pool
-from embstore.writing import files
+from embstore.writing.disk import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embstore.writing import owner
-from embstore.writing.replacement import aside_path, copied_path
-from embstore.writing.staging import staging_path
+from embstore.writing.disk import owner
+from embstore.writing.disk.replacement import aside_path, copied_path
+from embstore.writing.disk.staging import staging_path
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,16 +1,16 @@
 """The builder of a vocabulary: gives ids to new words and finds repeated ones.
 
 1. A batch of words is packed and hashed, and looked up in the index
-   (`embstore.writing.word_index`). Words that are found are repeats.
+   (`embstore.writing.words.word_index`). Words that are found are repeats.
 2. The others are new, except for repeats within the batch.
 3. New words are appended to the bytes, offsets and hashes, and inserted into the index. After the
    last word, it makes one hash table of them all.
 
 No object is kept for a word. The bytes, offsets and hashes have a twelfth of the memory each, and
-become files beyond it (`embstore.writing.scratch`). A third is for the index's table in memory, and
-a quarter for mapped pages of files. With the first table in a file, the index adds a filter of a
-third: by then, the other arrays are files, too. 100 million words need some 6 GB of disk besides
-those of the store, and no more memory than ten million.
+become files beyond it (`embstore.writing.disk.scratch`). A third is for the index's table in
+memory, and a quarter for mapped pages of files. With the first table in a file, the index adds a
+filter of a third: by then, the other arrays are files, too. 100 million words need some 6 GB of
+disk besides those of the store, and no more memory than ten million.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import numpy as np
 
 from embstore.formats.own import spec
 from embstore.vocabulary.words import PackedWords, hash_words, pack_encoded
-from embstore.writing.scratch import ScratchArray, pieces_of
-from embstore.writing.word_index import WordIndex
+from embstore.writing.disk.scratch import ScratchArray, pieces_of
+from embstore.writing.words.word_index import WordIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

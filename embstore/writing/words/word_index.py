@@ -5,7 +5,7 @@
    there are `MOST_TABLES` files of one size, a larger one replaces them. So the number of files
    grows with the logarithm of the number of words.
 3. A word that the table in memory does not have is looked up in the files, the latest first. But a
-   filter (`embstore.writing.word_filter`) knows of most new words that no file has them.
+   filter (`embstore.writing.words.word_filter`) knows of most new words that no file has them.
 4. After the last word, one table of all words is filled in the order of the slots. It has the same
    bytes for the same words, whatever batches they came in.
 
@@ -21,16 +21,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from embstore.vocabulary import hashing
-from embstore.writing.scratch import pieces_of
-from embstore.writing.slot_table import LEAST_SLOTS, SlotTable, is_too_full, slots_needed
-from embstore.writing.word_filter import WordFilter
+from embstore.writing.disk.scratch import pieces_of
+from embstore.writing.words.slot_table import LEAST_SLOTS, SlotTable, is_too_full, slots_needed
+from embstore.writing.words.word_filter import WordFilter
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from embstore.writing.scratch import ScratchArray
+    from embstore.writing.disk.scratch import ScratchArray
 
 # The fewer, the fewer are searched for a word; the more, the seldomer are words written again.
 MOST_TABLES = 8

@@ -1,8 +1,8 @@
 """The attributes of a table that changes: the values of the old version, and new ones.
 
 1. Values of rows that are appended are collected, as in a build. Those that replace others are held
-   until all are known, then sorted by id (`embstore.writing.pending_rows`): the numbers of a row
-   stand in one record, with the place of each of its strings.
+   until all are known, then sorted by id (`embstore.writing.versions.pending_rows`): the numbers of
+   a row stand in one record, with the place of each of its strings.
 2. The chunks that will be rewritten are compared with their checksums.
 3. An array of numbers keeps the chunks whose numbers stay the same; others are written with the new
    numbers in their place. Strings keep the chunks before the first one that is replaced; from there
@@ -28,7 +28,7 @@ from embstore.table.numbering import Numbering
 from embstore.vocabulary.words import PackedWords, hash_words, pack_encoded
 from embstore.writing.attribute_columns import CollectedColumn, settled
 from embstore.writing.grown_arrays import check_rewritten, grow, grown_chunk_rows
-from embstore.writing.pending_rows import PendingRows
+from embstore.writing.versions.pending_rows import PendingRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -18,7 +18,7 @@ import os
 from typing import TYPE_CHECKING
 
 from embstore.formats.own.spec import METADATA
-from embstore.writing import files
+from embstore.writing.disk import files
 
 if TYPE_CHECKING:
     from pathlib import Path

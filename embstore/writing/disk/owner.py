@@ -22,7 +22,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from embstore.writing import files
+from embstore.writing.disk import files
 
 if TYPE_CHECKING:
     from pathlib import Path

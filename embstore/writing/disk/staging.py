@@ -1,13 +1,13 @@
 """The staging directory of a build, which becomes a store in one step or not at all.
 
 1. The staging directory is a hidden sibling of the target, ``.NAME.building``. A build claims the
-   target by creating and locking it (`embstore.writing.owner`). A directory that is not locked is
-   left over from a crash, and is cleared.
+   target by creating and locking it (`embstore.writing.disk.owner`). A directory that is not locked
+   is left over from a crash, and is cleared.
 2. `Staging.check_contents` opens the staged store without its rows. `Staging.publish` flushes every
    directory to disk (files are flushed when they are complete). Then one step renames the staging
-   directory to the target, or puts it in the place of a store (`embstore.writing.replacement`).
-   Once this step is on disk, the old store is removed. An error after the step cannot undo it, and
-   its message says so.
+   directory to the target, or puts it in the place of a store
+   (`embstore.writing.disk.replacement`). Once this step is on disk, the old store is removed. An
+   error after the step cannot undo it, and its message says so.
 3. Only the process that made a `Staging` publishes or removes it. A forked child that leaves the
    ``with`` block of a build, or exits, changes nothing.
 """
@@ -32,8 +32,8 @@ from embstore.errors import (
 from embstore.formats.own import spec
 from embstore.formats.own.fields import read_json
 from embstore.reading.files import StoreFiles
-from embstore.writing import files, owner
-from embstore.writing.replacement import (
+from embstore.writing.disk import files, owner
+from embstore.writing.disk.replacement import (
     finish_replacement,
     remove,
     remove_old,

@@ -16,7 +16,7 @@ from embstore.formats.own import spec
 from embstore.formats.own.array_size import ArraySize
 from embstore.formats.own.vocabulary_manifest import VocabularyManifest
 from embstore.vocabulary.words import PackedWords, pack
-from embstore.writing.vocabulary_builder import VocabularyBuilder
+from embstore.writing.words.vocabulary_builder import VocabularyBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -1,8 +1,8 @@
 """A change of a table: rows and words that are appended or replaced become its next version.
 
-1. The store is locked and opened (`embstore.writing.next_version`).
+1. The store is locked and opened (`embstore.writing.versions.next_version`).
 2. Batches of rows are converted as a build does it, their words are looked up, and the rows are
-   passed on (`embstore.writing.changed_rows`, `embstore.writing.pending_rows`).
+   passed on (`embstore.writing.versions.changed_rows`, `embstore.writing.versions.pending_rows`).
 3. The fingerprint of the next version is that of the old one, with the sums of the rows that change
    subtracted and added.
 """
@@ -24,15 +24,15 @@ from embstore.formats.own import spec
 from embstore.formats.own.row_sums import RowSums
 from embstore.version import __version__
 from embstore.vocabulary.words import hash_words
-from embstore.writing.change_facts import change_facts
-from embstore.writing.changed_rows import ChangedRows
 from embstore.writing.conversion import conversion_to
-from embstore.writing.first_words import FirstWords
-from embstore.writing.grown_attributes import GrownAttributes
-from embstore.writing.grown_vocabulary import GrownVocabulary
-from embstore.writing.next_version import NextVersion
-from embstore.writing.pending_rows import PendingRows
 from embstore.writing.table_sums import TableSums
+from embstore.writing.versions.change_facts import change_facts
+from embstore.writing.versions.changed_rows import ChangedRows
+from embstore.writing.versions.grown_attributes import GrownAttributes
+from embstore.writing.versions.next_version import NextVersion
+from embstore.writing.versions.pending_rows import PendingRows
+from embstore.writing.words.first_words import FirstWords
+from embstore.writing.words.grown_vocabulary import GrownVocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from embstore.table.protocols import Encoding
     from embstore.vocabulary import Vocabulary
     from embstore.vocabulary.words import PackedWords
-    from embstore.writing.new_words import OnDuplicate
+    from embstore.writing.words.new_words import OnDuplicate
 
     Kind = Literal["append", "update", "upsert"]
 

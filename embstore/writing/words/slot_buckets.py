@@ -16,7 +16,7 @@ import numpy as np
 
 from embstore.formats.own import spec
 from embstore.vocabulary import hashing
-from embstore.writing.scratch import ScratchArray
+from embstore.writing.disk.scratch import ScratchArray
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

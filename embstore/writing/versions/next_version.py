@@ -6,8 +6,8 @@
    writes the others. Chunks whose rows are rewritten are compared with their checksums before
    the first file is written.
 3. At the end, all other chunk files and all metadata that stay the same are linked
-   (`embstore.writing.linking`), the new metadata is written, the manifest last, and the version is
-   published like a build.
+   (`embstore.writing.disk.linking`), the new metadata is written, the manifest last, and the
+   version is published like a build.
 
 A dry version does all this but write: it tells what a change would cost.
 """
@@ -31,14 +31,14 @@ from embstore.formats.own.manifest import read_manifest
 from embstore.formats.own.seals import checksum, seal_with
 from embstore.reading.files import StoreFiles
 from embstore.writing.arrays import ArrayWriter, PiecePool
-from embstore.writing.background import Background
-from embstore.writing.linking import Linker
+from embstore.writing.disk.background import Background
+from embstore.writing.disk.linking import Linker
+from embstore.writing.disk.replacement import finish_replacement
+from embstore.writing.disk.staging import Staging, check_target
 from embstore.writing.memory import plan_memory
 from embstore.writing.metadata import array_metadata, group_metadata
-from embstore.writing.old_rows import Identity, check_chunk, read_chunk
-from embstore.writing.replacement import finish_replacement
 from embstore.writing.shards import ShardWriter, shard_piece_bytes
-from embstore.writing.staging import Staging, check_target
+from embstore.writing.versions.old_rows import Identity, check_chunk, read_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from embstore.formats.own.manifest import Manifest
     from embstore.formats.own.sharded import ListedChunks
     from embstore.formats.own.spec import RawArray
-    from embstore.writing.new_words import MakeArray
+    from embstore.writing.words.new_words import MakeArray
 
 
 class NextVersion:

@@ -23,9 +23,9 @@ from embstore.formats.own import spec
 from embstore.formats.own.row_sums import RowSums
 from embstore.reading.pipeline import in_order
 from embstore.table.numbering import Numbering
+from embstore.writing.disk.scratch import ScratchArray
 from embstore.writing.growth import assumed_rows, chunk_count, grown_chunk_rows
 from embstore.writing.mappings import check_chunk_count
-from embstore.writing.scratch import ScratchArray
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from embstore.formats.own.spec import RawArray
     from embstore.writing.arrays import ArrayWriter
-    from embstore.writing.next_version import NextVersion
-    from embstore.writing.pending_rows import PendingRows
+    from embstore.writing.versions.next_version import NextVersion
+    from embstore.writing.versions.pending_rows import PendingRows
 
 
 class ChangedRows:

@@ -1,7 +1,7 @@
 """The words of the old version of a table that changes: looked up, and hashed again.
 
 The vocabulary is mapped. A large one is looked at in steps, after which its pages are unmapped, as
-`embstore.writing.vocabulary_builder` does with its files.
+`embstore.writing.words.vocabulary_builder` does with its files.
 
 Damage must not make a known word look new. So a chunk of the hash table is compared with its
 checksum before it is first searched. And where a slot has the 24 bits of a word's hash, but another
@@ -19,9 +19,9 @@ from embstore.formats.own import spec
 from embstore.vocabulary import hashing
 from embstore.vocabulary.damage import damaged
 from embstore.vocabulary.words import PackedWords, hash_words
-from embstore.writing.scratch import PIECE_LENGTH
-from embstore.writing.slot_table import in_windows
-from embstore.writing.vocabulary_builder import FAULT_BYTES
+from embstore.writing.disk.scratch import PIECE_LENGTH
+from embstore.writing.words.slot_table import in_windows
+from embstore.writing.words.vocabulary_builder import FAULT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from embstore.formats.own.vocabulary_manifest import VocabularyManifest
     from embstore.vocabulary import Vocabulary
     from embstore.writing.grown_arrays import NextArrays
-    from embstore.writing.slot_table import SlotTable
+    from embstore.writing.words.slot_table import SlotTable
 
 
 class KnownWords:

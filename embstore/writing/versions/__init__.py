@@ -1,0 +1,1 @@
+"""The next version of a store: what changes, and what is taken over."""

@@ -1,0 +1,1 @@
+"""Words of a store in progress: their ids, and the table that finds them again."""
