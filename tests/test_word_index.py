@@ -214,7 +214,7 @@ def test_the_filter_holds_most_other_words_back():
 def test_few_tables_are_in_files(tmp_path, monkeypatch):
     """Merged tables are merged again, so that a new word is not looked up in ever more of them."""
     for module in ("word_index", "slot_table"):
-        monkeypatch.setattr(f"embstore.writing.{module}.LEAST_SLOTS", 64)
+        monkeypatch.setattr(f"embstore.writing.words.{module}.LEAST_SLOTS", 64)
     counts = list[int]()
     builder = VocabularyBuilder(0, tmp_path)
     for batch in in_batches(UNIQUE, 25):
