@@ -209,3 +209,20 @@ def test_the_filter_holds_most_other_words_back():
     words.add(hashes)
     others = hash_words([f"other {number}".encode() for number in range(COUNT)])
     assert words.may_have(others).mean() < 0.01
+
+
+def test_few_tables_are_in_files(tmp_path, monkeypatch):
+    """Merged tables are merged again, so that a new word is not looked up in ever more of them."""
+    for module in ("word_index", "slot_table"):
+        monkeypatch.setattr(f"embstore.writing.words.{module}.LEAST_SLOTS", 64)
+    counts = list[int]()
+    builder = VocabularyBuilder(0, tmp_path)
+    for batch in in_batches(UNIQUE, 25):
+        builder.add(pack(batch))
+        counts.append(len(builder._index._older))
+    # 400 tables with 25 words each, of which 8 become one: 3 levels with 7 tables at most.
+    assert max(counts) <= 3 * (word_index.MOST_TABLES - 1)
+    assert builder.ids(pack(UNIQUE)).tolist() == list(range(COUNT))
+    builder.finish()
+    assert builder.ids(pack(UNIQUE)).tolist() == list(range(COUNT))
+    builder.close()

@@ -2,7 +2,8 @@
 
 1. Recent words are in a hash table in memory, which is doubled when it is half full.
 2. When it may not grow any more, it becomes a file as it is, and an empty one takes its place. When
-   there are `MOST_TABLES` files of one size, a larger one replaces them.
+   there are `MOST_TABLES` files of one size, a larger one replaces them. So the number of files
+   grows with the logarithm of the number of words.
 3. A word that the table in memory does not have is looked up in the files, the latest first. But a
    filter (`embstore.writing.words.word_filter`) knows of most new words that no file has them.
 4. After the last word, one table of all words is filled in the order of the slots. It has the same
@@ -14,6 +15,7 @@ So no table that is larger than the memory is ever written to at random.
 from __future__ import annotations
 
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -157,14 +159,23 @@ class WordIndex:
         self._table.scratch.move_to_file()
         self._older.append(OlderTable(self._first_id, self._table))
         self._first_id = stop_id
-        alike = self._older[-MOST_TABLES:]
-        if len(alike) == MOST_TABLES and len({len(table) for _, table in alike}) == 1:
-            first_id = alike[0].first_id
-            merged = self._filled(first_id, stop_id, slots_needed(stop_id - first_id))
-            for _, table in alike:
-                table.close()
-            self._older[-MOST_TABLES:] = [OlderTable(first_id, merged)]
+        while len(self._alike()) == MOST_TABLES:
+            self._merge(self._alike(), stop_id)
         self._table = self._make_table(slot_count)
+
+    def _alike(self) -> list[OlderTable]:
+        """Return the last tables in files, up to `MOST_TABLES`, that have the size of the last."""
+        size = len(self._older[-1].table)
+        last = reversed(self._older[-MOST_TABLES:])
+        return list(takewhile(lambda one: len(one.table) == size, last))[::-1]
+
+    def _merge(self, alike: list[OlderTable], stop_id: int) -> None:
+        """Replace the last tables in files by one, with their words up to ``stop_id - 1``."""
+        first_id = alike[0].first_id
+        merged = self._filled(first_id, stop_id, slots_needed(stop_id - first_id))
+        for _, table in alike:
+            table.close()
+        self._older[-len(alike) :] = [OlderTable(first_id, merged)]
 
     def _filled(self, first_id: int, stop_id: int, slot_count: int) -> SlotTable:
         """Return a table with the words ``first_id .. stop_id - 1``."""
