@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 import pickle
 import re
 import shutil
@@ -312,6 +313,27 @@ def test_files_of_word2vec_are_built_once(tmp_path, monkeypatch):
     assert KeyedVectors.load(f"{file}.embstore").index_to_key == other.index_to_key
 
 
+def test_an_older_file_of_another_size_is_built_again(tmp_path):
+    file, older = tmp_path / "v.txt", tmp_path / "older.txt"
+    older.write_text("1 2\nthe 10 20\n")
+    file.write_text("1 2\nthe 1 2\n")
+    assert KeyedVectors.load_word2vec_format(file)["the"].tolist() == [1, 2]
+    os.utime(older, ns=(0, 0))
+    older.replace(file)
+    assert KeyedVectors.load_word2vec_format(file)["the"].tolist() == [10, 20]
+
+
+def test_words_and_ids_that_are_equally_central(ours, theirs):
+    # Two keys are equally similar to their mean, but for rounding.
+    words = [str(word) for word in theirs.index_to_key[:40]]
+    for first, second in zip(words, range(40, 80), strict=True):
+        ranked = ours.rank_by_centrality([first, second])
+        assert {key for _, key in ranked} == {first, second}
+        assert ours.doesnt_match([second, first]) in (first, second)
+    with pytest.raises(ValueError, match="keys_list is empty"):
+        ours.most_similar_to_given(words[0], [])
+
+
 def test_text_with_counts(tmp_path):
     file, counts = tmp_path / "v.txt", tmp_path / "counts.txt"
     file.write_text("3 2\nthe 1 2\nlike 3 4\nday 5 6\n")
@@ -335,7 +357,8 @@ def test_text_with_counts(tmp_path):
     [
         ({"encoding": "latin1"}, "encoding must be utf8"),
         ({"binary": True, "no_header": True}, "a binary file has a header"),
-        ({"limit": -1}, "limit"),
+        ({"limit": -1}, "limit must be 1 or more"),
+        ({"limit": 0}, "limit must be 1 or more"),
         ({"unicode_errors": "other"}, "encoding_errors"),
     ],
 )

@@ -150,3 +150,28 @@ def test_tables_that_differ_are_not_swapped(store, old, problem):
     with pytest.raises(ValueError, match=problem):
         swap(model, "0", store)
     assert model[0] is old
+
+
+class Scaled(torch.nn.Embedding):  # type: ignore[misc, name-defined]
+    """As in models that scale their embeddings."""
+
+    def forward(self, input):
+        return super().forward(input) * 10
+
+
+class Named(torch.nn.Embedding):  # type: ignore[misc, name-defined]
+    """Another class that computes the same."""
+
+
+def test_a_class_that_computes_something_else_is_not_swapped(store):
+    model = Model(Scaled(20, 6))
+    with pytest.raises(TypeError, match="Scaled, which computes something else than nn"):
+        swap(model, "encoder.embed", store)
+    assert isinstance(model.encoder["embed"], Scaled)
+    assert isinstance(swap(Model(Named(20, 6)), "encoder.embed", store), StoreEmbedding)
+
+
+@pytest.mark.parametrize("given", ["t.embstore", None, ROWS, torch.from_numpy(ROWS)])
+def test_only_a_store_is_swapped_in(given):
+    with pytest.raises(TypeError, match="store must be an EmbeddingStore, not"):
+        swap(Model(torch.nn.Embedding(20, 6)), "encoder.embed", given)

@@ -93,7 +93,7 @@ def searched(store: SearchedTable, restrict: Any) -> range | NDArray[np.int64]:
             inside = 0 <= restrict.start <= restrict.stop <= store.rows
             if inside or not restrict:
                 return restrict if inside else range(0)
-        restrict = np.arange(restrict.start, restrict.stop, restrict.step)
+        restrict = _numbers(store, restrict)
     return np.unique(_as_ids(store, restrict, "restrict"))
 
 
@@ -105,9 +105,19 @@ def left_out(store: SearchedTable, exclude: Any) -> NDArray[np.int64]:
     >>> left_out(store, ["like", "the"]), left_out(store, 3), left_out(store, ())
     (array([0, 1]), array([3]), array([], dtype=int64))
     """
-    if isinstance(exclude, range | slice):
-        exclude = np.arange(store.rows)[exclude] if isinstance(exclude, slice) else list(exclude)
+    if isinstance(exclude, slice):
+        exclude = range(*exclude.indices(store.rows))
+    if isinstance(exclude, range):
+        exclude = _numbers(store, exclude)
     return np.unique(_as_ids(store, exclude, "exclude"))
+
+
+def _numbers(store: SearchedTable, ids: range) -> NDArray[np.int64]:
+    """Return the ids of a range; one that ends outside of the table takes no memory."""
+    if not ids:
+        return _NO_IDS
+    as_ids([ids[0], ids[-1]], store.rows)
+    return np.arange(ids.start, ids.stop, ids.step)
 
 
 def _as_ids(store: SearchedTable, given: Any, name: str) -> NDArray[np.int64]:

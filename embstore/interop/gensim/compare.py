@@ -88,6 +88,8 @@ class CompareMethods(SimilarMethods):
     def most_similar_to_given(self, key1: Key, keys_list: Sequence[Key]) -> Key:
         """Return the key of ``keys_list`` that is most similar to ``key1``."""
         keys = key_list(keys_list)
+        if not keys:
+            raise ValueError("keys_list is empty; expected at least one key")
         best: Key = keys[int(self.similarities(key1, keys).argmax())]
         return best
 
@@ -104,7 +106,9 @@ class CompareMethods(SimilarMethods):
             raise ValueError(f"the store has none of the {len(words)} words")
         vectors = self._keys.vectors(used, norm=use_norm)
         similarities = (vectors @ unit(vectors.mean(0))).astype(self._search.dtype)
-        return sorted(zip(similarities, used, strict=True), reverse=True)
+        pairs = zip(similarities, used, strict=True)
+        # Equal similarities are in the order of words; ids and words do not compare.
+        return sorted(pairs, key=lambda pair: (pair[0], str(pair[1])), reverse=True)
 
     def relative_cosine_similarity(self, wa: Key, wb: Key, topn: int = 10) -> float:
         """Return the similarity of two keys, divided by the sum of those of the nearest words.

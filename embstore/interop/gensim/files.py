@@ -1,8 +1,8 @@
 """Files of the view for gensim: word2vec's format in and out, and stores beside files.
 
 A file of vectors is built into a store once, beside it: ``vectors.bin`` becomes
-``vectors.bin.embstore``. As long as the store is newer than the file, and was built with the same
-options, it is opened instead.
+``vectors.bin.embstore``. As long as the store is newer than the file, and was built of as many
+bytes with the same options, it is opened instead.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ class FileMethods(Keyed):
         Parameters
         ----------
         fname : str or path-like
-            The file. The store is ``fname.embstore``; it is built again when the file is newer, or
-            the options are others.
+            The file. The store is ``fname.embstore``; it is built again when the file is newer or
+            of another size, or the options are others.
         fvocab : str or path-like, optional
             A file of words and their counts, which become the attribute ``"count"``; 0 for words
             that it does not have.
@@ -132,7 +132,7 @@ class FileMethods(Keyed):
         kind = "word2vec-binary" if binary else "glove" if no_header else "word2vec"
         options: dict[str, Any] = {"format": kind}
         if limit is not None:
-            options["limit"] = as_count(limit, "limit")
+            options["limit"] = as_count(limit, "limit", low=1)
         if unicode_errors != "strict":
             options["encoding_errors"] = unicode_errors
         dtype = as_dtype(datatype)
@@ -224,7 +224,7 @@ def _beside(path: Path) -> Path:
 def _newest(
     path: Path, options: Mapping[str, Any], files: list[Path] | None = None
 ) -> EmbeddingStore | None:
-    """Open the store beside a file, if it is newer than the file and was built with the options."""
+    """Open the store beside a file, if it is newer, and was built with the options, if any."""
     beside = _beside(path)
     root = beside / "zarr.json"
     newest = max(file.stat().st_mtime_ns for file in files or [path])
@@ -233,7 +233,11 @@ def _newest(
     store = open_store(beside)
     # Attributes were added to a store of the file: its facts are the first.
     facts = (store.source.get("origins") or [store.source])[0]
-    if not options or all(facts.get(name) == options.get(name) for name in _OPTIONS):
+    if not options:
+        return store
+    # A file of another time may have come to its place, with that time.
+    is_same = facts.get("bytes") == path.stat().st_size
+    if is_same and all(facts.get(name) == options.get(name) for name in _OPTIONS):
         return store
     store.close()
     return None

@@ -57,11 +57,7 @@ class StoreModule(torch.nn.Module):
         device: torch.device | str | int | None,
     ) -> None:
         super().__init__()
-        if not isinstance(store, EmbeddingStore):
-            raise TypeError(
-                f"store must be an EmbeddingStore, not {type(store).__name__}; "
-                "embstore.open(path) opens one"
-            )
+        check_store(store)
         if max_norm is not None:
             check_max_norm(max_norm, store.dtype)
         self.padding_idx = _check_padding(padding_idx, store.rows)
@@ -313,6 +309,15 @@ def _(ids: torch.Tensor, reference_text: str, device: str) -> torch.Tensor:
     table = reference.parse(reference_text)
     shape = (*ids.shape, *table["shape"][1:])
     return torch.empty(shape, dtype=torch_dtype(as_dtype(table["dtype"])), device=device)
+
+
+def check_store(store: object) -> None:
+    """Raise TypeError unless this is a store."""
+    if not isinstance(store, EmbeddingStore):
+        raise TypeError(
+            f"store must be an EmbeddingStore, not {type(store).__name__}; "
+            "embstore.open(path) opens one"
+        )
 
 
 def _check_padding(padding_idx: int | None, rows: int) -> int | None:

@@ -8,9 +8,13 @@ import torch
 
 from embstore.interop.torch.bag import StoreEmbeddingBag
 from embstore.interop.torch.embedding import StoreEmbedding
+from embstore.interop.torch.module import check_store
 
 if TYPE_CHECKING:
     from embstore.store import EmbeddingStore
+
+
+_FORWARDS = (torch.nn.Embedding.forward, torch.nn.EmbeddingBag.forward)
 
 
 def swap(
@@ -42,7 +46,8 @@ def swap(
     AttributeError
         If the model has no module of this name.
     TypeError
-        If that is neither an ``nn.Embedding`` nor an ``nn.EmbeddingBag``.
+        If that is neither an ``nn.Embedding`` nor an ``nn.EmbeddingBag``, or is of a class that
+        computes something else than these, as some models scale their embeddings.
     ValueError
         If the shapes differ, or ``max_norm`` is of another norm than L2.
 
@@ -55,11 +60,18 @@ def swap(
     >>> [type(part).__name__ for part in model]
     ['StoreEmbedding', 'Linear']
     """
+    check_store(store)
     old = model.get_submodule(name)
     if not name or not isinstance(old, torch.nn.Embedding | torch.nn.EmbeddingBag):
         raise TypeError(
             f"{name!r} is {type(old).__name__}; expected the name of an nn.Embedding or "
             f"nn.EmbeddingBag: {_listed(model)}"
+        )
+    if type(old).forward not in _FORWARDS:
+        raise TypeError(
+            f"{name!r} is {type(old).__name__}, which computes something else than nn.Embedding "
+            "or nn.EmbeddingBag, such as scaled rows; a module over a store gives the rows as they "
+            "are, so write such a class over StoreEmbedding"
         )
     shape = (old.num_embeddings, old.embedding_dim)
     if store.shape != shape:
