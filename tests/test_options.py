@@ -131,7 +131,7 @@ CASES = {
     "similar": Case(
         (embstore.open,),
         without=OPEN_WITHOUT,
-        own=("ids", "topn", "metric", "restrict", "exclude", "json"),
+        own=("ids", "topn", "metric", "restrict", "excludes", "json"),
     ),
     "clean": Case(own=("json",)),
     "explain": Case(
