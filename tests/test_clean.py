@@ -92,6 +92,27 @@ def test_a_build_that_is_running(target):
     assert len(embstore.open(target)) == 6
 
 
+def test_links_are_followed(target, monkeypatch):
+    link = target.parent / "link"
+    link.symlink_to(target)
+    assert len(leftovers(link)) == 1
+    monkeypatch.chdir(target)
+    assert embstore.clean("../link") == (target.with_name(".t.embstore.building"),)
+    assert embstore.clean("/") == ()
+
+
+@pytest.mark.parametrize("kind", ["directory", "file"])
+def test_what_is_no_store_is_left_alone(target, kind):
+    shutil.rmtree(target)
+    if kind == "directory":
+        target.mkdir()
+    else:
+        target.write_text("mine")
+    with pytest.raises(embstore.StoreExistsError, match="so nothing beside it was removed"):
+        embstore.clean(target)
+    assert len(names(target)) == 2
+
+
 def test_a_url_is_refused():
     with pytest.raises(ValueError, match="path must be a local path"):
         embstore.clean("s3://bucket/glove")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from embstore.errors import StoreExistsError
 from embstore.paths import as_local_path
 from embstore.writing.disk.leftovers import leftovers
-from embstore.writing.disk.staging import Staging
+from embstore.writing.disk.staging import Staging, why_no_store
 
 if TYPE_CHECKING:
     import os
@@ -24,7 +25,7 @@ def clean(path: str | os.PathLike[str]) -> tuple[Path, ...]:
     Parameters
     ----------
     path : str or path-like
-        The store.
+        The store; symbolic links are followed.
 
     Returns
     -------
@@ -45,10 +46,15 @@ def clean(path: str | os.PathLike[str]) -> tuple[Path, ...]:
     >>> embstore.clean("words.embstore")
     ()
     """
-    target = as_local_path(path, "path", _LOCAL).absolute()
+    target = as_local_path(path, "path", _LOCAL).resolve()
     found = leftovers(target)
     if not found:
         return ()
+    if target.exists() and (problem := why_no_store(target)):
+        raise StoreExistsError(
+            f"{target} {problem}, so nothing beside it was removed; if builds are not running, "
+            f"remove {', '.join(map(str, found))} yourself"
+        )
     # A claim clears what is left, and gives back what is not published.
     Staging(target, overwrite=True).discard()
     return tuple(one for one in found if not one.exists())

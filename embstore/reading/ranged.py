@@ -266,7 +266,8 @@ def take_columns(
     """
     parts = list(zip(columns, rows, outs, strict=True))
     ranged = [column for column in columns if isinstance(column, RangedRecords)]
-    if len(ranged) < len(columns) or len(columns) == 1 or ranged[0].are_checked:
+    checked = any(column.are_checked for column in ranged)
+    if len(ranged) < len(columns) or len(columns) == 1 or checked:
         for column, some, out in parts:
             column.take(some, out)
         return

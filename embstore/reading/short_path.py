@@ -20,7 +20,8 @@ from embstore.reading.results import as_out
 from embstore.reading.stats import NOTED_AT_ONCE
 from embstore.reading.warmth import READ_SECONDS, READS_SECONDS, have_faulted
 from embstore.table.addresses import PAGE_BYTES
-from embstore.table.row_functions import checked_rows_function, refuse
+from embstore.table.numbering import Numbering
+from embstore.table.row_functions import are_negative, checked_rows_function, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from embstore.reading.mapped import MappedRecords
     from embstore.reading.stats import StatsCounter
     from embstore.reading.warmth import Warmth
-    from embstore.table.numbering import Numbering
 
     Warm = Callable[[NDArray[np.int64]], NDArray[Any] | None]
     Few = Callable[[NDArray[np.int64], NDArray[Any] | None], NDArray[Any]]
@@ -41,6 +41,10 @@ FEW_ROWS = 512
 FEW_BYTES = 512 << 10
 # Longer rows are announced when they are cold: their pages would be read one after the other.
 MAX_ONE_BYTES = 4 * PAGE_BYTES
+
+# Of a table of up to this many rows, the spots are listed after so many calls: 8 MiB at most.
+LISTED_ROWS = 1 << 20
+LISTED_CALLS = 1000
 
 # One item for each thread that gathers rows which are worth touching first.
 gathering: list[None] = []
@@ -195,7 +199,37 @@ def _spots_of(
 ) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
     """Return the function that checks ids and returns their spots; these may be the ids."""
     rows_of, spots_of = checked_rows_function(numbering), gather.spots
-    return (lambda ids: spots_of(rows_of(ids))) if gather.has_gaps else rows_of
+    by_steps = (lambda ids: spots_of(rows_of(ids))) if gather.has_gaps else rows_of
+    is_identity = numbering.partition_count == 1 and not gather.has_gaps
+    if is_identity or type(numbering) is not Numbering or numbering.rows > LISTED_ROWS:
+        return by_steps
+    return _listed(by_steps, numbering.rows)
+
+
+def _listed(
+    by_steps: Callable[[NDArray[np.int64]], NDArray[np.int64]], rows: int
+) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
+    """Return a function that takes spots from a list of all, once it was called often.
+
+    Every step of the arithmetic is a NumPy call that gives up the GIL where ids are some hundred:
+    with four threads, these cost half of all lookups.
+    """
+    calls = 0
+    spots: NDArray[np.int64] | None = None
+
+    def spots_of(ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        nonlocal calls, spots
+        if spots is None:
+            calls += 1
+            if calls < LISTED_CALLS:
+                return by_steps(ids)
+            spots = by_steps(np.arange(rows))
+        if are_negative(ids):
+            raise IndexError("an id is negative")
+        found: NDArray[np.int64] = spots[ids]
+        return found
+
+    return spots_of
 
 
 def _take_counted(

@@ -102,6 +102,17 @@ def refuse(ids: NDArray[np.int64], rows: int, error: IndexError) -> NoReturn:
     raise error  # It has its own words, such as those for a partition that is elsewhere.
 
 
+def are_negative(ids: NDArray[np.int64]) -> bool:
+    """Return whether one of a few ids is below 0, without giving up the GIL.
+
+    Examples
+    --------
+    >>> are_negative(np.array([[5, 1 << 60]])), are_negative(np.array([5, -1]))
+    (False, True)
+    """
+    return not ids.tobytes()[_HIGHEST_BYTES].isascii()
+
+
 def _check_function(rows: int) -> RowsFunction:
     """Return the function that returns ids if all are in ``0 .. rows - 1``, else raises."""
     places = np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), (rows,), (0,), writeable=False)
@@ -109,7 +120,7 @@ def _check_function(rows: int) -> RowsFunction:
     def check(ids: NDArray[np.int64]) -> NDArray[np.int64]:
         if ids.size <= INDEXED_IDS:
             places[ids]
-            if ids.tobytes()[_HIGHEST_BYTES].isascii():
+            if not are_negative(ids):
                 return ids
         else:
             # As an unsigned number, a negative id is a huge one. argmax is faster than max.

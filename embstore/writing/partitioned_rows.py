@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 # A batch with so many bytes for each partition is split at once.
 SPLIT_BYTES = 16 << 10
-
-
 # How many more chunks may be written before they are counted again.
 _CHECKED_CHUNKS = 64
 

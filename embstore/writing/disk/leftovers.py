@@ -17,7 +17,9 @@ def leftovers(target: Path) -> list[Path]:
 
     A build that has just begun, and has not written its note yet, may be among them.
     """
-    target = target.absolute()
+    target = target.resolve()
+    if not target.name:  # The root of all directories.
+        return []
     staged = staging_path(target)
     found = [path for path in (aside_path(target), copied_path(target)) if path.is_dir()]
     if staged.is_dir() and owner.read_note(staged) is None:

@@ -229,7 +229,7 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         raise StoreNotFoundError(f"the directory {target.parent} does not exist; make it first")
     if not os.path.lexists(target):
         return
-    if problem := _why_no_store(target):
+    if problem := why_no_store(target):
         raise StoreExistsError(
             f"{target} exists and {problem}, so it will not be replaced; choose another path or "
             "remove it yourself"
@@ -241,7 +241,7 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         )
 
 
-def _why_no_store(target: Path) -> str | None:
+def why_no_store(target: Path) -> str | None:
     """Return why ``target`` is not a store, None if it is one; a damaged store counts as one."""
     if target.is_symlink():
         return "is a symbolic link"
