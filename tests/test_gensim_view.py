@@ -347,6 +347,11 @@ def test_text_with_counts(tmp_path):
     for index in (0, [2, 1], slice(1, None), np.array([0, 0])):
         assert np.array_equal(made_up.expandos["count"][index], theirs.expandos["count"][index])
     assert made_up.get_vecattr("like", "count") == theirs.get_vecattr("like", "count")
+    other = tmp_path / "other.txt"
+    other.write_text("day 1\n")
+    os.utime(other, (0, 0))
+    found = KeyedVectors.load_word2vec_format(file, other, encoding="UTF_8")
+    assert [found.get_vecattr(word, "count") for word in ("the", "like", "day")] == [0, 0, 1]
     glove = tmp_path / "glove.txt"
     glove.write_text("the 1 2\nlike 3 4\n")
     assert len(KeyedVectors.load_word2vec_format(glove, no_header=True)) == 2
@@ -412,6 +417,16 @@ def test_word2vec_files_in_the_order_of_counts(tmp_path):
     with pytest.raises(ValueError, match="no attribute 'other' to write"):
         view.save_word2vec_format(tmp_path / "x.vec", tmp_path / "c", sort_attr="other")
     assert not (tmp_path / "x.vec").exists()
+
+
+def test_a_refused_word_leaves_files_as_they_were(tmp_path):
+    view = KeyedVectors(embstore.build({"a b": [1.0, 2.0]}, tmp_path / "t.embstore"))
+    (tmp_path / "v.vec").write_text("1 2\nx 1 2\n")
+    for append in (True, False):
+        with pytest.raises(embstore.ExportError, match="a space"):
+            view.save_word2vec_format(tmp_path / "v.vec", tmp_path / "counts", append=append)
+    assert (tmp_path / "v.vec").read_text() == "1 2\nx 1 2\n"
+    assert not (tmp_path / "counts").exists()
 
 
 @pytest.mark.parametrize(

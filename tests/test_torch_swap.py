@@ -137,6 +137,16 @@ def test_other_modules_are_not_swapped(store, name, error, problem):
     assert isinstance(model.encoder["embed"], torch.nn.Embedding)
 
 
+def test_every_name_of_a_module_is_swapped(store):
+    model = Model(torch.nn.Embedding(20, 6))
+    model.again = model.encoder["embed"]
+    assert swap(model, "again", store) is model.encoder["embed"] is model.again
+    model = Model(torch.nn.Embedding(20, 6))
+    model.encoder["embed"].register_forward_hook(lambda *_: None)
+    with pytest.raises(TypeError, match="has hooks, which would be lost"):
+        swap(model, "encoder.embed", store)
+
+
 @pytest.mark.parametrize(
     ("old", "problem"),
     [

@@ -7,9 +7,13 @@ bytes with the same options, it is opened instead.
 
 from __future__ import annotations
 
+import codecs
 import os
+import shutil
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -22,7 +26,7 @@ from embstore.interop.gensim.keyed import Keyed
 from embstore.opening import open as open_store
 from embstore.paths import as_path, as_url
 from embstore.row_blocks import RowBlock
-from embstore.settle import as_choice, as_count, as_flag
+from embstore.settle import as_choice, as_count, as_flag, as_text
 from embstore.sinks import TableFacts
 from embstore.sinks.text import write_glove, write_word2vec
 from embstore.sinks.word2vec_binary import write_word2vec_binary
@@ -124,7 +128,7 @@ class FileMethods(Keyed):
             If ``encoding`` is not UTF-8, or a binary file is to have no header.
         """
         path = as_path(fname, "fname")
-        if encoding.lower().replace("-", "") != "utf8":
+        if codecs.lookup(as_text(encoding, "encoding")).name != "utf-8":
             raise ValueError(f"encoding must be utf8, not {encoding!r}; convert the file first")
         binary, no_header = as_flag(binary, "binary"), as_flag(no_header, "no_header")
         if binary and no_header:
@@ -136,18 +140,21 @@ class FileMethods(Keyed):
         if unicode_errors != "strict":
             options["encoding_errors"] = unicode_errors
         dtype = as_dtype(datatype)
-        files = [path] if fvocab is None else [path, as_path(fvocab, "fvocab")]
-        has_counts = fvocab is not None
-        if store := _newest(path, options, files):
-            if store.dtype == dtype and (COUNT in store.attributes) == has_counts:
-                return cls(store)
+        counts = None if fvocab is None else _counts(as_path(fvocab, "fvocab"), unicode_errors)
+        store = _newest(path, options)
+        if store is not None and store.dtype != dtype:
             store.close()
-        store = build(path, _beside(path), dtype=dtype, overwrite=True, **options)
-        if fvocab is not None:
-            counts = _counts(files[1], unicode_errors)
-            values = np.array([counts.get(word, 0) for word in cls(store).index_to_key], np.int64)
-            store = build(store, _beside(path), attributes={COUNT: values}, overwrite=True)
-        return cls(store)
+            store = None
+        if store is None:
+            store = build(path, _beside(path), dtype=dtype, overwrite=True, **options)
+        if counts is None:
+            if COUNT not in store.attributes:
+                return cls(store)
+            return cls(build(store, _beside(path), attributes=[], overwrite=True))
+        values = np.array([counts.get(word, 0) for word in cls(store).index_to_key], np.int64)
+        if COUNT in store.attributes and np.array_equal(store.attributes[COUNT], values):
+            return cls(store)
+        return cls(build(store, _beside(path), attributes={COUNT: values}, overwrite=True))
 
     def save_word2vec_format(
         self,
@@ -204,31 +211,28 @@ class FileMethods(Keyed):
         order = np.arange(len(self))
         if counts is not None:
             order = np.argsort(-np.asarray(counts), kind="stable")
-        if fvocab is not None and counts is not None:
-            with _opened(fvocab, append=append) as file:
-                for ids in _pieces(order):
-                    pairs = zip(self.store.words(ids), counts[ids], strict=True)
-                    file.write("".join(f"{prefix}{word} {n}\n" for word, n in pairs).encode())
         write = write_word2vec_binary if binary else write_word2vec if write_header else write_glove
         store = self.store
         total = len(self) if total_vec is None else as_count(total_vec, "total_vec")
         table = TableFacts(total, store.row_shape, store.dtype, store.has_words)
         with _opened(fname, append=append) as file:
             write(file, table, _blocks(store, order, prefix))
+        if fvocab is not None and counts is not None:
+            with _opened(fvocab, append=append) as file:
+                for ids in _pieces(order):
+                    pairs = zip(self.store.words(ids), counts[ids], strict=True)
+                    file.write("".join(f"{prefix}{word} {n}\n" for word, n in pairs).encode())
 
 
 def _beside(path: Path) -> Path:
     return path.with_name(path.name + STORE_SUFFIX)
 
 
-def _newest(
-    path: Path, options: Mapping[str, Any], files: list[Path] | None = None
-) -> EmbeddingStore | None:
+def _newest(path: Path, options: Mapping[str, Any]) -> EmbeddingStore | None:
     """Open the store beside a file, if it is newer, and was built with the options, if any."""
     beside = _beside(path)
     root = beside / "zarr.json"
-    newest = max(file.stat().st_mtime_ns for file in files or [path])
-    if not root.exists() or root.stat().st_mtime_ns <= newest:
+    if not root.exists() or root.stat().st_mtime_ns <= path.stat().st_mtime_ns:
         return None
     store = open_store(beside)
     # Attributes were added to a store of the file: its facts are the first.
@@ -250,10 +254,19 @@ def _counts(path: Path, errors: str) -> dict[str, int]:
         return {pair[0]: int(pair[1]) for pair in fields if len(pair) == 2}
 
 
-def _opened(path: str | os.PathLike[str], *, append: bool) -> Any:
-    """Open a file to write: its end, or a new one that appears when it is whole."""
-    target = as_path(path, "fname")
-    return target.open("ab") if append else new_file(target.absolute(), overwrite=True)
+@contextmanager
+def _opened(path: str | os.PathLike[str], *, append: bool) -> Iterator[IO[bytes]]:
+    """Open a file to write, which appears, or gets longer, when all is written."""
+    target = as_path(path, "fname").absolute()
+    if not append:
+        with new_file(target, overwrite=True) as file:
+            yield file
+        return
+    with tempfile.TemporaryFile(dir=target.parent) as written:
+        yield written
+        written.seek(0)
+        with target.open("ab") as end:
+            shutil.copyfileobj(written, end)
 
 
 def _pieces(order: Any) -> Iterator[Any]:

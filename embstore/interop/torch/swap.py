@@ -46,8 +46,8 @@ def swap(
     AttributeError
         If the model has no module of this name.
     TypeError
-        If that is neither an ``nn.Embedding`` nor an ``nn.EmbeddingBag``, or is of a class that
-        computes something else than these, as some models scale their embeddings.
+        If that is neither an ``nn.Embedding`` nor an ``nn.EmbeddingBag``, is of a class that
+        computes something else than these, as some models scale their embeddings, or has hooks.
     ValueError
         If the shapes differ, or ``max_norm`` is of another norm than L2.
 
@@ -73,6 +73,8 @@ def swap(
             "or nn.EmbeddingBag, such as scaled rows; a module over a store gives the rows as they "
             "are, so write such a class over StoreEmbedding"
         )
+    if old._forward_hooks or old._forward_pre_hooks:
+        raise TypeError(f"{name!r} has hooks, which would be lost; remove them, and add them again")
     shape = (old.num_embeddings, old.embedding_dim)
     if store.shape != shape:
         raise ValueError(f"the store has shape {store.shape}, and {name!r} has {shape}")
@@ -93,8 +95,11 @@ def swap(
         last = old.include_last_offset
         new = StoreEmbeddingBag(store, old.mode, include_last_offset=last, **settings)
     new = new.to(old.weight.dtype).train(old.training)
-    parent, _, own = name.rpartition(".")
-    setattr(model.get_submodule(parent), own, new)
+    # A module may be part of a model under several names.
+    every = [one for one, part in model.named_modules(remove_duplicate=False) if part is old]
+    for one in every:
+        parent, _, own = one.rpartition(".")
+        setattr(model.get_submodule(parent), own, new)
     return new
 
 
