@@ -346,7 +346,8 @@ def test_memory_stays_bounded(tmp_path):
     for name in ("t.npy", "t.parquet"):
         program = [sys.executable, "-c", PEAK, tmp_path / "s", tmp_path / name]
         done = subprocess.run(program, capture_output=True, text=True, check=True)
-        assert int(done.stdout) < 130 << 20 < (tmp_path / name).stat().st_size, name
+        # 64 MiB are mapped; Arrow keeps some blocks of 4 MiB and their columns.
+        assert int(done.stdout) < 150 << 20 < (tmp_path / name).stat().st_size, name
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16", "int16"])
