@@ -198,7 +198,7 @@ def lookups_of(store: embstore.EmbeddingStore, monkeypatch: Any) -> list[NDArray
 
 
 @pytest.mark.parametrize(
-    "options", [{"reader": "chunked"}, {"resident_limit": "256MiB"}, {"cold": True}, {"pad": 2}]
+    "options", [{"reader": "chunked"}, {"row_cache": "1MiB"}, {"cold": True}, {"pad": 2}]
 )
 @pytest.mark.parametrize("kind", [StoreEmbedding, StoreEmbeddingBag])
 def test_other_rows_are_looked_up(tmp_path, monkeypatch, options, kind):
@@ -218,6 +218,15 @@ def test_other_rows_are_looked_up(tmp_path, monkeypatch, options, kind):
         assert torch.allclose(module(ids_of(6, 3)), expected)
         assert len(asked) == 1
         assert store.stats().lookups == before + 1
+
+
+@pytest.mark.parametrize("kind", [StoreEmbedding, StoreEmbeddingBag])
+def test_a_table_within_its_resident_limit_is_read_in_place(tmp_path, monkeypatch, kind):
+    path = write_store(tmp_path / "t", table_of())
+    with embstore.open(path, resident_limit="256MiB") as store:
+        asked = lookups_of(store, monkeypatch)
+        assert kind(store)(ids_of(6, 3)).shape[0] == 6
+        assert asked == []
 
 
 def mapped_records(store: embstore.EmbeddingStore) -> Any:

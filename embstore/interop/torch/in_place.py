@@ -1,7 +1,8 @@
 """Rows that PyTorch reads from the mapping itself, without a copy in between.
 
 1. A tensor over the mapped table is made once for each open store. There is none where rows are
-   read by chunks, are not on an aligned grid, or have a resident limit or a row cache.
+   read by chunks, are not on an aligned grid, or have a row cache or a resident limit that is less
+   than the table.
 2. Ids are checked, and turned into places on the grid. PyTorch gets the places.
 3. The rows must be expected in memory. Cold rows are left to `EmbeddingStore.lookup`, which reads
    many at a time; PyTorch would read them one after the other.
