@@ -5,7 +5,7 @@ to 2 MiB. So after enough lookups the resident size of the process grows by the 
 `ResidentLimit` unmaps pages before the limit is reached. Unmapped pages stay in the page cache;
 touching maps them again.
 
-1. Mappings are cut into *regions* of 2 MiB, the most that a fault maps. Whoever touches pages
+1. Mappings are cut into *regions* of 2 MiB, the most that a fault maps. A reader that touches pages
    reserves their regions first. A region counts in full, and once. While what was counted is within
    the limit, nothing else is done, so the kernel is not asked at all.
 2. When it is not, the kernel tells how much is resident, which is far less where it maps small

@@ -42,7 +42,8 @@ FEW_BYTES = 512 << 10
 # Longer rows are announced when they are cold: their pages would be read one after the other.
 MAX_ONE_BYTES = 4 * PAGE_BYTES
 
-# Of a table of up to this many rows, the spots are listed after so many calls: 8 MiB at most.
+# The spots of a table of at most LISTED_ROWS rows are listed after LISTED_CALLS calls. The list
+# takes at most 8 MiB.
 LISTED_ROWS = 1 << 20
 LISTED_CALLS = 1000
 

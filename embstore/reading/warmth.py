@@ -63,7 +63,7 @@ class Warmth:
 
     @staticmethod
     def are_cold(request_count: int, blocks: int) -> bool:
-        """Return whether rows that read blocks are worth so many requests."""
+        """Return whether rows that read some blocks are worth the requests that announce them."""
         return blocks * BLOCK_BYTES * ROWS_PER_READ > request_count * PAGE_BYTES
 
     def note(self, request_count: int, blocks: int) -> bool:

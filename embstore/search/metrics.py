@@ -14,7 +14,8 @@ Numerical Algorithms", section 3.1). Two such sums differ by at most twice as mu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -28,15 +29,16 @@ MetricName = Literal["cosine", "dot", "euclidean"]
 OTHER_ROUNDINGS = 16
 
 
-class Metric(Protocol):
-    """A way to compare rows with a vector."""
+class Metric(ABC):
+    """A way to compare rows with a vector; the usual one is by the vector as it is."""
 
-    needs_norms: bool  # For exact scores.
+    needs_norms = False  # For exact scores.
 
     def prepare(self, vectors: NDArray[Any]) -> NDArray[Any]:
         """Return the vectors that rows are compared with."""
-        ...
+        return vectors
 
+    @abstractmethod
     def score(
         self,
         rows: NDArray[Any],
@@ -45,9 +47,20 @@ class Metric(Protocol):
         *,
         extremes: bool,
     ) -> NDArray[Any]:
-        """Return the exact scores of rows, shape (n,)."""
-        ...
+        """Return the exact scores of rows, shape (n,).
 
+        Parameters
+        ----------
+        rows : ndarray of floats, shape (n, dimension)
+        norms : ndarray, shape (n,), or None
+            The norms of the rows, if they are known.
+        vector : ndarray, shape (dimension,)
+            A vector that was prepared.
+        extremes : bool
+            Whether some norms may be extreme (`embstore.norms`).
+        """
+
+    @abstractmethod
     def screen(
         self, dots: NDArray[Any], norms: NDArray[Any], lengths: NDArray[Any], error: float
     ) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -62,18 +75,17 @@ class Metric(Protocol):
         error : float
             The largest relative error of a sum of products.
         """
-        ...
 
     def on_screen(self, score: Any) -> Any:
         """Return an exact score on the scale of `screen`."""
-        ...
+        return score
 
     def shown(self, score: float) -> float:
         """Return a score as callers know it."""
-        ...
+        return score
 
 
-class Cosine:
+class Cosine(Metric):
     """The cosine of the angle between a row and a vector."""
 
     needs_norms = True
@@ -100,23 +112,9 @@ class Cosine:
         dots /= norms[:, np.newaxis]
         return dots - error, dots + error
 
-    def on_screen(self, score: Any) -> Any:
-        """Return the cosine."""
-        return score
 
-    def shown(self, score: float) -> float:
-        """Return the cosine."""
-        return score
-
-
-class Dot:
+class Dot(Metric):
     """The dot product."""
-
-    needs_norms = False
-
-    def prepare(self, vectors: NDArray[Any]) -> NDArray[Any]:
-        """Return the vectors."""
-        return vectors
 
     def score(
         self,
@@ -138,23 +136,9 @@ class Dot:
         margins = error * norms[:, np.newaxis] * lengths
         return dots - margins, dots + margins
 
-    def on_screen(self, score: Any) -> Any:
-        """Return the product."""
-        return score
 
-    def shown(self, score: float) -> float:
-        """Return the product."""
-        return score
-
-
-class Euclidean:
+class Euclidean(Metric):
     """The distance, whose negative is the score. On the screen, the negative of its square."""
-
-    needs_norms = False
-
-    def prepare(self, vectors: NDArray[Any]) -> NDArray[Any]:
-        """Return the vectors."""
-        return vectors
 
     def score(
         self,

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 # Words whose pages are announced together: up to 64 MiB for each step.
 WORDS_AT_ONCE = 1 << 14
-# Of so many words that are looked up one by one, the first tells whether they are in RAM.
+# From this number of words on that are looked up one by one, the first tells whether they are in
+# RAM.
 TIMED_WORDS = 8
 # Slots that are looked at before a batch, to see whether they are in RAM.
 SAMPLED_SLOTS = 4

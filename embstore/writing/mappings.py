@@ -1,4 +1,4 @@
-"""Mappings of a store to be written: one for each chunk file, of which a process has only so many.
+"""The mappings that a store will need, one for each chunk file, against those that a process has.
 
 Linux limits them by ``sysctl vm.max_map_count``. A store with more chunk files than that can only
 be read file by file, so it is refused before it is written.

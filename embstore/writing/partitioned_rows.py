@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from embstore.writing.arrays import ArrayWriter
     from embstore.writing.words.new_words import MakeArray
 
-# A batch with so many bytes for each partition is split at once.
+# A batch is split at once if it has at least this number of bytes for each partition.
 SPLIT_BYTES = 16 << 10
 # How many more chunks may be written before they are counted again.
 _CHECKED_CHUNKS = 64

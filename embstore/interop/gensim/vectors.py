@@ -24,7 +24,7 @@ class Vectors(ArrayMixin):
 
     It is indexed as an ndarray is, negative numbers and masks included, and reads the rows that an
     index takes. ``np.asarray(vectors)`` reads all. Arithmetic with it is refused, because that
-    would read the whole table where nobody asked for it.
+    would read the whole table, although no index asks for it.
 
     Parameters
     ----------

@@ -80,13 +80,13 @@ def flush_all(written: Iterable[tuple[int, Path]]) -> None:
     """Wait until several files are on disk, all of them on one file system.
 
     Each flush of a file ends with a commit of the journal and an empty cache of the disk, which
-    takes milliseconds. So many files are flushed with their file system as a whole, where
-    `sync_file_system` finds that to be durable and quicker. This is as safe as flushing each:
+    takes milliseconds. So a large number of files is flushed with the file system as a whole,
+    where `sync_file_system` finds that to be durable and quicker. This is as safe as flushing each:
 
     1. The sync writes all of their bytes, and commits the journal with their sizes and blocks.
     2. The last file is flushed alone. This empties the disk's cache even if there was nothing left
        for the journal to commit.
-    3. An error while a file's bytes were written, by whomever, stays with the open file until it is
+    3. An error while a file's bytes were written stays with the open file until it is
        asked for (`syscalls.check_written`). ``syncfs`` tells of none before Linux 5.8, and later
        of none that another process has been told of.
 
