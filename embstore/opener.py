@@ -23,6 +23,7 @@ from embstore.reading.files import LocalFiles, StoreFiles
 from embstore.reading.readers import read_records
 from embstore.remote.location import as_location
 from embstore.store import EmbeddingStore
+from embstore.wording import function, option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,7 +129,7 @@ class Opener:
         given = self.options.for_format(format, self.where)
         if format is not STORE and self.options.partitions not in (None, (0,)):
             raise ValueError(
-                f"{self.where} is not a store: it has one partition, 0; omit partitions="
+                f"{self.where} is not a store: it has one partition, 0; omit {option('partitions')}"
             )
         if format is STORE:
             if verify is not None:
@@ -254,6 +255,6 @@ def missing(where: Path | str) -> str:
     if where.exists():
         return (
             f"no store at {where}: it is a file, but not of a format that opens in place ({names});"
-            " to make a store from it, use embstore.build"
+            f" to make a store from it, use {function('build')}"
         )
     return f"no store at {where}: no such directory"

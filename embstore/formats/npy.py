@@ -21,6 +21,7 @@ from embstore.formats.own import spec
 from embstore.table.extents import Column, Extent
 from embstore.table.numbering import Numbering
 from embstore.table.tables import Table
+from embstore.wording import either, function
 
 if TYPE_CHECKING:
     from embstore.table.protocols import Files
@@ -70,7 +71,7 @@ def main_file(files: Files) -> str:
     """Raise `FormatError`: a directory of ``.npy`` files cannot be opened as one table."""
     raise FormatError(
         f"{files.where('')} is a directory of .npy files; open one of them, or build a store from "
-        "all of them with embstore.build"
+        f"all of them with {function('build')}"
     )
 
 
@@ -107,15 +108,15 @@ def _layout_problem(header: Header) -> str | None:
     """Return why rows cannot be read in place, with a remedy; None if they can."""
     little = header.dtype.newbyteorder("<")
     if header.fortran and sum(axis > 1 for axis in header.shape) > 1:
+        how = either(": numpy.save(path, numpy.ascontiguousarray(array))", "")
         return (
             "is in Fortran order, so a row is not contiguous; build a store from it with "
-            "embstore.build, or save it in C order: "
-            "numpy.save(path, numpy.ascontiguousarray(array))"
+            f"{function('build')}, or save it in C order{how}"
         )
     if header.dtype != little:
         return (
             f"has big-endian numbers ({header.dtype.str}); build a store from it with "
-            f"embstore.build, or save it as {little.str}"
+            f"{function('build')}, or save it as {little.str}"
         )
     return None
 

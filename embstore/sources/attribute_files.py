@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from embstore.sources.text.blocks import Block
 
-_REMEDY = "write the values as .npy (numpy.save), which has a dtype"
+_REMEDY = "write the values as .npy, which has a dtype"
 
 
 def read_values(path: Path, name: str) -> Any:

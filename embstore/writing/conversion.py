@@ -14,6 +14,7 @@ from embstore.encodings.casting import Caster, OnOverflow
 from embstore.encodings.encoder import Encoder
 from embstore.encodings.named import parse_encoding
 from embstore.formats.own.encoded import as_stored, check_stored
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -122,7 +123,8 @@ def find_encoding(
         )
     if dtype is not None and dtype != found.dtype:
         raise ValueError(
-            f"rows of {found.name} are decoded to {found.dtype}, so dtype= cannot be {dtype}; "
+            f"rows of {found.name} are decoded to {found.dtype}, so {option('dtype')} cannot be "
+            f"{dtype}; "
             "omit it, and cast when you look rows up"
         )
     return found
@@ -149,8 +151,8 @@ def conversion_to(
         return ToDtype(row_shape, dtype, on_overflow)
     if on_overflow == "inf":
         raise ValueError(
-            'on_overflow="inf" is for the dtype of plain rows; a scale makes the largest number of '
-            f"a row fit into {found.name}"
+            f"{option('on_overflow', 'inf')} is for the dtype of plain rows; a scale makes the "
+            f"largest number of a row fit into {found.name}"
         )
     if isinstance(encoding, str):
         return ToCodes(found)  # type: ignore[arg-type]  # All names are of scaled codes.

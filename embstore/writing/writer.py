@@ -36,6 +36,7 @@ from embstore.settle import as_choice, as_count, as_flag, as_shape, as_size, siz
 from embstore.table.numbering import Numbering, Strategy
 from embstore.threads import start
 from embstore.version import __version__
+from embstore.wording import function
 from embstore.writing.arrays import ArrayWriter, PiecePool
 from embstore.writing.conversion import conversion_to, find_encoding
 from embstore.writing.disk import files
@@ -66,7 +67,12 @@ if TYPE_CHECKING:
 
     _Parts = tuple[PartitionedRows, NewWords, NewAttributes]
 
-PUBLISH = "build it in a local directory, and embstore.publish it there"
+
+def to_publish() -> str:
+    """Return what to do instead of building at a URL."""
+    return f"build it in a local directory, and {function('publish')} it there"
+
+
 _ENDED = "this StoreWriter has already published or discarded its store"
 
 
@@ -170,7 +176,7 @@ class StoreWriter:
         source: dict[str, Any] | None = None,
         attributes: Mapping[str, DTypeLike] | None = None,
     ) -> None:
-        target = as_local_path(path, "path", PUBLISH)
+        target = as_local_path(path, "path", to_publish())
         partitions = _as_count(partitions, "partitions", low=1, high=spec.MAX_PARTITIONS)
         strategy = as_choice(strategy, "strategy", get_args(Strategy))
         rows = _as_count(rows, "rows", high=spec.MAX_ROWS)

@@ -35,6 +35,7 @@ from embstore.formats.own.spec import RawArray, shown
 from embstore.formats.own.vocabulary_manifest import VocabularyManifest, parse_vocabulary
 from embstore.settle import as_numbers
 from embstore.table.numbering import STRATEGIES, Numbering, Strategy
+from embstore.wording import function
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -483,5 +484,5 @@ def _parse_compression(reader: Fields, where: Path | str) -> Compression:
 
 def _kind(path: Path) -> str:
     if path.exists():
-        return "it is a file; to make a store from it, use embstore.build"
+        return f"it is a file; to make a store from it, use {function('build')}"
     return "no such directory"

@@ -26,6 +26,7 @@ from embstore.formats.safetensors.names import KnownNames, known_names
 from embstore.formats.safetensors.numbers import name_of
 from embstore.formats.safetensors.parts import NUMBER, Parts, find_parts
 from embstore.table.extents import Column, Extent
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -88,7 +89,8 @@ def find_scale(catalog: Catalog, table: Parts, scale: str | None, zero: str | No
     if len(found) > 1:
         raise FormatError(
             f"{catalog.where}: {quoted(table.name)} may have one of several scales: "
-            f"{listing(found)}; name the one to take with scale=, or give scale=None for none"
+            f"{listing(found)}; name the one to take with {option('scale')}, or give "
+            f"{option('scale', None)} for none"
         )
     _refuse_others(catalog, table, known, zero)
     if not found:
@@ -124,7 +126,7 @@ def find_second_scale(catalog: Catalog, scale: Parts) -> tuple[Parts, float] | N
     if factor is None or len(set(map(repr, factors))) > 1:
         raise FormatError(
             f"{catalog.where}: {quoted(name)} scales {quoted(scale.name)}, but is not one number; "
-            "give scale= to leave it out"
+            f"give {option('scale')} to leave it out"
         )
     return parts, factor
 
@@ -164,8 +166,9 @@ def _refuse_others(catalog: Catalog, table: Parts, known: KnownNames, zero: str 
     if zero is None and others:
         raise FormatError(
             f"{catalog.where}: beside {quoted(table.name)} lies {listing(others)}, which may be "
-            "needed to decode it. If it is subtracted from the codes, give it as zero_point=; to "
-            "leave it out, name the scale with scale=, or give scale=None for none"
+            "needed to decode it. If it is subtracted from the codes, give it as "
+            f"{option('zero_point')}; to leave it out, name the scale with {option('scale')}, or "
+            f"give {option('scale', None)} for none"
         )
 
 
@@ -313,8 +316,8 @@ def _refuse_stacked(what: str, table: Parts, found: Blocks) -> None:
         raise FormatError(
             f"{what}: it is in doubt which rows share a scale. They may be the {found.row_count} "
             f"parts, of {', '.join(map(str, counts[:20]))} rows, or blocks of {found.rows} rows. "
-            f"Give scale_block=({found.rows}, {found.values}) for these, or open the parts one by "
-            "one"
+            f"Give {option('scale_block', (found.rows, found.values))} for these, or open the "
+            "parts one by one"
         )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from embstore.errors import SourceError
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +115,7 @@ def check_index(
     raise SourceError(
         f"{place(row)}: the index of the pandas frame is {found}; expected the row's position, "
         "because rows get ids in order. Call reset_index(drop=True) first, or give "
-        "word_column='' (--word-column '') to leave the index out"
+        f"{option('word_column', '')} to leave the index out"
     )
 
 
@@ -141,5 +142,5 @@ def check_ids(ids: str, batch: pa.RecordBatch, first: int, place: Callable[[int]
         raise SourceError(
             f"{place(row)}: the column {ids!r} has {column[row].as_py()}; expected {first + row}, "
             "because rows get ids in order. Sort the rows by it if its ids are 0 to n - 1, or "
-            "give word_column='' (--word-column '') to leave it out"
+            f"give {option('word_column', '')} to leave it out"
         )

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from embstore.errors import SourceError
 from embstore.sources.packing import packed_binary
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -199,7 +200,7 @@ def words_of(column: pa.Array, name: str, place: Callable[[int], str]) -> Packed
                 raise SourceError(
                     f"{place(row)}: {word[:40]!r} in column {name!r} is not UTF-8 ({error.reason} "
                     f"at byte {error.start}); convert the column, or name another with "
-                    "word_column=, or none with word_column='' (--word-column)"
+                    f"{option('word_column')}, or none with {option('word_column', '')}"
                 ) from error
     return packed_binary(packed, "strict", place)
 

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
 from embstore.sources.files.decompress import DamagedError
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -153,8 +154,8 @@ class _TarMember(io.BufferedIOBase):
         for name, size in self._files:
             if self._alone:
                 raise DamagedError(
-                    f"it has several members: {self._name}, {name}; name the one to read (member=, "
-                    "or --member on the command line)"
+                    f"it has several members: {self._name}, {name}; name the one to read "
+                    f"({option('member')})"
                 )
             if name == self._name:
                 raise DamagedError(f"it has several members {name!r}")

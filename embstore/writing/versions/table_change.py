@@ -24,6 +24,7 @@ from embstore.formats.own import spec
 from embstore.formats.own.row_sums import RowSums
 from embstore.version import __version__
 from embstore.vocabulary.words import hash_words
+from embstore.wording import either, function
 from embstore.writing.conversion import conversion_to
 from embstore.writing.table_sums import TableSums
 from embstore.writing.versions.change_facts import change_facts
@@ -373,7 +374,7 @@ class TableChange:
         if self._kind == "upsert":
             raise SourceError(
                 "the store has no words, so no row can be replaced by its word; use "
-                "embstore.update with ids, and embstore.append for new rows"
+                f"{function('update')} with ids, and {function('append')} for new rows"
             )
         return False
 
@@ -403,8 +404,11 @@ class TableChange:
         if self.manifest.strategy == "div" and self.manifest.partition_count > 1:
             raise ValueError(
                 f"the store is cut by div into {self.manifest.partition_count} partitions, so "
-                "nearly all rows would move if some were appended; first build it from itself with "
-                'strategy="mod" and overwrite=True (embstore repartition --strategy mod)'
+                "nearly all rows would move if some were appended; first "
+                + either(
+                    'build it from itself with strategy="mod" and overwrite=True',
+                    "give it the strategy mod: embstore repartition --strategy mod --overwrite",
+                )
             )
 
     def _append(self, rows: NDArray[Any]) -> None:
