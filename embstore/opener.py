@@ -23,7 +23,7 @@ from embstore.reading.files import LocalFiles, StoreFiles
 from embstore.reading.readers import read_records
 from embstore.remote.location import as_location
 from embstore.store import EmbeddingStore
-from embstore.wording import function, option
+from embstore.wording import function, option, parameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,8 +137,8 @@ class Opener:
             return self._open_own(progress)
         if verify is not None:
             raise ValueError(
-                f'verify="full" needs the checksums of a store, but {self.where} is not one; make '
-                "one with embstore.build"
+                f"{option('verify', 'full')} needs the checksums of a store, but {self.where} is "
+                f"not one; make one with {function('build')}"
             )
         return self._open_foreign(format, name, given, progress)
 
@@ -177,9 +177,9 @@ class Opener:
     ) -> EmbeddingStore:
         if self.options.cache_dir is not None:
             raise ValueError(
-                f"cache_dir keeps files whose checksums a store lists, and {self.where} is "
-                f"{format.what}, without checksums; leave cache_dir out, or build a store from it "
-                "and publish that"
+                f"{parameter('cache_dir')} keeps files whose checksums a store lists, and "
+                f"{self.where} is {format.what}, without checksums; leave {parameter('cache_dir')} "
+                "out, or build a store from it and publish that"
             )
         table = format.describe(self.files, name, **given)
         names = {extent.file for column in table.columns for extent in column.extents}

@@ -118,6 +118,20 @@ def function(name: str) -> str:
     return either(f"embstore.{name}", f"embstore {name}")
 
 
+def and_pass(what: str) -> str:
+    """Return what to do with an object that another library has loaded.
+
+    Examples
+    --------
+    >>> f"open it with h5py, {and_pass('the data set')}"
+    'open it with h5py, and pass the data set'
+    >>> with for_shell(dict):
+    ...     f"open it with h5py, {and_pass('the data set')}"
+    'open it with h5py, and save it as .npy, Parquet or text'
+    """
+    return either(f"and pass {what}", "and save it as .npy, Parquet or text")
+
+
 def shape(lengths: tuple[int, ...]) -> str:
     """Return the shape of an array.
 

@@ -21,7 +21,7 @@ from embstore.formats.own import spec
 from embstore.table.extents import Column, Extent
 from embstore.table.numbering import Numbering
 from embstore.table.tables import Table
-from embstore.wording import either, function
+from embstore.wording import either, function, shape
 
 if TYPE_CHECKING:
     from embstore.table.protocols import Files
@@ -195,13 +195,13 @@ def read_header(file: Readable, name: str, *, beside: str = "") -> tuple[Header,
     start = file.read(len(MAGIC) + 2)
     if not start.startswith(MAGIC) or len(start) < len(MAGIC) + 2:
         raise StoreCorruptError(
-            f"{name} is not a readable .npy: it starts with {start!r}, expected {MAGIC!r} and a "
-            "version"
+            f"{name} is not a readable .npy: it does not start with the mark of one"
         )
     version = start[-2], start[-1]
     if version not in _LENGTH_BYTES:
         raise StoreCorruptError(
-            f"{name} has version {version} of the .npy format, which embstore does not know"
+            f"{name} has version {version[0]}.{version[1]} of the .npy format, which "
+            "embstore does not know"
         )
     length = int.from_bytes(file.read(_LENGTH_BYTES[version]), "little")
     text = file.read(min(length, MAX_HEADER_BYTES + 1))
@@ -218,12 +218,15 @@ def read_header(file: Readable, name: str, *, beside: str = "") -> tuple[Header,
     if header.dtype.hasobject:
         raise FormatError(f"{name} holds Python objects (a pickle), which are never loaded")
     if min(header.shape, default=0) < 0 or math.prod(header.shape) >= 1 << 62:
-        raise StoreCorruptError(f"{name} is not a readable .npy: its shape is {header.shape}")
+        raise StoreCorruptError(
+            f"{name} is not a readable .npy: its shape is {shape(header.shape)}"
+        )
     if find_dtype(header.dtype) is None and header.dtype.kind not in beside:
         raise FormatError(
             f"{name} has dtype {header.dtype}, which a table cannot hold; .npy does not keep the "
-            "types bfloat16 and float8: of such an array, pass np.load(...).view(dtype) to build, "
-            "or save it as safetensors"
+            "types bfloat16 and float8: of such an array, "
+            + either("pass np.load(...).view(dtype) to build, or save it", "save it")
+            + " as safetensors"
             if header.dtype.kind == "V" and header.dtype.names is None
             else f"{name} has dtype {header.dtype}, which a table cannot hold"
         )

@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from embstore.table.addresses import Addresses
     from embstore.table.extents import Column, Extent
 
-_UNMAPPED = 'embstore.open(path, reader="chunked"), which maps no rows'
-
 
 def can_map() -> bool:
     """Return whether this system can map files over a reserved range: Linux with 64 bits."""
@@ -147,7 +145,7 @@ class AddressSpace:
         except (OSError, OverflowError) as error:
             raise StoreMappingError(
                 f"the system refuses to reserve {length} bytes of address space ({error})"
-                + either(f"; use {_UNMAPPED}", ": raise the limit of it, ulimit -v")
+                + f"; use {_instead()}"
             ) from error
         # An ndarray, not a memoryview, so that views keep the range alive.
         everything = np.frombuffer(self._range, np.uint8)
@@ -251,14 +249,11 @@ class AddressSpace:
         """Return the message for a file that cannot be mapped."""
         problem = f"{self._opener.where(piece.name)} cannot be mapped: {error.strerror}"
         if error.errno != errno.ENOMEM:
-            return problem + either(f"; use {_UNMAPPED}", "")
+            return f"{problem}; use {_instead()}"
         return (
             f"{problem}. It needs at least {len(self.files)} mappings; sysctl vm.max_map_count "
             "limits those of a process, to 65530 by default. Raise the limit, "
-            + either(
-                f"close stores, build the store with larger chunks, or use {_UNMAPPED}",
-                "or build the store with larger chunks",
-            )
+            f"close stores, build the store with larger chunks, or use {_instead()}"
         )
 
 
@@ -298,3 +293,9 @@ def _place(extent: Extent, start: int, record_bytes: int) -> MappedFile:
     return MappedFile(
         extent.file, extent.offset - before, start - before, before + extent.rows * record_bytes
     )
+
+
+def _instead() -> str:
+    """Return how to open a store that cannot be mapped."""
+    chunked = either('embstore.open(path, reader="chunked")', "--reader chunked")
+    return f"{chunked}, which maps no rows"

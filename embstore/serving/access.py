@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from embstore.paths import as_path
 from embstore.serving.addresses import Address
 from embstore.settle import as_text
-from embstore.wording import either, option
+from embstore.wording import either, option, parameter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,14 +132,16 @@ def read_token(path: Any) -> str:
     data, mode = _read(where, TOKEN_BYTES_MAX + 2, "token_file")
     if mode & (stat.S_IRWXO | stat.S_IWGRP):
         raise ValueError(
-            f"token_file {where} may be read or changed by other users (its mode is "
+            f"{parameter('token_file')} {where} may be read or changed by other users (its mode is "
             f"{stat.S_IMODE(mode):o}); make it yours alone: chmod 600 {where}"
         )
     try:
         text = data.decode("ascii")
     except UnicodeDecodeError:
         text = "\0"  # Refused below, without the bytes in the error.
-    return as_token(text.removesuffix("\n").removesuffix("\r"), f"token_file {where}")
+    return as_token(
+        text.removesuffix("\n").removesuffix("\r"), f"{parameter('token_file')} {where}"
+    )
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -176,8 +178,9 @@ def read_certificate(cert: Any, key: Any) -> Certificate | None:
         context.load_cert_chain(cert_path, key_path, password=lambda: "")  # Never asks for one.
     except (ssl.SSLError, ValueError) as error:
         raise ValueError(
-            f"tls_cert {cert_path} and tls_key {key_path} are not a certificate and its "
-            f"unencrypted private key in PEM: {getattr(error, 'reason', None) or error}"
+            f"{parameter('tls_cert')} {cert_path} and {parameter('tls_key')} {key_path} are not a "
+            "certificate and its unencrypted private key in PEM: "
+            f"{getattr(error, 'reason', None) or error}"
         ) from None
     return found
 

@@ -21,6 +21,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from embstore.wording import parameter
+
 DEFAULT_MEMORY_LIMIT = 1 << 30
 # A multiple of 2 MiB, so that the page cache can keep written pieces in pages of that size.
 MAX_PIECE_BYTES = 4 << 20
@@ -81,8 +83,8 @@ def plan_memory(
     if need > limit:
         noun = "partition needs" if partition_count == 1 else "partitions need"
         raise ValueError(
-            f"{partition_count} {noun} a memory_limit of at least {need} bytes, not {limit}; "
-            "raise it, or use fewer partitions"
+            f"{partition_count} {noun} a {parameter('memory_limit')} of at least {need} bytes, not "
+            f"{limit}; raise it, or use fewer partitions"
         )
     piece_bytes = min(MAX_PIECE_BYTES, limit // 8 // partition_count - PARTITION_BYTES)
     return MemoryPlan(

@@ -305,7 +305,7 @@ def _choose_words(
     if len(index) > 1:
         raise SourceError(
             f"{name} has an index of {len(index)} levels; name the column of words with "
-            f"{option('word_column')}, or make the index columns with reset_index()"
+            f"{option('word_column')}, or make the index columns"
         )
     kinds = [(one, kind) for one, kind in kinds if one not in attributes]
     found = [one for one, kind in kinds if kind == "text"]

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from embstore.errors import SourceError
-from embstore.wording import option
+from embstore.wording import either, option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,8 +114,8 @@ def check_index(
         found = repr(numbers[row])
     raise SourceError(
         f"{place(row)}: the index of the pandas frame is {found}; expected the row's position, "
-        "because rows get ids in order. Call reset_index(drop=True) first, or give "
-        f"{option('word_column', '')} to leave the index out"
+        f"because rows get ids in order. {either('Call reset_index(drop=True)', 'Drop it')} first, "
+        f"or give {option('word_column', '')} to leave the index out"
     )
 
 

@@ -92,7 +92,7 @@ class InputFile:
         self._layers: list[_Layer] = []
         self.kind = self._look(member)
         if self.kind.remedy and self.kind.name not in takes:
-            raise SourceError(f"{self.name} is {self.kind.what}; {self.kind.remedy}")
+            raise SourceError(f"{self.name} is {self.kind.what}; {self.kind.what_to_do()}")
         if member is not None and self.member is None and self.kind.name != "npz":
             raise SourceError(f"{path} is not an archive, so it has no member {member!r}")
 

@@ -24,7 +24,7 @@ from embstore.formats.own import spec
 from embstore.formats.own.row_sums import RowSums
 from embstore.version import __version__
 from embstore.vocabulary.words import hash_words
-from embstore.wording import either, function
+from embstore.wording import either, function, option
 from embstore.writing.conversion import conversion_to
 from embstore.writing.table_sums import TableSums
 from embstore.writing.versions.change_facts import change_facts
@@ -369,7 +369,8 @@ class TableChange:
         if words is not None:
             raise SourceError(
                 "the rows have words, but those of the store have none; leave the words out "
-                '(word_column="" for a frame), or build a store of all rows with their words'
+                f"({option('word_column', '')} for a table), or build a store of all rows with "
+                "their words"
             )
         if self._kind == "upsert":
             raise SourceError(
