@@ -137,7 +137,7 @@ class Opener:
             return self._open_own(progress)
         if verify is not None:
             raise ValueError(
-                f"{option('verify', 'full')} needs the checksums of a store, but {self.where} is "
+                f'verify="full" needs the checksums of a store, but {self.where} is '
                 f"not one; make one with {function('build')}"
             )
         return self._open_foreign(format, name, given, progress)

@@ -312,7 +312,7 @@ def _open_url(
         )
     if verify == "full":
         raise ValueError(
-            f"{option('verify', 'full')} reads all files, and {shown} is a URL; copy the store to "
+            f'verify="full" reads all files, and {shown} is a URL; copy the store to '
             f"a disk, and use {function('verify')} there"
         )
     place = place_at(url, options.version, allow_http=options.allow_http)

@@ -386,6 +386,15 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN_LENGTH else f"{text[: _SHOWN_LENGTH - 3]}..."
 
 
+def shown_bytes(value: bytes) -> str:
+    r"""Return the start of some bytes that are no text, for messages.
+
+    >>> shown_bytes(b"caf\xe9")
+    "'caf\\xe9'"
+    """
+    return repr(value[:40])[1:]
+
+
 def shown_with_type(value: object) -> str:
     """Return ``repr(value)`` and its type, for messages."""
     return "None" if value is None else f"{shown(value)} ({type(value).__name__})"

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _NOT_GIVEN = object()
 
@@ -132,15 +132,15 @@ def and_pass(what: str) -> str:
     return either(f"and pass {what}", "and save it as .npy, Parquet or text")
 
 
-def shape(lengths: tuple[int, ...]) -> str:
+def shape_text(lengths: Sequence[int]) -> str:
     """Return the shape of an array.
 
     Examples
     --------
-    >>> shape((384,))
+    >>> shape_text((384,))
     '(384,)'
     >>> with for_shell(dict):
-    ...     shape((384,))
+    ...     shape_text((384,))
     '[384]'
     """
     return either(str(lengths), str(list(lengths)))

@@ -11,7 +11,7 @@ from embstore.paths import as_local_path
 from embstore.settle import as_choice, as_flag, as_size
 from embstore.sources.copying import copy_batches
 from embstore.sources.options import as_choice_if_any
-from embstore.wording import function
+from embstore.wording import function, shape_text
 from embstore.writing.versions.table_change import TableChange
 from embstore.writing.words.new_words import OnDuplicate
 
@@ -87,5 +87,6 @@ def check_shape(source: Source, change: TableChange) -> None:
     # One of an empty list is not known.
     if tuple(source.row_shape) != change.row_shape and source.row_count != 0:
         raise SourceError(
-            f"{source.name} has rows of shape {tuple(source.row_shape)}; give {change.rows_text}"
+            f"{source.name} has rows of shape {shape_text(source.row_shape)}; give "
+            f"{change.rows_text}"
         )

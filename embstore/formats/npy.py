@@ -21,7 +21,7 @@ from embstore.formats.own import spec
 from embstore.table.extents import Column, Extent
 from embstore.table.numbering import Numbering
 from embstore.table.tables import Table
-from embstore.wording import either, function, shape
+from embstore.wording import either, function, shape_text
 
 if TYPE_CHECKING:
     from embstore.table.protocols import Files
@@ -125,7 +125,9 @@ def plain_table(files: Files, name: str, offset: int, rows: int, encoding: Plain
     """Return the table of consecutive rows in one file, after checking its length."""
     where = files.where(name)
     if not encoding.record_bytes:
-        raise FormatError(f"{where}: rows of shape {encoding.row_shape} have no numbers")
+        raise FormatError(
+            f"{where}: rows of shape {shape_text(encoding.row_shape)} have no numbers"
+        )
     if encoding.record_bytes > spec.MAX_ROW_BYTES:
         raise FormatError(
             f"{where}: a row takes {encoding.record_bytes} bytes, more than the "
@@ -134,8 +136,9 @@ def plain_table(files: Files, name: str, offset: int, rows: int, encoding: Plain
     needed, found = rows * encoding.record_bytes, files.size(name) - offset
     if found < needed:
         raise StoreCorruptError(
-            f"{where}: {rows} rows of shape {encoding.row_shape} and dtype {encoding.dtype} take "
-            f"{needed} bytes, but only {max(found, 0)} are in the file; is the download complete?"
+            f"{where}: {rows} rows of shape {shape_text(encoding.row_shape)} and dtype "
+            f"{encoding.dtype} take {needed} bytes, but only {max(found, 0)} are in the file; is "
+            "the download complete?"
         )
     column = Column((Extent(name, offset, rows),), encoding.record_bytes)
     return Table((column,), encoding, Numbering(rows))
@@ -159,7 +162,8 @@ def check_size(name: str, header: Header, header_bytes: int, size_bytes: int) ->
         If it is shorter or longer.
     """
     needed, found = math.prod(header.shape) * header.dtype.itemsize, size_bytes - header_bytes
-    array = f"an array of shape {header.shape} and dtype {header.dtype} takes {needed} bytes"
+    lengths = shape_text(header.shape)
+    array = f"an array of shape {lengths} and dtype {header.dtype} takes {needed} bytes"
     if found < needed:
         raise StoreCorruptError(
             f"{name}: {array}, but only {max(found, 0)} are in the file; is the download complete?"
@@ -214,12 +218,14 @@ def read_header(file: Readable, name: str, *, beside: str = "") -> tuple[Header,
         header = _parse(text)
     # A header is Python source, whose parser raises all of these.
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        raise StoreCorruptError(f"{name} is not a readable .npy: {error}") from error
+        raise StoreCorruptError(
+            f"{name} is not a readable .npy: its header is damaged; is the download complete?"
+        ) from error
     if header.dtype.hasobject:
         raise FormatError(f"{name} holds Python objects (a pickle), which are never loaded")
     if min(header.shape, default=0) < 0 or math.prod(header.shape) >= 1 << 62:
         raise StoreCorruptError(
-            f"{name} is not a readable .npy: its shape is {shape(header.shape)}"
+            f"{name} is not a readable .npy: its shape is {shape_text(header.shape)}"
         )
     if find_dtype(header.dtype) is None and header.dtype.kind not in beside:
         raise FormatError(
@@ -237,10 +243,10 @@ def _parse(text: bytes) -> Header:
     # Python 2 wrote the sizes of a shape as 4L.
     found = ast.literal_eval(re.sub(r"(?<=\d)L(?=[,)])", "", text.decode("utf-8").strip()))
     if not isinstance(found, dict) or found.keys() != _KEYS:
-        raise ValueError(f"expected the keys {', '.join(sorted(_KEYS))}, found {text[:80]!r}")
+        raise ValueError("other keys")
     shape, fortran = found["shape"], found["fortran_order"]
     if not isinstance(shape, tuple) or not all(type(size) is int for size in shape):
-        raise ValueError(f"its shape is {shape!r}")
+        raise ValueError("not a shape")
     if not isinstance(fortran, bool):
-        raise ValueError(f"fortran_order is {fortran!r}")
+        raise ValueError("not a flag")
     return Header(shape, fortran, np.lib.format.descr_to_dtype(found["descr"]))

@@ -153,10 +153,7 @@ def open_source(
     if scale != AUTO:
         given["scale"] = scale
     if not isinstance(source, str | os.PathLike):
-        if format != "auto":
-            raise SourceError(f"format={format!r} goes with a path, not {type(source).__name__}")
-        _check_options(f"a {type(source).__name__}", _OBJECTS, given)
-        return _limited(open_object(source, limit=limit, encoding=encoding, **given), limit)
+        return _open_given(source, format, limit, encoding, given)
     path = Path(source)
     if path.is_dir():
         found = format_of_folder(path) if format == "auto" else format
@@ -176,6 +173,16 @@ def open_source(
     if reader.opens_in_place:
         given["encoding"] = encoding
     return _limited(reader.open(path, **given), limit)
+
+
+def _open_given(
+    source: Any, format: str, limit: int | None, encoding: str | None, given: dict[str, Any]
+) -> Source:
+    """Return the source that reads an object."""
+    if format != "auto":
+        raise SourceError(f"format={format!r} goes with a path, not {type(source).__name__}")
+    _check_options(f"a {type(source).__name__}", _OBJECTS, given)
+    return _limited(open_object(source, limit=limit, encoding=encoding, **given), limit)
 
 
 def _limited(source: Source, limit: int | None) -> Source:

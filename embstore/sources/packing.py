@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from embstore.errors import SourceError
+from embstore.settle import shown_bytes
 from embstore.vocabulary.words import PackedWords, pack_encoded
 from embstore.wording import option
 
@@ -73,7 +74,7 @@ def _decoded(
         except UnicodeDecodeError as error:
             raise SourceError(
                 f"{place(position)}: the word is not UTF-8 ({error.reason} at byte {error.start} "
-                f"of {word[:40]!r}); convert the file, or use "
+                f"of {shown_bytes(word)}); convert the file, or use "
                 f"{option('encoding_errors', 'replace')} or {option('encoding_errors', 'ignore')}"
             ) from error
     return words

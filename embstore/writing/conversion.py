@@ -14,7 +14,7 @@ from embstore.encodings.casting import Caster, OnOverflow
 from embstore.encodings.encoder import Encoder
 from embstore.encodings.named import parse_encoding
 from embstore.formats.own.encoded import as_stored, check_stored
-from embstore.wording import option
+from embstore.wording import option, shape_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -119,7 +119,8 @@ def find_encoding(
     check_stored(found)
     if found.row_shape != row_shape:
         raise ValueError(
-            f"row_shape is {row_shape}, but {found.name} encodes rows of shape {found.row_shape}"
+            f"row_shape is {shape_text(row_shape)}, but {found.name} encodes rows of shape "
+            f"{shape_text(found.row_shape)}"
         )
     if dtype is not None and dtype != found.dtype:
         raise ValueError(

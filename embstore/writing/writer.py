@@ -36,7 +36,7 @@ from embstore.settle import as_choice, as_count, as_flag, as_shape, as_size, siz
 from embstore.table.numbering import Numbering, Strategy
 from embstore.threads import start
 from embstore.version import __version__
-from embstore.wording import function
+from embstore.wording import function, option, shape_text
 from embstore.writing.arrays import ArrayWriter, PiecePool
 from embstore.writing.conversion import conversion_to, find_encoding
 from embstore.writing.disk import files
@@ -189,7 +189,9 @@ class StoreWriter:
         overwrite = as_flag(overwrite, "overwrite")
         dtypes = None if attributes is None else as_dtypes(attributes, "attributes")
         if rows is None and strategy == "div":
-            raise ValueError("strategy div needs the number of rows in advance; give rows=")
+            raise ValueError(
+                f"{option('strategy', 'div')} needs the number of rows in advance; give rows="
+            )
         self.source = dict(source or {})
         self.rows_written = 0
         self.duplicate_count = 0
@@ -465,7 +467,7 @@ class StoreWriter:
         row_shape = self._conversion.row_shape
         if batch.ndim == 0 or batch.shape[1:] != row_shape:
             expected = ", ".join(["n", *map(str, row_shape)])
-            raise ValueError(f"rows have shape {batch.shape}, expected ({expected})")
+            raise ValueError(f"rows have shape {shape_text(batch.shape)}, expected ({expected})")
         kept = self._conversion.convert(batch)
         values = self._attributes.settle(attributes, len(batch))
         new = self._words.enter(words, len(batch), is_first=not self.rows_written)

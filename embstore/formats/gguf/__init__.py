@@ -27,7 +27,7 @@ from embstore.table.extents import Column, Extent
 from embstore.table.listed import ListedTable
 from embstore.table.numbering import Numbering
 from embstore.table.tables import Table
-from embstore.wording import option
+from embstore.wording import option, shape_text
 
 if TYPE_CHECKING:
     from embstore.encodings.ggml_types import Block
@@ -151,8 +151,8 @@ def _encoding(where: str, tensor: Tensor, *, opaque: bool) -> Encoding:
         return Plain(_PLAIN[block.name].numpy, row_shape)
     if not row_shape and not is_plain:
         raise FormatError(
-            f"{where} has shape {tensor.shape} and type {block.name}, whose numbers stand in "
-            f"blocks of {block.values}; a table needs rows, so shape (rows, width)"
+            f"{where} has shape {shape_text(tensor.shape)} and type {block.name}, whose numbers "
+            f"stand in blocks of {block.values}; a table needs rows, so shape (rows, width)"
         )
     if block.name in UNPACK and not opaque:
         return GgufBlocks(block.name, row_shape)

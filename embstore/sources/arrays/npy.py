@@ -22,7 +22,7 @@ from embstore.sources.files.archives import ZIP, stored_offset
 from embstore.sources.files.decompress import DamagedError
 from embstore.sources.files.input_file import InputFile
 from embstore.sources.folders.folder import table_files
-from embstore.wording import either, option
+from embstore.wording import either, option, shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -237,8 +237,9 @@ class _StreamedArray:
             )
         if stop == self.shape[0] and self._stream.read(1):  # This also checks its checksum.
             raise SourceError(
-                f"{self._file.name}: more bytes follow its array of shape {self.shape}: a second "
-                "array, or rows that the header does not count; save all rows as one array"
+                f"{self._file.name}: more bytes follow its array of shape "
+                f"{shape_text(self.shape)}: a second array, or rows that the header does not "
+                "count; save all rows as one array"
             )
         self._next = stop
         return found.view(self.dtype).reshape(stop - start, *self.shape[1:])

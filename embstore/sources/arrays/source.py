@@ -14,7 +14,7 @@ from embstore.formats.own import spec
 from embstore.sources import Batch, Source, batch_rows
 from embstore.sources.arrays.columns import ArrayColumns
 from embstore.sources.words.word_list import WordList
-from embstore.wording import either, option
+from embstore.wording import either, option, shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -146,7 +146,9 @@ def common_rows(
     dtypes = []
     for part, name in zip(parts, names, strict=True):
         if has_masked(part):
-            raise SourceError(f"{name} has masked numbers; fill them with .filled()")
+            raise SourceError(
+                f"{name} has masked numbers; fill them with {either('.filled()', 'numbers')}"
+            )
         if not part.shape:
             raise SourceError(f"{name} has shape (); expected (rows, ...)")
         dtypes.append(check_dtype(name, np.dtype(part.dtype)))
@@ -186,17 +188,21 @@ def cast_exactly(rows: NDArray[Any], dtype: np.dtype[Any], name: str) -> NDArray
 def _plain_rows(found: Any, shape: tuple[int, ...], name: str) -> NDArray[Any]:
     """Return a slice of an array in native byte order; its dtype stays."""
     if has_masked(found):
-        raise SourceError(f"{name} has masked numbers; fill them with .filled()")
+        raise SourceError(
+            f"{name} has masked numbers; fill them with {either('.filled()', 'numbers')}"
+        )
     rows = np.asarray(found)
     if rows.shape != shape:
-        raise SourceError(f"{name}: expected a slice of shape {shape}, found {rows.shape}")
+        raise SourceError(
+            f"{name}: expected a slice of shape {shape_text(shape)}, found {shape_text(rows.shape)}"
+        )
     return rows.astype(rows.dtype.newbyteorder("="), copy=False)
 
 
 def check_shape(name: str, row_shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of a row, or raise if it has no numbers."""
     if 0 in row_shape:
-        raise SourceError(f"{name} has rows of shape {row_shape}, without numbers")
+        raise SourceError(f"{name} has rows of shape {shape_text(row_shape)}, without numbers")
     return row_shape
 
 

@@ -99,7 +99,7 @@ class _Table:
             if isinstance(error, SourceError):
                 raise
             raise SourceError(
-                f"{where} is not a readable log of a Delta table ({error!r}); {_remedy()}"
+                f"{where} is not a readable log of a Delta table; {_remedy()}"
             ) from error
 
     def _apply(self, action: dict[str, Any], version: int) -> None:

@@ -115,7 +115,9 @@ def _dataset_files(folder: Path, state: dict[str, Any]) -> list[Path]:
         if not all(isinstance(name, str) and "/" not in name for name in names):
             raise ValueError(f"a file is named {names}")
     except (TypeError, KeyError, ValueError) as error:
-        raise SourceError(f"{where} is not readable: {error!r}; save the data set again") from error
+        raise SourceError(
+            f"{where} does not list the files of a data set; save the data set again"
+        ) from error
     if not names:
         raise SourceError(f"{where} lists no files, so the data set has no rows")
     if len(set(names)) < len(names):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _LOOKED_AT_BYTES = 64 << 10
 MAX_BYTES = 1 << 30
 _NUMBER = re.compile(rb"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
-_JSON_FORMS = "{word: id}, a tokenizer.json or a list of words"
+_JSON_FORMS = "words with their ids, a tokenizer.json or a list of words"
 _ID = re.compile(rb"[0-9]{1,15}")
 _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _SEPARATORS = (b"\t", b",", b";", b"|", b" ")
