@@ -22,6 +22,7 @@ import numpy as np
 import typer
 from typer.main import get_command
 
+from embstore.cli.standard import PATH
 from embstore.dtypes import as_dtype
 from embstore.encodings.casting import OnOverflow
 from embstore.settle import size_text
@@ -223,6 +224,9 @@ def _option(function: Callable[..., Any], parameter: inspect.Parameter) -> inspe
         settings |= {"parser": parse_dtype, "metavar": "<dtype>"}
     elif Path in kinds or any(get_origin(one) is os.PathLike for one in kinds):
         kind = Path
+        if parameter.name == "words":
+            kind = Any
+            settings |= PATH
     elif any(get_origin(one) is Mapping for one in kinds):
         kind = list[str]
         settings |= {"metavar": COLUMNS}
