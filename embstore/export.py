@@ -113,7 +113,7 @@ def export(
         ``.npy``, ``"parquet"`` for ``.parquet``, and ``"safetensors"`` for ``.safetensors``. The
         last holds bfloat16 and float8, and encoded rows without decoding: the tensor ``weight``,
         and ``weight_scale`` beside it, which `embstore.open` finds. To open it again, codes of 4
-        bits also need ``encoding``, groups that do not divide a row evenly ``scale_block``, and
+        bits also need ``encoding=``, groups that do not divide a row evenly ``scale_block=``, and
         zero points ``zero_point="weight_zero_point"``.
     dtype : dtype, optional
         Dtype to cast the numbers to first, as when a store is built; by default that of the store.

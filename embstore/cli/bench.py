@@ -37,7 +37,7 @@ def bench(
     Examples:
       embstore bench glove.embstore
       embstore bench model.safetensors --tensor embed.weight
-      embstore bench glove.embstore --work read_random --batch 4096 --state cold --output results
+      embstore bench glove.embstore --batch 4096 --state cold --output results
     """
     # Imported here because only this command needs it.
     from embstore.bench import plots, suite  # noqa: PLC0415

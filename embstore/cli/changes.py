@@ -15,13 +15,13 @@ from embstore.cli.arguments import JsonOption, StoreArgument, parse_ids
 from embstore.cli.console import print_json, printable, progress_bar, warn
 from embstore.cli.notes import warn_of_cut, warn_of_rows
 from embstore.cli.options import options_of
-from embstore.cli.standard import PATH, name_of, source_and_words
+from embstore.cli.standard import PATH, PathOrDash, name_of, source_and_words
 from embstore.errors import StoreError
 from embstore.formats.own.manifest import Manifest, read_manifest
 from embstore.sources.options import SourceOptions
 
 SourceArgument = Annotated[
-    Any,
+    PathOrDash,
     typer.Argument(
         help="A file or a directory of rows, as for embstore build; - for standard input.",
         show_default=False,
@@ -55,7 +55,7 @@ def append(
 def update(
     store: StoreArgument,
     changes: Annotated[
-        Any,
+        PathOrDash,
         typer.Argument(
             help="A file or a directory of rows, as for embstore build; - for standard input. "
             "Their words say which rows they replace.",
@@ -177,7 +177,7 @@ def _manifest(store: Path) -> Manifest | None:
 def _print(
     report: embstore.ChangeReport,
     store: Path,
-    source: Path | str,
+    source: PathOrDash,
     before: Manifest | None,
     *,
     dry: bool,

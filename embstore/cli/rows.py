@@ -21,7 +21,7 @@ from embstore.cli.arguments import (
 from embstore.cli.console import print_facts, print_json, printable, progress_bar, warn
 from embstore.cli.options import options_of
 from embstore.cli.shown_rows import blocks_of, print_json_rows, print_table, write_npy
-from embstore.cli.standard import DASH, PATH, name_of, target_of
+from embstore.cli.standard import DASH, PATH, PathOrDash, name_of, target_of
 from embstore.cli.terminal import typed
 from embstore.sinks import SINKS
 
@@ -38,7 +38,7 @@ def get(
     *,
     ids: IdsOption = None,
     npy: Annotated[
-        Any,
+        PathOrDash | None,
         typer.Option(
             help="Write the rows to this .npy file; - for standard output.",
             show_default=False,
@@ -112,7 +112,7 @@ def explain(
 def export(
     store: TableArgument,
     file: Annotated[
-        Any,
+        PathOrDash,
         typer.Argument(
             help="Where the file will be. - writes to standard output, in the format of --format.",
             show_default=False,

@@ -4,7 +4,7 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import typer
 
@@ -33,11 +33,15 @@ def complete_path(incomplete: str) -> list[str]:
     return sorted(f"{above}{path.name}{'/' * path.is_dir()}" for path in found)
 
 
-# What typer needs to know of a path that may be -.
-PATH: Any = {"parser": path_or_dash, "metavar": "PATH", "autocompletion": complete_path}
+# What typer needs to know of a path that may be -; help shows the name of the type.
+PATH: Any = {"parser": path_or_dash, "autocompletion": complete_path}
+if TYPE_CHECKING:
+    PathOrDash = Path | str
+else:
+    PathOrDash = type("path", (), {})
 
 
-def source_of(given: Path | str) -> Path | IO[bytes]:
+def source_of(given: PathOrDash) -> Path | IO[bytes]:
     """Return what to read: a path, that of the file that standard input is, or standard input."""
     if isinstance(given, Path):
         return given
@@ -54,7 +58,7 @@ def source_of(given: Path | str) -> Path | IO[bytes]:
     return raw
 
 
-def source_and_words(given: Path | str, options: dict[str, Any]) -> Path | IO[bytes]:
+def source_and_words(given: PathOrDash, options: dict[str, Any]) -> Path | IO[bytes]:
     """Return what to read rows from, and put what to read words from into the options."""
     words = options["words"]
     if given == words == DASH:
@@ -64,7 +68,7 @@ def source_and_words(given: Path | str, options: dict[str, Any]) -> Path | IO[by
     return source_of(given)
 
 
-def target_of(given: Path | str, format: str | None = None) -> Path | IO[bytes]:
+def target_of(given: PathOrDash, format: str | None = None) -> Path | IO[bytes]:
     """Return what to write: a path, or standard output.
 
     Parameters
@@ -86,6 +90,6 @@ def target_of(given: Path | str, format: str | None = None) -> Path | IO[bytes]:
     return sys.stdout.buffer
 
 
-def name_of(given: Path | str, standard: str) -> str:
+def name_of(given: PathOrDash, standard: str) -> str:
     """Return the name of a file, for people."""
     return standard if given == DASH else str(given)

@@ -11,7 +11,7 @@ from embstore.cli.arguments import OPEN_WITHOUT, JsonOption, StoreArgument, Tabl
 from embstore.cli.console import print_facts, print_json, print_tables, printable, progress_bar
 from embstore.cli.notes import warn_of_cut, warn_of_leftovers, warn_of_rows
 from embstore.cli.options import options_of
-from embstore.cli.standard import PATH, name_of, source_and_words
+from embstore.cli.standard import PATH, PathOrDash, name_of, source_and_words
 from embstore.export import RESIDENT_LIMIT
 from embstore.formats.own.manifest import manifest_of
 from embstore.formats.own.spec import ATTRIBUTES, PARTITIONS
@@ -21,7 +21,7 @@ from embstore.table.numbering import Strategy
 @options_of(embstore.build, without=("partition_strategy", "progress"))
 def build(
     source: Annotated[
-        Any,
+        PathOrDash,
         typer.Argument(
             help="GloVe, word2vec or fastText text, or word2vec binary, also compressed or in an "
             "archive; .npy, .npz, .safetensors, Parquet, Arrow; or a directory of parts. - reads "
@@ -40,8 +40,8 @@ def build(
     \b
     Examples:
       embstore build glove.6B.300d.txt glove.embstore --partitions 4
-      embstore build model.safetensors model.embstore --tensor embed.weight --words vocab.txt
-      embstore build vectors.parquet vectors.embstore --column embedding --word-column title
+      embstore build m.safetensors m.embstore --tensor embed.weight --words v.txt
+      embstore build films.parquet f.embstore --column vector --word-column title
       embstore build model.safetensors small.embstore --encoding float8_e4m3fn
       zcat vectors.txt.gz | embstore build - vectors.embstore
     """
@@ -94,8 +94,8 @@ def repartition(
 
     \b
     Examples:
-      embstore repartition glove.embstore glove16.embstore --partitions 16 --strategy div
-      embstore repartition glove.embstore glove.embstore --dtype float16 --overwrite
+      embstore repartition old.embstore new.embstore --partitions 8 --strategy div
+      embstore repartition glove.embstore half.embstore --dtype float16
       embstore repartition glove.embstore archive.embstore --compression blosc
     """
     started = time.perf_counter()
