@@ -21,7 +21,7 @@ from embstore.sources.arrays.source import ArraySource
 from embstore.sources.files.archives import ZIP, stored_offset
 from embstore.sources.files.decompress import DamagedError
 from embstore.sources.files.input_file import InputFile
-from embstore.sources.files.piped import Pipe
+from embstore.sources.files.piped import WRITE_FIRST, Pipe
 from embstore.sources.folders.folder import table_files
 from embstore.wording import either, option, shape_text
 
@@ -184,10 +184,11 @@ def open_array(file: InputFile, beside: str = "") -> FileArray | _StreamedArray:
             in_zip = file.layers == ("zip",)
             found = stored_offset(stream.raw, str(file.member)) if in_zip else None
             if found is None:
+                how = f"save it uncompressed{either(' (numpy.savez)', '')}"
                 raise SourceError(
-                    f"{file.name} is {'a pipe' if file.piped else 'compressed'} and in Fortran "
-                    "order, so a row is not contiguous; save it "
-                    f"uncompressed{either(' (numpy.savez)', '')}, or in C order"
+                    f"{file.name} is {'a pipe' if file.piped else 'compressed'}, and its array in "
+                    "Fortran order, so a row is not contiguous; "
+                    f"{WRITE_FIRST if file.piped else how}, or save it in C order"
                 )
             size_bytes, start = header_bytes + _size(file, header_bytes), found
     try:

@@ -28,6 +28,8 @@ class Pipe:
         The bytes.
     name : str
         Its name in messages.
+    owned : bool
+        Whether to close the file at its end.
 
     Examples
     --------
@@ -36,11 +38,16 @@ class Pipe:
     (b'the', b'the 1')
     """
 
-    def __init__(self, raw: BinaryIO, name: str) -> None:
+    def __init__(self, raw: BinaryIO, name: str, *, owned: bool = False) -> None:
         self.raw = raw
+        self.owned = owned
         self.name = name
         self.bytes_read = 0
         self.kept: bytearray | None = bytearray()
+
+    def __del__(self) -> None:
+        if self.owned:
+            self.raw.close()
 
     def __str__(self) -> str:
         return self.name
@@ -115,7 +122,7 @@ def as_pipe(source: Any) -> Pipe | None:
         name = getattr(source, "name", None)
         return Pipe(source, name if _is_name(name) else "standard input")
     if isinstance(source, Path) and source.is_fifo():
-        return Pipe(source.open("rb"), str(source))
+        return Pipe(source.open("rb"), str(source), owned=True)
     return None
 
 
