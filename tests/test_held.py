@@ -7,6 +7,7 @@ import pytest
 
 import embstore
 from embstore.reading import short_path
+from embstore.reading.held import held_function
 
 SHAPES = ((), (1,), (7,), (2, 3), (256,), (257,), (2, 256), (512,), (3, 100))
 
@@ -22,10 +23,9 @@ def crowd():
 def held_shapes(monkeypatch):
     """The shapes of the ids of all lookups that kept the GIL."""
     seen = []
-    real = short_path.held_function
 
     def noting(*arguments):
-        held = real(*arguments)
+        held = held_function(*arguments)
 
         def noted(ids, out):
             seen.append(ids.shape)

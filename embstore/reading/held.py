@@ -45,7 +45,8 @@ def held_function(
         if len(wanted) <= PIECE_ROWS:
             found = items[spots_of(wanted)]
             if out is None:
-                return found.view(dtype).reshape(shape)
+                result: NDArray[Any] = found.view(dtype).reshape(shape)
+                return result
             pieces = [found]
         else:
             # All before the first is copied: `out` may overlap the ids.
