@@ -238,6 +238,16 @@ def test_progress(tables):
         (np.zeros((2, 3, DIM)), {}, ValueError, r"shape \(2, 3, 17\)"),
         (np.full(DIM, np.nan), {}, ValueError, "not finite"),
         (np.zeros(DIM, complex), {}, TypeError, "not complex"),
+        (np.ma.masked_equal(np.zeros(DIM), 0), {}, TypeError, "some are masked"),
+        (["word 1", np.zeros(DIM)], {}, TypeError, r"has words and also array.*as in store\[words"),
+        ([np.zeros(DIM), "word 1"], {}, TypeError, "has words and also array"),
+        (["word 1", ["word 2"]], {}, TypeError, "has words and also"),
+        (["word 1", 1.5], {}, TypeError, "has words and also 1.5"),
+        (["word 1", True], {}, TypeError, "bool"),
+        ([3, np.zeros(DIM)], {}, ValueError, r"items of different shapes.*as in store\[words"),
+        ([np.zeros(DIM), 3], {}, ValueError, "items of different shapes"),
+        ([np.zeros(DIM), np.zeros(3)], {}, ValueError, "items of different shapes"),
+        ([[1], [2, 3]], {}, ValueError, "items of different shapes"),
         (1, {"topn": -1}, ValueError, "topn"),
         (1, {"topn": 1.0}, TypeError, "topn"),
         (1, {"topn": None}, TypeError, "topn"),
@@ -254,11 +264,25 @@ def test_progress(tables):
         (1, {"exclude": [-1]}, IndexError, "-1"),
         (1, {"exclude": None}, TypeError, "exclude must be ids or words"),
         (1, {"exclude": [0.5]}, TypeError, "0.5|float"),
+        (1, {"exclude": ["word 1", np.zeros(DIM)]}, TypeError, "exclude has words and also"),
+        (1, {"restrict": ["word 1", np.zeros(DIM)]}, TypeError, "restrict has words and also"),
     ],
 )
 def test_wrong_arguments(words, query, options, error, problem):
     with pytest.raises(error, match=problem):
         words.most_similar(query, **options)
+
+
+def test_missing_words_are_named_without_a_way_to_get_their_rows(words):
+    for call in (words.most_similar, lambda word: words.most_similar(3, exclude=word)):
+        with pytest.raises(embstore.MissingWordError) as error:
+            call("Word 3")
+        assert str(error.value) == ("the word 'Word 3' is not in the store; did you mean 'word 3'?")
+        assert error.value.words == ("Word 3",)
+    refused = run("similar", words.location, "Word 3", status=1)
+    assert refused.stderr == (
+        "embstore: error: the word 'Word 3' is not in the store; did you mean 'word 3'?\n"
+    )
 
 
 def test_a_closed_store(words):
