@@ -133,6 +133,38 @@ def test_rows_of_any_rank(tmp_path, metric, shape):
     check(store.most_similar(vector, 5, metric), table, vector, metric, np.arange(400), 5)
 
 
+def test_the_length_of_a_vector_does_not_change_its_cosines(tables):
+    store, _ = tables
+    vector = np.random.default_rng(5).standard_normal(DIM)
+    want = store.most_similar(vector, 3)
+    for factor in (1e-300, 1e-40, 1e40, 1e300):
+        for query in (vector * factor, np.stack([vector * factor] * 5)):
+            found = store.most_similar(query, 3)
+            for near in [found] if query.ndim == 1 else found:
+                assert [name for name, _ in near] == [name for name, _ in want]
+                assert np.allclose([score for _, score in near], [score for _, score in want])
+
+
+def test_a_vector_beyond_the_range_of_the_rows(tables):
+    store, _ = tables
+    for metric in ("dot", "euclidean"):
+        query = np.full((5, DIM), 1e300)
+        if store.dtype == np.float64:
+            assert len(store.most_similar(query, 3, metric)) == 5
+            continue
+        with pytest.raises(ValueError, match=r"up to 1e\+300.*float32, whose largest is 3.4e\+38"):
+            store.most_similar(query, 3, metric)
+
+
+def test_tensors_are_vectors_and_ids(tables):
+    torch = pytest.importorskip("torch")
+    store, table = tables
+    row = torch.tensor(np.asarray(table[3], np.float32), requires_grad=True)
+    assert store.most_similar(row, 1) == store.most_similar(row.detach().numpy(), 1)
+    assert store.most_similar(row.to(torch.bfloat16), 1)[0][0] == 3
+    assert store.most_similar(torch.tensor([3, 4]), 2) == store.most_similar([3, 4], 2)
+
+
 @pytest.mark.parametrize("factor", [1e-30, 1e25, 1e36])
 @pytest.mark.parametrize("count", [1, 5])
 def test_extreme_rows(tmp_path, factor, count):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore.dtypes import has_masked
+from embstore.dtypes import has_masked, is_tensor, tensor_array
 from embstore.settle import as_count, shown, shown_with_type
 from embstore.table.given import plain
 from embstore.table.ids import as_ids
@@ -161,7 +161,7 @@ def _as_numbers(given: Any) -> NDArray[Any] | None:
     if has_masked(given):
         raise TypeError("query must be numbers, but some are masked")
     try:
-        found = np.asarray(given)
+        found = tensor_array(given) if is_tensor(given) else np.asarray(given)
     except (ValueError, TypeError, OverflowError) as error:
         if any(hasattr(one, "__len__") for one in items):
             raise ValueError(f"query has items of different shapes; {_SEVERAL}") from error
