@@ -153,7 +153,7 @@ class KeyedVectors(EvaluationMethods, FileMethods, Unchanging):
             return self.store[key_or_keys]
         if isinstance(key_or_keys, str | Integral):
             return self.get_vector(key_or_keys)
-        if key_or_keys is None or isinstance(key_or_keys, bytes):
+        if isinstance(key_or_keys, bytes) or not hasattr(key_or_keys, "__iter__"):
             raise TypeError(f"a key must be a str or an int, not {type(key_or_keys).__name__}")
         # Not as_list: an array holds keys here, and is not a vector.
         return self.store.lookup(self._keys.ids(key_list(key_or_keys)))
