@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in DOCS.rglob("*.md"))
 OTHER_PAGES = ["README.md", "SECURITY.md", "CHANGELOG.md", "benchmarks/README.md"]
-# Pages that other tests run: on a cluster, and on the data of the quickstart.
-RUN_ELSEWHERE = {"docs/ray.md": "tests/test_ray.py"}
+# Pages that other tests run: on a cluster, and with scripts of their own.
+RUN_ELSEWHERE = ("docs/ray.md", "docs/recipes/")
 LANGUAGES = {"console", "json", "pycon", "python", "sh", "text", "toml"}
 PACKAGES = {
     "docs/changing_tables.md": ["torch"],
@@ -37,6 +37,11 @@ PUBLIC_MODULES = ["embstore.interop.torch", "embstore.interop.ray"]
 def prepare_words() -> None:
     """The text of the pages that build from one."""
     shutil.copy(WORDS, "glove.txt")
+
+
+def prepare_store() -> None:
+    """A store of words."""
+    embstore.build(WORDS, "glove.embstore").close()
 
 
 def prepare_served() -> None:
@@ -60,11 +65,12 @@ PREPARED: dict[str, Callable[[], None]] = {
     "docs/gensim.md": prepare_word2vec,
     "docs/index.md": prepare_words,
     "docs/object_stores.md": prepare_words,
+    "docs/pytorch.md": prepare_store,
     "docs/serving.md": prepare_served,
 }
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page not in RUN_ELSEWHERE])
+@pytest.mark.parametrize("page", [page for page in PAGES if not page.startswith(RUN_ELSEWHERE)])
 def test_examples(page, tmp_path, monkeypatch):
     for package in PACKAGES.get(page, []):
         pytest.importorskip(package)
@@ -99,12 +105,14 @@ def anchors(text: str) -> set[str]:
 
 def test_reference_has_every_public_name():
     text = "".join(path.read_text() for path in (DOCS / "reference").glob("*.rst"))
-    listed = set(re.findall(r"^\.\. auto(?:function|class|exception):: (\S+)$", text, re.M))
+    listed = set(re.findall(r"^\.\. auto(?!module)\w+:: (\S+)$", text, re.M))
     names = {f"embstore.{name}" for name in embstore.__all__ if name != "__version__"}
     for module in PUBLIC_MODULES:
         if module.endswith("torch"):
             pytest.importorskip("torch")
         names |= {f"{module}.{name}" for name in import_module(module).__all__}
+    store = embstore.EmbeddingStore
+    names |= {f"embstore.EmbeddingStore.{name}" for name in dir(store) if name[0] != "_"}
     assert names <= listed
     assert set(dir(embstore)) == set(embstore.__all__)
 

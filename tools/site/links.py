@@ -1,8 +1,9 @@
 """Links of pages: relative to the file in the repository, and right on the site, too.
 
 On a code host, a page in `docs/` links to other files of the repository. On the site, such a link
-leads to the page made of the file, if there is one, and otherwise to the file on the code host. A
-link to a missing file stays as it is, and Sphinx reports it.
+leads to the page made of the file, if there is one, and otherwise to the file on the code host.
+Images are part of the site, wherever they lie. A link to a missing file stays as it is, and Sphinx
+reports it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ TEXTS = {
     "changelog": "CHANGELOG.md",
     "benchmarks": "benchmarks/README.md",
 }
+IMAGES = {".png", ".svg"}
 LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -56,7 +58,7 @@ def site_links(text: str, folder: Path, page: str) -> str:
         for text_page, file in TEXTS.items():
             if name == file:
                 path = ROOT / "docs" / f"{text_page}.md"
-        if path.is_relative_to(ROOT / "docs"):
+        if path.is_relative_to(ROOT / "docs") or path.suffix in IMAGES:
             link = os.path.relpath(path, target.parent)
         else:
             link = FILES_URL + name
