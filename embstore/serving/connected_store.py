@@ -70,7 +70,8 @@ class ConnectedStore(EmbeddingStore):
 
     It is an `EmbeddingStore`: lookups by id and by word, bags, ``submit``, views, torch modules.
     Its rows come over the wire, each time. ``prefetch`` has the servers read rows ahead; ``warm``
-    does nothing. There are no files, so `partition` and ``fingerprint(full=True)`` raise FormatError.
+    does nothing. There are no files, so `partition` and ``fingerprint(full=True)`` raise
+    FormatError.
 
     Lookups may come from many threads. A forked child cannot use it, because gRPC does not work
     after a fork: it raises RemoteError there. It is pickled by its addresses and options, without
