@@ -1,4 +1,4 @@
-"""Signatures of classes: shown only where a user calls the class."""
+"""Signatures of classes: shown only where users call the class."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ def hide_signature(
     signature: str | None,
     returned: str | None,
 ) -> tuple[str, None] | None:
-    """Hide the signature of a class that functions make: its docstring has no parameters."""
-    if kind == "class" and signature and "Parameters\n" not in (documented.__doc__ or ""):
-        return "", None
-    return None
+    """Hide the signature of an error, and of a class whose docstring has no parameters."""
+    is_called = kind != "exception" and "Parameters\n" in (documented.__doc__ or "")
+    return ("", None) if kind in {"class", "exception"} and signature and not is_called else None
