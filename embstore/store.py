@@ -295,7 +295,7 @@ class EmbeddingStore(
         return to_keyed_vectors(self)
 
     def partition(self, partition: int) -> zarr.Array[Any]:
-        """Return one partition as a read-only ``zarr.Array``, shape (its rows, *row_shape).
+        """Return one partition as a read-only ``zarr.Array``, shape ``(its rows, *row_shape)``.
 
         The array reads the files under `path` when it is indexed, even after this store is closed.
         For a store of bfloat16 or float8 it is of uint16 or uint8, the bits of the numbers, because
