@@ -100,7 +100,7 @@ def _partitions(store: Any) -> str:
 def _words(store: Any) -> str:
     if not store.has_words:
         return "none"
-    return f"{store.rows:,}" + ("" if store.unk is None else f", unknown ones are {store.unk}")
+    return f"{store.rows:,}" + ("" if store.unk is None else f", unk {store.unk}")
 
 
 def _attributes(store: Any) -> str:

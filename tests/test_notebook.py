@@ -52,7 +52,7 @@ def test_store(words_store, monkeypatch):
             "row shape": "(8,)",
             "dtype": "float32",
             "partitions": "2, mod",
-            "words": f"11, unknown ones are {store.unk}" if store.unk else "11",
+            "words": f"11, unk {store.unk}" if store.unk else "11",
             "bytes": "352, 32 a row",
             "at": str(words_store),
         }
@@ -69,7 +69,7 @@ def test_markup_in_names_is_escaped(tmp_path):
     ) as store:
         text, facts = store._repr_html_(), shown(store)[1]
     assert facts["at"] == str(path)
-    assert facts["words"] == "2, unknown ones are <unk>"
+    assert facts["words"] == "2, unk <unk>"
     assert facts["attributes"] == "<i>: int64"
     assert "<i>" not in text
     assert "<unk>" not in text
