@@ -24,6 +24,7 @@ from embstore.follow_mixin import FollowMixin
 from embstore.formats.own.spec import partition_name
 from embstore.identity_mixin import IdentityMixin
 from embstore.lookup_mixin import LookupMixin
+from embstore.notebook import as_html, facts_of, title_of
 from embstore.reading.cached import CachedRecords
 from embstore.reading.consecutive import gather, gathered_blocks, is_gathered, window_rows
 from embstore.reading.encoded import EncodedRecords
@@ -488,6 +489,9 @@ class EmbeddingStore(
             f"<EmbeddingStore {self.rows} rows of {self._row_shape} {self._dtype}{stored}, "
             f"{parts}{words}{closed}>"
         )
+
+    def _repr_html_(self) -> str:
+        return as_html(title_of(self), facts_of(self))
 
     def _open_forms(self) -> Forms:
         forms = self._forms
