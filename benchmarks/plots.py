@@ -12,6 +12,7 @@ rows in RAM. Bands and whiskers go from the slowest to the fastest round.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -94,14 +95,12 @@ def draw(report: dict[str, Any], directory: Path) -> list[Path]:
 
 def limit_of(report: dict[str, Any]) -> Limit | None:
     """Return the limit of the disk in rows a second, if it was measured."""
-    limit = report["disk_limit"]
+    limit, table = report["disk_limit"], report["table"]
     if not limit:
         return None
-    shape = report["table"]["row_shape"]
-    row_bytes = report["table"]["bytes"] / max(report["table"]["rows"], 1) if shape else 0
-    reads = max(-(-row_bytes // READ_BYTES), 1)
+    reads = max(math.ceil(table["bytes"] / table["rows"] / READ_BYTES), 1)
     best = [limit["best"], *limit.get("again", [])]
-    a_row = "one read" if reads == 1 else f"{reads:.0f} reads"
+    a_row = "one read" if reads == 1 else f"{reads} reads"
     return Limit(
         min(best) / reads,
         max(best) / reads,
@@ -128,9 +127,10 @@ def _by_batch(found: Series, title: str, limit: Limit | None = None) -> Plot | N
         figure = bar_frame(titled(Frame(9.5, 0)), points).figure()
         drawing.bars(figure.subplots(), points)
         return Plot(f"{title}, {ids_a_call(batch)}", f"rows a second: {ROUNDS}", figure)
-    figure = titled(Frame(9.5, 5.0, right=widest(found))).figure()
+    names = {name: name.replace(INTO, "embstore out=") for name in found}
+    figure = titled(Frame(9.5, 5.0, right=widest(names.values()))).figure()
     axes = figure.subplots()
-    drawing.curves(axes, found, RATE, at_least=limit.high if limit else None)
+    drawing.curves(axes, found, RATE, names=names, at_least=limit.high if limit else 0)
     if limit:
         axes.axhspan(limit.low, limit.high, color=INK, alpha=0.12, linewidth=0)
         axes.axhline(limit.high, color=INK, linestyle=(0, (2, 2)), linewidth=1)

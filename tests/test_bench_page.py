@@ -112,7 +112,7 @@ def test_page_needs_nothing_else() -> None:
     tags = [tag for tag, _ in found.all]
     assert tags.count("h1") == tags.count("main") == tags.count("script") == 1
     assert tags.count("table") == 3
-    assert tags.count("figure") == 3  # Rates, times, hot
+    assert tags.count("figure") == 4
     assert not {"link", "img", "iframe", "object", "image"} & set(tags)
     ids = [attributes["id"] for _, attributes in found.all if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -132,10 +132,9 @@ def test_page_says_the_answer_and_how_to_repeat_it() -> None:
     rates = {
         c.state: c.entries[0].rate for c in report.comparisons if c.case == Case(work.RANDOM, 4096)
     }
-    assert f"{float(f'{rates[state.COLD]:.3g}'):,.0f} rows a second from disk (1/" in found
-    assert "1.2 times an array in RAM" not in found
+    assert f"{float(f'{rates[state.COLD]:.3g}'):,.0f} rows a second from disk, 1/" in found
     assert "embstore bench /data/glove.embstore --report again.html" in found
-    assert "limited (600 MiB)" in found
+    assert "limited: 600 MiB of memory" in found
     assert "has its rows in RAM, outside of the limit" in found
     assert report.machine["system"] in found
 
@@ -191,7 +190,9 @@ def test_report_of_a_store(store: Path, tmp_path: Path) -> None:
     assert "a <b> & 'c'.embstore" in found.text
     assert "limited: 0 MiB are too few" in found.text
     assert {file.name for file in (tmp_path / "all").iterdir()} == {"results.json"} | {
-        f"{name}.{ending}" for name in ("rates", "times", "hot") for ending in ("png", "svg")
+        f"{name}.{ending}"
+        for name in ("rates", "times", "hot", "single")
+        for ending in ("png", "svg")
     }
 
 
@@ -241,6 +242,7 @@ def test_reports_of_all_kinds_of_tables(tmp_path: Path) -> None:
         found = Elements(target.read_text())
         assert said in found.text
         assert "rows a second" in found.text
+        assert ("preloaded: this store is compressed" in found.text) == (name == "compressed")
 
 
 def test_reports_of_a_part(store: Path) -> None:
@@ -330,7 +332,7 @@ def test_tables_sort_by_clicks_and_keys(tmp_path: Path) -> None:
         # Tab goes to the first table, then along its headings.
         for _ in range(5):
             browser.press("Tab")
-        assert browser.run("document.activeElement.textContent") == "Rows a second"
+        assert browser.run("document.activeElement.textContent") == "Rows/s"
         browser.press("Enter")
         assert browser.run(COLUMN) == sorted(rates)
         assert browser.run(sorting) == "ascending"

@@ -13,7 +13,7 @@ from embstore.bench.report import count
 from embstore.bench.series import style
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -76,10 +76,17 @@ class Frame:
         return figure
 
 
-def curves(axes: Axes, series: Series, what: Quantity, at_least: float | None = None) -> None:
+def curves(
+    axes: Axes,
+    series: Series,
+    what: Quantity,
+    *,
+    names: Mapping[str, str] | None = None,
+    at_least: float = 0,
+) -> None:
     """Draw a line for each competitor, over batch sizes, with a band from low to high.
 
-    The axis reaches ``at_least`` as far up.
+    ``names`` are shown for labels; the axis reaches ``at_least`` as far up.
     """
     for name, points in series.items():
         look = style(name)
@@ -101,17 +108,18 @@ def curves(axes: Axes, series: Series, what: Quantity, at_least: float | None = 
     axes.minorticks_off()
     axes.set_xlim(batches[0] / 1.25, batches[-1] * 1.1)
     values = [value for points in series.values() for p in points.values() for value in what.of(p)]
-    log_axis(axes, "y", min(values), max([*values, at_least or 0]), what)
+    log_axis(axes, "y", min(values), max([*values, at_least]), what)
     axes.set_xlabel("ids in one call", fontsize=SMALL, color=MUTED)
     tidy(axes, grid="y")
-    name_curves(axes, series, what)
+    name_curves(axes, series, what, names or {})
 
 
 def log_axis(axes: Axes, which: str, low: float, high: float, what: Quantity) -> None:
     """Make an axis logarithmic; ticks have round values, and a unit."""
     from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415
 
-    room = (high / low) ** 0.06 * 1.08
+    # Close values are not drawn as if they were far apart; round values lie between the ends.
+    room = max((high / low) ** 0.06 * 1.08, (4 * low / high) ** 0.5)
     low, high = low / room, high * room
     decades = math.floor(math.log10(high)) - math.ceil(math.log10(low)) + 1
     between = (1, 2, 5) if which == "y" else (1, 3)
@@ -136,7 +144,7 @@ def tidy(axes: Axes, grid: str | None = None) -> None:
         axes.grid(visible=True, axis=grid, color=GRID, linewidth=0.8)  # type: ignore[arg-type]
 
 
-def name_curves(axes: Axes, series: Series, what: Quantity) -> None:
+def name_curves(axes: Axes, series: Series, what: Quantity, names: Mapping[str, str]) -> None:
     """Put the names of curves to their right, none over another."""
     figure = axes.figure
     points_of = 72 / figure.dpi  # Points of a pixel.
@@ -153,7 +161,7 @@ def name_curves(axes: Axes, series: Series, what: Quantity) -> None:
         colour = style(name).colour
         offset = ((box.x1 - own[0]) * points_of + 9, at - own[1] * points_of)
         axes.annotate(
-            name,
+            names.get(name, name),
             (batch, value),
             offset,
             textcoords="offset points",
@@ -260,6 +268,6 @@ def name_places(axes: Axes, names: Mapping[str, object]) -> None:
         text.set_fontweight("bold" if style(name).stands_out else "normal")
 
 
-def widest(names: Mapping[str, object]) -> float:
+def widest(names: Iterable[str]) -> float:
     """Return about how many inches the longest of some names takes."""
     return CHARACTER * max(map(len, names)) + 0.25

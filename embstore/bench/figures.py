@@ -152,6 +152,11 @@ def tables(report: dict[str, Any]) -> str:
             for entry in each["entries"]
             if entry["note"]
         }
+        notes |= {
+            f"{each['state']}: {each['memory_bytes'] >> 20:,} MiB of memory"
+            for each in chosen
+            if each["memory_bytes"]
+        }
         shown = "".join(f'<p class="note">{text(note)}.</p>' for note in sorted(notes))
         rows = chain.from_iterable(map(_rows, chosen))
         found.append(
@@ -162,8 +167,7 @@ def tables(report: dict[str, Any]) -> str:
 
 def _rows(each: dict[str, Any]) -> Iterator[tuple[str, list[Cell]]]:
     """Yield the class and the cells of a row for each competitor of a comparison."""
-    state, size = each["state"], each["memory_bytes"]
-    place = f"{state} ({size >> 20:,} MiB)" if size else state
+    state = each["state"]
     for number, entry in enumerate(each["entries"]):
         if "rates" not in entry:
             continue
@@ -174,7 +178,7 @@ def _rows(each: dict[str, Any]) -> Iterator[tuple[str, list[Cell]]]:
         ratio = _ratio(each) if own else None
         size_read = entry["bytes_per_row"] if own and state in (COLD, LIMITED) else None
         cells = [
-            Cell(place, STATES.index(state), "text"),
+            Cell(state, STATES.index(state), "text"),
             _number(each["batch"] or None, "{:,}"),
             Cell(entry["name"], number, "text reader"),
             *(Cell() if value is None else Cell(count(value), value) for value in speeds),

@@ -93,8 +93,11 @@ def _by_batch(found: Series, what: Quantity, frame: Frame) -> Plot:
     batches = sorted({batch for points in found.values() for batch in points})
     note = "median and range of the rounds" if what is RATE else "median, up to the 99th percentile"
     if len(batches) > 1:
-        figure = replace(frame, right=widest(found)).figure()
-        drawing.curves(figure.subplots(), found, what)
+        names = {name: name for name in found}
+        if frame.width < WIDE.width:
+            names = {name: name.removeprefix(f"{OWN}, ") for name in found}
+        figure = replace(frame, right=widest(names.values())).figure()
+        drawing.curves(figure.subplots(), found, what, names=names)
         return Plot(f"Uniform ids: {what.name}", f"{note}; both axes are logarithmic", figure)
     points = {name: by_batch[batches[0]] for name, by_batch in found.items()}
     title = f"Uniform ids: {what.name}, {ids_a_call(batches[0])}"

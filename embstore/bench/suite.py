@@ -93,7 +93,11 @@ def bench_store(
     bench = _Bench(opening, files, matrix, report.table, rounds, seconds, progress)
     for name in sorted(set(states), key=STATES.index):
         chosen = [case for case in cases if name in MEASURED[case.work]]
-        if name == COLD:
+        if name == PRELOADED and report.table["compression"]:
+            report.skipped.append(
+                "preloaded: this store is compressed, and preload=True keeps rows as they are stored"
+            )
+        elif name == COLD:
             found = list(map(bench.cold, chosen))
             report.comparisons += found
             report.skipped += _not_cold(found)
