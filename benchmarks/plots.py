@@ -251,7 +251,7 @@ def _limited(found: Series, report: dict[str, Any]) -> Plot | None:
     """Return bars of the rows per second in limited memory, or None if that was not measured."""
     if not found:
         return None
-    ((batch, points),) = _by_size(found).items()
+    batch, points = max(_by_size(found).items())
     figure = bar_frame(titled(Frame(9.5, 0)), points).figure()
     drawing.bars(figure.subplots(), points)
     size = next(each["memory_bytes"] for each in report["comparisons"] if each["state"] == LIMITED)

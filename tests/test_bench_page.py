@@ -37,19 +37,17 @@ HOSTILE = '<img src=x onerror=alert(1)> & "it\'s"\x1b[2J\n\udcff'
 QUICK = ["--rounds", "2", "--seconds", "0.001"]
 
 
-def turns(batch: int, rate: float, read: int) -> list[Turn]:
-    """Return three turns of some calls, about as fast as that."""
-    return (
-        [
-            Turn(
-                [int(batch / rate * 1e9 * (1 + 0.02 * n * n)) for n in range(10 + k)],
-                batch * (10 + k),
-            )
-            for k in range(3)
-        ]
-        if not read
-        else [Turn([int(batch / rate * 1e9)] * 9, batch * 9, batch * 9, read)] * 3
-    )
+def turns(batch: int, rate: float, read: int = 0, spread: float = 0.05) -> list[Turn]:
+    """Return three turns of some calls, about as fast as that, each slower than the one before."""
+    return [
+        Turn(
+            [int(batch / rate * 1e9 * (1 + spread * k) * (1 + 0.02 * n * n)) for n in range(9)],
+            batch * 9,
+            batch * 9,
+            read,
+        )
+        for k in range(3)
+    ]
 
 
 def a_report(path: str, batches: tuple[int, ...] = (1, 32, 256, 4096, 65536)) -> Report:
@@ -59,12 +57,10 @@ def a_report(path: str, batches: tuple[int, ...] = (1, 32, 256, 4096, 65536)) ->
     for name, factor in ((state.PRELOADED, 900.0), (state.WARM, 800.0), (state.COLD, 30.0)):
         for kind in (work.RANDOM, work.HOT):
             for batch in batches:
-                own = Entry(
-                    "embstore",
-                    4_000_000,
-                    turns=turns(batch, factor * batch**0.8 + 5000, name == state.COLD),
-                )
-                ram = Entry("matrix[ids]", 4_000_000, turns=turns(batch, 1_900_000.0, 0))
+                rate = factor * batch**0.8 + 5000
+                read = batch * 9 * 5000 if name == state.COLD else 0
+                own = Entry("embstore", 4_000_000, turns=turns(batch, rate, read))
+                ram = Entry("matrix[ids]", 4_000_000, turns=turns(batch, 1.9e6, spread=2))
                 report.comparisons.append(Comparison(Case(kind, batch), name, [own, ram]))
     own = Entry("embstore", 4_000_000, turns=turns(4096, 350_000, 9000))
     ram = Entry(

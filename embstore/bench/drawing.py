@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 INK, MUTED, GRID, ON_BAR = "#1c2128", "#59636e", "#d8dee4", "#fffffe"
 FONT, SMALL = 10.5, 9.5  # Points.
 LABEL_GAP = 13.0  # Points between the middles of two labels.
+VALUE_WIDTH = 50.0  # Points of a value beside a bar.
 TICK_WIDTH = 42.0  # Points of a label below an axis.
 CHARACTER = 0.088  # Inches of a character of a label, about.
 TIMES = ("µs", "ms", "s")
@@ -40,7 +41,7 @@ class Quantity:
 
     def of(self, point: Point) -> tuple[float, float, float]:
         """Return the low end, the middle and the high end of a point."""
-        return tuple(getattr(point, name) for name in (self.low, self.middle, self.high))  # type: ignore[return-value]
+        return getattr(point, self.low), getattr(point, self.middle), getattr(point, self.high)
 
     def shown(self, value: float, _: object = None) -> str:
         """Return a value with its unit."""
@@ -126,8 +127,9 @@ def log_axis(axes: Axes, which: str, low: float, high: float, what: Quantity) ->
     axis = getattr(axes, f"{which}axis")
     getattr(axes, f"set_{which}scale")("log")
     getattr(axes, f"set_{which}lim")(low, high)
-    size = axes.get_window_extent().size * 72 / axes.figure.dpi
-    most = int(size[0] / TICK_WIDTH if which == "x" else size[1] / LABEL_GAP)
+    box, points_of = axes.get_window_extent(), 72 / axes.figure.dpi
+    length, each = (box.width, TICK_WIDTH) if which == "x" else (box.height, LABEL_GAP)
+    most = int(length * points_of / each)
     subs = (1,) if decades > 1 else between
     axis.set_major_locator(LogLocator(subs=subs, numticks=max(most, 2)))
     axis.set_minor_locator(NullLocator())
@@ -217,11 +219,16 @@ def bars(axes: Axes, points: Mapping[str, Point], what: Quantity = RATE) -> None
     """
     ends = [what.of(point) for point in points.values()]
     longest = max(high for _, _, high in ends)
+    # The part of the axis that is left of the last value.
+    part = 1 - VALUE_WIDTH * axes.figure.dpi / 72 / axes.get_window_extent().width
+    reach = longest * 1.02
     for place, (name, (low, middle, high)) in enumerate(zip(points, ends, strict=True)):
         look = style(name)
         axes.barh(place, middle, 0.6, color=look.colour)
         axes.plot([low, high], [place, place], color=INK, linewidth=1, marker="|", markersize=5)
         inside = low > longest / 2
+        if not inside:
+            reach = max(reach, high / part)
         axes.annotate(
             what.shown(middle),
             (low if inside else high, place),
@@ -234,7 +241,7 @@ def bars(axes: Axes, points: Mapping[str, Point], what: Quantity = RATE) -> None
             fontweight="bold" if look.stands_out else "normal",
             annotation_clip=False,
         )
-    axes.set_xlim(0, longest * 1.02)
+    axes.set_xlim(0, reach)
     axes.set_xticks([])
     name_places(axes, points)
     axes.spines["bottom"].set_visible(False)

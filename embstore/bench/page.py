@@ -39,7 +39,7 @@ def page(report: dict[str, Any]) -> str:
     drawn = "".join(figure(one, wide[one], narrow[one]) for one in wide)
     parts = [
         f'<header><p class="about">embstore bench: disk against RAM</p><h1>{text(name)}</h1>',
-        f'<p class="lead">{text(figures.answer())}</p>{_warnings(report)}{figures.tiles()}',
+        f'<p class="lead">{text(figures.answer())}</p>{figures.tiles()}{_warnings(report)}',
         "</header><main>",
         f'<h2>Plots</h2><div class="plots">{drawn}</div>' if drawn else "",
         f"<h2>All figures</h2>{tables(report)}",
@@ -47,7 +47,7 @@ def page(report: dict[str, Any]) -> str:
         _circumstances(report),
         _repeat(settings),
         f"</main><footer>embstore {text(report['machine']['versions']['embstore'])}, "
-        f"{text(report['machine']['when'])}</footer>",
+        f"{text(report['machine']['when'].replace('T', ' ').replace('+00:00', ' UTC'))}</footer>",
     ]
     style, script = ((files(__package__) / f"page.{kind}").read_text() for kind in ("css", "js"))
     return (
@@ -61,10 +61,12 @@ def page(report: dict[str, Any]) -> str:
 
 
 def _warnings(report: dict[str, Any]) -> str:
-    return "".join(
-        f'<p class="warning">Not measured, or not as named: {text(reason)}.</p>'
-        for reason in report["skipped"]
-    )
+    """Return what could not be measured, or not as its name says, and why."""
+    found = []
+    for reason in report["skipped"]:
+        state, _, why = reason.partition(": ")
+        found.append(f'<p class="warning"><strong>{text(state)}</strong>: {text(why)}.</p>')
+    return "".join(found)
 
 
 def _circumstances(report: dict[str, Any]) -> str:
