@@ -14,6 +14,7 @@ from embstore.table.given import plain
 from embstore.table.ids import as_ids
 from embstore.vocabulary.given import are_words
 from embstore.vocabulary.missing import find_ids
+from embstore.wording import shape_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,7 +65,8 @@ class Queries:
         ids = _as_ids(store, given, "query")
         if ids.ndim > 1:
             raise ValueError(
-                f"query has shape {ids.shape}; expected {_QUERY.format(store.row_shape)}"
+                f"query has shape {shape_text(ids.shape)}; expected "
+                f"{_QUERY.format(store.row_shape)}"
             )
         self.is_batch = ids.ndim == 1
         self.own = ids.reshape(-1)
@@ -176,7 +178,8 @@ def _as_vectors(numbers: NDArray[Any], shape: tuple[int, ...]) -> tuple[NDArray[
     """Return vectors, shape (q, numbers of a row), and whether they are a batch."""
     if numbers.shape[numbers.ndim - len(shape) :] != shape or numbers.ndim > len(shape) + 1:
         raise ValueError(
-            f"query has numbers of shape {numbers.shape}; expected {_QUERY.format(shape)}"
+            f"query has numbers of shape {shape_text(numbers.shape)}; expected "
+            f"{_QUERY.format(shape)}"
         )
     if numbers.dtype.kind == "c":
         raise TypeError("query must be real numbers, not complex ones")

@@ -15,6 +15,7 @@ import numpy as np
 from embstore.dtypes import is_float
 from embstore.errors import ExportError
 from embstore.sinks import refuse_bytes, words_of
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,8 +34,8 @@ def write_word2vec_binary(file: IO[bytes], table: TableFacts, blocks: Iterator[R
     dimension = table.dimension("word2vec-binary")
     if not is_float(table.dtype) or not np.can_cast(table.dtype, np.float32):
         raise ExportError(
-            f'the table is {table.dtype}, and word2vec-binary holds float32; pass dtype="float32" '
-            "(--dtype float32 on the command line), or export as npy, parquet or safetensors"
+            f"the table is {table.dtype}, and word2vec-binary holds float32; pass "
+            f"{option('dtype', 'float32')}, or export as npy, parquet or safetensors"
         )
     file.write(f"{table.rows} {dimension}\n".encode())
     write_records(file, table, blocks)

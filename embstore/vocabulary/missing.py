@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from embstore.errors import MissingWordError, RemoteError, StoreCorruptError
 from embstore.vocabulary.given import flatten
 from embstore.vocabulary.spelling import near_word
+from embstore.wording import either, option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,8 +74,8 @@ def find_ids(
         raise _error(words, absent, vocabulary, _remedy(unk) if remedy is None else remedy)
     if unk is None:
         raise MissingWordError(
-            f"the store {path} has no unk word; name one when building it (unk=), or look up the "
-            'rows with lookup_words(..., missing="zeros")'
+            f"the store {path} has no unk word; name one when building it ({option('unk')}), or "
+            f"look up the rows with {_zeros()}"
         )
     ids[absent] = vocabulary.id_of(unk)
     return ids
@@ -98,8 +99,12 @@ def _error(
 
 def _remedy(unk: str | None) -> str:
     if unk is not None:
-        return f'missing="unk" gives such words the row of {unk!r}'
-    return 'lookup_words(..., missing="zeros") gives such words zeros'
+        return f"{option('missing', 'unk')} gives such words the row of {unk!r}"
+    return f"{_zeros()} gives such words zeros"
+
+
+def _zeros() -> str:
+    return either('lookup_words(..., missing="zeros")', "--missing zeros")
 
 
 def _hint(missing: list[str], vocabulary: Vocabulary, several: bool) -> str:

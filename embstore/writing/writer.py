@@ -36,6 +36,7 @@ from embstore.settle import as_choice, as_count, as_flag, as_shape, as_size, siz
 from embstore.table.numbering import Numbering, Strategy
 from embstore.threads import start
 from embstore.version import __version__
+from embstore.wording import function, option, shape_text
 from embstore.writing.arrays import ArrayWriter, PiecePool
 from embstore.writing.conversion import conversion_to, find_encoding
 from embstore.writing.disk import files
@@ -66,7 +67,12 @@ if TYPE_CHECKING:
 
     _Parts = tuple[PartitionedRows, NewWords, NewAttributes]
 
-PUBLISH = "build it in a local directory, and embstore.publish it there"
+
+def to_publish() -> str:
+    """Return what to do instead of building at a URL."""
+    return f"build it in a local directory, and {function('publish')} it there"
+
+
 _ENDED = "this StoreWriter has already published or discarded its store"
 
 
@@ -170,7 +176,7 @@ class StoreWriter:
         source: dict[str, Any] | None = None,
         attributes: Mapping[str, DTypeLike] | None = None,
     ) -> None:
-        target = as_local_path(path, "path", PUBLISH)
+        target = as_local_path(path, "path", to_publish())
         partitions = _as_count(partitions, "partitions", low=1, high=spec.MAX_PARTITIONS)
         strategy = as_choice(strategy, "strategy", get_args(Strategy))
         rows = _as_count(rows, "rows", high=spec.MAX_ROWS)
@@ -183,7 +189,9 @@ class StoreWriter:
         overwrite = as_flag(overwrite, "overwrite")
         dtypes = None if attributes is None else as_dtypes(attributes, "attributes")
         if rows is None and strategy == "div":
-            raise ValueError("strategy div needs the number of rows in advance; give rows=")
+            raise ValueError(
+                f"{option('strategy', 'div')} needs the number of rows in advance; give rows="
+            )
         self.source = dict(source or {})
         self.rows_written = 0
         self.duplicate_count = 0
@@ -459,7 +467,7 @@ class StoreWriter:
         row_shape = self._conversion.row_shape
         if batch.ndim == 0 or batch.shape[1:] != row_shape:
             expected = ", ".join(["n", *map(str, row_shape)])
-            raise ValueError(f"rows have shape {batch.shape}, expected ({expected})")
+            raise ValueError(f"rows have shape {shape_text(batch.shape)}, expected ({expected})")
         kept = self._conversion.convert(batch)
         values = self._attributes.settle(attributes, len(batch))
         new = self._words.enter(words, len(batch), is_first=not self.rows_written)
