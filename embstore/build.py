@@ -73,8 +73,8 @@ def build(
 ) -> EmbeddingStore:
     r"""Build a store from a file of vectors, or from an object that holds them.
 
-    Memory stays bounded, whatever the number of rows and words (`embstore.writing.memory` lists its
-    uses). A build that fails leaves nothing behind, and does not change what is at ``path``.
+    Memory stays bounded, whatever the number of rows and words (``embstore.writing.memory`` lists
+    its uses). A build that fails leaves nothing behind, and does not change what is at ``path``.
 
     Parameters
     ----------

@@ -176,7 +176,7 @@ def export(
         raise ValueError(f"rows and words cannot both be written to {target}")
     overwrite = as_flag(overwrite, "overwrite")
     for file in filter(None, (target, words_target)):
-        _check_new_file(file, overwrite=overwrite)
+        check_new_file(file, overwrite=overwrite)
     with ExitStack() as stack:
         if not isinstance(store, EmbeddingStore):
             opened_store = open_store(
@@ -280,7 +280,7 @@ def new_file(path: Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
     FileNotFoundError
         If the directory of ``path`` does not exist.
     """
-    _check_new_file(path, overwrite=overwrite)
+    check_new_file(path, overwrite=overwrite)
     hidden = path.with_name(f".{path.name}.exporting-{secrets.token_hex(4)}")
     process = os.getpid()
     try:
@@ -288,7 +288,7 @@ def new_file(path: Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        _check_new_file(path, overwrite=overwrite)
+        check_new_file(path, overwrite=overwrite)
         hidden.replace(path)
     except BaseException:
         if os.getpid() == process:  # Not in a forked child, whose parent goes on.
@@ -321,7 +321,7 @@ def _leave_to_parent() -> None:
 os.register_at_fork(after_in_child=_leave_to_parent)
 
 
-def _check_new_file(path: Path, *, overwrite: bool) -> None:
+def check_new_file(path: Path, *, overwrite: bool) -> None:
     """Raise unless a file may be put at ``path``."""
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the directory {path.parent} does not exist; make it first")

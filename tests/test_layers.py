@@ -53,6 +53,7 @@ ROOMS = (
         "verify",
         "search",
         "similar_mixin",
+        "notebook",
         "row_blocks",
     ),
     ("remote",),

@@ -34,6 +34,11 @@ ROOT = Path(embstore.__file__).parent
 PYTHON_ONLY = {
     "interop/": "modules of PyTorch, gensim and Ray",
     "functional/": "functions for arrays and stores",
+    "bench/figures.py": "a page of HTML, about code in Python",
+    "bench/markup.py": "as above",
+    "bench/page.py": "as above",
+    "bench/series.py": "names of Python's functions that are compared",
+    "notebook.py": "HTML for notebooks",
     "array_mixin.py": "a store as an array",
     "attribute_mixin.py": "methods of a store",
     "attributes/given.py": "values of attributes as arrays",

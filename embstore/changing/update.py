@@ -61,9 +61,9 @@ def update(
         The ids or the words of the rows, each once. Those of an iterator, such as a generator, are
         taken as they come.
     rows : array-like, shape ``ids.shape + row_shape``, or iterator of arrays
-        The rows. Arrays of an iterator have shape (n, *row_shape) or row_shape, and need not end
-        where those of the ids do. They are converted as by `embstore.build`. Of a store that keeps
-        records of another program, such as GGUF's, they are such records, uint8.
+        The rows. Arrays of an iterator have shape ``(n, *row_shape)`` or ``row_shape``, and need
+        not end where those of the ids do. They are converted as by `embstore.build`. Of a store
+        that keeps records of another program, such as GGUF's, they are such records, uint8.
         Without rows, those of the store stay as they are.
     attributes : mapping of str to array-like, optional
         New values of some of the store's attributes, one for each id; others stay as they are.

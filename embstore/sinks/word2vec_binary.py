@@ -38,7 +38,12 @@ def write_word2vec_binary(file: IO[bytes], table: TableFacts, blocks: Iterator[R
             f"{option('dtype', 'float32')}, or export as npy, parquet or safetensors"
         )
     file.write(f"{table.rows} {dimension}\n".encode())
-    row_bytes = 4 * dimension
+    write_records(file, table, blocks)
+
+
+def write_records(file: IO[bytes], table: TableFacts, blocks: Iterator[RowBlock]) -> None:
+    """Write the words and the vectors, for the end of a file that has a header."""
+    row_bytes = 4 * table.dimension("word2vec-binary")
     for block in blocks:
         refuse_bytes(block, _RULES)
         data = np.ascontiguousarray(block.rows, "<f4").reshape(-1).view(np.uint8).data

@@ -54,7 +54,8 @@ def find_ids(
     path : Path or str
         The path or URL of the store, for messages.
     remedy : str, optional
-        What to do about missing words; by default how to look them up nevertheless.
+        What to do about missing words; by default how to look them up nevertheless. An empty text
+        if there is no more to say than which words are missing.
 
     Returns
     -------
@@ -70,7 +71,7 @@ def find_ids(
     if missing == "none" or not absent.any():
         return ids
     if missing == "error":
-        raise _error(words, absent, vocabulary, remedy or _remedy(unk))
+        raise _error(words, absent, vocabulary, _remedy(unk) if remedy is None else remedy)
     if unk is None:
         raise MissingWordError(
             f"the store {path} has no unk word; name one when building it ({option('unk')}), or "
@@ -87,9 +88,11 @@ def _error(
     missing = [str(word) for word, gone in zip(flat, absent.ravel().tolist(), strict=True) if gone]
     more = ", ..." if len(missing) > NAMED_WORDS else ""
     names = ", ".join(map(repr, missing[:NAMED_WORDS])) + more
-    message = f"the word {names} is not in the store; {remedy}"
+    message = f"the word {names} is not in the store"
     if len(missing) > 1:
-        message = f"{len(missing)} of {len(flat)} words are not in the store: {names}; {remedy}"
+        message = f"{len(missing)} of {len(flat)} words are not in the store: {names}"
+    if remedy:
+        message += f"; {remedy}"
     hint = partial(_hint, missing[:RESPELLED_WORDS], vocabulary, len(missing) > 1)
     return MissingWordError(message, missing, hint)
 

@@ -122,7 +122,7 @@ class StoreWriter:
         As for `embstore.build`.
     memory_limit : int or str
         The most memory that writing may use, whatever the number of rows and words, in bytes or as
-        in ``"2GiB"``; see `embstore.writing.memory` for the shares. A limit that is too low raises
+        in ``"2GiB"``; ``embstore.writing.memory`` lists the shares. A limit that is too low raises
         before anything is created.
     source : dict, optional
         Where the rows come from, for the manifest; JSON values.
@@ -277,7 +277,7 @@ class StoreWriter:
 
         Parameters
         ----------
-        rows : array-like, shape (n, *row_shape), or iterator of arrays of shape row_shape
+        rows : array-like, shape ``(n, *row_shape)``, or iterator of arrays of shape row_shape
             Floats are rounded to the store's dtype; a number that does not fit is an error. Only
             a few rows of an iterator, such as a generator, are in memory at a time.
         words : iterable of str, or PackedWords, length n, optional
