@@ -201,14 +201,13 @@ def build(
 
     Examples
     --------
-    >>> import pathlib, tempfile, embstore
-    >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> _ = (folder / "tiny.txt").write_text("the 0.1 0.2\nlike 0.3 0.4\n")
-    >>> store = embstore.build(folder / "tiny.txt", folder / "tiny.embstore")
+    >>> import pathlib, embstore
+    >>> _ = pathlib.Path("tiny.txt").write_text("the 0.1 0.2\nlike 0.3 0.4\n")
+    >>> store = embstore.build("tiny.txt", "tiny.embstore")
     >>> store["like"]
     array([0.3, 0.4], dtype=float32)
 
-    >>> store = embstore.build({"the": [0.1, 0.2], "like": [0.3, 0.4]}, folder / "more.embstore")
+    >>> store = embstore.build({"the": [0.1, 0.2], "like": [0.3, 0.4]}, "more.embstore")
     >>> store["like"]
     array([0.3, 0.4])
     """
