@@ -169,14 +169,17 @@ def clean(store: StoreArgument, *, as_json: JsonOption = False) -> None:
     Example:
       embstore clean glove.embstore
     """
+    was_there = store.exists()
     removed = embstore.clean(store)
     if as_json:
         print_json([str(path) for path in removed])
+    elif not removed:
+        typer.echo("nothing to remove")
+    elif store.exists() and not was_there:
+        typer.echo(f"put the old store back as {printable(store)}, from {printable(removed[0])}")
     else:
         for path in removed:
             typer.echo(f"removed {printable(path)}")
-        if not removed:
-            typer.echo("nothing to remove")
 
 
 def _file_facts(table: embstore.EmbeddingStore, name: str) -> dict[str, Any]:
