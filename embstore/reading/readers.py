@@ -2,7 +2,7 @@
 
 A plain table of one column is read by `MappedRecords` or `RangedRecords` itself. Other tables have
 one of these for each column, behind `EncodedRecords`, which decodes. A compressed column is read by
-`CompressedRecords`.
+`CompressedRecords`. Rows without numbers have no columns, and `NoRecords`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from embstore.reading.encoded import EncodedRecords
 from embstore.reading.files import LocalFiles
 from embstore.reading.mapping import can_map
 from embstore.reading.memory import free_bytes
+from embstore.reading.no_records import NoRecords
 from embstore.reading.ranged import RangedRecords
 from embstore.reading.resident_limit import MIN_RESIDENT_BYTES, ResidentLimit
 from embstore.reading.shards import MappedShards, RangedShards
@@ -123,6 +124,8 @@ def read_records(
     StoreCorruptError, StoreMappingError
         If files are missing or too short, or the system refuses a mapping that is asked for.
     """
+    if not table.columns:
+        return NoRecords(table.encoding)
     direct, encoding = is_direct(table), table.encoding
 
     def form(column: Column) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
