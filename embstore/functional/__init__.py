@@ -23,8 +23,8 @@ ragged ids of rank 3 or more in   an error, or bags of other   ValueError
 the sparse functions              ids
 weights with other indices than   not noticed                  ValueError
 the ids
-weights of another dtype than     an error in the safe         works; they are cast to the dtype that
-the table                         variant                      rows are summed in
+weights of another dtype than     an error in the safe         works; they are cast to the dtype in
+the table                         variant                      which rows are summed
 weights of booleans               0 and 1                      TypeError
 rows that are not vectors in the  an error                     works
 safe variant

@@ -119,8 +119,8 @@ def embedding_lookup_sparse(
     partition_strategy : {"mod", "div"}, optional
         As for `embedding_lookup`.
     combiner : {"mean", "sqrtn", "sum"}
-        None means ``"mean"``. ``sum(w * v) / sum(w)``, ``sum(w * v) / sqrt(sum(w ** 2))`` or ``sum(w * v)``; 0 where the
-        denominator is 0.
+        ``sum(w * v) / sum(w)``, ``sum(w * v) / sqrt(sum(w ** 2))`` or ``sum(w * v)``; 0 where the
+        denominator is 0. None means ``"mean"``.
     max_norm : float, optional
         Rows whose L2 norm exceeds it are scaled down to it before they are combined.
 

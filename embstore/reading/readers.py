@@ -137,10 +137,7 @@ def read_records(
     first = table.columns[0]
     is_mapped = reader != "chunked" and can_map() and isinstance(files, LocalFiles)
     if cache is not None:
-        if not can_map():
-            raise ValueError(UNMAPPED_FILES)
-        if row_cache is not None and first.inner_chunks is None:
-            raise ValueError(COPIED_FILES)
+        _check_cache(first, row_cache)
         if first.inner_chunks is None:
             cached = cached_records(table, files, cache, *form(first), resident_limit)
             if preload:
@@ -172,6 +169,14 @@ def read_records(
     if preload:
         records.preload(progress)
     return records
+
+
+def _check_cache(first: Column, row_cache: int | None) -> None:
+    """Raise ValueError unless files of a cache can be read, and the row cache goes with them."""
+    if not can_map():
+        raise ValueError(UNMAPPED_FILES)
+    if row_cache is not None and first.inner_chunks is None:
+        raise ValueError(COPIED_FILES)
 
 
 def _limit_of(columns: Sequence[Column], limit: int | None) -> ResidentLimit | None:

@@ -285,7 +285,7 @@ def saved_weights(place):
     )
     own.save_weights(path)
     error = raised(ValueError, lambda: model.load_weights(path))
-    assert "such as one with a keras.layers.Embedding; build a store of the rows" in error
+    assert "with a keras.layers.Embedding; build a store of the rows of that" in error
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model.load_weights(path, skip_mismatch=True)

@@ -6,8 +6,8 @@
 >>> model.predict(np.array([[1, 0], [7, 1]]), verbose=0).shape
 (2, 2, 2)
 
-`StoreEmbedding` replaces ``keras.layers.Embedding`` with frozen weights. ``docs/keras.md`` lists the
-differences.
+`StoreEmbedding` replaces ``keras.layers.Embedding`` with frozen weights; ``docs/keras.md`` lists
+the differences.
 """
 
 from embstore.interop.keras.layer import StoreEmbedding

@@ -165,9 +165,9 @@ class StoreEmbedding(keras.layers.Layer):
         """
         if _TABLE not in store.keys():  # noqa: SIM118  # Keras's stores cannot do it otherwise.
             raise ValueError(
-                f"the file names no table for {self.name!r}: its weights are those of another model, "
-                "such as one with a keras.layers.Embedding; build a store of the rows of that, and "
-                "load the other weights with skip_mismatch=True"
+                f"the file names no table for {self.name!r}: it is of another model, such as one "
+                "with a keras.layers.Embedding; build a store of the rows of that, and load the "
+                "other weights with skip_mismatch=True"
             )
         expected = reference.as_reference(np.asarray(store[_TABLE]))
         reference.check_same(expected, self.store, self.fingerprint)

@@ -59,9 +59,7 @@ class FileArray:
         items = math.prod(row_shape)
         if not self._fortran or not items:
             return self._read(start * items, row_count * items).reshape(row_count, *row_shape)
-        columns = [
-            self._read(column * self.shape[0] + start, row_count) for column in range(items)
-        ]
+        columns = [self._read(column * self.shape[0] + start, row_count) for column in range(items)]
         return np.array(columns).T.reshape(row_count, *row_shape, order="F")
 
     def _read(self, first: int, count: int) -> NDArray[Any]:

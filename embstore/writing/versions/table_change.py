@@ -103,7 +103,7 @@ class TableChange:
         if not self.manifest.row_bytes:
             self.discard()
             raise FormatError(
-                f"{path} has rows of shape {self.manifest.row_shape}, without numbers, which cannot "
+                f"{path} has rows of shape {self.manifest.row_shape}, without numbers, and cannot "
                 "be changed; build the store again"
             )
 
