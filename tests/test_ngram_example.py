@@ -25,6 +25,15 @@ def test_examples_of_docstrings():
     assert doctest.testmod(ngram_embedding) == (0, 4)
 
 
+def test_made_up_models_are_made_by_a_command(tmp_path):
+    pytest.importorskip("gguf")
+    done = run_python("-m", "examples.made_up_models", tmp_path / "m")
+    assert done.stdout.startswith("made ")
+    assert len(list(tmp_path.glob("m/shards/*.safetensors"))) == 6
+    assert len(list(tmp_path.glob("m/engram/*.safetensors"))) == 2
+    assert (tmp_path / "m" / "model.gguf").exists()
+
+
 def slow_ids(hashing, tokens):
     """Return the ids of a list of tokens, computed one by one."""
     random = np.random.default_rng(hashing.seed)

@@ -145,7 +145,7 @@ class RaggedRows:
 
     Parameters
     ----------
-    values : ndarray, shape (n, *row_shape)
+    values : ndarray, shape ``(n, *row_shape)``
         The rows of all bags, one bag after the other.
     row_splits : ndarray of int64, shape (bags + 1,)
         Those of the ids.

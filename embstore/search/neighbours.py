@@ -111,6 +111,18 @@ class Neighbours:
         return [best.result() for best in search.bests]
 
 
+def _narrowed(vectors: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return vectors in the dtype of a search."""
+    with np.errstate(over="ignore", under="ignore"):
+        found = vectors.astype(dtype, copy=False)
+    if (np.isinf(found) & np.isfinite(vectors)).any():
+        raise ValueError(
+            f"query has numbers up to {np.abs(vectors).max():.3g}, and the search is in {dtype}, "
+            f"whose largest is {np.finfo(dtype).max:.3g}; scale the query"
+        )
+    return found
+
+
 class _Search:
     """One search: its vectors, and the best rows so far."""
 
@@ -118,7 +130,8 @@ class _Search:
         self, wanted: Wanted, metric: Metric, norms: RowNorms, dtype: np.dtype[Any]
     ) -> None:
         self._metric, self._norms = metric, norms
-        self._vectors = metric.prepare(wanted.vectors.astype(dtype, copy=False))
+        wide = wanted.vectors.astype(np.result_type(wanted.vectors, dtype), copy=False)
+        self._vectors = _narrowed(metric.prepare(wide), dtype)
         self._lengths = row_norms(self._vectors)
         self._without = wanted.without
         self._error = error_of(self._vectors.shape[1], dtype)
