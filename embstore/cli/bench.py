@@ -49,7 +49,7 @@ def bench(
       embstore bench glove.embstore
       embstore bench glove.embstore --report glove.html
       embstore bench model.safetensors --tensor embed.weight
-      embstore bench glove.embstore --work read_random --batch 4096 --state cold --output results
+      embstore bench glove.embstore --batch 4096 --state cold --output results
     """
     # Imported here because only this command needs it.
     from embstore.bench import plots, suite  # noqa: PLC0415
