@@ -365,7 +365,7 @@ def test_text_with_counts(tmp_path):
         ({"binary": True, "no_header": True}, "a binary file has a header"),
         ({"limit": -1}, "limit must be 1 or more"),
         ({"limit": 0}, "limit must be 1 or more"),
-        ({"unicode_errors": "other"}, "encoding_errors"),
+        ({"unicode_errors": "other"}, 'unicode_errors must be "strict"'),
     ],
 )
 def test_wrong_options_of_a_file(tmp_path, options, problem):
