@@ -40,6 +40,10 @@ for _name in (
 ):
     os.environ.pop(_name, None)
 
+# POT imports all of these that are installed, which takes many seconds; only arrays go there.
+for _name in ("TENSORFLOW", "PYTORCH", "JAX"):
+    os.environ[f"POT_BACKEND_DISABLE_{_name}"] = "1"
+
 WORDS = Path(__file__).parent / "data" / "words.txt"
 INTEROP = Path(embstore.__file__).parent / "interop"
 
