@@ -31,6 +31,7 @@ PYTHON_ONLY = {
     "bench/figures.py": "HTML, whose attributes look like options",
     "bench/markup.py": "as above",
     "bench/page.py": "as above",
+    "bench/series.py": "names of competitors, some of them calls",
     "attributes/given.py": "values of attributes as arrays",
     "columns.py": "attributes as arrays",
     "many.py": "lookups in several stores",
