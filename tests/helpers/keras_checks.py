@@ -340,7 +340,8 @@ def examples_of_the_docs(place):
     os.chdir(folder)
     for name in ("glove", "moved", "words"):
         embstore.build(WORDS, f"{name}.embstore", partitions=2).close()
-    parser, failures = doctest.DocTestParser(), []
+    parser = doctest.DocTestParser()
+    failures: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     text = "\n".join(re.findall(r"^```pycon\n(.*?)^```", PAGE.read_text(), re.M | re.S))
     page = parser.get_doctest(text, {}, PAGE.name, str(PAGE), 0)
