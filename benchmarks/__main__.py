@@ -54,6 +54,7 @@ def main() -> None:
         print(report.text())
         print(f"\n{goals.text(report)}")
         print(f"\nwritten: {report.save(given.output)}")
+        print(f"written: {report.save_figures(given.output)}")
         package = missing()
         if package is None:
             for file in plots.draw(report.to_json(), given.output):

@@ -1,41 +1,64 @@
 """Plots of a comparison with peers, PNG and SVG, each readable on its own.
 
-read_random_ram     rows per second by batch size, rows in RAM or in the page cache
-read_random_cold    the same, rows on disk, with the limit of the disk
+overview            rows per second with 4,096 ids in a call: on disk, in RAM, in limited memory
+read_random_cold    rows per second by batch size, rows on disk, with the limit of the disk
+read_random_ram     the same, rows in RAM or in the page cache
 latency             50th, 90th and 99th percentile of a call
 limited             Zipf-distributed ids in less memory than the table has
+
+A peer has one colour and one place in all of them: embstore is the first, then the peers with the
+rows in RAM. Bands and whiskers go from the slowest to the fastest round.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
-from itertools import cycle
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from embstore.bench import work
-from embstore.bench.plots import batch_axis, canvas, save
-from embstore.bench.state import COLD, LIMITED, PRELOADED, STATES, WARM
+from embstore.bench import drawing, work
+from embstore.bench.drawing import FONT, INK, RATE, SMALL, Frame, widest
+from embstore.bench.plots import BAR_HEIGHT, Plot, bar_frame, ids_a_call, save, titled
+from embstore.bench.report import count
+from embstore.bench.series import STYLES, series
+from embstore.bench.state import COLD, LIMITED, LIMITED_SHARE, PRELOADED, WARM
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-# From the label of a curve and a batch size to its figures.
-Curves = dict[str, dict[int, dict[str, float]]]
+    from embstore.bench.series import Point, Series
 
-STATE_LABELS = {PRELOADED: ", preloaded", WARM: ", page cache warm"}
-PLACES = {(PRELOADED, WARM): "in RAM or in the page cache", (COLD,): "on disk, page cache empty"}
+READ_BYTES = 4096
+INTO = "embstore lookup(out=)"
+BATCH = 4096
 LATENCY_BATCHES = (1, 32, 4096)
-OWN_COLOUR, OWN_INTO_COLOUR = "#d62728", "#ff9896"
-# Red is for embstore.
-COLOURS = (
-    *("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b"),
-    *("#e377c2", "#7f7f7f", "#bcbd22", "#17becf", "#393b79"),
+PANEL_TITLE = 0.45  # Inches.
+IN_RAM = (
+    *("embstore, preloaded", "embstore, page cache"),
+    *("matrix[ids]", "np.take(out=)", "torch embedding"),
 )
+ROUNDS = "median, and range of the rounds"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How many rows a second the disk can do at most, if each row takes its own direct reads.
+
+    Parameters
+    ----------
+    low, high : float
+        The range of the measurements, which were repeated between the turns.
+    note : str
+        What is counted.
+    """
+
+    low: float
+    high: float
+    note: str
 
 
 def draw(report: dict[str, Any], directory: Path) -> list[Path]:
@@ -53,141 +76,187 @@ def draw(report: dict[str, Any], directory: Path) -> list[Path]:
     list of Path
         The files.
     """
-    colours = {label: style["color"] for label, style in _styles(report).items()}
-    figures = {
-        "read_random_ram": _throughput(report, (PRELOADED, WARM)),
-        "read_random_cold": _throughput(report, (COLD,)),
-        "latency": _latency(report),
-        "limited": _limited(report, colours),
+    limit = limit_of(report)
+    cold = _ordered(series(report, work.RANDOM, (COLD,)))
+    ram = _ordered(series(report, work.RANDOM, (PRELOADED, WARM)))
+    # Reused arrays are faster preloaded and in the page cache alike: one line is enough.
+    ram.pop(f"{INTO}, page cache", None)
+    limited = _ordered(series(report, work.HOT, (LIMITED,)))
+    found = {
+        "overview": _overview(cold, ram, limited, limit, report),
+        "read_random_cold": _by_batch(cold, "Uniform random rows on disk, page cache empty", limit),
+        "read_random_ram": _by_batch(ram, "Uniform random rows in RAM or in the page cache"),
+        "latency": _latency(cold, ram),
+        "limited": _limited(limited, report),
     }
-    return save(figures, report["caption"], directory)
+    plots = {name: plot for name, plot in found.items() if plot is not None}
+    return save(plots, report["caption"], directory)
 
 
-def _throughput(report: dict[str, Any], states: tuple[str, ...]) -> Figure | None:
-    found = _curves(report, work.RANDOM, states)
-    if not found:
+def limit_of(report: dict[str, Any]) -> Limit | None:
+    """Return the limit of the disk in rows a second, if it was measured."""
+    limit, table = report["disk_limit"], report["table"]
+    if not limit:
         return None
-    figure = canvas(9.5, 5.2)
-    figure.subplots_adjust(left=0.09, right=0.7, bottom=0.16)
-    axes = figure.subplots()
-    styles = _styles(report)
-    for label, batches in found.items():
-        rates = [figures["rate"] for figures in batches.values()]
-        axes.plot(list(batches), rates, label=label, **styles[label])
-    limit = report["disk_limit"]
-    if states == (COLD,) and limit:
-        text = f"{limit['tool']}: best of 4 KiB direct reads"
-        axes.axhline(limit["best"], color="black", linestyle=":", label=text)
-    batch_axis(axes, {batch for batches in found.values() for batch in batches})
-    axes.set_ylabel("rows per second")
-    axes.set_title(f"Uniform random rows, {PLACES[states]}")
-    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    return figure
-
-
-def _latency(report: dict[str, Any]) -> Figure | None:
-    panels = []
-    for states, where in (((PRELOADED, WARM), "in RAM"), ((COLD,), "on disk")):
-        found = _curves(report, work.RANDOM, states)
-        for batch in LATENCY_BATCHES:
-            chosen = {label: each[batch] for label, each in found.items() if batch in each}
-            if chosen:
-                ids = "1 id" if batch == 1 else f"{batch:,} ids"
-                panels.append((f"{ids} a call, rows {where}", chosen))
-    if not panels:
-        return None
-    columns = min(len(panels), len(LATENCY_BATCHES))
-    lines = -(-len(panels) // columns)
-    figure = canvas(5.2 * columns, 3.8 * lines + 0.6)
-    grid = figure.subplots(lines, columns, squeeze=False)
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
-    styles = _styles(report)
-    for axes, (title, chosen) in zip(grid.flat, panels, strict=False):
-        _latency_panel(axes, title, chosen, styles)
-    figure.suptitle("Time of one call: median (circle), 90 % (bar), 99 % (arrow)", fontsize=11)
-    figure.tight_layout(rect=(0, 0.05, 1, 1))
-    return figure
-
-
-def _latency_panel(
-    axes: Axes, title: str, chosen: dict[str, dict[str, float]], styles: dict[str, dict[str, Any]]
-) -> None:
-    labels = sorted(chosen, key=lambda label: chosen[label]["p50"])
-    places = range(len(labels), 0, -1)
-    colours = [styles[label]["color"] for label in labels]
-    low, high = ([chosen[label][name] for label in labels] for name in ("p50", "p99"))
-    axes.hlines(places, low, high, color=colours, alpha=0.5)
-    for name, mark in (("p50", "o"), ("p90", "|"), ("p99", ">")):
-        values = [chosen[label][name] for label in labels]
-        axes.scatter(values, places, marker=mark, color=colours, s=30)
-    axes.set_xscale("log")
-    # Only whole decades are labelled, so the axis has at least two.
-    axes.set_xlim(10 ** math.floor(math.log10(min(low))), 10 ** math.ceil(math.log10(max(high))))
-    axes.xaxis.set_minor_formatter(lambda value, _: "")
-    axes.set_yticks(list(places), labels, fontsize=7)
-    axes.set_xlabel("microseconds a call")
-    axes.set_title(title, fontsize=9)
-    axes.grid(visible=True, axis="x", alpha=0.3)
-
-
-def _curves(report: dict[str, Any], name: str, states: Sequence[str]) -> Curves:
-    """Return rows per second and percentiles of one work, by competitor and batch size.
-
-    They are medians where a competitor was in several comparisons.
-    """
-    found: dict[str, dict[int, list[dict[str, float]]]] = {}
-    for each in sorted(report["comparisons"], key=lambda each: each["batch"]):
-        for entry in each["entries"] if each["work"] == name and each["state"] in states else ():
-            own = entry["name"].startswith("embstore")
-            label = entry["name"] + (STATE_LABELS.get(each["state"], "") if own else "")
-            if entry["turns"]:
-                figures = {"rate": entry["rows_per_second"], **entry["microseconds"]}
-                found.setdefault(label, {}).setdefault(each["batch"], []).append(figures)
-    return {
-        label: {
-            batch: {key: statistics.median(one[key] for one in several) for key in several[0]}
-            for batch, several in batches.items()
-        }
-        for label, batches in found.items()
-    }
-
-
-def _limited(report: dict[str, Any], colours: Mapping[str, str]) -> Figure | None:
-    """Return bars of the rows per second in limited memory, or None if that was not measured."""
-    found = _curves(report, work.HOT, (LIMITED,))
-    if not found:
-        return None
-    chosen = next(each for each in report["comparisons"] if each["state"] == LIMITED)
-    axes = (figure := canvas(9.5, 5.2)).subplots()
-    rates = [next(iter(batches.values()))["rate"] for batches in found.values()]
-    bars = axes.bar(list(found), rates, color=[colours.get(label, "#1f77b4") for label in found])
-    axes.bar_label(bars, [f"{rate:,.0f}" for rate in rates])
-    axes.set_ylabel("rows per second")
-    size = chosen["memory_bytes"]
-    axes.set_title(
-        f"Zipf 1.1 ids, {chosen['batch']:,} in a call, {size / 2**20:,.0f} MiB of memory for a "
-        f"table {report['table']['bytes'] / size:.0f} times as large",
-        fontsize=10,
+    reads = max(math.ceil(table["bytes"] / table["rows"] / READ_BYTES), 1)
+    best = [limit["best"], *limit.get("again", [])]
+    a_row = "one read" if reads == 1 else f"{reads} reads"
+    return Limit(
+        min(best) / reads,
+        max(best) / reads,
+        f"the disk's limit ({limit['tool']}),\n{a_row} of 4 KiB a row",
     )
-    return figure
 
 
-def _styles(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the style of each curve: embstore stands out, a peer has one colour everywhere."""
-    styles: dict[str, dict[str, Any]] = {}
-    colours = cycle(COLOURS)
-    for name in dict.fromkeys(
-        entry["name"] for comparison in report["comparisons"] for entry in comparison["entries"]
-    ):
-        if not name.startswith("embstore"):
-            styles[name] = {"marker": ".", "linewidth": 1.2, "color": next(colours)}
-            continue
-        for state in STATES:
-            styles[name + STATE_LABELS.get(state, "")] = {
-                "marker": "o",
-                "linewidth": 2.2,
-                "color": OWN_INTO_COLOUR if "out=" in name else OWN_COLOUR,
-                "linestyle": "--" if state == WARM else "-",
-            }
-    return styles
+def _ordered(found: Series) -> Series:
+    """Return series in the order of their styles; the order is the same in all plots."""
+    names = list(STYLES)
+
+    def place(label: str) -> int:
+        name = label.partition(", ")[0]
+        return names.index(name) if name in names else len(names)
+
+    return dict(sorted(found.items(), key=lambda one: place(one[0])))
+
+
+def _by_batch(found: Series, title: str, limit: Limit | None = None) -> Plot | None:
+    if not found:
+        return None
+    if len({batch for points in found.values() for batch in points}) == 1:
+        ((batch, points),) = _by_size(found).items()
+        figure = bar_frame(titled(Frame(9.5, 0)), points).figure()
+        drawing.bars(figure.subplots(), points)
+        return Plot(f"{title}, {ids_a_call(batch)}", f"rows a second: {ROUNDS}", figure)
+    names = {name: name.replace(INTO, "embstore out=") for name in found}
+    figure = titled(Frame(9.5, 5.0, right=widest(names.values()))).figure()
+    axes = figure.subplots()
+    drawing.curves(axes, found, RATE, names=names, at_least=limit.high if limit else 0)
+    if limit:
+        axes.axhspan(limit.low, limit.high, color=INK, alpha=0.12, linewidth=0)
+        axes.axhline(limit.high, color=INK, linestyle=(0, (2, 2)), linewidth=1)
+        axes.annotate(
+            limit.note.replace("\n", " "),
+            (min(axes.get_xticks()), limit.high),
+            (0, 4),
+            textcoords="offset points",
+            fontsize=SMALL,
+            color=INK,
+        )
+    return Plot(title, f"rows a second: {ROUNDS}; both axes are logarithmic", figure)
+
+
+def _by_size(found: Series) -> dict[int, dict[str, Point]]:
+    sizes = sorted({batch for points in found.values() for batch in points})
+    return {
+        size: {label: points[size] for label, points in found.items() if size in points}
+        for size in sizes
+    }
+
+
+def _overview(
+    cold: Series, ram: Series, limited: Series, limit: Limit | None, report: dict[str, Any]
+) -> Plot | None:
+    """Return bars: on disk to the left, in RAM and in limited memory to the right."""
+    on_disk, in_ram = _by_size(cold).get(BATCH, {}), _by_size(ram).get(BATCH, {})
+    in_ram = {name: in_ram[name] for name in IN_RAM if name in in_ram}
+    hot = _by_size(limited).get(BATCH, {})
+    if not (on_disk and in_ram):
+        return None
+    right = {"Rows in RAM": in_ram}
+    if hot:
+        right[f"Memory for 1/{LIMITED_SHARE} of the table, Zipf ids"] = hot
+    heights = [BAR_HEIGHT * len(points) for points in right.values()]
+    room = PANEL_TITLE * len(right)  # Of the titles to the right.
+    height = max(BAR_HEIGHT * len(on_disk) + PANEL_TITLE, sum(heights) + room) - PANEL_TITLE
+    frame = Frame(12, height + PANEL_TITLE, widest(on_disk), 0.25, PANEL_TITLE, 0.05)
+    figure = titled(frame).figure()
+    # Names and a gap between the two columns, in widths of a column.
+    gap = widest(in_ram) + 0.2
+    column = (frame.width - frame.left - frame.right - gap) / 2
+    grid = figure.add_gridspec(1, 2, wspace=gap / column)
+    axes = figure.add_subplot(grid[0])
+    _panel(axes, "Rows on disk, page cache empty", on_disk)
+    if limit:
+        _limit_beside(axes, on_disk, limit)
+    mean = (height - room + PANEL_TITLE) / len(right)
+    below = grid[1].subgridspec(len(right), 1, height_ratios=heights, hspace=PANEL_TITLE / mean)
+    for place, (title, points) in enumerate(right.items()):
+        _panel(figure.add_subplot(below[place]), title, points)
+    size = report["table"]["bytes"] / 1e9
+    title = f"Random rows of a table of {size:.2g} GB: rows a second, {ids_a_call(BATCH)}"
+    return Plot(title, ROUNDS, figure)
+
+
+def _limit_beside(axes: Axes, points: Mapping[str, Point], limit: Limit) -> None:
+    """Draw the limit of the disk across bars; its name stands where two bars are short."""
+    axes.set_xlim(0, max(axes.get_xlim()[1], limit.high * 1.01))
+    axes.axvspan(limit.low, limit.high, color=INK, alpha=0.12, linewidth=0)
+    axes.axvline(limit.high, color=INK, linestyle=(0, (2, 2)), linewidth=1)
+    ends = [point.fastest for point in points.values()]
+    longer = [max(pair) for pair in pairwise(ends)]
+    axes.annotate(
+        f"{limit.note}:\n{count(limit.low)} to {count(limit.high)}",
+        (limit.low, longer.index(min(longer)) + 0.5 if longer else 0),
+        (-7, 0),
+        textcoords="offset points",
+        ha="right",
+        va="center",
+        fontsize=SMALL,
+        color=INK,
+    )
+
+
+def _panel(axes: Axes, title: str, points: Mapping[str, Point]) -> None:
+    drawing.bars(axes, points)
+    axes.set_title(title, loc="left", fontsize=FONT, color=INK, pad=4, weight="bold")
+
+
+def _latency(cold: Series, ram: Series) -> Plot | None:
+    """Return spans: a column for each batch size, RAM above disk, the same peers in each line."""
+    kinds = [
+        (where, _by_size(found), found)
+        for where, found in (("in RAM", ram), ("on disk", cold))
+        if found
+    ]
+    batches = [n for n in LATENCY_BATCHES if all(n in sizes for _, sizes, _ in kinds)]
+    if not (kinds and batches):
+        return None
+    names = widest({name: 0 for _, _, found in kinds for name in found})
+    lines = [len(found) for _, _, found in kinds]
+    frame = titled(
+        Frame(12.5, 0.29 * sum(lines) + 0.85 * len(lines), left=names, bottom=0.35, top=0.3)
+    )
+    figure = frame.figure()
+    grid = figure.subplots(
+        len(kinds),
+        len(batches),
+        squeeze=False,
+        gridspec_kw={
+            "height_ratios": lines,
+            "wspace": 0.1,
+            "hspace": 0.75 / (0.29 * sum(lines) / len(lines)),
+        },
+    )
+    for row, (where, sizes, found) in zip(grid, kinds, strict=True):
+        for column, (axes, batch) in enumerate(zip(row, batches, strict=True)):
+            points = {name: sizes.get(batch, {}).get(name) for name in found}
+            drawing.spans(axes, points, names=column == 0)
+            title = f"Rows {where}, {ids_a_call(batch)}"
+            axes.set_title(title, loc="left", fontsize=SMALL + 0.5, color=INK, weight="bold", pad=5)
+    note = "median (circle), 90 % (bar) and 99 % (arrow) of the calls; logarithmic axes"
+    return Plot("Time of one call", note, figure)
+
+
+def _limited(found: Series, report: dict[str, Any]) -> Plot | None:
+    """Return bars of the rows per second in limited memory, or None if that was not measured."""
+    if not found:
+        return None
+    batch, points = max(_by_size(found).items())
+    figure = bar_frame(titled(Frame(9.5, 0)), points).figure()
+    drawing.bars(figure.subplots(), points)
+    size = next(each["memory_bytes"] for each in report["comparisons"] if each["state"] == LIMITED)
+    times = report["table"]["bytes"] / size
+    title = f"{size / 2**20:,.0f} MiB of memory for a table {times:.0f} times as large"
+    ids = f"Zipf-distributed ids, exponent {work.ZIPF_EXPONENT}"
+    note = f"rows a second, {ids_a_call(batch)}, {ids}: {ROUNDS}"
+    return Plot(title, note, figure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -43,8 +44,28 @@ class PeerReport(Report):
 
     def to_json(self) -> dict[str, Any]:
         """Return everything."""
-        limit = None if self.disk_limit is None else self.disk_limit.to_json()
+        limit = None
+        if self.disk_limit is not None:
+            turns = [t for c in self.comparisons for entry in c.entries for t in entry.turns]
+            again = [t.disk_reads_per_second for t in turns if isinstance(t, DiskTurn)]
+            limit = self.disk_limit.to_json() | {"again": [rate for rate in again if rate]}
         return super().to_json() | {"disk_limit": limit}
+
+    def save_figures(self, directory: Path) -> Path:
+        """Write ``table.json``, which has no samples and is small; return its path.
+
+        The plots can be drawn from it.
+        """
+        found = rounded(self.to_json())
+        comparisons = found.pop("comparisons")
+        for each in comparisons:
+            for entry in each["entries"]:
+                del entry["turns"]
+        lines = ",\n".join(json.dumps(each, separators=(",", ":")) for each in comparisons)
+        about = json.dumps(found, indent=1).removesuffix("\n}")
+        file = directory / "table.json"
+        file.write_text(f'{about},\n "comparisons": [\n{lines}\n]}}\n')
+        return file
 
     def text(self) -> str:
         """Return the table for the terminal, with the limit of the disk below the caption."""
@@ -88,3 +109,16 @@ class PeerReport(Report):
         columns["reads/s"] = count(sum(known) / sum(turn.seconds for turn in turns))
         share = share_of_limit(turns, self.disk_best)
         return columns if share is None else columns | {"of limit": f"{share:.0%}"}
+
+
+def rounded(value: Any) -> Any:
+    """Return JSON with four digits of each number that is not whole.
+
+    >>> rounded({"rates": [123456.7, 0.0123456]})
+    {'rates': [123500.0, 0.01235]}
+    """
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    return [rounded(one) for one in value] if isinstance(value, list | tuple) else value

@@ -22,11 +22,12 @@ from embstore.settle import as_choice, as_flag, as_size
 from embstore.sources.copying import copy_batches
 from embstore.sources.options import SourceOptions, as_choice_if_any, as_count_if_any
 from embstore.table.numbering import Strategy
+from embstore.wording import option
 from embstore.writing.conversion import PLAIN, find_encoding
 from embstore.writing.disk.staging import check_target
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT
 from embstore.writing.words.new_words import OnDuplicate
-from embstore.writing.writer import PUBLISH, StoreWriter
+from embstore.writing.writer import StoreWriter, to_publish
 
 if TYPE_CHECKING:
     import os
@@ -72,8 +73,8 @@ def build(
 ) -> EmbeddingStore:
     r"""Build a store from a file of vectors, or from an object that holds them.
 
-    Memory stays bounded, whatever the number of rows and words (`embstore.writing.memory` lists its
-    uses). A build that fails leaves nothing behind, and does not change what is at ``path``.
+    Memory stays bounded, whatever the number of rows and words (``embstore.writing.memory`` lists
+    its uses). A build that fails leaves nothing behind, and does not change what is at ``path``.
 
     Parameters
     ----------
@@ -210,7 +211,7 @@ def build(
     >>> store["like"]
     array([0.3, 0.4])
     """
-    target = as_local_path(path, "path", PUBLISH)
+    target = as_local_path(path, "path", to_publish())
     partitions = as_count_if_any(partitions, "partitions", high=spec.MAX_PARTITIONS)
     strategy = as_choice(strategy, "strategy", get_args(Strategy))
     stored = None if dtype is None else as_dtype(dtype)
@@ -243,7 +244,7 @@ def build(
     if kept is not None and stored is not None:
         raise SourceError(
             f"{rows.name} is stored as {kept.name}, which a build keeps; to store it as numbers of "
-            f'{stored}, pass encoding="plain" (--encoding plain) too'
+            f"{stored}, pass {option('encoding', 'plain')} too"
         )
     make_writer = partial(
         StoreWriter,

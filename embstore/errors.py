@@ -30,6 +30,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from embstore.wording import function, option
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -129,15 +131,11 @@ class DuplicateWordError(RowError):
 
     def __init__(self, word: str, position: int, first_id: int, *, is_stored: bool = False) -> None:
         remedy = (
-            "remove one of the two, or keep the "
-            'first with on_duplicate="first" (--on-duplicate first on the command line), which '
-            "drops the other row and so lowers later ids"
+            f"remove one of the two, or keep the first with {option('on_duplicate', 'first')}, "
+            "which drops the other row and so lowers later ids"
         )
         if is_stored:
-            remedy = (
-                "remove its row, or replace the one in the store with embstore.upsert (embstore "
-                "upsert on the command line)"
-            )
+            remedy = f"remove its row, or replace the one in the store with {function('upsert')}"
         super().__init__(f"the word {word!r} already has id {first_id}; {remedy}", position)
 
 

@@ -33,6 +33,7 @@ from embstore.sinks import SINKS, ExportFormat, TableFacts
 from embstore.sinks.npy import write_words
 from embstore.sinks.read_back import Head
 from embstore.store import EmbeddingStore
+from embstore.wording import function, option
 from embstore.writing.disk import files
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
     from embstore.row_blocks import RowBlock
 
-_TO_UPLOAD = "write a local file, and upload it (embstore.publish uploads whole stores)"
 _COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zip", ".zst")
 # A store that is opened here is read only once, from start to end.
 RESIDENT_LIMIT = 256 << 20
@@ -162,20 +162,21 @@ def export(
         if value is not None
     ]:
         raise ValueError(f"{given[0]}= goes with the path of a model; store is open already")
-    target = as_local_path(path, "path", _TO_UPLOAD).absolute()
+    to_upload = f"write a local file, and upload it ({function('publish')} uploads whole stores)"
+    target = as_local_path(path, "path", to_upload).absolute()
     words_target = None
     if words is not None:
-        words_target = as_local_path(words, "words", _TO_UPLOAD).absolute()
+        words_target = as_local_path(words, "words", to_upload).absolute()
     format = _choose_format(target, format)
     caster = None if dtype is None else Caster(as_dtype(dtype), None)
     if words_target is not None and SINKS[format].has_words:
         without = " and ".join(name for name, sink in SINKS.items() if not sink.has_words)
-        raise ValueError(f"words= is for {without}; {format} holds the words itself")
+        raise ValueError(f"{option('words')} is for {without}; {format} holds the words itself")
     if words_target == target:
         raise ValueError(f"rows and words cannot both be written to {target}")
     overwrite = as_flag(overwrite, "overwrite")
     for file in (target,) if words_target is None else (target, words_target):
-        _check_new_file(file, overwrite=overwrite)
+        check_new_file(file, overwrite=overwrite)
     with ExitStack() as stack:
         if not isinstance(store, EmbeddingStore):
             opened_store = open_store(
@@ -189,7 +190,7 @@ def export(
             )
             store = stack.enter_context(opened_store)
         if words_target is not None and not store.has_words:
-            raise ExportError(f"the store {store.location} has no words; omit words= (--words)")
+            raise ExportError(f"the store {store.location} has no words; omit {option('words')}")
         sink = SINKS[format]
         kept = None
         if sink.takes_records and caster is None:
@@ -230,8 +231,8 @@ def _choose_format(path: Path, format: ExportFormat | None) -> ExportFormat:
             if sink.suffix == suffix:
                 return name
         raise ValueError(
-            f"the name {path.name!r} does not tell the format; pass format= (--format on the "
-            f"command line): {', '.join(SINKS)}"
+            f"the name {path.name!r} does not tell the format; pass {option('format')}: "
+            f"{', '.join(SINKS)}"
         )
     return as_choice(format, "format", tuple(SINKS))
 
@@ -268,7 +269,7 @@ def new_file(path: Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
     FileNotFoundError
         If the directory of ``path`` does not exist.
     """
-    _check_new_file(path, overwrite=overwrite)
+    check_new_file(path, overwrite=overwrite)
     hidden = path.with_name(f".{path.name}.exporting-{secrets.token_hex(4)}")
     process = os.getpid()
     try:
@@ -276,7 +277,7 @@ def new_file(path: Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        _check_new_file(path, overwrite=overwrite)
+        check_new_file(path, overwrite=overwrite)
         hidden.replace(path)
     except BaseException:
         if os.getpid() == process:  # Not in a forked child, whose parent goes on.
@@ -309,7 +310,7 @@ def _leave_to_parent() -> None:
 os.register_at_fork(after_in_child=_leave_to_parent)
 
 
-def _check_new_file(path: Path, *, overwrite: bool) -> None:
+def check_new_file(path: Path, *, overwrite: bool) -> None:
     """Raise unless a file may be put at ``path``."""
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the directory {path.parent} does not exist; make it first")
@@ -319,6 +320,5 @@ def _check_new_file(path: Path, *, overwrite: bool) -> None:
         raise FileExistsError(f"{path} exists and is not a file; choose another path")
     if not overwrite:
         raise FileExistsError(
-            f"{path} exists; choose another path, or replace it with overwrite=True (--overwrite "
-            "on the command line)"
+            f"{path} exists; choose another path, or replace it with {option('overwrite', True)}"
         )

@@ -24,6 +24,7 @@ from embstore.formats.own.manifest import read_manifest
 from embstore.reading.files import ForeignFiles
 from embstore.table.partial import PartialNumbering
 from embstore.verify import verify
+from embstore.wording import shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -174,8 +175,8 @@ class IdentityMixin(ABC):
             if found.identity != self.identity:
                 raise StoreChangedError(
                     f"{self._path} is another table than the one that was opened: it has "
-                    f"{found.rows} rows of {found.row_shape} {found.dtype} now. Open it again, or "
-                    "put the old one back"
+                    f"{found.rows} rows of {shape_text(found.row_shape)} {found.dtype} now. Open "
+                    "it again, or put the old one back"
                 )
         reopen, arguments = self._recipe
         return reopen, (*arguments, self.identity)

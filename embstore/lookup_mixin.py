@@ -12,6 +12,7 @@ from embstore.reading.results import POOL, as_out
 from embstore.reading.submitted import Prefetch, prefetch, submit
 from embstore.settle import as_flag
 from embstore.table.ids import as_counts, as_ids
+from embstore.wording import option, parameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -354,7 +355,10 @@ def fill(
             rows = rows.copy()  # Else the first rows might replace the last ids.
     if max_norm is not None:
         if form.is_raw:
-            raise ValueError("max_norm scales rows, but raw=True returns bytes; omit one")
+            raise ValueError(
+                f"{parameter('max_norm')} scales rows, but {option('raw', True)} returns bytes; "
+                "omit one"
+            )
         check_max_norm(max_norm, out.dtype)  # Before ``out`` is written to.
     form.records.take(rows, out.reshape(len(rows), *form.row_shape))
     if max_norm is not None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from embstore.dtypes import is_float, wide_dtype
 from embstore.settle import as_positive
+from embstore.wording import parameter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,7 +36,7 @@ def check_max_norm(max_norm: float, dtype: np.dtype[Any]) -> float:
     """
     max_norm = as_positive(max_norm, "max_norm")
     if not is_float(dtype):
-        raise TypeError(f"max_norm needs rows of floats; these are {dtype}")
+        raise TypeError(f"{parameter('max_norm')} needs rows of floats; these are {dtype}")
     return max_norm
 
 

@@ -23,6 +23,7 @@ from embstore.reading.files import LocalFiles, StoreFiles
 from embstore.reading.readers import read_records
 from embstore.remote.location import as_location
 from embstore.store import EmbeddingStore
+from embstore.wording import function, option, parameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,7 +129,7 @@ class Opener:
         given = self.options.for_format(format, self.where)
         if format is not STORE and self.options.partitions not in (None, (0,)):
             raise ValueError(
-                f"{self.where} is not a store: it has one partition, 0; omit partitions="
+                f"{self.where} is not a store: it has one partition, 0; omit {option('partitions')}"
             )
         if format is STORE:
             if verify is not None:
@@ -136,8 +137,8 @@ class Opener:
             return self._open_own(progress)
         if verify is not None:
             raise ValueError(
-                f'verify="full" needs the checksums of a store, but {self.where} is not one; make '
-                "one with embstore.build"
+                f'verify="full" needs the checksums of a store, but {self.where} is '
+                f"not one; make one with {function('build')}"
             )
         return self._open_foreign(format, name, given, progress)
 
@@ -176,9 +177,9 @@ class Opener:
     ) -> EmbeddingStore:
         if self.options.cache_dir is not None:
             raise ValueError(
-                f"cache_dir keeps files whose checksums a store lists, and {self.where} is "
-                f"{format.what}, without checksums; leave cache_dir out, or build a store from it "
-                "and publish that"
+                f"{parameter('cache_dir')} keeps files whose checksums a store lists, and "
+                f"{self.where} is {format.what}, without checksums; leave {parameter('cache_dir')} "
+                "out, or build a store from it and publish that"
             )
         table = format.describe(self.files, name, **given)
         names = {extent.file for column in table.columns for extent in column.extents}
@@ -254,6 +255,6 @@ def missing(where: Path | str) -> str:
     if where.exists():
         return (
             f"no store at {where}: it is a file, but not of a format that opens in place ({names});"
-            " to make a store from it, use embstore.build"
+            f" to make a store from it, use {function('build')}"
         )
     return f"no store at {where}: no such directory"

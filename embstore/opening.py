@@ -25,6 +25,7 @@ from embstore.reading.readers import check_row_cache
 from embstore.reading.resident_limit import MIN_RESIDENT_BYTES
 from embstore.settle import as_choice, as_flag, as_size, as_text
 from embstore.verify import verify as verify_store
+from embstore.wording import function, option, parameter
 from embstore.writing.disk.replacement import finish_replacement
 
 if TYPE_CHECKING:
@@ -205,8 +206,8 @@ def open(
     preload = as_flag(preload, "preload")
     if preload and reader == "chunked":
         raise ValueError(
-            'preload=True reads a mapping into RAM, but reader="chunked" maps nothing; leave one '
-            "of the two out"
+            f"{option('preload', True)} reads a mapping into RAM, but "
+            f"{option('reader', 'chunked')} maps nothing; leave one of the two out"
         )
     cache: int | None = None
     if row_cache is not None:
@@ -229,7 +230,10 @@ def open(
         cache_limit=None if cache_limit is None else as_size(cache_limit, "cache_limit", low=1),
     )
     if cache_limit is not None and cache_dir is None:
-        raise ValueError("cache_limit limits the files in cache_dir; give cache_dir, too")
+        raise ValueError(
+            f"{parameter('cache_limit')} limits the files in {parameter('cache_dir')}; give "
+            f"{parameter('cache_dir')}, too"
+        )
     if url is not None:
         return _open_url(url, options, verify, progress)
     where = as_path(path, "path").absolute()
@@ -265,16 +269,18 @@ def _as_cache_dir(
         return None
     directory = as_path(value, "cache_dir")
     if (url := url_of(directory)) is not None:
-        raise ValueError(f"cache_dir must be a directory on a local disk, not {url!r}")
+        raise ValueError(
+            f"{parameter('cache_dir')} must be a directory on a local disk, not {url!r}"
+        )
     if path is not None:
         raise ValueError(
-            f"cache_dir keeps files of a store at a URL, and {os.fspath(path)} is on a local disk "
-            "already; leave cache_dir out"
+            f"{parameter('cache_dir')} keeps files of a store at a URL, and {os.fspath(path)} is "
+            f"on a local disk already; leave {parameter('cache_dir')} out"
         )
     if reader == "chunked":
         raise ValueError(
-            'cache_dir keeps files that are mapped, but reader="chunked" maps nothing; leave one '
-            "of the two out"
+            f"{option('cache_dir')} keeps files that are mapped, but "
+            f"{option('reader', 'chunked')} maps nothing; leave one of the two out"
         )
     return str(directory.absolute())
 
@@ -300,14 +306,14 @@ def _open_url(
     shown = without_credentials(url)
     if options.reader == "mapped" or (options.preload and options.cache_dir is None):
         what = "preload=True" if options.preload else 'reader="mapped"'
-        how = ", or give cache_dir" if options.preload else ""
+        how = f", or give {parameter('cache_dir')}" if options.preload else ""
         raise ValueError(
             f"{what} needs files on a local disk, and {shown} is a URL; leave it out{how}"
         )
     if verify == "full":
         raise ValueError(
-            f'verify="full" reads all files, and {shown} is a URL; copy the store to a disk, and '
-            "use embstore.verify there"
+            f'verify="full" reads all files, and {shown} is a URL; copy the store to '
+            f"a disk, and use {function('verify')} there"
         )
     place = place_at(url, options.version, allow_http=options.allow_http)
     options = replace(options, version=place.version)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from embstore.settle import shown, shown_with_type
+from embstore.wording import parameter
 
 # Of a file, and of a path, on Linux.
 _MAX_NAME_BYTES = 255
@@ -44,23 +45,27 @@ def as_path(value: Any, name: str) -> Path:
     """
     text = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(text, str):
-        raise TypeError(f"{name} must be a str or a pathlib.Path, not {shown_with_type(value)}")
+        raise TypeError(
+            f"{parameter(name)} must be a str or a pathlib.Path, not {shown_with_type(value)}"
+        )
     if not text:
-        raise ValueError(f"{name} must be a path, not an empty text")
+        raise ValueError(f"{parameter(name)} must be a path, not an empty text")
     if "\0" in text:
         raise ValueError(
-            f"{name} must be a path without NUL characters, not {shown(without_credentials(text))}"
+            f"{parameter(name)} must be a path without NUL characters, not "
+            f"{shown(without_credentials(text))}"
         )
     try:
         names = os.fsencode(text).split(b"/")
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"{name} must be a path, not {shown(without_credentials(text))}: {error.reason}"
+            f"{parameter(name)} must be a path, not {shown(without_credentials(text))}: "
+            f"{error.reason}"
         ) from error
     if max(map(len, names)) > _MAX_NAME_BYTES or len(text) > _MAX_PATH_LENGTH:
         raise ValueError(
-            f"{name} must be a path, whose names have at most {_MAX_NAME_BYTES} bytes each; found "
-            f"{len(text)} characters: {shown(without_credentials(text))}"
+            f"{parameter(name)} must be a path, whose names have at most {_MAX_NAME_BYTES} bytes "
+            f"each; found {len(text)} characters: {shown(without_credentials(text))}"
         )
     return Path(text)
 
@@ -115,7 +120,7 @@ def as_local_path(value: Any, name: str, remedy: str) -> Path:
     # A directory may have such a name.
     if url is not None and url_of(path) is not None and not path.parent.exists():
         shown = without_credentials(url)
-        raise ValueError(f"{name} must be a local path, not the URL {shown}: {remedy}")
+        raise ValueError(f"{parameter(name)} must be a local path, not the URL {shown}: {remedy}")
     return path
 
 

@@ -19,6 +19,8 @@ from collections.abc import Mapping, Set
 from itertools import pairwise
 from typing import Any, TypeVar
 
+from embstore.wording import either, parameter
+
 _Choice = TypeVar("_Choice", bound=str)
 _SHOWN_LENGTH = 100  # Of a value, in a message.
 # Not more digits than any size needs: converting thousands of them is slow, and refused by Python.
@@ -54,10 +56,10 @@ def as_count(value: Any, name: str, *, low: int | None = 0, high: int | None = N
       ...
     ValueError: partitions must be 1 or more, not 0
     """
-    count = _as_int(value, f"{name} must be an integer")
+    count = _as_int(value, f"{parameter(name)} must be an integer")
     if (low is not None and count < low) or (high is not None and count > high):
         bounds = f"{low} or more" if high is None else f"from {low} to {high}"
-        raise ValueError(f"{name} must be {bounds}, not {shown(count)}")
+        raise ValueError(f"{parameter(name)} must be {bounds}, not {shown(count)}")
     return count
 
 
@@ -91,7 +93,7 @@ def as_size(value: Any, name: str, *, low: int = 0, high: int | None = None) -> 
       ...
     ValueError: resident_limit must be 64MiB or more, not '1MiB'
     """
-    how = f"{name} must be a size such as 2GiB, 500MB or 4096"
+    how = f"{parameter(name)} must be a size such as 2GiB, 500MB or 4096"
     if isinstance(value, str):
         found = _SIZE.fullmatch(value)
         if found is None:
@@ -104,7 +106,7 @@ def as_size(value: Any, name: str, *, low: int = 0, high: int | None = None) -> 
     if size < low or (high is not None and size > high):
         least = size_text(low)
         bounds = f"{least} or more" if high is None else f"from {least} to {size_text(high)}"
-        raise ValueError(f"{name} must be {bounds}, not {shown(value)}")
+        raise ValueError(f"{parameter(name)} must be {bounds}, not {shown(value)}")
     return size
 
 
@@ -159,10 +161,10 @@ def as_positive(value: Any, name: str, *, or_zero: bool = False) -> float:
             except OverflowError:  # An integer beyond all floats.
                 number = math.inf if value > 0 else -math.inf
     if number is None:
-        raise TypeError(f"{name} must be a number, not {shown_with_type(value)}")
+        raise TypeError(f"{parameter(name)} must be a number, not {shown_with_type(value)}")
     if not (number > 0 or (or_zero and number == 0)):
         least = "0 or more" if or_zero else "above 0"
-        raise ValueError(f"{name} must be {least}, not {shown(value)}")
+        raise ValueError(f"{parameter(name)} must be {least}, not {shown(value)}")
     return number
 
 
@@ -232,11 +234,11 @@ def as_choice(value: Any, name: str, choices: tuple[_Choice, ...]) -> _Choice:
         for choice in choices:
             if value == choice:
                 return choice
-    *others, last = (f'"{choice}"' for choice in choices)
+    *others, last = (either(f'"{choice}"', choice) for choice in choices)
     listing = f"{', '.join(others)} or {last}" if others else last
     if isinstance(value, str):
-        raise ValueError(f"{name} must be {listing}, not {shown(value)}")
-    raise TypeError(f"{name} must be {listing}, not {shown_with_type(value)}")
+        raise ValueError(f"{parameter(name)} must be {listing}, not {shown(value)}")
+    raise TypeError(f"{parameter(name)} must be {listing}, not {shown_with_type(value)}")
 
 
 def as_text(value: Any, name: str) -> str:
@@ -266,9 +268,9 @@ def as_text(value: Any, name: str) -> str:
     TypeError: tensor must be a str, not 3 (int)
     """
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, not {shown_with_type(value)}")
+        raise TypeError(f"{parameter(name)} must be a str, not {shown_with_type(value)}")
     if not value:
-        raise ValueError(f"{name} must be a name, not an empty text")
+        raise ValueError(f"{parameter(name)} must be a name, not an empty text")
     return str(value)
 
 
@@ -310,7 +312,7 @@ def as_shape(value: Any, name: str, *, low: int = 1) -> tuple[int, ...]:
         raise TypeError(
             f"{name} must be a tuple of integers such as (300,), not {shown_with_type(value)}"
         )
-    return tuple(as_count(axis, f"{name}[{place}]", low=low) for place, axis in enumerate(axes))
+    return tuple(as_count(axis, _item(name, place), low=low) for place, axis in enumerate(axes))
 
 
 def as_numbers(value: Any, name: str, *, high: int | None = None) -> tuple[int, ...]:
@@ -351,16 +353,21 @@ def as_numbers(value: Any, name: str, *, high: int | None = None) -> tuple[int, 
             f"{name} must be a list of integers such as [0, 3], not {shown_with_type(value)}"
         )
     if not found:
-        raise ValueError(f"{name} must not be empty; omit it for all of them")
+        raise ValueError(f"{parameter(name)} must not be empty; omit it for all of them")
     numbers = tuple(
-        as_count(number, f"{name}[{place}]", high=high) for place, number in enumerate(found)
+        as_count(number, _item(name, place), high=high) for place, number in enumerate(found)
     )
     for before, number in pairwise(numbers):
         if number <= before:
             raise ValueError(
-                f"{name} must ascend, without repeats; {shown(number)} comes after {shown(before)}"
+                f"{parameter(name)} must ascend, without repeats; {shown(number)} comes after "
+                f"{shown(before)}"
             )
     return numbers
+
+
+def _item(name: str, place: int) -> str:
+    return either(f"{name}[{place}]", f"each number of {parameter(name)}")
 
 
 def _as_int(value: Any, expected: str) -> int:
@@ -379,6 +386,15 @@ def shown(value: object) -> str:
     except ValueError:  # Python refuses to print integers of thousands of digits.
         text = "a very large number"
     return text if len(text) <= _SHOWN_LENGTH else f"{text[: _SHOWN_LENGTH - 3]}..."
+
+
+def shown_bytes(value: bytes) -> str:
+    r"""Return the start of some bytes that are no text, for messages.
+
+    >>> shown_bytes(b"caf\xe9")
+    "'caf\\xe9'"
+    """
+    return repr(value[:40])[1:]
 
 
 def shown_with_type(value: object) -> str:

@@ -57,7 +57,7 @@ class SimilarMixin(ABC):
             What to compare rows with.
 
             * A word or an id stands for its row, and is left out of its own result.
-            * Floats of shape `row_shape` are a vector.
+            * Floats of shape `row_shape` are a vector. Integers are ids, even if rows are integers.
             * A list or array of words or ids, or floats with one axis more, is a batch.
         topn : int
             Number of rows to find for each.
@@ -84,7 +84,8 @@ class SimilarMixin(ABC):
         MissingWordError, IdRangeError, IdTypeError
             If words are missing, or ids wrong.
         TypeError, ValueError
-            If an argument has a wrong type, shape or value, or rows are not real numbers.
+            If an argument has a wrong type, shape or value; if rows are not real numbers, or a
+            vector is out of their range.
         StoreClosedError
             If the store is closed.
 

@@ -24,6 +24,7 @@ from embstore.follow_mixin import FollowMixin
 from embstore.formats.own.spec import partition_name
 from embstore.identity_mixin import IdentityMixin
 from embstore.lookup_mixin import LookupMixin
+from embstore.notebook import as_html, facts_of, title_of
 from embstore.reading.cached import CachedRecords
 from embstore.reading.consecutive import gather, gathered_blocks, is_gathered, window_rows
 from embstore.reading.encoded import EncodedRecords
@@ -37,6 +38,7 @@ from embstore.table.row_functions import rows_function
 from embstore.view import StoreView
 from embstore.vocabulary.given import are_words
 from embstore.word_mixin import WordMixin
+from embstore.wording import function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -295,7 +297,7 @@ class EmbeddingStore(
         return to_keyed_vectors(self)
 
     def partition(self, partition: int) -> zarr.Array[Any]:
-        """Return one partition as a read-only ``zarr.Array``, shape (its rows, *row_shape).
+        """Return one partition as a read-only ``zarr.Array``, shape ``(its rows, *row_shape)``.
 
         The array reads the files under `path` when it is indexed, even after this store is closed.
         For a store of bfloat16 or float8 it is of uint16 or uint8, the bits of the numbers, because
@@ -489,6 +491,9 @@ class EmbeddingStore(
             f"{parts}{words}{closed}>"
         )
 
+    def _repr_html_(self) -> str:
+        return as_html(title_of(self), facts_of(self))
+
     def _open_forms(self) -> Forms:
         forms = self._forms
         if forms is None:
@@ -519,6 +524,7 @@ class EmbeddingStore(
     def _own(self, what: str) -> Manifest:
         if self._manifest is None:
             raise FormatError(
-                f"{self._path} is not a store, so it has no {what}; build one with embstore.build"
+                f"{self._path} is not a store, so it has no {what}; build one with "
+                f"{function('build')}"
             )
         return self._manifest

@@ -40,6 +40,7 @@ from embstore.reading.files import StoreFiles
 from embstore.reading.pipeline import in_order
 from embstore.vocabulary import open_vocabulary
 from embstore.vocabulary.words import encode, hash_words
+from embstore.wording import either
 from embstore.writing.disk.replacement import finish_replacement
 
 if TYPE_CHECKING:
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
     from embstore.progress import OnProgress
 
 # The most bytes of pieces held by all threads.
-_TO_READ_ALL = "embstore.open(url).fingerprint(full=True) reads and checks all of a published store"
 MAX_PIECES_BYTES = 64 << 20
 WORDS_AT_ONCE = 1 << 16
 
@@ -115,7 +115,7 @@ def verify(
     >>> embstore.verify("words.embstore").ok
     True
     """
-    where = as_local_path(path, "path", _TO_READ_ALL).absolute()
+    where = as_local_path(path, "path", _of_a_url()).absolute()
     numbers = as_partitions(partitions)
     report = VerifyReport()
     finish_replacement(where)
@@ -320,3 +320,11 @@ def _verify_fingerprint(
             f"{path / spec.METADATA}: the {what} have the fingerprint {computed}, but the "
             f"manifest says {stated}: it is from another table, or was changed"
         )
+
+
+def _of_a_url() -> str:
+    """Return what to do instead of verifying a published store."""
+    return either(
+        "embstore.open(url).fingerprint(full=True) reads and checks all of a published store",
+        "copy a published store to a disk to check it",
+    )

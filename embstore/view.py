@@ -10,6 +10,7 @@ import numpy as np
 from embstore.dtypes import check_zero
 from embstore.errors import IdRangeError
 from embstore.lookup_mixin import fill
+from embstore.notebook import as_html, facts_of, title_of
 from embstore.reading.submitted import Prefetch, prefetch, submit
 from embstore.reading.zeros import NO_ROW, WithZeros
 from embstore.settle import as_choice, as_count
@@ -318,6 +319,10 @@ class StoreView:
 
     def __repr__(self) -> str:
         return f"<StoreView of {self._range()} of {self._store!r}>"
+
+    def _repr_html_(self) -> str:
+        title = f"StoreView of {self._range()}, in {title_of(self._store)}"
+        return as_html(title, facts_of(self._store))
 
     def _range(self) -> str:
         return f"ids {self.start} to {self.stop - 1}" if len(self) else "no ids"

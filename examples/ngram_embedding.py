@@ -148,7 +148,7 @@ class Buffer:
         return copied
 
 
-class NgramEmbedding(nn.Module):  # type: ignore[misc]
+class NgramEmbedding(nn.Module):
     """Embeddings of n-grams, from a table that stays on disk.
 
     There is nothing to train or to save: the table belongs to its file.

@@ -260,9 +260,7 @@ def test_plots(tmp_path):
             report.comparisons.append(Comparison(case, name, entries, size))
     files = plots.draw(report.to_json(), tmp_path / "plots")
     assert {file.name for file in files} == {
-        f"{name}.{ending}"
-        for name in ("read_random_ram", "read_random_cold", "limited")
-        for ending in ("png", "svg")
+        f"{name}.{ending}" for name in ("rates", "times", "hot") for ending in ("png", "svg")
     }
     assert all(file.stat().st_size > 1000 for file in files)
 

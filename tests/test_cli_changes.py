@@ -231,10 +231,10 @@ WRONG = {
     "negative id": (("update", "STORE", "ROWS", "--ids=-1,2,3"), "id -1"),
     "id twice": (("update", "STORE", "ROWS", "--ids", "1,2,1"), "id 1 is given twice"),
     "another width": (("upsert", "STORE", "WIDE"), "has rows of shape (5,)"),
-    "memory": (("append", "STORE", "a", "--memory-limit", "much"), "memory_limit must be a size"),
+    "memory": (("append", "STORE", "a", "--memory-limit", "much"), "--memory-limit must be a size"),
     "URL": (("append", "s3://bucket/x", "a"), "must be a local path, not the URL s3://bucket/x"),
     "snapshot of nothing": (("snapshot", "NONE", "NEW"), "no store at"),
-    "snapshot to a URL": (("snapshot", "STORE", "s3://bucket/x"), "embstore.publish puts a store"),
+    "snapshot to a URL": (("snapshot", "STORE", "s3://bucket/x"), "embstore publish puts a store"),
 }
 
 

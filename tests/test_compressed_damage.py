@@ -297,7 +297,7 @@ def test_random_bytes_never_decode(codec):
         ({"inner_chunk_rows": 0}, "'inner_chunk_rows' of manifest is 0"),
         ({"inner_chunk_rows": 3}, "inner_chunk_rows must be a power of two"),
         ({"inner_chunk_rows": 2048}, "inner_chunk_rows must be a power of two up to"),
-        ({"inner_chunk_rows": "128"}, "'inner_chunk_rows' of manifest is a str"),
+        ({"inner_chunk_rows": "128"}, "'inner_chunk_rows' of manifest is a string"),
         ({"inner_chunk_rows": 64}, "does not match the manifest"),
         ({"chunk_rows": 1 << 40, "inner_chunk_rows": 1}, "inner chunks in a shard|take more"),
         ({"chunk_rows": 1 << 13, "inner_chunk_rows": 1 << 13}, "an inner chunk of 8192 rows has"),

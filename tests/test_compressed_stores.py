@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 import os
 import pickle
-import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +21,6 @@ from embstore.dtypes import as_dtype
 from embstore.formats.own import spec
 from embstore.formats.own.compression import Compression, as_compression, decode
 from embstore.table.numbering import Numbering
-from tests.helpers.programs import ROOT
 from tests.helpers.programs import run_command as run
 from tests.helpers.stores import make_store
 
@@ -379,16 +376,6 @@ def test_opening_does_not_import_codecs(tmp_path):
         "assert 'zarr' not in sys.modules and 'numcodecs' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
-
-
-def test_examples_of_the_docs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    page = ROOT / "docs" / "compression.md"
-    blocks = re.findall(r"^```pycon\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-    test = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, page.name, str(page), 0)
-    failures: list[str] = []
-    found = doctest.DocTestRunner().run(test, out=failures.append)
-    assert (found.attempted, found.failed) == (8, 0), "".join(failures)
 
 
 def test_inner_rows():

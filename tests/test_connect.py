@@ -186,6 +186,8 @@ CALLS: dict[str, Callable[[Store], Any]] = {
     ),
     "functional": lambda s: embstore.embedding_lookup(s, IDS, max_norm=2.0),
     "pickled view": lambda s: pickle.loads(pickle.dumps(s.view(10, 90))).lookup([12, 80]),
+    "most similar": lambda s: s.most_similar(["w3", 9, 5, 6], 3, exclude="w4", restrict=90),
+    "most similar to a missing word": lambda s: s.most_similar(["w3", "W4"]),
     "keyed vectors": lambda s: KeyedVectors(s).most_similar("w3", topn=3),
     "bounds": lambda s: s.packed_words(5, ROWS + 1),
 }

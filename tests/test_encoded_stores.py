@@ -406,7 +406,7 @@ CORRUPT, VERSION = embstore.StoreCorruptError, embstore.StoreVersionError
 FORGED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"encoding": None}, CORRUPT, "is missing, but required"),
     ({"requires": []}, CORRUPT, "is given, but not required"),
-    ({"encoding": []}, CORRUPT, "is a list, expected dict"),
+    ({"encoding": []}, CORRUPT, "is a list, expected an object"),
     ({"encoding": {}}, CORRUPT, "expected an object whose name is"),
     ({"encoding": {"name": 3}}, CORRUPT, "expected an object whose name is"),
     ({"encoding": GOOD | {"name": "vq"}}, VERSION, "the encoding 'vq'"),

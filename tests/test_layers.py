@@ -53,6 +53,7 @@ ROOMS = (
         "verify",
         "search",
         "similar_mixin",
+        "notebook",
         "row_blocks",
     ),
     ("remote",),
@@ -64,6 +65,7 @@ ROOMS = (
     ("encodings",),
     ("table",),
     ("settle", "paths", "dtypes", "errors", "progress", "syscalls", "norms", "threads", "version"),
+    ("wording",),
 )
 LEVELS = {name: level for level, room in enumerate(ROOMS) for name in room}
 STORE_METHODS = ("embstore.store", "EmbeddingStore")

@@ -133,6 +133,38 @@ def test_rows_of_any_rank(tmp_path, metric, shape):
     check(store.most_similar(vector, 5, metric), table, vector, metric, np.arange(400), 5)
 
 
+def test_the_length_of_a_vector_does_not_change_its_cosines(tables):
+    store, _ = tables
+    vector = np.random.default_rng(5).standard_normal(DIM)
+    want = store.most_similar(vector, 3)
+    for factor in (1e-300, 1e-40, 1e40, 1e300):
+        for query in (vector * factor, np.stack([vector * factor] * 5)):
+            found = store.most_similar(query, 3)
+            for near in [found] if query.ndim == 1 else found:
+                assert [name for name, _ in near] == [name for name, _ in want]
+                assert np.allclose([score for _, score in near], [score for _, score in want])
+
+
+def test_a_vector_beyond_the_range_of_the_rows(tables):
+    store, _ = tables
+    for metric in ("dot", "euclidean"):
+        query = np.full((5, DIM), 1e300)
+        if store.dtype == np.float64:
+            assert len(store.most_similar(query, 3, metric)) == 5
+            continue
+        with pytest.raises(ValueError, match=r"up to 1e\+300.*float32, whose largest is 3.4e\+38"):
+            store.most_similar(query, 3, metric)
+
+
+def test_tensors_are_vectors_and_ids(tables):
+    torch = pytest.importorskip("torch")
+    store, table = tables
+    row = torch.tensor(np.asarray(table[3], np.float32), requires_grad=True)
+    assert store.most_similar(row, 1) == store.most_similar(row.detach().numpy(), 1)
+    assert store.most_similar(row.to(torch.bfloat16), 1)[0][0] == 3
+    assert store.most_similar(torch.tensor([3, 4]), 2) == store.most_similar([3, 4], 2)
+
+
 @pytest.mark.parametrize("factor", [1e-30, 1e25, 1e36])
 @pytest.mark.parametrize("count", [1, 5])
 def test_extreme_rows(tmp_path, factor, count):
@@ -238,6 +270,16 @@ def test_progress(tables):
         (np.zeros((2, 3, DIM)), {}, ValueError, r"shape \(2, 3, 17\)"),
         (np.full(DIM, np.nan), {}, ValueError, "not finite"),
         (np.zeros(DIM, complex), {}, TypeError, "not complex"),
+        (np.ma.masked_equal(np.zeros(DIM), 0), {}, TypeError, "some are masked"),
+        (["word 1", np.zeros(DIM)], {}, TypeError, r"has words and also array.*as in store\[words"),
+        ([np.zeros(DIM), "word 1"], {}, TypeError, "has words and also array"),
+        (["word 1", ["word 2"]], {}, TypeError, "has words and also"),
+        (["word 1", 1.5], {}, TypeError, "has words and also 1.5"),
+        (["word 1", True], {}, TypeError, "bool"),
+        ([3, np.zeros(DIM)], {}, ValueError, r"items of different shapes.*as in store\[words"),
+        ([np.zeros(DIM), 3], {}, ValueError, "items of different shapes"),
+        ([np.zeros(DIM), np.zeros(3)], {}, ValueError, "items of different shapes"),
+        ([[1], [2, 3]], {}, ValueError, "items of different shapes"),
         (1, {"topn": -1}, ValueError, "topn"),
         (1, {"topn": 1.0}, TypeError, "topn"),
         (1, {"topn": None}, TypeError, "topn"),
@@ -254,11 +296,25 @@ def test_progress(tables):
         (1, {"exclude": [-1]}, IndexError, "-1"),
         (1, {"exclude": None}, TypeError, "exclude must be ids or words"),
         (1, {"exclude": [0.5]}, TypeError, "0.5|float"),
+        (1, {"exclude": ["word 1", np.zeros(DIM)]}, TypeError, "exclude has words and also"),
+        (1, {"restrict": ["word 1", np.zeros(DIM)]}, TypeError, "restrict has words and also"),
     ],
 )
 def test_wrong_arguments(words, query, options, error, problem):
     with pytest.raises(error, match=problem):
         words.most_similar(query, **options)
+
+
+def test_missing_words_are_named_without_a_way_to_get_their_rows(words):
+    for call in (words.most_similar, lambda word: words.most_similar(3, exclude=word)):
+        with pytest.raises(embstore.MissingWordError) as error:
+            call("Word 3")
+        assert str(error.value) == ("the word 'Word 3' is not in the store; did you mean 'word 3'?")
+        assert error.value.words == ("Word 3",)
+    refused = run("similar", words.location, "Word 3", status=1)
+    assert refused.stderr == (
+        "embstore: error: the word 'Word 3' is not in the store; did you mean 'word 3'?\n"
+    )
 
 
 def test_a_closed_store(words):

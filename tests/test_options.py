@@ -94,7 +94,7 @@ def test_build_takes_sizes_numpy_integers_and_path_likes(tmp_path, table):
 
 
 def test_a_memory_limit_that_is_too_low_is_refused(tmp_path, table):
-    with pytest.raises(ValueError, match="needs a memory_limit of at least 65536 bytes"):
+    with pytest.raises(ValueError, match="needs a memory_limit of at least 64KiB"):
         embstore.build(table, tmp_path / "s", memory_limit="1KiB")
     assert list(tmp_path.iterdir()) == [table]
 

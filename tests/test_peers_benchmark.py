@@ -221,6 +221,7 @@ def test_the_command_and_its_plots(tmp_path):
     assert "goals, and what was reached" in done.stdout
     results = tmp_path / "results" / "results.json"
     assert [c["batch"] for c in json.loads(results.read_text())["comparisons"]] == [32]
+    assert results.with_name("table.json").exists()
     pytest.importorskip("matplotlib")
     drawn = [*command, "--plots", str(results)]
     again = subprocess.run(drawn, capture_output=True, text=True, check=True)
@@ -240,5 +241,24 @@ def test_plots(table, tmp_path):
             size = 1 << 27 if name == state.LIMITED else None
             report.comparisons.append(Comparison(case, name, entries, size))
     files = plots.draw(report.to_json(), tmp_path / "plots")
-    assert len(files) == 8
+    assert len(files) == 10
     assert all(file.stat().st_size > 1000 for file in files)
+    # The small file holds all that plots need.
+    kept = json.loads(report.save_figures(tmp_path).read_text())
+    assert not any("turns" in entry for each in kept["comparisons"] for entry in each["entries"])
+    again = plots.draw(kept, tmp_path / "again")
+    assert [file.name for file in again] == [file.name for file in files]
+
+
+@pytest.mark.parametrize(
+    ("row_bytes", "rows"), [(160, 800), (4096, 800), (4100, 400), (20_000, 160)]
+)
+def test_limit_of_the_disk_in_rows(table, row_bytes, rows):
+    report = empty_report(table)
+    report.table |= {"rows": 10, "bytes": 10 * row_bytes}
+    report.disk_limit = DiskLimit("fio", {1: 10.0, 8: 800.0})
+    turn = DiskTurn([1000], 32, 32, 0, 40, 600.0)
+    report.comparisons.append(Comparison(RANDOM, state.COLD, [Entry("embstore", 10, turns=[turn])]))
+    limit = plots.limit_of(report.to_json())
+    assert limit is not None
+    assert (limit.low, limit.high) == (rows * 0.75, rows)

@@ -53,6 +53,7 @@ def test_all_kinds_of_stores(path, made):
         assert b"".join(row.tobytes() for row in store) == local[:].tobytes()
         assert store[len(local) - 1].tobytes() == local[len(local) - 1].tobytes()
         assert store.submit(ids).result().tobytes() == local.lookup(ids).tobytes()
+        assert str(store.most_similar(ids[0], 3)) == str(local.most_similar(ids[0], 3))
         assert store.fingerprint() == local.fingerprint()
         assert store.matches(local.fingerprint())
         assert store.identity == local.identity

@@ -201,4 +201,4 @@ def test_damaged_manifest_is_the_only_problem(store):
     edit(store / "zarr.json", lambda own: own.update(rows="many"))
     assert "'manifest_crc32c' of manifest is " in problem(store)
     reseal(store)
-    assert "'rows' of manifest is a str, expected int" in problem(store)
+    assert "'rows' of manifest is a string, expected an integer" in problem(store)

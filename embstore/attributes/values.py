@@ -10,6 +10,7 @@ from xxhash import xxh3_64_intdigest
 from embstore.dtypes import as_dtype
 from embstore.formats.own import spec
 from embstore.vocabulary.words import PackedWords, hash_words
+from embstore.wording import either
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
 # One value for each of some rows: numbers, shape (n,), or strings.
 Values: TypeAlias = "NDArray[Any] | PackedWords"
+
+
+def given_values(name: str) -> str:
+    """Return how the values of an attribute are given, for messages."""
+    return either(f"attributes={{{name!r}: values}}", f"--attribute {name}=FILE")
 
 
 def dtype_name(values: Values) -> str:

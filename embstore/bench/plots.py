@@ -1,35 +1,51 @@
-"""Plots of a report, PNG and SVG: rows per second and time of a call by batch size.
+"""Plots of a report: in files, and as SVG inside a page.
 
-================ =================================================================================
-read_random_ram  uniform ids, rows in RAM or in the page cache
-read_random_cold uniform ids, rows on disk
-limited          Zipf-distributed ids in less memory than the table has
-================ =================================================================================
+======== =========================================================================================
+rates    rows a second by batch size: uniform ids, rows in RAM, in the page cache and on disk
+times    the time of one call, for the same lookups
+hot      Zipf-distributed ids, also in less memory than the table has
+single   opening, and one row
+======== =========================================================================================
+
+Lines and bars are medians over the rounds, bands and whiskers go from the slowest to the fastest
+round; those of times go from the median of all calls to the 99th percentile.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import textwrap
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from embstore.bench.state import COLD, LIMITED, LIMITED_SHARE, PRELOADED, WARM
-from embstore.bench.work import HOT, RANDOM
+from embstore.bench import drawing
+from embstore.bench.drawing import INK, MUTED, RATE, TIME, Frame, Quantity, widest
+from embstore.bench.series import OWN, series
+from embstore.bench.state import COLD, LIMITED, LIMITED_SHARE, PRELOADED, STATES, WARM
+from embstore.bench.work import HOT, ONE, OPEN, RANDOM, ZIPF_EXPONENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Work, states and title of each plot.
-PLOTS = {
-    "read_random_ram": (RANDOM, (PRELOADED, WARM), "Uniform ids, rows in RAM or the page cache"),
-    "read_random_cold": (RANDOM, (COLD,), "Uniform ids, rows on disk, page cache empty"),
-    "limited": (HOT, (LIMITED,), f"Zipf 1.1 ids, memory of 1/{LIMITED_SHARE} of the table"),
-}
+    from embstore.bench.series import Point, Series
+
+WIDE, NARROW = Frame(7.3, 4.3), Frame(4.5, 3.9)
+BAR_HEIGHT = 0.42
+TITLE_HEIGHT, CAPTION_HEIGHT = 0.6, 0.32
+SPANS = "median (circle), 90 % (bar) and 99 % (arrow); logarithmic"
+CHARACTERS = 17  # Of a caption, in an inch.
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A figure, and what is said above it."""
+
+    title: str
+    note: str
+    figure: Figure
 
 
 def missing() -> str | None:
@@ -39,62 +55,111 @@ def missing() -> str | None:
 
 def draw(report: dict[str, Any], directory: Path) -> list[Path]:
     """Draw the plots of ``Report.to_json()`` into a directory; return the files."""
-    figures = {name: _speed(report, *plot) for name, plot in PLOTS.items()}
-    return save(figures, report["caption"], directory)
+    return save(plots(report, titled(WIDE)), report["caption"], directory)
 
 
-def save(figures: Mapping[str, Figure | None], caption: str, directory: Path) -> list[Path]:
-    """Write figures with a caption as PNG and SVG; return the files."""
+def plots(report: dict[str, Any], frame: Frame) -> dict[str, Plot]:
+    """Return the plots that the report has figures for, by name."""
+    found = {}
+    uniform = series(report, RANDOM, (PRELOADED, WARM, COLD))
+    if uniform:
+        found["rates"] = _by_batch(uniform, RATE, frame)
+        found["times"] = _by_batch(uniform, TIME, frame)
+    hot = series(report, HOT, STATES)
+    if hot:
+        found["hot"] = _hot(hot, report, frame)
+    single = _single_calls(report)
+    if single:
+        title = "Opening, and one row: time of one call"
+        found["single"] = Plot(title, SPANS, _spans(single, frame))
+    return found
+
+
+def _single_calls(report: dict[str, Any]) -> dict[str, Point]:
+    """Return figures of opening and of single rows, by the call and where rows are."""
+    found = {}
+    for work, names in (
+        (OPEN, {OWN: "open"}),
+        (ONE, {OWN: "store[5]", "matrix[ids]": "matrix[5]"}),
+    ):
+        for label, points in series(report, work, STATES).items():
+            reader, comma, place = label.partition(", ")
+            found[names[reader] + comma + place] = next(iter(points.values()))
+    return found
+
+
+def _by_batch(found: Series, what: Quantity, frame: Frame) -> Plot:
+    """Return curves over batch size, or bars if there is one size."""
+    batches = sorted({batch for points in found.values() for batch in points})
+    note = "median and range of the rounds" if what is RATE else "median, up to the 99th percentile"
+    if len(batches) > 1:
+        names = {name: name for name in found}
+        if frame.width < WIDE.width:
+            names = {name: name.removeprefix(f"{OWN}, ") for name in found}
+        figure = replace(frame, right=widest(names.values())).figure()
+        drawing.curves(figure.subplots(), found, what, names=names)
+        return Plot(f"Uniform ids: {what.name}", f"{note}; both axes are logarithmic", figure)
+    points = {name: by_batch[batches[0]] for name, by_batch in found.items()}
+    title = f"Uniform ids: {what.name}, {ids_a_call(batches[0])}"
+    if what is RATE:
+        return Plot(title, note, _bars(points, frame))
+    return Plot(title, SPANS, _spans(points, frame))
+
+
+def _hot(found: Series, report: dict[str, Any], frame: Frame) -> Plot:
+    batch = max(batch for points in found.values() for batch in points)
+    points = {name: by_batch[batch] for name, by_batch in found.items() if batch in by_batch}
+    note = f"exponent {ZIPF_EXPONENT}; median and range of the rounds"
+    if any(each["state"] == LIMITED for each in report["comparisons"]):
+        note += f"; limited memory: 1/{LIMITED_SHARE} of the table"
+    return Plot(f"Zipf ids: rows a second, {ids_a_call(batch)}", note, _bars(points, frame))
+
+
+def _bars(points: Mapping[str, Point], frame: Frame) -> Figure:
+    figure = bar_frame(frame, points).figure()
+    drawing.bars(figure.subplots(), points)
+    return figure
+
+
+def _spans(points: Mapping[str, Point], frame: Frame) -> Figure:
+    figure = bar_frame(frame, points, right=0.3, bottom=0.35).figure()
+    drawing.spans(figure.subplots(), points)
+    return figure
+
+
+def bar_frame(
+    frame: Frame, names: Mapping[str, object], right: float = 0.25, bottom: float = 0.05
+) -> Frame:
+    """Return a frame that is as high as bars with these names need."""
+    height = frame.top + BAR_HEIGHT * len(names) + bottom + frame.caption
+    return replace(frame, left=widest(names), right=right, bottom=bottom, height=height)
+
+
+def titled(frame: Frame) -> Frame:
+    """Return a frame with room for a title and a caption."""
+    height = frame.height + TITLE_HEIGHT + CAPTION_HEIGHT
+    return replace(frame, height=height, top=frame.top + TITLE_HEIGHT, caption=CAPTION_HEIGHT)
+
+
+def save(found: Mapping[str, Plot], caption: str, directory: Path) -> list[Path]:
+    """Write plots with titles and a caption as PNG and SVG; return the files."""
     directory.mkdir(parents=True, exist_ok=True)
     files = []
-    for name, figure in figures.items():
-        if figure is not None:
-            figure.text(0.01, 0.01, caption, fontsize=7, color="#555555", wrap=True)
-            for ending in ("png", "svg"):
-                files.append(directory / f"{name}.{ending}")
-                figure.savefig(files[-1], dpi=150)
+    for name, plot in found.items():
+        width, height = plot.figure.get_size_inches()
+        place = 0.18 / width
+        top = 1 - 0.14 / height
+        plot.figure.text(place, top, plot.title, fontsize=13, weight="bold", color=INK, va="top")
+        note_top = top - 0.29 / height
+        plot.figure.text(place, note_top, plot.note, fontsize=9.5, color=MUTED, va="top")
+        lines = "\n".join(textwrap.wrap(caption, int((width - 0.4) * CHARACTERS)))
+        plot.figure.text(place, 0.1 / height, lines, fontsize=7, color=MUTED, va="bottom")
+        for ending in ("png", "svg"):
+            files.append(directory / f"{name}.{ending}")
+            plot.figure.savefig(files[-1], dpi=150)
     return files
 
 
-def batch_axis(axes: Axes, batches: Iterable[int]) -> None:
-    """Label the axes of curves over batch size."""
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    axes.set_xticks(sorted(set(batches)))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.set_xlabel("ids in one call")
-    axes.grid(visible=True, which="major", alpha=0.3)
-
-
-def canvas(width: float, height: float) -> Figure:
-    """Return an empty figure of this size in inches."""
-    from matplotlib.figure import Figure  # noqa: PLC0415  # Optional, and slow to import.
-
-    return Figure(figsize=(width, height))
-
-
-def _speed(report: dict[str, Any], work: str, states: tuple[str, ...], title: str) -> Figure | None:
-    """Return rates on the left, and on the right the median time of a call up to its 99 %."""
-    curves: dict[str, list[tuple[Any, ...]]] = {}
-    for each in report["comparisons"]:
-        for entry in each["entries"] if each["work"] == work and each["state"] in states else ():
-            times = entry["microseconds"]
-            figures = (each["batch"], entry["rows_per_second"], times["p50"], times["p99"])
-            note = f" ({entry['note']})" if entry["note"] else ""
-            curves.setdefault(f"{entry['name']}, {each['state']}{note}", []).append(figures)
-    if not curves:
-        return None
-    figure = canvas(11, 5.2)
-    figure.subplots_adjust(left=0.08, right=0.97, bottom=0.16)
-    left, right = figure.subplots(1, 2)
-    for label, points in curves.items():
-        batches, rates, p50, p99 = zip(*sorted(points), strict=True)
-        left.plot(batches, rates, ".-", label=label)
-        above = [[0] * len(p50), np.subtract(p99, p50)]
-        right.errorbar(batches, p50, above, fmt=".-", capsize=3, label=label)
-    for axes, label in ((left, "rows per second"), (right, "microseconds a call: median to 99 %")):
-        batch_axis(axes, {point[0] for points in curves.values() for point in points})
-        axes.set_ylabel(label)
-        axes.legend(fontsize=7)
-    figure.suptitle(title)
-    return figure
+def ids_a_call(batch: int) -> str:
+    """Return how many ids are in a call, in words."""
+    return "1 id a call" if batch == 1 else f"{batch:,} ids a call"

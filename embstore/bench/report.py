@@ -1,7 +1,8 @@
-"""Reports: a table for the terminal, and JSON with the machine, the disk and every sample.
+"""Reports: a table for the terminal, a page, and JSON with the machine, the disk and every sample.
 
 The first entry of a comparison is embstore. The ratio beside another entry is the median over the
-rounds of embstore's rate divided by the other's rate in the same round.
+rounds of embstore's rate divided by the other's rate in the same round. The page and the plots are
+made from the JSON, so that an earlier run can be shown again.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from embstore.bench.settings import Settings
     from embstore.bench.work import Case
 
 
@@ -35,9 +37,14 @@ class Entry:
     turns: list[Turn] = field(default_factory=list)
 
     @property
+    def rates(self) -> list[float]:
+        """Rows in a second of calls, of each turn; 0 if the calls return no rows."""
+        return [turn.rows / turn.seconds for turn in self.turns]
+
+    @property
     def rate(self) -> float:
-        """Rows in a second of calls, the median over the turns; 0 if the calls return no rows."""
-        return statistics.median(turn.rows / turn.seconds for turn in self.turns)
+        """The median of the rates."""
+        return statistics.median(self.rates)
 
 
 @dataclass
@@ -52,10 +59,13 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """Return every sample, and the figures computed from them."""
         found: dict[str, Any] = asdict(self)
-        for shown, entry in zip(found["entries"], self.entries, strict=True):
+        for number, (shown, entry) in enumerate(zip(found["entries"], self.entries, strict=True)):
             if entry.turns:
                 shown["rows_per_second"] = entry.rate
+                shown["rates"] = entry.rates
                 shown["microseconds"] = percentiles(entry.turns)
+                shown["bytes_per_row"] = bytes_per_row(entry.turns)
+                shown["embstore_ratio"] = ratio(self.entries[0], entry) if number else None
         return {**found.pop("case"), **found}
 
 
@@ -63,7 +73,8 @@ class Comparison:
 class Report:
     """The comparisons, and the table, machine and disk that they were measured on.
 
-    ``skipped`` says what could not be measured, and why.
+    ``skipped`` says what could not be measured, and why; ``settings``, what `embstore bench` was
+    asked for.
     """
 
     table: dict[str, Any]
@@ -71,6 +82,7 @@ class Report:
     disk: dict[str, Any]
     comparisons: list[Comparison] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    settings: Settings | None = None
 
     @classmethod
     def of(cls, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Self:
@@ -92,9 +104,16 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything."""
-        about = {"table": self.table, "machine": self.machine, "disk": self.disk}
-        found = {"caption": self.caption, "comparisons": [c.to_json() for c in self.comparisons]}
-        return about | found | {"skipped": self.skipped}
+        settings = self.settings and asdict(self.settings) | {"command": self.settings.command}
+        return {
+            "caption": self.caption,
+            "table": self.table,
+            "machine": self.machine,
+            "disk": self.disk,
+            "settings": settings,
+            "skipped": self.skipped,
+            "comparisons": [comparison.to_json() for comparison in self.comparisons],
+        }
 
     def save(self, directory: Path) -> Path:
         """Write ``results.json`` into a directory; return its path."""
@@ -121,9 +140,8 @@ class Report:
 
     def disk_columns(self, turns: list[Turn]) -> dict[str, str]:
         """Return what is shown of turns that read from the disk, by title."""
-        rows = sum(turn.rows for turn in turns)
-        size = sum(turn.bytes_read for turn in turns)
-        return {"KiB/row": f"{size / rows / 1024:.1f}"} if rows else {}
+        size = bytes_per_row(turns)
+        return {} if size is None else {"KiB/row": f"{size / 1024:.1f}"}
 
     def _section(self, chosen: list[Comparison]) -> list[str]:
         """Return the lines of one work in one state."""
@@ -149,6 +167,12 @@ class Report:
             shown.append((line + "".join(f"{value:>10}" for value in values)).rstrip())
         notes = {entry.name: entry.note for _, entry, _ in lines if entry.note}
         return shown + [f"  {name}: {note}" for name, note in notes.items()]
+
+
+def bytes_per_row(turns: list[Turn]) -> float | None:
+    """Return how many bytes were read from the device for each row; None without rows."""
+    rows = sum(turn.rows for turn in turns)
+    return sum(turn.bytes_read for turn in turns) / rows if rows else None
 
 
 def ratio(own: Entry, other: Entry) -> float | None:

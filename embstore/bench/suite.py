@@ -20,6 +20,7 @@ import numpy as np
 import embstore
 from embstore.bench import machine, state, timing, work
 from embstore.bench.report import Comparison, Entry, Report
+from embstore.bench.settings import ROUNDS, SECONDS, Settings
 from embstore.bench.state import COLD, LIMITED, PRELOADED, STATES, WARM
 from embstore.bench.timing import Call, Turn, time_calls
 from embstore.bench.work import BATCHES, WORKS, Case
@@ -51,8 +52,8 @@ def bench_store(
     works: Sequence[str] = WORKS,
     states: Sequence[str] = STATES,
     batches: Sequence[int] = BATCHES,
-    rounds: int = 5,
-    seconds: float = 0.3,
+    rounds: int = ROUNDS,
+    seconds: float = SECONDS,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Report:
     """Measure what `embstore.open` opens against its rows in RAM.
@@ -73,12 +74,33 @@ def bench_store(
             raise ValueError(f"{path} has no rows to look up")
         matrix = load_matrix(store, machine.free_ram_bytes() // 2)
         report = Report.of(path, store.shape, store.dtype)
+        report.table |= {
+            "encoding": store.encoding,
+            "compression": store.compression,
+            "record_bytes": store.record_bytes,
+            "partitions": store.partition_count,
+        }
         files = state.files_of(store)
+    report.settings = Settings(
+        str(path.absolute()),
+        tensor,
+        tuple(works),
+        tuple(states),
+        tuple(batches),
+        rounds,
+        seconds,
+    )
     bench = _Bench(opening, files, matrix, report.table, rounds, seconds, progress)
     for name in sorted(set(states), key=STATES.index):
         chosen = [case for case in cases if name in MEASURED[case.work]]
-        if name == COLD:
-            report.comparisons += map(bench.cold, chosen)
+        if name == PRELOADED and report.table["compression"]:
+            report.skipped.append(
+                "preloaded: this store is compressed; preload=True keeps rows as they are stored"
+            )
+        elif name == COLD:
+            found = list(map(bench.cold, chosen))
+            report.comparisons += found
+            report.skipped += _not_cold(found)
         elif chosen and name != LIMITED:
             report.comparisons += bench.in_ram(chosen, name)
         elif chosen:
@@ -197,6 +219,17 @@ class _Bench:
         known = ids < len(self.matrix)
         rows = np.asarray(rows).reshape(len(ids), *self.matrix.shape[1:])
         return timing.check_rows(name, ids[known], rows[known], self.matrix[ids[known]])
+
+
+def _not_cold(comparisons: list[Comparison]) -> Iterator[str]:
+    """Yield a line if cold lookups read nothing from a disk."""
+    turns = [turn for each in comparisons for turn in each.entries[0].turns]
+    if sum(turn.rows for turn in turns) and not any(turn.bytes_read for turn in turns):
+        yield (
+            "cold: no lookup read from a local disk, so these figures are not the disk's. The "
+            "files are on a network file system or in memory, another program has them mapped, or "
+            "they are so small that the first lookup reads them all"
+        )
 
 
 def _in_group(group: Path, turns: Callable[[], list[Turn]]) -> list[Turn]:

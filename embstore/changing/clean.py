@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from embstore.errors import StoreExistsError
 from embstore.paths import as_local_path
+from embstore.wording import function
 from embstore.writing.disk.leftovers import leftovers
 from embstore.writing.disk.staging import Staging, why_no_store
 
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     import os
     from pathlib import Path
 
-_LOCAL = "what is left of a publication goes with embstore.prune"
+
+def _of_a_url() -> str:
+    return f"what is left of a publication goes with {function('prune')}"
 
 
 def clean(path: str | os.PathLike[str]) -> tuple[Path, ...]:
@@ -46,7 +49,7 @@ def clean(path: str | os.PathLike[str]) -> tuple[Path, ...]:
     >>> embstore.clean("words.embstore")
     ()
     """
-    target = as_local_path(path, "path", _LOCAL).resolve()
+    target = as_local_path(path, "path", _of_a_url()).resolve()
     found = leftovers(target)
     if not found:
         return ()

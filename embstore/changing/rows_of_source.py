@@ -11,6 +11,7 @@ from embstore.paths import as_local_path
 from embstore.settle import as_choice, as_flag, as_size
 from embstore.sources.copying import copy_batches
 from embstore.sources.options import as_choice_if_any
+from embstore.wording import function, shape_text
 from embstore.writing.versions.table_change import TableChange
 from embstore.writing.words.new_words import OnDuplicate
 
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from embstore.sources.options import SourceOptions
     from embstore.writing.versions.table_change import Cost
 
-LOCAL = "change a local store, and embstore.publish it there"
+
+def local() -> str:
+    """Return what to do instead of changing a store at a URL."""
+    return f"change a local store, and {function('publish')} it there"
 
 
 def change_rows(
@@ -38,7 +42,7 @@ def change_rows(
 
     The parameters are those of `embstore.append`.
     """
-    target = as_local_path(path, "path", LOCAL)
+    target = as_local_path(path, "path", local())
     on_duplicate = as_choice_if_any(on_duplicate, "on_duplicate", OnDuplicate)
     on_overflow = as_choice(on_overflow, "on_overflow", get_args(OnOverflow))
     memory_bytes = as_size(memory_limit, "memory_limit")
@@ -83,5 +87,6 @@ def check_shape(source: Source, change: TableChange) -> None:
     # One of an empty list is not known.
     if tuple(source.row_shape) != change.row_shape and source.row_count != 0:
         raise SourceError(
-            f"{source.name} has rows of shape {tuple(source.row_shape)}; give {change.rows_text}"
+            f"{source.name} has rows of shape {shape_text(source.row_shape)}; give "
+            f"{change.rows_text}"
         )

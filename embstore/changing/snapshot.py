@@ -31,6 +31,7 @@ from embstore.paths import as_local_path
 from embstore.progress import OnProgress, Progress
 from embstore.reading.files import StoreFiles, files_at
 from embstore.settle import as_flag
+from embstore.wording import function, option
 from embstore.writing.disk import files
 from embstore.writing.disk.linking import Linker
 from embstore.writing.disk.replacement import finish_replacement
@@ -41,8 +42,15 @@ if TYPE_CHECKING:
 
     from embstore.formats.own.manifest import Manifest
 
-_OF_A_URL = "versions of a published store never change, so open one by version="
-_TO_A_URL = "embstore.publish puts a store there"
+
+def _of_a_url() -> str:
+    return f"versions of a published store never change, so open one by {option('version')}"
+
+
+def _to_a_url() -> str:
+    return f"{function('publish')} puts a store there"
+
+
 # A store that is replaced as often as this within milliseconds each is not meant to be copied.
 _TRIES = 20
 
@@ -106,8 +114,8 @@ def snapshot(
     ...     store.fingerprint() == report.fingerprint
     True
     """
-    source = as_local_path(path, "path", _OF_A_URL).absolute()
-    to = as_local_path(target, "target", _TO_A_URL).absolute()
+    source = as_local_path(path, "path", _of_a_url()).absolute()
+    to = as_local_path(target, "target", _to_a_url()).absolute()
     overwrite = as_flag(overwrite, "overwrite")
     _check_apart(source, to)
     for _ in range(_TRIES):
@@ -146,7 +154,7 @@ def _check_store(source: Path) -> None:
         if found is not None and found[0] is not STORE:
             raise StoreNotFoundError(
                 f"cannot make a snapshot of {source}: it is {found[0].what}, not a store; copy it, "
-                "or build a store from it by embstore.build"
+                f"or build a store from it by {function('build')}"
             )
     read_manifest(source)  # Its errors tell what is there instead.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from embstore.changing.rows_of_source import LOCAL, check_shape, report_of
+from embstore.changing.rows_of_source import check_shape, local, report_of
 from embstore.encodings.casting import OnOverflow
 from embstore.errors import SourceError
 from embstore.paths import as_local_path
@@ -18,6 +18,7 @@ from embstore.settle import as_choice, as_flag, as_size
 from embstore.sources.copying import copy_batches
 from embstore.table.ids import as_ids
 from embstore.vocabulary.spelling import near_word
+from embstore.wording import option
 from embstore.writing.versions.table_change import TableChange
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def update_from(
     IdRangeError, IdTypeError
         If an id is out of range, or not an integer.
     """
-    target = as_local_path(path, "path", LOCAL)
+    target = as_local_path(path, "path", local())
     on_overflow = as_choice(on_overflow, "on_overflow", get_args(OnOverflow))
     memory_bytes = as_size(memory_limit, "memory_limit")
     dry = as_flag(dry_run, "dry_run")
@@ -100,7 +101,8 @@ def _ids_of_words(source: Source, batch: Batch, change: TableChange) -> NDArray[
     """Return the ids of a batch's words."""
     if batch.words is None:
         raise SourceError(
-            f"{source.name} has no words, so nothing says which rows it has; give their ids (--ids)"
+            f"{source.name} has no words, so nothing says which rows it has; give their ids "
+            f"({option('ids')})"
         )
     words = [word.decode() for word in batch.words.encoded()]
     found = change.vocabulary.ids(words)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from embstore.changing.blocks import blocks_of, id_blocks, in_step, shaped_as
-from embstore.changing.rows_of_source import LOCAL, report_of
+from embstore.changing.rows_of_source import local, report_of
 from embstore.encodings.casting import OnOverflow
 from embstore.errors import RowError
 from embstore.paths import as_local_path
@@ -16,6 +16,7 @@ from embstore.progress import Progress
 from embstore.settle import as_choice, as_flag, as_size, shown_with_type
 from embstore.table.ids import as_ids
 from embstore.vocabulary.missing import find_ids
+from embstore.wording import function, option
 from embstore.writing.attribute_columns import GivenColumns
 from embstore.writing.memory import DEFAULT_MEMORY_LIMIT
 from embstore.writing.versions.table_change import TableChange
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
     from embstore.changing.report import ChangeReport
     from embstore.progress import OnProgress
 
-UPSERT = "embstore.upsert appends the rows of new words"
+
+def upsert_instead() -> str:
+    """Return what to do with words that a store does not have."""
+    return f"{function('upsert')} appends the rows of new words"
 
 
 def update(
@@ -57,9 +61,9 @@ def update(
         The ids or the words of the rows, each once. Those of an iterator, such as a generator, are
         taken as they come.
     rows : array-like, shape ``ids.shape + row_shape``, or iterator of arrays
-        The rows. Arrays of an iterator have shape (n, *row_shape) or row_shape, and need not end
-        where those of the ids do. They are converted as by `embstore.build`. Of a store that keeps
-        records of another program, such as GGUF's, they are such records, uint8.
+        The rows. Arrays of an iterator have shape ``(n, *row_shape)`` or ``row_shape``, and need
+        not end where those of the ids do. They are converted as by `embstore.build`. Of a store
+        that keeps records of another program, such as GGUF's, they are such records, uint8.
         Without rows, those of the store stay as they are.
     attributes : mapping of str to array-like, optional
         New values of some of the store's attributes, one for each id; others stay as they are.
@@ -101,7 +105,7 @@ def update(
     >>> report.rows, embstore.open("changes.embstore")["like"][:2].tolist()
     (2, [1.0, 1.0])
     """
-    target = as_local_path(path, "path", LOCAL)
+    target = as_local_path(path, "path", local())
     on_overflow = as_choice(on_overflow, "on_overflow", get_args(OnOverflow))
     memory_bytes = as_size(memory_limit, "memory_limit")
     if attributes is not None and not isinstance(attributes, Mapping):
@@ -110,7 +114,9 @@ def update(
             f"{shown_with_type(attributes)}"
         )
     if rows is None and not attributes:
-        raise ValueError("there is nothing to update; give rows, or attributes=, or both")
+        raise ValueError(
+            f"there is nothing to update; give rows, or {option('attributes')}, or both"
+        )
     dry = as_flag(dry_run, "dry_run")
     with TableChange(target, "update", memory_bytes=memory_bytes, dry=dry) as change:
         change.start(encoding=None, on_overflow=on_overflow)
@@ -118,7 +124,12 @@ def update(
         def settle(given: Any) -> NDArray[np.int64]:
             if _are_words(given):
                 return find_ids(
-                    given, change.vocabulary, "error", unk=None, path=target, remedy=UPSERT
+                    given,
+                    change.vocabulary,
+                    "error",
+                    unk=None,
+                    path=target,
+                    remedy=upsert_instead(),
                 )
             return as_ids(given, change.manifest.rows)
 

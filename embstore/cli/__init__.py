@@ -1,15 +1,19 @@
 """The command line: commands read arguments, call the library and print what it returns."""
 
+import functools
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import embstore
+from embstore import wording
 from embstore.cli.bench import bench
 from embstore.cli.changes import append, snapshot, update, upsert
 from embstore.cli.console import warn
+from embstore.cli.options import names_of
 from embstore.cli.published import prune, publish, versions
 from embstore.cli.rows import explain, export, get
 from embstore.cli.serving import serve
@@ -18,8 +22,25 @@ from embstore.cli.stores import build, clean, info, repartition, verify
 from embstore.cli.terminal import prepare_streams
 from embstore.errors import EmbstoreError
 
+# Statuses after Ctrl-C and of a program that writes to a closed pipe, as shells have them.
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Run a command; one whose reader has closed the pipe ends without a word."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Python flushes at exit, and would complain about it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(PIPE_CLOSED) from None
+
+
 app = typer.Typer(
     name="embstore",
+    cls=_Commands,
     help="Embedding tables that do not fit in RAM: build a store, look rows up, check it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -31,9 +52,6 @@ for _command in (
     *(publish, versions, prune, serve),
 ):
     app.command()(_command)
-
-# The status after Ctrl-C, as shells have it.
-INTERRUPTED = 130
 
 
 @app.callback(invoke_without_command=True)
@@ -48,16 +66,13 @@ def _main(
 def main() -> None:
     """Run the command line; a user's mistake is one line and exit status 1."""
     prepare_streams()
-    try:
-        app()
-    except SystemExit as ended:
-        if ended.code == INTERRUPTED:
-            warn("interrupted", kind="error")
-        raise
-    except (EmbstoreError, OSError, ValueError, TypeError) as error:
-        if isinstance(error, BrokenPipeError):
-            # The reader has closed the pipe; keep Python from complaining about it at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with wording.for_shell(functools.cache(lambda: names_of(app))):
+        try:
+            app()
+        except SystemExit as ended:
+            if ended.code == INTERRUPTED:
+                warn("interrupted", kind="error")
+            raise
+        except (EmbstoreError, OSError, ValueError, TypeError) as error:
+            warn(str(error), kind="error")
             raise SystemExit(1) from None
-        warn(str(error), kind="error")
-        raise SystemExit(1) from None

@@ -20,6 +20,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 import typer
+from typer.main import get_command
 
 from embstore.dtypes import as_dtype
 from embstore.encodings.casting import OnOverflow
@@ -114,6 +115,20 @@ def parameter_texts(function: Callable[..., Any]) -> dict[str, str]:
                 for name in names:
                     texts.setdefault(name, []).append(line.strip())
     return {name: " ".join(parts).replace("`", "") for name, parts in texts.items()}
+
+
+def names_of(app: typer.Typer) -> dict[str, str]:
+    """Return the names of options and arguments by those of the parameters that they give."""
+    names = {"path": "the path"}  # Commands call theirs by what is there.
+    group: Any = get_command(app)
+    for command in group.commands.values():
+        for one in command.params:
+            if one.param_type_name == "argument":
+                names[one.name] = one.name.upper()
+            else:
+                flag = one.opts[0]
+                names[flag.removeprefix("--").replace("-", "_") + "s" * one.multiple] = flag
+    return names
 
 
 def parse_dtype(name: str) -> np.dtype[Any]:

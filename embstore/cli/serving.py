@@ -11,6 +11,7 @@ from embstore.cli.arguments import TableArgument
 from embstore.cli.console import printable
 from embstore.cli.options import options_of
 from embstore.paths import url_of
+from embstore.wording import for_python
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -39,7 +40,8 @@ def serve(store: TableArgument, **options: Any) -> None:
     try:
         with embstore.serve(store, **options) as server:
             typer.echo(f"serving {printable(url_of(store) or store)} at {server.address}")
-            server.wait()
+            with for_python():  # Its clients are programs.
+                server.wait()
     except _Ended:
         return
 

@@ -19,6 +19,7 @@ from embstore.cli.terminal import shown, shows_unicode
 from embstore.dtypes import check_zero, is_float, wide_dtype
 from embstore.export import new_file
 from embstore.reading.pipeline import in_order
+from embstore.wording import shape_text
 
 VALUES_SHOWN = 5
 BLOCK_BYTES = 1 << 20
@@ -85,7 +86,7 @@ def print_table(blocks: Iterable[Shown], most_ids: int) -> None:
         words = None if block.words is None else [shown(printable(word)) for word in block.words]
         if word_width is None:
             word_width = max([4, *map(len, words or [])])
-            what = f"row, {block.rows.shape[1:]} {block.rows.dtype}"
+            what = f"row, {shape_text(block.rows.shape[1:])} {block.rows.dtype}"
             typer.echo("  ".join([f"{'id':>{width}}", *_word("word", words, word_width), what]))
         lines = []
         for place, (number, row) in enumerate(zip(block.ids.tolist(), block.rows, strict=True)):
@@ -170,7 +171,7 @@ def write_npy(
             file.write(np.ascontiguousarray(block.rows).reshape(-1).view(np.uint8).data)
         if first:
             _write_header(file, dtype, (count, *shape))
-    return f"{(count, *shape)} {dtype}"
+    return f"{shape_text((count, *shape))} {dtype}"
 
 
 def _write_header(file: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:

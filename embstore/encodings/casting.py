@@ -16,6 +16,7 @@ import numpy as np
 
 from embstore.dtypes import find_dtype, is_extension, is_float, is_safe_cast
 from embstore.errors import RowError
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,8 +65,8 @@ class Caster:
         row = find_dtype(dtype)
         if on_overflow == "inf" and row is not None and not row.has_inf:
             raise ValueError(
-                f'on_overflow="inf" needs a dtype with infinities, which {dtype} lacks; leave it '
-                "out, or choose float8_e5m2 or a wider dtype"
+                f"{option('on_overflow', 'inf')} needs a dtype with infinities, which {dtype} "
+                "lacks; leave it out, or choose float8_e5m2 or a wider dtype"
             )
         self.largest_error = 0.0
         self.overflow_count = 0
@@ -147,12 +148,9 @@ class Caster:
         where = tuple(np.argwhere(lost)[0].tolist())
         remedy = "choose a wider dtype"
         if is_float(self.dtype) and self.dtype.itemsize == 1 and self._has_zero:
-            remedy += f', or a scale for each row with encoding="{self.dtype.name}"'
+            remedy += f", or a scale for each row with {option('encoding', self.dtype.name)}"
         if is_float(self.dtype) and self._has_inf and self._on_overflow is not None:
-            remedy += (
-                ', or store it as infinite with on_overflow="inf" (--on-overflow inf on the '
-                "command line)"
-            )
+            remedy += f", or store it as infinite with {option('on_overflow', 'inf')}"
         value = rows[where]
         is_missing = np.isinf(value) or (value <= 0 and not self._has_zero)
         problem = "not a number of" if is_missing else "out of the range of"

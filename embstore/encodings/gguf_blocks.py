@@ -14,6 +14,7 @@ import numpy as np
 
 from embstore.encodings.ggml_codes import UNPACK
 from embstore.encodings.ggml_types import BLOCKS
+from embstore.wording import shape_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,8 +67,8 @@ class GgufBlocks:
         values = BLOCKS[self.type].values
         if not self.row_shape or self.row_shape[-1] % values:
             raise ValueError(
-                f"a row of shape {self.row_shape} is not whole blocks of {values} values, as "
-                f"{self.type} needs"
+                f"a row of shape {shape_text(self.row_shape)} is not whole blocks of {values} "
+                f"values, as {self.type} needs"
             )
 
     @property

@@ -22,6 +22,7 @@ from embstore.encodings.gguf_blocks import GgufBlocks
 from embstore.encodings.groups import Groups
 from embstore.encodings.opaque import Opaque
 from embstore.encodings.scaled import Scaled
+from embstore.wording import shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -96,7 +97,9 @@ def encoding_from_json(given: object, row_shape: tuple[int, ...]) -> Encoding:
     if name == "opaque":
         found = _object(given, "encoding", {"name", "type"}, set())
         if len(row_shape) != 1:
-            raise ValueError(f"rows of bytes have one axis; the row shape is {row_shape}")
+            raise ValueError(
+                f"rows of bytes have one axis; the row shape is {shape_text(row_shape)}"
+            )
         return Opaque(_text(found["type"], "type"), row_shape[0])
     if name == "scaled":
         return _scaled(given, row_shape)

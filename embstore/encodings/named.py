@@ -17,6 +17,7 @@ from typing import Final
 
 from embstore.encodings.groups import Groups
 from embstore.encodings.scaled import Scaled
+from embstore.wording import shape_text
 
 # Codes with a sign, and so without a zero point.
 CHOICES: Final = (
@@ -63,7 +64,7 @@ def parse_encoding(name: str, row_shape: tuple[int, ...]) -> Scaled:
         )
     values = math.prod(row_shape)
     if not values:
-        raise ValueError(f"rows of shape {row_shape} have no numbers to encode")
+        raise ValueError(f"rows of shape {shape_text(row_shape)} have no numbers to encode")
     size = int(found[2]) if found[2] else values
     if size >= values:
         scales = Groups("float32", 1, values)

@@ -21,6 +21,7 @@ from embstore.formats.own import spec
 from embstore.table.extents import Column, Extent
 from embstore.table.numbering import Numbering
 from embstore.table.tables import Table
+from embstore.wording import either, function, shape_text
 
 if TYPE_CHECKING:
     from embstore.table.protocols import Files
@@ -70,7 +71,7 @@ def main_file(files: Files) -> str:
     """Raise `FormatError`: a directory of ``.npy`` files cannot be opened as one table."""
     raise FormatError(
         f"{files.where('')} is a directory of .npy files; open one of them, or build a store from "
-        "all of them with embstore.build"
+        f"all of them with {function('build')}"
     )
 
 
@@ -107,15 +108,15 @@ def _layout_problem(header: Header) -> str | None:
     """Return why rows cannot be read in place, with a remedy; None if they can."""
     little = header.dtype.newbyteorder("<")
     if header.fortran and sum(axis > 1 for axis in header.shape) > 1:
+        how = either(": numpy.save(path, numpy.ascontiguousarray(array))", "")
         return (
             "is in Fortran order, so a row is not contiguous; build a store from it with "
-            "embstore.build, or save it in C order: "
-            "numpy.save(path, numpy.ascontiguousarray(array))"
+            f"{function('build')}, or save it in C order{how}"
         )
     if header.dtype != little:
         return (
             f"has big-endian numbers ({header.dtype.str}); build a store from it with "
-            f"embstore.build, or save it as {little.str}"
+            f"{function('build')}, or save it as {little.str}"
         )
     return None
 
@@ -133,8 +134,9 @@ def plain_table(files: Files, name: str, offset: int, rows: int, encoding: Plain
     needed, found = rows * encoding.record_bytes, files.size(name) - offset
     if found < needed:
         raise StoreCorruptError(
-            f"{where}: {rows} rows of shape {encoding.row_shape} and dtype {encoding.dtype} take "
-            f"{needed} bytes, but only {max(found, 0)} are in the file; is the download complete?"
+            f"{where}: {rows} rows of shape {shape_text(encoding.row_shape)} and dtype "
+            f"{encoding.dtype} take {needed} bytes, but only {max(found, 0)} are in the file; is "
+            "the download complete?"
         )
     column = Column((Extent(name, offset, rows),), encoding.record_bytes)
     return Table((column,), encoding, Numbering(rows))
@@ -158,7 +160,8 @@ def check_size(name: str, header: Header, header_bytes: int, size_bytes: int) ->
         If it is shorter or longer.
     """
     needed, found = math.prod(header.shape) * header.dtype.itemsize, size_bytes - header_bytes
-    array = f"an array of shape {header.shape} and dtype {header.dtype} takes {needed} bytes"
+    lengths = shape_text(header.shape)
+    array = f"an array of shape {lengths} and dtype {header.dtype} takes {needed} bytes"
     if found < needed:
         raise StoreCorruptError(
             f"{name}: {array}, but only {max(found, 0)} are in the file; is the download complete?"
@@ -194,13 +197,13 @@ def read_header(file: Readable, name: str, *, beside: str = "") -> tuple[Header,
     start = file.read(len(MAGIC) + 2)
     if not start.startswith(MAGIC) or len(start) < len(MAGIC) + 2:
         raise StoreCorruptError(
-            f"{name} is not a readable .npy: it starts with {start!r}, expected {MAGIC!r} and a "
-            "version"
+            f"{name} is not a readable .npy: it does not start with the mark of one"
         )
     version = start[-2], start[-1]
     if version not in _LENGTH_BYTES:
         raise StoreCorruptError(
-            f"{name} has version {version} of the .npy format, which embstore does not know"
+            f"{name} has version {version[0]}.{version[1]} of the .npy format, which "
+            "embstore does not know"
         )
     length = int.from_bytes(file.read(_LENGTH_BYTES[version]), "little")
     text = file.read(min(length, MAX_HEADER_BYTES + 1))
@@ -213,16 +216,21 @@ def read_header(file: Readable, name: str, *, beside: str = "") -> tuple[Header,
         header = _parse(text)
     # A header is Python source, whose parser raises all of these.
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        raise StoreCorruptError(f"{name} is not a readable .npy: {error}") from error
+        raise StoreCorruptError(
+            f"{name} is not a readable .npy: its header is damaged; is the download complete?"
+        ) from error
     if header.dtype.hasobject:
         raise FormatError(f"{name} holds Python objects (a pickle), which are never loaded")
     if min(header.shape, default=0) < 0 or math.prod(header.shape) >= 1 << 62:
-        raise StoreCorruptError(f"{name} is not a readable .npy: its shape is {header.shape}")
+        raise StoreCorruptError(
+            f"{name} is not a readable .npy: its shape is {shape_text(header.shape)}"
+        )
     if find_dtype(header.dtype) is None and header.dtype.kind not in beside:
         raise FormatError(
             f"{name} has dtype {header.dtype}, which a table cannot hold; .npy does not keep the "
-            "types bfloat16 and float8: of such an array, pass np.load(...).view(dtype) to build, "
-            "or save it as safetensors"
+            "types bfloat16 and float8: of such an array, "
+            + either("pass np.load(...).view(dtype) to build, or save it", "save it")
+            + " as safetensors"
             if header.dtype.kind == "V" and header.dtype.names is None
             else f"{name} has dtype {header.dtype}, which a table cannot hold"
         )
@@ -233,10 +241,10 @@ def _parse(text: bytes) -> Header:
     # Python 2 wrote the sizes of a shape as 4L.
     found = ast.literal_eval(re.sub(r"(?<=\d)L(?=[,)])", "", text.decode("utf-8").strip()))
     if not isinstance(found, dict) or found.keys() != _KEYS:
-        raise ValueError(f"expected the keys {', '.join(sorted(_KEYS))}, found {text[:80]!r}")
+        raise ValueError("other keys")
     shape, fortran = found["shape"], found["fortran_order"]
     if not isinstance(shape, tuple) or not all(type(size) is int for size in shape):
-        raise ValueError(f"its shape is {shape!r}")
+        raise ValueError("not a shape")
     if not isinstance(fortran, bool):
-        raise ValueError(f"fortran_order is {fortran!r}")
+        raise ValueError("not a flag")
     return Header(shape, fortran, np.lib.format.descr_to_dtype(found["descr"]))

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from embstore.encodings.codes import CODES
 from embstore.settle import as_count, as_shape
+from embstore.wording import parameter, shape_text
 
 TABLE_OPTIONS: Final = ("tensor", "scale", "scale_block", "encoding", "zero_point")
 # The value of ``scale`` that looks for a tensor of a known name.
@@ -34,11 +35,8 @@ def as_block(value: Any) -> tuple[int, int] | None:
     block = as_shape(value, "scale_block")
     if len(block) != 2:
         raise ValueError(
-            "scale_block must be two integers, the rows and the values of a row that share a "
-            f"scale, not {block}"
+            f"{parameter('scale_block')} must be two integers, the rows and the values of a row "
+            f"that share a scale, not {shape_text(block)}"
         )
-    rows, values = (
-        as_count(axis, f"scale_block[{place}]", low=1, high=MAX_BLOCK)
-        for place, axis in enumerate(block)
-    )
+    rows, values = (as_count(axis, "scale_block", low=1, high=MAX_BLOCK) for axis in block)
     return rows, values

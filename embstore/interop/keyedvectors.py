@@ -2,10 +2,10 @@
 
 Names, arguments and results of the reading methods are those of gensim 4
 (``gensim.models.KeyedVectors``); names that write raise TypeError, and say what to do instead
-(`docs/gensim.md` lists all). The view differs on purpose where gensim
+(``docs/gensim.md`` lists all). The view differs on purpose where gensim
 
 * holds everything in RAM: here ``vectors``, ``key_to_index`` and ``index_to_key`` query the store,
-  and comparisons with all vectors stream over them (`embstore.search`);
+  and comparisons with all vectors stream over them (``embstore.search``);
 * leaves the order of equal similarities open: here the lower id comes first;
 * turns a vector of zeros into nan when it scales it to length 1: here it stays zeros, and its
   similarity to any vector is 0; as a neighbour, its similarity is nan and it comes last, as there;
@@ -120,7 +120,7 @@ class KeyedVectors(EvaluationMethods, FileMethods, Unchanging):
         return self._search.norms()
 
     def is_current(self) -> bool:
-        """Say whether the store is the newest version; see `EmbeddingStore.is_current`."""
+        """Say whether the store is the newest version; see `embstore.EmbeddingStore.is_current`."""
         return self.store.is_current()
 
     def reload(self) -> KeyedVectors:
@@ -129,7 +129,7 @@ class KeyedVectors(EvaluationMethods, FileMethods, Unchanging):
         Raises
         ------
         StoreError, OSError, ValueError
-            As `EmbeddingStore.reload`.
+            As `embstore.EmbeddingStore.reload`.
 
         Examples
         --------
@@ -153,7 +153,7 @@ class KeyedVectors(EvaluationMethods, FileMethods, Unchanging):
             return self.store[key_or_keys]
         if isinstance(key_or_keys, str | Integral):
             return self.get_vector(key_or_keys)
-        if key_or_keys is None or isinstance(key_or_keys, bytes):
+        if isinstance(key_or_keys, bytes) or not hasattr(key_or_keys, "__iter__"):
             raise TypeError(f"a key must be a str or an int, not {type(key_or_keys).__name__}")
         # Not as_list: an array holds keys here, and is not a vector.
         return self.store.lookup(self._keys.ids(key_list(key_or_keys)))

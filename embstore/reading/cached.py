@@ -25,6 +25,7 @@ from embstore.reading.results import as_out
 from embstore.reading.short_path import NO_SHORT_PATH, ShortPath
 from embstore.table.ids import as_ids
 from embstore.table.row_functions import rows_function
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -267,8 +268,8 @@ class CachedRecords:
                 self.file_cache.counts().get("file_cache_problem") or "files are missing from it"
             )
             raise RemoteError(
-                f"preload=True keeps the whole table in the cache and in RAM, but {problem}; make "
-                "room or leave preload out"
+                f"{option('preload', True)} keeps the whole table in the cache and in RAM, but "
+                f"{problem}; make room or leave it out"
             )
         self.warm_records.preload(progress)
         self.preloaded = True

@@ -19,6 +19,7 @@ from embstore.reading.cached import CachedRecords, guarded
 from embstore.reading.encoded import EncodedRecords, cast_records, raw_records
 from embstore.reading.encoded_short import encoded_short_path
 from embstore.reading.short_path import NO_SHORT_PATH, ShortPath, short_path
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -103,7 +104,10 @@ class Forms:
         """
         if raw:
             if dtype is not None:
-                raise ValueError("raw=True returns bytes, so dtype= has no meaning; omit one")
+                raise ValueError(
+                    f"{option('raw', True)} returns bytes, so {option('dtype')} has no meaning; "
+                    "omit one"
+                )
             return self._made.get("raw") or self._made.setdefault("raw", self._raw())
         if dtype is None:
             return self.default
@@ -120,7 +124,7 @@ class Forms:
         encoding, records = self._encoding, self._records
         if not _decodes(encoding):
             raise TypeError(
-                f"rows of {encoding.name} are bytes that cannot be decoded; omit dtype={dtype.name}"
+                f"rows of {encoding.name} are bytes that cannot be decoded; omit {option('dtype')}"
             )
         if dtype.name not in FLOATS:
             allowed = dict.fromkeys((*FLOATS, encoding.dtype.name))

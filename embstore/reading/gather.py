@@ -34,6 +34,11 @@ class GridGather:
         The grid.
     record_bytes : int
         Size of a record.
+
+    Attributes
+    ----------
+    records : ndarray of void, shape (places,)
+        The grid, each record an item.
     """
 
     def __init__(self, data: NDArray[np.uint8], grid: Grid, record_bytes: int) -> None:
@@ -46,7 +51,7 @@ class GridGather:
         count = max(len(data) - grid.base, 0) // record_bytes
         self.data = data[grid.base : grid.base + count * record_bytes]
         self._tables: dict[tuple[np.dtype[Any], tuple[int, ...]], NDArray[Any] | None] = {}
-        self._records = self.data.view(np.dtype((np.void, record_bytes)))
+        self.records = self.data.view(np.dtype((np.void, record_bytes)))
         self._bytes = self.data.reshape(count, record_bytes)
 
     def spots(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -74,7 +79,7 @@ class GridGather:
         if table is not None:
             table.take(spots, 0, out, "clip")
         else:
-            self._records.take(spots, 0, as_records(out, self._record_bytes), "clip")
+            self.records.take(spots, 0, as_records(out, self._record_bytes), "clip")
 
     def new(self, spots: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the records at n spots, a new array of shape (n, record_bytes)."""
@@ -88,7 +93,7 @@ class GridGather:
         except KeyError:
             found = None
             if self.data.ctypes.data % dtype.alignment == 0:
-                found = self.data.view(dtype).reshape(len(self._records), *row_shape)
+                found = self.data.view(dtype).reshape(len(self.records), *row_shape)
             return self._tables.setdefault(key, found)
 
 

@@ -32,6 +32,7 @@ import numpy as np
 from embstore import syscalls
 from embstore.errors import StoreMappingError
 from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES
+from embstore.wording import either
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -143,8 +144,8 @@ class AddressSpace:
             self._range = mmap.mmap(-1, length, flags=flags, prot=protection)
         except (OSError, OverflowError) as error:
             raise StoreMappingError(
-                f"the system refuses to reserve {length} bytes of address space ({error}); "
-                'use embstore.open(path, reader="chunked")'
+                f"the system refuses to reserve {length} bytes of address space ({error})"
+                + f"; use {_instead()}"
             ) from error
         # An ndarray, not a memoryview, so that views keep the range alive.
         everything = np.frombuffer(self._range, np.uint8)
@@ -247,13 +248,12 @@ class AddressSpace:
     def _refusal(self, piece: MappedFile, error: OSError) -> str:
         """Return the message for a file that cannot be mapped."""
         problem = f"{self._opener.where(piece.name)} cannot be mapped: {error.strerror}"
-        chunked = 'embstore.open(path, reader="chunked"), which maps no rows'
         if error.errno != errno.ENOMEM:
-            return f"{problem}; use {chunked}"
+            return f"{problem}; use {_instead()}"
         return (
             f"{problem}. It needs at least {len(self.files)} mappings; sysctl vm.max_map_count "
-            "limits those of a process, to 65530 by default. Raise the limit, close stores, build "
-            f"the store with larger chunks, or use {chunked}"
+            "limits those of a process, to 65530 by default. Raise the limit, "
+            f"close stores, build the store with larger chunks, or use {_instead()}"
         )
 
 
@@ -293,3 +293,9 @@ def _place(extent: Extent, start: int, record_bytes: int) -> MappedFile:
     return MappedFile(
         extent.file, extent.offset - before, start - before, before + extent.rows * record_bytes
     )
+
+
+def _instead() -> str:
+    """Return how to open a store that cannot be mapped."""
+    chunked = either('embstore.open(path, reader="chunked")', "--reader chunked")
+    return f"{chunked}, which maps no rows"

@@ -26,6 +26,7 @@ from embstore.reading.shards import MappedShards, RangedShards
 from embstore.reading.warmth import Warmth
 from embstore.settle import size_text
 from embstore.table.addresses import HUGE_PAGE_BYTES, lay_out
+from embstore.wording import option, parameter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,23 +42,16 @@ if TYPE_CHECKING:
     from embstore.table.protocols import Files
     from embstore.table.tables import Table
 
-UNMAPPED_FILES = (
-    "cache_dir keeps files that are mapped, but this system cannot map them; leave cache_dir out"
-)
-COPIED_FILES = (
-    "row_cache keeps copies of rows of files that stay, but those in cache_dir come and go; leave "
-    "one of the two out"
-)
-UNMAPPED_CACHE = (
-    'row_cache keeps copies of rows in front of a mapping, but reader="chunked" maps nothing, nor '
-    "can some systems, nor are files at a URL mapped; leave row_cache out"
-)
-COMPRESSED_PRELOAD = (
-    "preload=True keeps rows in RAM as they are stored, but this store is compressed; give "
-    "row_cache= the memory for decoded rows, or build it again without compression"
-)
 # Rows that have no copies are read through the page cache, which needs some memory, too.
 LEFT_TO_PAGES = 100 << 20
+
+
+def _unmapped_cache() -> str:
+    return (
+        f"{parameter('row_cache')} keeps copies of rows in front of a mapping, but "
+        f"{option('reader', 'chunked')} maps nothing, nor can some systems, nor are files at a URL "
+        f"mapped; leave {parameter('row_cache')} out"
+    )
 
 
 def check_row_cache(cache: int, limit: int | None, reader: str, *, preload: bool) -> None:
@@ -66,24 +60,24 @@ def check_row_cache(cache: int, limit: int | None, reader: str, *, preload: bool
     The other parameters are those of `read_records`.
     """
     if reader == "chunked":
-        raise ValueError(UNMAPPED_CACHE)
+        raise ValueError(_unmapped_cache())
     if preload:
         raise ValueError(
-            "preload=True keeps all rows in RAM, and row_cache would copy some; leave out one of "
-            "the two"
+            f"{option('preload', True)} keeps all rows in RAM, and {option('row_cache')} would "
+            "copy some; leave out one of the two"
         )
     if limit is not None and limit - cache < MIN_RESIDENT_BYTES:
         raise ValueError(
-            f"row_cache counts toward resident_limit, of which {size_text(MIN_RESIDENT_BYTES)} or "
-            f"more must remain; resident_limit is {size_text(limit)}, and row_cache "
-            f"{size_text(cache)}"
+            f"{parameter('row_cache')} counts toward {parameter('resident_limit')}, of which "
+            f"{size_text(MIN_RESIDENT_BYTES)} or more must remain; {parameter('resident_limit')} "
+            f"is {size_text(limit)}, and {parameter('row_cache')} {size_text(cache)}"
         )
     free = free_bytes()
     if free is not None and cache > free - LEFT_TO_PAGES:
         raise ValueError(
-            f"row_cache must leave {size_text(LEFT_TO_PAGES)} of memory to the page cache; it is "
-            f"{size_text(cache)}, and {free >> 20}MiB are free, on this machine or in a control "
-            "group of this process"
+            f"{parameter('row_cache')} must leave {size_text(LEFT_TO_PAGES)} of memory to the page "
+            f"cache; it is {size_text(cache)}, and {free >> 20}MiB are free, on this machine or in "
+            "a control group of this process"
         )
 
 
@@ -145,14 +139,18 @@ def read_records(
             return cached
     if first.inner_chunks is not None:
         if preload:
-            raise ValueError(COMPRESSED_PRELOAD)
+            raise ValueError(
+                f"{option('preload', True)} keeps rows in RAM as they are stored, but this store "
+                f"is compressed; give {option('row_cache')} the memory for decoded rows, or build "
+                "it again without compression"
+            )
         packed = _compressed(
             first, files, *form(first), resident_limit, row_cache, is_mapped, cache, reader
         )
         return packed if direct else EncodedRecords([packed], shares, encoding)
     if not is_mapped and (reader != "mapped" or not isinstance(files, LocalFiles)):
         if row_cache is not None:
-            raise ValueError(UNMAPPED_CACHE)
+            raise ValueError(_unmapped_cache())
         ranged = [RangedRecords(column, files, *form(column)) for column in table.columns]
         return ranged[0] if direct else EncodedRecords(ranged, shares, encoding)
     assert isinstance(files, LocalFiles)
@@ -174,9 +172,15 @@ def read_records(
 def _check_cache(first: Column, row_cache: int | None) -> None:
     """Raise ValueError unless files of a cache can be read, and the row cache goes with them."""
     if not can_map():
-        raise ValueError(UNMAPPED_FILES)
+        raise ValueError(
+            f"{parameter('cache_dir')} keeps files that are mapped, but this system cannot map "
+            "them; leave it out"
+        )
     if row_cache is not None and first.inner_chunks is None:
-        raise ValueError(COPIED_FILES)
+        raise ValueError(
+            f"{parameter('row_cache')} keeps copies of rows of files that stay, but those in "
+            f"{parameter('cache_dir')} come and go; leave one of the two out"
+        )
 
 
 def _limit_of(columns: Sequence[Column], limit: int | None) -> ResidentLimit | None:
@@ -238,8 +242,8 @@ def _compressed(
     inner_bytes = column.inner_chunks.rows * column.record_bytes
     if row_cache is not None and row_cache < inner_bytes:
         raise ValueError(
-            f"row_cache keeps decoded inner chunks of this store, of {inner_bytes} bytes each; it "
-            f"is {row_cache} bytes"
+            f"{parameter('row_cache')} keeps decoded inner chunks of this store, of {inner_bytes} "
+            f"bytes each; it is {row_cache} bytes"
         )
     if row_cache is None:
         row_cache = DEFAULT_CACHE_BYTES
@@ -265,7 +269,7 @@ def _cache_rows(column: Column, row_cache: int, limit: int | None) -> int:
 
     if limit is not None and column.record_bytes > HUGE_PAGE_BYTES:
         raise ValueError(
-            f"rows of {column.record_bytes} bytes are too long for both row_cache and "
-            "resident_limit, which map 2MiB at a time; leave one of the two out"
+            f"rows of {column.record_bytes} bytes are too long for both {parameter('row_cache')} "
+            f"and {parameter('resident_limit')}, which map 2MiB at a time; leave one of the two out"
         )
     return slots_within(row_cache, column.first_rows()[-1], column.record_bytes)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from embstore.reading.gather import GridGather
+from embstore.reading.held import HELD_BYTES, held_function
 from embstore.reading.joint import JointTable, joint_table
 from embstore.reading.results import as_out
 from embstore.reading.stats import NOTED_AT_ONCE
@@ -47,7 +48,9 @@ MAX_ONE_BYTES = 4 * PAGE_BYTES
 LISTED_ROWS = 1 << 20
 LISTED_CALLS = 1000
 
-# One item for each thread that gathers rows which are worth touching first.
+# If so many threads gather, or wait for the GIL after that, another one keeps the GIL.
+CROWD = 2
+# One item for each thread that gathers, or waits for the GIL after that.
 gathering: list[None] = []
 os.register_at_fork(after_in_child=gathering.clear)
 
@@ -97,15 +100,21 @@ def _few(
 ) -> Few:
     dtype, row_shape, row_bytes = table.dtype, table.shape[1:], records.addresses.record_bytes
     rows, spots_of, scalars = numbering.rows, _spots_of(gather, numbering), not row_shape
-    take, take_spots = table.take, records.take_spots
+    take, take_spots = _take_function(records, gather, table), records.take_spots
+    held, held_ids = held_function(gather, table, spots_of), HELD_BYTES // row_bytes
     preloaded = records.preloaded  # Then only a slow gather tells of pages that were dropped.
     warmth, noted = records.warmth, records.stats.short
     settle = settle_function(warmth, records.stats)
-    take_counted, counted_rows = _take_counted(records, gather, table)
     clock, empty, is_warm = perf_counter, np.empty, _is_warm(gather, row_bytes)
 
     def few(ids: NDArray[np.int64], out: NDArray[Any] | None) -> NDArray[Any]:
         try:
+            if len(gathering) >= CROWD and ids.size <= held_ids and not warmth.cold:
+                start = clock()
+                found, seconds = held(ids, out), clock() - start
+                noted.append((ids.size, seconds))
+                settle(ids.size, seconds)
+                return found
             spots = spots_of(ids)
         except IndexError as error:
             refuse(ids, rows, error)
@@ -119,10 +128,7 @@ def _few(
             start = clock()
             if preloaded or is_warm(spots.item(0)):
                 try:
-                    if ids.size < counted_rows:
-                        found = take(spots, 0, out, "clip")
-                    else:
-                        found = take_counted(spots, out)
+                    found = take(spots, out)
                 except ValueError:  # Only for a wrong shape.
                     as_out(out, ids.shape + row_shape, dtype)
                     raise
@@ -151,14 +157,9 @@ def _warm(
 ) -> Warm:
     dtype, row_shape, row_bytes = table.dtype, table.shape[1:], records.addresses.record_bytes
     rows, spots_of = numbering.rows, _spots_of(gather, numbering)
-    take, preloaded, warmth, noted = (
-        table.take,
-        records.preloaded,
-        records.warmth,
-        records.stats.short,
-    )
+    take, preloaded = _take_function(records, gather, table), records.preloaded
+    warmth, noted = records.warmth, records.stats.short
     settle = settle_function(warmth, records.stats)
-    take_counted, counted_rows = _take_counted(records, gather, table)
     clock, empty, is_warm = perf_counter, np.empty, _is_warm(gather, row_bytes)
 
     def warm(ids: NDArray[np.int64]) -> NDArray[Any] | None:
@@ -173,7 +174,7 @@ def _warm(
             warmth.chill()
             return None
         out = None if row_shape else empty(ids.shape, dtype)
-        found = take(spots, 0, out, "clip") if ids.size < counted_rows else take_counted(spots, out)
+        found = take(spots, out)
         seconds = clock() - start
         noted.append((ids.size, seconds))
         if seconds > READS_SECONDS or len(noted) >= NOTED_AT_ONCE:
@@ -212,8 +213,8 @@ def _listed(
 ) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
     """Return a function that takes spots from a list of all, once it was called often.
 
-    Every step of the arithmetic is a NumPy call that gives up the GIL where ids are some hundred:
-    with four threads, these cost half of all lookups.
+    Each step of the arithmetic is a NumPy call: some 0.3 us, and where ids are some hundred, it
+    gives up the GIL.
     """
     calls = 0
     spots: NDArray[np.int64] | None = None
@@ -233,26 +234,25 @@ def _listed(
     return spots_of
 
 
-def _take_counted(
-    records: MappedRecords, gather: GridGather, table: NDArray[Any]
-) -> tuple[Few, int]:
-    """Return the gather that touches rows first, and from how many rows on it pays off.
+def _take_function(records: MappedRecords, gather: GridGather, table: NDArray[Any]) -> Few:
+    """Return the gather, which touches long rows first.
 
-    Not while another thread does the same: the cache misses of two gathers overlap anyway, and with
-    each NumPy call more, threads wait more often for the GIL.
+    Not while another thread gathers: the cache misses of two gathers overlap anyway, and with each
+    NumPy call more, threads wait more often for the GIL.
     """
-    touch, take = gather.touch, table.take
+    touch, touched_rows, take_rows = gather.touch, records.slices.touched_rows, table.take
+    enter, leave = gathering.append, gathering.pop
 
-    def take_counted(spots: NDArray[np.int64], out: NDArray[Any] | None) -> NDArray[Any]:
-        if not gathering:
+    def take(spots: NDArray[np.int64], out: NDArray[Any] | None) -> NDArray[Any]:
+        if spots.size >= touched_rows and not gathering:
             touch(spots)
+        enter(None)
         try:
-            gathering.append(None)
-            return take(spots, 0, out, "clip")
+            return take_rows(spots, 0, out, "clip")
         finally:
-            gathering.pop()
+            leave()
 
-    return take_counted, records.slices.touched_rows
+    return take
 
 
 def settle_function(warmth: Warmth, stats: StatsCounter) -> Callable[[int, float], None]:

@@ -19,6 +19,7 @@ from embstore.remote.providers.amazon import amazon
 from embstore.remote.providers.azure import azure
 from embstore.remote.providers.google import google
 from embstore.remote.providers.settings import Settings
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from embstore.remote.location import Location
@@ -153,8 +154,8 @@ def settings_of(location: Location, *, allow_http: bool) -> Settings:
     if location.kind == "http":
         if is_plain_http_elsewhere(location.url) and not allow_http:
             raise ValueError(
-                f"{location.url} is not encrypted: use https, or allow_http=True if the network "
-                "and the server can be trusted"
+                f"{location.url} is not encrypted: use https, or {option('allow_http', True)} if "
+                "the network and the server can be trusted"
             )
         return Settings(location.url, {}, "no credentials are sent to web servers")
     if location.kind == "s3":
@@ -166,6 +167,6 @@ def settings_of(location: Location, *, allow_http: bool) -> Settings:
     if found.endpoint and is_plain_http_elsewhere(found.endpoint) and not allow_http:
         raise RemoteError(
             f"the endpoint {found.endpoint} of {location.url} is not encrypted: use https, or "
-            "allow_http=True if the network and the server can be trusted"
+            f"{option('allow_http', True)} if the network and the server can be trusted"
         )
     return found

@@ -28,6 +28,7 @@ from embstore.reading.cached import CachedRecords
 from embstore.reading.encoded import raw_records
 from embstore.reading.files import StoreFiles, files_at
 from embstore.reading.readers import read_records
+from embstore.wording import function
 from embstore.writing.disk.replacement import finish_replacement
 
 if TYPE_CHECKING:
@@ -174,8 +175,8 @@ def open_local(path: str | os.PathLike[str]) -> LocalStore:
             "it is not a store" if found is None or found[0] is STORE else f"it is {found[0].what}"
         )
         raise StoreNotFoundError(
-            f"cannot publish {where}: {what}; build a store from it first, by embstore.build or "
-            "the command embstore build, and publish that"
+            f"cannot publish {where}: {what}; build a store from it first, by "
+            f"{function('build')}, and publish that"
         )
     read_manifest(where)  # Its errors tell what is there instead of a store.
     return LocalStore(where)

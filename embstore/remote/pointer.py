@@ -21,6 +21,7 @@ from embstore.errors import (
 )
 from embstore.formats.own import spec
 from embstore.formats.own.spec import shown
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 _FINGERPRINT = re.compile(f"[0-9a-f]{{{spec.FINGERPRINT_DIGITS}}}")
 _VERSION = re.compile(f"{_FINGERPRINT.pattern}-[0-9a-f]{{{spec.LAYOUT_DIGITS}}}")
-_REMEDY = "delete it and publish a store again, or open a version by its name with version="
 _SHOWN_VERSIONS = 10
 # How often the pointer may move while it is read.
 _TRIES = 10
@@ -112,7 +112,7 @@ def find_pointer(objects: Objects) -> Pointer | None:
         if info.size > spec.MAX_POINTER_BYTES:
             raise StoreCorruptError(
                 f"{objects.where(spec.POINTER)} has {info.size} bytes, more than the "
-                f"{spec.MAX_POINTER_BYTES} of a pointer to a published store; {_REMEDY}"
+                f"{spec.MAX_POINTER_BYTES} of a pointer to a published store; {_remedy()}"
             )
         try:
             data = objects.read(spec.POINTER, 0, info.size, etag=info.etag)
@@ -235,6 +235,13 @@ def resolve(objects: Objects, version: str | None = None) -> str:
     )
 
 
+def _remedy() -> str:
+    return (
+        "delete it and publish a store again, or open a version by its name with "
+        f"{option('version')}"
+    )
+
+
 def _current(objects: Objects) -> str:
     """Return the name of the version that the pointer names."""
     name = None
@@ -251,7 +258,8 @@ def _current(objects: Objects) -> str:
             break
     raise StoreCorruptError(
         f"{objects.where(spec.POINTER)} names the version {name}, which is missing; publish a "
-        f"store again, or open another version by its name with version=; {_listed(objects)}"
+        f"store again, or open another version by its name with {option('version')}; "
+        f"{_listed(objects)}"
     )
 
 
@@ -279,10 +287,10 @@ def _parse(data: bytes, where: str, etag: str | None) -> Pointer:
     try:
         fields = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise StoreCorruptError(f"{where} is not readable JSON: {error}; {_REMEDY}") from error
+        raise StoreCorruptError(f"{where} is not readable JSON: {error}; {_remedy()}") from error
     number = fields.get(spec.POINTER_KEY) if isinstance(fields, dict) else None
     if type(number) is not int or number < 1:
-        raise StoreCorruptError(f"{where} is not a pointer to a published store; {_REMEDY}")
+        raise StoreCorruptError(f"{where} is not a pointer to a published store; {_remedy()}")
     if number > spec.POINTER_VERSION:
         raise StoreVersionError(
             f"{where} is a pointer of version {shown(number)}; this embstore reads version "
@@ -293,7 +301,7 @@ def _parse(data: bytes, where: str, etag: str | None) -> Pointer:
         raise StoreCorruptError(
             f"{where} names the version {shown(version)}, expected "
             f"{spec.FINGERPRINT_DIGITS} hexadecimal digits, a hyphen and {spec.LAYOUT_DIGITS} "
-            f"more; {_REMEDY}"
+            f"more; {_remedy()}"
         )
     previous, removing = fields.get("previous"), fields.get("removing")
     names = filter(_is_name, previous if isinstance(previous, list) else [])

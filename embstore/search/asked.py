@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embstore.dtypes import has_masked, is_tensor, tensor_array
 from embstore.settle import as_count, shown, shown_with_type
 from embstore.table.given import plain
 from embstore.table.ids import as_ids
 from embstore.vocabulary.given import are_words
+from embstore.vocabulary.missing import find_ids
+from embstore.wording import shape_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
 
 _NO_IDS = np.empty(0, np.int64)
 _QUERY = "a word, an id, a vector of shape {}, or a batch of one of these"
+_SEVERAL = (
+    "a batch is a list of words and ids, or an array of vectors; look up the rows of words first, "
+    "as in store[words]"
+)
 
 
 class Queries:
@@ -58,7 +65,8 @@ class Queries:
         ids = _as_ids(store, given, "query")
         if ids.ndim > 1:
             raise ValueError(
-                f"query has shape {ids.shape}; expected {_QUERY.format(store.row_shape)}"
+                f"query has shape {shape_text(ids.shape)}; expected "
+                f"{_QUERY.format(store.row_shape)}"
             )
         self.is_batch = ids.ndim == 1
         self.own = ids.reshape(-1)
@@ -125,37 +133,53 @@ def _as_ids(store: SearchedTable, given: Any, name: str) -> NDArray[np.int64]:
     if isinstance(given, set | frozenset | dict):
         given = list(given)
     given = plain(given)
-    if isinstance(given, list | tuple) and len({isinstance(one, str) for one in given}) == 2:
-        return np.array([int(_as_ids(store, one, name)) for one in given], np.int64)
+    if isinstance(given, list | tuple):
+        if not given:
+            return _NO_IDS
+        are_str = [isinstance(one, str) for one in given]
+        if any(are_str) and not all(are_str):
+            return np.array([_as_id(store, one, name) for one in given])
     if are_words(given):
-        return np.asarray(store.ids(given))
-    if isinstance(given, list | tuple) and not given:
-        return _NO_IDS
+        # Zeros or another row in the place of a missing word would have other neighbours.
+        return find_ids(given, store.vocabulary, "error", unk=None, path="", remedy="")[()]
     if given is None or isinstance(given, bytes):
         raise TypeError(f"{name} must be ids or words, not {shown_with_type(given)}")
     return as_ids(given, store.rows)
 
 
+def _as_id(store: SearchedTable, given: Any, name: str) -> np.int64:
+    """Return the id of one item of a list of words and ids."""
+    if not isinstance(given, str | Integral):
+        raise TypeError(f"{name} has words and also {shown_with_type(given)}; {_SEVERAL}")
+    return np.int64(_as_ids(store, given, name))
+
+
 def _as_numbers(given: Any) -> NDArray[Any] | None:
     """Return an array of what may be numbers; None for words, and for what is no array."""
     given = plain(given)
-    if are_words(given):
+    items = given if isinstance(given, list | tuple) else ()
+    if are_words(given) or any(isinstance(one, str) for one in items):
         return None
+    if has_masked(given):
+        raise TypeError("query must be numbers, but some are masked")
     try:
-        found = np.asarray(given)
-    except (ValueError, TypeError, OverflowError):
+        found = tensor_array(given) if is_tensor(given) else np.asarray(given)
+    except (ValueError, TypeError, OverflowError) as error:
+        if any(hasattr(one, "__len__") for one in items):
+            raise ValueError(f"query has items of different shapes; {_SEVERAL}") from error
         return None
     if found.dtype.kind == "V":  # bfloat16 and float8.
         return found.astype(np.float32)
     # An empty list is a batch of no ids.
-    return None if found.ndim == 1 and not found.size and isinstance(given, list | tuple) else found
+    return None if found.ndim == 1 and not found.size and given is items else found
 
 
 def _as_vectors(numbers: NDArray[Any], shape: tuple[int, ...]) -> tuple[NDArray[Any], bool]:
     """Return vectors, shape (q, numbers of a row), and whether they are a batch."""
     if numbers.shape[numbers.ndim - len(shape) :] != shape or numbers.ndim > len(shape) + 1:
         raise ValueError(
-            f"query has numbers of shape {numbers.shape}; expected {_QUERY.format(shape)}"
+            f"query has numbers of shape {shape_text(numbers.shape)}; expected "
+            f"{_QUERY.format(shape)}"
         )
     if numbers.dtype.kind == "c":
         raise TypeError("query must be real numbers, not complex ones")

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.table.protocols import Visit
+    from embstore.vocabulary import Vocabulary
 
 
 class SearchedTable(Protocol):
@@ -38,8 +39,9 @@ class SearchedTable(Protocol):
         """Return the rows of ids."""
         ...
 
-    def ids(self, words: Any) -> NDArray[np.int64]:
-        """Return the ids of words."""
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The words; raises MissingWordError without any."""
         ...
 
     def scan(self, visit: Visit, start: int = 0, stop: int | None = None) -> None:

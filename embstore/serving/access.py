@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from embstore.paths import as_path
 from embstore.serving.addresses import Address
 from embstore.settle import as_text
+from embstore.wording import either, option, parameter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,15 +77,19 @@ def listening_address(host: Any, port: int, *, has_tls: bool, has_token: bool) -
         except ValueError as error:
             raise ValueError(
                 f"host must be a name or an IP address, without a scheme or a port, not {text!r}; "
-                "the port is given by itself (port=, --port)"
+                f"the port is given by itself ({option('port')})"
             ) from error
     elif not _HOST.fullmatch(text):
         raise ValueError(f"host must be a name or an IP address, not {text[:100]!r}")
     address = Address(text, port, is_tls=has_tls)
     if not address.is_loopback and not (has_tls and has_token):
         lacks = " and ".join(
-            (() if has_tls else ("tls_cert= and tls_key= (--tls-cert, --tls-key)",))
-            + (() if has_token else ("a token (token= or token_file=; --token-file)",))
+            (() if has_tls else (f"{option('tls_cert')} and {option('tls_key')}",))
+            + (
+                ()
+                if has_token
+                else (f"a token ({either('token= or token_file=', '--token-file')})",)
+            )
         )
         raise ValueError(
             f"other machines can connect to {text}, so this needs {lacks}; or listen on 127.0.0.1"
@@ -127,14 +132,16 @@ def read_token(path: Any) -> str:
     data, mode = _read(where, TOKEN_BYTES_MAX + 2, "token_file")
     if mode & (stat.S_IRWXO | stat.S_IWGRP):
         raise ValueError(
-            f"token_file {where} may be read or changed by other users (its mode is "
+            f"{parameter('token_file')} {where} may be read or changed by other users (its mode is "
             f"{stat.S_IMODE(mode):o}); make it yours alone: chmod 600 {where}"
         )
     try:
         text = data.decode("ascii")
     except UnicodeDecodeError:
         text = "\0"  # Refused below, without the bytes in the error.
-    return as_token(text.removesuffix("\n").removesuffix("\r"), f"token_file {where}")
+    return as_token(
+        text.removesuffix("\n").removesuffix("\r"), f"{parameter('token_file')} {where}"
+    )
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -159,8 +166,8 @@ def read_certificate(cert: Any, key: Any) -> Certificate | None:
         return None
     if cert is None or key is None:
         raise ValueError(
-            "TLS needs both a certificate and its key: give tls_cert= and tls_key= together "
-            "(--tls-cert, --tls-key)"
+            "TLS needs both a certificate and its key: give "
+            f"{option('tls_cert')} and {option('tls_key')} together"
         )
     cert_path, key_path = as_path(cert, "tls_cert"), as_path(key, "tls_key")
     found = Certificate(
@@ -171,8 +178,9 @@ def read_certificate(cert: Any, key: Any) -> Certificate | None:
         context.load_cert_chain(cert_path, key_path, password=lambda: "")  # Never asks for one.
     except (ssl.SSLError, ValueError) as error:
         raise ValueError(
-            f"tls_cert {cert_path} and tls_key {key_path} are not a certificate and its "
-            f"unencrypted private key in PEM: {getattr(error, 'reason', None) or error}"
+            f"{parameter('tls_cert')} {cert_path} and {parameter('tls_key')} {key_path} are not a "
+            "certificate and its unencrypted private key in PEM: "
+            f"{getattr(error, 'reason', None) or error}"
         ) from None
     return found
 

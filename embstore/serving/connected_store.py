@@ -68,9 +68,10 @@ class ServerFiles:
 class ConnectedStore(EmbeddingStore):
     """A table that servers have; made by `embstore.connect`.
 
-    It is an `EmbeddingStore`: lookups by id and by word, bags, `submit`, views, torch modules. Its
-    rows come over the wire, each time. `prefetch` has the servers read rows ahead; `warm` does
-    nothing. There are no files, so `partition` and ``fingerprint(full=True)`` raise FormatError.
+    It is an `EmbeddingStore`: lookups by id and by word, bags, ``submit``, views, torch modules.
+    Its rows come over the wire, each time. ``prefetch`` has the servers read rows ahead; ``warm``
+    does nothing. There are no files, so `partition` and ``fingerprint(full=True)`` raise
+    FormatError.
 
     Lookups may come from many threads. A forked child cannot use it, because gRPC does not work
     after a fork: it raises RemoteError there. It is pickled by its addresses and options, without
@@ -123,7 +124,7 @@ class ConnectedStore(EmbeddingStore):
         Raises
         ------
         IdTypeError, IdRangeError
-            As `lookup`.
+            As ``lookup``.
         """
         self._open_records()
         return self._remote.plan(as_ids(ids, self._rows))

@@ -31,6 +31,7 @@ from embstore.serving.stalls import Stalls
 from embstore.settle import as_count, as_positive, as_size
 from embstore.store import EmbeddingStore
 from embstore.version import __version__
+from embstore.wording import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -205,7 +206,8 @@ def _start(
         raise ValueError(f"rows of shape {store.row_shape} have no numbers to serve")
     if row_bytes > limits.memory_bytes:
         raise ValueError(
-            f"memory_limit must hold a row, which has {row_bytes} bytes, not {limits.memory_bytes}"
+            f"{parameter('memory_limit')} must hold a row, which has {row_bytes} bytes, not "
+            f"{limits.memory_bytes}"
         )
     facts = facts_of(store, limits)
     note_use()

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
 
 from embstore.errors import ExportError
 from embstore.row_blocks import ROW_BLOCK_BYTES
+from embstore.wording import shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -123,8 +124,8 @@ class TableFacts:
             )
         if len(self.row_shape) != 1:
             raise ExportError(
-                f"rows have shape {self.row_shape}, and {format} is a format of vectors; "
-                "export as npy, parquet or safetensors"
+                f"rows have shape {shape_text(self.row_shape)}, and {format} is a format of "
+                "vectors; export as npy, parquet or safetensors"
             )
         self.check_numbers(format)
         return self.row_shape[0]

@@ -12,6 +12,7 @@ import numpy as np
 from embstore.dtypes import is_extension
 from embstore.errors import ExportError
 from embstore.sinks import refuse_bytes, word_error, words_of
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,9 +29,8 @@ def write_npy(file: IO[bytes], table: TableFacts, blocks: Iterator[RowBlock]) ->
     """Write the header, and the rows."""
     if is_extension(table.dtype):
         raise ExportError(
-            f'the table is {table.dtype}, which .npy does not support; pass dtype="float32" '
-            "(--dtype float32 on the command line), which holds the same numbers, or export as "
-            "safetensors"
+            f"the table is {table.dtype}, which .npy does not support; pass "
+            f"{option('dtype', 'float32')}, which holds the same numbers, or export as safetensors"
         )
     little = table.dtype.newbyteorder("<")
     header = {

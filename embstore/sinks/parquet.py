@@ -21,6 +21,7 @@ from embstore.formats.own.spec import STRING
 from embstore.sources.arrow.attributes import ATTRIBUTES_KEY
 from embstore.sources.arrow.columns import ROWS_KEY, WORD_COLUMN
 from embstore.vocabulary.words import PackedWords
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,9 +37,8 @@ def write_parquet(file: IO[bytes], table: TableFacts, blocks: Iterator[RowBlock]
     """Write a row group for each block."""
     if is_extension(table.dtype):
         raise ExportError(
-            f'the table is {table.dtype}, which Parquet does not support; pass dtype="float32" '
-            "(--dtype float32 on the command line), which holds the same numbers, or export as "
-            "safetensors"
+            f"the table is {table.dtype}, which Parquet does not support; pass "
+            f"{option('dtype', 'float32')}, which holds the same numbers, or export as safetensors"
         )
     table.check_numbers("Parquet")  # Arrow would end the process.
     vector = pa.from_numpy_dtype(table.dtype)
@@ -72,7 +72,7 @@ def _check_attributes(table: TableFacts) -> None:
             raise ExportError(
                 f"the attribute {name!r} has the name of the column of "
                 f"{'words' if name == WORD_COLUMN else 'rows'}; build the store again with another "
-                "name for it, or without it (attributes=)"
+                f"name for it, or without it ({option('attributes')})"
             )
         if dtype in DTYPES and DTYPES[dtype].is_extension:
             raise ExportError(

@@ -24,6 +24,7 @@ from embstore.encodings.codes import CODES
 from embstore.encodings.opaque import Opaque
 from embstore.encodings.scaled import Scaled
 from embstore.errors import ExportError
+from embstore.wording import option, shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -127,15 +128,16 @@ def _parts(table: TableFacts) -> list[_Part]:
     if not isinstance(encoding, Scaled):
         raise ExportError(
             f"the rows are {encoding.name}, for which safetensors has no dtype; pass "
-            'dtype="float32" (--dtype float32 on the command line) to decode them'
+            f"{option('dtype', 'float32')} to decode them"
         )
     codes, scales, zero_points = _fields(encoding)
     packed = CODES[encoding.codes].bits == 4
     if packed:
         if not table.row_shape or table.row_shape[-1] % 2:
             raise ExportError(
-                f"rows of shape {table.row_shape} have an odd number of {encoding.codes}, two of "
-                'which are a byte; pass dtype="float32" (--dtype float32) to decode them'
+                f"rows of shape {shape_text(table.row_shape)} have an odd number of "
+                f"{encoding.codes}, two of which are a byte; pass {option('dtype', 'float32')} to "
+                "decode them"
             )
         shape = (*shape[:-1], shape[-1] // 2)
     parts = [_Part(TENSOR, "uint8" if packed else encoding.codes, shape, codes)]
@@ -168,7 +170,7 @@ def _groups_shape(encoding: Scaled, groups: Groups) -> tuple[int, ...]:
     if last % groups.values:
         raise ExportError(
             f"groups of {groups.values} values do not divide the last axis of rows of shape "
-            f'{encoding.row_shape}; pass dtype="float32" (--dtype float32) to decode them'
+            f"{shape_text(encoding.row_shape)}; pass {option('dtype', 'float32')} to decode them"
         )
     return (*leading, last // groups.values)
 

@@ -15,6 +15,7 @@ import numpy as np
 from embstore.dtypes import is_float
 from embstore.errors import ExportError
 from embstore.sinks import refuse_bytes, words_of
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,11 +34,16 @@ def write_word2vec_binary(file: IO[bytes], table: TableFacts, blocks: Iterator[R
     dimension = table.dimension("word2vec-binary")
     if not is_float(table.dtype) or not np.can_cast(table.dtype, np.float32):
         raise ExportError(
-            f'the table is {table.dtype}, and word2vec-binary holds float32; pass dtype="float32" '
-            "(--dtype float32 on the command line), or export as npy, parquet or safetensors"
+            f"the table is {table.dtype}, and word2vec-binary holds float32; pass "
+            f"{option('dtype', 'float32')}, or export as npy, parquet or safetensors"
         )
     file.write(f"{table.rows} {dimension}\n".encode())
-    row_bytes = 4 * dimension
+    write_records(file, table, blocks)
+
+
+def write_records(file: IO[bytes], table: TableFacts, blocks: Iterator[RowBlock]) -> None:
+    """Write the words and the vectors, for the end of a file that has a header."""
+    row_bytes = 4 * table.dimension("word2vec-binary")
     for block in blocks:
         refuse_bytes(block, _RULES)
         data = np.ascontiguousarray(block.rows, "<f4").reshape(-1).view(np.uint8).data

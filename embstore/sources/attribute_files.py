@@ -20,6 +20,7 @@ from embstore.sources.files.kinds import TEXT
 from embstore.sources.text.blocks import TextFile
 from embstore.sources.text.columns import ColumnScan, column_values
 from embstore.vocabulary.words import PackedWords, pack_encoded
+from embstore.wording import shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from embstore.sources.text.blocks import Block
 
-_REMEDY = "write the values as .npy (numpy.save), which has a dtype"
+_REMEDY = "write the values as .npy, which has a dtype"
 
 
 def read_values(path: Path, name: str) -> Any:
@@ -54,8 +55,8 @@ def read_values(path: Path, name: str) -> Any:
         array = open_array(text, BESIDE)
         if len(array.shape) != 1:
             raise SourceError(
-                f"{text.name} has shape {array.shape}; expected (rows,), one value for each row, "
-                f"for the attribute {name!r}"
+                f"{text.name} has shape {shape_text(array.shape)}; expected (rows,), one value for "
+                f"each row, for the attribute {name!r}"
             )
         return array[: array.shape[0]]
     if text.kind.name != TEXT.name:

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from embstore.attributes.values import given_values
 from embstore.errors import SourceError
 from embstore.formats import FORMATS, NPY, SAFETENSORS, STORE
 from embstore.formats.options import AUTO, TABLE_OPTIONS
@@ -31,6 +32,7 @@ from embstore.sources.objects import open_object
 from embstore.sources.opened import open_table
 from embstore.sources.text.source import TextSource
 from embstore.sources.word2vec_binary import Word2VecBinarySource
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -151,15 +153,12 @@ def open_source(
     if scale != AUTO:
         given["scale"] = scale
     if not isinstance(source, str | os.PathLike):
-        if format != "auto":
-            raise SourceError(f"format={format!r} goes with a path, not {type(source).__name__}")
-        _check_options(f"a {type(source).__name__}", _OBJECTS, given)
-        return _limited(open_object(source, limit=limit, encoding=encoding, **given), limit)
+        return _open_given(source, format, limit, encoding, given)
     path = Path(source)
     if path.is_dir():
         found = format_of_folder(path) if format == "auto" else format
         if found not in FOLDER_FORMATS:
-            raise SourceError(f"{path} is not a file, as format={format!r} needs")
+            raise SourceError(f"{path} is not a file, as {option('format', format)} needs")
     else:
         check_file(path)
         found = _format_of_file(path, format, given.get("member"))
@@ -176,6 +175,16 @@ def open_source(
     return _limited(reader.open(path, **given), limit)
 
 
+def _open_given(
+    source: Any, format: str, limit: int | None, encoding: str | None, given: dict[str, Any]
+) -> Source:
+    """Return the source that reads an object."""
+    if format != "auto":
+        raise SourceError(f"format={format!r} goes with a path, not {type(source).__name__}")
+    _check_options(f"a {type(source).__name__}", _OBJECTS, given)
+    return _limited(open_object(source, limit=limit, encoding=encoding, **given), limit)
+
+
 def _limited(source: Source, limit: int | None) -> Source:
     return source if limit is None else Limited(source, limit)
 
@@ -186,13 +195,12 @@ def _check_options(what: str, reader: _Reader, given: dict[str, Any]) -> None:
         names = given.pop("attributes")
         if names:
             raise SourceError(
-                f"{what} has no columns by name; pass the values: "
-                f"attributes={{{names[0]!r}: values}} (--attribute {names[0]}=FILE)"
+                f"{what} has no columns by name; pass the values: {given_values(names[0])}"
             )
         unfit.remove("attributes")
     if unfit:
-        listing = ", ".join(f"{name}=" for name in (*reader.options, "limit"))
-        raise SourceError(f"{what} does not take {unfit[0]}=; it takes {listing}")
+        listing = ", ".join(map(option, (*reader.options, "limit")))
+        raise SourceError(f"{what} does not take {option(unfit[0])}; it takes {listing}")
 
 
 def _format_of_file(path: Path, format: str, member: str | None) -> str:
@@ -203,7 +211,9 @@ def _format_of_file(path: Path, format: str, member: str | None) -> str:
     file = InputFile(path, member, takes=() if format == "auto" else UNCLAIMED)
     found = file.kind.name
     if format in _TEXT_FORMATS and found not in _TEXT_FORMATS:
-        raise SourceError(f"{file.name} is {file.kind.what}, not {format}; leave out format=")
+        raise SourceError(
+            f"{file.name} is {file.kind.what}, not {format}; leave out {option('format')}"
+        )
     if format != "auto":
         found = format
     if file.packed and found not in _STREAMED:

@@ -13,6 +13,7 @@ from embstore.opening import open as open_store
 from embstore.reading.files import files_at
 from embstore.sources.arrays.source import ArraySource
 from embstore.sources.store import StoreSource, kept_encoding
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +66,9 @@ def open_table(
         If it cannot be opened.
     """
     if format is STORE and words is not None:
-        raise SourceError(f"{path} is a store, which has its own words; leave out words=")
+        raise SourceError(
+            f"{path} is a store, which has its own words; leave out {option('words')}"
+        )
     try:
         name = path.name
         if format is SAFETENSORS:

@@ -8,7 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from embstore.errors import SourceError
+from embstore.settle import shown_bytes
 from embstore.vocabulary.words import PackedWords, pack_encoded
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +74,7 @@ def _decoded(
         except UnicodeDecodeError as error:
             raise SourceError(
                 f"{place(position)}: the word is not UTF-8 ({error.reason} at byte {error.start} "
-                f"of {word[:40]!r}); convert the file, or use encoding_errors='replace' or 'ignore'"
+                f"of {shown_bytes(word)}); convert the file, or use "
+                f"{option('encoding_errors', 'replace')} or {option('encoding_errors', 'ignore')}"
             ) from error
     return words

@@ -14,6 +14,7 @@ from embstore.errors import SourceError
 from embstore.formats.own.encoded import as_stored, check_stored
 from embstore.row_blocks import row_blocks, row_bytes
 from embstore.sources import Batch, Source
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -109,12 +110,12 @@ def kept_encoding(store: EmbeddingStore, wanted: str | None) -> Encoding | None:
         except ValueError as error:
             raise SourceError(
                 f"{store.location} cannot be kept as {encoding.name}: {error}; pass "
-                'encoding="plain" (--encoding plain) to decode it'
+                f"{option('encoding', 'plain')} to decode it"
             ) from error
         return stored
     if isinstance(encoding, Opaque):
         raise SourceError(
             f"{store.location} has rows of {encoding.name}, which are bytes to embstore and cannot "
-            "be decoded; leave out encoding= and dtype= to keep them"
+            f"be decoded; leave out {option('encoding')} and {option('dtype')} to keep them"
         )
     return None

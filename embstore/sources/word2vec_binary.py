@@ -27,6 +27,7 @@ import numpy as np
 from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.reading.pipeline import ahead
+from embstore.settle import shown_bytes
 from embstore.sources import Batch, EncodingErrors, Source
 from embstore.sources.files.input_file import InputFile
 from embstore.sources.packing import packed_list
@@ -92,7 +93,7 @@ class Word2VecBinarySource(Source):
         if header is None:
             raise SourceError(
                 f"{self.name}: expected the header 'rows dimension' of word2vec's binary format, "
-                f"found {start[:40]!r}"
+                f"found {shown_bytes(start)}"
             )
         self._header_bytes = header.end()
         self.row_count: int = int(header[1])

@@ -17,7 +17,7 @@ class ListedTable:
     shape : tuple of int
         Rows, and the shape of a row, in the numbers that are stored.
     dtype : str
-        Dtype of these: NumPy's or `ml_dtypes` name of it, or else the format's.
+        Dtype of these: NumPy's or ``ml_dtypes`` name of it, or else the format's.
     part_count : int
         Number of tensors; 1, except for a pattern.
     byte_count : int

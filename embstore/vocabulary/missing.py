@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from embstore.errors import MissingWordError, RemoteError, StoreCorruptError
 from embstore.vocabulary.given import flatten
 from embstore.vocabulary.spelling import near_word
+from embstore.wording import either, option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +54,8 @@ def find_ids(
     path : Path or str
         The path or URL of the store, for messages.
     remedy : str, optional
-        What to do about missing words; by default how to look them up nevertheless.
+        What to do about missing words; by default how to look them up nevertheless. An empty text
+        if there is no more to say than which words are missing.
 
     Returns
     -------
@@ -69,11 +71,11 @@ def find_ids(
     if missing == "none" or not absent.any():
         return ids
     if missing == "error":
-        raise _error(words, absent, vocabulary, remedy or _remedy(unk))
+        raise _error(words, absent, vocabulary, _remedy(unk) if remedy is None else remedy)
     if unk is None:
         raise MissingWordError(
-            f"the store {path} has no unk word; name one when building it (unk=), or look up the "
-            'rows with lookup_words(..., missing="zeros")'
+            f"the store {path} has no unk word; name one when building it ({option('unk')}), or "
+            f"look up the rows with {_zeros()}"
         )
     ids[absent] = vocabulary.id_of(unk)
     return ids
@@ -86,17 +88,23 @@ def _error(
     missing = [str(word) for word, gone in zip(flat, absent.ravel().tolist(), strict=True) if gone]
     more = ", ..." if len(missing) > NAMED_WORDS else ""
     names = ", ".join(map(repr, missing[:NAMED_WORDS])) + more
-    message = f"the word {names} is not in the store; {remedy}"
+    message = f"the word {names} is not in the store"
     if len(missing) > 1:
-        message = f"{len(missing)} of {len(flat)} words are not in the store: {names}; {remedy}"
+        message = f"{len(missing)} of {len(flat)} words are not in the store: {names}"
+    if remedy:
+        message += f"; {remedy}"
     hint = partial(_hint, missing[:RESPELLED_WORDS], vocabulary, len(missing) > 1)
     return MissingWordError(message, missing, hint)
 
 
 def _remedy(unk: str | None) -> str:
     if unk is not None:
-        return f'missing="unk" gives such words the row of {unk!r}'
-    return 'lookup_words(..., missing="zeros") gives such words zeros'
+        return f"{option('missing', 'unk')} gives such words the row of {unk!r}"
+    return f"{_zeros()} gives such words zeros"
+
+
+def _zeros() -> str:
+    return either('lookup_words(..., missing="zeros")', "--missing zeros")
 
 
 def _hint(missing: list[str], vocabulary: Vocabulary, several: bool) -> str:

@@ -15,6 +15,7 @@ from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.formats.own.attribute_manifest import check_name
 from embstore.vocabulary.words import PackedWords
+from embstore.wording import option
 from embstore.writing.disk.scratch import ScratchArray
 
 if TYPE_CHECKING:
@@ -174,8 +175,8 @@ def _difference(given: set[str], known: set[str]) -> str:
     """Return the message for rows whose attributes are not those of the table."""
     if not given:
         return (
-            f"the rows have no attributes, and the table has {_listed(known)}; give attributes=, "
-            "values for every row or the names of columns of the source"
+            f"the rows have no attributes, and the table has {_listed(known)}; give "
+            f"{option('attributes')}, values for every row or the names of columns of the source"
         )
     if not known:
         return f"the rows have the attributes {_listed(given)}, and the table has none; omit them"

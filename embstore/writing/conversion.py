@@ -14,6 +14,7 @@ from embstore.encodings.casting import Caster, OnOverflow
 from embstore.encodings.encoder import Encoder
 from embstore.encodings.named import parse_encoding
 from embstore.formats.own.encoded import as_stored, check_stored
+from embstore.wording import option, shape_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -118,11 +119,13 @@ def find_encoding(
     check_stored(found)
     if found.row_shape != row_shape:
         raise ValueError(
-            f"row_shape is {row_shape}, but {found.name} encodes rows of shape {found.row_shape}"
+            f"row_shape is {shape_text(row_shape)}, but {found.name} encodes rows of shape "
+            f"{shape_text(found.row_shape)}"
         )
     if dtype is not None and dtype != found.dtype:
         raise ValueError(
-            f"rows of {found.name} are decoded to {found.dtype}, so dtype= cannot be {dtype}; "
+            f"rows of {found.name} are decoded to {found.dtype}, so {option('dtype')} cannot be "
+            f"{dtype}; "
             "omit it, and cast when you look rows up"
         )
     return found
@@ -149,8 +152,8 @@ def conversion_to(
         return ToDtype(row_shape, dtype, on_overflow)
     if on_overflow == "inf":
         raise ValueError(
-            'on_overflow="inf" is for the dtype of plain rows; a scale makes the largest number of '
-            f"a row fit into {found.name}"
+            f"{option('on_overflow', 'inf')} is for the dtype of plain rows; a scale makes the "
+            f"largest number of a row fit into {found.name}"
         )
     if isinstance(encoding, str):
         return ToCodes(found)  # type: ignore[arg-type]  # All names are of scaled codes.

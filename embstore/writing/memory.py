@@ -21,6 +21,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from embstore.settle import size_text
+from embstore.wording import parameter
+
 DEFAULT_MEMORY_LIMIT = 1 << 30
 # A multiple of 2 MiB, so that the page cache can keep written pieces in pages of that size.
 MAX_PIECE_BYTES = 4 << 20
@@ -73,16 +76,16 @@ def plan_memory(
     >>> plan_memory(1 << 20, 100)
     Traceback (most recent call last):
       ...
-    ValueError: 100 partitions need a memory_limit of at least 6553600 bytes, not 1048576; raise
-    it, or use fewer partitions
+    ValueError: 100 partitions need a memory_limit of at least 6400KiB, not 1MiB; raise it, or
+    use fewer partitions
     """
     least_piece_bytes = max(least_piece_bytes, MIN_PIECE_BYTES)
     need = 8 * partition_count * (least_piece_bytes + PARTITION_BYTES)
     if need > limit:
         noun = "partition needs" if partition_count == 1 else "partitions need"
         raise ValueError(
-            f"{partition_count} {noun} a memory_limit of at least {need} bytes, not {limit}; "
-            "raise it, or use fewer partitions"
+            f"{partition_count} {noun} a {parameter('memory_limit')} of at least "
+            f"{size_text(need)}, not {size_text(limit)}; raise it, or use fewer partitions"
         )
     piece_bytes = min(MAX_PIECE_BYTES, limit // 8 // partition_count - PARTITION_BYTES)
     return MemoryPlan(

@@ -36,6 +36,7 @@ from embstore.settle import as_choice, as_count, as_flag, as_shape, as_size, siz
 from embstore.table.numbering import Numbering, Strategy
 from embstore.threads import start
 from embstore.version import __version__
+from embstore.wording import function, option, shape_text
 from embstore.writing.arrays import ArrayWriter, PiecePool
 from embstore.writing.conversion import conversion_to, find_encoding
 from embstore.writing.disk import files
@@ -66,7 +67,12 @@ if TYPE_CHECKING:
 
     _Parts = tuple[PartitionedRows, NewWords, NewAttributes]
 
-PUBLISH = "build it in a local directory, and embstore.publish it there"
+
+def to_publish() -> str:
+    """Return what to do instead of building at a URL."""
+    return f"build it in a local directory, and {function('publish')} it there"
+
+
 _ENDED = "this StoreWriter has already published or discarded its store"
 
 
@@ -116,7 +122,7 @@ class StoreWriter:
         As for `embstore.build`.
     memory_limit : int or str
         The most memory that writing may use, whatever the number of rows and words, in bytes or as
-        in ``"2GiB"``; see `embstore.writing.memory` for the shares. A limit that is too low raises
+        in ``"2GiB"``; ``embstore.writing.memory`` lists the shares. A limit that is too low raises
         before anything is created.
     source : dict, optional
         Where the rows come from, for the manifest; JSON values.
@@ -170,7 +176,7 @@ class StoreWriter:
         source: dict[str, Any] | None = None,
         attributes: Mapping[str, DTypeLike] | None = None,
     ) -> None:
-        target = as_local_path(path, "path", PUBLISH)
+        target = as_local_path(path, "path", to_publish())
         partitions = _as_count(partitions, "partitions", low=1, high=spec.MAX_PARTITIONS)
         strategy = as_choice(strategy, "strategy", get_args(Strategy))
         rows = _as_count(rows, "rows", high=spec.MAX_ROWS)
@@ -183,7 +189,9 @@ class StoreWriter:
         overwrite = as_flag(overwrite, "overwrite")
         dtypes = None if attributes is None else as_dtypes(attributes, "attributes")
         if rows is None and strategy == "div":
-            raise ValueError("strategy div needs the number of rows in advance; give rows=")
+            raise ValueError(
+                f"{option('strategy', 'div')} needs the number of rows in advance; give rows="
+            )
         self.source = dict(source or {})
         self.rows_written = 0
         self.duplicate_count = 0
@@ -269,7 +277,7 @@ class StoreWriter:
 
         Parameters
         ----------
-        rows : array-like, shape (n, *row_shape), or iterator of arrays of shape row_shape
+        rows : array-like, shape ``(n, *row_shape)``, or iterator of arrays of shape row_shape
             Floats are rounded to the store's dtype; a number that does not fit is an error. Only
             a few rows of an iterator, such as a generator, are in memory at a time.
         words : iterable of str, or PackedWords, length n, optional
@@ -459,7 +467,7 @@ class StoreWriter:
         row_shape = self._conversion.row_shape
         if batch.ndim == 0 or batch.shape[1:] != row_shape:
             expected = ", ".join(["n", *map(str, row_shape)])
-            raise ValueError(f"rows have shape {batch.shape}, expected ({expected})")
+            raise ValueError(f"rows have shape {shape_text(batch.shape)}, expected ({expected})")
         kept = self._conversion.convert(batch)
         values = self._attributes.settle(attributes, len(batch))
         new = self._words.enter(words, len(batch), is_first=not self.rows_written)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -9,7 +10,10 @@ import textwrap
 from pathlib import Path
 
 import embstore
+from embstore.cli import app
+from embstore.cli.options import names_of
 from tests.helpers.forked import template
+from tests.helpers.shell_messages import python_in
 
 ROOT = Path(embstore.__file__).parents[1]
 TIMEOUT_SECONDS = 1500
@@ -40,7 +44,17 @@ def run_program(program: str, *arguments: object) -> str:
 
 
 def run_command(*arguments: object, status: int | None = 0) -> subprocess.CompletedProcess[str]:
-    """Run the command ``embstore``, forked; its exit status must be ``status``."""
+    """Run the command ``embstore``, forked; its exit status must be ``status``.
+
+    What it prints for people must have no Python in it.
+    """
     done = template().run([*map(str, arguments)], environment(), TIMEOUT_SECONDS)
     assert status is None or done.returncode == status, done.stderr + done.stdout
+    assert not (found := python_in(done.stderr, shell_names())), f"{found} in {done.stderr}"
     return done
+
+
+@functools.cache
+def shell_names() -> dict[str, str]:
+    """Return the names of options by those of the parameters that they give."""
+    return names_of(app)

@@ -27,6 +27,7 @@ from embstore.table.extents import Column, Extent
 from embstore.table.listed import ListedTable
 from embstore.table.numbering import Numbering
 from embstore.table.tables import Table
+from embstore.wording import option, shape_text
 
 if TYPE_CHECKING:
     from embstore.encodings.ggml_types import Block
@@ -72,7 +73,8 @@ def describe(
     if encoding not in (None, OPAQUE):
         raise FormatError(
             f"{place} is a GGUF file, whose header tells the types of its tensors; leave out "
-            f'encoding={encoding!r}, or give encoding="opaque" for rows of bytes'
+            f"{option('encoding', encoding)}, or give {option('encoding', 'opaque')} for rows of "
+            "bytes"
         )
     tensors = find_tensors(files, name)
     tensor = _choose(place, tensor, {name: entry for name, (_, entry) in tensors.items()})
@@ -116,8 +118,8 @@ def _choose(place: str, name: str | None, tensors: dict[str, Tensor]) -> str:
             return found[0]
         raise FormatError(
             f"{place} has {len(found)} tensors that could be a table"
-            f"{f': {listing(found)}' if found else ''}; name the one to read (tensor=, or --tensor "
-            "on the command line)"
+            f"{f': {listing(found)}' if found else ''}; name the one to read "
+            f"({option('tensor')})"
         )
     if name not in tensors:
         near = nearest(name, list(tensors))
@@ -149,8 +151,8 @@ def _encoding(where: str, tensor: Tensor, *, opaque: bool) -> Encoding:
         return Plain(_PLAIN[block.name].numpy, row_shape)
     if not row_shape and not is_plain:
         raise FormatError(
-            f"{where} has shape {tensor.shape} and type {block.name}, whose numbers stand in "
-            f"blocks of {block.values}; a table needs rows, so shape (rows, width)"
+            f"{where} has shape {shape_text(tensor.shape)} and type {block.name}, whose numbers "
+            f"stand in blocks of {block.values}; a table needs rows, so shape (rows, width)"
         )
     if block.name in UNPACK and not opaque:
         return GgufBlocks(block.name, row_shape)

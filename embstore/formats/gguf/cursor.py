@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from embstore.settle import shown_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -82,7 +84,7 @@ class Cursor:
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise ValueError(f"{what} is not UTF-8: {data[:100]!r}") from error
+            raise ValueError(f"{what} is not UTF-8: {shown_bytes(data)}") from error
 
     def skip(self, size_bytes: int) -> None:
         """Skip bytes without reading them."""

@@ -29,6 +29,8 @@ from embstore.encodings.ggml_types import BY_NUMBER
 from embstore.errors import FormatError, StoreCorruptError
 from embstore.formats.gguf.cursor import U32, U64, Cursor
 from embstore.formats.names import quoted
+from embstore.settle import shown_bytes
+from embstore.wording import shape_text
 
 if TYPE_CHECKING:
     from embstore.encodings.ggml_types import Block
@@ -148,7 +150,7 @@ def read_header(files: Files, name: str) -> Header:
 def _version(cursor: Cursor) -> int:
     magic = cursor.number(U32).to_bytes(4, "little")
     if magic != MAGIC:
-        raise ValueError(f"it starts with {magic!r}, expected {MAGIC!r}")
+        raise ValueError(f"it starts with {shown_bytes(magic)}, expected {shown_bytes(MAGIC)}")
     return cursor.number(U32)
 
 
@@ -256,7 +258,7 @@ def _read_tensors(cursor: Cursor, count: int) -> dict[str, tuple[int, tuple[int,
             )
         shape = tuple(cursor.number(U64) for _ in range(dimensions))[::-1]
         if math.prod(max(axis, 1) for axis in shape) >= 1 << 62:
-            raise ValueError(f"the tensor {quoted(name)} has the shape {shape}")
+            raise ValueError(f"the tensor {quoted(name)} has the shape {shape_text(shape)}")
         kind, offset = cursor.number(U32), cursor.number(U64)
         block = BY_NUMBER.get(kind)
         width = shape[-1] if shape else 1

@@ -13,6 +13,17 @@ from embstore.formats.own.spec import shown
 if TYPE_CHECKING:
     from pathlib import Path
 
+# The types of JSON, as messages call them.
+_KINDS = {
+    str: "a string",
+    int: "an integer",
+    float: "a number with a fraction",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+
 
 def read_json(path: Path) -> Any:
     """Return the value in a JSON file of the store."""
@@ -57,8 +68,8 @@ class Fields:
             raise self.error(key, "is missing")
         value = self._fields[key]
         if type(value) not in kinds:
-            names = " or ".join(kind.__name__ for kind in kinds)
-            raise self.error(key, f"is a {type(value).__name__}, expected {names}")
+            names = " or ".join(map(_KINDS.__getitem__, kinds))
+            raise self.error(key, f"is {_KINDS[type(value)]}, expected {names}")
         return value
 
     def integer(self, key: str, *, low: int = 0, high: int = spec.MAX_BYTES) -> int:

@@ -35,6 +35,7 @@ from embstore.formats.own.spec import RawArray, shown
 from embstore.formats.own.vocabulary_manifest import VocabularyManifest, parse_vocabulary
 from embstore.settle import as_numbers
 from embstore.table.numbering import STRATEGIES, Numbering, Strategy
+from embstore.wording import function, shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -88,7 +89,8 @@ class Manifest:
             raise ValueError(f"dtype must be one of {', '.join(spec.DTYPES)}, not {self.dtype}")
         if len(self.row_shape) > spec.MAX_AXES or any(axis < 0 for axis in self.row_shape):
             raise ValueError(
-                f"row shape must have up to {spec.MAX_AXES} axes, each 0 or more: {self.row_shape}"
+                f"row shape must have up to {spec.MAX_AXES} axes, each 0 or more: "
+                f"{shape_text(self.row_shape)}"
             )
         if self.chunk_rows < 1 or self.chunk_rows & (self.chunk_rows - 1):
             raise ValueError(f"chunk_rows must be a power of two, not {self.chunk_rows}")
@@ -487,5 +489,5 @@ def _parse_compression(reader: Fields, where: Path | str) -> Compression:
 
 def _kind(path: Path) -> str:
     if path.exists():
-        return "it is a file; to make a store from it, use embstore.build"
+        return f"it is a file; to make a store from it, use {function('build')}"
     return "no such directory"

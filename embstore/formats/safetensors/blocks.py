@@ -20,6 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from embstore.errors import FormatError
+from embstore.wording import either, option
 
 _USUAL = 16  # Sizes of blocks are its multiples, or powers of two.
 _SHOWN = 6
@@ -193,14 +194,17 @@ def find_blocks(
             if reading.fits(block):
                 return Blocks(*block, reading.row_count, reading.value_count)
         expected = [-(-rows // block[0]), -(-width // block[1])]
-        raise FormatError(f"{what}: with scale_block={block}, its shape would be {expected}")
+        raise FormatError(
+            f"{what}: with {option('scale_block', block)}, its shape would be {expected}"
+        )
     chosen = readings[0].chosen
     if chosen is not None and len(readings) == 1:
         return chosen
     possible = "; or ".join(reading.show() for reading in readings)
     raise FormatError(
         f"{what}: it is in doubt which numbers share a scale. Blocks may have {possible}. Give "
-        "scale_block=(rows, values), or scale=None for none"
+        f"{either('scale_block=(rows, values)', '--scale-block ROWS VALUES')}, or "
+        f"{option('scale', None)} for none"
     )
 
 

@@ -44,6 +44,7 @@ from embstore.formats.safetensors.scales import (
 from embstore.table.extents import Column, Extent
 from embstore.table.numbering import Numbering
 from embstore.table.tables import Table
+from embstore.wording import shape_text
 
 if TYPE_CHECKING:
     from embstore.table.listed import ListedTable
@@ -182,7 +183,9 @@ def _table(where: str, parts: Parts, size: int, encoding: Encoding, *beside: Col
     if not size and not row_bytes:
         return Table((), encoding, Numbering(parts.rows))
     if not size or not row_bytes:
-        raise FormatError(f"{where}: rows of shape {encoding.row_shape} have no numbers")
+        raise FormatError(
+            f"{where}: rows of shape {shape_text(encoding.row_shape)} have no numbers"
+        )
     if max(size, row_bytes) > spec.MAX_ROW_BYTES:
         raise FormatError(
             f"{where}: a row takes {max(size, row_bytes)} bytes, more than the "

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from embstore.dtypes import DTYPES
 from embstore.errors import StoreCorruptError
 from embstore.formats.names import quoted, shown
+from embstore.wording import shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -215,5 +216,5 @@ def _wrong_size(shape: list[int], dtype: str, begin: int, end: int) -> str | Non
         return f"ends at byte {end}, before it starts at byte {begin}"
     bits = BITS.get(dtype)
     if bits is not None and (end - begin) * 8 != math.prod(shape) * bits:
-        return f"of dtype {dtype} and shape {shape} does not take {end - begin} bytes"
+        return f"of dtype {dtype} and shape {shape_text(shape)} does not take {end - begin} bytes"
     return None

@@ -16,6 +16,7 @@ from embstore.formats.safetensors.numbers import is_numeric, may_have_scale, nam
 from embstore.formats.safetensors.parts import NUMBER, Parts, grouped, groups_of
 from embstore.formats.safetensors.scales import find_known
 from embstore.table.listed import ListedTable
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from embstore.formats.safetensors.catalog import Catalog
@@ -40,7 +41,7 @@ def choose_table(catalog: Catalog) -> str:
     FormatError
         If there are several, or none.
     """
-    remedy = "name the one to read (tensor=, or --tensor on the command line)"
+    remedy = f"name the one to read ({option('tensor')})"
     if len(catalog.names) > 1 and (missing := catalog.missing_files()):
         raise FormatError(
             f"{catalog.where} lists files that are missing: {listing(missing)}; is the download "

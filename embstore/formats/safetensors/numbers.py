@@ -11,6 +11,7 @@ from embstore.errors import FormatError
 from embstore.formats.names import shown
 from embstore.formats.options import OPAQUE
 from embstore.formats.safetensors.header import BITS, Tensor
+from embstore.wording import option
 
 # Codes by the format's names of dtypes.
 CODES_OF: Final = {
@@ -126,7 +127,7 @@ def numbers_of(tensor: Tensor, where: str, encoding: str | None, scale: str | No
         if tensor.dtype not in BYTES:
             raise FormatError(
                 f"{where} has dtype {tensor.dtype}, which says what its numbers are; leave out "
-                f"encoding={encoding!r}"
+                f"{option('encoding', encoding)}"
             )
         per_number = BITS[tensor.dtype] // CODES[encoding].bits
         if not row_shape:
@@ -141,8 +142,8 @@ def numbers_of(tensor: Tensor, where: str, encoding: str | None, scale: str | No
         whole = "int8" if tensor.dtype == "I8" else "uint8"
         names = ", ".join(f'"{name}"' for name in (whole, *_PACKED))
         raise FormatError(
-            f"{held}, so its bytes hold codes; give "
-            f"encoding= one of {names}, or scale=None for {name_of(tensor.dtype)} without a scale"
+            f"{held}, so its bytes hold codes; give {option('encoding')} one of {names}, or "
+            f"{option('scale', None)} for {name_of(tensor.dtype)} without a scale"
         )
     return Numbers(found, row_shape, size_bytes)
 
@@ -153,5 +154,5 @@ def check_known(tensor: Tensor, where: str) -> None:
         known = ", ".join(name for name in BITS)
         raise FormatError(
             f"{where} has dtype {shown(tensor.dtype)}; expected one of {known}. "
-            f'encoding="{OPAQUE}" gives rows of bytes'
+            f"{option('encoding', OPAQUE)} gives rows of bytes"
         )

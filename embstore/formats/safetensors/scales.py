@@ -26,6 +26,7 @@ from embstore.formats.safetensors.names import KnownNames, known_names
 from embstore.formats.safetensors.numbers import name_of
 from embstore.formats.safetensors.parts import NUMBER, Parts, find_parts
 from embstore.table.extents import Column, Extent
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -88,7 +89,8 @@ def find_scale(catalog: Catalog, table: Parts, scale: str | None, zero: str | No
     if len(found) > 1:
         raise FormatError(
             f"{catalog.where}: {quoted(table.name)} may have one of several scales: "
-            f"{listing(found)}; name the one to take with scale=, or give scale=None for none"
+            f"{listing(found)}; name the one to take with {option('scale')}, or give "
+            f"{option('scale', None)} for none"
         )
     _refuse_others(catalog, table, known, zero)
     if not found:
@@ -124,12 +126,12 @@ def find_second_scale(catalog: Catalog, scale: Parts) -> tuple[Parts, float] | N
     if factor is None or len(set(map(repr, factors))) > 1:
         raise FormatError(
             f"{catalog.where}: {quoted(name)} scales {quoted(scale.name)}, but is not one number; "
-            "give scale= to leave it out"
+            f"give {option('scale')} to leave it out"
         )
     return parts, factor
 
 
-def named(catalog: Catalog, table: Parts, name: str, option: str) -> Parts:
+def named(catalog: Catalog, table: Parts, name: str, role: str) -> Parts:
     """Return the tensors that an option names, one for the table or one for each part.
 
     Raises
@@ -138,10 +140,10 @@ def named(catalog: Catalog, table: Parts, name: str, option: str) -> Parts:
         As `find_parts`; if there is not one for each part.
     """
     if name == table.name:
-        raise FormatError(f"{option}={name!r} is the table itself; name another tensor")
+        raise FormatError(f"{option(role, name)} is the table itself; name another tensor")
     if NUMBER in name and not table.is_pattern and name not in catalog.names:
         raise FormatError(
-            f"{option}={name!r} has {NUMBER}, but the tensor {quoted(table.name)} has not; "
+            f"{option(role, name)} has {NUMBER}, but the tensor {quoted(table.name)} has not; "
             "name one tensor"
         )
     parts = find_parts(catalog, name)
@@ -164,14 +166,15 @@ def _refuse_others(catalog: Catalog, table: Parts, known: KnownNames, zero: str 
     if zero is None and others:
         raise FormatError(
             f"{catalog.where}: beside {quoted(table.name)} lies {listing(others)}, which may be "
-            "needed to decode it. If it is subtracted from the codes, give it as zero_point=; to "
-            "leave it out, name the scale with scale=, or give scale=None for none"
+            "needed to decode it. If it is subtracted from the codes, give it as "
+            f"{option('zero_point')}; to leave it out, name the scale with {option('scale')}, or "
+            f"give {option('scale', None)} for none"
         )
 
 
 def make_field(
     catalog: Catalog,
-    option: str,
+    role: str,
     table: Parts,
     width: tuple[int, ...],
     parts: Parts,
@@ -183,7 +186,7 @@ def make_field(
     ----------
     catalog : Catalog
         All tensors.
-    option : {"scale", "zero_point"}
+    role : {"scale", "zero_point"}
         What they are.
     table, parts : Parts
         The tensors of the table, and those of the scales or zero points.
@@ -197,22 +200,22 @@ def make_field(
     FormatError
         If their dtype or shape does not fit.
     """
-    allowed = _SCALE_DTYPES if option == "scale" else _ZERO_DTYPES
+    allowed = _SCALE_DTYPES if role == "scale" else _ZERO_DTYPES
     dtype = parts.first.dtype
-    numbers = [_number(catalog, tensor, option) for tensor in parts.tensors.values()]
+    numbers = [_number(catalog, tensor, role) for tensor in parts.tensors.values()]
     values = math.prod(width)
     is_whole = block is None or (table.rows <= block[0] and values <= block[1])
-    if None not in numbers and (is_whole or option == "zero_point"):
+    if None not in numbers and (is_whole or role == "zero_point"):
         if len(set(map(repr, numbers))) == 1:  # By repr, so that nan equals nan.
             return Field(parts, numbers[0])
         if dtype in allowed:
-            return _one_each(catalog, option, table, values, parts)
+            return _one_each(catalog, role, table, values, parts)
     if dtype not in allowed:
         raise FormatError(
-            f"{catalog.where}: the {_words(option)} {quoted(parts.name)} has dtype {dtype}; "
+            f"{catalog.where}: the {_words(role)} {quoted(parts.name)} has dtype {dtype}; "
             f"expected {', '.join(allowed)}"
         )
-    blocks = _blocks(catalog, option, table, width, parts, block)
+    blocks = _blocks(catalog, role, table, width, parts, block)
     groups = Groups(name_of(dtype), blocks.value_count, blocks.values)
     size = blocks.value_count * (BITS[dtype] // 8)
     extents = [
@@ -223,13 +226,13 @@ def make_field(
     return Field(parts, None, groups, column, blocks)
 
 
-def _number(catalog: Catalog, tensor: Tensor, option: str) -> float | None:
+def _number(catalog: Catalog, tensor: Tensor, role: str) -> float | None:
     """Return the number of a tensor of one number; None for others."""
     if tensor.count != 1:
         return None
     if tensor.dtype not in (*_ZERO_DTYPES, *_FACTOR_DTYPES):
         raise FormatError(
-            f"{catalog.where}: the {_words(option)} {quoted(tensor.name)} has dtype "
+            f"{catalog.where}: the {_words(role)} {quoted(tensor.name)} has dtype "
             f"{tensor.dtype}; expected {', '.join((*_SCALE_DTYPES, *_FACTOR_DTYPES))}"
         )
     data = catalog.files.read(tensor.file, tensor.offset, tensor.size_bytes)
@@ -237,12 +240,12 @@ def _number(catalog: Catalog, tensor: Tensor, option: str) -> float | None:
     return float(np.frombuffer(data, dtype).astype(np.float64)[0])
 
 
-def _one_each(catalog: Catalog, option: str, table: Parts, values: int, parts: Parts) -> Field:
+def _one_each(catalog: Catalog, role: str, table: Parts, values: int, parts: Parts) -> Field:
     """Return the field of parts that have one number each: a record for each part."""
     rows, *_ = table.row_counts or [1]
     if any(count != rows for count in table.row_counts[:-1]) or table.row_counts[-1:] > [rows]:
         raise FormatError(
-            f"{catalog.where}: each part of {quoted(table.name)} has a {_words(option)} of its own "
+            f"{catalog.where}: each part of {quoted(table.name)} has a {_words(role)} of its own "
             f"({quoted(parts.name)}), but they have different numbers of rows: "
             f"{', '.join(map(str, table.row_counts[:20]))}; open them one by one"
         )
@@ -259,14 +262,14 @@ def _one_each(catalog: Catalog, option: str, table: Parts, values: int, parts: P
 
 def _blocks(
     catalog: Catalog,
-    option: str,
+    role: str,
     table: Parts,
     width: tuple[int, ...],
     parts: Parts,
     block: tuple[int, int] | None,
 ) -> Blocks:
     """Return the blocks of scales that are not one number for the table or for a part."""
-    where = f"{catalog.where}: the {_words(option)} {quoted(parts.name)}"
+    where = f"{catalog.where}: the {_words(role)} {quoted(parts.name)}"
     if not parts.is_pattern:
         tensor = parts.first
         what = f"{where}, {tensor.summary}, of {_table_text(table, width)}"
@@ -313,8 +316,8 @@ def _refuse_stacked(what: str, table: Parts, found: Blocks) -> None:
         raise FormatError(
             f"{what}: it is in doubt which rows share a scale. They may be the {found.row_count} "
             f"parts, of {', '.join(map(str, counts[:20]))} rows, or blocks of {found.rows} rows. "
-            f"Give scale_block=({found.rows}, {found.values}) for these, or open the parts one by "
-            "one"
+            f"Give {option('scale_block', (found.rows, found.values))} for these, or open the "
+            "parts one by one"
         )
 
 
@@ -359,8 +362,8 @@ def merged(extents: Iterable[Extent], record_bytes: int) -> tuple[Extent, ...]:
     return tuple(result)
 
 
-def _words(option: str) -> str:
-    return option.replace("_", " ")
+def _words(role: str) -> str:
+    return role.replace("_", " ")
 
 
 def _table_text(table: Parts, width: tuple[int, ...]) -> str:

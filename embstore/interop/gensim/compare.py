@@ -10,7 +10,7 @@ from embstore.interop.gensim.keys import key_list
 from embstore.interop.gensim.similar import SimilarMethods
 from embstore.norms import are_extreme, unit
 from embstore.search.cosines import Query
-from embstore.settle import shown
+from embstore.settle import as_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,8 @@ class CompareMethods(SimilarMethods):
 
     def similarity(self, w1: Key, w2: Key) -> float:
         """Return the cosine similarity of two keys."""
-        one, other = self._keys.vectors([w1, w2], norm=True)
+        rows = self.store.lookup(self._keys.ids([w1, w2]))
+        one, other = unit(rows.astype(np.float64))
         return self._number(one @ other)
 
     def distance(self, w1: Key, w2: Key) -> float:
@@ -43,17 +44,18 @@ class CompareMethods(SimilarMethods):
         return self._number(unit(one) @ unit(other))
 
     def similarities(
-        self, word_or_vector: Key | NDArray[Any], other_words: Sequence[Key] = ()
+        self, word_or_vector: Key | NDArray[Any], other_words: Sequence[Key] | None = ()
     ) -> NDArray[Any]:
         """Return the cosine similarities of a key or vector to other keys, by default to all."""
         vector = unit(self._keys.vectors([word_or_vector], norm=False)).astype(self._search.dtype)
-        if len(other_words) == 0:
+        others = [] if other_words is None else key_list(other_words)
+        if not others:
             return self._search.scores(Query(vector))
-        rows = self[other_words].astype(self._search.dtype, copy=False)
+        rows = self[others].astype(self._search.dtype, copy=False)
         return self.cosine_similarities(vector[0], rows)
 
     def distances(
-        self, word_or_vector: Key | NDArray[Any], other_words: Sequence[Key] = ()
+        self, word_or_vector: Key | NDArray[Any], other_words: Sequence[Key] | None = ()
     ) -> NDArray[Any]:
         """Return 1 minus `similarities`."""
         return np.asarray(1 - self.similarities(word_or_vector, other_words))
@@ -61,6 +63,7 @@ class CompareMethods(SimilarMethods):
     @staticmethod
     def cosine_similarities(vector_1: NDArray[Any], vectors_all: NDArray[Any]) -> NDArray[Any]:
         """Return the cosine similarities of a vector to n others, shape (n, dimension)."""
+        vector_1, vectors_all = np.asarray(vector_1), np.asarray(vectors_all)
         with np.errstate(all="ignore"):
             length, norms = np.linalg.norm(vector_1), np.linalg.norm(vectors_all, axis=1)
             if are_extreme(norms).any() or are_extreme(np.asarray(length)):
@@ -101,7 +104,8 @@ class CompareMethods(SimilarMethods):
         Missing keys are ignored, as in gensim; if all are missing, ValueError is raised.
         """
         words = key_list(words)
-        used = [words[at] for at in self._keys.present(words)]
+        ids = self._keys.ids(words, "none")
+        used = [word for word, number in zip(words, ids, strict=True) if number >= 0]
         if not used:
             raise ValueError(f"the store has none of the {len(words)} words")
         vectors = self._keys.vectors(used, norm=use_norm)
@@ -128,9 +132,9 @@ class CompareMethods(SimilarMethods):
         ValueError
             If ``topn`` is below 1, or the store has no other word.
         """
-        nearest = self.similar_by_word(wa, topn)
+        nearest = self.similar_by_word(wa, as_count(topn, "topn", low=1))
         if not len(nearest):
-            raise ValueError(f"found no words similar to {wa!r}; topn must be at least 1")
+            raise ValueError(f"the store has no other word than {wa!r}")
         return float(self.similarity(wa, wb)) / sum(score for _, score in nearest)
 
     def doesnt_match(self, words: Sequence[Key]) -> Key:
@@ -171,9 +175,6 @@ class CompareMethods(SimilarMethods):
             raise ImportError(
                 'wmdistance needs POT: pip install "embstore[gensim]" (or POT)'
             ) from error
-        for document in (document1, document2):
-            if isinstance(document, str):
-                raise TypeError(f"a document must be a list of words, not {shown(document)} (str)")
         first, second = (
             [word for word in given if word in self]
             for given in (key_list(document1), key_list(document2))

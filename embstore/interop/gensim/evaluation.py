@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.interop.gensim.compare import CompareMethods
+from embstore.interop.gensim.named_files import open_text
 from embstore.norms import unit
 from embstore.search.metrics import METRICS
 from embstore.search.neighbours import Neighbours, Wanted
@@ -63,7 +64,7 @@ class EvaluationMethods(CompareMethods):
         ----------
         analogies : str or path-like
             A text file of four words a line, with headings that start with ``": "``; other lines
-            are skipped.
+            are skipped. It may be compressed (``.gz``, ``.bz2``, ``.xz``).
         restrict_vocab : int, optional
             Use only the first ``restrict_vocab`` words; None for all.
         case_insensitive : bool
@@ -147,7 +148,7 @@ class EvaluationMethods(CompareMethods):
         ----------
         pairs : str or path-like
             A text file of two words and a number a line. Lines that start with ``#``, and others
-            without three fields, are skipped.
+            without three fields, are skipped. It may be compressed.
         delimiter : str
             What separates the fields.
         encoding : str
@@ -181,7 +182,7 @@ class EvaluationMethods(CompareMethods):
         judged: list[float] = []
         ids: list[tuple[int, int]] = []
         unknown = 0
-        with Path(pairs).open(encoding=encoding) as file:
+        with open_text(Path(pairs), encoding) as file:
             for line in file:
                 if line.startswith("#"):
                     continue
@@ -249,7 +250,7 @@ class Known:
 def _read_analogies(path: Path, words: Known) -> Iterator[tuple[str, Four | None]]:
     """Yield the headings of a file, and under each its analogies."""
     heading = None
-    with path.open(encoding="utf-8") as file:
+    with open_text(path) as file:
         for number, line in enumerate(file, 1):
             if line.startswith(": "):
                 heading = line.lstrip(": ").strip()

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from embstore.interop.gensim.keys import KeyLookup, as_list
+from embstore.interop.gensim.positions import positions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import DTypeLike, NDArray
 
-    from embstore.columns import Column
     from embstore.store import EmbeddingStore
 
 COUNT = "count"
 
 
-class Expandos(Mapping[str, "Column | MadeUpCounts"]):
+class Expandos(Mapping[str, "Expando"]):
     """The attributes of a store, and ``"count"`` even where the store has none.
 
     gensim makes counts up when it reads a file of vectors without any, so code counts on them: the
@@ -29,18 +30,19 @@ class Expandos(Mapping[str, "Column | MadeUpCounts"]):
     Examples
     --------
     >>> expandos = Expandos(store)
-    >>> list(expandos), expandos["count"][0], expandos["count"][[1, 10]]
+    >>> list(expandos), expandos["count"][0], expandos["count"][[1, -1]]
     (['count'], np.int64(11), array([10,  1]))
     """
 
     def __init__(self, store: EmbeddingStore) -> None:
         self._store = store
 
-    def __getitem__(self, name: str) -> Column | MadeUpCounts:
-        columns = self._store.attributes
+    def __getitem__(self, name: str) -> Expando:
+        columns, rows = self._store.attributes, len(self._store)
         if name == COUNT and COUNT not in columns:
-            return MadeUpCounts(self._store)
-        return columns[name]
+            return Expando(rows, np.dtype(np.int64), "int64", partial(np.subtract, rows))
+        column = columns[name]
+        return Expando(rows, column.dtype, column.dtype_name, column.__getitem__)
 
     def __iter__(self) -> Iterator[str]:
         columns = self._store.attributes
@@ -55,30 +57,62 @@ class Expandos(Mapping[str, "Column | MadeUpCounts"]):
         return f"<Expandos {', '.join(self)}>"
 
 
-class MadeUpCounts:
-    """A count for each id: the number of words less the id."""
+class Expando(NDArrayOperatorsMixin):
+    """One attribute of all keys, as an array that reads the values that an index takes.
 
-    dtype = np.dtype(np.int64)
-    dtype_name = "int64"
+    Arithmetic and an ndarray's methods read all.
+
+    Parameters
+    ----------
+    rows : int
+        Number of keys.
+    dtype : numpy.dtype
+        Dtype of the values; object for strings.
+    dtype_name : str
+        How a store names it.
+    values_of : callable
+        Returns the values of ids, shape (n,).
+    """
+
     ndim = 1
 
-    def __init__(self, store: EmbeddingStore) -> None:
-        self._store, self._keys = store, KeyLookup(store)
-
-    @property
-    def shape(self) -> tuple[int]:
-        """One number for each id."""
-        return (len(self._store),)
+    def __init__(
+        self,
+        rows: int,
+        dtype: np.dtype[Any],
+        dtype_name: str,
+        values_of: Callable[[NDArray[np.int64]], Any],
+    ) -> None:
+        self.shape = (rows,)
+        self.dtype, self.dtype_name = dtype, dtype_name
+        self._values_of = values_of
 
     def __len__(self) -> int:
-        return len(self._store)
+        return self.shape[0]
 
-    def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, slice):
-            return np.asarray(self)[key]
-        ids = self._keys.ids(as_list(key)) if not isinstance(key, np.ndarray) else key
-        counts = len(self) - np.asarray(ids, np.int64)
-        return counts if isinstance(key, list | tuple | np.ndarray) else counts[0]
+    def __iter__(self) -> Iterator[Any]:
+        return iter(np.asarray(self))
+
+    def __getitem__(self, index: Any) -> Any:
+        if index is None or index is Ellipsis or isinstance(index, tuple):
+            return np.asarray(self)[index]
+        if isinstance(index, slice):
+            return self._values_of(np.arange(*index.indices(len(self))))
+        ids = positions(index, len(self))
+        return self._values_of(ids.reshape(-1)).reshape(ids.shape)[()]
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.arange(len(self), 0, -1, dtype=dtype or np.int64)
+        values: NDArray[Any] = self[:]
+        return values if dtype is None else values.astype(dtype, copy=False)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        read = [np.asarray(one) if isinstance(one, Expando) else one for one in inputs]
+        return getattr(ufunc, method)(*read, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(np.asarray(self), name)
+
+    def __repr__(self) -> str:
+        return f"<Expando {len(self)} values, {self.dtype_name}, read when indexed>"

@@ -1,14 +1,8 @@
-"""Files of the view for gensim: word2vec's format in and out, and stores beside files.
-
-A file of vectors is built into a store once, beside it: ``vectors.bin`` becomes
-``vectors.bin.embstore``. As long as the store is newer than the file, and was built of as many
-bytes with the same options, it is opened instead.
-"""
+"""Files of the view for gensim: word2vec's format in and out, and what gensim saved."""
 
 from __future__ import annotations
 
 import codecs
-import os
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -17,29 +11,36 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from embstore.build import build
 from embstore.dtypes import as_dtype
 from embstore.errors import StoreNotFoundError
 from embstore.export import new_file
+from embstore.interop.gensim.beside import of_saved, of_vectors, read_counts
 from embstore.interop.gensim.expandos import COUNT, Expandos
 from embstore.interop.gensim.keyed import Keyed
+from embstore.interop.gensim.named_files import packing
 from embstore.opening import open as open_store
 from embstore.paths import as_path, as_url
 from embstore.row_blocks import RowBlock
 from embstore.settle import as_choice, as_count, as_flag, as_text
 from embstore.sinks import TableFacts
 from embstore.sinks.text import write_glove, write_word2vec
-from embstore.sinks.word2vec_binary import write_word2vec_binary
+from embstore.sinks.word2vec_binary import write_records, write_word2vec_binary
 from embstore.vocabulary.words import pack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    import os
+    from collections.abc import Callable, Iterator
 
     from embstore.store import EmbeddingStore
 
-STORE_SUFFIX = ".embstore"
 ROWS_AT_ONCE = 4096
-_OPTIONS = ("format", "limit", "encoding_errors")
+# How to write by whether it is binary, and whether there is a header.
+_WRITERS: dict[tuple[bool, bool], Callable[..., None]] = {
+    (False, False): write_glove,
+    (False, True): write_word2vec,
+    (True, False): write_records,
+    (True, True): write_word2vec_binary,
+}
 
 
 class FileMethods(Keyed):
@@ -72,18 +73,7 @@ class FileMethods(Keyed):
         path = as_path(fname, "fname")
         if not path.exists():
             raise StoreNotFoundError(f"{path} does not exist; expected a store or a saved file")
-        if store := _newest(path, {}):
-            return cls(store)
-        try:
-            from gensim.models import KeyedVectors  # noqa: PLC0415
-        except ImportError as error:
-            raise ImportError(
-                f"{path} is a file; if gensim saved it, install gensim to load it once; for a file "
-                "of vectors use load_word2vec_format or embstore.build"
-            ) from error
-        loaded = KeyedVectors.load(os.fspath(path), mmap="r")
-        vectors = getattr(loaded, "wv", loaded)
-        return cls(build(vectors, _beside(path), attributes=[*vectors.expandos], overwrite=True))
+        return cls(of_saved(path))
 
     @classmethod
     def load_word2vec_format(
@@ -106,7 +96,7 @@ class FileMethods(Keyed):
             of another size, or the options are others.
         fvocab : str or path-like, optional
             A file of words and their counts, which become the attribute ``"count"``; 0 for words
-            that it does not have.
+            that it does not have. It may be compressed (``.gz``, ``.bz2``, ``.xz``), as ``fname``.
         binary : bool
             Whether the file is in word2vec's binary format.
         encoding : str
@@ -124,8 +114,12 @@ class FileMethods(Keyed):
         ------
         SourceError
             If the file is not of this format; see `embstore.build`.
+        UnicodeDecodeError
+            If a word is not UTF-8, under ``"strict"``.
         ValueError
             If ``encoding`` is not UTF-8, or a binary file is to have no header.
+        PermissionError
+            If no store can be made beside the file.
         """
         path = as_path(fname, "fname")
         if codecs.lookup(as_text(encoding, "encoding")).name != "utf-8":
@@ -140,21 +134,8 @@ class FileMethods(Keyed):
         if unicode_errors != "strict":
             options["encoding_errors"] = unicode_errors
         dtype = as_dtype(datatype)
-        counts = None if fvocab is None else _counts(as_path(fvocab, "fvocab"), unicode_errors)
-        store = _newest(path, options)
-        if store is not None and store.dtype != dtype:
-            store.close()
-            store = None
-        if store is None:
-            store = build(path, _beside(path), dtype=dtype, overwrite=True, **options)
-        if counts is None:
-            if COUNT not in store.attributes:
-                return cls(store)
-            return cls(build(store, _beside(path), attributes=[], overwrite=True))
-        values = np.array([counts.get(word, 0) for word in cls(store).index_to_key], np.int64)
-        if COUNT in store.attributes and np.array_equal(store.attributes[COUNT], values):
-            return cls(store)
-        return cls(build(store, _beside(path), attributes={COUNT: values}, overwrite=True))
+        counts = None if fvocab is None else read_counts(as_path(fvocab, "fvocab"), unicode_errors)
+        return cls(of_vectors(path, dtype, options, counts))
 
     def save_word2vec_format(
         self,
@@ -175,11 +156,11 @@ class FileMethods(Keyed):
         Parameters
         ----------
         fname : str or path-like
-            The file.
+            The file; it is compressed if its name ends in ``.gz``, ``.bz2`` or ``.xz``.
         fvocab : str or path-like, optional
-            A file for the words and their counts.
+            A file for the words and their counts, likewise.
         binary : bool
-            Whether to write the binary format, which holds float32.
+            Whether to write the binary format, whose numbers are float32.
         total_vec : int, optional
             The number of vectors that the header says; by default that of the store.
         write_header : bool
@@ -197,9 +178,12 @@ class FileMethods(Keyed):
         ExportError
             If the format cannot hold a word or the numbers.
         ValueError
-            If a binary file is to have no header, or ``fvocab`` is given and the attribute missing.
+            If a new binary file is to have no header, or ``fvocab`` is given and the attribute
+            missing.
         """
-        if binary and not write_header:
+        binary, write_header = as_flag(binary, "binary"), as_flag(write_header, "write_header")
+        append = as_flag(append, "append")
+        if binary and not write_header and not append:
             raise ValueError("a binary file without a header cannot be read; leave write_header")
         attributes = Expandos(self.store)
         counts = attributes.get(sort_attr)
@@ -209,14 +193,14 @@ class FileMethods(Keyed):
                 f"{', '.join(attributes)}"
             )
         order = np.arange(len(self))
-        if counts is not None:
-            order = np.argsort(-np.asarray(counts), kind="stable")
-        write = write_word2vec_binary if binary else write_word2vec if write_header else write_glove
+        if counts is not None:  # In descending order; words of equal counts keep theirs.
+            order = order[::-1][np.argsort(np.asarray(counts)[::-1], kind="stable")[::-1]]
         store = self.store
+        dtype = np.dtype(np.float32) if binary else store.dtype
         total = len(self) if total_vec is None else as_count(total_vec, "total_vec")
-        table = TableFacts(total, store.row_shape, store.dtype, store.has_words)
+        table = TableFacts(total, store.row_shape, dtype, store.has_words)
         with _opened(fname, append=append) as file:
-            write(file, table, _blocks(store, order, prefix))
+            _WRITERS[binary, write_header](file, table, _blocks(store, order, prefix, dtype))
         if fvocab is not None and counts is not None:
             with _opened(fvocab, append=append) as file:
                 for ids in _pieces(order):
@@ -224,46 +208,17 @@ class FileMethods(Keyed):
                     file.write("".join(f"{prefix}{word} {n}\n" for word, n in pairs).encode())
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(path.name + STORE_SUFFIX)
-
-
-def _newest(path: Path, options: Mapping[str, Any]) -> EmbeddingStore | None:
-    """Open the store beside a file, if it is newer, and was built with the options, if any."""
-    beside = _beside(path)
-    root = beside / "zarr.json"
-    if not root.exists() or root.stat().st_mtime_ns <= path.stat().st_mtime_ns:
-        return None
-    store = open_store(beside)
-    # Attributes were added to a store of the file: its facts are the first.
-    facts = (store.source.get("origins") or [store.source])[0]
-    if not options:
-        return store
-    # A file of another time may have come to its place, with that time.
-    is_same = facts.get("bytes") == path.stat().st_size
-    if is_same and all(facts.get(name) == options.get(name) for name in _OPTIONS):
-        return store
-    store.close()
-    return None
-
-
-def _counts(path: Path, errors: str) -> dict[str, int]:
-    """Return the counts of words, a word and a number a line."""
-    with path.open(encoding="utf-8", errors=errors) as file:
-        fields = (line.rsplit(maxsplit=1) for line in file)
-        return {pair[0]: int(pair[1]) for pair in fields if len(pair) == 2}
-
-
 @contextmanager
 def _opened(path: str | os.PathLike[str], *, append: bool) -> Iterator[IO[bytes]]:
     """Open a file to write, which appears, or gets longer, when all is written."""
     target = as_path(path, "fname").absolute()
     if not append:
-        with new_file(target, overwrite=True) as file:
-            yield file
+        with new_file(target, overwrite=True) as file, packing(target, file) as packed:
+            yield packed
         return
     with tempfile.TemporaryFile(dir=target.parent) as written:
-        yield written
+        with packing(target, written) as packed:
+            yield packed
         written.seek(0)
         with target.open("ab") as end:
             shutil.copyfileobj(written, end)
@@ -274,10 +229,12 @@ def _pieces(order: Any) -> Iterator[Any]:
         yield order[start : start + ROWS_AT_ONCE]
 
 
-def _blocks(store: EmbeddingStore, order: Any, prefix: str) -> Iterator[RowBlock]:
+def _blocks(
+    store: EmbeddingStore, order: Any, prefix: str, dtype: np.dtype[Any]
+) -> Iterator[RowBlock]:
     """Yield the rows and words of ids in some order."""
     start = 0
     for ids in _pieces(order):
         words = [prefix + word for word in store.words(ids)]
-        yield RowBlock(start, store.lookup(ids), pack(words))
+        yield RowBlock(start, store.lookup(ids).astype(dtype, copy=False), pack(words))
         start += len(ids)

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from embstore.errors import MissingWordError
 from embstore.norms import unit
+from embstore.settle import shown, shown_with_type
 from embstore.vocabulary.given import are_words
+from embstore.vocabulary.missing import find_ids
 
 if TYPE_CHECKING:
     from embstore.store import EmbeddingStore
@@ -43,8 +45,8 @@ class KeyLookup:
 
     def id_of(self, key: Any) -> int:
         """Return the id of one word or int; errors as `ids`."""
-        if isinstance(key, str):
-            return int(self._store.ids(key))
+        if isinstance(key, str) and (found := self._store.vocabulary.id_of(key)) >= 0:
+            return found
         if is_id(key) and 0 <= int(key) < len(self._store):
             return int(key)
         return int(self.ids([key])[0])  # Raises.
@@ -63,12 +65,15 @@ class KeyLookup:
         Raises
         ------
         MissingWordError
-            If keys are missing.
+            If keys are missing. As in gensim, anything else that may be a key of a dict is one.
         TypeError
-            If a key is neither a str nor an int.
+            If a key may not be one, such as a list or an array.
         """
         words = [key for key in keys if isinstance(key, str)]
-        of_words = self._store.ids(words, missing=missing)
+        store = self._store
+        of_words = find_ids(
+            words, store.vocabulary, missing, unk=None, path=store.location, remedy=""
+        )
         if len(words) == len(keys):
             return of_words
         found = iter(of_words)
@@ -76,13 +81,16 @@ class KeyLookup:
         for at, key in enumerate(keys):
             if isinstance(key, str):
                 ids[at] = next(found)
-            elif not is_id(key):
+            elif key in self:
+                ids[at] = int(key)
+            elif type(key).__hash__ is None:
                 raise TypeError(f"a key must be a str or an int, not {type(key).__name__}")
-            elif key in self or missing == "none":
-                ids[at] = int(key) if key in self else -1
+            elif missing == "none":
+                ids[at] = -1
             else:
                 raise MissingWordError(
-                    f"key {key} is missing: an int is an id, from 0 to {len(self._store) - 1}"
+                    f"key {shown(key)} is missing: a key is a word, or an id from 0 to "
+                    f"{len(self._store) - 1}"
                 )
         return ids
 
@@ -156,6 +164,8 @@ def as_list(keys: Keys) -> list[Any]:
 def key_list(keys: Any) -> list[Any]:
     """Return several keys or vectors as a list; also those in a Series, an Index or an Arrow array.
 
+    A str is refused, because its letters would be looked up.
+
     Examples
     --------
     >>> key_list(("like", 5)), key_list(np.array(["like", "the"]))
@@ -163,6 +173,8 @@ def key_list(keys: Any) -> list[Any]:
     """
     if isinstance(keys, bytes):  # A sequence of ints, which would be ids.
         raise TypeError("a word must be a str, not bytes; convert it with .decode()")
+    if isinstance(keys, str):
+        raise TypeError(f"expected a list of words, not {shown_with_type(keys)}")
     if hasattr(keys, "__array__"):
         keys = np.asarray(keys)
     if isinstance(keys, np.ndarray) and are_words(keys):
@@ -186,10 +198,15 @@ def weighted(positive: list[Any], negative: list[Any]) -> tuple[list[Any], list[
     keys, weights = [], []
     for items, usual in ((positive, 1.0), (negative, -1.0)):
         for item in items:
-            if isinstance(item, str | Integral | np.ndarray):
-                key, weight = item, usual
-            else:
-                key, weight = item
+            key, weight = item, usual
+            if not isinstance(item, str | Integral | np.ndarray):
+                try:
+                    key, weight = item
+                    weight = float(weight)
+                except (TypeError, ValueError):
+                    raise TypeError(
+                        f"expected a key, a vector or (key, weight), not {shown_with_type(item)}"
+                    ) from None
             keys.append(key)
-            weights.append(float(weight))
+            weights.append(weight)
     return keys, weights

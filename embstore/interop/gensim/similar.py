@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -175,10 +176,11 @@ class SimilarMethods(Keyed):
         return self.most_similar([word], topn=topn, restrict_vocab=restrict_vocab)
 
     def similar_by_vector(
-        self, vector: NDArray[Any], topn: int | None = 10, restrict_vocab: int | None = None
+        self, vector: NDArray[Any] | Key, topn: int | None = 10, restrict_vocab: int | None = None
     ) -> Similar | NDArray[Any]:
-        """Find the words most similar to a vector; see `most_similar`."""
-        return self.most_similar([np.asarray(vector)], topn=topn, restrict_vocab=restrict_vocab)
+        """Find the words most similar to a vector, or to a key; see `most_similar`."""
+        given = vector if isinstance(vector, str | Integral) else np.asarray(vector)
+        return self.most_similar([given], topn=topn, restrict_vocab=restrict_vocab)
 
     def _answer(
         self, query: Query, keys: list[Any], topn: int | None, window: slice

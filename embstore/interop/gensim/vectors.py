@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from embstore.array_mixin import ArrayMixin
-from embstore.settle import shown_with_type
+from embstore.interop.gensim.positions import positions
 from embstore.table.indexing import first_axis
 
 if TYPE_CHECKING:
@@ -84,31 +84,23 @@ class Vectors(ArrayMixin):
                 return self._slice(slice(None))
             if index is None:
                 return self._slice(slice(None))[np.newaxis]
-            return self.lookup(self._positions(index))
+            return self.lookup(positions(index, self._rows))
         at = first_axis(index, self.ndim)
         if at is not None and not isinstance(index[at], slice):
-            index = (*index[:at], self._positions(index[at]), *index[at + 1 :])
+            index = (*index[:at], positions(index[at], self._rows), *index[at + 1 :])
         return self._pick(index)
 
-    def _positions(self, item: Any) -> NDArray[np.int64]:
-        """Return ids for positions, of which negative ones count from the end, or for a mask."""
-        given = np.asarray(item)
-        if given.dtype.kind == "b":
-            if given.shape != (self._rows,):
-                raise IndexError(
-                    f"a mask has shape {given.shape}, expected ({self._rows},), one for each vector"
-                )
-            return np.flatnonzero(given)
-        if given.dtype.kind not in "iu":
-            if given.size:
-                raise TypeError(f"an index must be integers, not {shown_with_type(item)}")
-            given = given.astype(np.int64)
-        return np.where(given < 0, given.astype(np.int64) + self._rows, given)
+    def __getattr__(self, name: str) -> NoReturn:
+        if hasattr(np.ndarray, name):
+            raise AttributeError(f"no {name} here: {_ARITHMETIC}")
+        raise AttributeError(f"'Vectors' object has no attribute {name!r}")
 
     def __array_ufunc__(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError(_ARITHMETIC)
 
-    def __array_function__(self, *_: Any, **__: Any) -> NoReturn:
+    def __array_function__(self, function: Any, _: Any, given: Any, options: Any) -> Any:
+        if function in _OF_SHAPE and len(given) == 1 and not options:
+            return getattr(self, function.__name__)
         raise TypeError(_ARITHMETIC)
 
     def __eq__(self, other: object) -> NoReturn:
@@ -120,6 +112,7 @@ class Vectors(ArrayMixin):
         return f"<Vectors {self._rows} x {self._row_shape[0]} {self._dtype}, read when indexed>"
 
 
+_OF_SHAPE = (np.shape, np.ndim, np.size)
 _ARITHMETIC = (
     "arithmetic would read all vectors into RAM; take the rows that it needs, as in vectors[ids], "
     "search with most_similar, or read all with np.asarray(vectors)"

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import ItemsView, Mapping, Sequence, ValuesView
 from contextlib import suppress
 from itertools import chain
-from numbers import Integral
 from operator import eq
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -85,6 +84,16 @@ class KeyToIndex(Mapping[str, int]):
         """Return a view of the ids: all below the number of words."""
         return _Values(self)
 
+    def copy(self) -> dict[str, int]:
+        """Return a dict of all words and their ids."""
+        return dict(self)
+
+    def __or__(self, other: Any) -> Any:
+        return {**self, **other} if isinstance(other, Mapping) else NotImplemented
+
+    def __ror__(self, other: Any) -> Any:
+        return {**other, **self} if isinstance(other, Mapping) else NotImplemented
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._store,)
 
@@ -140,6 +149,8 @@ class IndexToKey(Sequence[str]):
     >>> words = IndexToKey(store)
     >>> words[0], words[-1], words[1:3], words.index("like"), "absent" in words
     ('the', 'second', ['like', 'between'], 1, False)
+    >>> (["[PAD]"] + words)[:3]
+    ['[PAD]', 'the', 'like']
     """
 
     def __init__(self, store: EmbeddingStore) -> None:
@@ -158,11 +169,12 @@ class IndexToKey(Sequence[str]):
                 return self._store.vocabulary.listed(ids.start, max(ids.start, ids.stop))
             found: list[str] = self._store.words(np.arange(ids.start, ids.stop, ids.step))
             return found
-        if not isinstance(index, Integral) or isinstance(index, bool):
+        if isinstance(index, bool) or not hasattr(index, "__index__"):
             raise TypeError(f"an index must be an int or a slice, not {type(index).__name__}")
+        index = index.__index__()
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} is out of range for {len(self)} words")
-        return self._store.vocabulary.word_of(int(index) % len(self))
+        return self._store.vocabulary.word_of(index % len(self))
 
     def __contains__(self, word: object) -> bool:
         return isinstance(word, str) and word in self._store
@@ -194,6 +206,16 @@ class IndexToKey(Sequence[str]):
     def count(self, word: Any) -> int:
         """Return 1 if the store has the word, else 0."""
         return int(word in self)
+
+    def copy(self) -> list[str]:
+        """Return a list of all words."""
+        return list(self)
+
+    def __add__(self, other: Any) -> Any:
+        return [*self, *other] if isinstance(other, list | IndexToKey) else NotImplemented
+
+    def __radd__(self, other: Any) -> Any:
+        return [*other, *self] if isinstance(other, list) else NotImplemented
 
     def __repr__(self) -> str:
         return f"<the words of {len(self)} ids>"

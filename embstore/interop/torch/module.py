@@ -46,7 +46,7 @@ class StoreModule(torch.nn.Module):
     store : EmbeddingStore
         The table.
     fingerprint : str
-        The table's fingerprint; see `EmbeddingStore.fingerprint`.
+        The table's fingerprint; see `embstore.EmbeddingStore.fingerprint`.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class StoreModule(torch.nn.Module):
         return self._like.dtype
 
     def is_current(self) -> bool:
-        """Say whether the store is the newest version; see `EmbeddingStore.is_current`."""
+        """Say whether the store is the newest version; see `embstore.EmbeddingStore.is_current`."""
         return self.store.is_current()
 
     def reload(self) -> Self:
@@ -136,7 +136,7 @@ class StoreModule(torch.nn.Module):
             If the newest version has another row shape or dtype, or fewer rows. The module keeps
             its table then.
         StoreError, OSError, ValueError
-            As `EmbeddingStore.reload`.
+            As `embstore.EmbeddingStore.reload`.
 
         Examples
         --------

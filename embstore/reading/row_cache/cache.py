@@ -38,6 +38,7 @@ from embstore.reading.row_cache.sketch import CountSketch
 from embstore.settle import size_text
 from embstore.table.addresses import ALIGNMENTS, HUGE_PAGE_BYTES, address_limit
 from embstore.threads import LazyPool
+from embstore.wording import parameter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,8 +88,8 @@ def slots_within(budget_bytes: int, row_count: int, record_bytes: int) -> int:
     least_bytes = cache_bytes(1, row_count, record_bytes)
     if row_count and budget_bytes < least_bytes:
         raise ValueError(
-            f"row_cache must be {size_text(least_bytes)} or more for this table, which one row and "
-            f"the map of {row_count} rows take; found {size_text(budget_bytes)}"
+            f"{parameter('row_cache')} must be {size_text(least_bytes)} or more for this table, "
+            f"which one row and the map of {row_count} rows take; found {size_text(budget_bytes)}"
         )
     low = min(most, 1)
     while low < most:

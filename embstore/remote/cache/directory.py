@@ -30,6 +30,8 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from embstore.wording import parameter
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
@@ -207,7 +209,7 @@ class CacheDirectory:
             raise PermissionError(
                 errno.EPERM,
                 f"{self.root} belongs to another user, or others may write to it; remove it, or "
-                "choose another cache_dir",
+                f"choose another {parameter('cache_dir')}",
             )
 
     def _entries(self) -> list[Entry]:
@@ -248,7 +250,7 @@ class CacheDirectory:
             raise OSError(
                 errno.ENOSPC,
                 f"{self.root} has no room for {size} bytes more: the disk is full, or files that "
-                "are being fetched take up cache_limit",
+                f"are being fetched take up {parameter('cache_limit')}",
             )
         if excess > 0 and len(whole) > MANY_FILES:
             excess += int(there * _SPARE_SHARE)

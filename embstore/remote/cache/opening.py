@@ -13,6 +13,7 @@ from embstore.remote.cache.store_cache import StoreCache
 from embstore.remote.cache.words import CachedVocabulary, CachedWordFiles
 from embstore.settle import size_text
 from embstore.vocabulary.mapped import map_vocabulary
+from embstore.wording import parameter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,14 +41,14 @@ def open_cache(contents: Contents, path: Path, limit: int | None) -> StoreCache:
         If the path is not a directory, or the limit is smaller than a file of the store.
     """
     if path.exists() and not path.is_dir():
-        raise ValueError(f"cache_dir must be a directory; {path} is a file")
+        raise ValueError(f"{parameter('cache_dir')} must be a directory; {path} is a file")
     files = contents.files
     chunks = [chunk for each in contents.listed for chunk in chunk_files(*each)]
     largest = max((chunk.size for chunk in chunks), default=0)
     if limit is not None and limit < largest:
         raise ValueError(
-            f"cache_limit is {size_text(limit)}, but files of this store have up to {largest} "
-            "bytes, and come to the cache whole; make it larger"
+            f"{parameter('cache_limit')} is {size_text(limit)}, but files of this store have up to "
+            f"{largest} bytes, and come to the cache whole; make it larger"
         )
     directory = CacheDirectory(path, limit)
     key = store_key(files.where(""), contents.manifest)

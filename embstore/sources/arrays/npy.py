@@ -22,6 +22,7 @@ from embstore.sources.files.archives import ZIP, stored_offset
 from embstore.sources.files.decompress import DamagedError
 from embstore.sources.files.input_file import InputFile
 from embstore.sources.folders.folder import table_files
+from embstore.wording import either, option, shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -116,7 +117,7 @@ def open_npz(
     return _source(str(path.with_name(place)), place, "npz", [file], words, columns)
 
 
-def only_name(place: str, name: str | None, names: list[str], option: str) -> str:
+def only_name(place: str, name: str | None, names: list[str], role: str) -> str:
     """Return the requested name, or the only one.
 
     Raises
@@ -128,12 +129,12 @@ def only_name(place: str, name: str | None, names: list[str], option: str) -> st
     if name is None:
         if len(names) != 1:
             raise SourceError(
-                f"{place} has {len(names)} {option}s: {listing}; name the one to read "
-                f"({option}=, or --{option} on the command line)"
+                f"{place} has {len(names)} {role}s: {listing}; name the one to read "
+                f"({option(role)})"
             )
         return names[0]
     if name not in names:
-        raise SourceError(f"{place} has no {option} {name!r}; it has: {listing}")
+        raise SourceError(f"{place} has no {role} {name!r}; it has: {listing}")
     return name
 
 
@@ -182,7 +183,7 @@ def open_array(file: InputFile, beside: str = "") -> FileArray | _StreamedArray:
             if found is None:
                 raise SourceError(
                     f"{file.name} is compressed and in Fortran order, so a row is not contiguous; "
-                    "save it uncompressed (numpy.savez), or in C order"
+                    f"save it uncompressed{either(' (numpy.savez)', '')}, or in C order"
                 )
             size_bytes, start = header_bytes + _size(file, header_bytes), found
     try:
@@ -236,8 +237,9 @@ class _StreamedArray:
             )
         if stop == self.shape[0] and self._stream.read(1):  # This also checks its checksum.
             raise SourceError(
-                f"{self._file.name}: more bytes follow its array of shape {self.shape}: a second "
-                "array, or rows that the header does not count; save all rows as one array"
+                f"{self._file.name}: more bytes follow its array of shape "
+                f"{shape_text(self.shape)}: a second array, or rows that the header does not "
+                "count; save all rows as one array"
             )
         self._next = stop
         return found.view(self.dtype).reshape(stop - start, *self.shape[1:])

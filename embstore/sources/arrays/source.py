@@ -14,6 +14,7 @@ from embstore.formats.own import spec
 from embstore.sources import Batch, Source, batch_rows
 from embstore.sources.arrays.columns import ArrayColumns
 from embstore.sources.words.word_list import WordList
+from embstore.wording import either, option, shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,22 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embstore.sources.words.word_list import Words
-
-
-# What to do with a dtype that no store holds, by NumPy's kind of it.
-_TEXT = "texts are no numbers; words of rows go with words="
-_TIME = "pass its numbers, such as with .astype('int64')"
-_REMEDIES = {
-    "b": "pass 0 and 1, such as with .astype('uint8')",
-    "c": "pass real and imaginary parts as numbers, such as np.stack([a.real, a.imag], axis=-1)",
-    "O": "these are Python objects; pass numbers, such as np.array(list(rows), dtype='float32')",
-    "M": _TIME,
-    "m": _TIME,
-    "S": _TEXT,
-    "T": _TEXT,
-    "U": _TEXT,
-    "V": "these are bytes without a type; say what they are, such as with .view('bfloat16')",
-}
 
 
 class ArrayLike(Protocol):
@@ -161,7 +146,9 @@ def common_rows(
     dtypes = []
     for part, name in zip(parts, names, strict=True):
         if has_masked(part):
-            raise SourceError(f"{name} has masked numbers; fill them with .filled()")
+            raise SourceError(
+                f"{name} has masked numbers; fill them with {either('.filled()', 'numbers')}"
+            )
         if not part.shape:
             raise SourceError(f"{name} has shape (); expected (rows, ...)")
         dtypes.append(check_dtype(name, np.dtype(part.dtype)))
@@ -201,10 +188,14 @@ def cast_exactly(rows: NDArray[Any], dtype: np.dtype[Any], name: str) -> NDArray
 def _plain_rows(found: Any, shape: tuple[int, ...], name: str) -> NDArray[Any]:
     """Return a slice of an array in native byte order; its dtype stays."""
     if has_masked(found):
-        raise SourceError(f"{name} has masked numbers; fill them with .filled()")
+        raise SourceError(
+            f"{name} has masked numbers; fill them with {either('.filled()', 'numbers')}"
+        )
     rows = np.asarray(found)
     if rows.shape != shape:
-        raise SourceError(f"{name}: expected a slice of shape {shape}, found {rows.shape}")
+        raise SourceError(
+            f"{name}: expected a slice of shape {shape_text(shape)}, found {shape_text(rows.shape)}"
+        )
     return rows.astype(rows.dtype.newbyteorder("="), copy=False)
 
 
@@ -214,10 +205,34 @@ def check_dtype(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
         kind = (
             "V" if dtype.type is np.void else dtype.kind.replace("V", "f")
         )  # Of ml_dtypes' types.
-        remedy = _REMEDIES.get(kind, "convert it, such as with .astype('float32')")
+        remedy = _remedy(kind)
         if dtype.names is not None:
             remedy = f"choose one of its fields: {', '.join(dtype.names)}"
         raise SourceError(
             f"{name} has dtype {dtype}; a store can hold {', '.join(DTYPES)}: {remedy}"
         )
     return dtype.newbyteorder("=")
+
+
+def _remedy(kind: str) -> str:
+    """Return what to do with a dtype that no store holds, by NumPy's kind of it."""
+    texts = f"texts are no numbers; words of rows go with {option('words')}"
+    times = either("pass its numbers, such as with .astype('int64')", "save its numbers as int64")
+    remedies = {
+        "b": either("pass 0 and 1, such as with .astype('uint8')", "save 0 and 1 as uint8"),
+        "c": either(
+            "pass real and imaginary parts as numbers, such as np.stack([a.real, a.imag], axis=-1)",
+            "save real and imaginary parts as numbers of their own",
+        ),
+        "O": "these are Python objects; "
+        + either("pass numbers, such as np.array(list(rows), dtype='float32')", "save numbers"),
+        "M": times,
+        "m": times,
+        "S": texts,
+        "T": texts,
+        "U": texts,
+        "V": "these are bytes without a type; "
+        + either("say what they are, such as with .view('bfloat16')", "save them as safetensors"),
+    }
+    other = either("convert it, such as with .astype('float32')", "save it as float32")
+    return remedies.get(kind, other)

@@ -30,6 +30,7 @@ from embstore.errors import SourceError
 from embstore.sources.arrow.attributes import named_attributes
 from embstore.sources.arrow.row_ids import id_column, numbering, pandas_index
 from embstore.sources.arrow.values import has_permuted_axes, row_type, word_type
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,8 +122,9 @@ def choose_columns(
         if one == words or one in rows:
             what = "words" if one == words else "rows"
             raise SourceError(
-                f"{name}: column {one!r} holds the {what}; name another in attributes= "
-                f"(--attribute), or other columns of rows and words; it has: {listing(schema)}"
+                f"{name}: column {one!r} holds the {what}; name another in "
+                f"{option('attributes')}, or other columns of rows and words; it has: "
+                f"{listing(schema)}"
             )
     for one in [*rows, *([] if words is None else [words]), *beside]:
         if schema.names.count(one) > 1:
@@ -169,7 +171,7 @@ def match_columns(
     if words != first.words:
         raise SourceError(
             f"{name} has its words in {_shown(words)}, but {first_name} in {_shown(first.words)}; "
-            "name the column of words with word_column= (--word-column)"
+            f"name the column of words with {option('word_column')}"
         )
     ids = None
     if words is None:
@@ -221,7 +223,7 @@ def _choose_rows(
     else:
         raise SourceError(
             f"{name} has {len(lists)} columns of lists of numbers; name the column of rows "
-            f"(column=, or --column on the command line): {listing(schema)}"
+            f"({option('column')}): {listing(schema)}"
         )
     if has_permuted_axes(schema.field(schema.names.index(column)).type):
         raise SourceError(
@@ -269,10 +271,9 @@ def _choose_dimensions(
     else:
         return tuple(names)
     raise SourceError(
-        f"{name} has 0 columns of lists of numbers, {problem}. Name the column of rows (column=, "
-        "or --column on the command line), or keep one column for each dimension, in order, one "
-        "for the words, and those that attributes= (--attribute) names; it has: "
-        f"{listing(schema)}"
+        f"{name} has 0 columns of lists of numbers, {problem}. Name the column of rows "
+        f"({option('column')}), or keep one column for each dimension, in order, one for the "
+        f"words, and those that {option('attributes')} names; it has: {listing(schema)}"
     )
 
 
@@ -291,20 +292,20 @@ def _choose_words(
         if any(one == WORD_COLUMN and kind is None for one, kind in kinds):
             raise SourceError(
                 f"{name}: the column 'word' does not hold strings; name another with "
-                "word_column=, or none with word_column='' (--word-column on the command line); "
-                f"it has: {listing(schema)}"
+                f"{option('word_column')}, or none with {option('word_column', '')}; it has: "
+                f"{listing(schema)}"
             )
     if word_column is not None:
         if not any(one == word_column and kind is not None for one, kind in kinds):
             raise SourceError(
-                f"{name} has no column {word_column!r} of strings, as word_column= names it; it "
-                f"has: {listing(schema)}"
+                f"{name} has no column {word_column!r} of strings, as {option('word_column')} "
+                f"names it; it has: {listing(schema)}"
             )
         return word_column
     if len(index) > 1:
         raise SourceError(
             f"{name} has an index of {len(index)} levels; name the column of words with "
-            "word_column= (--word-column), or make the index columns with reset_index()"
+            f"{option('word_column')}, or make the index columns"
         )
     kinds = [(one, kind) for one, kind in kinds if one not in attributes]
     found = [one for one, kind in kinds if kind == "text"]
@@ -316,6 +317,6 @@ def _choose_words(
     else:
         return found[0] if found else None
     raise SourceError(
-        f"{name} has {problem}; name the column of words with word_column=, or none with "
-        f"word_column='' (--word-column on the command line); it has: {listing(schema)}"
+        f"{name} has {problem}; name the column of words with {option('word_column')}, or "
+        f"none with {option('word_column', '')}; it has: {listing(schema)}"
     )

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from embstore.errors import SourceError
+from embstore.wording import either, option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,8 +114,8 @@ def check_index(
         found = repr(numbers[row])
     raise SourceError(
         f"{place(row)}: the index of the pandas frame is {found}; expected the row's position, "
-        "because rows get ids in order. Call reset_index(drop=True) first, or give "
-        "word_column='' (--word-column '') to leave the index out"
+        f"because rows get ids in order. {either('Call reset_index(drop=True)', 'Drop it')} first, "
+        f"or give {option('word_column', '')} to leave the index out"
     )
 
 
@@ -141,5 +142,5 @@ def check_ids(ids: str, batch: pa.RecordBatch, first: int, place: Callable[[int]
         raise SourceError(
             f"{place(row)}: the column {ids!r} has {column[row].as_py()}; expected {first + row}, "
             "because rows get ids in order. Sort the rows by it if its ids are 0 to n - 1, or "
-            "give word_column='' (--word-column '') to leave it out"
+            f"give {option('word_column', '')} to leave it out"
         )

@@ -26,6 +26,7 @@ from embstore.sources.arrow.files import ArrowFile, read_errors
 from embstore.sources.arrow.row_ids import check_ids, check_index
 from embstore.sources.arrow.values import known_row_type, rows_of, shape_of_first, words_of
 from embstore.sources.folders.folder import table_files
+from embstore.wording import shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -245,7 +246,7 @@ class ArrowSource(Source):
             ):
                 raise SourceError(
                     f"{part.name}: column {name!r} is {part.schema.field(name).type}; expected "
-                    f"rows of shape {shape}, as in {self._parts[0].name}"
+                    f"rows of shape {shape_text(shape)}, as in {self._parts[0].name}"
                 )
         return shape
 

@@ -17,7 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from embstore.errors import SourceError
+from embstore.settle import shown_bytes
 from embstore.sources.packing import packed_binary
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,9 +199,9 @@ def words_of(column: pa.Array, name: str, place: Callable[[int], str]) -> Packed
                 word.decode()
             except UnicodeDecodeError as error:
                 raise SourceError(
-                    f"{place(row)}: {word[:40]!r} in column {name!r} is not UTF-8 ({error.reason} "
-                    f"at byte {error.start}); convert the column, or name another with "
-                    "word_column=, or none with word_column='' (--word-column)"
+                    f"{place(row)}: {shown_bytes(word)} in column {name!r} is not UTF-8 "
+                    f"({error.reason} at byte {error.start}); convert the column, or name another "
+                    f"with {option('word_column')}, or none with {option('word_column', '')}"
                 ) from error
     return packed_binary(packed, "strict", place)
 

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
+from embstore.settle import shown_bytes
 from embstore.sources.files.decompress import DamagedError
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -153,8 +155,8 @@ class _TarMember(io.BufferedIOBase):
         for name, size in self._files:
             if self._alone:
                 raise DamagedError(
-                    f"it has several members: {self._name}, {name}; name the one to read (member=, "
-                    "or --member on the command line)"
+                    f"it has several members: {self._name}, {name}; name the one to read "
+                    f"({option('member')})"
                 )
             if name == self._name:
                 raise DamagedError(f"it has several members {name!r}")
@@ -212,7 +214,7 @@ def _extended(data: bytes) -> dict[str, str]:
     while data.strip(b"\0"):
         length, _, _ = data.partition(b" ")
         if not length.isdigit() or not len(length) + 3 <= int(length[:9]) <= len(data):
-            raise DamagedError(f"an extended header is damaged: {data[:40]!r}")
+            raise DamagedError(f"an extended header is damaged: {shown_bytes(data)}")
         record, data = data[len(length) + 1 : int(length) - 1], data[int(length) :]
         key, _, value = record.partition(b"=")
         found[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")

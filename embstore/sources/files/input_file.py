@@ -17,6 +17,7 @@ from embstore.errors import SourceError
 from embstore.paths import url_of, without_credentials
 from embstore.sources.files import decompress
 from embstore.sources.files.kinds import START_BYTES, find_archived, find_kind
+from embstore.wording import either, function, option
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -39,8 +40,8 @@ def check_file(path: Path) -> None:
         if url := url_of(path):
             raise SourceError(
                 f"{without_credentials(url)} is a URL; download the file, and give its path "
-                "(embstore.open reads stores and models at URLs, and embstore.publish puts stores "
-                "there)"
+                f"({either('embstore.open reads', 'embstore get and info read')} stores and models "
+                f"at URLs, and {function('publish')} puts stores there)"
             )
         if path.is_symlink():
             raise SourceError(f"no such file: {path} is a link to {path.readlink()}")
@@ -91,7 +92,7 @@ class InputFile:
         self._layers: list[_Layer] = []
         self.kind = self._look(member)
         if self.kind.remedy and self.kind.name not in takes:
-            raise SourceError(f"{self.name} is {self.kind.what}; {self.kind.remedy}")
+            raise SourceError(f"{self.name} is {self.kind.what}; {self.kind.what_to_do()}")
         if member is not None and self.member is None and self.kind.name != "npz":
             raise SourceError(f"{path} is not an archive, so it has no member {member!r}")
 
@@ -182,7 +183,7 @@ class InputFile:
             if len(names) != 1:
                 raise SourceError(
                     f"{self.name} has {len(names)} members: {listing}; name the one to read "
-                    "(member=, or --member on the command line)"
+                    f"({option('member')})"
                 )
             return names[0]
         if names.count(member) != 1:

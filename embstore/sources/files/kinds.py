@@ -30,6 +30,7 @@ from embstore.sources.files.signs import (
     like,
     starts,
 )
+from embstore.wording import and_pass
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +56,8 @@ class Kind:
         the list of its members and its name.
     remedy : str
         What to do with a file that is not read; empty if it is read.
+    passed : str
+        What the remedy loads, if a program can pass it on.
     decompress : callable, optional
         Returns the decompressed bytes of an open file.
     archive : Archive, optional
@@ -67,6 +70,11 @@ class Kind:
     remedy: str = ""
     decompress: Callable[[IO[bytes]], Any] | None = None
     archive: Archive | None = None
+    passed: str = ""
+
+    def what_to_do(self) -> str:
+        """Return the remedy, for messages."""
+        return f"{self.remedy}, {and_pass(self.passed)}" if self.passed else self.remedy
 
 
 def find_kind(start: bytes, name: str) -> Kind:
@@ -92,9 +100,9 @@ _FAILED = "the download failed, or needs a login; look into the file, and fetch 
 _EXTRACT = "extract it first"
 _UNPACK = "decompress it first"
 _WRONG = "expected vectors; is this the right file?"
-_PASS = "and pass the array"
+_OBJECT = "the object"
 _CODE = ", which could run any code when it is loaded"
-_PICKLE = "load it with the library that wrote it (gensim, torch, joblib) and pass the object"
+_PICKLE = "load it with the library that wrote it (gensim, torch, joblib)"
 _JSON = (
     rb"\{\s*\"(\\.|[^\"\\\n])*\"\s*:|\{\s*'[^'\n]*'\s*:|\{\s*\}\s*$"
     rb"|\[\s*\[\s*[-\d\"]|\[\s*\{\s*\"|\[\s*\"(\\.|[^\"\\\n])*\"\s*[,\]]"
@@ -157,7 +165,8 @@ KINDS = (
         "json",
         "a JSON file",
         like(_JSON),
-        "load it with the json module, and pass the {word: vector} dict or the list of rows",
+        "load it with the json module",
+        passed="the {word: vector} dict or the list of rows",
     ),
     # Models, tables and arrays of other libraries.
     Kind(
@@ -166,20 +175,28 @@ KINDS = (
         starts((793712314).to_bytes(4, "little")),
         "use the .vec file that fastText writes beside it",
     ),
-    Kind("hdf5", "an HDF5 file", is_hdf5, "open it with h5py and pass the data set"),
+    Kind("hdf5", "an HDF5 file", is_hdf5, "open it with h5py", passed="the data set"),
     Kind(
         "ggml",
         "a GGML file",
         exactly(rb"(lmgg|fmgg|tjgg|algg)..\0\0"),
-        f"read the tensor with the library that wrote it {_PASS}",
+        "read the tensor with the library that wrote it",
+        passed="the array",
     ),
-    Kind("pickle", f"a pickle{_CODE}", exactly(_PROTOCOLS_0_TO_5), _PICKLE),
-    Kind("zlib", f"compressed by zlib, as joblib compresses a pickle{_CODE}", is_zlib, _PICKLE),
+    Kind("pickle", f"a pickle{_CODE}", exactly(_PROTOCOLS_0_TO_5), _PICKLE, passed=_OBJECT),
+    Kind(
+        "zlib",
+        f"compressed by zlib, as joblib compresses a pickle{_CODE}",
+        is_zlib,
+        _PICKLE,
+        passed=_OBJECT,
+    ),
     Kind(
         "sqlite",
         "an SQLite database, as .magnitude files are",
         starts(b"SQLite format 3\0"),
-        f"read the vectors with the library that wrote it (pymagnitude, sqlite3) {_PASS}",
+        "read the vectors with the library that wrote it (pymagnitude, sqlite3)",
+        passed="the array",
     ),
     Kind(
         "duckdb",
@@ -191,19 +208,22 @@ KINDS = (
         "lmdb",
         "an LMDB database",
         starts(b"\xde\xc0\xef\xbe", at=16),
-        "read it with the lmdb library, and pass (word, vector) pairs",
+        "read it with the lmdb library",
+        passed="(word, vector) pairs",
     ),
     Kind(
         "matlab",
         "a MATLAB file",
         exactly(rb"MATLAB \d\.\d MAT-file"),
-        f"load it with scipy.io.loadmat {_PASS}",
+        "load it with scipy.io.loadmat",
+        passed="the array",
     ),
     Kind(
         "torch7",
         "a file of Lua Torch",
         exactly(rb"[\3\4]\0{3}.{8}V 1|[34]\n\d+\n(\d+\n)?V 1\n"),
-        f"load it with the torchfile library {_PASS}",
+        "load it with the torchfile library",
+        passed="the array",
     ),
     Kind(
         "rds",
@@ -221,19 +241,22 @@ KINDS = (
         "tfrecord",
         "a file of TensorFlow records or events",
         is_tf_record,
-        f"read the vectors with tensorflow {_PASS}",
+        "read the vectors with tensorflow",
+        passed="the array",
     ),
     Kind(
         "tf-checkpoint",
         "the index of a TensorFlow checkpoint",
         exactly(rb"\0\0.\x08.{1,4}\x1a\x02\x08"),
-        f"read the variable with tf.train.load_checkpoint {_PASS}",
+        "read the variable with tf.train.load_checkpoint",
+        passed="the array",
     ),
     Kind(
         "protobuf",
         "a model in protocol buffers, as of ONNX or TensorFlow",
         exactly(rb"\x08[\1-\x20][\x12\x1a\x22\x2a\x32\x3a\x42]"),
-        f"read the tensor with the library that wrote it (onnx, tensorflow) {_PASS}",
+        "read the tensor with the library that wrote it (onnx, tensorflow)",
+        passed="the array",
     ),
     # Documents and programs.
     Kind("pdf", "a PDF document", like(rb"%PDF-\d\.\d\s*(%|\d+ \d+ obj)"), _FAILED),
@@ -269,14 +292,17 @@ KINDS = (
     ),
 )
 ARCHIVED = (
-    Kind("pickle", f"a pickle of torch{_CODE}", _ends("data.pkl"), _PICKLE),
-    Kind("pickle", f"a pickle of torch{_CODE}", _has("storages", "tensors"), _PICKLE),
+    Kind("pickle", f"a pickle of torch{_CODE}", _ends("data.pkl"), _PICKLE, passed=_OBJECT),
+    Kind(
+        "pickle", f"a pickle of torch{_CODE}", _has("storages", "tensors"), _PICKLE, passed=_OBJECT
+    ),
     Kind("office", "an Office document", _has("[Content_Types].xml", "mimetype"), "save it as CSV"),
     Kind(
         "keras",
         "a Keras model",
         _has("model.weights.h5"),
-        f"load it with keras, take the weights of its embedding layer {_PASS}",
+        "load it with keras, take the weights of its embedding layer",
+        passed="the array",
     ),
     Kind("npz", "an .npz file", _ends(".npy")),
 )

@@ -25,6 +25,7 @@ from pyarrow import parquet
 
 from embstore.errors import SourceError
 from embstore.sources.folders.parts import listing, natural_key
+from embstore.wording import and_pass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,7 +39,10 @@ _FEATURES = {
     *("columnMapping", "deletionVectors", "timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"),
 }
 _MAPPING = "delta.columnMapping.mode"
-_REMEDY = "read it with deltalake, as in DeltaTable(path).to_pyarrow_table(), and pass the table"
+
+
+def _remedy() -> str:
+    return f"read it with deltalake, {and_pass('the table')}"
 
 
 def delta_files(folder: Path) -> list[Path]:
@@ -95,7 +99,7 @@ class _Table:
             if isinstance(error, SourceError):
                 raise
             raise SourceError(
-                f"{where} is not a readable log of a Delta table ({error!r}); {_REMEDY}"
+                f"{where} is not a readable log of a Delta table; {_remedy()}"
             ) from error
 
     def _apply(self, action: dict[str, Any], version: int) -> None:
@@ -164,7 +168,7 @@ class _Table:
             raise self._refusal(f"it needs a reader of version {version}, with {unknown}")
 
     def _refusal(self, why: str) -> SourceError:
-        return SourceError(f"{self.folder} is a Delta table that is not read: {why}; {_REMEDY}")
+        return SourceError(f"{self.folder} is a Delta table that is not read: {why}; {_remedy()}")
 
 
 def _newest_checkpoint(folder: Path, names: Iterable[str]) -> tuple[int, list[str]]:
@@ -176,7 +180,7 @@ def _newest_checkpoint(folder: Path, names: Iterable[str]) -> tuple[int, list[st
     if not complete:
         raise SourceError(
             f"{folder} is a Delta table, but its log starts after version 0 and has no checkpoint "
-            f"that embstore reads; {_REMEDY}"
+            f"that embstore reads; {_remedy()}"
         )
     version, count = max(complete)
     return version, found[version, count]

@@ -18,6 +18,7 @@ from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.sources.folders.delta import LOG, delta_files
 from embstore.sources.folders.parts import listing
+from embstore.wording import and_pass, either
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -28,18 +29,6 @@ _GENSIM = re.compile(
     r"(?:vectors(?:_\w+)?|syn0\w*|syn1\w*|doctag_syn0\w*|vectors_docs\w*)\.npy"
 )
 _ICEBERG = "metadata/[v0-9]*.metadata.json"
-_OTHER_TABLES = {
-    ".hoodie": "a Hudi table; read it with Spark or hudi, and pass the frame",
-    "_versions": "a Lance table; read it with lance, as in lance.dataset(path).to_table(), and "
-    "pass the table",
-    ".zarray": "a Zarr array; open it with zarr, and pass the array",
-    ".zgroup": "a Zarr group; open it with zarr, and pass one of its arrays",
-    "metadata/version-hint.text": "an Iceberg table; read it with pyiceberg, as in "
-    "table.scan().to_arrow(), and pass the table",
-    _ICEBERG: "an Iceberg table; read it with pyiceberg, as in "
-    "table.scan().to_arrow(), and pass the table",
-}
-
 ZARR = (spec.METADATA, ".zarray", ".zgroup")
 # The names by which a subfolder is a table of its own.
 MARKERS = (
@@ -58,7 +47,7 @@ def described_files(folder: Path) -> tuple[str, Callable[[], list[Path]]] | None
     """
     if (folder / LOG).is_dir():
         return "parquet", partial(delta_files, folder)
-    for pattern, what in _OTHER_TABLES.items():
+    for pattern, what in _other_tables().items():
         if next(folder.glob(pattern), None) is not None:
             raise SourceError(f"{folder} is {what}")
     group = _read_json(folder / spec.METADATA)
@@ -67,7 +56,7 @@ def described_files(folder: Path) -> tuple[str, Callable[[], list[Path]]] | None
         if not isinstance(attributes, dict) or spec.ATTRIBUTE not in attributes:
             raise SourceError(
                 f"{folder} is a Zarr {group.get('node_type', 'group')}, not a store; open it with "
-                "zarr, and pass the array"
+                f"zarr, {and_pass('the array')}"
             )
     splits = _read_json(folder / "dataset_dict.json")
     if isinstance(splits, dict) and isinstance(splits.get("splits"), list):
@@ -84,6 +73,19 @@ def described_files(folder: Path) -> tuple[str, Callable[[], list[Path]]] | None
     if group is None:
         _refuse_inside(folder)
     return None
+
+
+def _other_tables() -> dict[str, str]:
+    """Return what a folder is and what to do with it, by a file that is in it."""
+    iceberg = f"an Iceberg table; read it with pyiceberg, {and_pass('the table')}"
+    return {
+        ".hoodie": f"a Hudi table; read it with Spark or hudi, {and_pass('the frame')}",
+        "_versions": f"a Lance table; read it with lance, {and_pass('the table')}",
+        ".zarray": f"a Zarr array; open it with zarr, {and_pass('the array')}",
+        ".zgroup": f"a Zarr group; open it with zarr, {and_pass('one of its arrays')}",
+        "metadata/version-hint.text": iceberg,
+        _ICEBERG: iceberg,
+    }
 
 
 def _refuse_inside(folder: Path) -> None:
@@ -106,14 +108,16 @@ def _dataset_files(folder: Path, state: dict[str, Any]) -> list[Path]:
     if state.get("_indices_data_files"):
         raise SourceError(
             f"{folder} is a data set whose rows are chosen or reordered by other files (select, "
-            "shuffle, filter); save it after flatten_indices(), or pass its rows"
+            "shuffle, filter); save it after flatten_indices"
         )
     try:
         names = [entry["filename"] for entry in state["_data_files"]]
         if not all(isinstance(name, str) and "/" not in name for name in names):
             raise ValueError(f"a file is named {names}")
     except (TypeError, KeyError, ValueError) as error:
-        raise SourceError(f"{where} is not readable: {error!r}; save the data set again") from error
+        raise SourceError(
+            f"{where} does not list the files of a data set; save the data set again"
+        ) from error
     if not names:
         raise SourceError(f"{where} lists no files, so the data set has no rows")
     if len(set(names)) < len(names):
@@ -145,7 +149,9 @@ def refuse_gensim(folder: Path, names: Sequence[str], others: Collection[str]) -
             likely = [name for name in arrays if name.endswith(("vectors.npy", "syn0.npy"))]
             raise SourceError(
                 f"{folder} is a model that gensim saved: {model}, with {listing(arrays)}; load "
-                f"{model} in gensim, and pass its vectors (model.wv), which have their words; for "
+                f"{model} in gensim, "
+                + either("and pass its vectors (model.wv)", "and save its vectors with it as text")
+                + ", which have their words; for "
                 f"the numbers alone, give {folder / (likely or arrays)[0]}"
             )
 
@@ -155,7 +161,7 @@ def refuse_stack(folder: Path, names: Sequence[str], others: Collection[str]) ->
     if "info" in others and "0.npy" in names and len(names) > 1:
         raise SourceError(
             f"{folder} is a stack of dask, which may be split along any axis; load it with "
-            "dask.array.from_npy_stack, and pass the array"
+            f"dask, {and_pass('the array')}"
         )
 
 

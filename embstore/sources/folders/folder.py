@@ -32,6 +32,7 @@ from embstore.sources.folders.described import (
     refuse_stack,
 )
 from embstore.sources.folders.parts import listing, order_parts, template_of
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -97,8 +98,8 @@ def format_of_folder(folder: Path) -> str:
             )
     if len(found) > 1:
         raise SourceError(
-            f"{folder} has files of several formats: {', '.join(found)}; give format=, or name a "
-            "file"
+            f"{folder} has files of several formats: {', '.join(found)}; give "
+            f"{option('format')}, or name a file"
         )
     return found[0]
 

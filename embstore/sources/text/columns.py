@@ -28,6 +28,7 @@ from embstore.formats.own.spec import STRING
 from embstore.sources.packing import packed_binary
 from embstore.sources.text.numerals import is_decimal, is_number, looks_like_number
 from embstore.sources.text.pieces import BLANK, DialectError, shown
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,7 +69,7 @@ def with_columns(lines: list[bytes], dialect: Dialect, attributes: Sequence[str]
         return dialect
     before = _columns_before(lines, dialect)
     inside = len(attributes) - before
-    named = f"attributes= names {', '.join(attributes)}"
+    named = f"{option('attributes')} names {', '.join(attributes)}"
     if inside < 0:
         raise DialectError(
             f"found {before} fields between the word and its numbers, but {named}; name all of "
@@ -117,8 +118,9 @@ def check_columns(lines: list[bytes], dialect: Dialect, attributes: Sequence[str
     if like:
         raise DialectError(
             f"the numbers of {', '.join(attributes[dialect.columns_before :])} look like those of "
-            f"the vector, here {shown(like[0])}; pass dimension={dialect.dimension} if the vector "
-            "has that many numbers after them (a text needs a tab, or marks around it)"
+            f"the vector, here {shown(like[0])}; pass "
+            f"{option('dimension', dialect.dimension)} if the vector has that many numbers after "
+            "them (a text needs a tab, or marks around it)"
         )
 
 

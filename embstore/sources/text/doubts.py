@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from embstore.sources.text.numerals import is_decimal, is_number, looks_like_number
 from embstore.sources.text.pieces import BLANK, DialectError, shown
+from embstore.wording import either, option
 
 if TYPE_CHECKING:
     from embstore.sources.text.dialect import Dialect
@@ -87,12 +88,13 @@ def _check_words(rows: list[tuple[bytes, list[bytes]]], dialect: Dialect, *, cou
         if len(rows) > 1 or all(map(is_decimal, values)):
             raise DialectError(
                 f"found only numbers, and no words: the first is {shown(words[0])}; pass the words "
-                f"(words=), or dimension={dialect.dimension} if the first number is the word"
+                f"({option('words')}), or {option('dimension', dialect.dimension)} if the first "
+                "number is the word"
             )
     elif len(rows) > 1 and all(_GLUED.fullmatch(word) for word, _ in rows):
         raise DialectError(
             f"every word ends in a number, here {shown(words[0])}; separate the two, or pass "
-            f"dimension={dialect.dimension} if these are the words"
+            f"{option('dimension', dialect.dimension)} if these are the words"
         )
     # `check_spaces` looks at the numbers after spaces of a plain file.
     marked = [word.rpartition(BLANK)[2] if dialect.is_plain else word for word, _ in rows]
@@ -104,15 +106,17 @@ def _check_words(rows: list[tuple[bytes, list[bytes]]], dialect: Dialect, *, cou
     if is_usual and (decimals or not all(b"." in value for value in values)):
         raise DialectError(
             f"most words end in a mark and a number, here {shown(words[0])}; separate the two, or "
-            f"pass dimension={dialect.dimension} if these are the words"
+            f"pass {option('dimension', dialect.dimension)} if these are the words"
         )
 
 
 def _check_alike(words: list[bytes], dialect: Dialect, *, counted: bool) -> None:
     """Refuse words that are alike in a way that words are not."""
-    hint = f"; pass dimension={dialect.dimension} if these are the words"
+    hint = f"; pass {option('dimension', dialect.dimension)} if these are the words"
     if words.count(b"") > 1 and 2 * words.count(b"") >= len(words):
-        raise DialectError("most lines have no word; pass the words (words=) if there are none")
+        raise DialectError(
+            f"most lines have no word; pass the words ({option('words')}) if there are none"
+        )
     if len(words) > 2 and len({*words}) == 1:
         raise DialectError(f"every line has the same word, {shown(words[0])}; remove it{hint}")
     if all(word[:2] in _LIST_MARKS for word in words):
@@ -184,8 +188,8 @@ def _check_dimension(lines: list[bytes], dialect: Dialect) -> None:
     ends = [word[0].rpartition(BLANK) for word in pieces if word]
     if len(ends) > 1 and all(blank and is_decimal(end) for _, blank, end in ends):
         raise DialectError(
-            f"dimension={dialect.dimension} was given, but every line has more numbers, here "
-            f"{shown(ends[0][2])}; correct it"
+            f"{option('dimension', dialect.dimension)} was given, but every line has more numbers, "
+            f"here {shown(ends[0][2])}; correct it"
         )
 
 
@@ -203,11 +207,12 @@ def _check_counts(rows: list[list[bytes]], dialect: Dialect) -> None:
             raise DialectError(
                 f"value {column + 1} of every line is a whole number, here {shown(counts[0])}, and "
                 f"all others are decimals: is it a count? {_remedy(column)}, or pass "
-                f"dimension={dialect.dimension} if it belongs to the vector"
+                f"{option('dimension', dialect.dimension)} if it belongs to the vector"
             )
 
 
 def _remedy(column: int) -> str:
     if column:
         return "Remove this column"
-    return 'Pass attributes=["count"] (--attribute count) to keep it, remove this column'
+    keep = either('attributes=["count"]', "--attribute count")
+    return f"Pass {keep} to keep it, remove this column"

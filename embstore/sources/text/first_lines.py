@@ -29,6 +29,7 @@ from embstore.sources.text.preamble import (
     with_mark,
     with_quotes,
 )
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,7 +102,9 @@ class LayoutFinder:
         if dialect is not None:
             skipped = comment_count(lines, dialect)
         elif not self.has_words:
-            raise DialectError("expected lines of numbers only, because words= gives the words")
+            raise DialectError(
+                f"expected lines of numbers only, because {option('words')} gives the words"
+            )
         body = lines[skipped:]
         header = HEADER.match(body[0]) if body and self.format != "glove" else None
         if header is not None:
@@ -118,7 +121,7 @@ class LayoutFinder:
                     raise DialectError(
                         f"the header says {said} values in a line, but the lines after it have "
                         f"{found} and a word{self._and_attributes}; correct the header, or pass "
-                        "the words (words=) if there are none"
+                        f"the words ({option('words')}) if there are none"
                     )
         if dialect is None or dialect.is_plain:
             header_rows, dimension = self._sniff(body)
@@ -148,8 +151,8 @@ class LayoutFinder:
         dialect = with_columns(lines, dialect, self.attributes)
         if given not in (None, dialect.dimension):
             raise DialectError(
-                f"dimension={given} was given, but lines have {dialect.dimension} values after "
-                f"{', '.join(self.attributes)}; correct it"
+                f"{option('dimension', given)} was given, but lines have {dialect.dimension} "
+                f"values after {', '.join(self.attributes)}; correct it"
             )
         return dialect
 
@@ -189,8 +192,8 @@ class LayoutFinder:
     def _check_header(self, dimension: int, found: int) -> None:
         if self.dimension not in (None, dimension):
             raise SourceError(
-                f"{self.name}:1: dimension={self.dimension} was given, but the header says "
-                f"{dimension}"
+                f"{self.name}:1: {option('dimension', self.dimension)} was given, but the header "
+                f"says {dimension}"
             )
         if found < dimension:
             raise SourceError(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from embstore.sources.text.heads import with_number
 from embstore.sources.text.numerals import is_decimal, is_number, looks_like_number
 from embstore.sources.text.pieces import BLANK, DialectError, shown
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,10 +37,15 @@ _NUMBERED = re.compile(rb"(.*?)(\d+)", re.DOTALL)
 _PIECES = re.compile(rb"(?:[ \t,;|:=()<>{}\"'\[\]]|\xc2\xa0|\xe3\x80\x80|\xe2\x80[\x80-\xaf])+")
 # So few values may count up by chance.
 _VALUES_BY_CHANCE = 2
-_KEEP = (
-    "keep only the word, its vector, and between these what attributes= (--attribute) names, in "
-    "the same order"
-)
+
+
+def _keep() -> str:
+    return (
+        f"keep only the word, its vector, and between these what {option('attributes')} names, in "
+        "the same order"
+    )
+
+
 # A mark after each of this many words is none of their letters.
 _ROWS_WITH_A_MARK = 3
 
@@ -95,8 +101,9 @@ def has_names(lines: list[bytes], dialect: Dialect, attributes: Sequence[str] = 
         found = len(names) == columns and _are_names(lines, dialect, before, names)
     if found and [other.decode("utf-8", "replace") for other in others] != list(attributes):
         raise DialectError(
-            f"the header names {_listed(others)} between the word and its vector, but attributes= "
-            f"names {', '.join(attributes) or 'nothing'}; give these names, in this order"
+            f"the header names {_listed(others)} between the word and its vector, but "
+            f"{option('attributes')} names {', '.join(attributes) or 'nothing'}; give these names, "
+            "in this order"
         )
     return found
 
@@ -122,17 +129,17 @@ def _are_names(
     if any(numbered) and not (all(numbered) and _is_series(names)):
         raise DialectError(
             f"the header names columns that do not count up, here {shown(names[0])} to "
-            f"{shown(names[-1])}; {_KEEP}"
+            f"{shown(names[-1])}; {_keep()}"
         )
     if counts := [name for name in names if name.lower() in _COUNT_NAMES]:
-        raise DialectError(f"the header names a column {shown(counts[0])}; {_KEEP}")
+        raise DialectError(f"the header names a column {shown(counts[0])}; {_keep()}")
     if not any(numbered) and before and not before[-1]:
         words = [head[-1] for head, _ in dialect.rows(lines[1:]) if head]
         if len(words) > 1 and words == [b"%d" % row for row in range(len(words))]:
             raise DialectError(
                 f"the rows are only numbered, and the columns are named, here {shown(names[0])}; "
                 "if these are the words, transpose the table, else write it without row numbers "
-                "and header, and pass the words (words=)"
+                f"and header, and pass the words ({option('words')})"
             )
     return all(numbered) or not any(map(looks_like_number, filter(None, pieces)))
 

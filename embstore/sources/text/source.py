@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embstore.attributes.values import given_values
 from embstore.dtypes import wide_dtype
 from embstore.errors import SourceError
 from embstore.formats.own import spec
@@ -240,7 +241,4 @@ class TextSource(Source):
 
 def _remedy(name: str) -> str:
     """Return what to do where no dtype holds a column."""
-    return (
-        "remove the column, and pass its values: "
-        f"attributes={{{name!r}: values}} (--attribute {name}=FILE)"
-    )
+    return f"remove the column, and pass its values: {given_values(name)}"

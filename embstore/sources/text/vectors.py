@@ -30,6 +30,7 @@ from embstore.sources.text.fields import FieldArray, find_irregular, find_lines
 from embstore.sources.text.heads import check_spaces
 from embstore.sources.text.numerals import NUMBER
 from embstore.sources.text.pieces import DialectError, shown
+from embstore.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -199,7 +200,7 @@ class VectorParser:
             raise SourceError(
                 f"{self.name}:{number}: expected {self._values}, found {self.dimension + extra}: "
                 "the dimension changes; fix or remove the line (if its word ends in a space and "
-                f"a number, pass dimension={self.dimension}, or --dimension on the command line)"
+                f"a number, pass {option('dimension', self.dimension)})"
             )
         if b"" not in values:
             try:
@@ -208,7 +209,7 @@ class VectorParser:
                 raise SourceError(
                     f"{self.name}:{number}: expected a word and {self._values}, but {error}; fix "
                     "or remove the line (if this is the word, pass "
-                    f"dimension={self.dimension}, or --dimension on the command line)"
+                    f"{option('dimension', self.dimension)})"
                 ) from error
         return word, b" ".join(values)
 

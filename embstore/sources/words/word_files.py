@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from embstore.errors import SourceError
 from embstore.sources.words.word_objects import in_order_of_ids
+from embstore.wording import either
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _LOOKED_AT_BYTES = 64 << 10
 MAX_BYTES = 1 << 30
 _NUMBER = re.compile(rb"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
-_JSON_FORMS = "{word: id}, a tokenizer.json or a list of words"
+_JSON_FORMS = "words with their ids, a tokenizer.json or a list of words"
 _ID = re.compile(rb"[0-9]{1,15}")
 _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _SEPARATORS = (b"\t", b",", b";", b"|", b" ")
@@ -55,8 +56,8 @@ def read_vocabulary(file: TextFile) -> list[str] | None:
     """
     if file.kind.name not in ("text", "json"):
         raise SourceError(
-            f"{file.name} is {file.kind.what}; expected a text file or JSON: load it, and pass its "
-            "words"
+            f"{file.name} is {file.kind.what}; expected a text file or JSON: load it, "
+            + either("and pass its words", "and write its words, one a line")
         )
     named = ".json" in PurePath(file.short_name.rstrip("]")).suffixes
     if named or file.kind.name == "json":
@@ -94,8 +95,8 @@ def _read_json(file: TextFile) -> Any:
         return json.loads(data, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
         raise SourceError(
-            f"{file.name} cannot be read as JSON: {error}; if it has one word per line, pass "
-            "them as a list"
+            f"{file.name} cannot be read as JSON: {error}; if it has one word per line, "
+            + either("pass them as a list", "call it .txt")
         ) from error
 
 
@@ -201,7 +202,8 @@ def _words_of_table(lines: list[bytes], separator: bytes, name: str) -> list[str
         and any(word.endswith(b"=") for word in words)
     ):
         raise SourceError(
-            f"{name} has tokens in Base64, as tiktoken writes them; decode them and pass a list"
+            f"{name} has tokens in Base64, as tiktoken writes them; decode them, "
+            + either("and pass a list", "and write one a line")
         )
     if by_last and (not by_first or ids == firsts):
         return in_order_of_ids(_decoded(words, skipped, name), list(map(int, ids)), name)
@@ -213,7 +215,7 @@ def _words_of_table(lines: list[bytes], separator: bytes, name: str) -> list[str
     raise SourceError(
         f"{name}:{skipped + 1}: {rows[0][:60].decode(errors='replace')!r} is not one word alone; "
         f"in a table, expected word and id, each id from 0 to {len(rows) - 1} once, but {reason}. "
-        "Pass the words as a list in the order of rows"
+        f"{either('Pass the words as a list', 'Write the words alone')}, in the order of rows"
     )
 
 

@@ -20,6 +20,7 @@ from embstore.sources.text.blocks import TextFile
 from embstore.sources.words.word_files import read_vocabulary
 from embstore.sources.words.word_objects import ACCEPTED, list_words
 from embstore.vocabulary.words import encode, pack_encoded
+from embstore.wording import either
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,10 @@ class WordList:
             try:
                 check_file(path)
             except SourceError as error:
-                raise SourceError(f"{error}; words= takes {ACCEPTED}") from error
+                takes = either(
+                    f"words= takes {ACCEPTED}", "--words takes a file of words, one a line"
+                )
+                raise SourceError(f"{error}; {takes}") from error
             self._file = TextFile(path, takes=("json",))
             self._words = read_vocabulary(self._file)
         else:

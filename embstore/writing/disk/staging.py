@@ -32,6 +32,7 @@ from embstore.errors import (
 from embstore.formats.own import spec
 from embstore.formats.own.fields import read_json
 from embstore.reading.files import StoreFiles
+from embstore.wording import option
 from embstore.writing.disk import files, owner
 from embstore.writing.disk.replacement import (
     finish_replacement,
@@ -236,8 +237,7 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         )
     if not overwrite:
         raise StoreExistsError(
-            f"{target} exists; choose another path, or replace it with overwrite=True "
-            "(--overwrite on the command line)"
+            f"{target} exists; choose another path, or replace it with {option('overwrite', True)}"
         )
 
 

@@ -24,6 +24,7 @@ from embstore.formats.own import spec
 from embstore.formats.own.row_sums import RowSums
 from embstore.version import __version__
 from embstore.vocabulary.words import hash_words
+from embstore.wording import either, function, option, shape_text
 from embstore.writing.conversion import conversion_to
 from embstore.writing.table_sums import TableSums
 from embstore.writing.versions.change_facts import change_facts
@@ -215,10 +216,10 @@ class TableChange:
         """What rows to write must be, for messages."""
         found, shape = self.manifest.encoding, self.row_shape
         if found is None or shape == self.manifest.row_shape:
-            return f"rows of shape {shape}, as those of the store"
+            return f"rows of shape {shape_text(shape)}, as those of the store"
         return (
-            f"records of {found.name}, as the store keeps them: uint8, shape {shape} (lookup gives "
-            "them with raw=True)"
+            f"records of {found.name}, as the store keeps them: uint8, shape {shape_text(shape)} "
+            f"(lookup gives them with {option('raw', True)})"
         )
 
     def write(
@@ -361,7 +362,9 @@ class TableChange:
             raise TypeError("rows have masked numbers; replace them with .filled(value)")
         batch, row_shape = np.asarray(rows), self._conversion.row_shape
         if batch.ndim == 0 or batch.shape[1:] != row_shape:
-            raise ValueError(f"an array of shape {batch.shape} is given, expected {self.rows_text}")
+            raise ValueError(
+                f"an array of shape {shape_text(batch.shape)} is given, expected {self.rows_text}"
+            )
         stored, _ = self.manifest.stored
         return self._conversion.convert(batch).view(storage_dtype(stored))
 
@@ -374,12 +377,13 @@ class TableChange:
         if words is not None:
             raise SourceError(
                 "the rows have words, but those of the store have none; leave the words out "
-                '(word_column="" for a frame), or build a store of all rows with their words'
+                f"({option('word_column', '')} for a table), or build a store of all rows with "
+                "their words"
             )
         if self._kind == "upsert":
             raise SourceError(
                 "the store has no words, so no row can be replaced by its word; use "
-                "embstore.update with ids, and embstore.append for new rows"
+                f"{function('update')} with ids, and {function('append')} for new rows"
             )
         return False
 
@@ -409,8 +413,11 @@ class TableChange:
         if self.manifest.strategy == "div" and self.manifest.partition_count > 1:
             raise ValueError(
                 f"the store is cut by div into {self.manifest.partition_count} partitions, so "
-                "nearly all rows would move if some were appended; first build it from itself with "
-                'strategy="mod" and overwrite=True (embstore repartition --strategy mod)'
+                "nearly all rows would move if some were appended; first "
+                + either(
+                    'build it from itself with strategy="mod" and overwrite=True',
+                    "give it the strategy mod: embstore repartition --strategy mod --overwrite",
+                )
             )
 
     def _append(self, rows: NDArray[Any]) -> None:

@@ -9,7 +9,7 @@
 No object is kept for a word. The bytes, offsets and hashes have a twelfth of the memory each, and
 become files beyond it (`embstore.writing.disk.scratch`). A third is for the index's table in
 memory, and a quarter for mapped pages of files. With the first table in a file, the index adds a
-filter of a third: by then, the other arrays are files, too. 100 million words need some 6 GB of
+filter of a third: by then, the other arrays are files, too. 100 million words need some 7 GB of
 disk besides those of the store, and no more memory than ten million.
 """
 

@@ -20,7 +20,7 @@ import embstore
 MODEL = "EMBSTORE_MODEL"
 
 
-class TableOnDisk(nn.Module):  # type: ignore[misc]
+class TableOnDisk(nn.Module):
     """Rows of a table on disk, as an engine's embedding.
 
     Parameters

@@ -1,0 +1,73 @@
+"""The pages in docs/recipes and their scripts: the code is the script's, and so is the output."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import shlex
+
+import pytest
+
+from tests.helpers.programs import ROOT, run_python
+
+EXAMPLES = ROOT / "examples"
+PAGES = sorted((ROOT / "docs" / "recipes").glob("*.md"))
+NEEDS = {
+    "data_frames": ("pandas", "polars"),
+    "fastapi": ("fastapi", "httpx2"),
+    "huggingface": ("torch", "transformers", "accelerate", "safetensors"),
+    "language_model": ("torch", "safetensors"),
+    "recommender": ("torch",),
+}
+
+
+def blocks(page, language):
+    """Return the blocks of code of a language in a page."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def script_of(page):
+    """Return the script that a page links to first."""
+    return (page.parent / re.findall(r"\]\((\S+\.py)\)", page.read_text())[0]).resolve()
+
+
+@pytest.fixture(params=PAGES, ids=lambda page: page.stem)
+def page(request):
+    return request.param
+
+
+def test_code_is_that_of_the_script(page):
+    code = blocks(page, "python")
+    assert code
+    script = script_of(page).read_text()
+    for block in code:
+        assert block in script, f"{page} shows code that {script_of(page)} does not have:\n{block}"
+
+
+def test_output_is_that_of_the_script(page):
+    for package in NEEDS.get(page.stem, ()):
+        pytest.importorskip(package)
+    (session,) = blocks(page, "console")
+    command, _, expected = session.partition("\n")
+    program, *arguments = shlex.split(command.removeprefix("$ "))
+    assert program == "python"
+    if arguments[0] == "-m":
+        assert arguments == ["-m", f"examples.{script_of(page).stem}"]
+    else:
+        assert arguments == [f"examples/{script_of(page).name}"]
+        arguments = [script_of(page)]
+    done = run_python("-W", "error", *arguments)
+    same = doctest.OutputChecker().check_output(expected, done.stdout, doctest.ELLIPSIS)
+    assert same, f"{page} shows other output than this:\n{done.stdout}"
+    assert not done.stderr
+
+
+def test_links(page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        assert target.startswith("https:") or (page.parent / target).exists(), target
+
+
+def test_each_example_is_shown_by_a_page():
+    shown = " ".join(page.read_text() for page in ROOT.glob("docs/**/*.md"))
+    for script in EXAMPLES.glob("*.py"):
+        assert f"examples/{script.name}" in shown or f"examples.{script.stem}" in shown, script
