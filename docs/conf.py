@@ -23,7 +23,6 @@ autodoc_mock_imports = ["keras", "obstore", "ray", "tensorflow", "torch"]
 autodoc_typehints = "none"
 autodoc_class_signature = "mixed"
 autodoc_member_order = "bysource"
-add_module_names = False
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 numpydoc_show_class_members = False
