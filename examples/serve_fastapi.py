@@ -56,7 +56,7 @@ async def newest(request: Request) -> embstore.EmbeddingStore:
     """Return the newest version of the store; to ask for it takes microseconds."""
     state = request.app.state
     if not state.store.is_current():
-        # The old one stays open for the requests that use it, and goes with the last of them.
+        # The old one stays open for the requests that still use it.
         state.store = await asyncio.to_thread(state.store.reload)
     store: embstore.EmbeddingStore = state.store
     return store
