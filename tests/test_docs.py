@@ -115,7 +115,7 @@ def test_reference_has_every_public_name():
         names |= {f"{module}.{name}" for name in ast.literal_eval(listing)}
     store = embstore.EmbeddingStore
     names |= {f"embstore.EmbeddingStore.{name}" for name in dir(store) if name[0] != "_"}
-    assert names <= listed
+    assert names <= listed, f"missing in docs/reference: {sorted(names - listed)}"
     assert set(dir(embstore)) == set(embstore.__all__)
 
 
