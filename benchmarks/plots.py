@@ -218,8 +218,8 @@ def _latency(cold: Series, ram: Series) -> Plot | None:
         for where, found in (("in RAM", ram), ("on disk", cold))
         if found
     ]
-    batches = [n for n in LATENCY_BATCHES if any(n in sizes for _, sizes, _ in kinds)]
-    if not batches:
+    batches = [n for n in LATENCY_BATCHES if all(n in sizes for _, sizes, _ in kinds)]
+    if not (kinds and batches):
         return None
     names = widest({name: 0 for _, _, found in kinds for name in found})
     lines = [len(found) for _, _, found in kinds]

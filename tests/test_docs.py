@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in DOCS.rglob("*.md"))
 OTHER_PAGES = ["README.md", "SECURITY.md", "CHANGELOG.md", "benchmarks/README.md"]
-# Pages that other tests run: on a cluster, and with scripts of their own.
-RUN_ELSEWHERE = ("docs/ray.md", "docs/recipes/")
+# Pages that other tests run: in a process of their own, on a cluster, and with their scripts.
+RUN_ELSEWHERE = ("docs/keras.md", "docs/ray.md", "docs/recipes/")
 LANGUAGES = {"console", "json", "pycon", "python", "sh", "text", "toml"}
 PACKAGES = {
     "docs/changing_tables.md": ["torch"],

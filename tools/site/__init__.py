@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tools.site.commands import Commands
 from tools.site.figures import inline_figures
 from tools.site.links import read_page
+from tools.site.references import find_public_name
 from tools.site.signatures import hide_signature
 
 if TYPE_CHECKING:
@@ -18,5 +19,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("embstore-commands", Commands)
     app.connect("source-read", read_page)
     app.connect("autodoc-process-signature", hide_signature)
+    app.connect("missing-reference", find_public_name)
     app.connect("doctree-resolved", inline_figures)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
