@@ -16,6 +16,8 @@ def test_nightly_refresh(tmp_path):
     url = (tmp_path / "published").as_uri()
     done = run_python(EXAMPLE, tmp_path / "s", tmp_path / "today.txt", "--url", url)
     assert "published " in done.stdout
+    failed = run_python(EXAMPLE, tmp_path / "s", tmp_path / "missing.txt", status=1)
+    assert failed.stderr == f"nightly_refresh: no such file: {tmp_path / 'missing.txt'}\n"
     with embstore.open(url) as table:
         assert table[["a", "b", "c"]].tolist() == [[0, 0], [1, 1], [2, 2]]
     (snapshot,) = tmp_path.glob("s-*")
