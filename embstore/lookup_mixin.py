@@ -92,7 +92,8 @@ class LookupMixin(ABC):
             must be on the CPU; it may be pinned. Encoded rows are decoded to its dtype, if that is
             float32, bfloat16, float16 or float64.
         max_norm : float, optional
-            Rows whose L2 norm exceeds it are scaled down to it, in the result only.
+            Rows whose L2 norm exceeds it are scaled down to it, in the result only. A row with a
+            NaN becomes NaN.
         dtype : dtype-like, optional
             Dtype of the result, by default the store's: float32, bfloat16, float16 or float64, to
             which encoded rows are decoded, and others cast. Numbers that are too large for it

@@ -5,7 +5,8 @@ of 1e20 or of 1e-23. A norm near these ends is extreme, and computed again from 
 its largest number. All other rows are read once.
 
 As in TensorFlow's ``clip_by_norm``, a row whose L2 norm over all its axes exceeds ``max_norm`` is
-multiplied by ``max_norm / norm``; every other row keeps its bits. Norms are summed in float64, so
+multiplied by ``max_norm / norm``, and a row with a NaN becomes NaN, because its norm is; every
+other row keeps its bits. Norms are summed in float64, so
 that squares of large float32 numbers do not overflow; narrower floats are scaled as float32.
 """
 
@@ -74,7 +75,7 @@ def clip_norms(rows: NDArray[Any], max_norm: float, row_rank: int) -> None:
     with np.errstate(invalid="ignore", over="ignore"):
         wide = flat.astype(wide_dtype(rows.dtype), copy=False)
         norms = np.sqrt(np.einsum("ij,ij->i", wide, wide, dtype=np.float64, casting="same_kind"))
-        over = np.flatnonzero(norms > max_norm)
+        over = np.flatnonzero(~(norms <= max_norm))  # Those of NaN, too.
         scaled = wide[over] * (max_norm / norms[over])[:, np.newaxis]
         infinite = np.isinf(norms[over])
         if infinite.any():

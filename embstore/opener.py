@@ -3,7 +3,7 @@
 1. `embstore.formats.FORMATS` tells the format of the files.
 2. Of a store, `embstore.contents` checks everything but the rows. Of a foreign file, the header and
    the size are checked.
-3. The records are mapped, or will be read range by range.
+3. The records are mapped, or will be read range by range. Rows without numbers have none.
 """
 
 from __future__ import annotations

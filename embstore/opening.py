@@ -60,8 +60,8 @@ def open(
 ) -> EmbeddingStore:
     """Open a store, or a foreign file whose rows can be read in place.
 
-    At a URL, rows and words are read from there when they are needed; see the page "Stores on
-    object storage" of the documentation. Credentials come from the environment.
+    At a URL, rows and words are read from there when they are needed; see the page "Object
+    stores" of the documentation. Credentials come from the environment.
 
     Files of a store may be symbolic links, as in a model cache; its directories may not. A chunk
     file that is a link is read whole when the store is opened, and its checksum is compared.

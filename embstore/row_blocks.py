@@ -72,7 +72,7 @@ def row_blocks(
     [(0, (4, 8)), (4, (4, 8)), (8, (3, 8))]
     """
     columns = {name: store.attributes[name] for name in attributes}
-    step = min(max(block_bytes // row_bytes(store, raw=raw), 1), MAX_BLOCK_ROWS)
+    step = min(max(block_bytes // max(row_bytes(store, raw=raw), 1), 1), MAX_BLOCK_ROWS)
     window = step
     if not store.mapped:
         window = store._window_rows(step, row_bytes(store, raw=raw))

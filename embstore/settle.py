@@ -291,22 +291,24 @@ def as_text(value: Any, name: str) -> str:
     return str(value)
 
 
-def as_shape(value: Any, name: str) -> tuple[int, ...]:
+def as_shape(value: Any, name: str, *, low: int = 1) -> tuple[int, ...]:
     """Return a shape as a tuple of ints.
 
     Parameters
     ----------
     value : iterable of int
-        The length of each axis, 1 or more; ``()`` for scalars.
+        The length of each axis; ``()`` for scalars.
     name : str
         The parameter's name, for messages.
+    low : int
+        The least length allowed.
 
     Raises
     ------
     TypeError
         If it is not a sequence of integers.
     ValueError
-        If an axis is shorter than 1.
+        If an axis is shorter than ``low``.
 
     Examples
     --------
@@ -327,7 +329,7 @@ def as_shape(value: Any, name: str) -> tuple[int, ...]:
         raise TypeError(
             f"{name} must be a tuple of integers such as (300,), not {shown_with_type(value)}"
         )
-    return tuple(as_count(axis, _item(name, place), low=1) for place, axis in enumerate(axes))
+    return tuple(as_count(axis, _item(name, place), low=low) for place, axis in enumerate(axes))
 
 
 def as_numbers(value: Any, name: str, *, high: int | None = None) -> tuple[int, ...]:

@@ -43,9 +43,9 @@ def join_polars(store: embstore.EmbeddingStore, orders: pl.DataFrame) -> pl.Data
 
 
 def join_pandas(store: embstore.EmbeddingStore, orders: pd.DataFrame) -> pd.DataFrame:
-    """Return orders with a column for each dimension of the row of their product, for a model."""
-    rows = pd.DataFrame(store.lookup_words(orders["product"], missing="zeros"), orders.index)
-    return orders.join(rows.add_prefix("x"))
+    """Return orders with a column for each number of the row of their product."""
+    rows = store.lookup_words(orders["product"], missing="zeros")
+    return orders.join(pd.DataFrame(rows, orders.index).add_prefix("x"))
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, build_store(Path(folder, "store")) as store:
         orders = pl.DataFrame({"order": [1, 2, 3], "product": ["cup", "tea", "cup"]})
         joined = join_polars(store, orders)
-        print("polars:", dict(joined.schema))
+        print("polars:", joined.columns, joined.schema["vector"])
         print(joined.select("order", "product", "price").rows())
 
         carts = pd.DataFrame({"cart": [7, 8], "product": ["coffee", "sugar"]}, index=["a", "b"])

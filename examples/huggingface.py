@@ -52,7 +52,7 @@ def load_without_table(folder: Path, store: embstore.EmbeddingStore) -> torch.nn
     with safe_open(folder / FILE, "pt") as file:
         names = set(file.keys()) - {TENSOR}
         others = {name: file.get_tensor(name) for name in names}
-    # Not strict: the file knows nothing of the store, which the new module's state names.
+    # Not strict: the state of the new module names the store, and the file does not.
     model.load_state_dict(others, strict=False, assign=True)
     return model.eval()
 
@@ -80,9 +80,10 @@ def main() -> None:
             print(f"numbers in memory: {count(whole):,} -> {count(model):,}")
             table = whole.get_submodule(MODULE).weight
         words = folder / "tokenizer.json"
-        with embstore.build(folder / FILE, folder / "s", tensor=TENSOR, words=words) as tokens:
+        path = folder / "tokens.embstore"
+        with embstore.build(folder / FILE, path, tensor=TENSOR, words=words) as tokens:
             print(tokens)
-            print("the row of river:", torch.equal(torch.tensor(tokens["river"]), table[3]))
+            print("the row of river:", table[3].equal(torch.tensor(tokens["river"])))
 
 
 if __name__ == "__main__":

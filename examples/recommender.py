@@ -43,7 +43,7 @@ def user_vectors(
     store: embstore.EmbeddingStore, histories: list[NDArray[np.int64]]
 ) -> NDArray[np.float32]:
     """Return the mean of the rows of each user's items, shape (users, width)."""
-    # Items that are newer than the store are missing: their id is -1, which the bags leave out.
+    # Items newer than the store are missing: their id is -1, which bags leave out.
     ids = store.ids(np.concatenate(histories).astype(str), missing="none")
     bags = embstore.RaggedIds(ids, np.cumsum([0, *map(len, histories)]))
     return embstore.safe_embedding_lookup_sparse(store, bags, combiner="mean")

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.responses import JSONResponse
 
 import embstore
@@ -56,13 +56,14 @@ async def newest(request: Request) -> embstore.EmbeddingStore:
     """Return the newest version of the store; to ask for it takes microseconds."""
     state = request.app.state
     if not state.store.is_current():
-        # The old one stays open for the requests that use it, and goes with the last of them.
+        # The old one stays open for the requests that still use it.
         state.store = await asyncio.to_thread(state.store.reload)
     store: embstore.EmbeddingStore = state.store
     return store
 
 
 Store = Annotated[embstore.EmbeddingStore, Depends(newest)]
+Count = Annotated[int, Query(ge=1, le=100)]
 
 
 @router.post("/rows")
@@ -74,7 +75,7 @@ async def rows(words: list[str], store: Store) -> list[list[float]]:
 
 
 @router.get("/similar/{word}")
-def similar(word: str, store: Store, topn: int = 10) -> list[tuple[str, float]]:
+def similar(word: str, store: Store, topn: Count = 10) -> list[tuple[str, float]]:
     """Return the words most similar to one."""
     return store.most_similar(word, topn)
 

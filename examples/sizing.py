@@ -57,7 +57,7 @@ def advise(
         own_bytes = max(int(free_bytes * LIMIT), 128 * MIB)
         why = "pages beyond it are unmapped, and stay in the page cache"
         found.append(Advice("resident_limit", own_bytes, why))
-    page_bytes = PAGE_BYTES + record_bytes - 1  # A row crosses a page boundary now and then.
+    page_bytes = PAGE_BYTES + record_bytes - 1  # Some rows lie on two pages.
     if rows * record_bytes <= free_bytes * FITS:
         seconds = rows * record_bytes / PRELOADED_BYTES_PER_SECOND
         why = f"it fits; after some {seconds:.1f} s, no lookup waits for the disk"
@@ -65,7 +65,7 @@ def advise(
     elif not uniform and page_bytes > 2 * record_bytes:
         cache = int(own_bytes * CACHE)
         of_rows, of_pages = cache / record_bytes / rows, cache / page_bytes / rows
-        why = f"room for {of_rows:.1%} of the rows, or for the pages of {of_pages:.1%}"
+        why = f"room for {of_rows:.1%} of the rows, or the pages of {of_pages:.1%}"
         found.append(Advice("row_cache", cache, why))
     return found
 

@@ -40,15 +40,22 @@ for _name in (
 ):
     os.environ.pop(_name, None)
 
+# POT imports all of these that are installed, which takes many seconds; only arrays go there.
+for _name in ("TENSORFLOW", "PYTORCH", "JAX"):
+    os.environ[f"POT_BACKEND_DISABLE_{_name}"] = "1"
+
 WORDS = Path(__file__).parent / "data" / "words.txt"
-TORCH = Path(embstore.__file__).parent / "interop" / "torch"
+INTEROP = Path(embstore.__file__).parent / "interop"
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Skip the examples of modules whose optional package is not installed."""
-    if collection_path == TORCH and find_spec("torch") is None:
+    """Skip the examples of modules whose optional package is not installed.
+
+    Those of the Keras layer are run by `tests.helpers.keras_checks`.
+    """
+    if collection_path == INTEROP / "torch" and find_spec("torch") is None:
         return True
-    return None
+    return collection_path == INTEROP / "keras" or None
 
 
 def _check_open(file: int | HasFileno) -> None:

@@ -69,7 +69,7 @@ def test_lexsort_puts_bags_in_order():
         ([1, 2], [1, 2], ValueError, "these run from 1 to 2"),
         ([1, 2], [0, 2, 1, 2], ValueError, "2 is followed by 1 at position 2"),
         ([1, 2], [0.0, 2.0], TypeError, "row_splits must be integers, not float64"),
-        ([[1, 2]], [0, 1], ValueError, r"values of RaggedIds must have one axis"),
+        (1, [0, 1], ValueError, r"values of RaggedIds must have one axis or more"),
         ([[1], [2, 3]], [0, 1], ValueError, "values of RaggedIds must be an array"),
     ],
 )

@@ -9,15 +9,19 @@ import select
 import subprocess
 from contextlib import suppress
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import embstore
 from embstore.bench import plots, state, suite, work
+from embstore.bench.drawing import spread
 from embstore.bench.markup import text
 from embstore.bench.page import page
 from embstore.bench.report import Comparison, Entry, Report
@@ -251,6 +255,26 @@ def test_reports_of_a_part(store: Path) -> None:
         assert said in Elements(page(report.to_json())).text
 
 
+def test_report_of_nothing(store: Path) -> None:
+    report = suite.bench_store(store, works=[work.HOT], states=["limited"], rounds=1, seconds=0)
+    found = Elements(page(report.to_json()))
+    assert "Nothing was measured." in found.text
+    assert "limited: 0 MiB are too few" in found.text
+    assert "table" not in [tag for tag, _ in found.all]
+
+
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=20), st.floats(0, 10))
+def test_labels_are_apart_and_in_order(places: list[float], gap: float) -> None:
+    high = 100 + gap * len(places)
+    found = spread(places, gap, -100, high)
+    order = sorted(range(len(places)), key=places.__getitem__)
+    for one, other in pairwise(order):
+        assert found[other] - found[one] >= gap - 1e-9
+    assert -100 <= min(found) <= max(found) <= high + 1e-9
+    if all(places[k] - places[n] >= gap for n, k in pairwise(order)):
+        assert found == pytest.approx(places)
+
+
 def in_browser(use: Callable[[Browser], None]) -> None:
     """Use a browser; one that crashes is started once more."""
     if (installer := os.environ.get("BROWSER_INSTALLER")) and not installed():
@@ -259,7 +283,8 @@ def in_browser(use: Callable[[Browser], None]) -> None:
             select.select([descriptor], [], [], 1200)
             os.close(descriptor)
     if not installed():
-        assert "CI" not in os.environ, "continuous integration needs chromium; see .ci/run"
+        if "CI" in os.environ:
+            pytest.fail("continuous integration needs chromium; see .ci/run")
         pytest.skip("chromium is not installed")
     try:
         with Browser() as browser:

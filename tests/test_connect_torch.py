@@ -16,12 +16,8 @@ pytest.importorskip("pyarrow.flight")
 
 from torch.utils.data import DataLoader  # noqa: E402  # Only where torch is installed.
 
-from embstore.interop.torch import (  # noqa: E402
-    StoreDataset,
-    StoreEmbedding,
-    StoreEmbeddingBag,
-    reference,
-)
+from embstore.interop import reference  # noqa: E402
+from embstore.interop.torch import StoreDataset, StoreEmbedding, StoreEmbeddingBag  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

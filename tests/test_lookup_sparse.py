@@ -1,6 +1,6 @@
 """`embedding_lookup_sparse` and its safe variant against their formulas.
 
-Each difference in the table of `embstore.functional.lookup` has a test here or in
+Each difference in the table of `embstore.functional` has a test here or in
 `test_tensorflow_examples`; TensorFlow's side of each is tested in `test_tensorflow_family`.
 """
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.helpers.programs import run_python
+
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import embstore
 from embstore import (
     RaggedIds,
+    RaggedRows,
     SparseIds,
     embedding_lookup,
     embedding_lookup_sparse,
@@ -105,6 +107,83 @@ def test_embedding_lookup_of_ragged_ids(tf):
     check()
 
 
+def as_lists(rows: Any) -> Any:
+    return [as_lists(row) for row in rows] if isinstance(rows, RaggedRows) else rows.tolist()
+
+
+@pytest.mark.parametrize("kind", ["array", "list", "store"])
+@pytest.mark.parametrize("max_norm", [None, 1.0])
+def test_embedding_lookup_of_ragged_ids_of_more_axes(tf, tmp_path, kind, max_norm):
+    table = np.random.default_rng(3).standard_normal((9, 2)).astype(np.float32)
+    table /= np.linalg.norm(table, axis=1, keepdims=True) * 2  # So max_norm changes none.
+    params = {"array": table, "list": [table[::2], table[1::2]]}.get(kind)
+    if params is None:
+        params = embstore.build(table, tmp_path / "t.embstore", partitions=2)
+    ragged = tf.RaggedTensor
+    lengths = tf.ragged.constant([[0, 1], [2], [], [8], [3, 4]])
+    none = np.zeros((0, 2), np.int64)
+    for ids in (
+        ragged.from_row_splits(np.array([[0, 1], [2, 3], [1, 8]]), [0, 2, 2, 3]),
+        ragged.from_row_splits(np.arange(8).reshape(1, 2, 2, 2), [0, 0, 1]),
+        ragged.from_row_splits(lengths, [0, 2, 2, 5]),
+        ragged.from_row_splits(ragged.from_row_splits(lengths, [0, 1, 5]), [0, 0, 2]),
+        ragged.from_uniform_row_length(lengths[:4], 2),
+        ragged.from_row_splits(tf.cast(lengths, tf.int64), tf.constant([0, 5], tf.int64)),
+        ragged.from_row_splits(none, [0]),
+        ragged.from_row_splits(none, [0, 0, 0]),
+        ragged.from_row_splits(ragged.from_row_splits(none, [0]), [0, 0]),
+    ):
+        expected = tf.compat.v1.nn.embedding_lookup(tf.constant(table), ids, max_norm=max_norm)
+        for given_ids in (ids, RaggedIds(ids.values, ids.row_splits)):
+            rows = embedding_lookup(params, given_ids, max_norm=max_norm)
+            assert as_lists(rows) == expected.to_list()
+            assert np.array_equal(rows.flat_values, expected.flat_values)
+            assert rows.row_splits.tolist() == expected.row_splits.numpy().tolist()
+    with pytest.raises(ValueError, match="sp_ids has more axes than bags and ids"):
+        embedding_lookup_sparse(params, ids)
+    good = tf.ragged.constant([[0, 1], [2]])
+    with pytest.raises(ValueError, match="sp_weights has more axes than bags and ids"):
+        embedding_lookup_sparse(params, good, ids)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+def test_max_norm_of_rows_that_are_not_finite(tf, dtype):
+    nan, inf = np.nan, np.inf
+    table = tf.cast([[nan, 1], [inf, 1], [-inf, nan], [inf, -inf], [0, 0], [0, 2], [nan, 0]], dtype)
+    ids = np.arange(7)
+    for max_norm in (1.0, 1e-3, 3.0):
+        expected = tf.compat.v1.nn.embedding_lookup(table, ids, max_norm=max_norm)
+        rows = embedding_lookup(table.numpy(), ids, max_norm=max_norm)
+        assert np.array_equal(rows, expected.numpy(), equal_nan=True)
+        bags = [[number, 0] for number in ids]
+        for combiner in ("sum", "mean"):
+            mine, theirs = sparse_of(tf, (7, 1), bags, ids)
+            rows = embedding_lookup_sparse(
+                table.numpy(), mine, None, None, combiner, max_norm=max_norm
+            )
+            expected = tf.compat.v1.nn.embedding_lookup_sparse(
+                table, theirs, None, combiner=combiner, max_norm=max_norm
+            )
+            assert np.array_equal(rows, expected.numpy(), equal_nan=True)
+
+
+@pytest.mark.parametrize("combiner", ["sum", "mean", "sqrtn", None])
+@pytest.mark.parametrize("table_dtype", DTYPES)
+def test_weights_of_other_dtypes_than_the_table(tf, table_dtype, combiner):
+    table = tf.cast([[1, 10], [2, 20], [3, 30]], table_dtype)
+    places, ids = [[0, 0], [0, 1], [2, 0]], np.array([0, 2, 1])
+    mine, theirs = sparse_of(tf, (3, 2), places, ids)
+    for name in (*DTYPES, "int32", "int64", "uint8"):
+        weights = tf.cast([1, 2, 3], name)
+        my_weights = SparseIds(places, weights.numpy(), (3, 2))
+        expected = tf.compat.v1.nn.embedding_lookup_sparse(
+            table, theirs, tf.SparseTensor(places, weights, (3, 2)), combiner=combiner
+        )
+        for function in (embedding_lookup_sparse, safe_embedding_lookup_sparse):
+            rows = function(table.numpy(), mine, my_weights, combiner=combiner)
+            equal(rows, expected)
+
+
 @st.composite
 def bags(draw, rank, rows, *, safe):
     """Draw the shape, indices, ids and weights (or None) of a sparse array."""
@@ -193,7 +272,7 @@ def test_safe_embedding_lookup_sparse(tf):
 
 
 def test_differences_of_tensorflow(tf):
-    """The middle column of the table in `embstore.functional.lookup`."""
+    """The middle column of the table in `embstore.functional`."""
     nn = tf.compat.v1.nn
     failure = tf.errors.InvalidArgumentError
     table = tf.constant([[1.0], [2.0], [3.0], [4.0]])
@@ -216,6 +295,22 @@ def test_differences_of_tensorflow(tf):
     rows = nn.embedding_lookup_sparse(integers, ids, None, combiner="sum")
     assert rows.numpy().tolist() == [[1], [0], [2]]
     assert nn.embedding_lookup(table, [0], max_norm=-1.0).numpy().tolist() == [[0]]
+    for max_norm in (np.nan, np.inf):
+        assert np.isnan(nn.embedding_lookup(table, [0], max_norm=max_norm)).all()
+        assert max_norm != np.inf or embedding_lookup(table.numpy(), [0], max_norm=max_norm) == 1
+    large = tf.constant([[1e30, 1e30]])
+    assert not np.any(nn.embedding_lookup(large, [0], max_norm=1.0))
+    with pytest.raises(failure):
+        nn.embedding_lookup_sparse(table, tf.ragged.constant([[[0, 1], [2]], [[3]]]), None)
+    with pytest.raises(ValueError, match="Tensor conversion requested dtype float64"):
+        nn.safe_embedding_lookup_sparse(
+            table, ids, tf.SparseTensor(ids.indices, np.ones(2), [4, 2])
+        )
+    booleans = tf.SparseTensor(ids.indices, [True, False], [4, 2])
+    rows = nn.embedding_lookup_sparse(table, ids, booleans, combiner="sum")
+    assert rows.numpy().tolist() == [[1], [0], [0]]
+    with pytest.raises(TypeError, match="weights must be real numbers, not bool"):
+        embedding_lookup_sparse(table.numpy(), ids, booleans)
     with pytest.raises(failure, match="out of bounds"):
         nn.safe_embedding_lookup_sparse(table[:, 0], ids)
     with pytest.raises(failure, match="same size and shape"):

@@ -25,7 +25,8 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402  # Only where torch is installed, like the imports below.
 
-from embstore.interop.torch import StoreEmbedding, StoreEmbeddingBag, reference  # noqa: E402
+from embstore.interop import reference  # noqa: E402
+from embstore.interop.torch import StoreEmbedding, StoreEmbeddingBag  # noqa: E402
 from tests.helpers.programs import run_python  # noqa: E402
 from tests.test_golden import OLD_FINGERPRINTS  # noqa: E402
 

@@ -394,7 +394,7 @@ def test_closed_store_tells_its_url(tmp_path):
 
 def test_exported_programs_find_the_version_that_they_were_made_with(tmp_path):
     pytest.importorskip("torch")
-    from embstore.interop.torch import reference
+    from embstore.interop import reference
 
     rows = table(40, 4)
     make_store(tmp_path / "1", rows).close()

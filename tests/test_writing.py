@@ -184,7 +184,7 @@ def test_single_rows_and_too_few_or_many_words(tmp_path, count):
         ({"rows": -1}, "rows must be from 0 to 1099511627775, not -1"),
         ({"rows": 1.5}, "rows must be an integer, not 1.5 (float)"),
         ({"estimated_rows": -1}, "estimated_rows must be from 0 to 1099511627775, not -1"),
-        ({"row_shape": (3, 0)}, "row_shape[1] must be 1 or more, not 0"),
+        ({"row_shape": (3, -1)}, "row_shape[1] must be 0 or more, not -1"),
         ({"row_shape": 3}, "row_shape must be a tuple of integers such as (300,), not 3 (int)"),
         ({"strategy": "hash"}, 'strategy must be "mod" or "div", not \'hash\''),
         ({"strategy": "div"}, 'strategy="div" needs the number of rows in advance; give rows='),

@@ -54,7 +54,7 @@ TIME = Quantity("time of one call", "p50", "p50", "p99", TIMES)
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Size of a figure, and its margins, in inches."""
+    """Size of a figure, its margins, and the height of a caption below them, in inches."""
 
     width: float
     height: float
@@ -62,6 +62,7 @@ class Frame:
     right: float = 0.15
     top: float = 0.12
     bottom: float = 0.56
+    caption: float = 0
 
     def figure(self) -> Figure:
         """Return an empty figure with these margins."""
@@ -72,7 +73,7 @@ class Frame:
             left=self.left / self.width,
             right=1 - self.right / self.width,
             top=1 - self.top / self.height,
-            bottom=self.bottom / self.height,
+            bottom=(self.bottom + self.caption) / self.height,
         )
         return figure
 
@@ -148,8 +149,7 @@ def tidy(axes: Axes, grid: str | None = None) -> None:
 
 def name_curves(axes: Axes, series: Series, what: Quantity, names: Mapping[str, str]) -> None:
     """Put the names of curves to their right, none over another."""
-    figure = axes.figure
-    points_of = 72 / figure.dpi  # Points of a pixel.
+    points_of = 72 / axes.figure.dpi  # Points of a pixel.
     box = axes.get_window_extent()
     ends = {name: max(points) for name, points in series.items()}
     values = [what.of(series[name][batch])[1] for name, batch in ends.items()]

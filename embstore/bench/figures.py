@@ -11,7 +11,7 @@ from embstore.bench.drawing import TIMES
 from embstore.bench.markup import Cell, table, text
 from embstore.bench.plots import ids_a_call
 from embstore.bench.report import count
-from embstore.bench.state import COLD, LIMITED, LIMITED_SHARE, PRELOADED, STATES, WARM
+from embstore.bench.state import COLD, LIMITED, PRELOADED, STATES, WARM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,13 +24,16 @@ WORKS = {
     work.OPEN: "Opening, after all imports",
 }
 PLACES = {
-    COLD: ("from disk", "files dropped from the page cache, store opened again"),
-    WARM: ("from the page cache", "files read in order before"),
-    PRELOADED: ("preloaded", "opened with preload=True"),
-    LIMITED: (
-        "in limited memory",
-        f"a process that may use 1/{LIMITED_SHARE} of the table's size, page cache included",
-    ),
+    COLD: "from disk",
+    WARM: "from the page cache",
+    PRELOADED: "preloaded",
+    LIMITED: "in limited memory",
+}
+STATE_MEANING = {
+    PRELOADED: "the store is opened with preload=True.",
+    WARM: "the files are in the page cache, and lookups have touched the mapping.",
+    COLD: "the files are dropped from the page cache, and the store has just been opened.",
+    LIMITED: "the process, page cache included, is in a memory cgroup of an eighth of the table.",
 }
 HEADINGS = (
     *(Cell("State", kind="text"), Cell("Ids"), Cell("Reader", kind="text")),
@@ -75,14 +78,14 @@ class Figures:
                 ratio = _ratio(each)
                 what, than = ("", "the array") if said else (" rows a second", "an array in RAM")
                 compared = "" if ratio is None else f", {factor(ratio)} {than}"
-                said.append(f"{rate}{what} {PLACES[state][0]}{compared}")
+                said.append(f"{rate}{what} {PLACES[state]}{compared}")
         kind = WORKS[self.work].partition(",")[0]
         measured = f"{kind[0].lower()}{kind[1:]}, {ids_a_call(self.batch)}"
         return f"{'; '.join(said)}. Measured with {measured}."
 
     def _opening(self) -> str:
         times = [
-            f"{count(entry['microseconds']['p50'], TIMES)} {PLACES[state][0]}"
+            f"{count(entry['microseconds']['p50'], TIMES)} {PLACES[state]}"
             for state, entry in self.opening.items()
         ]
         return f"Opening takes {' and '.join(times)}." if times else "Nothing was measured."
@@ -93,7 +96,7 @@ class Figures:
         for state in (COLD, LIMITED, WARM, PRELOADED):
             if state in self.by_state:
                 each = self.by_state[state]
-                found.append(_tile(PLACES[state][0].capitalize(), each["entries"][:1], each))
+                found.append(_tile(PLACES[state].capitalize(), each["entries"][:1], each))
         arrays = [entry for each in self.by_state.values() for entry in each["entries"][1:]]
         if arrays:
             found.append(_tile("matrix[ids], array in RAM", arrays))

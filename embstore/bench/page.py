@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import PurePath
 from typing import Any
 
-from embstore.bench.figures import Figures, tables
+from embstore.bench.figures import STATE_MEANING, Figures, tables
 from embstore.bench.markup import facts, figure, text
 from embstore.bench.plots import NARROW, WIDE, plots
 
@@ -43,7 +43,7 @@ def page(report: dict[str, Any]) -> str:
         "</header><main>",
         f'<h2>Plots</h2><div class="plots">{drawn}</div>' if drawn else "",
         f"<h2>All figures</h2>{tables(report)}",
-        f"<h2>What the figures mean</h2>{facts(MEANING)}",
+        f"<h2>What the figures mean</h2>{facts(MEANING | STATE_MEANING)}",
         _circumstances(report),
         _repeat(settings),
         f"</main><footer>embstore {text(report['machine']['versions']['embstore'])}, "

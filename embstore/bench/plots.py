@@ -131,19 +131,14 @@ def bar_frame(
     frame: Frame, names: Mapping[str, object], right: float = 0.25, bottom: float = 0.05
 ) -> Frame:
     """Return a frame that is as high as bars with these names need."""
-    bottom += max(frame.bottom - Frame(0, 0).bottom, 0)
-    height = frame.top + bottom + BAR_HEIGHT * len(names)
+    height = frame.top + BAR_HEIGHT * len(names) + bottom + frame.caption
     return replace(frame, left=widest(names), right=right, bottom=bottom, height=height)
 
 
 def titled(frame: Frame) -> Frame:
     """Return a frame with room for a title and a caption."""
-    return replace(
-        frame,
-        height=frame.height + TITLE_HEIGHT + CAPTION_HEIGHT,
-        top=frame.top + TITLE_HEIGHT,
-        bottom=frame.bottom + CAPTION_HEIGHT,
-    )
+    height = frame.height + TITLE_HEIGHT + CAPTION_HEIGHT
+    return replace(frame, height=height, top=frame.top + TITLE_HEIGHT, caption=CAPTION_HEIGHT)
 
 
 def save(found: Mapping[str, Plot], caption: str, directory: Path) -> list[Path]:

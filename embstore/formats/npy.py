@@ -125,9 +125,7 @@ def plain_table(files: Files, name: str, offset: int, rows: int, encoding: Plain
     """Return the table of consecutive rows in one file, after checking its length."""
     where = files.where(name)
     if not encoding.record_bytes:
-        raise FormatError(
-            f"{where}: rows of shape {shape_text(encoding.row_shape)} have no numbers"
-        )
+        return Table((), encoding, Numbering(rows))
     if encoding.record_bytes > spec.MAX_ROW_BYTES:
         raise FormatError(
             f"{where}: a row takes {encoding.record_bytes} bytes, more than the "

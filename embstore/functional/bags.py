@@ -4,7 +4,7 @@ There are two ways to give them. `SparseIds` is TensorFlow's ``SparseTensor`` (C
 its indices in a dense array that has gaps; the last axis is the bag. `RaggedIds` is its
 ``RaggedTensor``: the ids of all bags, one bag after the other, and the position where each bag
 starts. TensorFlow's own objects are accepted, too. Weights come as the same kind, with the same
-indices or splits.
+indices or splits. Ragged ids of more axes than bags and ids can be looked up, but not combined.
 
 Both copy what they are given, so a later change of the caller's arrays does not reach them.
 
@@ -90,8 +90,9 @@ class RaggedIds:
 
     Parameters
     ----------
-    values : array-like, shape (n,)
-        Ids, or weights.
+    values : array-like, shape (n, ...), or RaggedIds
+        Ids, or weights; ``RaggedIds`` where a bag consists of bags, as in a ``RaggedTensor`` whose
+        ``ragged_rank`` is 2 or more.
     row_splits : array-like of integers, shape (bags + 1,)
         Bag ``b`` is ``values[row_splits[b] : row_splits[b + 1]]``. The first is 0, the last n, and
         they never descend.
@@ -105,12 +106,15 @@ class RaggedIds:
     --------
     >>> RaggedIds([1, 3, 0], [0, 2, 2, 3])
     <RaggedIds 3 values in 3 bags>
+    >>> RaggedIds(RaggedIds([1, 3, 0], [0, 2, 2, 3]), [0, 1, 3])  # A bag, then two of them.
+    <RaggedIds 3 values in 2 bags>
     """
 
     __slots__ = ("row_splits", "values")
 
-    def __init__(self, values: ArrayLike, row_splits: ArrayLike) -> None:
-        self.values = _one_axis("values of RaggedIds", values)
+    def __init__(self, values: ArrayLike | RaggedIds, row_splits: ArrayLike) -> None:
+        ragged = as_ragged(values)
+        self.values: Any = _axes("values of RaggedIds", values) if ragged is None else ragged
         splits = _integers("row_splits", row_splits)
         if splits.ndim != 1 or not len(splits):
             raise ValueError(
@@ -135,8 +139,17 @@ class RaggedIds:
         """Shape of the array of bags, which has one axis."""
         return (len(self.row_splits) - 1,)
 
+    @property
+    def flat_values(self) -> NDArray[Any]:
+        """The ids of all bags, also where these consist of bags."""
+        values = self.values
+        return values.flat_values if isinstance(values, RaggedIds) else values
+
+    def __len__(self) -> int:
+        return len(self.row_splits) - 1
+
     def __repr__(self) -> str:
-        return f"<RaggedIds {len(self.values)} values in {self.bags_shape[0]} bags>"
+        return f"<RaggedIds {self.flat_values.size} values in {len(self)} bags>"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,8 +158,8 @@ class RaggedRows:
 
     Parameters
     ----------
-    values : ndarray, shape ``(n, *row_shape)``
-        The rows of all bags, one bag after the other.
+    values : ndarray, shape ``(n, ..., *row_shape)``, or RaggedRows
+        The rows of all bags, one bag after the other; ``RaggedRows`` where bags consist of bags.
     row_splits : ndarray of int64, shape (bags + 1,)
         Those of the ids.
 
@@ -157,19 +170,33 @@ class RaggedRows:
     ((3, 8), 3, (2, 8), (0, 8))
     """
 
-    values: NDArray[Any]
+    values: Any
     row_splits: NDArray[np.int64]
+
+    @property
+    def flat_values(self) -> NDArray[Any]:
+        """The rows of all bags, also where these consist of bags."""
+        values = self.values
+        return values.flat_values if isinstance(values, RaggedRows) else values
 
     def __len__(self) -> int:
         return len(self.row_splits) - 1
 
-    def __getitem__(self, bag: int) -> NDArray[Any]:
-        """Return the rows of one bag, a view."""
+    def __getitem__(self, bag: int) -> Any:
+        """Return the rows of one bag, a view: an ndarray, or `RaggedRows` of its bags."""
         position = range(len(self))[bag]
-        return self.values[self.row_splits[position] : self.row_splits[position + 1]]
+        return _part(self.values, *self.row_splits[position : position + 2])
 
-    def __iter__(self) -> Iterator[NDArray[Any]]:
+    def __iter__(self) -> Iterator[Any]:
         return map(self.__getitem__, range(len(self)))
+
+
+def _part(rows: Any, start: int, stop: int) -> Any:
+    """Return consecutive rows of an ndarray, or bags of `RaggedRows`."""
+    if not isinstance(rows, RaggedRows):
+        return rows[start:stop]
+    splits = rows.row_splits[start : stop + 1]
+    return RaggedRows(_part(rows.values, splits[0], splits[-1]), splits - splits[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +244,8 @@ def as_bags(sp_ids: Any, sp_weights: Any = None) -> Bags:
     TypeError
         If they are of another kind, or of two kinds, or weights are not real numbers.
     ValueError
-        If the weights' indices or splits differ from those of the ids.
+        If the weights' indices or splits differ from those of the ids, or ragged ones have more
+        axes than bags and ids.
     """
     ids = _sparse_or_ragged("sp_ids", sp_ids)
     if sp_weights is None:
@@ -262,6 +290,11 @@ def _sparse_or_ragged(name: str, given: Any) -> SparseIds | RaggedIds:
         return SparseIds(given.indices, given.values, given.dense_shape)
     ragged = as_ragged(given)
     if ragged is not None:
+        if isinstance(ragged.values, RaggedIds) or ragged.values.ndim != 1:
+            raise ValueError(
+                f"{name} has more axes than bags and ids; combine the bags of its values, such as "
+                "with tf.RaggedTensor.values"
+            )
         return ragged
     raise TypeError(
         f"{name} must be SparseIds or RaggedIds, not {type(given).__name__}; embedding_lookup "
@@ -292,9 +325,16 @@ def _row_splits(indices: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[n
 
 
 def _one_axis(name: str, values: ArrayLike) -> NDArray[Any]:
-    array = _array(name, values)
+    array = _axes(name, values)
     if array.ndim != 1:
         raise ValueError(f"{name} must have one axis; their shape is {array.shape}")
+    return array
+
+
+def _axes(name: str, values: Any) -> NDArray[Any]:
+    array = _array(name, values)
+    if not array.ndim:
+        raise ValueError(f"{name} must have one axis or more; this is a single number")
     if not array.size and isinstance(values, list | tuple):
         return array.astype(np.int64)  # NumPy makes float64 of an empty list.
     return array

@@ -45,9 +45,17 @@ Combiner = Literal["sum", "mean", "sqrtn"]
 DISTINCT_BYTES = 256 << 20
 
 
-def check_combiner(combiner: str) -> None:
-    """Raise ValueError for another combiner, TypeError unless it is a str."""
-    as_choice(combiner, "combiner", get_args(Combiner))
+def as_combiner(combiner: str | None) -> Combiner:
+    """Return a combiner; ``"mean"`` for None, as in TensorFlow.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For another one.
+    """
+    if combiner is None:
+        return "mean"
+    return as_choice(combiner, "combiner", get_args(Combiner))
 
 
 def combine_bags(
@@ -95,7 +103,7 @@ def combine_bags(
     >>> combine_bags(params, np.array([0, 2, 1]), np.array([0, 2, 2, 3]), combiner="mean").tolist()
     [[2.0, 20.0], [0.0, 0.0], [2.0, 20.0]]
     """
-    check_combiner(combiner)
+    combiner = as_combiner(combiner)
     dtype = _sum_dtype(params.dtype)
     if max_norm is not None:
         check_max_norm(max_norm, params.dtype)

@@ -1,31 +1,7 @@
 """TensorFlow's embedding lookups, from disk or from RAM.
 
-``params`` is a store, one array, or a list of arrays that are the partitions of one table. Results
-equal those of ``tf.compat.v1.nn``, with these differences:
-
-================================  ===========================  =====================================
-case                              TensorFlow                   embstore
-================================  ===========================  =====================================
-an id out of range                an error on a CPU, another   `IdRangeError`, which names the id
-                                  row on a GPU
-partitions whose sizes differ     rows of other ids, or an     `PartitionSizeError`
-from the strategy's               error
-more partitions than rows         division by zero under       works; some partitions are empty
-                                  ``div``
-a ``partition_strategy`` for a    has no stores                a store knows its own; another one
-store                                                          raises ValueError
-empty bags at the end             missing from the result of   rows of zeros, like other empty bags
-                                  `embedding_lookup_sparse`
-`SparseIds` of rank 3 or more in  all but the first axis are   ValueError; the safe variant has one
-`embedding_lookup_sparse`         one bag                      bag for each index of the other axes
-weights with other indices than   not noticed                  ValueError
-the ids
-rows that are not vectors in the  an error                     works
-safe variant
-combined rows of integers         accepted                     TypeError
-``max_norm`` of 0 or less         rows of zeros                ValueError
-``max_norm`` for 16-bit floats    computed in 16 bits          computed in 32 bits or more
-================================  ===========================  =====================================
+``params`` is a store, one array, or a list of arrays that are the partitions of one table. The
+docstring of `embstore.functional` lists the differences to TensorFlow.
 """
 
 from __future__ import annotations
@@ -36,7 +12,7 @@ import numpy as np
 
 from embstore.errors import IdTypeError
 from embstore.functional.bags import RaggedIds, RaggedRows, SparseIds, as_bags, as_ragged
-from embstore.functional.combine import check_combiner, combine_bags
+from embstore.functional.combine import as_combiner, combine_bags
 from embstore.functional.params import as_params, check_strategy
 from embstore.norms import clip_norms
 from embstore.store import EmbeddingStore
@@ -83,7 +59,7 @@ def embedding_lookup(
         The table, or its partitions. Arrays are NumPy's, ``np.memmap``, ``zarr.Array`` or torch
         tensors on the CPU; a list of numbers is one array.
     ids : int or array-like of integers, any shape, or RaggedIds
-        Ids in ``0 .. rows - 1``.
+        Ids in ``0 .. rows - 1``; also TensorFlow's ``RaggedTensor``, of any rank.
     partition_strategy : {"mod", "div"}, optional
         How the list ``params`` was partitioned, ``"mod"`` by default. A store knows its own;
         another one is an error.
@@ -127,7 +103,7 @@ def embedding_lookup_sparse(
     sp_ids: SparseIds | RaggedIds,
     sp_weights: SparseIds | RaggedIds | None = None,
     partition_strategy: Strategy | None = None,
-    combiner: Combiner = "mean",
+    combiner: Combiner | None = "mean",
     max_norm: float | None = None,
 ) -> NDArray[Any]:
     """Combine the rows of each bag of ids into one row.
@@ -144,7 +120,7 @@ def embedding_lookup_sparse(
         As for `embedding_lookup`.
     combiner : {"mean", "sqrtn", "sum"}
         ``sum(w * v) / sum(w)``, ``sum(w * v) / sqrt(sum(w ** 2))`` or ``sum(w * v)``; 0 where the
-        denominator is 0.
+        denominator is 0. None means ``"mean"``.
     max_norm : float, optional
         Rows whose L2 norm exceeds it are scaled down to it before they are combined.
 
@@ -171,7 +147,7 @@ def embedding_lookup_sparse(
     >>> embedding_lookup_sparse(table, ids, weights, combiner="sum").tolist()
     [[10.0, 100.0], [0.0, 0.0], [1.0, 10.0]]
     """
-    check_combiner(combiner)
+    combiner = as_combiner(combiner)
     table = as_params(params, partition_strategy)
     bags = as_bags(sp_ids, sp_weights)
     if len(bags.shape) != 1:
@@ -186,7 +162,7 @@ def safe_embedding_lookup_sparse(
     params: Any,
     sp_ids: SparseIds | RaggedIds,
     sp_weights: SparseIds | RaggedIds | None = None,
-    combiner: Combiner = "mean",
+    combiner: Combiner | None = "mean",
     default_id: int | None = None,
     partition_strategy: Strategy | None = None,
     max_norm: float | None = None,
@@ -223,7 +199,7 @@ def safe_embedding_lookup_sparse(
     >>> safe_embedding_lookup_sparse(table, ids, default_id=2).tolist()
     [[1.0, 10.0], [3.0, 30.0], [2.0, 20.0]]
     """
-    check_combiner(combiner)
+    combiner = as_combiner(combiner)
     table = as_params(params, partition_strategy, default="div")
     bags = as_bags(sp_ids, sp_weights)
     if bags.ids.dtype.kind in "iu":  # Other ids are refused later.

@@ -36,7 +36,7 @@ def read_in_order(
     block_bytes : int
         Bytes of a block.
     """
-    ahead = max(AHEAD_BYTES // block_bytes, 1)
+    ahead = max(AHEAD_BYTES // max(block_bytes, 1), 1)
     announced, cold = 0, False
     for at, start in enumerate(starts, 1):
         before = blocks_read()

@@ -2,7 +2,7 @@
 
 A plain table of one column is read by `MappedRecords` or `RangedRecords` itself. Other tables have
 one of these for each column, behind `EncodedRecords`, which decodes. A compressed column is read by
-`CompressedRecords`.
+`CompressedRecords`. Rows without numbers have no columns, and `NoRecords`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from embstore.reading.encoded import EncodedRecords
 from embstore.reading.files import LocalFiles
 from embstore.reading.mapping import can_map
 from embstore.reading.memory import free_bytes
+from embstore.reading.no_records import NoRecords
 from embstore.reading.ranged import RangedRecords
 from embstore.reading.resident_limit import MIN_RESIDENT_BYTES, ResidentLimit
 from embstore.reading.shards import MappedShards, RangedShards
@@ -117,6 +118,8 @@ def read_records(
     StoreCorruptError, StoreMappingError
         If files are missing or too short, or the system refuses a mapping that is asked for.
     """
+    if not table.columns:
+        return NoRecords(table.encoding)
     direct, encoding = is_direct(table), table.encoding
 
     def form(column: Column) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
@@ -128,16 +131,7 @@ def read_records(
     first = table.columns[0]
     is_mapped = reader != "chunked" and can_map() and isinstance(files, LocalFiles)
     if cache is not None:
-        if not can_map():
-            raise ValueError(
-                f"{parameter('cache_dir')} keeps files that are mapped, but this system cannot map "
-                "them; leave it out"
-            )
-        if row_cache is not None and first.inner_chunks is None:
-            raise ValueError(
-                f"{parameter('row_cache')} keeps copies of rows of files that stay, but those in "
-                f"{parameter('cache_dir')} come and go; leave one of the two out"
-            )
+        _check_cache(first, row_cache)
         if first.inner_chunks is None:
             cached = cached_records(table, files, cache, *form(first), resident_limit)
             if preload:
@@ -173,6 +167,20 @@ def read_records(
     if preload:
         records.preload(progress)
     return records
+
+
+def _check_cache(first: Column, row_cache: int | None) -> None:
+    """Raise ValueError unless files of a cache can be read, and the row cache goes with them."""
+    if not can_map():
+        raise ValueError(
+            f"{parameter('cache_dir')} keeps files that are mapped, but this system cannot map "
+            "them; leave it out"
+        )
+    if row_cache is not None and first.inner_chunks is None:
+        raise ValueError(
+            f"{parameter('row_cache')} keeps copies of rows of files that stay, but those in "
+            f"{parameter('cache_dir')} come and go; leave one of the two out"
+        )
 
 
 def _limit_of(columns: Sequence[Column], limit: int | None) -> ResidentLimit | None:

@@ -131,7 +131,7 @@ class MappedScan:
         self._announce(list(blocks(ranges, self._addresses.first_rows, 1 << 62)))
 
     def _show_runs(self, queue: deque[list[Block]], visit: VisitRecords) -> None:
-        cold = True  # Unknown; announcing a block that is in RAM costs little.
+        cold = False  # Unknown: the first block is probed.
         while queue:
             try:
                 run = queue.popleft()
@@ -163,6 +163,9 @@ class MappedScan:
         return self._limit.holding(self._space, begin, size_bytes)
 
     def _is_cold(self, begin: int, end: int, blocks_before: int) -> bool:
+        self._space.data[begin].max()  # Alone, because cold bytes are read one after the other.
+        if _blocks_read() != blocks_before:
+            return True
         self._space.data[begin:end:PROBED_BYTES].max()
         return _blocks_read() != blocks_before
 

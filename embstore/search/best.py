@@ -11,6 +11,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+def ids_at(ids: range | NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the ids at some places.
+
+    Examples
+    --------
+    >>> ids_at(range(5, 11, 2), np.array([0, 2]))
+    array([5, 9])
+    """
+    return ids.start + places * ids.step if isinstance(ids, range) else ids[places]
+
+
 class Best:
     """The ids with the highest scores; many threads may offer ids.
 
@@ -45,15 +56,18 @@ class Best:
         """The lowest of the best scores; nan until there are ``count`` of them."""
         return self._least
 
-    def offer(self, ids: NDArray[np.int64], scores: NDArray[Any]) -> None:
+    def offer(self, ids: range | NDArray[np.int64], scores: NDArray[Any]) -> None:
         """Add ids, shape (n,), with their scores."""
+        # Most blocks have none of the best. The largest of scores of which one is nan is nan.
+        if scores.max(initial=-np.inf) < self._least:
+            return
         good = np.flatnonzero(~(scores < self._least))
         if len(good) > self._count:
             good = good[~(scores[good] < self._least_of(scores[good]))]
         if not good.size:
             return
         with self._lock:
-            self._ids = np.concatenate([self._ids, ids[good]])
+            self._ids = np.concatenate([self._ids, ids_at(ids, good)])
             self._scores = np.concatenate([self._scores, scores[good]])
             if len(self._ids) >= self._count:
                 self._least = self._least_of(self._scores)

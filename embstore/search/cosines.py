@@ -103,6 +103,7 @@ class CosineSearch:
         The score of a row of zeros, which has no direction, is nan.
         """
         stop = self._store.rows if stop is None else stop
+        self._norms.known()  # If all are known, blocks need not look.
         found = np.empty(stop - start, self.dtype)
 
         def visit(ids: range, rows: NDArray[Any]) -> None:
@@ -120,12 +121,13 @@ class CosineSearch:
         """
         stop = self._store.rows if stop is None else stop
         best = Best(count, self.dtype)
+        self._norms.known()
         if count * SORTED_SHARE >= stop - start:
-            best.offer(np.arange(start, stop), self.scores(query, start, stop))
+            best.offer(range(start, stop), self.scores(query, start, stop))
             return best.result()
 
         def visit(ids: range, rows: NDArray[Any]) -> None:
-            best.offer(np.arange(ids.start, ids.stop, ids.step), self._score(query, ids, rows))
+            best.offer(ids, self._score(query, ids, rows))
 
         self._store.scan(visit, start, stop)
         return best.result()

@@ -18,7 +18,7 @@ import numpy as np
 
 from embstore.norms import are_extreme, row_norms
 from embstore.progress import Progress
-from embstore.search.best import Best
+from embstore.search.best import Best, ids_at
 from embstore.search.metrics import Euclidean, error_of
 from embstore.search.row_norms import RowNorms
 
@@ -111,6 +111,18 @@ class Neighbours:
         return [best.result() for best in search.bests]
 
 
+def _places_of(wanted: NDArray[np.int64], ids: range | NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the places of ids, which ascend, that some others have."""
+    places: NDArray[np.int64]
+    if isinstance(ids, range):
+        places, rest = np.divmod(wanted - ids.start, ids.step)
+        has = (rest == 0) & (places >= 0) & (places < len(ids))
+    else:
+        places = np.searchsorted(ids, wanted)
+        has = np.isin(wanted, ids)
+    return np.asarray(places[has])
+
+
 def _narrowed(vectors: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return vectors in the dtype of a search."""
     with np.errstate(over="ignore", under="ignore"):
@@ -130,6 +142,7 @@ class _Search:
         self, wanted: Wanted, metric: Metric, norms: RowNorms, dtype: np.dtype[Any]
     ) -> None:
         self._metric, self._norms = metric, norms
+        norms.known()  # If all are known, blocks need not look.
         wide = wanted.vectors.astype(np.result_type(wanted.vectors, dtype), copy=False)
         self._vectors = _narrowed(metric.prepare(wide), dtype)
         self._lengths = row_norms(self._vectors)
@@ -145,17 +158,20 @@ class _Search:
         """Compare the rows of ids, in ascending order, with all vectors."""
         needs_norms = self._screens or self._metric.needs_norms
         norms = self._norms.of(ids, rows) if needs_norms else None
-        numbers = np.arange(ids.start, ids.stop, ids.step) if isinstance(ids, range) else ids
         if norms is None or not self._screens:
             for number in range(len(self._vectors)):
-                self._compare(number, numbers, rows, norms, None)
+                self._compare(number, ids, rows, norms, None)
             return
         step = max(SCREEN_NUMBERS // max(len(rows), 1), 1)
         for start in range(0, len(self._vectors), step):
-            self._screen(range(start, min(start + step, len(self._vectors))), numbers, rows, norms)
+            self._screen(range(start, min(start + step, len(self._vectors))), ids, rows, norms)
 
     def _screen(
-        self, some: range, ids: NDArray[np.int64], rows: NDArray[Any], norms: NDArray[Any]
+        self,
+        some: range,
+        ids: range | NDArray[np.int64],
+        rows: NDArray[Any],
+        norms: NDArray[Any],
     ) -> None:
         """Score the rows that may be among the best of some vectors."""
         vectors = self._vectors[some.start : some.stop]
@@ -190,7 +206,7 @@ class _Search:
     def _compare(
         self,
         number: int,
-        ids: NDArray[np.int64],
+        ids: range | NDArray[np.int64],
         rows: NDArray[Any],
         norms: NDArray[Any] | None,
         places: NDArray[np.int64] | None,
@@ -198,14 +214,12 @@ class _Search:
         """Score the rows at some places, or all, by one vector, without those to leave out."""
         without = self._without[number]
         if without.size:
-            at = np.searchsorted(ids, without)
-            at[at == len(ids)] = 0
-            hidden = at[ids[at] == without] if len(ids) else at
+            hidden = _places_of(without, ids)
             if hidden.size:
                 places = np.arange(len(ids)) if places is None else places
                 places = places[~np.isin(places, hidden)]
         if places is not None:
-            ids, rows = ids[places], rows[places]
+            ids, rows = ids_at(ids, places), rows[places]
             norms = None if norms is None else norms[places]
         vector, extremes = self._vectors[number], self._norms.have_extremes
         scores = self._metric.score(rows, norms, vector, extremes=extremes)

@@ -41,18 +41,21 @@ class RowNorms:
     def __init__(self, rows: int, dtype: np.dtype[Any]) -> None:
         # A norm of -1 is not known yet.
         self._kept = np.full(rows, -1, dtype) if rows <= MOST_KEPT else None
+        self._are_known = False
         self.have_extremes = False
 
     def known(self) -> NDArray[Any] | None:
         """Return all norms, if they are known."""
-        return None if self._kept is None or (self._kept < 0).any() else self._kept
+        if not self._are_known and self._kept is not None:
+            self._are_known = not (self._kept < 0).any()
+        return self._kept if self._are_known else None
 
     def of(self, ids: range | NDArray[np.int64], rows: NDArray[Any]) -> NDArray[Any]:
         """Return the norms of ids, whose rows are given, shape (n,)."""
         where = slice(ids.start, ids.stop, ids.step) if isinstance(ids, range) else ids
         if self._kept is not None:
             norms: NDArray[Any] = self._kept[where]
-            if not (norms < 0).any():
+            if self._are_known or not (norms < 0).any():
                 return norms
         found = row_norms(rows)
         if (are_extreme(found) & (found != 0)).any():

@@ -58,9 +58,11 @@ for rows that are scalars; dtypes without an Arrow type (bfloat16, float8, opaqu
 
 **Actions** have an empty body, and answer with one result, a JSON object:
 
-``info``    facts that do not change: see ``embstore.serving.facts``, where each key is explained
+==========  ========================================================================================
+``info``    facts that do not change: ``embstore.serving.facts`` explains each key
 ``stats``   counts since the server began: see ``embstore.serving.counts``
 ``health``  ``{"status": "serving"}``, or ``"closing"`` when it takes no more requests
+==========  ========================================================================================
 
 **Errors** are Flight errors. Their extra info (``extra_info``), where it is not empty, is a JSON
 object of at most 4,096 bytes: ``kind``, ``message``, and ``attributes``, an object. Where they come

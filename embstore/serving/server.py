@@ -205,6 +205,8 @@ def _start(
     from embstore.serving.flight import FlightServer  # noqa: PLC0415
 
     row_bytes = max(store.record_bytes, store.dtype.itemsize * math.prod(store.row_shape))
+    if not row_bytes:
+        raise ValueError(f"rows of shape {store.row_shape} have no numbers to serve")
     if row_bytes > limits.memory_bytes:
         raise ValueError(
             f"{parameter('memory_limit')} must hold a row, which has {row_bytes} bytes, not "

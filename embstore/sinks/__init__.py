@@ -115,7 +115,7 @@ class TableFacts:
         Raises
         ------
         ExportError
-            If the table has no words, or its rows are not vectors.
+            If the table has no words, or its rows are not vectors of numbers.
         """
         if not self.has_words:
             raise ExportError(
@@ -127,7 +127,16 @@ class TableFacts:
                 f"rows have shape {shape_text(self.row_shape)}, and {format} is a format of "
                 "vectors; export as npy, parquet or safetensors"
             )
+        self.check_numbers(format)
         return self.row_shape[0]
+
+    def check_numbers(self, format: str) -> None:
+        """Raise ExportError if rows have no numbers, for a format that cannot say so."""
+        if 0 in self.row_shape:
+            raise ExportError(
+                f"rows of shape {self.row_shape} have no numbers, which {format} does not support; "
+                "export as npy or safetensors"
+            )
 
 
 def words_of(block: RowBlock) -> PackedWords:

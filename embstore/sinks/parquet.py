@@ -40,6 +40,7 @@ def write_parquet(file: IO[bytes], table: TableFacts, blocks: Iterator[RowBlock]
             f"the table is {table.dtype}, which Parquet does not support; pass "
             f"{option('dtype', 'float32')}, which holds the same numbers, or export as safetensors"
         )
+    table.check_numbers("Parquet")  # Arrow would end the process.
     vector = pa.from_numpy_dtype(table.dtype)
     for axis in reversed(table.row_shape):
         vector = pa.list_(pa.field("item", vector, nullable=False), axis)

@@ -20,7 +20,7 @@ from embstore.errors import SourceError
 from embstore.formats.own import spec
 from embstore.sources import Batch, Source, batch_rows
 from embstore.sources.arrays.objects import as_rows
-from embstore.sources.arrays.source import check_dtype, check_shape
+from embstore.sources.arrays.source import check_dtype
 from embstore.sources.words.word_objects import list_words
 from embstore.vocabulary.words import PackedWords, pack
 
@@ -71,7 +71,7 @@ class IterableSource(Source):
         self._limit = limit
         self._in_pairs = _is_pair(first)
         row = self._row_like(first)
-        self.row_shape = check_shape(self.place(0), row.shape)
+        self.row_shape = row.shape
         self.dtype = check_dtype(self.place(0), row.dtype)
         if isinstance(items, list | tuple | _DictItems) and self.dtype != np.float64:
             self.dtype = self._common_dtype(items)

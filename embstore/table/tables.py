@@ -18,7 +18,8 @@ class Table:
     Parameters
     ----------
     columns : tuple of Column
-        The records: first those of the numbers, then others that the encoding needs.
+        The records: first those of the numbers, then others that the encoding needs. There are none
+        of rows without numbers.
     encoding : Encoding
         Converts the records of a row to numbers.
     numbering : Numbering
@@ -32,7 +33,7 @@ class Table:
     Raises
     ------
     ValueError
-        If a column has fewer rows than the numbering needs.
+        If a column has fewer rows than the numbering needs, or there is none for the numbers.
     """
 
     columns: tuple[Column, ...]
@@ -42,8 +43,8 @@ class Table:
     files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.columns:
-            raise ValueError("a table has at least one column")
+        if not self.columns and self.encoding.record_bytes:
+            raise ValueError("a table of numbers has at least one column")
         needed = self.numbering.column_rows
         for column in self.columns:
             found = column.rows * column.rows_per_record

@@ -101,6 +101,7 @@ class ArrayWriter:
         self._store = store
         self._raw = self._describe(name, (0, *row_shape), dtype, chunk_rows)
         self._row_bytes = math.prod(row_shape) * dtype.itemsize
+        self._row_count = 0
         self._chunk_bytes = self._raw.chunk_bytes
         self._pool = pool
         self._background = background
@@ -118,6 +119,7 @@ class ArrayWriter:
         """Append rows, shape (n, *row_shape); without ``copy``, they must not change afterwards."""
         data = rows.reshape(-1).view(np.uint8) if rows.flags.c_contiguous else None
         done, total = 0, len(rows) * self._row_bytes
+        self._row_count += len(rows)
         while done < total:
             room = self._room()
             count = min(room, total - done)
@@ -155,7 +157,7 @@ class ArrayWriter:
         if self._filled or self._size_bytes != chunks.start * self._chunk_bytes:
             raise ValueError(f"{self._raw.name} does not end before chunk {chunks.start}")
         rows = min(chunks.stop * self._raw.chunk_rows, array.shape[0])
-        self._size_bytes = rows * self._row_bytes
+        self._row_count, self._size_bytes = rows, rows * self._row_bytes
         self._is_ended = bool(rows % self._raw.chunk_rows)
         self._background.write(partial(self._list, listed, chunks), 0)
 
@@ -177,8 +179,7 @@ class ArrayWriter:
     @property
     def array(self) -> RawArray:
         """The array, with the rows that it has so far."""
-        shape = (self._size_bytes // self._row_bytes, *self._raw.shape[1:])
-        return replace(self._raw, shape=shape)
+        return replace(self._raw, shape=(self._row_count, *self._raw.shape[1:]))
 
     def _describe(
         self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], chunk_rows: int

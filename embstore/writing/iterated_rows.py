@@ -42,7 +42,7 @@ def row_arrays(
     ValueError
         If there are more words, or values of an attribute, than rows.
     """
-    count = max(ARRAY_BYTES // row_bytes, 1)
+    count = max(ARRAY_BYTES // max(row_bytes, 1), 1)
     if isinstance(words, PackedWords):
         words = (word.decode() for word in words.encoded())
     left = None if words is None else iter(words)

@@ -87,7 +87,7 @@ class PartitionedRows:
         self._collected: CollectedRows | None = None
         if count > 1 and numbering.strategy == "mod":
             most_bytes = min(count * SPLIT_BYTES, held_bytes)
-            block_rows = max(most_bytes // self._row_bytes, 1)
+            block_rows = max(most_bytes // max(self._row_bytes, 1), 1)
             self._collected = CollectedRows(row_shape, dtype, block_rows)
         self._checked_rows = 0
 

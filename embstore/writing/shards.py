@@ -42,7 +42,7 @@ def shard_piece_bytes(piece_bytes: int, row_bytes: int) -> int:
     >>> shard_piece_bytes(4 << 20, 1200)  # 128 inner chunks of 16 rows and 27 rows
     2457600
     """
-    inner_bytes = spec.choose_inner_rows(row_bytes) * row_bytes
+    inner_bytes = max(spec.choose_inner_rows(row_bytes) * row_bytes, 1)
     return inner_bytes << (max(piece_bytes // inner_bytes, 1).bit_length() - 1)
 
 

@@ -195,7 +195,7 @@ class StoreWriter:
         self.source = dict(source or {})
         self.rows_written = 0
         self.duplicate_count = 0
-        shape = as_shape(row_shape, "row_shape")
+        shape = as_shape(row_shape, "row_shape", low=0)
         numbers = None if dtype is None else as_dtype(dtype).newbyteorder("<")
         found = find_encoding(encoding, shape, numbers)
         numbers = found.dtype.newbyteorder("<") if found is not None else numbers
@@ -510,7 +510,7 @@ def _give_up(staging: Staging, background: Background, parts: _Parts) -> None:
 
 def _check_chunk_bytes(chunk_rows: int, row_bytes: int) -> None:
     """Refuse chunks whose zeros behind the last row would take hours."""
-    most = spec.MAX_PARTITION_BYTES // row_bytes
+    most = spec.MAX_PARTITION_BYTES // max(row_bytes, 1)
     if chunk_rows > most:
         raise ValueError(
             f"chunk_rows must be at most {most} for rows of {row_bytes} bytes, so that a chunk has "

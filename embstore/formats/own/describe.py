@@ -44,6 +44,9 @@ def table_of(manifest: Manifest) -> Table:
     rows between them. Of partitions that are elsewhere, each chunk is a gap.
     """
     distance = _distance(manifest)
+    encoding = manifest.encoding or Plain(native(manifest.dtype), manifest.row_shape)
+    if not manifest.row_bytes:
+        return Table((), encoding, _numbered(manifest, distance))
     present = None if manifest.present is None else frozenset(manifest.present)
     extents: list[Extent] = []
     for partition, array in enumerate(manifest.partitions(range(manifest.partition_count))):
@@ -55,7 +58,6 @@ def table_of(manifest: Manifest) -> Table:
     inner = None
     if manifest.compression is not None and manifest.inner_rows is not None:
         inner = InnerChunks(manifest.inner_rows, manifest.compression.codec)
-    encoding = manifest.encoding or Plain(native(manifest.dtype), manifest.row_shape)
     return Table(
         columns=(Column(tuple(extents), manifest.row_bytes, inner_chunks=inner),),
         encoding=encoding,
@@ -75,6 +77,8 @@ def _distance(manifest: Manifest) -> int:
     """Return the number of rows from the start of a partition to that of the next."""
     longest = manifest.partition(0)
     rows = longest.chunk_count * manifest.chunk_rows
+    if not manifest.row_bytes:
+        return longest.shape[0]  # There are no chunks.
     count = manifest.partition_count
     if count == 1 or longest.chunk_count != 1 or manifest.compression is not None:
         return rows  # The reader aligns several chunks one by one, and shards not at all.

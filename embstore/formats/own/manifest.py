@@ -87,9 +87,9 @@ class Manifest:
             )
         if self.dtype.name not in spec.DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(spec.DTYPES)}, not {self.dtype}")
-        if len(self.row_shape) > spec.MAX_AXES or any(axis < 1 for axis in self.row_shape):
+        if len(self.row_shape) > spec.MAX_AXES or any(axis < 0 for axis in self.row_shape):
             raise ValueError(
-                f"row shape must have up to {spec.MAX_AXES} axes, each 1 or more: "
+                f"row shape must have up to {spec.MAX_AXES} axes, each 0 or more: "
                 f"{shape_text(self.row_shape)}"
             )
         if self.chunk_rows < 1 or self.chunk_rows & (self.chunk_rows - 1):
@@ -129,13 +129,16 @@ class Manifest:
 
     def _check_row(self) -> None:
         most = max(self.row_bytes, self._decoded_bytes)
-        if self.row_bytes < 1 or most > spec.MAX_ROW_BYTES:
+        if most > spec.MAX_ROW_BYTES:
             raise ValueError(f"a row has {most} bytes, more than the {spec.MAX_ROW_BYTES} allowed")
         if self.encoding is not None and self.encoding.dtype != self.dtype:
             raise ValueError(
                 f"rows of {self.encoding.name} are {self.encoding.dtype}, but the dtype is "
                 f"{self.dtype.name}"
             )
+        if 0 in self.row_shape and (self.encoding is not None or self.compression is not None):
+            what = "encode" if self.encoding is not None else "compress"
+            raise ValueError(f"rows of shape {self.row_shape} have no numbers to {what}")
 
     def _check_compression(self) -> None:
         rows = self.inner_rows
@@ -327,8 +330,9 @@ class Manifest:
         return fields
 
     def _requires(self) -> list[str]:
-        dtype = [self.dtype.name] if is_extension(self.dtype) else []
-        return dtype if self.encoding is None else [*dtype, spec.ENCODING]
+        found = [self.dtype.name] if is_extension(self.dtype) else []
+        found += [spec.ENCODING] if self.encoding is not None else []
+        return found + ([spec.EMPTY_ROWS] if 0 in self.row_shape else [])
 
 
 def as_partitions(value: Any) -> tuple[int, ...] | None:

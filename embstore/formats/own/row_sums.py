@@ -107,7 +107,7 @@ class RowSums:
 
 def _row_hashes(rows: NDArray[Any], ids: range | NDArray[np.int64]) -> Any:
     """Yield the two hashes of each row, shape (n,), for some thousand rows at a time."""
-    if not len(rows):
+    if not rows.size:
         return
     row_bytes = rows[0].nbytes
     word_count = -(-row_bytes // WORD_BYTES)

@@ -102,12 +102,17 @@ A reader refuses an ``encoding`` with a name or a key that it does not know. For
 ``{"name": "scaled", "codes": "float8_e4m3fn", "scales": {"dtype": "float32", "values": 160}}`` has
 records of 164 bytes for rows of shape ``[160]``: 160 codes, then the scale of the row.
 
+**Rows without numbers.** A row may have an axis of length 0, and then has no bytes: its table is
+only words and attributes. A chunk has length 1 along such an axis, because Zarr has no chunks of
+length 0. The array has no chunks, so there are no chunk files, and no checksums are listed.
+``requires`` has ``"empty_rows"``; the layout is ``"raw"``, without ``encoding``.
+
 **Manifest.** A JSON object; a reader refuses a ``format_version`` above its own, and any name in
 ``requires`` that it does not know. ::
 
     format_version    1
     requires          the features that a reader must know: the dtype, where Zarr has none;
-                      "encoding", if rows are encoded
+                      "encoding", if rows are encoded; "empty_rows", if they have no numbers
     rows              number of ids
     row_shape         shape of one row, for example [300]; [] where a row is a scalar
     dtype             "float16", "bfloat16", "float32", "float64", "float8_e4m3fn" ...,
@@ -152,6 +157,8 @@ eight bytes, ``w[0] .. w[n - 1]``; ``w[n]`` is 0. With ``x[j] = w[j] + mix((j + 
 
     first  = mix(i * STEP + x[0] * high[0] + ... + x[n - 1] * high[n - 1])
     second = mix(first + x[0] * high[1] + ... + x[n - 1] * high[n] + x[n] * high[0])
+
+A row without bytes gives none.
 
 The word of the id ``i`` counts as a row of eight bytes, its XXH3 hash (64 bits, seed 0), of the id
 ``2**63 + i``. The heading is the XXH3 hash of 128 bits (seed 0) of an ASCII text, in which each
@@ -270,6 +277,7 @@ MAX_BLOSC_BYTES: Final = 512 << 20  # A little more fits into a single block.
 INNER_BYTES: Final = 32 << 10
 
 ENCODING: Final = "encoding"
+EMPTY_ROWS: Final = "empty_rows"
 RECORD_BYTES: Final = "record_bytes"
 
 PARTITIONS: Final = "partitions"
@@ -302,6 +310,7 @@ MAX_PROBE_COUNT: Final = 1024
 FEATURES: Final = (
     *(row.name for row in dtypes.DTYPES.values() if row.is_extension),
     ENCODING,
+    EMPTY_ROWS,
 )
 
 FINGERPRINT: Final = "fingerprint"
@@ -431,7 +440,7 @@ def choose_inner_rows(row_bytes: int) -> int:
     >>> choose_inner_rows(1200), choose_inner_rows(100_000)
     (16, 1)
     """
-    return 1 << max(INNER_BYTES // row_bytes, 1).bit_length() - 1
+    return 1 << max(INNER_BYTES // max(row_bytes, 1), 1).bit_length() - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -457,13 +466,13 @@ class RawArray:
 
     @property
     def chunk_count(self) -> int:
-        """Number of chunk files."""
-        return -(-self.shape[0] // self.chunk_rows)
+        """Number of chunk files; none of rows without numbers."""
+        return 0 if 0 in self.shape[1:] else -(-self.shape[0] // self.chunk_rows)
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
-        """Shape of one chunk."""
-        return (self.chunk_rows, *self.shape[1:])
+        """Shape of one chunk; Zarr has none of length 0."""
+        return (self.chunk_rows, *(max(axis, 1) for axis in self.shape[1:]))
 
     @property
     def chunk_bytes(self) -> int:

@@ -180,6 +180,8 @@ def _refuse(where: str, what: str, options: dict[str, str | None]) -> None:
 def _table(where: str, parts: Parts, size: int, encoding: Encoding, *beside: Column) -> Table:
     """Return a table of records of some size, after checking it."""
     row_bytes = math.prod(encoding.row_shape) * encoding.dtype.itemsize
+    if not size and not row_bytes:
+        return Table((), encoding, Numbering(parts.rows))
     if not size or not row_bytes:
         raise FormatError(
             f"{where}: rows of shape {shape_text(encoding.row_shape)} have no numbers"

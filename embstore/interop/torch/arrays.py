@@ -8,12 +8,12 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from embstore.dtypes import DTYPES, is_extension, storage_dtype
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -51,3 +51,16 @@ def as_tensor(rows: NDArray[Any]) -> torch.Tensor:
     if is_extension(rows.dtype):
         return torch.from_numpy(rows.view(storage_dtype(rows.dtype))).view(torch_dtype(rows.dtype))
     return torch.from_numpy(rows)
+
+
+def as_state(state: Any) -> Any:
+    """Return an entry of a state dict as an array of int64; what is no tensor unchanged.
+
+    A tensor without numbers to read, such as one on the device meta, becomes an empty array.
+    """
+    if not isinstance(state, torch.Tensor):
+        return state
+    try:
+        return state.detach().cpu().to(torch.int64).numpy()
+    except (ValueError, RuntimeError):
+        return np.empty(0, np.int64)

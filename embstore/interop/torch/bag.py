@@ -172,7 +172,8 @@ class StoreEmbeddingBag(StoreModule):
     ) -> torch.Tensor:
         """Return one vector for each bag, from rows that are looked up, slice by slice."""
         positions = bounds.tolist()
-        limit = max(SLICE_BYTES // (self.embedding_dim * self.dtype.itemsize), 1)
+        row_bytes = self.embedding_dim * self.dtype.itemsize
+        limit = max(SLICE_BYTES // max(row_bytes, 1), 1)
         results = []
         for first, last in _slices(positions, limit):
             start, stop = positions[first], positions[last]
@@ -227,6 +228,8 @@ class StoreEmbeddingBag(StoreModule):
         weights: torch.Tensor | None,
         padding: int | None,
     ) -> torch.Tensor:
+        if not self.embedding_dim:  # PyTorch's function refuses some of these.
+            return table.new_empty(len(bounds) - 1, 0)
         return embedding_bag(
             rows,
             table,

@@ -87,8 +87,9 @@ class StoreEmbedding(StoreModule):
         if self.max_norm is not None:
             self._check_arithmetic()
         rows = self._rows(input)
-        if self.max_norm is not None:
-            flat = rows.view(-1, self.embedding_dim)
-            every = torch.arange(flat.shape[0], device=rows.device)
+        # On a GPU, PyTorch's function writes elsewhere if rows have no numbers.
+        if self.max_norm is not None and self.embedding_dim:
+            flat = rows.view(input.numel(), self.embedding_dim)
+            every = torch.arange(input.numel(), device=rows.device)
             torch.embedding_renorm_(flat, every, self.max_norm, 2.0)
         return rows

@@ -23,8 +23,8 @@ import torch
 from torch._C import _is_tracing, _len_torch_dispatch_stack
 
 from embstore.dtypes import as_dtype
-from embstore.interop.torch import reference
-from embstore.interop.torch.arrays import as_array, check_ids, torch_dtype
+from embstore.interop import reference
+from embstore.interop.torch.arrays import as_array, as_state, check_ids, torch_dtype
 from embstore.interop.torch.tensors import gather
 from embstore.norms import check_max_norm
 from embstore.opening import open as open_store
@@ -174,7 +174,7 @@ class StoreModule(torch.nn.Module):
 
     def get_extra_state(self) -> torch.Tensor:
         """Return the part of a state dict that identifies the table: JSON, a tensor of uint8."""
-        return reference.as_tensor(reference.parse(self._reference))
+        return torch.tensor(reference.as_bytes(reference.parse(self._reference)), device="cpu")
 
     def set_extra_state(self, state: Any) -> None:
         """Check that a state dict belongs to this module's table.
@@ -189,7 +189,8 @@ class StoreModule(torch.nn.Module):
         ValueError
             If it belongs to another table; the message names both.
         """
-        reference.check_same(reference.as_reference(state), self.store, self.fingerprint)
+        expected = reference.as_reference(as_state(state))
+        reference.check_same(expected, self.store, self.fingerprint)
 
     def extra_repr(self) -> str:
         """Return the text between the parentheses of the module's repr."""
@@ -281,11 +282,27 @@ class StoreModule(torch.nn.Module):
         A call with several lookups passes the store that it began with.
         """
         like = self._buffers["_like"]  # Without the detour of nn.Module's __getattr__.
-        if is_recorded():
-            return _lookup(ids, self._reference, str(like.device)).to(like.dtype)
-        rows = gather(self.store if store is None else store, as_array(ids), like.device)
+        rows = rows_of(self.store if store is None else store, self._reference, ids, like.device)
         # Calls without an effect take a large part of a small lookup's time.
         return rows if rows.dtype is like.dtype else rows.to(like.dtype)
+
+
+def rows_of(
+    store: EmbeddingStore, reference_text: str, ids: torch.Tensor, device: torch.device
+) -> torch.Tensor:
+    """Return the rows of ids on a device, in the store's dtype; or record that in a graph.
+
+    Parameters
+    ----------
+    store : EmbeddingStore
+    reference_text : str
+        The reference to the store, which a graph holds.
+    ids : tensor of integers, any shape
+    device : torch.device
+    """
+    if is_recorded():
+        return _lookup(ids, reference_text, str(device))
+    return gather(store, as_array(ids), device)
 
 
 def is_recorded() -> bool:

@@ -55,15 +55,12 @@ class FileArray:
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         start, stop, _ = rows.indices(self.shape[0])
-        row_shape = self.shape[1:]
-        if not self._fortran:
-            items = math.prod(row_shape)
-            return self._read(start * items, (stop - start) * items).reshape(-1, *row_shape)
-        columns = [
-            self._read(column * self.shape[0] + start, stop - start)
-            for column in range(math.prod(row_shape))
-        ]
-        return np.array(columns).T.reshape(stop - start, *row_shape, order="F")
+        row_shape, row_count = self.shape[1:], stop - start
+        items = math.prod(row_shape)
+        if not self._fortran or not items:
+            return self._read(start * items, row_count * items).reshape(row_count, *row_shape)
+        columns = [self._read(column * self.shape[0] + start, row_count) for column in range(items)]
+        return np.array(columns).T.reshape(row_count, *row_shape, order="F")
 
     def _read(self, first: int, count: int) -> NDArray[Any]:
         """Return ``count`` items of the array from item ``first`` on.

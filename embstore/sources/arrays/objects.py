@@ -101,6 +101,8 @@ def as_rows(item: Any, place: str) -> NDArray[Any]:
         item = _plain(item, place, kinds)
         with _errors_named(place):
             found = np.asarray(item)
+        if not found.size:
+            raise SourceError(f"{place} has no numbers, and a list has no dtype; give an array")
         if found.dtype.kind == "f" and int in kinds and _has_rounded(found, item, kinds):
             raise SourceError(f"{place} has integers that no dtype holds together; scale them")
         return found

@@ -140,9 +140,9 @@ def common_rows(
     Raises
     ------
     SourceError
-        If an array has no rows of numbers, or rows differ in shape.
+        If an array has no rows, or rows differ in shape.
     """
-    row_shape = check_shape(names[0], tuple(map(int, parts[0].shape[1:])))
+    row_shape = tuple(map(int, parts[0].shape[1:]))
     dtypes = []
     for part, name in zip(parts, names, strict=True):
         if has_masked(part):
@@ -198,13 +198,6 @@ def _plain_rows(found: Any, shape: tuple[int, ...], name: str) -> NDArray[Any]:
             f"{name}: expected a slice of shape {shape_text(shape)}, found {shape_text(rows.shape)}"
         )
     return rows.astype(rows.dtype.newbyteorder("="), copy=False)
-
-
-def check_shape(name: str, row_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of a row, or raise if it has no numbers."""
-    if 0 in row_shape:
-        raise SourceError(f"{name} has rows of shape {shape_text(row_shape)}, without numbers")
-    return row_shape
 
 
 def check_dtype(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:

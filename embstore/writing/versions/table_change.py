@@ -19,7 +19,7 @@ from embstore.attributes.values import chosen
 from embstore.dtypes import has_masked, storage_dtype
 from embstore.encodings.named import parse_encoding
 from embstore.encodings.scaled import Scaled
-from embstore.errors import MissingWordError, SourceError
+from embstore.errors import FormatError, MissingWordError, SourceError
 from embstore.formats.own import spec
 from embstore.formats.own.row_sums import RowSums
 from embstore.version import __version__
@@ -101,6 +101,12 @@ class TableChange:
         # Made for the first words.
         self._words: GrownVocabulary | FirstWords | None = None
         self._attributes: GrownAttributes | None = None
+        if not self.manifest.row_bytes:
+            self.discard()
+            raise FormatError(
+                f"{path} has rows of shape {self.manifest.row_shape}, without numbers, and cannot "
+                "be changed; build the store again"
+            )
 
     def __enter__(self) -> Self:
         return self

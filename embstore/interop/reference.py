@@ -1,11 +1,12 @@
 """References to tables, which checkpoints and programs hold in place of rows.
 
-A reference names a table by its fingerprint, and says where it was. It is JSON: a state dict holds
-it as a tensor of bytes, because many tools handle only tensors; the graph of a compiled or exported
-model holds it as text.
+A reference names a table by its fingerprint, and says where it was. It is JSON: a state dict or a
+file of weights holds it as an array of bytes, because many tools handle only arrays; the graph of a
+compiled or exported model holds it as text.
 
-A program finds its store by the reference: first among the stores of this process's modules, then
-at the path, or at the addresses of its servers. A table with another fingerprint is refused.
+A saved model finds its store by the reference: first among the stores of this process's modules and
+layers, then at the path, or at the addresses of its servers. A table with another fingerprint is
+refused.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import numpy as np
-import torch
 
 from embstore.errors import StoreClosedError, StoreError, StoreNotFoundError
 from embstore.fingerprint import KIND, OLD_KIND_NOTE
@@ -28,6 +28,8 @@ from embstore.serving.addresses import is_served
 from embstore.serving.connect import connect
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from embstore.store import EmbeddingStore
 
     # Path, fingerprint, shape and dtype; the tensor's name for some foreign files.
@@ -35,9 +37,9 @@ if TYPE_CHECKING:
 
 _NAMES = frozenset(("path", "fingerprint", "shape", "dtype"))
 
-# The stores of the modules that are alive, by fingerprint.
+# The stores of the modules and layers that are alive, by fingerprint.
 _known: defaultdict[str, WeakSet[EmbeddingStore]] = defaultdict(WeakSet)
-# Those that programs opened; nothing else keeps these.
+# Those that saved models opened; nothing else keeps these.
 _opened: dict[str, EmbeddingStore] = {}
 
 
@@ -60,32 +62,31 @@ def as_text(reference: Reference) -> str:
     return json.dumps(reference)
 
 
-def as_tensor(reference: Reference) -> torch.Tensor:
-    """Return a reference as a tensor of uint8: its JSON in ASCII."""
-    data = np.frombuffer(as_text(reference).encode("ascii"), np.uint8)
-    return torch.tensor(data, device="cpu")
+def as_bytes(reference: Reference) -> NDArray[np.uint8]:
+    """Return a reference as an array of uint8: its JSON in ASCII."""
+    return np.frombuffer(as_text(reference).encode("ascii"), np.uint8)
 
 
 def as_reference(state: Any) -> Reference:
-    """Return the reference in an entry of a state dict.
+    """Return the reference that a checkpoint or a file of weights holds.
 
     Parameters
     ----------
-    state : tensor, or mapping
-        What `as_tensor` returned, in any dtype and on any device. Checkpoints of embstore 0.1 hold
-        a mapping.
+    state : array-like of whole numbers, str, or mapping
+        What `as_bytes` or `as_text` returned; the bytes in any dtype. Checkpoints of embstore 0.1
+        hold a mapping.
 
     Raises
     ------
     ValueError
-        If it is neither.
+        If it is none of these.
     """
     found = state
-    if isinstance(state, torch.Tensor | np.ndarray):
+    if isinstance(state, np.ndarray):
         try:
-            numbers = torch.as_tensor(state).detach().cpu().to(torch.int64)
-            found = bytes(numbers.reshape(-1).tolist()).decode("ascii")
-        except (ValueError, RuntimeError):
+            with np.errstate(invalid="ignore"):
+                found = bytes(state.astype(np.int64).reshape(-1).tolist()).decode("ascii")
+        except ValueError:
             found = None
     if isinstance(found, str):
         try:
@@ -95,7 +96,7 @@ def as_reference(state: Any) -> Reference:
     if not isinstance(found, Mapping) or not found.keys() >= _NAMES:
         raise ValueError(
             "the state does not name the table of a store; a module over a store loads only the "
-            "state dict of such a module"
+            "state of such a module"
         )
     return dict(found)
 
@@ -119,27 +120,35 @@ def check_same(expected: Reference, store: EmbeddingStore, fingerprint: str) -> 
 
 
 def register(store: EmbeddingStore, fingerprint: str) -> None:
-    """Let programs use a store as long as it is alive."""
+    """Let saved models use a store as long as it is alive."""
     _known[fingerprint].add(store)
 
 
-def find_store(text: str) -> EmbeddingStore:
+def find_store(text: str, *, reopen: bool = False) -> EmbeddingStore:
     """Return the store that a reference in JSON is to.
+
+    Parameters
+    ----------
+    text : str
+        The reference.
+    reopen : bool
+        Whether to open the table again if its stores in this process are closed. Otherwise one of
+        these is returned, and a lookup in it says so.
 
     Raises
     ------
     StoreError
-        If the table is not where it was, and no module of this process is over it.
+        If the table is not where it was, and no module or layer of this process is over it.
     ValueError
         If another table is there.
     """
     reference = parse(text)
     known = tuple(_known.get(reference["fingerprint"], ()))
     here = [store for store in known if store.location == reference["path"]]
-    if here:
-        # If all are closed, the lookup says so.
-        return next(filter(_is_open, here), here[0])
-    if text in _opened:
+    found = next(filter(_is_open, here), None)
+    if found is not None or (here and not reopen):
+        return here[0] if found is None else found
+    if text in _opened and _is_open(_opened[text]):
         return _opened[text]
     try:
         store = _open(reference)
@@ -175,7 +184,7 @@ def _open(reference: Reference) -> EmbeddingStore:
         found = reference_to(store, fingerprint)
         store.close()
         raise ValueError(
-            f"the program is over {_shown(reference)}, but the table there is now {_shown(found)}; "
+            f"the model is over {_shown(reference)}, but the table there is now {_shown(found)}; "
             "restore the table, or open it elsewhere and keep a StoreEmbedding over it"
         )
     return store

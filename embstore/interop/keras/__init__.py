@@ -1,0 +1,15 @@
+"""A Keras layer over a store, whose rows stay on disk: Keras 3, on TensorFlow or PyTorch.
+
+>>> import keras
+>>> from embstore.interop.keras import StoreEmbedding
+>>> model = keras.Sequential([StoreEmbedding(store), keras.layers.Dense(2)])
+>>> model.predict(np.array([[1, 0], [7, 1]]), verbose=0).shape
+(2, 2, 2)
+
+`StoreEmbedding` replaces ``keras.layers.Embedding`` with frozen weights; ``docs/keras.md`` lists
+the differences.
+"""
+
+from embstore.interop.keras.layer import StoreEmbedding
+
+__all__ = ["StoreEmbedding"]
