@@ -230,7 +230,7 @@ WRONG = {
     "id out of range": (("update", "STORE", "ROWS", "--ids", "1,2,12"), "id 12 at position 2"),
     "negative id": (("update", "STORE", "ROWS", "--ids=-1,2,3"), "id -1"),
     "id twice": (("update", "STORE", "ROWS", "--ids", "1,2,1"), "id 1 is given twice"),
-    "another width": (("upsert", "STORE", "WIDE"), "has rows of shape (5,)"),
+    "another width": (("upsert", "STORE", "WIDE"), "has rows of shape [5]"),
     "memory": (("append", "STORE", "a", "--memory-limit", "much"), "--memory-limit must be a size"),
     "URL": (("append", "s3://bucket/x", "a"), "must be a local path, not the URL s3://bucket/x"),
     "snapshot of nothing": (("snapshot", "NONE", "NEW"), "no store at"),
