@@ -10,6 +10,7 @@ Memory is bounded: a few blocks, the best scores, and the norms of up to 67 mill
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ import numpy as np
 from embstore.norms import are_extreme, row_norms
 from embstore.progress import Progress
 from embstore.search.best import Best, ids_at
+from embstore.search.blas_threads import one_thread_each
 from embstore.search.metrics import Euclidean, error_of
 from embstore.search.row_norms import RowNorms
 
@@ -102,7 +104,8 @@ class Neighbours:
                     progress(Progress(done * row_bytes, len(wanted.among) * row_bytes, done))
 
         if isinstance(wanted.among, range):
-            self._store.scan(visit, wanted.among.start, wanted.among.stop)
+            with one_thread_each() if search.multiplies else nullcontext():
+                self._store.scan(visit, wanted.among.start, wanted.among.stop)
         else:
             step = max(BLOCK_BYTES // max(row_bytes, 1), 1)
             for start in range(0, len(wanted.among), step):
@@ -153,6 +156,7 @@ class _Search:
         extreme = are_extreme(self._lengths) & (self._lengths != 0)
         many = len(self._vectors) >= SCREENED or isinstance(metric, Euclidean)
         self._screens = many and not extreme.any()
+        self.multiplies = self._screens and len(self._vectors) >= SCREENED
 
     def offer(self, ids: range | NDArray[np.int64], rows: NDArray[Any]) -> None:
         """Compare the rows of ids, in ascending order, with all vectors."""
