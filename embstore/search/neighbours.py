@@ -175,31 +175,34 @@ class _Search:
     ) -> None:
         """Score the rows that may be among the best of some vectors."""
         vectors = self._vectors[some.start : some.stop]
+        bounds = np.array([self.bests[number].least for number in some], self._vectors.dtype)
         with np.errstate(all="ignore"):
             if len(some) >= SCREENED:
-                dots = rows @ vectors.T
+                dots = vectors @ rows.T
             else:
-                dots = np.einsum("ij,kj->ik", rows, vectors)
-            least, most = self._metric.screen(
+                dots = np.einsum("kj,ij->ki", vectors, rows)
+            most, less = self._metric.screen(
                 dots, norms, self._lengths[some.start : some.stop], self._error
             )
-        # A product with such a row may be wrong.
-        always = are_extreme(norms) & (norms != 0) if self._norms.have_extremes else None
-        for column, number in enumerate(some):
-            bound = self.bests[number].least
-            if not np.isnan(bound):
-                may_be = most[:, column] >= self._metric.on_screen(bound)
-            else:
+            may_be = most >= self._metric.on_screen(bounds)[:, np.newaxis]
+        if self._norms.have_extremes:  # A product with such a row may be wrong.
+            may_be |= are_extreme(norms) & (norms != 0)
+        # Most vectors have no such row in most blocks.
+        for column in np.flatnonzero(may_be.any(axis=1) | np.isnan(bounds)).tolist():
+            number = some[column]
+            found = may_be[column]
+            if np.isnan(bounds[column]):
                 # Those that are left out may be among the first.
                 first = self._count + len(self._without[number])
                 if first >= len(ids):
                     self._compare(number, ids, rows, norms, None)
                     continue
-                bound = -np.partition(-least[:, column], first - 1)[first - 1]
-                may_be = ~(most[:, column] < bound)
-            if always is not None:
-                may_be |= always
-            places = np.flatnonzero(may_be)
+                with np.errstate(all="ignore"):
+                    least = less[column] if np.ndim(less) else less
+                    least = most[column] - least
+                    bound = -np.partition(-least, first - 1)[first - 1]
+                    found |= ~(most[column] < bound)
+            places = np.flatnonzero(found)
             if places.size:
                 self._compare(number, ids, rows, norms, places)
 
