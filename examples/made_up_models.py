@@ -37,7 +37,7 @@ GGUF_NAME, GGUF_ROWS = "per_layer_token_embd.weight", 1000
 def make_shards(directory: Path) -> None:
     """Write a table of twelve shards, two in a file, and its scale."""
     random = torch.Generator().manual_seed(1)
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     weight_map: dict[str, str] = {}
     for first in range(0, SHARDS, 2):
         file = f"model-{first // 2 + 1:05d}-of-{SHARDS // 2:05d}.safetensors"
@@ -56,7 +56,7 @@ def make_shards(directory: Path) -> None:
 def make_engram(directory: Path) -> None:
     """Write a table of codes and scales for each of two layers, each in a file of its own."""
     random = torch.Generator().manual_seed(2)
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     weight_map: dict[str, str] = {}
     for layer in ENGRAM_LAYERS:
         file = f"engram-layer-{layer}.safetensors"

@@ -45,7 +45,7 @@ def refresh(
         Where to publish the new version.
     """
     planned = embstore.upsert(store, today, dry_run=True)
-    print(f"{day}: {planned}")
+    print(f"{day}, dry run: {planned}")
     embstore.snapshot(store, snapshot_path(store, day), overwrite=True)
     for old in snapshots(store)[: -keep or None]:
         shutil.rmtree(old)
@@ -97,7 +97,10 @@ def main() -> None:
     parser.add_argument("--url")
     given = parser.parse_args()
     day = datetime.datetime.now(datetime.UTC).date()
-    print(refresh(given.store, given.today, day, keep=given.keep, url=given.url))
+    try:
+        print(refresh(given.store, given.today, day, keep=given.keep, url=given.url))
+    except (embstore.EmbstoreError, OSError) as error:
+        sys.exit(f"nightly_refresh: {error}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.responses import JSONResponse
 
 import embstore
@@ -63,6 +63,7 @@ async def newest(request: Request) -> embstore.EmbeddingStore:
 
 
 Store = Annotated[embstore.EmbeddingStore, Depends(newest)]
+Count = Annotated[int, Query(ge=1, le=100)]
 
 
 @router.post("/rows")
@@ -74,7 +75,7 @@ async def rows(words: list[str], store: Store) -> list[list[float]]:
 
 
 @router.get("/similar/{word}")
-def similar(word: str, store: Store, topn: int = 10) -> list[tuple[str, float]]:
+def similar(word: str, store: Store, topn: Count = 10) -> list[tuple[str, float]]:
     """Return the words most similar to one."""
     return store.most_similar(word, topn)
 

@@ -46,6 +46,7 @@ def test_code_is_that_of_the_script(page):
 
 def test_output_is_that_of_the_script(page):
     for package in NEEDS.get(page.stem, ()):
+        assert package in page.read_text()
         pytest.importorskip(package)
     (session,) = blocks(page, "console")
     command, _, expected = session.partition("\n")

@@ -158,9 +158,8 @@ class RaggedRows:
 
     Parameters
     ----------
-    values : ndarray, or RaggedRows
-        The rows of all bags, one bag after the other, of shape ``(n, ..., *row_shape)``;
-        ``RaggedRows`` where bags consist of bags.
+    values : ndarray, shape ``(n, ..., *row_shape)``, or RaggedRows
+        The rows of all bags, one bag after the other; ``RaggedRows`` where bags consist of bags.
     row_splits : ndarray of int64, shape (bags + 1,)
         Those of the ids.
 
