@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _TABLE = "table"
 
 
+@keras.saving.register_keras_serializable(package="embstore")
 class StoreEmbedding(keras.layers.Layer):
     """Rows of a store, equal to those of a frozen ``keras.layers.Embedding``.
 
@@ -170,7 +171,3 @@ class StoreEmbedding(keras.layers.Layer):
             )
         expected = reference.as_reference(np.asarray(store[_TABLE]))
         reference.check_same(expected, self.store, self.fingerprint)
-
-
-# Not as a decorator: for the documentation, Keras is a stand-in, which would replace the class.
-keras.saving.register_keras_serializable(package="embstore")(StoreEmbedding)
