@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import re
 import shlex
+from typing import Any
 
 import pytest
 
@@ -88,7 +89,7 @@ def test_advice_on_memory(words_store, tmp_path):
         (advise(1 << 30, 5000, 512 * MIB), set()),
     ]
     for advice, expected in cases:
-        options = {one.option: one.value for one in advice}
+        options: dict[str, Any] = {one.option: one.value for one in advice}
         assert options.keys() == expected
         embstore.open(words_store, **options).close()
     done = run_python(EXAMPLES / "sizing.py", words_store, "--watched")
