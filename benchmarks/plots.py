@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from embstore.bench import drawing, work
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.gridspec import SubplotSpec
 
     from embstore.bench.series import Point, Series
 
@@ -36,6 +37,7 @@ READ_BYTES = 4096
 INTO = "embstore lookup(out=)"
 BATCH = 4096
 LATENCY_BATCHES = (1, 32, 4096)
+BAND = "#e3e5e8"
 PANEL_TITLE = 0.45  # Inches.
 IN_RAM = (
     *("embstore, preloaded", "embstore, page cache"),
@@ -104,7 +106,7 @@ def limit_of(report: dict[str, Any]) -> Limit | None:
     return Limit(
         min(best) / reads,
         max(best) / reads,
-        f"the disk's limit ({limit['tool']}),\n{a_row} of 4 KiB a row",
+        f"the disk's limit, {a_row} of 4 KiB a row ({limit['tool']})",
     )
 
 
@@ -132,10 +134,10 @@ def _by_batch(found: Series, title: str, limit: Limit | None = None) -> Plot | N
     axes = figure.subplots()
     drawing.curves(axes, found, RATE, names=names, at_least=limit.high if limit else 0)
     if limit:
-        axes.axhspan(limit.low, limit.high, color=INK, alpha=0.12, linewidth=0)
+        axes.axhspan(limit.low, limit.high, color=BAND, linewidth=0, zorder=0)
         axes.axhline(limit.high, color=INK, linestyle=(0, (2, 2)), linewidth=1)
         axes.annotate(
-            limit.note.replace("\n", " "),
+            limit.note,
             (min(axes.get_xticks()), limit.high),
             (0, 4),
             textcoords="offset points",
@@ -162,53 +164,66 @@ def _overview(
     hot = _by_size(limited).get(BATCH, {})
     if not (on_disk and in_ram):
         return None
-    right = {"Rows in RAM": in_ram}
-    if hot:
-        right[f"Memory for 1/{LIMITED_SHARE} of the table, Zipf ids"] = hot
-    heights = [BAR_HEIGHT * len(points) for points in right.values()]
-    room = PANEL_TITLE * len(right)  # Of the titles to the right.
-    height = max(BAR_HEIGHT * len(on_disk) + PANEL_TITLE, sum(heights) + room) - PANEL_TITLE
+    left = {"Rows on disk": on_disk}
+    right = {"Rows in RAM": in_ram} | ({"Limited memory, Zipf ids": hot} if hot else {})
+    # Inches: of the axes below the first titles, and of names and a gap between the columns.
+    height = max(map(_height, (left, right)))
     frame = Frame(12, height + PANEL_TITLE, widest(on_disk), 0.25, PANEL_TITLE, 0.05)
-    figure = titled(frame).figure()
-    # Names and a gap between the two columns, in widths of a column.
     gap = widest(in_ram) + 0.2
     column = (frame.width - frame.left - frame.right - gap) / 2
+    figure = titled(frame).figure()
     grid = figure.add_gridspec(1, 2, wspace=gap / column)
-    axes = figure.add_subplot(grid[0])
-    _panel(axes, "Rows on disk, page cache empty", on_disk)
+    axes, *_ = _panels(figure, grid[0], left, height)
+    _panels(figure, grid[1], right, height)
+    note = f"{ROUNDS}; uniform ids, page cache empty for rows on disk"
     if limit:
-        _limit_beside(axes, on_disk, limit)
-    mean = (height - room + PANEL_TITLE) / len(right)
-    below = grid[1].subgridspec(len(right), 1, height_ratios=heights, hspace=PANEL_TITLE / mean)
-    for place, (title, points) in enumerate(right.items()):
-        _panel(figure.add_subplot(below[place]), title, points)
+        _limit_beside(axes, limit)
+        note += f"\ngrey: {limit.note}, {count(limit.low)} to {count(limit.high)}"
+    if hot:
+        note += f"; limited memory: 1/{LIMITED_SHARE} of the table"
     size = report["table"]["bytes"] / 1e9
     title = f"Random rows of a table of {size:.2g} GB: rows a second, {ids_a_call(BATCH)}"
-    return Plot(title, ROUNDS, figure)
+    return Plot(title, note, figure)
 
 
-def _limit_beside(axes: Axes, points: Mapping[str, Point], limit: Limit) -> None:
-    """Draw the limit of the disk across bars; its name stands where two bars are short."""
+def _height(panels: Mapping[str, Mapping[str, Point]]) -> float:
+    """Return the inches of panels in a column, without the title of the first."""
+    bars = sum(map(len, panels.values()))
+    return BAR_HEIGHT * bars + PANEL_TITLE * (len(panels) - 1)
+
+
+def _panels(
+    figure: Figure, place: SubplotSpec, panels: Mapping[str, Mapping[str, Point]], height: float
+) -> list[Axes]:
+    """Draw panels of bars below each other, all bars of one width; return their axes."""
+    inches = []
+    for points in panels.values():
+        inches += [BAR_HEIGHT * len(points), PANEL_TITLE]
+    inches[-1] = max(height - _height(panels), 0.001)
+    grid = place.subgridspec(len(inches), 1, height_ratios=inches, hspace=0)
+    found = []
+    for number, (title, points) in enumerate(panels.items()):
+        found.append(axes := figure.add_subplot(grid[2 * number]))
+        drawing.bars(axes, points)
+        axes.set_title(title, loc="left", fontsize=FONT, color=INK, pad=4, weight="bold")
+    return found
+
+
+def _limit_beside(axes: Axes, limit: Limit) -> None:
+    """Draw the limit of the disk behind bars, with its name above."""
     axes.set_xlim(0, max(axes.get_xlim()[1], limit.high * 1.01))
-    axes.axvspan(limit.low, limit.high, color=INK, alpha=0.12, linewidth=0)
-    axes.axvline(limit.high, color=INK, linestyle=(0, (2, 2)), linewidth=1)
-    ends = [point.fastest for point in points.values()]
-    longer = [max(pair) for pair in pairwise(ends)]
+    axes.axvspan(limit.low, limit.high, color=BAND, linewidth=0, zorder=0)
+    axes.axvline(limit.high, color=INK, linestyle=(0, (2, 2)), linewidth=1, zorder=0)
     axes.annotate(
-        f"{limit.note}:\n{count(limit.low)} to {count(limit.high)}",
-        (limit.low, longer.index(min(longer)) + 0.5 if longer else 0),
-        (-7, 0),
+        "the disk's limit",
+        (limit.high, 1),
+        (0, 5),
+        xycoords=("data", "axes fraction"),
         textcoords="offset points",
         ha="right",
-        va="center",
         fontsize=SMALL,
         color=INK,
     )
-
-
-def _panel(axes: Axes, title: str, points: Mapping[str, Point]) -> None:
-    drawing.bars(axes, points)
-    axes.set_title(title, loc="left", fontsize=FONT, color=INK, pad=4, weight="bold")
 
 
 def _latency(cold: Series, ram: Series) -> Plot | None:

@@ -61,10 +61,11 @@ class PeerReport(Report):
         for each in comparisons:
             for entry in each["entries"]:
                 del entry["turns"]
-        lines = ",\n".join(json.dumps(each, separators=(",", ":")) for each in comparisons)
-        about = json.dumps(found, indent=1).removesuffix("\n}")
+        lines = [f'"{name}":{json.dumps(value)}' for name, value in found.items()]
+        each_line = ",\n".join(json.dumps(each, separators=(",", ":")) for each in comparisons)
+        lines.append(f'"comparisons":[\n{each_line}\n]')
         file = directory / "table.json"
-        file.write_text(f'{about},\n "comparisons": [\n{lines}\n]}}\n')
+        file.write_text("{" + ",\n".join(lines) + "}\n")
         return file
 
     def text(self) -> str:

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -18,12 +19,15 @@ exclude_patterns = ["figures/*.py"]
 # Names in single backticks of a docstring are references, and an unknown one is an error.
 default_role = "py:obj"
 nitpicky = True
-# Pages may be built without the optional packages.
-autodoc_mock_imports = ["keras", "obstore", "ray", "tensorflow", "torch"]
+# Pages may be built without the optional packages. Sphinx cannot stand in for a class decorator.
+autodoc_mock_imports = ["obstore", "ray", "tensorflow", "torch"]
+keras = ModuleType("keras")
+keras.layers = SimpleNamespace(Layer=type("Layer", (), {}))
+keras.saving = SimpleNamespace(register_keras_serializable=lambda package: lambda layer: layer)
+sys.modules["keras"] = keras
 autodoc_typehints = "none"
 autodoc_class_signature = "mixed"
 autodoc_member_order = "bysource"
-add_module_names = False
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 numpydoc_show_class_members = False

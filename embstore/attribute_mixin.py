@@ -37,8 +37,7 @@ class AttributeMixin(ABC):
 
         Examples
         --------
-        >>> import tempfile
-        >>> path = tempfile.mkdtemp() + "/counted.embstore"
+        >>> path = "counted.embstore"
         >>> rows = {"the": [0.1, 0.2], "like": [0.3, 0.4]}
         >>> counted = embstore.build(rows, path, attributes={"count": [5, 3], "tag": ["DT", "IN"]})
         >>> counted.attributes

@@ -112,17 +112,17 @@ def build(
     limit : int, optional
         Take only this number of rows, the first ones, and do not read the others.
     words : str, path-like, iterable of str, or mapping of str to int, optional
-        The words of the rows of an array, or of text that has only numbers: the words themselves,
-        as a list, an array, a series or a ``{word: id}`` mapping; or a file of them: one word a
-        line, words with their ids as in ``entity2id.txt``, a ``vocab.json``, or a
-        ``tokenizer.json``.
+        The words of the rows of an array, or of text that has only numbers. A file of them: one
+        word a line, words with their ids as in ``entity2id.txt``, a ``vocab.json``, or a
+        ``tokenizer.json``. In Python also the words themselves, as a list, an array, a series or a
+        ``{word: id}`` mapping.
     member : str, optional
         The member to read of a ``.zip`` or ``.npz`` that has several.
     tensor : str, optional
         The tensor to read of a safetensors file that has several.
     scale, scale_block, zero_point : optional
-        The scales and zero points of the tensor, as for `embstore.open`. Where the tensor needs
-        ``encoding=``, too, build from what `embstore.open` returns.
+        The scales and zero points of the tensor, as for `embstore.open`. In Python, where the
+        tensor needs ``encoding=``, too, build from what `embstore.open` returns.
     column : str, optional
         The column of a Parquet or Arrow file, or of a frame, with the rows. By default the only one
         of lists of numbers; without lists, all columns of numbers, if they are clearly the
@@ -164,7 +164,8 @@ def build(
         compress, so look at the ratio that ``embstore info`` shows. ``none``, the default, for
         lookups.
     memory_limit : int or str
-        Memory that the build may use, in bytes or as in ``2GiB``, besides Python and its libraries.
+        Memory that the build may use besides Python and its libraries, in bytes or as in
+        ``2GiB`` or ``500M`` (``M`` and ``MB`` are 10^6 bytes, ``MiB`` is 2^20).
         A build that needs more is refused before anything is written. Blocks of the source, a few
         of 4 to 8 MiB at a time (32 MiB of a store of many partitions that is not mapped), do not
         shrink under a low limit, and then come on top of it.
@@ -200,14 +201,13 @@ def build(
 
     Examples
     --------
-    >>> import pathlib, tempfile, embstore
-    >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> _ = (folder / "tiny.txt").write_text("the 0.1 0.2\nlike 0.3 0.4\n")
-    >>> store = embstore.build(folder / "tiny.txt", folder / "tiny.embstore")
+    >>> import pathlib, embstore
+    >>> _ = pathlib.Path("tiny.txt").write_text("the 0.1 0.2\nlike 0.3 0.4\n")
+    >>> store = embstore.build("tiny.txt", "tiny.embstore")
     >>> store["like"]
     array([0.3, 0.4], dtype=float32)
 
-    >>> store = embstore.build({"the": [0.1, 0.2], "like": [0.3, 0.4]}, folder / "more.embstore")
+    >>> store = embstore.build({"the": [0.1, 0.2], "like": [0.3, 0.4]}, "more.embstore")
     >>> store["like"]
     array([0.3, 0.4])
     """

@@ -62,8 +62,7 @@ class Column:
 
     Examples
     --------
-    >>> import tempfile
-    >>> path = tempfile.mkdtemp() + "/counted.embstore"
+    >>> path = "counted.embstore"
     >>> counted = embstore.build(np.eye(3), path, attributes={"count": [5, 3, 9]})
     >>> column = counted.attributes["count"]
     >>> column
@@ -158,8 +157,7 @@ class Column:
 
         Examples
         --------
-        >>> import tempfile
-        >>> path = tempfile.mkdtemp() + "/titled.embstore"
+        >>> path = "titled.embstore"
         >>> titled = embstore.build(np.eye(3), path, attributes={"title": ["One", "", "Three"]})
         >>> titled.attributes["title"].part(1, 3).encoded()
         [b'', b'Three']

@@ -15,7 +15,7 @@ import os
 import secrets
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from embstore.settle import as_choice, as_flag
 from embstore.sinks import SINKS, ExportFormat, TableFacts
 from embstore.sinks.npy import write_words
 from embstore.sinks.read_back import Head
+from embstore.sinks.streamed import as_stream
 from embstore.store import EmbeddingStore
 from embstore.wording import function, option
 from embstore.writing.disk import files
@@ -76,7 +77,7 @@ class ExportReport:
 
 def export(
     store: EmbeddingStore | str | os.PathLike[str],
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | IO[bytes],
     *,
     tensor: str | None = None,
     scale: str | None = AUTO,
@@ -100,8 +101,9 @@ def export(
     ----------
     store : EmbeddingStore, str or path-like
         The store, or its path, or that of a foreign file; see `embstore.open`.
-    path : str or path-like
-        The file to write.
+    path : str, path-like or binary file
+        The file to write; or an open one, such as ``sys.stdout.buffer``, which is written from its
+        start to its end, and stays open.
     tensor : str, optional
         The tensor, where ``store`` is the path of a model that has several.
     scale, scale_block, encoding, zero_point : optional
@@ -111,7 +113,7 @@ def export(
         ``.npy``, ``"parquet"`` for ``.parquet``, and ``"safetensors"`` for ``.safetensors``. The
         last holds bfloat16 and float8, and encoded rows without decoding: the tensor ``weight``,
         and ``weight_scale`` beside it, which `embstore.open` finds. To open it again, codes of 4
-        bits also need ``encoding``, groups that do not divide a row evenly ``scale_block``, and
+        bits also need ``encoding=``, groups that do not divide a row evenly ``scale_block=``, and
         zero points ``zero_point="weight_zero_point"``.
     dtype : dtype, optional
         Dtype to cast the numbers to first, as when a store is built; by default that of the store.
@@ -161,21 +163,19 @@ def export(
         )
         if value is not None
     ]:
-        raise ValueError(f"{given[0]}= goes with the path of a model; store is open already")
-    to_upload = f"write a local file, and upload it ({function('publish')} uploads whole stores)"
-    target = as_local_path(path, "path", to_upload).absolute()
-    words_target = None
-    if words is not None:
-        words_target = as_local_path(words, "words", to_upload).absolute()
+        raise ValueError(f"{option(given[0])} goes with the path of a model; store is open already")
+    stream = as_stream(path)
+    target = None if stream else _as_target(path, "path")
+    words_target = None if words is None else _as_target(words, "words")
     format = _choose_format(target, format)
     caster = None if dtype is None else Caster(as_dtype(dtype), None)
     if words_target is not None and SINKS[format].has_words:
         without = " and ".join(name for name, sink in SINKS.items() if not sink.has_words)
         raise ValueError(f"{option('words')} is for {without}; {format} holds the words itself")
-    if words_target == target:
+    if words_target is not None and words_target == target:
         raise ValueError(f"rows and words cannot both be written to {target}")
     overwrite = as_flag(overwrite, "overwrite")
-    for file in (target,) if words_target is None else (target, words_target):
+    for file in filter(None, (target, words_target)):
         check_new_file(file, overwrite=overwrite)
     with ExitStack() as stack:
         if not isinstance(store, EmbeddingStore):
@@ -196,31 +196,42 @@ def export(
         if sink.takes_records and caster is None:
             kept = as_stored(store._encoding)
         caster = caster or Caster(store.dtype if kept is None else np.dtype(np.uint8))
-        columns = store.attributes
-        attributes = {name: columns[name].dtype_name for name in columns if sink.has_attributes}
-        left_out = tuple(name for name in columns if name not in attributes)
+        dtypes = {name: column.dtype_name for name, column in store.attributes.items()}
+        attributes = dtypes if sink.has_attributes else {}
+        left_out = tuple(name for name in dtypes if name not in attributes)
         table = TableFacts(
             store.rows, store.row_shape, caster.dtype, store.has_words, kept, attributes
         )
         blocks = row_blocks(store, sink.block_bytes, raw=kept is not None, attributes=attributes)
-        blocks = _with_progress(blocks, store, progress)
-        blocks = _cast(blocks, caster)
         head = Head()
-        blocks = head.keep(blocks)
+        blocks = head.keep(_cast(_with_progress(blocks, store, progress), caster))
         write = sink.load()
-        opened = stack.enter_context(new_file(target, overwrite=overwrite))
+        opened: Any = stream
+        if target is None:
+            blocks = head.tried(blocks, write, table, format)
+        else:
+            opened = stack.enter_context(new_file(target, overwrite=overwrite))
         words_file = None
         if words_target is not None:
             words_file = stack.enter_context(new_file(words_target, overwrite=overwrite))
             blocks = write_words(words_file, blocks)
         write(opened, table, blocks)
+        opened.flush()
         byte_count = opened.tell()
-        head.check(opened, format, words_file)
+        head.check(None if target is None else opened, format, words_file)
     return ExportReport(format, table.rows, byte_count, caster.largest_error, left_out)
 
 
-def _choose_format(path: Path, format: ExportFormat | None) -> ExportFormat:
-    suffix = path.suffix.lower()
+def _as_target(path: Any, name: str) -> Path:
+    """Return the path of a file to write."""
+    to_upload = f"write a local file, and upload it ({function('publish')} uploads whole stores)"
+    return as_local_path(path, name, to_upload).absolute()
+
+
+def _choose_format(path: Path | None, format: ExportFormat | None) -> ExportFormat:
+    if path is None and format is None:
+        raise ValueError(f"give {option('format')} for what has no name: {', '.join(SINKS)}")
+    suffix = "" if path is None else path.suffix.lower()
     if suffix in _COMPRESSED_SUFFIXES:
         raise ValueError(
             f"{path.name} has the suffix of a compressed file; export to an uncompressed file, and "

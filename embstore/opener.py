@@ -77,8 +77,8 @@ class OpenOptions:
             if value != field.default:
                 takers = [other.name for other in FORMATS if name in other.options]
                 raise FormatError(
-                    f"{where} is {format.what}, which does not take {name}=; that is an option of "
-                    f"{' and '.join(takers)} files"
+                    f"{where} is {format.what}, which does not take {option(name)}; that is an "
+                    f"option of {' and '.join(takers)} files"
                 )
         return {name: getattr(self, name) for name in format.options}
 

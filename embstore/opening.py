@@ -60,8 +60,8 @@ def open(
 ) -> EmbeddingStore:
     """Open a store, or a foreign file whose rows can be read in place.
 
-    At a URL, rows and words are read from there when they are needed; see the page "Stores on
-    object storage" of the documentation. Credentials come from the environment.
+    At a URL, rows and words are read from there when they are needed; see the page "Object
+    stores" of the documentation. Credentials come from the environment.
 
     Files of a store may be symbolic links, as in a model cache; its directories may not. A chunk
     file that is a link is read whole when the store is opened, and its checksum is compared.
@@ -86,8 +86,8 @@ def open(
         for each row, for each of several groups of a row, or for each block of rows and values.
         ``"auto"`` takes one whose name tells that it belongs to the tensor: for ``x.weight``, these
         are ``x.weight_scale``, ``x.weight_scale_inv`` and ``x.scale``; they are all multiplied by.
-        Numbers of 16 bits or more have no scale. None means no scale. The store's ``repr``, its
-        ``source`` and ``embstore info`` say which one was taken.
+        Numbers of 16 bits or more have no scale. ``None`` means no scale. ``embstore info`` says
+        which one was taken. In Python, the store's ``repr`` and its ``source`` do, too.
     scale_block : tuple of two int, optional
         The rows, and the values of a row, that share a scale. Needed where the shape of the scales
         fits several such blocks: 160 values in two groups may be 80 and 80, or 128 and 32.
@@ -100,8 +100,8 @@ def open(
         and shaped as that of the scales.
     partitions : iterable of int, optional
         The partitions to open, ascending, as in 0,3, for a machine that has only their files; by
-        default all. The other partitions are not looked at, and a lookup of their ids raises
-        `IdRangeError`. So does what needs all rows, such as ``np.asarray``. If the directory
+        default all. The other partitions are not looked at, and a lookup of their ids is refused,
+        as is what needs all rows. In Python, this raises an `IdRangeError`. If the directory
         ``vocabulary`` is missing, the store has no words here.
     reader : {"auto", "mapped", "chunked"}
         ``"mapped"`` copies rows from memory-mapped files. ``"chunked"`` reads files when rows are

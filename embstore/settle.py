@@ -70,8 +70,9 @@ def as_size(value: Any, name: str, *, low: int = 0, high: int | None = None) -> 
     ----------
     value : int or str
         Bytes, or a text such as ``"2GiB"``, ``"100M"`` or ``"1.5 GB"``. kB, MB, GB and TB, with or
-        without the B, are powers of 1000; KiB, MiB, GiB and TiB are powers of 1024. Case does not
-        matter. A fraction of a byte is dropped.
+        without the B, are powers of 1000, as on disks and in the SI; KiB, MiB, GiB and TiB are
+        powers of 1024. Case does not matter. A fraction needs a unit; what is left of a byte is
+        dropped.
     name : str
         The parameter's name, for messages.
     low, high : int, optional
@@ -88,6 +89,8 @@ def as_size(value: Any, name: str, *, low: int = 0, high: int | None = None) -> 
     --------
     >>> as_size("2GiB", "memory_limit"), as_size("1.5 GB", "memory_limit")
     (2147483648, 1500000000)
+    >>> as_size("512k", "memory_limit"), as_size("100M", "memory_limit")
+    (512000, 100000000)
     >>> as_size("1MiB", "resident_limit", low=64 << 20)
     Traceback (most recent call last):
       ...
@@ -96,9 +99,9 @@ def as_size(value: Any, name: str, *, low: int = 0, high: int | None = None) -> 
     how = f"{parameter(name)} must be a size such as 2GiB, 500MB or 4096"
     if isinstance(value, str):
         found = _SIZE.fullmatch(value)
-        if found is None:
+        whole, part, power, binary = ("",) * 4 if found is None else found.groups(default="")
+        if not whole or (part and not power):
             raise ValueError(f"{how}, not {shown(value)}")
-        whole, part, power, binary = found.groups(default="")
         unit = (1024 if binary else 1000) ** _POWERS.index(power.lower())
         size: int = int(whole + part) * unit // 10 ** len(part)
     else:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,6 +39,10 @@ for _name in (
     *("FORCE_COLOR", "NO_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TYPER_USE_RICH"),
 ):
     os.environ.pop(_name, None)
+
+# POT imports all of these that are installed, which takes many seconds; only arrays go there.
+for _name in ("TENSORFLOW", "PYTORCH", "JAX"):
+    os.environ[f"POT_BACKEND_DISABLE_{_name}"] = "1"
 
 WORDS = Path(__file__).parent / "data" / "words.txt"
 INTEROP = Path(embstore.__file__).parent / "interop"
@@ -111,13 +116,21 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def _names_for_examples(
     request: pytest.FixtureRequest, doctest_namespace: dict[str, object]
-) -> None:
-    """Give the examples in docstrings a store."""
-    if type(request.node).__name__ == "DoctestItem":
-        path = request.getfixturevalue("words_store")
-        shutil.copy(WORDS, path.parent)
-        request.getfixturevalue("monkeypatch").chdir(path.parent)
-        doctest_namespace.update(embstore=embstore, np=np, store=embstore.open(path))
+) -> Iterator[None]:
+    """Give the examples in docstrings a store, and a directory; they leave nothing elsewhere."""
+    if type(request.node).__name__ != "DoctestItem":
+        yield
+        return
+    path = request.getfixturevalue("words_store")
+    shutil.copy(WORDS, path.parent)
+    patch = request.getfixturevalue("monkeypatch")
+    patch.chdir(path.parent)
+    temporary = path.parent / "temporary"
+    temporary.mkdir()
+    patch.setattr(tempfile, "tempdir", str(temporary))
+    doctest_namespace.update(embstore=embstore, np=np, store=embstore.open(path))
+    yield
+    assert not list(temporary.iterdir()), "write to the working directory, or clean up"
 
 
 @pytest.fixture

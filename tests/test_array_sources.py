@@ -63,7 +63,7 @@ def test_every_rank_and_order(tmp_path, save, shape, order):
     array = np.asarray(table(shape=shape), order=order)
     path = save(tmp_path / "t.npy", array)
     if save is save_compressed and order == "F" and array.ndim > 1:
-        with pytest.raises(SourceError, match="compressed and in Fortran order"):
+        with pytest.raises(SourceError, match="compressed, and its array in Fortran order"):
             read(path)
         return
     words, rows = read(path)

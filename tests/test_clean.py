@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 
@@ -74,6 +75,30 @@ def test_a_store_that_was_being_replaced(target, name):
     assert embstore.clean(target) == (target.with_name(name),)
     assert names(target) == ["t.embstore"]
     assert np.array_equal(embstore.open(target).to_numpy(), ROWS)
+
+
+def test_a_store_is_put_back_by_the_command(target):
+    embstore.clean(target)
+    aside = target.with_name(".t.embstore.replaced")
+    target.rename(aside)
+    assert run("clean", target).stdout == f"put the old store back as {target}, from {aside}\n"
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("file", ["", "vocabulary"])
+def test_the_rest_of_a_replaced_store(target, kept, file):
+    embstore.clean(target)
+    aside = target.with_name(".t.embstore.replaced")
+    aside.mkdir()
+    if file:
+        (aside / file).mkdir()
+    if not kept:
+        shutil.rmtree(target)
+    with contextlib.suppress(embstore.StoreNotFoundError):
+        embstore.open(target).close()
+    assert embstore.clean(target) == (aside,)
+    assert names(target) == ["t.embstore"] * kept
+    assert embstore.clean(target) == ()
 
 
 def test_a_build_that_is_running(target):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +19,11 @@ from tests.helpers.programs import run_command
 
 WORDS = ["a", "b", "c", "d", "e", "f", "g"]
 COUNTS = np.arange(7) * 10
-OPTIONS = [
+OPTIONS: list[dict[str, Any]] = [
     *({}, {"preload": True}, {"reader": "mapped"}, {"reader": "chunked"}, {"verify": "full"}),
     *({"resident_limit": "64MiB"}, {"row_cache": "1MiB"}),
 ]
-IDS = [3, [], [1, 6, 1], [[0, 1], [5, 2]], np.arange(7), np.zeros((2, 0), np.int64)]
+IDS: list[Any] = [3, [], [1, 6, 1], [[0, 1], [5, 2]], np.arange(7), np.zeros((2, 0), np.int64)]
 shapes = pytest.mark.parametrize("shape", [(0,), (2, 0), (0, 3), (0, 0)])
 partitioned = pytest.mark.parametrize(
     ("partitions", "strategy"), [(1, "mod"), (3, "mod"), (4, "mod"), (3, "div"), (9, "mod")]
@@ -31,7 +32,7 @@ partitioned = pytest.mark.parametrize(
 
 def build(path, shape=(0,), **options):
     table = np.empty((7, *shape), np.float32)
-    columns = {"words": WORDS, "attributes": {"count": COUNTS}}
+    columns: dict[str, Any] = {"words": WORDS, "attributes": {"count": COUNTS}}
     return embstore.build(table, path, **columns, **options)
 
 
@@ -98,7 +99,7 @@ def test_any_zarr_reader_opens_a_partition(target, shape):
     tensorstore = pytest.importorskip("tensorstore")
     for number, rows in ((0, 4), (1, 3)):
         path = target / f"partitions/{number}"
-        array = zarr.open_array(path, mode="r")
+        array: Any = zarr.open_array(path, mode="r")
         assert array[:].shape == (rows, *shape)
         spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path)}}
         assert tensorstore.open(spec).result().read().result().shape == (rows, *shape)
@@ -159,7 +160,8 @@ def test_published_stores(target, tmp_path, shape):
     store = build(target, shape, partitions=2)
     url = (tmp_path / "published").as_uri()
     embstore.publish(target, url)
-    for options in ({}, {"cache_dir": tmp_path / "cache"}):
+    places: list[dict[str, Any]] = [{}, {"cache_dir": tmp_path / "cache"}]
+    for options in places:
         with embstore.open(url, **options) as remote:
             assert remote[["a", "g"]].shape == (2, *shape)
             assert remote.fingerprint() == store.fingerprint()
@@ -190,7 +192,9 @@ def test_files_that_cannot_say_so(target, tmp_path, shape, suffix):
 def test_what_needs_numbers_is_refused(target, tmp_path):
     store = build(target)
     table = np.empty((7, 0), np.float32)
-    for options, what in (({"encoding": "int8"}, "encode"), ({"compression": "zstd"}, "compress")):
+    wanted: dict[str, dict[str, Any]]
+    wanted = {"encode": {"encoding": "int8"}, "compress": {"compression": "zstd"}}
+    for what, options in wanted.items():
         with pytest.raises(ValueError, match=rf"rows of shape \(0,\) have no numbers to {what}"):
             embstore.build(table, tmp_path / "x", **options)
     with pytest.raises(ValueError, match=r"rows of shape \(0,\) have no numbers to serve"):
@@ -203,7 +207,8 @@ def test_what_needs_numbers_is_refused(target, tmp_path):
             change()
     assert store.is_current()
     embstore.snapshot(target, tmp_path / "snap")
-    for source in ([[], []], {"a": []}):
+    sources: list[Any] = [[[], []], {"a": []}]
+    for source in sources:
         with pytest.raises(embstore.SourceError, match="a list has no dtype; give an array"):
             embstore.build(source, tmp_path / "x")
 
@@ -211,14 +216,15 @@ def test_what_needs_numbers_is_refused(target, tmp_path):
 @shapes
 def test_the_functional_family(target, shape):
     table = np.empty((7, *shape), np.float32)
-    for params in (build(target, shape, partitions=2), table, [table[::2], table[1::2]]):
+    every: list[Any] = [build(target, shape, partitions=2), table, [table[::2], table[1::2]]]
+    for params in every:
         for max_norm in (None, 1.0):
             rows = embstore.embedding_lookup(params, [[1, 2, 1]], max_norm=max_norm)
             assert rows.shape == (1, 3, *shape)
             bags, weights = RaggedIds([1, 2, 6], [0, 2, 2, 3]), RaggedIds([0.5, 1, 2], [0, 2, 2, 3])
             assert len(embstore.embedding_lookup(params, bags)[0]) == 2
             for combiner in ("sum", "mean", "sqrtn"):
-                options = {"combiner": combiner, "max_norm": max_norm}
+                options: dict[str, Any] = {"combiner": combiner, "max_norm": max_norm}
                 rows = embstore.embedding_lookup_sparse(params, bags, weights, **options)
                 assert rows.shape == (3, *shape)
                 bags = RaggedIds([1, -2, 6], [0, 2, 2, 3])

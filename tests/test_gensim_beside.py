@@ -96,13 +96,39 @@ def test_order_of_counts_of_any_dtype(tmp_path, dtype):
 def test_words_that_are_not_utf_8(tmp_path):
     file = tmp_path / "v.txt"
     file.write_bytes(b"2 1\nthe 1\ncaf\xe9 2\n")
-    with pytest.raises(UnicodeDecodeError, match=r"v\.txt:3.*unicode_errors='replace'"):
+    with pytest.raises(UnicodeDecodeError, match=r'v\.txt:3.*unicode_errors="replace"'):
         KeyedVectors.load_word2vec_format(file)
     found = KeyedVectors.load_word2vec_format(file, unicode_errors="ignore")
     assert list(found.index_to_key) == ["the", "caf"]
     (tmp_path / "counts").write_bytes(b"caf\xe9 2\n")
     with pytest.raises(UnicodeDecodeError):
         KeyedVectors.load_word2vec_format(file, tmp_path / "counts")
+
+
+def test_encodings_that_utf_8_covers(tmp_path):
+    file = tmp_path / "v.txt"
+    file.write_bytes(b"\xef\xbb\xbf1 1\nthe 1\n")
+    for encoding in ("utf-8-sig", "UTF8", "ascii"):
+        found = KeyedVectors.load_word2vec_format(file, encoding=encoding)
+        assert list(found.index_to_key) == ["the"]
+
+
+def test_a_missing_file(tmp_path):
+    for load in (KeyedVectors.load, KeyedVectors.load_word2vec_format):
+        with pytest.raises(FileNotFoundError, match="does not exist; expected a"):
+            load(tmp_path / "missing.bin")
+
+
+def test_a_saved_model_with_lists_for_each_word(tmp_path):
+    model = gensim.models.Word2Vec(
+        [["a", "b", "a"], ["c", "b"]] * 9, vector_size=4, min_count=1, hs=1
+    )
+    assert "code" in model.wv.expandos
+    model.save(str(tmp_path / "m.w2v"))
+    found = KeyedVectors.load(tmp_path / "m.w2v")
+    assert np.array_equal(found["a"], model.wv["a"])
+    assert sorted(found.expandos) == ["count", "sample_int"]
+    assert found.get_vecattr("a", "count") == model.wv.get_vecattr("a", "count") == 18
 
 
 def test_a_wrong_line_of_counts_is_named(tmp_path):

@@ -96,6 +96,11 @@ def test_a_mask_of_another_length_is_refused(ours):
         lambda vectors: np.ones(len(vectors)) @ vectors,
         lambda vectors: vectors * 2.0,
         lambda vectors: np.float32(2) * vectors,
+        lambda vectors: 2 / vectors,
+        lambda vectors: -vectors,
+        lambda vectors: vectors > 0,
+        lambda vectors: vectors != 3,
+        lambda vectors: vectors.__itruediv__(2.0),
         lambda vectors: np.dot(vectors, vectors[0]),
         lambda vectors: np.linalg.norm(vectors, axis=1),
         lambda vectors: vectors == vectors[:],
@@ -104,7 +109,7 @@ def test_a_mask_of_another_length_is_refused(ours):
     ],
 )
 def test_arithmetic_does_not_read_the_whole_table(ours, use):
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"read all with np\.asarray\(vectors\)"):
         use(ours.vectors)
 
 
@@ -365,7 +370,7 @@ def test_text_with_counts(tmp_path):
         ({"binary": True, "no_header": True}, "a binary file has a header"),
         ({"limit": -1}, "limit must be 1 or more"),
         ({"limit": 0}, "limit must be 1 or more"),
-        ({"unicode_errors": "other"}, "encoding_errors"),
+        ({"unicode_errors": "other"}, 'unicode_errors must be "strict"'),
     ],
 )
 def test_wrong_options_of_a_file(tmp_path, options, problem):
@@ -436,6 +441,7 @@ def test_a_refused_word_leaves_files_as_they_were(tmp_path):
         ("add_vector", ("x", [1.0])),
         ("add_vectors", (["x"], [[1.0]])),
         ("__setitem__", ("x", [1.0])),
+        ("__setattr__", ("vectors", [[1.0]])),
         ("set_vecattr", ("war", "count", 5)),
         ("allocate_vecattrs", ()),
         ("resize_vectors", ()),

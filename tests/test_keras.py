@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -11,7 +10,7 @@ from importlib.util import find_spec
 import pytest
 
 from tests.helpers import keras_checks
-from tests.helpers.programs import TIMEOUT_SECONDS, environment, run_program
+from tests.helpers.programs import TIMEOUT_SECONDS, environment
 
 BACKENDS = ["tensorflow", "torch"]
 
@@ -40,19 +39,3 @@ def outcomes(request, tmp_path_factory) -> dict[str, str]:
 @pytest.mark.parametrize("name", [function.__name__ for function in keras_checks.CHECKS])
 def test_layers(outcomes, name):
     assert not outcomes[name], outcomes[name]
-
-
-@pytest.mark.parametrize("backend", ["numpy"])
-def test_other_backends_are_refused(monkeypatch, words_store, backend):
-    if find_spec("keras") is None:
-        pytest.skip("needs keras")
-    monkeypatch.setitem(os.environ, "KERAS_BACKEND", backend)
-    program = """
-        import sys
-        from embstore.interop.keras import StoreEmbedding
-        try:
-            StoreEmbedding(sys.argv[1])
-        except ImportError as error:
-            print(error)
-    """
-    assert "on tensorflow or torch, not on numpy; set the env" in run_program(program, words_store)

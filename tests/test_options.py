@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -18,6 +17,7 @@ from embstore.cli import app
 from embstore.cli.arguments import OPEN_WITHOUT
 from embstore.cli.options import options_of, parameter_texts
 from embstore.cli.rows import get
+from embstore.cli.standard import PathOrDash
 from embstore.cli.stores import build
 from embstore.encodings.casting import OnOverflow
 from embstore.settle import as_size
@@ -238,7 +238,7 @@ def test_options_have_the_types_of_the_parameters():
         "on_duplicate": OnDuplicate | None,
         "on_overflow": OnOverflow,
         "dtype": np.dtype | None,
-        "words": Path | None,
+        "words": PathOrDash | None,
         "attributes": list[str] | None,
         "memory_limit": str,
         **dict.fromkeys(("overwrite", "json"), bool),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 
@@ -37,3 +38,10 @@ def test_examples(quickstart_data):
 
 def test_readme_is_short():
     assert len(README.read_text().splitlines()) <= 200
+
+
+def test_figures_are_those_of_the_page_of_numbers():
+    figures = re.findall(r"^\| .*[\d,]{6,} \|.*$", README.read_text(), re.M)
+    assert len(figures) == 5
+    page = (ROOT / "docs" / "numbers.md").read_text()
+    assert all(line in page for line in figures)

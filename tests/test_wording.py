@@ -10,24 +10,41 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from typer.main import get_command
 
 import embstore
+from embstore import wording
 from embstore.cli import app
-from embstore.cli.options import names_of
+from embstore.cli.options import COLUMNS, names_of
+from embstore.wording import either, option, parameter
 from tests.helpers.shell_messages import python_in
+from tests.test_bad_input import BAD
+from tests.test_kinds import CASES as REFUSED
 
 ROOT = Path(embstore.__file__).parent
 # What no command reaches, and why.
 PYTHON_ONLY = {
     "interop/": "modules of PyTorch, gensim and Ray",
     "functional/": "functions for arrays and stores",
+    "bench/figures.py": "a page of HTML, about code in Python",
+    "bench/markup.py": "as above",
+    "bench/page.py": "as above",
+    "bench/series.py": "names of Python's functions that are compared",
+    "notebook.py": "HTML for notebooks",
     "array_mixin.py": "a store as an array",
     "attribute_mixin.py": "methods of a store",
+    "bench/figures.py": "HTML, whose attributes look like options",
+    "bench/markup.py": "as above",
+    "bench/page.py": "as above",
+    "bench/series.py": "names of competitors, some of them calls",
     "attributes/given.py": "values of attributes as arrays",
     "columns.py": "attributes as arrays",
     "many.py": "lookups in several stores",
@@ -61,6 +78,7 @@ PYTHON_ONLY = {
 # Texts that look like Python, and are none or are not printed.
 ALLOWED = {
     "(□ GB); □ cores □": "a shape as in 4 x 3, made before",
+    "--attribute □=FILE": "what is typed",
     "<name or name=file>": "what is typed after --attribute",
     'verify="full" ': "no option of a command; embstore verify reads all",
     "make source= shorter": "StoreWriter's, which no command takes a source for",
@@ -189,3 +207,73 @@ def test_options_in_messages_are_options_of_commands(called):
         if isinstance(given, ast.Constant) and given.value not in names
     ]
     assert not found
+
+
+COMMANDS: Any = get_command(app)
+MOST_COLUMNS = 80
+
+
+@pytest.mark.parametrize("name", COMMANDS.commands)
+def test_no_python_in_help(name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(MOST_COLUMNS))
+    command = COMMANDS.commands[name]
+    text = command.get_help(typer.Context(command, info_name=f"embstore {name}"))
+    assert max(map(len, text.splitlines())) <= MOST_COLUMNS
+    assert not python_in(" ".join(text.split()).replace(COLUMNS, ""), names_of(app))
+
+
+def shell_errors(sources: Iterable[tuple[bytes, dict[str, Any]]], folder: Path) -> list[str]:
+    """Return what the command line says of files that a build refuses."""
+    path = folder / "file"
+    errors = []
+    with wording.for_shell(lambda: names_of(app)):
+        for data, options in sources:
+            path.write_bytes(data)
+            with pytest.raises(embstore.SourceError) as error:
+                embstore.build(path, folder / "s", **options)
+            errors.append(str(error.value))
+    return errors
+
+
+def test_no_python_about_bad_files(tmp_path):
+    sources = [(data, own) for data, own, _, _ in BAD.values()] + [
+        (data, {}) for _, data in REFUSED
+    ]
+    names = names_of(app)
+    found = [one for one in shell_errors(sources, tmp_path) if python_in(one, names)]
+    assert [one for one in found if "is a file of R;" not in one] == []
+
+
+def test_a_message_has_the_words_of_its_reader():
+    def message() -> str:
+        return f"{parameter('memory_limit')}; {option('unk')}; {option('scale', None)}"
+
+    assert message() == "memory_limit; unk=; scale=None"
+    with wording.for_shell(lambda: names_of(app)):
+        assert message() == "--memory-limit; --unk; --scale none"
+        assert option("missing", "two words") == "--missing 'two words'"
+        with wording.for_python():
+            assert either("a", "b") == "a"
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(message).result() == "--memory-limit; --unk; --scale none"
+    assert message() == "memory_limit; unk=; scale=None"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("pass overwrite=True", "use embstore.upsert", "None is given", "call store.words()"),
+        *("np.load reads it", "expected (3,)", "found b'x'", "{word: id}", "a ValueError"),
+        *("memory_limit is low", "Traceback (most recent call last)", "type __init__"),
+    ],
+)
+def test_python_is_found(text):
+    assert python_in(text, names_of(app))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["pass --overwrite", "embstore upsert", "none", "(2 of 3)", "a.embstore", "/x/memory_limit/a"],
+)
+def test_other_text_is_not_python(text):
+    assert not python_in(text, names_of(app))

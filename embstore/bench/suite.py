@@ -95,7 +95,7 @@ def bench_store(
         chosen = [case for case in cases if name in MEASURED[case.work]]
         if name == PRELOADED and report.table["compression"]:
             report.skipped.append(
-                "preloaded: this store is compressed; preload=True keeps rows as they are stored"
+                "preloaded: rows of a compressed store are preloaded only by a row cache"
             )
         elif name == COLD:
             found = list(map(bench.cold, chosen))

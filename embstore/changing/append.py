@@ -97,8 +97,8 @@ def append(
         What to do with a finite number that is too large for a float dtype: stop with an error, or
         store infinity.
     memory_limit : int or str
-        Memory that the change may use, in bytes or as in ``2GiB``, besides Python and its
-        libraries.
+        Memory that the change may use besides Python and its libraries, in bytes or as in
+        ``2GiB`` or ``500M`` (``M`` and ``MB`` are 10^6 bytes, ``MiB`` is 2^20).
     dry_run : bool
         Do everything but write, to see what it would cost.
     progress : callable, optional

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from embstore.bench.work import BATCHES, WORKS
 from embstore.cli.arguments import JsonOption, TableArgument
 from embstore.cli.console import print_json, printable, warn
 from embstore.export import check_new_file, new_file
+
+if TYPE_CHECKING:
+    from embstore.bench.report import Report
 
 
 def bench(
@@ -49,24 +52,11 @@ def bench(
       embstore bench glove.embstore
       embstore bench glove.embstore --report glove.html
       embstore bench model.safetensors --tensor embed.weight
-      embstore bench glove.embstore --work read_random --batch 4096 --state cold --output results
+      embstore bench glove.embstore --batch 4096 --state cold --output results
     """
-    # Imported here because only this command needs it.
-    from embstore.bench import plots, suite  # noqa: PLC0415
-    from embstore.bench.page import page  # noqa: PLC0415
+    from embstore.bench import suite  # noqa: PLC0415  # Only this command needs it.
 
-    # A mistake is told before minutes of measuring.
-    no_plots = plots.missing()
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-    if report is not None:
-        report = report.absolute()
-        check_new_file(report, overwrite=overwrite)
-        if no_plots:
-            raise ValueError(
-                f"the plots of --report need {no_plots}; install it (pip install {no_plots}), or "
-                "leave --report out"
-            )
+    _check_targets(output, report, overwrite=overwrite)
     measured = suite.bench_store(
         store,
         tensor=tensor,
@@ -82,14 +72,39 @@ def bench(
         print_json(measured.to_json())
     else:
         typer.echo(measured.text())
+    _write(measured, output, report, overwrite=overwrite)
+
+
+def _check_targets(output: Path | None, report: Path | None, *, overwrite: bool) -> None:
+    """Raise if the results cannot be written, before minutes of measuring."""
+    from embstore.bench import plots  # noqa: PLC0415
+
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+    if report is not None:
+        check_new_file(report.absolute(), overwrite=overwrite)
+        if package := plots.missing():
+            raise ValueError(
+                f"the plots of --report need {package}; install it (pip install {package}), or "
+                "leave --report out"
+            )
+
+
+def _write(
+    measured: "Report", output: Path | None, report: Path | None, *, overwrite: bool
+) -> None:
+    """Write what was measured to a directory and to a page, if they are given."""
+    from embstore.bench import plots  # noqa: PLC0415
+    from embstore.bench.page import page  # noqa: PLC0415
+
     if output is not None:
         measured.save(output)
-        if no_plots:
-            warn(f"no plots: {no_plots} is not installed (pip install {no_plots})")
+        if package := plots.missing():
+            warn(f"no plots: {package} is not installed (pip install {package})")
         else:
             plots.draw(measured.to_json(), output)
     if report is not None:
-        with new_file(report, overwrite=overwrite) as file:
+        with new_file(report.absolute(), overwrite=overwrite) as file:
             file.write(page(measured.to_json()).encode())
         typer.echo(f"report written to {printable(report)}", err=True)
 

@@ -15,14 +15,17 @@ from embstore.cli.arguments import JsonOption, StoreArgument, parse_ids
 from embstore.cli.console import print_json, printable, progress_bar, warn
 from embstore.cli.notes import warn_of_cut, warn_of_rows
 from embstore.cli.options import options_of
+from embstore.cli.standard import PATH, PathOrDash, name_of, source_and_words
 from embstore.errors import StoreError
 from embstore.formats.own.manifest import Manifest, read_manifest
 from embstore.sources.options import SourceOptions
 
 SourceArgument = Annotated[
-    Path,
+    PathOrDash,
     typer.Argument(
-        help="A file or a directory of rows, as for embstore build.", show_default=False
+        help="A file or a directory of rows, as for embstore build; - for standard input.",
+        show_default=False,
+        **PATH,
     ),
 ]
 _NOT_TYPED = ("partition_strategy", "progress")
@@ -42,8 +45,9 @@ def append(
       embstore append items.embstore today.parquet --column embedding --dry-run
     """
     before = _manifest(store)
+    read = source_and_words(source, options)
     with progress_bar("append") as progress:
-        report = embstore.append(store, source, progress=progress, **options)
+        report = embstore.append(store, read, progress=progress, **options)
     _print(report, store, source, before, dry=options["dry_run"], as_json=as_json)
 
 
@@ -51,11 +55,12 @@ def append(
 def update(
     store: StoreArgument,
     changes: Annotated[
-        Path,
+        PathOrDash,
         typer.Argument(
-            help="A file or a directory of rows, as for embstore build. Their words say which rows "
-            "they replace.",
+            help="A file or a directory of rows, as for embstore build; - for standard input. "
+            "Their words say which rows they replace.",
             show_default=False,
+            **PATH,
         ),
     ],
     *,
@@ -81,8 +86,9 @@ def update(
     before = _manifest(store)
     change = {name: options.pop(name) for name in ("on_overflow", "memory_limit", "dry_run")}
     given = None if ids is None else read_ids(ids, store)
+    read = source_and_words(changes, options)
     with progress_bar("update") as progress:
-        source = SourceOptions(source=changes, **options)
+        source = SourceOptions(source=read, **options)
         report = update_from(store, source, given, progress=progress, **change)
     _print(report, store, changes, before, dry=change["dry_run"], as_json=as_json)
 
@@ -99,8 +105,9 @@ def upsert(
       embstore upsert items.embstore today.parquet --word-column item --dry-run
     """
     before = _manifest(store)
+    read = source_and_words(source, options)
     with progress_bar("upsert") as progress:
-        report = embstore.upsert(store, source, progress=progress, **options)
+        report = embstore.upsert(store, read, progress=progress, **options)
     _print(report, store, source, before, dry=options["dry_run"], as_json=as_json)
 
 
@@ -170,7 +177,7 @@ def _manifest(store: Path) -> Manifest | None:
 def _print(
     report: embstore.ChangeReport,
     store: Path,
-    source: Path,
+    source: PathOrDash,
     before: Manifest | None,
     *,
     dry: bool,
@@ -195,4 +202,4 @@ def _print(
     if isinstance(facts, dict):
         encoding = "plain" if after.encoding is None else after.encoding.name
         warn_of_rows(facts, after.dtype, encoding)
-        warn_of_cut(facts, source)
+        warn_of_cut(facts, name_of(source, "standard input"))

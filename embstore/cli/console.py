@@ -32,15 +32,15 @@ def warn(text: str, kind: str = "note") -> None:
     typer.echo(f"embstore: {kind}: {text}", err=True)
 
 
-def print_json(value: object) -> None:
-    """Print a value as JSON on one line."""
-    typer.echo(json.dumps(value, ensure_ascii=not shows_unicode()))
+def print_json(value: object, *, beside: bool = False) -> None:
+    """Print a value as JSON on one line; on standard error ``beside`` what is on the output."""
+    typer.echo(json.dumps(value, ensure_ascii=not shows_unicode()), err=beside)
 
 
-def print_facts(facts: dict[str, Any], *, as_json: bool) -> None:
-    """Print facts, a line each."""
+def print_facts(facts: dict[str, Any], *, as_json: bool, beside: bool = False) -> None:
+    """Print facts, a line each; on standard error ``beside`` what is on standard output."""
     if as_json:
-        print_json(facts)
+        print_json(facts, beside=beside)
         return
     facts = dict(facts)
     source = dict(facts.pop("source", {}))
@@ -60,7 +60,7 @@ def print_facts(facts: dict[str, Any], *, as_json: bool) -> None:
     width = max(map(len, lines))
     for name, value in lines.items():
         shown = f"{value:,}" if type(value) is int else "-" if value is None else printable(value)
-        typer.echo(f"{name:<{width}}  {shown}")
+        typer.echo(f"{name:<{width}}  {shown}", err=beside)
 
 
 def _flat(prefix: str, source: dict[str, Any]) -> dict[str, Any]:

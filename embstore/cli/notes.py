@@ -39,7 +39,7 @@ def warn_of_rows(facts: dict[str, Any], dtype: np.dtype[Any], encoding: str) -> 
         warn(f"numbers too large for {dtype}, which became infinite: {count}")
 
 
-def warn_of_cut(facts: dict[str, Any], source: Path) -> None:
+def warn_of_cut(facts: dict[str, Any], source: str) -> None:
     """Print a note if the last line of a text file may have been cut."""
     if facts.get("unterminated"):
         warn(f"the last line of {source} has no newline; make sure that the file was not cut")

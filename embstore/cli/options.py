@@ -12,16 +12,18 @@
 import functools
 import inspect
 import os
+import re
 import types
 from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 import typer
 from typer.main import get_command
 
+from embstore.cli.standard import PATH, PathOrDash
 from embstore.dtypes import as_dtype
 from embstore.encodings.casting import OnOverflow
 from embstore.settle import size_text
@@ -30,6 +32,11 @@ from embstore.table.numbering import Strategy
 from embstore.writing.words.new_words import OnDuplicate
 
 COLUMNS = "<name or name=file>"
+# The commands for functions of another name.
+_COMMANDS = {"open": "get", "tables": "info"}
+_SENTENCE = re.compile(r"(?<=[.])\s+(?=[A-Z])")
+_CODE = re.compile("`+([^`]+)`+")
+_MOST_CHOICES = 5  # That help shows beside the option.
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
@@ -94,6 +101,9 @@ def options_of(
 def parameter_texts(function: Callable[..., Any]) -> dict[str, str]:
     """Return the text of each parameter in a numpydoc docstring, as plain text on one line.
 
+    Sentences that start with "In Python" are left out, and what is marked as code is spelled as it
+    is typed: `spelled`.
+
     Examples
     --------
     >>> parameter_texts(parameter_texts)
@@ -114,7 +124,31 @@ def parameter_texts(function: Callable[..., Any]) -> dict[str, str]:
             elif line:
                 for name in names:
                     texts.setdefault(name, []).append(line.strip())
-    return {name: " ".join(parts).replace("`", "") for name, parts in texts.items()}
+    return {name: _for_shell(" ".join(parts)) for name, parts in texts.items()}
+
+
+def spelled(code: str) -> str:
+    """Return what a docstring marks as code, as it is typed at a shell.
+
+    Examples
+    --------
+    >>> spelled("embstore.open"), spelled('scale="x.scale"'), spelled('"auto"'), spelled("None")
+    ('embstore get', '--scale x.scale', 'auto', 'none')
+    """
+    if code == "None":
+        return "none"
+    if code.startswith("embstore.") and code.removeprefix("embstore.").isidentifier():
+        name = code.removeprefix("embstore.")
+        return f"embstore {_COMMANDS.get(name, name)}"
+    name, found, value = code.partition("=")
+    if found and name.isidentifier() and name.islower():
+        code = f"--{name.replace('_', '-')} {value}"
+    return code.replace('"', "").strip()
+
+
+def _for_shell(text: str) -> str:
+    sentences = [one for one in _SENTENCE.split(text) if not one.startswith("In Python")]
+    return _CODE.sub(lambda found: spelled(found[1]), " ".join(sentences))
 
 
 def names_of(app: typer.Typer) -> dict[str, str]:
@@ -223,6 +257,9 @@ def _option(function: Callable[..., Any], parameter: inspect.Parameter) -> inspe
         settings |= {"parser": parse_dtype, "metavar": "<dtype>"}
     elif Path in kinds or any(get_origin(one) is os.PathLike for one in kinds):
         kind = Path
+        if parameter.name == "words":
+            kind = PathOrDash
+            settings |= PATH
     elif any(get_origin(one) is Mapping for one in kinds):
         kind = list[str]
         settings |= {"metavar": COLUMNS}
@@ -237,6 +274,8 @@ def _option(function: Callable[..., Any], parameter: inspect.Parameter) -> inspe
             settings |= {"parser": parse_optional, "metavar": "<text>"}
     else:
         (kind,) = kinds
+        if get_origin(kind) is Literal and len(get_args(kind)) > _MOST_CHOICES:
+            settings |= {"metavar": f"<{parameter.name}>"}
     option = typer.Option(flag, **settings)
     shown = kind if default is not None else kind | None
     return parameter.replace(annotation=Annotated[shown, option], default=default)

@@ -1,7 +1,6 @@
 """Commands that take rows out of a store: get, explain, export."""
 
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from embstore.cli.arguments import (
 from embstore.cli.console import print_facts, print_json, printable, progress_bar, warn
 from embstore.cli.options import options_of
 from embstore.cli.shown_rows import blocks_of, print_json_rows, print_table, write_npy
+from embstore.cli.standard import DASH, PATH, PathOrDash, name_of, target_of
 from embstore.cli.terminal import typed
 from embstore.sinks import SINKS
 
@@ -38,7 +38,12 @@ def get(
     *,
     ids: IdsOption = None,
     npy: Annotated[
-        Path | None, typer.Option(help="Write the rows to this .npy file.", show_default=False)
+        PathOrDash | None,
+        typer.Option(
+            help="Write the rows to this .npy file; - for standard output.",
+            show_default=False,
+            **PATH,
+        ),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the file of --npy, if there is one.")
@@ -60,9 +65,11 @@ def get(
         found = _ids_asked_for(table, words, ids, missing)
         blocks = blocks_of(table, found, words, **options)
         if npy is not None:
-            what = write_npy(blocks, npy, len(found), table, overwrite=overwrite)
-            typer.echo(f"{what} written to {printable(npy)}", err=True)
-            if not as_json:
+            target = target_of(npy, "npy")
+            what = write_npy(blocks, target, len(found), table, overwrite=overwrite)
+            where = name_of(npy, "standard output")
+            typer.echo(f"{what} written to {printable(where)}", err=True)
+            if not as_json or npy == DASH:
                 return
             blocks = blocks_of(table, found, words, **options)
         if as_json:
@@ -104,7 +111,14 @@ def explain(
 @options_of(embstore.export, without=("progress",))
 def export(
     store: TableArgument,
-    file: Annotated[Path, typer.Argument(help="Where the file will be.", show_default=False)],
+    file: Annotated[
+        PathOrDash,
+        typer.Argument(
+            help="Where the file will be. - writes to standard output, in the format of --format.",
+            show_default=False,
+            **PATH,
+        ),
+    ],
     *,
     as_json: JsonOption = False,
     **options: Any,
@@ -117,13 +131,17 @@ def export(
     Examples:
       embstore export glove.embstore glove.txt --format glove
       embstore export glove.embstore glove.npy --words words.txt
+      embstore export glove.embstore - --format glove | gzip > glove.txt.gz
     """
+    if options["words"] == DASH:
+        raise typer.BadParameter("give a file for the words", param_hint="--words")
+    target = target_of(file, options["format"])
     started = time.perf_counter()
     with progress_bar("export") as progress:
-        report = embstore.export(store, file, progress=progress, **options)
+        report = embstore.export(store, target, progress=progress, **options)
     seconds = time.perf_counter() - started
     facts: dict[str, Any] = {
-        "file": str(file),
+        "file": name_of(file, "standard output"),
         "format": report.format,
         "rows": report.rows,
         "bytes": report.byte_count,
@@ -133,7 +151,7 @@ def export(
     }
     if report.largest_cast_error:
         facts["largest_cast_error"] = report.largest_cast_error
-    print_facts(facts, as_json=as_json)
+    print_facts(facts, as_json=as_json, beside=file == DASH)
     if report.attributes_left_out:
         left_out = ", ".join(report.attributes_left_out)
         warn(f"{report.format} has no attributes; left out: {left_out} (parquet has them)")

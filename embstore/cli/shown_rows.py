@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -151,7 +151,12 @@ def json_texts(rows: NDArray[Any]) -> list[str]:
 
 
 def write_npy(
-    blocks: Iterable[Shown], path: Path, count: int, table: EmbeddingStore, *, overwrite: bool
+    blocks: Iterable[Shown],
+    target: Path | IO[bytes],
+    count: int,
+    table: EmbeddingStore,
+    *,
+    overwrite: bool,
 ) -> str:
     """Write rows to a .npy file, and return their shape and dtype.
 
@@ -160,7 +165,10 @@ def write_npy(
     FileExistsError
         If the file exists and may not be replaced.
     """
-    with new_file(path.absolute(), overwrite=overwrite) as file:
+    opened: Any = nullcontext(target)
+    if isinstance(target, Path):
+        opened = new_file(target.absolute(), overwrite=overwrite)
+    with opened as file:
         dtype, shape = table.dtype, table.row_shape
         first = True
         for block in blocks:
@@ -171,6 +179,7 @@ def write_npy(
             file.write(np.ascontiguousarray(block.rows).reshape(-1).view(np.uint8).data)
         if first:
             _write_header(file, dtype, (count, *shape))
+        file.flush()
     return f"{shape_text((count, *shape))} {dtype}"
 
 

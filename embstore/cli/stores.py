@@ -11,6 +11,7 @@ from embstore.cli.arguments import OPEN_WITHOUT, JsonOption, StoreArgument, Tabl
 from embstore.cli.console import print_facts, print_json, print_tables, printable, progress_bar
 from embstore.cli.notes import warn_of_cut, warn_of_leftovers, warn_of_rows
 from embstore.cli.options import options_of
+from embstore.cli.standard import PATH, PathOrDash, name_of, source_and_words
 from embstore.export import RESIDENT_LIMIT
 from embstore.formats.own.manifest import manifest_of
 from embstore.formats.own.spec import ATTRIBUTES, PARTITIONS
@@ -20,11 +21,13 @@ from embstore.table.numbering import Strategy
 @options_of(embstore.build, without=("partition_strategy", "progress"))
 def build(
     source: Annotated[
-        Path,
+        PathOrDash,
         typer.Argument(
             help="GloVe, word2vec or fastText text, or word2vec binary, also compressed or in an "
-            "archive; .npy, .npz, .safetensors, Parquet, Arrow; or a directory of parts.",
+            "archive; .npy, .npz, .safetensors, Parquet, Arrow; or a directory of parts. - reads "
+            "standard input.",
             show_default=False,
+            **PATH,
         ),
     ],
     store: Annotated[Path, typer.Argument(help="Where the store will be.", show_default=False)],
@@ -37,15 +40,17 @@ def build(
     \b
     Examples:
       embstore build glove.6B.300d.txt glove.embstore --partitions 4
-      embstore build model.safetensors model.embstore --tensor embed.weight --words vocab.txt
-      embstore build vectors.parquet vectors.embstore --column embedding --word-column title
+      embstore build m.safetensors m.embstore --tensor embed.weight --words v.txt
+      embstore build films.parquet f.embstore --column vector --word-column title
       embstore build model.safetensors small.embstore --encoding float8_e4m3fn
+      zcat vectors.txt.gz | embstore build - vectors.embstore
     """
+    read = source_and_words(source, options)
     started = time.perf_counter()
     with progress_bar("build") as progress:
-        built = embstore.build(source, store, progress=progress, **options)
+        built = embstore.build(read, store, progress=progress, **options)
     _print_summary(built, store, time.perf_counter() - started, as_json=as_json)
-    warn_of_cut(built.source, source)
+    warn_of_cut(built.source, name_of(source, "standard input"))
 
 
 @options_of(
@@ -89,8 +94,8 @@ def repartition(
 
     \b
     Examples:
-      embstore repartition glove.embstore glove16.embstore --partitions 16 --strategy div
-      embstore repartition glove.embstore glove.embstore --dtype float16 --overwrite
+      embstore repartition old.embstore new.embstore --partitions 8 --strategy div
+      embstore repartition glove.embstore half.embstore --dtype float16
       embstore repartition glove.embstore archive.embstore --compression blosc
     """
     started = time.perf_counter()
@@ -164,14 +169,17 @@ def clean(store: StoreArgument, *, as_json: JsonOption = False) -> None:
     Example:
       embstore clean glove.embstore
     """
+    was_there = store.exists()
     removed = embstore.clean(store)
     if as_json:
         print_json([str(path) for path in removed])
+    elif not removed:
+        typer.echo("nothing to remove")
+    elif store.exists() and not was_there:
+        typer.echo(f"put the old store back as {printable(store)}, from {printable(removed[0])}")
     else:
         for path in removed:
             typer.echo(f"removed {printable(path)}")
-        if not removed:
-            typer.echo("nothing to remove")
 
 
 def _file_facts(table: embstore.EmbeddingStore, name: str) -> dict[str, Any]:

@@ -158,7 +158,7 @@ class RaggedRows:
 
     Parameters
     ----------
-    values : ndarray, shape (n, ..., *row_shape), or RaggedRows
+    values : ndarray, shape ``(n, ..., *row_shape)``, or RaggedRows
         The rows of all bags, one bag after the other; ``RaggedRows`` where bags consist of bags.
     row_splits : ndarray of int64, shape (bags + 1,)
         Those of the ids.

@@ -55,7 +55,7 @@ def as_combiner(combiner: str | None) -> Combiner:
     """
     if combiner is None:
         return "mean"
-    return as_choice(combiner, "combiner", get_args(Combiner))  # type: ignore[return-value]
+    return as_choice(combiner, "combiner", get_args(Combiner))
 
 
 def combine_bags(

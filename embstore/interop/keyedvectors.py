@@ -109,6 +109,10 @@ class KeyedVectors(EvaluationMethods, FileMethods, Unchanging):
         """All vectors as an array that reads what an index takes; see `Vectors`."""
         return Vectors(self.store)
 
+    @vectors.setter
+    def vectors(self, value: Any) -> None:
+        self._set_vectors(value)
+
     @property
     def expandos(self) -> Expandos:
         """The attributes of the store by name, each a column by id; see `Expandos`."""

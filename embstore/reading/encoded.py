@@ -42,11 +42,12 @@ if TYPE_CHECKING:
     from embstore.encodings.plain import Plain
     from embstore.progress import OnProgress
     from embstore.reading.mapped import MappedRecords
+    from embstore.reading.no_records import NoRecords
     from embstore.table.numbering import Numbering
     from embstore.table.plan import LookupPlan
     from embstore.table.protocols import Encoding, Visit
 
-    StoredRecords: TypeAlias = MappedRecords | RangedRecords | CompressedRecords
+    StoredRecords: TypeAlias = MappedRecords | RangedRecords | CompressedRecords | NoRecords
 
 # Rows that are decoded at a time, by a scan, or without a mapping.
 DECODED_BYTES = 4 << 20

@@ -24,13 +24,11 @@ from embstore.wording import option
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
-    from embstore.reading.compressed import CompressedRecords
-    from embstore.reading.mapped import MappedRecords
-    from embstore.reading.ranged import RangedRecords
+    from embstore.reading.encoded import StoredRecords
     from embstore.table.protocols import Encoding
     from embstore.table.tables import Table
 
-    LocalRecords: TypeAlias = MappedRecords | RangedRecords | CompressedRecords | EncodedRecords
+    LocalRecords: TypeAlias = StoredRecords | EncodedRecords
     AnyRecords: TypeAlias = LocalRecords | CachedRecords
 
 # What rows are decoded or cast to.

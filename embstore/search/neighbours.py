@@ -113,14 +113,14 @@ class Neighbours:
 
 def _places_of(wanted: NDArray[np.int64], ids: range | NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the places of ids, which ascend, that some others have."""
+    places: NDArray[np.int64]
     if isinstance(ids, range):
         places, rest = np.divmod(wanted - ids.start, ids.step)
-        return places[(rest == 0) & (places >= 0) & (places < len(ids))]
-    if not len(ids):
-        return wanted[:0]
-    places = np.searchsorted(ids, wanted)
-    places[places == len(ids)] = 0
-    return places[ids[places] == wanted]
+        has = (rest == 0) & (places >= 0) & (places < len(ids))
+    else:
+        places = np.searchsorted(ids, wanted)
+        has = np.isin(wanted, ids)
+    return np.asarray(places[has])
 
 
 def _narrowed(vectors: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -107,21 +107,24 @@ def serve(
     grace : float
         How many seconds running requests may take to end when the server is closed.
     reader : {"auto", "mapped", "chunked"}
-        As for `embstore.open`.
+        How rows are read: ``"mapped"`` from memory-mapped files, ``"chunked"`` by reading files;
+        ``"auto"`` maps where supported. In Python, see `embstore.open`.
     resident_limit : int or str, optional
-        As for `embstore.open`: the most of the mapping that may count as memory of this process.
+        The most of the mapping that may count as memory of this process, as in ``2GiB`` or
+        ``500M``. In Python, see `embstore.open`.
     preload : bool
-        As for `embstore.open`: read everything into RAM first.
+        Read everything into RAM first. In Python, see `embstore.open`.
     row_cache : int or str, optional
-        As for `embstore.open`: memory for copies of the rows that are looked up most.
+        Memory for copies of the rows that are looked up most, as in ``2GiB`` or ``500M``. In
+        Python, see `embstore.open`.
     version : str, optional
-        As for `embstore.open`: the version of a store at a URL; by default the current one.
+        The version of a store at a URL; by default the current one. In Python, see `embstore.open`.
     allow_http : bool
-        As for `embstore.open`: whether a URL of another machine may be without TLS.
+        Whether a URL of another machine may be without TLS. In Python, see `embstore.open`.
     cache_dir : str or path-like, optional
-        As for `embstore.open`: where files of a store at a URL are kept on a local disk.
+        Where files of a store at a URL are kept on a local disk. In Python, see `embstore.open`.
     cache_limit : int or str, optional
-        As for `embstore.open`: the most bytes of these files.
+        The most bytes of these files, as in ``50GiB`` or ``50G``. In Python, see `embstore.open`.
 
     Returns
     -------

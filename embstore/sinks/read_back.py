@@ -6,7 +6,9 @@ another kind of file, like a header, or like numbers are found out by reading th
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from itertools import chain
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +23,11 @@ if TYPE_CHECKING:
 
     from embstore.attributes.values import Values
     from embstore.row_blocks import RowBlock
+    from embstore.sinks import TableFacts, Write
 
 HEAD_ROWS = 128
+# A header says all; and an import of pyarrow takes a while.
+_TOLD_BY_HEADER = ("npy", "safetensors")
 
 
 class Head:
@@ -48,13 +53,27 @@ class Head:
                 self._block = replace(block, rows=rows, words=words, attributes=attributes)
             yield block
 
-    def check(self, file: IO[bytes], format: str, words_file: IO[bytes] | None) -> None:
+    def tried(
+        self, blocks: Iterator[RowBlock], write: Write, table: TableFacts, format: str
+    ) -> Iterator[RowBlock]:
+        """Return the blocks of `keep`, once their first rows were written to a file and checked."""
+        first = next(blocks, None)
+        if first is None or self._block is None:
+            return blocks
+        if format not in _TOLD_BY_HEADER:
+            with tempfile.NamedTemporaryFile(prefix="embstore-") as file:
+                write(file, replace(table, rows=len(self._block.rows)), iter([self._block]))
+                self.check(file, format, None)
+        return chain([first], blocks)
+
+    def check(self, file: IO[bytes] | None, format: str, words_file: IO[bytes] | None) -> None:
         """Read the first rows of a written file as a build would, and compare them.
 
         Parameters
         ----------
-        file, words_file : binary file
-            The files, still open; there are words in a file of their own for npy only.
+        file, words_file : binary file or None
+            The files, still open; None for what cannot be read. There are words in a file of their
+            own for npy and safetensors only.
         format : str
             The format, for the message.
 
@@ -63,20 +82,21 @@ class Head:
         ExportError
             If a build would refuse the file, or read other words or rows.
         """
-        # A header of .npy and safetensors says all; and an import of pyarrow takes a while.
-        if self._block is None or (format in {"npy", "safetensors"} and words_file is None):
+        if self._block is None or (words_file is None and (not file or format in _TOLD_BY_HEADER)):
             return
         options: dict[str, Any] = {"limit": len(self._block.rows)}
         if words_file is not None:
             words_file.flush()
             options["words"] = words_file.name
-        file.flush()
+        name = ""
+        if file is not None:
+            file.flush()
+            name = file.name
         try:
-            problem = (
-                "" if self._is_read(file.name, format, options) else "reads other words or rows"
-            )
+            problem = "" if self._is_read(name, format, options) else "reads other words or rows"
         except EmbstoreError as error:
-            problem = f"refuses it ({error})".replace(file.name, "it")
+            problem = f"refuses it ({error})"
+            problem = problem.replace(name, "it") if name else problem
         if problem:
             raise ExportError(
                 f"the first words or rows of this table cannot be told from another kind of file: "
@@ -106,7 +126,7 @@ class Head:
         from embstore.sources.choose import open_source  # noqa: PLC0415
 
         assert self._block is not None
-        if format == "safetensors":
+        if format == "safetensors" or not name:
             return self._are_read(options["words"])
         dtype = wide_dtype(self._block.rows.dtype)
         batches = list(open_source(name, dtype=dtype, **options).batches())

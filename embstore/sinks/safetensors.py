@@ -93,6 +93,11 @@ def write_safetensors(file: IO[bytes], table: TableFacts, blocks: Iterator[RowBl
     text += b" " * (-len(text) % _SIZE_BYTES)
     file.write(len(text).to_bytes(_SIZE_BYTES, "little") + text)
     first = _SIZE_BYTES + len(text)
+    if len(parts) > 1 and not file.seekable():
+        raise ExportError(
+            f"the codes and the scales of {table.rows} rows are written side by side, which a pipe "
+            "does not take; export to a file"
+        )
     for part, start in zip(parts, starts, strict=True):
         if part.take is None:
             file.seek(first + start)
@@ -100,9 +105,11 @@ def write_safetensors(file: IO[bytes], table: TableFacts, blocks: Iterator[RowBl
     for block in blocks:
         for part, start in zip(parts, starts, strict=True):
             if part.take is not None:
-                file.seek(first + start + block.start * part.size_bytes // max(table.rows, 1))
+                if len(parts) > 1:
+                    file.seek(first + start + block.start * part.size_bytes // max(table.rows, 1))
                 file.write(_little(part.take(block.rows)))
-    file.seek(first + end)
+    if len(parts) > 1:
+        file.seek(first + end)
 
 
 def _little(numbers: NDArray[Any]) -> memoryview:

@@ -26,6 +26,7 @@ from embstore.sources.arrays.npy import open_npy, open_npz
 from embstore.sources.arrow.source import open_arrow
 from embstore.sources.files.input_file import InputFile, check_file
 from embstore.sources.files.kinds import UNCLAIMED
+from embstore.sources.files.piped import WRITE_FIRST, Pipe, as_pipe
 from embstore.sources.folders.folder import FORMATS as FOLDER_FORMATS
 from embstore.sources.folders.folder import format_of_folder
 from embstore.sources.objects import open_object
@@ -152,15 +153,17 @@ def open_source(
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if scale != AUTO:
         given["scale"] = scale
-    if not isinstance(source, str | os.PathLike):
+    pipe = as_pipe(source)
+    if pipe is None and not isinstance(source, str | os.PathLike):
         return _open_given(source, format, limit, encoding, given)
-    path = Path(source)
-    if path.is_dir():
+    path = pipe or Path(source)
+    if pipe is None and path.is_dir():
         found = format_of_folder(path) if format == "auto" else format
         if found not in FOLDER_FORMATS:
             raise SourceError(f"{path} is not a file, as {option('format', format)} needs")
     else:
-        check_file(path)
+        if pipe is None:
+            check_file(path)
         found = _format_of_file(path, format, given.get("member"))
     reader = _READERS[found]
     _check_options(f"{path}, read as {found},", reader, given)
@@ -203,7 +206,7 @@ def _check_options(what: str, reader: _Reader, given: dict[str, Any]) -> None:
         raise SourceError(f"{what} does not take {option(unfit[0])}; it takes {listing}")
 
 
-def _format_of_file(path: Path, format: str, member: str | None) -> str:
+def _format_of_file(path: Path | Pipe, format: str, member: str | None) -> str:
     """Return the format of a file; "text" for one of the text formats."""
     if format == SAFETENSORS.name and SAFETENSORS.matches(b"", path.name):
         return format
@@ -216,6 +219,8 @@ def _format_of_file(path: Path, format: str, member: str | None) -> str:
         )
     if format != "auto":
         found = format
+    if file.piped and found not in _STREAMED:
+        raise SourceError(f"{file.name} is {file.kind.what}, not read in order; {WRITE_FIRST}")
     if file.packed and found not in _STREAMED:
         raise SourceError(
             f"{file.name} is {file.kind.what}, compressed or in an archive; extract it first"

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import re
 from itertools import repeat
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,9 +40,11 @@ from embstore.sources.word2vec_words import (
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from embstore.sources.files.piped import Pipe
     from embstore.vocabulary.words import PackedWords
 
 # Smaller reads would stay in the processor's cache, but the cost of each read outweighs that.
@@ -60,7 +61,7 @@ class Word2VecBinarySource(Source):
 
     Parameters
     ----------
-    path : str or Path
+    path : str, Path or Pipe
         The file, also compressed (gzip, bz2, xz, zstd, lz4) or in a zip or tar archive.
     member : str, optional
         The member of an archive that has several.
@@ -75,12 +76,12 @@ class Word2VecBinarySource(Source):
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | Pipe,
         *,
         member: str | None = None,
         encoding_errors: EncodingErrors = "strict",
     ) -> None:
-        self._file = InputFile(Path(path), member)
+        self._file = InputFile(path, member)
         self._encoding_errors = encoding_errors
         self._careful: CarefulReader | None = None
         self._has_newlines: bool | None = None
@@ -113,7 +114,7 @@ class Word2VecBinarySource(Source):
         return {
             "file": self._file.short_name,
             "format": "word2vec-binary",
-            "bytes": self.byte_count,
+            "bytes": self._file.bytes_read,
         }
 
     def batches(self) -> Iterator[Batch]:

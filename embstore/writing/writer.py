@@ -145,8 +145,8 @@ class StoreWriter:
 
     Examples
     --------
-    >>> import tempfile, numpy as np, embstore
-    >>> path = tempfile.mkdtemp() + "/squares.embstore"
+    >>> import numpy as np, embstore
+    >>> path = "squares.embstore"
     >>> with embstore.StoreWriter(path, row_shape=(2,), dtype="float32", partitions=2) as writer:
     ...     for start in range(0, 10, 5):
     ...         ids = np.arange(start, start + 5)

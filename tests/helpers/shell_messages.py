@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 PATTERNS = {
     "an option as Python has it": re.compile("(?<![\\w.-])[a-z_\N{WHITE SQUARE}]+=(?!=)"),
-    "a name of the package": re.compile(r"\bembstore\.(?!zarr)[a-z_]+(?!\w*\.)\b(?!embstore)"),
+    "a name of the package": re.compile(r"(?<![\w./-])embstore\.[a-z_]"),
     "a constant": re.compile(r"\b(?:None|True|False)\b"),
     "a name of NumPy": re.compile(r"\b(?:np|numpy)\.\w"),
     "a call": re.compile(r"\w\([)\w'\"{]"),

@@ -8,7 +8,7 @@ from tools.site.commands import Commands
 from tools.site.figures import inline_figures
 from tools.site.links import read_page
 from tools.site.references import find_public_name
-from tools.site.signatures import hide_signature
+from tools.site.signatures import class_signature
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -18,7 +18,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Register the additions; Sphinx calls this."""
     app.add_directive("embstore-commands", Commands)
     app.connect("source-read", read_page)
-    app.connect("autodoc-process-signature", hide_signature)
+    app.connect("autodoc-process-signature", class_signature)
     app.connect("missing-reference", find_public_name)
     app.connect("doctree-resolved", inline_figures)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -44,7 +44,7 @@ from embstore.formats.safetensors.scales import (
 from embstore.table.extents import Column, Extent
 from embstore.table.numbering import Numbering
 from embstore.table.tables import Table
-from embstore.wording import shape_text
+from embstore.wording import option, shape_text
 
 if TYPE_CHECKING:
     from embstore.table.listed import ListedTable
@@ -172,9 +172,9 @@ def _coded(
 
 def _refuse(where: str, what: str, options: dict[str, str | None]) -> None:
     """Refuse options that were given in vain."""
-    for option, value in options.items():
+    for name, value in options.items():
         if value is not None:
-            raise FormatError(f"{where} {what}, so leave out {option}={value}")
+            raise FormatError(f"{where} {what}, so leave out {option(name, value)}")
 
 
 def _table(where: str, parts: Parts, size: int, encoding: Encoding, *beside: Column) -> Table:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from embstore.store import EmbeddingStore
 
 STORE_SUFFIX = ".embstore"
@@ -117,7 +119,14 @@ def _build_saved(path: Path) -> EmbeddingStore:
     mmap = None if path.suffix in (".gz", ".bz2") else "r"
     loaded = KeyedVectors.load(os.fspath(path), mmap=mmap)
     vectors = getattr(loaded, "wv", loaded)
-    return build(vectors, _beside(path), attributes=[*vectors.expandos], overwrite=True)
+    # Of a model with hierarchical softmax, some are lists for each word, for training.
+    names = [name for name, values in vectors.expandos.items() if _is_column(values)]
+    return build(vectors, _beside(path), attributes=names, overwrite=True)
+
+
+def _is_column(values: NDArray[Any]) -> bool:
+    """Return whether these are numbers or str."""
+    return values.dtype.kind in "iuf" or all(isinstance(value, str) for value in values)
 
 
 def _when_free(path: Path, step: Callable[[], EmbeddingStore]) -> EmbeddingStore:

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from embstore.settle import as_choice, as_count, as_flag, as_text
 from embstore.sinks import TableFacts
 from embstore.sinks.text import write_glove, write_word2vec
 from embstore.sinks.word2vec_binary import write_records, write_word2vec_binary
+from embstore.sources import EncodingErrors
 from embstore.vocabulary.words import pack
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from embstore.store import EmbeddingStore
 
 ROWS_AT_ONCE = 4096
+_ENCODINGS = "utf-8", "utf-8-sig", "ascii"  # As Python calls them. UTF-8 covers all three.
 # How to write by whether it is binary, and whether there is a header.
 _WRITERS: dict[tuple[bool, bool], Callable[..., None]] = {
     (False, False): write_glove,
@@ -100,7 +102,7 @@ class FileMethods(Keyed):
         binary : bool
             Whether the file is in word2vec's binary format.
         encoding : str
-            Must be UTF-8.
+            Must be UTF-8, or ASCII.
         unicode_errors : {"strict", "replace", "ignore"}
             What to do with bytes that are not UTF-8.
         limit : int, optional
@@ -112,18 +114,24 @@ class FileMethods(Keyed):
 
         Raises
         ------
+        FileNotFoundError
+            If the file is missing.
         SourceError
             If the file is not of this format; see `embstore.build`.
         UnicodeDecodeError
             If a word is not UTF-8, under ``"strict"``.
         ValueError
-            If ``encoding`` is not UTF-8, or a binary file is to have no header.
+            If ``encoding`` or ``unicode_errors`` is none of these, or a binary file is to have no
+            header.
         PermissionError
             If no store can be made beside the file.
         """
         path = as_path(fname, "fname")
-        if codecs.lookup(as_text(encoding, "encoding")).name != "utf-8":
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist; expected a file of vectors")
+        if codecs.lookup(as_text(encoding, "encoding")).name not in _ENCODINGS:
             raise ValueError(f"encoding must be utf8, not {encoding!r}; convert the file first")
+        unicode_errors = as_choice(unicode_errors, "unicode_errors", get_args(EncodingErrors))
         binary, no_header = as_flag(binary, "binary"), as_flag(no_header, "no_header")
         if binary and no_header:
             raise ValueError("a binary file has a header; no_header=True is for text")

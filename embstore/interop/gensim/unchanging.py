@@ -32,6 +32,7 @@ class Unchanging(Keyed):
 
     add_vector = _refusing("add_vector", _APPEND)
     add_vectors = _refusing("add_vectors", _APPEND)
+    _set_vectors = _refusing("vectors =", _REPLACE)
     __setitem__ = _refusing("__setitem__", f"{_REPLACE}; for new words {_APPEND}")
     set_vecattr = _refusing(
         "set_vecattr", "embstore.update(path, words, attributes={name: values})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from embstore.array_mixin import ArrayMixin
 from embstore.interop.gensim.positions import positions
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from embstore.table.protocols import Visit
 
 
-class Vectors(ArrayMixin):
+class Vectors(ArrayMixin, NDArrayOperatorsMixin):
     """All vectors, in the order of ids: shape, dtype, and rows when they are asked for.
 
     It is indexed as an ndarray is, negative numbers and masks included, and reads the rows that an
@@ -102,11 +103,6 @@ class Vectors(ArrayMixin):
         if function in _OF_SHAPE and len(given) == 1 and not options:
             return getattr(self, function.__name__)
         raise TypeError(_ARITHMETIC)
-
-    def __eq__(self, other: object) -> NoReturn:
-        raise TypeError(_ARITHMETIC)
-
-    __hash__ = None  # type: ignore[assignment]  # As of an array.
 
     def __repr__(self) -> str:
         return f"<Vectors {self._rows} x {self._row_shape[0]} {self._dtype}, read when indexed>"

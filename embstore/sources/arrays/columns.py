@@ -9,6 +9,7 @@ import numpy as np
 from embstore.attributes.given import as_values
 from embstore.attributes.values import dtype_name, part_of
 from embstore.errors import RowError, SourceError
+from embstore.wording import shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,8 +49,8 @@ class ArrayColumns:
         for name, array in arrays.items():
             if tuple(array.shape) != (row_count,):
                 raise SourceError(
-                    f"{rows_name}: attribute {name!r} has shape {tuple(array.shape)}; expected "
-                    f"({row_count},), one value for each row"
+                    f"{rows_name}: attribute {name!r} has shape {shape_text(tuple(array.shape))}; "
+                    f"expected {shape_text((row_count,))}, one value for each row"
                 )
             if isinstance(array, np.ndarray):
                 found = self._whole[name] = self._values(name, array)

@@ -21,6 +21,7 @@ from embstore.sources.arrays.source import ArraySource
 from embstore.sources.files.archives import ZIP, stored_offset
 from embstore.sources.files.decompress import DamagedError
 from embstore.sources.files.input_file import InputFile
+from embstore.sources.files.piped import WRITE_FIRST, Pipe
 from embstore.sources.folders.folder import table_files
 from embstore.wording import either, option, shape_text
 
@@ -40,7 +41,9 @@ _SUFFIX = ".npy"
 BESIDE = "bU"  # Kinds of dtypes that attributes may have, and rows may not.
 
 
-def open_npy(path: Path, *, member: str | None = None, words: Words | None = None) -> ArraySource:
+def open_npy(
+    path: Path | Pipe, *, member: str | None = None, words: Words | None = None
+) -> ArraySource:
     """Return the rows of a ``.npy`` file, or of a directory of them.
 
     The files of a directory must be parts of one table; see `embstore.sources.folders.folder`.
@@ -59,7 +62,7 @@ def open_npy(path: Path, *, member: str | None = None, words: Words | None = Non
     SourceError
         If a file is not a ``.npy``, or a store cannot hold its array.
     """
-    if not path.is_dir():
+    if isinstance(path, Pipe) or not path.is_dir():
         file = InputFile(path, member)
         return _source(file.name, file.short_name, "npy", [file], words)
     if member is not None:
@@ -181,9 +184,11 @@ def open_array(file: InputFile, beside: str = "") -> FileArray | _StreamedArray:
             in_zip = file.layers == ("zip",)
             found = stored_offset(stream.raw, str(file.member)) if in_zip else None
             if found is None:
+                how = f"save it uncompressed{either(' (numpy.savez)', '')}"
                 raise SourceError(
-                    f"{file.name} is compressed and in Fortran order, so a row is not contiguous; "
-                    f"save it uncompressed{either(' (numpy.savez)', '')}, or in C order"
+                    f"{file.name} is {'a pipe' if file.piped else 'compressed'}, and its array in "
+                    "Fortran order, so a row is not contiguous; "
+                    f"{WRITE_FIRST if file.piped else how}, or save it in C order"
                 )
             size_bytes, start = header_bytes + _size(file, header_bytes), found
     try:

@@ -95,8 +95,8 @@ class ArraySource(Source):
         self._row_bytes = math.prod(self.row_shape) * self.dtype.itemsize
         if self._row_bytes > spec.MAX_ROW_BYTES:
             raise SourceError(
-                f"{names[0]} has shape {tuple(parts[0].shape)}: a row takes {self._row_bytes} "
-                f"bytes, more than the {spec.MAX_ROW_BYTES} that a store can hold"
+                f"{names[0]} has shape {shape_text(tuple(parts[0].shape))}: a row takes "
+                f"{self._row_bytes} bytes, more than the {spec.MAX_ROW_BYTES} that a store can hold"
             )
         self.byte_count = self.row_count * self._row_bytes
         self._words = None if words is None else WordList(words, self.row_count)
@@ -154,8 +154,9 @@ def common_rows(
         dtypes.append(check_dtype(name, np.dtype(part.dtype)))
         if tuple(map(int, part.shape[1:])) != row_shape:
             raise SourceError(
-                f"{name} has shape {tuple(part.shape)} and dtype {part.dtype}, but {names[0]} has "
-                f"shape {tuple(parts[0].shape)} and dtype {parts[0].dtype}"
+                f"{name} has shape {shape_text(tuple(part.shape))} and dtype {part.dtype}, but "
+                f"{names[0]} has shape {shape_text(tuple(parts[0].shape))} and dtype "
+                f"{parts[0].dtype}"
             )
     try:
         return row_shape, common_dtype(dtypes)

@@ -11,17 +11,18 @@ from __future__ import annotations
 import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from embstore.errors import SourceError
 from embstore.paths import url_of, without_credentials
 from embstore.sources.files import decompress
 from embstore.sources.files.kinds import START_BYTES, find_archived, find_kind
+from embstore.sources.files.piped import WRITE_FIRST, Pipe
 from embstore.wording import either, function, option
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from pathlib import Path
 
     from embstore.sources.files.kinds import Kind
 
@@ -50,8 +51,8 @@ def check_file(path: Path) -> None:
         raise SourceError(f"{path} is not a file, but a directory")
     if not path.is_file():
         raise SourceError(
-            f"{path} is not a file, but a pipe or a device, and input may be read twice; write it "
-            "to a file first"
+            f"{path} is not a file, but a pipe or a device, and this may be read twice; "
+            f"{WRITE_FIRST}"
         )
 
 
@@ -60,7 +61,7 @@ class InputFile:
 
     Parameters
     ----------
-    path : Path
+    path : str, Path or Pipe
         The file; its first bytes tell what it is.
     member : str or None
         The member of an archive; not needed if it has only one.
@@ -72,7 +73,7 @@ class InputFile:
     kind : Kind
         What the file is, or its only contents.
     byte_count : int
-        Its size on disk.
+        Its size on disk; 0 for a pipe.
     name : str
         Its name in messages: the path, and the member if there is one.
 
@@ -83,11 +84,13 @@ class InputFile:
     """
 
     def __init__(
-        self, path: Path, member: str | None = None, *, takes: Collection[str] = ()
+        self, path: str | Path | Pipe, member: str | None = None, *, takes: Collection[str] = ()
     ) -> None:
-        check_file(path)
-        self.path = path
-        self.byte_count = path.stat().st_size
+        self.path = path if isinstance(path, Pipe) else Path(path)
+        self.byte_count = 0
+        if isinstance(self.path, Path):
+            check_file(self.path)
+            self.byte_count = self.path.stat().st_size
         self.member: str | None = None
         self._layers: list[_Layer] = []
         self.kind = self._look(member)
@@ -97,9 +100,19 @@ class InputFile:
             raise SourceError(f"{path} is not an archive, so it has no member {member!r}")
 
     @property
+    def piped(self) -> bool:
+        """Whether it is a pipe."""
+        return isinstance(self.path, Pipe)
+
+    @property
     def packed(self) -> bool:
-        """Whether it is compressed or in an archive, so that only a stream gives its bytes."""
-        return bool(self._layers)
+        """Whether only a stream gives its bytes: it is compressed, in an archive, or a pipe."""
+        return bool(self._layers) or self.piped
+
+    @property
+    def bytes_read(self) -> int:
+        """Its size on disk; of a pipe, the bytes that were read."""
+        return self.path.bytes_read if isinstance(self.path, Pipe) else self.byte_count
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -166,6 +179,8 @@ class InputFile:
 
     def _members(self, kind: Kind, wanted: str | None) -> list[str]:
         assert kind.archive is not None
+        if kind.name == "zip" and self.piped:
+            raise SourceError(f"{self.name} is a zip archive, read from its end; {WRITE_FIRST}")
         if kind.name == "zip" and self._layers:
             raise SourceError(f"{self.name} has a zip archive in it; extract that first")
         with self.open() as stream:

@@ -146,7 +146,7 @@ class TextFile(InputFile):
                 yield Block(data, first_line, stream.done)
                 first_line += data.count(b"\n")
             if rest:
-                yield Block(bytes(rest), first_line, self.byte_count, unterminated=True)
+                yield Block(bytes(rest), first_line, self.bytes_read, unterminated=True)
 
     @cached_property
     def _start(self) -> tuple[bytes, str, bool]:

@@ -11,7 +11,6 @@ Blocks of lines are parsed on threads and arrive in order.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,9 +30,11 @@ from embstore.sources.words.word_list import WordList
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import DTypeLike, NDArray
 
+    from embstore.sources.files.piped import Pipe
     from embstore.sources.text.blocks import Block
     from embstore.sources.text.columns import Column
     from embstore.sources.words.word_list import Words
@@ -49,7 +50,7 @@ class TextSource(Source):
 
     Parameters
     ----------
-    path : str or Path
+    path : str, Path or Pipe
         The file, also compressed (gzip, bz2, xz, zstd, lz4) or in a zip or tar archive.
     format : {"auto", "glove", "word2vec"}
         ``"glove"`` has no header, ``"word2vec"`` has one; fastText's ``.vec`` is ``"word2vec"``.
@@ -77,7 +78,7 @@ class TextSource(Source):
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | Pipe,
         *,
         format: TextFormat = "auto",
         member: str | None = None,
@@ -88,7 +89,7 @@ class TextSource(Source):
         attributes: Sequence[str] = (),
         limit: int | None = None,
     ) -> None:
-        self._file = TextFile(Path(path), member)
+        self._file = TextFile(path, member)
         self.name = self._file.name
         self.byte_count = self._file.byte_count
         self.dtype = wide_dtype(np.dtype(dtype))
@@ -136,6 +137,8 @@ class TextSource(Source):
         """Approximate number of rows; exact if there is a header."""
         if self.row_count is not None:
             return self.row_count
+        if not self.byte_count:
+            return 0  # Of a pipe.
         for block in self._file.blocks(_ESTIMATE_BYTES, empty_lines="keep"):
             rows = max(1, round(block.data.count(b"\n") * self.byte_count / block.bytes_done))
             return rows if self._limit is None else min(rows, self._limit)
@@ -167,7 +170,7 @@ class TextSource(Source):
         return {
             "file": self._file.short_name,
             "format": self.format,
-            "bytes": self.byte_count,
+            "bytes": self._file.bytes_read,
             "unterminated": self.unterminated,
         }
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from embstore.errors import SourceError
 from embstore.sources.files.input_file import check_file
+from embstore.sources.files.piped import as_pipe
 from embstore.sources.packing import packed_binary
 from embstore.sources.text.blocks import TextFile
 from embstore.sources.words.word_files import read_vocabulary
@@ -44,7 +45,11 @@ class WordList:
     def __init__(self, words: Words, row_count: int | None = None) -> None:
         self._file: TextFile | None = None
         self._words: list[str] | None
-        if isinstance(words, str | Path):
+        pipe = as_pipe(words)
+        if pipe is not None:
+            self._file = TextFile(pipe, takes=("json",))
+            self._words = read_vocabulary(self._file)
+        elif isinstance(words, str | Path):
             path = Path(words)
             try:
                 check_file(path)

@@ -76,7 +76,7 @@ def finish_replacement(target: Path) -> None:
     with contextlib.suppress(OSError):
         if (copied / METADATA).exists():
             _put_copy(target)
-        elif not target.exists() and aside.is_dir():
+        elif not target.exists() and _is_store(aside):
             files.rename(aside, target)
 
 
@@ -89,8 +89,13 @@ def remove_old(target: Path) -> None:
     files.flush_directory(target.parent)
     if (target / METADATA).exists() or not (copied / METADATA).exists():
         remove(copied)
-    if target.exists():
+    if target.exists() or not _is_store(aside):
         remove(aside)
+
+
+def _is_store(aside: Path) -> bool:
+    """Say whether a directory is a store, and not what is left of one that was being removed."""
+    return os.path.lexists(aside / METADATA)
 
 
 def remove(directory: Path) -> None:
