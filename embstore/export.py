@@ -229,9 +229,11 @@ def _as_target(path: Any, name: str) -> Path:
 
 
 def _choose_format(path: Path | None, format: ExportFormat | None) -> ExportFormat:
-    if path is None and format is None:
-        raise ValueError(f"give {option('format')} for what has no name: {', '.join(SINKS)}")
-    suffix = "" if path is None else path.suffix.lower()
+    if path is None:
+        if format is None:
+            raise ValueError(f"give {option('format')} for what has no name: {', '.join(SINKS)}")
+        return as_choice(format, "format", tuple(SINKS))
+    suffix = path.suffix.lower()
     if suffix in _COMPRESSED_SUFFIXES:
         raise ValueError(
             f"{path.name} has the suffix of a compressed file; export to an uncompressed file, and "

@@ -127,6 +127,20 @@ def size_text(size_bytes: int) -> str:
     return str(size_bytes)
 
 
+def size_up_text(size_bytes: int) -> str:
+    """Return a number of bytes as people type it: a large one is rounded up.
+
+    Examples
+    --------
+    >>> size_up_text(49_152_048), size_up_text(1_500_000), size_up_text(700)
+    ('47MiB', '1465KiB', '700')
+    """
+    for unit in (1 << 30, 1 << 20, 1 << 10):
+        if size_bytes >= max(10 * unit, 1 << 20):
+            return size_text(-(-size_bytes // unit) * unit)
+    return size_text(size_bytes)
+
+
 def as_positive(value: Any, name: str, *, or_zero: bool = False) -> float:
     """Return a number above 0, which may be infinite.
 

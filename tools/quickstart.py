@@ -8,6 +8,7 @@ package's model is then also opened in place, and its rows compared with the sto
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,9 @@ def main() -> None:
     compare(store, text)
     if text == TEXT:
         open_in_place(store)
+    activate = shlex.quote(shown(Path(sys.prefix, "bin", "activate")))
+    typed = shlex.join(["embstore", "get", shown(path), *words])
+    print(f"\nTo go on, type:\n\n    . {activate}\n    {typed}")
 
 
 def store_of(text: Path) -> Path:

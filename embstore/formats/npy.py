@@ -17,6 +17,7 @@ import numpy as np
 from embstore.dtypes import find_dtype, native
 from embstore.encodings.plain import Plain
 from embstore.errors import FormatError, StoreCorruptError
+from embstore.formats.empty import empty_table
 from embstore.formats.own import spec
 from embstore.table.extents import Column, Extent
 from embstore.table.numbering import Numbering
@@ -125,7 +126,7 @@ def plain_table(files: Files, name: str, offset: int, rows: int, encoding: Plain
     """Return the table of consecutive rows in one file, after checking its length."""
     where = files.where(name)
     if not encoding.record_bytes:
-        return Table((), encoding, Numbering(rows))
+        return empty_table(where, rows, encoding)
     if encoding.record_bytes > spec.MAX_ROW_BYTES:
         raise FormatError(
             f"{where}: a row takes {encoding.record_bytes} bytes, more than the "

@@ -272,4 +272,5 @@ def _cache_rows(column: Column, row_cache: int, limit: int | None) -> int:
             f"rows of {column.record_bytes} bytes are too long for both {parameter('row_cache')} "
             f"and {parameter('resident_limit')}, which map 2MiB at a time; leave one of the two out"
         )
-    return slots_within(row_cache, column.first_rows()[-1], column.record_bytes)
+    gaps = sum(extent.rows for extent in column.extents if not extent.file)
+    return slots_within(row_cache, column.rows, column.record_bytes, gap_count=gaps)

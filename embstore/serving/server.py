@@ -31,7 +31,7 @@ from embstore.serving.stalls import Stalls
 from embstore.settle import as_count, as_positive, as_size
 from embstore.store import EmbeddingStore
 from embstore.version import __version__
-from embstore.wording import parameter
+from embstore.wording import parameter, shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -206,7 +206,7 @@ def _start(
 
     row_bytes = max(store.record_bytes, store.dtype.itemsize * math.prod(store.row_shape))
     if not row_bytes:
-        raise ValueError(f"rows of shape {store.row_shape} have no numbers to serve")
+        raise ValueError(f"rows of shape {shape_text(store.row_shape)} have no numbers to serve")
     if row_bytes > limits.memory_bytes:
         raise ValueError(
             f"{parameter('memory_limit')} must hold a row, which has {row_bytes} bytes, not "

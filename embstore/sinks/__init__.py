@@ -134,8 +134,8 @@ class TableFacts:
         """Raise ExportError if rows have no numbers, for a format that cannot say so."""
         if 0 in self.row_shape:
             raise ExportError(
-                f"rows of shape {self.row_shape} have no numbers, which {format} does not support; "
-                "export as npy or safetensors"
+                f"rows of shape {shape_text(self.row_shape)} have no numbers, which {format} does "
+                "not support; export as npy or safetensors"
             )
 
 

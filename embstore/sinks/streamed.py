@@ -53,4 +53,5 @@ def as_stream(target: Any) -> Streamed | None:
     """
     if isinstance(target, io.TextIOBase):
         raise TypeError("the file was opened as text; open it in binary mode, or pass its path")
-    return Streamed(target) if isinstance(target, io.RawIOBase | io.BufferedIOBase) else None
+    file: Any = target  # typing has another name for it.
+    return Streamed(file) if isinstance(target, io.RawIOBase | io.BufferedIOBase) else None

@@ -157,13 +157,11 @@ def open_source(
     if pipe is None and not isinstance(source, str | os.PathLike):
         return _open_given(source, format, limit, encoding, given)
     path = pipe or Path(source)
-    if pipe is None and path.is_dir():
+    if isinstance(path, Path) and path.is_dir():
         found = format_of_folder(path) if format == "auto" else format
         if found not in FOLDER_FORMATS:
             raise SourceError(f"{path} is not a file, as {option('format', format)} needs")
     else:
-        if pipe is None:
-            check_file(path)
         found = _format_of_file(path, format, given.get("member"))
     reader = _READERS[found]
     _check_options(f"{path}, read as {found},", reader, given)
@@ -208,6 +206,8 @@ def _check_options(what: str, reader: _Reader, given: dict[str, Any]) -> None:
 
 def _format_of_file(path: Path | Pipe, format: str, member: str | None) -> str:
     """Return the format of a file; "text" for one of the text formats."""
+    if isinstance(path, Path):
+        check_file(path)
     if format == SAFETENSORS.name and SAFETENSORS.matches(b"", path.name):
         return format
     # Where a format is given, its reader says what is wrong with bytes that nothing else claims.

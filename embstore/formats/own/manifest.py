@@ -138,7 +138,9 @@ class Manifest:
             )
         if 0 in self.row_shape and (self.encoding is not None or self.compression is not None):
             what = "encode" if self.encoding is not None else "compress"
-            raise ValueError(f"rows of shape {self.row_shape} have no numbers to {what}")
+            raise ValueError(
+                f"rows of shape {shape_text(self.row_shape)} have no numbers to {what}"
+            )
 
     def _check_compression(self) -> None:
         rows = self.inner_rows

@@ -35,10 +35,10 @@ from embstore.reading.requests import requests_for
 from embstore.reading.row_cache.admission import Admission
 from embstore.reading.row_cache.row_map import MAX_SLOTS, RowMap
 from embstore.reading.row_cache.sketch import CountSketch
-from embstore.settle import size_text
+from embstore.settle import size_text, size_up_text
 from embstore.table.addresses import ALIGNMENTS, HUGE_PAGE_BYTES, address_limit
 from embstore.threads import LazyPool
-from embstore.wording import parameter
+from embstore.wording import either, parameter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,7 +67,9 @@ _lock, _stats_lock = Lock(), RLock()
 _learner = LazyPool(1, "embstore_row_cache")
 
 
-def slots_within(budget_bytes: int, row_count: int, record_bytes: int) -> int:
+def slots_within(
+    budget_bytes: int, row_count: int, record_bytes: int, *, gap_count: int = 0
+) -> int:
     """Return how many rows a cache of some bytes holds, with its maps and counts.
 
     Learning takes some more for moments, and rows that wait for a slot 4 bytes for each slot.
@@ -77,7 +79,9 @@ def slots_within(budget_bytes: int, row_count: int, record_bytes: int) -> int:
     budget_bytes : int
         Bytes of the cache.
     row_count, record_bytes : int
-        Number of rows in the table, and the size of a record.
+        Number of rows in the table, gaps between them included, and the size of a record.
+    gap_count : int
+        The number of rows that would fit into the gaps.
 
     Raises
     ------
@@ -87,9 +91,16 @@ def slots_within(budget_bytes: int, row_count: int, record_bytes: int) -> int:
     most = min(row_count, MAX_SLOTS, budget_bytes // record_bytes)
     least_bytes = cache_bytes(1, row_count, record_bytes)
     if row_count and budget_bytes < least_bytes:
+        gaps = ""
+        if gap_count > row_count // 2:
+            gaps = (
+                ", most of them gaps between partitions, of which fewer need less "
+                f"({either('embstore.build(store, path, partitions=...)', 'embstore repartition')})"
+            )
         raise ValueError(
-            f"{parameter('row_cache')} must be {size_text(least_bytes)} or more for this table, "
-            f"which one row and the map of {row_count} rows take; found {size_text(budget_bytes)}"
+            f"{parameter('row_cache')} must be {size_up_text(least_bytes)} or more for this table, "
+            f"which one row and the map of {row_count} rows take{gaps}; found "
+            f"{size_text(budget_bytes)}"
         )
     low = min(most, 1)
     while low < most:

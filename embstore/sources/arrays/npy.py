@@ -196,6 +196,7 @@ def open_array(file: InputFile, beside: str = "") -> FileArray | _StreamedArray:
     except StoreError as error:
         raise SourceError(str(error)) from error
     offset = start + header_bytes
+    assert not isinstance(file.path, Pipe)
     return FileArray(file.path, offset, header.shape, header.dtype, fortran=header.fortran)
 
 

@@ -132,8 +132,9 @@ class InputFile:
     @contextmanager
     def open(self) -> Iterator[Stream]:
         """Open the file for reading from its start."""
-        with self.path.open("rb") as raw:
-            stream: Any = raw
+        opened: Any = self.path.open("rb")
+        with opened as raw:
+            stream = raw
             with self.errors_named():
                 for layer in self._layers:
                     stream = layer.open(stream)

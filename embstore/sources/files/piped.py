@@ -119,12 +119,10 @@ def as_pipe(source: Any) -> Pipe | None:
     if isinstance(source, io.TextIOBase):
         raise TypeError("the file was opened as text; open it in binary mode, or pass its path")
     if isinstance(source, io.RawIOBase | io.BufferedIOBase):
-        name = getattr(source, "name", None)
-        return Pipe(source, name if _is_name(name) else "standard input")
+        raw: Any = source  # typing has another name for it.
+        name = getattr(raw, "name", None)
+        is_path = isinstance(name, str) and not name.startswith("<")
+        return Pipe(raw, str(name) if is_path else "standard input")
     if isinstance(source, Path) and source.is_fifo():
         return Pipe(source.open("rb"), str(source), owned=True)
     return None
-
-
-def _is_name(name: Any) -> bool:
-    return isinstance(name, str) and not name.startswith("<")

@@ -104,8 +104,8 @@ class TableChange:
         if not self.manifest.row_bytes:
             self.discard()
             raise FormatError(
-                f"{path} has rows of shape {self.manifest.row_shape}, without numbers, and cannot "
-                "be changed; build the store again"
+                f"{path} has rows of shape {shape_text(self.manifest.row_shape)}, without numbers, "
+                "and cannot be changed; build the store again"
             )
 
     def __enter__(self) -> Self:
