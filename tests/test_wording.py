@@ -34,10 +34,6 @@ ROOT = Path(embstore.__file__).parent
 PYTHON_ONLY = {
     "interop/": "modules of PyTorch, gensim and Ray",
     "functional/": "functions for arrays and stores",
-    "bench/figures.py": "a page of HTML, about code in Python",
-    "bench/markup.py": "as above",
-    "bench/page.py": "as above",
-    "bench/series.py": "names of Python's functions that are compared",
     "notebook.py": "HTML for notebooks",
     "array_mixin.py": "a store as an array",
     "attribute_mixin.py": "methods of a store",
@@ -132,7 +128,7 @@ def modules() -> dict[str, ast.Module]:
 
 def texts(name: str, tree: ast.Module) -> Iterator[Text]:
     """Yield what a module may print: strings of several words, besides docstrings."""
-    left_out = set()
+    left_out: set[ast.AST] = set()
     for node in ast.walk(tree):
         match node:
             case ast.Expr(value=ast.Constant() as docstring):

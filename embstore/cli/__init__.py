@@ -28,7 +28,7 @@ PIPE_CLOSED = 141
 
 
 class _Commands(TyperGroup):
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run a command; one whose reader has closed the pipe ends without a word."""
         try:
             return super().invoke(ctx)
