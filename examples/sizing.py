@@ -1,7 +1,7 @@
 """How to open a table: whether `preload`, `row_cache` and `resident_limit` are worth it.
 
-    python examples/sizing.py                                # some typical tables
-    python examples/sizing.py STORE [--uniform] [--watched]  # a store, and the memory that is free
+    python examples/sizing.py          # typical tables, and 16 GiB
+    python examples/sizing.py STORE    # a store, or a model's file with --tensor, and free memory
 
 1. A table that fits the free memory is preloaded.
 2. Of a larger one, memory can hold the rows that are wanted most. A row cache keeps the bytes of a
@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,7 +55,7 @@ def advise(
     found = []
     own_bytes = free_bytes
     if watched:
-        own_bytes = max(int(free_bytes * LIMIT), 128 * MIB)
+        own_bytes = max(int(free_bytes * LIMIT), 256 * MIB)
         why = "pages beyond it are unmapped, and stay in the page cache"
         found.append(Advice("resident_limit", own_bytes, why))
     page_bytes = PAGE_BYTES + record_bytes - 1  # Some rows lie on two pages.
@@ -78,7 +79,9 @@ def free_memory() -> int:
 
 def show(name: str, rows: int, record_bytes: int, advice: list[Advice]) -> None:
     """Print a table and how to open it."""
-    print(f"{name}: {rows:,} rows of {record_bytes:,} bytes, {rows * record_bytes / GIB:.1f} GiB")
+    size = rows * record_bytes
+    shown = f"{size / GIB:.1f} GiB" if size > GIB else f"{size / MIB:.1f} MiB"
+    print(f"{name}: {rows:,} rows of {record_bytes:,} bytes, {shown}")
     for option, value, why in advice:
         given = value if value is True else f'"{value // MIB:,} MiB"'.replace(",", "")
         print(f"  {option}={given}: {why}")
@@ -90,12 +93,16 @@ def main() -> None:
     """Give advice on a store, or on typical tables with 16 GiB of free memory."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("store", nargs="?")
+    parser.add_argument("--tensor", help="which table of a model")
     parser.add_argument("--uniform", action="store_true", help="all rows are wanted alike")
     parser.add_argument("--watched", action="store_true", help="resident memory is watched")
     given = parser.parse_args()
     if given.store is not None:
-        with embstore.open(given.store) as store:
-            size = store.rows, store.record_bytes
+        try:
+            with embstore.open(given.store, tensor=given.tensor) as store:
+                size = store.rows, store.record_bytes
+        except embstore.EmbstoreError as error:
+            sys.exit(f"sizing: {error}")
         how = {"uniform": given.uniform, "watched": given.watched}
         show(given.store, *size, advise(*size, free_memory(), **how))
         return

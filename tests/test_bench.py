@@ -140,7 +140,7 @@ def test_all_states_and_works(path, rows, tmp_path):
                 assert min(turn["nanoseconds"]) > 0
     assert kept["machine"]["versions"]["numpy"] == np.__version__
     assert kept["table"]["bytes"] == rows.nbytes
-    assert "skipped: limited: 0 MiB are too few" in report.text()
+    assert "skipped: limited: 0 MiB of memory are too few" in report.text()
 
 
 def test_wrong_rows_are_found(path, monkeypatch):
@@ -180,7 +180,7 @@ def test_cold_lookups_read_from_the_device(path):
 
 def test_memory_group_for_a_process():
     with (
-        pytest.raises(state.NoMemoryGroupError, match="MiB are too few"),
+        pytest.raises(state.NoMemoryGroupError, match="MiB of memory are too few"),
         state.memory_group(1 << 20),
     ):
         pass

@@ -15,7 +15,7 @@ from tests.helpers.programs import run_command as run
 WORDS = [f"w{number}" for number in range(12)]
 ROWS = np.arange(48, dtype=np.float32).reshape(12, 4)
 REPORT = re.compile(
-    r"(dry run; it would be )?(.+): (\d+) chunks? and ([\d,]+) bytes written, "
+    r"(dry run, nothing is changed: )?(.+): (\d+) chunks? and ([\d,]+) bytes written, "
     r"(\d+) chunks? linked; fingerprint ([0-9a-f]{32})\n"
 )
 
@@ -67,7 +67,7 @@ def test_changes(command, store, tmp_path):
     assert found[1] is None
     assert found[2] == what
     assert found[6] == fingerprint(store)
-    assert dry.stdout == f"dry run; it would be {done.stdout}"
+    assert dry.stdout == f"dry run, nothing is changed: {done.stdout}"
     with embstore.open(store) as table:
         assert table.rows == 12 + sum(word not in WORDS for word in rows)
         for word, value in rows.items():

@@ -54,7 +54,7 @@ def test_other_things_are_missing_keys(both, key):
             vectors.get_mean_vector(["war", key], ignore_missing=False)
 
 
-@pytest.mark.parametrize("key", [["war"], np.ones(10), {"war": 1}])
+@pytest.mark.parametrize("key", [["war"], np.ones(10), {"war": 1}, True, np.False_])
 def test_what_is_no_key(both, key):
     for call in (both[0].get_index, both[0].get_vector, lambda key: both[0].similarity("war", key)):
         with pytest.raises(TypeError, match="a key must be a str or an int, not"):

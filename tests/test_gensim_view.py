@@ -228,8 +228,8 @@ def test_word_analogies(ours, theirs, tmp_path, folds, dummy, restrict):
     want_score, want = theirs.evaluate_word_analogies(str(path), **options)
     assert [one["section"] for one in sections] == [one["section"] for one in want]
     for one, other in zip(sections, want, strict=True):
-        assert sorted(one["correct"]) == sorted(other["correct"])
-        assert sorted(one["incorrect"]) == sorted(other["incorrect"])
+        assert one["correct"] == other["correct"]
+        assert one["incorrect"] == other["incorrect"]
     assert score == pytest.approx(want_score)
     if restrict != 50 and folds:  # With few words, or in other letters, nearly all are unknown.
         assert sections[-1]["correct"]

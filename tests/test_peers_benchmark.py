@@ -158,7 +158,7 @@ def test_share_of_what_the_disk_can_do():
 
 def test_limited_memory(table, memmap):
     peers = [Embstore(table), memmap]
-    with pytest.raises(state.NoMemoryGroupError, match="MiB are too few"):
+    with pytest.raises(state.NoMemoryGroupError, match="MiB of memory are too few"):
         next(compare_limited(peers, [RANDOM], 1 << 20, SMALL, quiet))
     try:
         with state.memory_group(256 << 20) as processes:

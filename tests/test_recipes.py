@@ -5,9 +5,11 @@ from __future__ import annotations
 import doctest
 import re
 import shlex
+from typing import Any
 
 import pytest
 
+import embstore
 from tests.helpers.programs import ROOT, run_python
 
 EXAMPLES = ROOT / "examples"
@@ -72,3 +74,25 @@ def test_each_example_is_shown_by_a_page():
     shown = " ".join(page.read_text() for page in ROOT.glob("docs/**/*.md"))
     for script in EXAMPLES.glob("*.py"):
         assert f"examples/{script.name}" in shown or f"examples.{script.stem}" in shown, script
+
+
+def test_advice_on_memory(words_store, tmp_path):
+    """Options that are advised are those that `embstore.open` takes."""
+    from examples.sizing import MIB, advise
+
+    cases = [
+        (advise(1000, 100, 512 * MIB), {"preload"}),
+        (advise(1000, 100, 512 * MIB, watched=True), {"preload", "resident_limit"}),
+        (advise(1 << 30, 100, 512 * MIB), {"row_cache"}),
+        (advise(1 << 30, 100, 512 * MIB, watched=True), {"row_cache", "resident_limit"}),
+        (advise(1 << 30, 100, 512 * MIB, uniform=True), set()),
+        (advise(1 << 30, 5000, 512 * MIB), set()),
+    ]
+    for advice, expected in cases:
+        options: dict[str, Any] = {one.option: one.value for one in advice}
+        assert options.keys() == expected
+        embstore.open(words_store, **options).close()
+    done = run_python(EXAMPLES / "sizing.py", words_store, "--watched")
+    assert re.search(r': 11 rows of 32 bytes, 0.0 MiB\n  resident_limit="\d+ MiB": ', done.stdout)
+    failed = run_python(EXAMPLES / "sizing.py", tmp_path / "missing", status=1)
+    assert failed.stderr.startswith("sizing: no store at ")

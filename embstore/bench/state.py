@@ -78,7 +78,8 @@ def memory_group(limit_bytes: int) -> Iterator[Path]:
     """
     if limit_bytes < MIN_GROUP_BYTES:
         raise NoMemoryGroupError(
-            f"{limit_bytes >> 20} MiB are too few; a process needs {MIN_GROUP_BYTES >> 20} MiB"
+            f"{limit_bytes >> 20} MiB of memory are too few, a process needs "
+            f"{MIN_GROUP_BYTES >> 20} MiB; take a larger table"
         )
     problems = []
     for parent, limit_name in _parents():

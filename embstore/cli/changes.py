@@ -187,7 +187,7 @@ def _print(
     if as_json:
         print_json(asdict(report))
     else:
-        typer.echo(f"{'dry run; it would be ' if dry else ''}{printable(report)}")
+        typer.echo(f"{'dry run, nothing is changed: ' if dry else ''}{printable(report)}")
     if before is not None and report.chunk_rows > before.chunk_rows:
         will = "would have" if dry else "have"
         warn(

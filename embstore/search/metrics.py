@@ -63,13 +63,15 @@ class Metric(ABC):
     @abstractmethod
     def screen(
         self, dots: NDArray[Any], norms: NDArray[Any], lengths: NDArray[Any], error: float
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return what scores are at least and at most, both of shape (n, q), on their own scale.
+    ) -> tuple[NDArray[Any], Any]:
+        """Return what scores are at most, shape (q, n), and how much less they may be.
+
+        Both are on the scale of the screen. The second is a number, or of shape (q, n).
 
         Parameters
         ----------
-        dots : ndarray, shape (n, q)
-            Dot products of n rows and q vectors, which may be overwritten.
+        dots : ndarray, shape (q, n)
+            Dot products of q vectors and n rows, which may be overwritten.
         norms, lengths : ndarray, shapes (n,) and (q,)
             Norms of the rows and of the vectors.
         error : float
@@ -107,10 +109,11 @@ class Cosine(Metric):
 
     def screen(
         self, dots: NDArray[Any], norms: NDArray[Any], lengths: NDArray[Any], error: float
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return the cosines less and plus their error, which is the same for all."""
-        dots /= norms[:, np.newaxis]
-        return dots - error, dots + error
+    ) -> tuple[NDArray[Any], Any]:
+        """Return the cosines plus their error, which is the same for all."""
+        dots /= norms
+        dots += error
+        return dots, 2 * error
 
 
 class Dot(Metric):
@@ -131,10 +134,11 @@ class Dot(Metric):
 
     def screen(
         self, dots: NDArray[Any], norms: NDArray[Any], lengths: NDArray[Any], error: float
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return the products less and plus their error, which grows with both norms."""
-        margins = error * norms[:, np.newaxis] * lengths
-        return dots - margins, dots + margins
+    ) -> tuple[NDArray[Any], Any]:
+        """Return the products plus their error, which grows with both norms."""
+        errors = (error * lengths)[:, np.newaxis] * norms
+        dots += errors
+        return dots, 2 * errors
 
 
 class Euclidean(Metric):
@@ -154,13 +158,14 @@ class Euclidean(Metric):
 
     def screen(
         self, dots: NDArray[Any], norms: NDArray[Any], lengths: NDArray[Any], error: float
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return ``2 xy - |x|**2 - |y|**2`` less and plus its error."""
-        squares = np.square(norms)[:, np.newaxis] + np.square(lengths)
+    ) -> tuple[NDArray[Any], Any]:
+        """Return ``2 xy - |x|**2 - |y|**2`` plus its error."""
+        squares = np.square(lengths)[:, np.newaxis] + np.square(norms)
         dots *= 2
         dots -= squares
         squares *= 2 * error
-        return dots - squares, dots + squares
+        dots += squares
+        return dots, 2 * squares
 
     def on_screen(self, score: Any) -> Any:
         """Return the negative square of the distance, a little lower."""

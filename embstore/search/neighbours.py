@@ -10,6 +10,7 @@ Memory is bounded: a few blocks, the best scores, and the norms of up to 67 mill
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ import numpy as np
 from embstore.norms import are_extreme, row_norms
 from embstore.progress import Progress
 from embstore.search.best import Best, ids_at
+from embstore.search.blas_threads import one_thread_each
 from embstore.search.metrics import Euclidean, error_of
 from embstore.search.row_norms import RowNorms
 
@@ -102,7 +104,8 @@ class Neighbours:
                     progress(Progress(done * row_bytes, len(wanted.among) * row_bytes, done))
 
         if isinstance(wanted.among, range):
-            self._store.scan(visit, wanted.among.start, wanted.among.stop)
+            with one_thread_each() if search.multiplies else nullcontext():
+                self._store.scan(visit, wanted.among.start, wanted.among.stop)
         else:
             step = max(BLOCK_BYTES // max(row_bytes, 1), 1)
             for start in range(0, len(wanted.among), step):
@@ -153,6 +156,7 @@ class _Search:
         extreme = are_extreme(self._lengths) & (self._lengths != 0)
         many = len(self._vectors) >= SCREENED or isinstance(metric, Euclidean)
         self._screens = many and not extreme.any()
+        self.multiplies = self._screens and len(self._vectors) >= SCREENED
 
     def offer(self, ids: range | NDArray[np.int64], rows: NDArray[Any]) -> None:
         """Compare the rows of ids, in ascending order, with all vectors."""
@@ -175,31 +179,34 @@ class _Search:
     ) -> None:
         """Score the rows that may be among the best of some vectors."""
         vectors = self._vectors[some.start : some.stop]
+        bounds = np.array([self.bests[number].least for number in some], self._vectors.dtype)
         with np.errstate(all="ignore"):
             if len(some) >= SCREENED:
-                dots = rows @ vectors.T
+                dots = vectors @ rows.T
             else:
-                dots = np.einsum("ij,kj->ik", rows, vectors)
-            least, most = self._metric.screen(
+                dots = np.einsum("kj,ij->ki", vectors, rows)
+            most, less = self._metric.screen(
                 dots, norms, self._lengths[some.start : some.stop], self._error
             )
-        # A product with such a row may be wrong.
-        always = are_extreme(norms) & (norms != 0) if self._norms.have_extremes else None
-        for column, number in enumerate(some):
-            bound = self.bests[number].least
-            if not np.isnan(bound):
-                may_be = most[:, column] >= self._metric.on_screen(bound)
-            else:
+            may_be = most >= self._metric.on_screen(bounds)[:, np.newaxis]
+        if self._norms.have_extremes:  # A product with such a row may be wrong.
+            may_be |= are_extreme(norms) & (norms != 0)
+        # Most vectors have no such row in most blocks.
+        for column in np.flatnonzero(may_be.any(axis=1) | np.isnan(bounds)).tolist():
+            number = some[column]
+            found = may_be[column]
+            if np.isnan(bounds[column]):
                 # Those that are left out may be among the first.
                 first = self._count + len(self._without[number])
                 if first >= len(ids):
                     self._compare(number, ids, rows, norms, None)
                     continue
-                bound = -np.partition(-least[:, column], first - 1)[first - 1]
-                may_be = ~(most[:, column] < bound)
-            if always is not None:
-                may_be |= always
-            places = np.flatnonzero(may_be)
+                with np.errstate(all="ignore"):
+                    least = less[column] if np.ndim(less) else less
+                    least = most[column] - least
+                    bound = -np.partition(-least, first - 1)[first - 1]
+                    found |= ~(most[column] < bound)
+            places = np.flatnonzero(found)
             if places.size:
                 self._compare(number, ids, rows, norms, places)
 

@@ -19,6 +19,7 @@ from embstore.encodings.opaque import Opaque
 from embstore.encodings.plain import Plain
 from embstore.encodings.scaled import Scaled
 from embstore.errors import FormatError
+from embstore.formats.empty import empty_table
 from embstore.formats.names import quoted
 from embstore.formats.options import AUTO, OPAQUE
 from embstore.formats.own import spec
@@ -180,8 +181,8 @@ def _refuse(where: str, what: str, options: dict[str, str | None]) -> None:
 def _table(where: str, parts: Parts, size: int, encoding: Encoding, *beside: Column) -> Table:
     """Return a table of records of some size, after checking it."""
     row_bytes = math.prod(encoding.row_shape) * encoding.dtype.itemsize
-    if not size and not row_bytes:
-        return Table((), encoding, Numbering(parts.rows))
+    if not size and isinstance(encoding, Plain):
+        return empty_table(where, parts.rows, encoding)
     if not size or not row_bytes:
         raise FormatError(
             f"{where}: rows of shape {shape_text(encoding.row_shape)} have no numbers"

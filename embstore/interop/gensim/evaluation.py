@@ -98,13 +98,12 @@ class EvaluationMethods(CompareMethods):
                 continue
             count += 1
             ids = tuple(words.ids.get(word, -1) for word in four)
-            if min(ids) >= 0:
-                asked.append((sections[-1], four, ids))
-                if len(asked) == ANALOGIES_AT_ONCE:
-                    self._answer_analogies(words, asked)
-                    asked = []
-            elif dummy4unknown:
-                sections[-1].incorrect.append(four)
+            if min(ids) < 0 and not dummy4unknown:
+                continue
+            asked.append((sections[-1], four, ids))
+            if len(asked) == ANALOGIES_AT_ONCE:
+                self._answer_analogies(words, asked)
+                asked = []
         if not count:
             raise ValueError(f"{analogies} has no analogies: lines of four words below a heading")
         self._answer_analogies(words, asked)
@@ -119,7 +118,16 @@ class EvaluationMethods(CompareMethods):
     def _answer_analogies(
         self, words: Known, asked: list[tuple[Section, Four, tuple[int, ...]]]
     ) -> None:
-        """Put analogies, of which all words are known, into the lists of their sections."""
+        """Put analogies into the lists of their sections; one with unknown words is not solved."""
+        solved = iter(self._solve(words, [one for one in asked if min(one[2]) >= 0]))
+        for section, four, of_one in asked:
+            right = min(of_one) >= 0 and next(solved)
+            (section.correct if right else section.incorrect).append(four)
+
+    def _solve(
+        self, words: Known, asked: list[tuple[Section, Four, tuple[int, ...]]]
+    ) -> Iterator[bool]:
+        """Yield whether analogies are solved, of which all words are known."""
         if not asked:
             return
         ids = np.array([of_one for _, _, of_one in asked], np.int64)
@@ -128,10 +136,9 @@ class EvaluationMethods(CompareMethods):
         without = [np.unique(of_one[:3]) for of_one in ids]
         wanted = Wanted(vectors, CANDIDATES, range(min(words.count, len(self))), without)
         found = Neighbours(self.store).find(wanted, METRICS["cosine"])
-        for (section, four, _), (nearest, _) in zip(asked, found, strict=True):
+        for (_, four, _), (nearest, _) in zip(asked, found, strict=True):
             names = (words.fold(name) for name in self.store.words(nearest))
-            right = next((name == four[3] for name in names if name not in four[:3]), False)
-            (section.correct if right else section.incorrect).append(four)
+            yield next((name == four[3] for name in names if name not in four[:3]), False)
 
     def evaluate_word_pairs(
         self,

@@ -67,7 +67,7 @@ class KeyLookup:
         MissingWordError
             If keys are missing. As in gensim, anything else that may be a key of a dict is one.
         TypeError
-            If a key may not be one, such as a list or an array.
+            If a key may not be one: a list, an array, a bool.
         """
         words = [key for key in keys if isinstance(key, str)]
         store = self._store
@@ -83,13 +83,14 @@ class KeyLookup:
                 ids[at] = next(found)
             elif key in self:
                 ids[at] = int(key)
-            elif type(key).__hash__ is None:
+            elif type(key).__hash__ is None or isinstance(key, bool | np.bool_):
                 raise TypeError(f"a key must be a str or an int, not {type(key).__name__}")
             elif missing == "none":
                 ids[at] = -1
             else:
+                plain = key.item() if isinstance(key, np.generic) else key
                 raise MissingWordError(
-                    f"key {shown(key)} is missing: a key is a word, or an id from 0 to "
+                    f"key {shown(plain)} is missing: a key is a word, or an id from 0 to "
                     f"{len(self._store) - 1}"
                 )
         return ids

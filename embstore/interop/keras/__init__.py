@@ -10,6 +10,14 @@
 the differences.
 """
 
+try:
+    import keras as _keras  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"embstore.interop.keras needs Keras 3 and a backend ({error}): "
+        'pip install "embstore[keras]", and TensorFlow or PyTorch'
+    ) from error
+
 from embstore.interop.keras.layer import StoreEmbedding
 
 __all__ = ["StoreEmbedding"]

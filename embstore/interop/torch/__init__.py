@@ -11,6 +11,13 @@ frozen weights, and `swap` puts one in the place of a model's own; `StoreDataset
 ``DataLoader``. ``docs/pytorch.md`` lists the differences.
 """
 
+try:
+    import torch as _torch  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ImportError(
+        'embstore.interop.torch needs PyTorch: pip install "embstore[torch]"'
+    ) from error
+
 from embstore.interop.torch.bag import StoreEmbeddingBag
 from embstore.interop.torch.dataset import StoreDataset
 from embstore.interop.torch.embedding import StoreEmbedding

@@ -1,0 +1,67 @@
+"""Matrix products on one thread each, while a search has threads of its own.
+
+The threads of a product wait for the next one by spinning, and so take the processors from those of
+the search. With both, a batch of 64 vectors took several times as long on two busy processors.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from functools import cache
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class _Limit:
+    """The limit of the process: searches at the same time share it, and the last one ends it."""
+
+    def __init__(self) -> None:
+        self._limiter: Any = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock, self._searches = Lock(), 0
+
+    def begin(self) -> None:
+        with self._lock:
+            if not self._searches:
+                self._limiter = _libraries().limit(limits=1)
+            self._searches += 1
+
+    def end(self) -> None:
+        with self._lock:
+            self._searches -= 1
+            if not self._searches:
+                self._limiter.restore_original_limits()
+
+    def after_fork(self) -> None:
+        """Forget the searches of the parent, whose threads are not here."""
+        if self._searches:
+            self._limiter.restore_original_limits()
+        self._reset()
+
+
+_limit = _Limit()
+os.register_at_fork(after_in_child=_limit.after_fork)
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Have matrix products of the process run on one thread each; many threads may ask for it."""
+    _limit.begin()
+    try:
+        yield
+    finally:
+        _limit.end()
+
+
+@cache
+def _libraries() -> Any:
+    """Return the libraries that compute NumPy's products."""
+    from threadpoolctl import ThreadpoolController  # noqa: PLC0415  # It looks at all libraries.
+
+    return ThreadpoolController().select(user_api="blas")
