@@ -8,16 +8,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import ipaddress
 import os
 import re
+import socket
 import ssl
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from embstore.errors import RemoteError
 from embstore.paths import as_path
 from embstore.serving.addresses import Address
 from embstore.settle import as_text
@@ -95,6 +98,24 @@ def listening_address(host: Any, port: int, *, has_tls: bool, has_token: bool) -
             f"other machines can connect to {text}, so this needs {lacks}; or listen on 127.0.0.1"
         )
     return address
+
+
+def check_free(address: Address) -> None:
+    """Raise RemoteError if no server can listen at an address, before gRPC logs that it cannot."""
+    try:
+        for family, kind, protocol, _, place in socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(place)
+    except OSError as error:
+        reason = error.strerror
+        if error.errno == errno.EADDRINUSE:
+            reason = f"port {address.port} is in use; give another one, or {option('port', 0)}"
+        elif error.errno == errno.EADDRNOTAVAIL:
+            reason = f"{address.host} is not an address of this machine"
+        raise RemoteError(f"cannot listen at {address}: {reason}") from None
 
 
 def as_token(token: Any, name: str = "token") -> str:
