@@ -204,8 +204,14 @@ def test_port_in_use_is_an_error(store):
             embstore.serve(store, port=server.port)
         with pytest.raises(embstore.RemoteError, match="in use"):
             embstore.serve(store.path, port=server.port)
-    secret: Any = {"token": "secret", "tls_cert": TLS / "cert.pem", "tls_key": TLS / "key.pem"}
-    with pytest.raises(embstore.RemoteError, match="192.0.2.1 is not an address of this machine"):
+    secret: Any = {
+        "token": "secret",
+        "tls_cert": TLS / "cert.pem",
+        "tls_key": TLS / "key-for-tests-only.pem",
+    }
+    with pytest.raises(
+        embstore.RemoteError, match=r"192\.0\.2\.1 is not an address of this machine"
+    ):
         embstore.serve(store, host="192.0.2.1", **secret)
     with pytest.raises(embstore.RemoteError, match="cannot listen at grpc"):
         embstore.serve(store, host="no-such-host.invalid", **secret)
