@@ -79,11 +79,11 @@ def listening_address(host: Any, port: int, *, has_tls: bool, has_token: bool) -
             text = str(ipaddress.IPv6Address(text.removeprefix("[").removesuffix("]")))
         except ValueError as error:
             raise ValueError(
-                f"host must be a name or an IP address, without a scheme or a port, not {text!r}; "
-                f"the port is given by itself ({option('port')})"
+                f"{parameter('host')} must be a name or an IP address, without a scheme or a port, "
+                f"not {text!r}; the port is given by itself ({option('port')})"
             ) from error
     elif not _HOST.fullmatch(text):
-        raise ValueError(f"host must be a name or an IP address, not {text[:100]!r}")
+        raise ValueError(f"{parameter('host')} must be a name or an IP address, not {text[:100]!r}")
     address = Address(text, port, is_tls=has_tls)
     if not address.is_loopback and not (has_tls and has_token):
         lacks = " and ".join(
