@@ -89,7 +89,7 @@ def site_rst_links(text: str, folder: Path) -> str:
         text, link = found.groups()
         path = Path(os.path.normpath(folder / link))
         if path.is_relative_to(ROOT / "docs"):
-            return f":doc:`{text} <{os.path.splitext(link)[0]}>`"
+            return f":doc:`{text} <{link.removesuffix(path.suffix)}>`"
         return f"`{text} <{FILES_URL}{path.relative_to(ROOT).as_posix()}>`__"
 
     return RST_LINK.sub(replaced, text)
