@@ -199,7 +199,7 @@ def test_names_of_paths_are_no_commands_to_the_terminal(path, tmp_path):
 def test_a_tensor_of_a_model_is_served(tmp_path):
     table = np.arange(12, dtype=np.int8).reshape(4, 3)
     model = tmp_path / "model.safetensors"
-    tensors = {
+    tensors: dict[str, tuple[str, Any]] = {
         "a": ("I8", table),
         "b": ("I8", table),
         "of_a": ("F32", np.full((4, 1), 0.5, np.float32)),
