@@ -107,7 +107,7 @@ def test_bytes_of_the_source_are_those_that_are_read(tmp_path, encoding):
     file = write(tmp_path / "m.safetensors", "one for a row")
     options = {} if encoding is None else {"encoding": encoding}
     record_bytes = WIDTH + 4  # The codes and the scale.
-    seen: list[int] = []
+    seen: list[embstore.Progress] = []
     with embstore.open(file) as table, embstore.build(table, tmp_path / "of a store") as encoded:
         for source in (file, table, encoded.path):
             with embstore.build(
