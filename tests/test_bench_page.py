@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import embstore
-from embstore.bench import plots, state, suite, work
+from embstore.bench import plots, series, state, suite, work
 from embstore.bench.drawing import spread
+from embstore.bench.figures import Figures
 from embstore.bench.markup import text
 from embstore.bench.page import page
 from embstore.bench.report import Comparison, Entry, Report
@@ -139,6 +140,33 @@ def test_page_says_the_answer_and_how_to_repeat_it() -> None:
     assert report.machine["system"] in found
 
 
+def test_array_is_shown_in_the_same_rounds() -> None:
+    report = Report.of(Path("/"), (9000, 300), np.dtype("float32"))
+    # The machine was twice as fast while rows were preloaded.
+    for name, own_rate, rate in ((state.PRELOADED, 27.5e6, 27.1e6), (state.WARM, 13e6, 13.5e6)):
+        for case in (Case(work.RANDOM, 4096), Case(work.HOT, 4096), Case(work.ONE, 1)):
+            entries = [
+                Entry("embstore", 9000, turns=[Turn([int(case.batch / own_rate * 1e12)], 4096000)]),
+                Entry("matrix[ids]", 9000, turns=[Turn([int(case.batch / rate * 1e12)], 4096000)]),
+            ]
+            report.comparisons.append(Comparison(case, name, entries))
+    found = report.to_json()
+    for name in (work.RANDOM, work.HOT, work.ONE):
+        chosen = [one for one in found["comparisons"] if one["work"] == name]
+        shown = [points.values() for points in series.pairs(found, name).values()]
+        measured = [entry["rows_per_second"] for one in chosen for entry in one["entries"]]
+        assert [point.rate for points in shown for point in points] == measured
+    figures = Figures(found)
+    assert figures.answer().startswith("27.5 million rows a second preloaded, 1.01 times an array")
+    assert "; 13 million from the page cache, 0.963 times the array." in figures.answer()
+    assert figures.tiles().count("<dt>") == 2
+    assert "1.01 times matrix[ids]: 27.1 M in the same rounds" in figures.tiles()
+    assert "0.963 times matrix[ids]: 13.5 M in the same rounds" in figures.tiles()
+    for plot in (plots.plots(found, plots.WIDE)[name] for name in ("rates", "hot", "single")):
+        labels = [one.get_text() for one in plot.figure.axes[0].get_yticklabels()]
+        assert [label.endswith("same rounds") for label in labels] == [False, True] * 2
+
+
 def test_text_of_others_is_escaped() -> None:
     report = a_report(f"/data/{HOSTILE}")
     report.skipped.append(HOSTILE)
@@ -242,7 +270,7 @@ def test_reports_of_all_kinds_of_tables(tmp_path: Path) -> None:
         found = Elements(target.read_text())
         assert said in found.text
         assert "rows a second" in found.text
-        assert ("preloaded: this store is compressed" in found.text) == (name == "compressed")
+        assert ("preloaded: rows of a compressed store" in found.text) == (name == "compressed")
 
 
 def test_reports_of_a_part(store: Path) -> None:

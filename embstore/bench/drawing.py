@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from embstore.bench.report import count
-from embstore.bench.series import style
+from embstore.bench.series import below, style
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -270,11 +270,11 @@ def name_places(axes: Axes, names: Mapping[str, object]) -> None:
     """Put names to the left of bars or spans, the first on top."""
     tidy(axes)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_yticks(range(len(names)), list(names), color=INK)
+    axes.set_yticks(range(len(names)), list(map(below, names)), color=INK)
     for text, name in zip(axes.get_yticklabels(), names, strict=True):
         text.set_fontweight("bold" if style(name).stands_out else "normal")
 
 
 def widest(names: Iterable[str]) -> float:
     """Return about how many inches the longest of some names takes."""
-    return CHARACTER * max(map(len, names)) + 0.25
+    return CHARACTER * max(map(len, map(below, names))) + 0.25

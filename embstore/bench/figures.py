@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -91,27 +90,27 @@ class Figures:
         return f"Opening takes {' and '.join(times)}." if times else "Nothing was measured."
 
     def tiles(self) -> str:
-        """Return a tile for each state, and one for the array."""
-        found = []
-        for state in (COLD, LIMITED, WARM, PRELOADED):
-            if state in self.by_state:
-                each = self.by_state[state]
-                found.append(_tile(PLACES[state].capitalize(), each["entries"][:1], each))
-        arrays = [entry for each in self.by_state.values() for entry in each["entries"][1:]]
-        if arrays:
-            found.append(_tile("matrix[ids], array in RAM", arrays))
+        """Return a tile for each state, with the array in the same rounds."""
+        found = [
+            _tile(PLACES[state].capitalize(), self.by_state[state])
+            for state in (COLD, LIMITED, WARM, PRELOADED)
+            if state in self.by_state
+        ]
         return f'<dl class="tiles">{"".join(found)}</dl>' if found else ""
 
 
-def _tile(title: str, entries: list[dict[str, Any]], each: dict[str, Any] | None = None) -> str:
-    rates = list(chain(*(entry["rates"] for entry in entries)))
-    lines = [f"{count(min(rates))} to {count(max(rates))} in {len(rates)} rounds"]
-    if each is not None and (ratio := _ratio(each)) is not None:
-        lines.append(f"{factor(ratio)} matrix[ids]")
+def _tile(title: str, each: dict[str, Any]) -> str:
+    own, *others = each["entries"]
+    rates = own["rates"]
+    rounds = "1 round" if len(rates) == 1 else f"{len(rates)} rounds"
+    lines = [f"{count(min(rates))} to {count(max(rates))} in {rounds}"]
+    if (ratio := _ratio(each)) is not None:
+        rate = count(others[0]["rows_per_second"])
+        lines.append(f"{factor(ratio)} matrix[ids]: {rate} in the same rounds")
     shown = "".join(f"<dd>{text(line)}</dd>" for line in lines)
     return (
-        f'<div class="{"own" if each else "array"}"><dt>{text(title)}</dt><dd class="value">'
-        f"{text(count(statistics.median(rates)))} <small>rows/s</small></dd>{shown}</div>"
+        f'<div><dt>{text(title)}</dt><dd class="value">'
+        f"{text(count(own['rows_per_second']))} <small>rows/s</small></dd>{shown}</div>"
     )
 
 

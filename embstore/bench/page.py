@@ -25,7 +25,8 @@ MEANING = {
     "Against array": "embstore's rate divided by that of matrix[ids] in the same round, the "
     "median over the rounds. Both take turns, because machines are noisy.",
     "matrix[ids]": "the store's rows in one NumPy array in RAM, looked up by fancy indexing; a "
-    "single row is copied.",
+    "single row is copied. Beside disk, for example, are the rounds that it shared with embstore "
+    "on disk; in limited memory, it takes its turns afterwards, outside of the limit.",
     "KiB a row": "what the kernel read from the device during the calls.",
 }
 

@@ -7,6 +7,7 @@ hot      Zipf-distributed ids, also in less memory than the table has
 single   opening, and one row
 ======== =========================================================================================
 
+embstore in a state is drawn beside the array in the same rounds, which measured both by turns.
 Lines and bars are medians over the rounds, bands and whiskers go from the slowest to the fastest
 round; those of times go from the median of all calls to the 99th percentile.
 """
@@ -20,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from embstore.bench import drawing
 from embstore.bench.drawing import INK, MUTED, RATE, TIME, Frame, Quantity, widest
-from embstore.bench.series import OWN, series
-from embstore.bench.state import COLD, LIMITED, LIMITED_SHARE, PRELOADED, STATES, WARM
+from embstore.bench.series import OWN, pairs
+from embstore.bench.state import COLD, LIMITED, LIMITED_SHARE, PRELOADED, WARM
 from embstore.bench.work import HOT, ONE, OPEN, RANDOM, ZIPF_EXPONENT
 
 if TYPE_CHECKING:
@@ -61,11 +62,11 @@ def draw(report: dict[str, Any], directory: Path) -> list[Path]:
 def plots(report: dict[str, Any], frame: Frame) -> dict[str, Plot]:
     """Return the plots that the report has figures for, by name."""
     found = {}
-    uniform = series(report, RANDOM, (PRELOADED, WARM, COLD))
+    uniform = pairs(report, RANDOM, (PRELOADED, WARM, COLD))
     if uniform:
         found["rates"] = _by_batch(uniform, RATE, frame)
         found["times"] = _by_batch(uniform, TIME, frame)
-    hot = series(report, HOT, STATES)
+    hot = pairs(report, HOT)
     if hot:
         found["hot"] = _hot(hot, report, frame)
     single = _single_calls(report)
@@ -82,7 +83,7 @@ def _single_calls(report: dict[str, Any]) -> dict[str, Point]:
         (OPEN, {OWN: "open"}),
         (ONE, {OWN: "store[5]", "matrix[ids]": "matrix[5]"}),
     ):
-        for label, points in series(report, work, STATES).items():
+        for label, points in pairs(report, work).items():
             reader, comma, place = label.partition(", ")
             found[names[reader] + comma + place] = next(iter(points.values()))
     return found
@@ -95,7 +96,7 @@ def _by_batch(found: Series, what: Quantity, frame: Frame) -> Plot:
     if len(batches) > 1:
         names = {name: name for name in found}
         if frame.width < WIDE.width:
-            names = {name: name.removeprefix(f"{OWN}, ") for name in found}
+            names = {name: name.partition(", ")[2] for name in found}
         figure = replace(frame, right=widest(names.values())).figure()
         drawing.curves(figure.subplots(), found, what, names=names)
         return Plot(f"Uniform ids: {what.name}", f"{note}; both axes are logarithmic", figure)

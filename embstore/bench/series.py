@@ -9,10 +9,10 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from embstore.bench.state import COLD, LIMITED, PRELOADED, WARM
+from embstore.bench.state import COLD, LIMITED, PRELOADED, STATES, WARM
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 # What is said of embstore's rows in each state.
 PLACES = {
@@ -22,6 +22,7 @@ PLACES = {
     LIMITED: "limited memory",
 }
 OWN = "embstore"
+BESIDE = ", beside "
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +55,66 @@ def series(report: dict[str, Any], work: str, states: Sequence[str]) -> Series:
     embstore comes first, and has a label for each state, if there are several. A competitor that
     was in several comparisons has one point of them all.
     """
+    several = len(states) > 1
+    found = _by_label(
+        report, work, states, lambda name, state: label(name, state if several else None)
+    )
+    return dict(sorted(found.items(), key=lambda one: not one[0].startswith(OWN)))
+
+
+def pairs(report: dict[str, Any], work: str, states: Sequence[str] = STATES) -> Series:
+    """Return the figures of embstore in each state, before those of the array in the same rounds.
+
+    Rounds of other states are no comparison: the machine may have been faster or slower then.
+    """
+    found = _by_label(report, work, states, label_of_pair)
+    order = [label_of_pair(name, one) for one in states for name in (OWN, "matrix[ids]")]
+    return dict(sorted(found.items(), key=lambda one: order.index(one[0])))
+
+
+def _by_label(
+    report: dict[str, Any],
+    work: str,
+    states: Sequence[str],
+    named: Callable[[str, str], str],
+) -> Series:
     found: dict[str, dict[int, list[dict[str, Any]]]] = {}
     for each in sorted(report["comparisons"], key=lambda each: int(each["batch"])):
         if each["work"] != work or each["state"] not in states:
             continue
         for entry in each["entries"]:
             if "rates" in entry:
-                name = label(entry["name"], each["state"] if len(states) > 1 else None)
+                name = named(entry["name"], each["state"])
                 found.setdefault(name, {}).setdefault(each["batch"], []).append(entry)
     return {
         name: {batch: _point(entries) for batch, entries in batches.items()}
-        for name, batches in sorted(found.items(), key=lambda one: not one[0].startswith(OWN))
+        for name, batches in found.items()
     }
 
 
 def label(name: str, state: str | None) -> str:
     """Return the label of a competitor in a state; it has rows in one place only, but embstore."""
     return f"{name}, {PLACES[state]}" if state and name.startswith(OWN) else name
+
+
+def label_of_pair(name: str, state: str) -> str:
+    """Return the label of embstore in a state, or of what took turns with it.
+
+    >>> label_of_pair("embstore", "cold"), label_of_pair("matrix[ids]", "cold")
+    ('embstore, disk', 'matrix[ids], beside disk')
+    """
+    place = PLACES[state]
+    return f"{name}, {place}" if name.startswith(OWN) else f"{name}{BESIDE}{place}"
+
+
+def below(label: str) -> str:
+    """Return a label as it is shown right below embstore's of the same rounds.
+
+    >>> below("matrix[ids], beside disk"), below("embstore, disk")
+    ('matrix[ids], same rounds', 'embstore, disk')
+    """
+    name, beside, _ = label.partition(BESIDE)
+    return f"{name}, same rounds" if beside else label
 
 
 def _point(entries: list[dict[str, Any]]) -> Point:
@@ -120,7 +164,7 @@ LINES = {PLACES[WARM]: "--", PLACES[COLD]: "-", PLACES[LIMITED]: ":"}
 
 def style(name: str) -> Style:
     """Return the style of a label."""
-    competitor, _, place = name.partition(", ")
+    competitor, _, place = name.replace(BESIDE, ", ").partition(", ")
     found = STYLES.get(competitor, Style("#5f6b76"))
     line = LINES.get(place, "-")
     return Style(found.colour, found.marker, line, found.width)
