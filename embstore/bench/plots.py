@@ -37,6 +37,9 @@ WIDE, NARROW = Frame(7.3, 4.3), Frame(4.5, 3.9)
 BAR_HEIGHT = 0.42
 TITLE_HEIGHT, CAPTION_HEIGHT = 0.6, 0.32
 SPANS = "median (circle), 90 % (bar) and 99 % (arrow); logarithmic"
+ENDINGS = ("png", "svg")
+# All files that `draw` may write.
+FILES = [f"{name}.{ending}" for name in ("rates", "times", "hot", "single") for ending in ENDINGS]
 CHARACTERS = 17  # Of a caption, in an inch.
 
 
@@ -155,7 +158,7 @@ def save(found: Mapping[str, Plot], caption: str, directory: Path) -> list[Path]
         plot.figure.text(place, note_top, plot.note, fontsize=9.5, color=MUTED, va="top")
         lines = "\n".join(textwrap.wrap(caption, int((width - 0.4) * CHARACTERS)))
         plot.figure.text(place, 0.1 / height, lines, fontsize=7, color=MUTED, va="bottom")
-        for ending in ("png", "svg"):
+        for ending in ENDINGS:
             files.append(directory / f"{name}.{ending}")
             plot.figure.savefig(files[-1], dpi=150)
     return files
