@@ -110,7 +110,7 @@ class Report:
             where += f" (read-ahead {disk['read_ahead_kb']} KiB)"
         cores = plural(machine["processors"], "core")
         return (
-            f"{shape} {table['dtype']} ({size_text(table['bytes'])}); {cores} "
+            f"{shape} {table['dtype']}, {size_text(table['bytes'])}; {cores} "
             f"{machine['processor']}, {machine['ram_bytes'] / 2**30:.0f} GiB RAM, "
             f"{machine['system']}, {where}"
         )
