@@ -40,6 +40,7 @@ SPANS = "median (circle), 90 % (bar) and 99 % (arrow); logarithmic"
 ENDINGS = ("png", "svg")
 # All files that `draw` may write.
 FILES = [f"{name}.{ending}" for name in ("rates", "times", "hot", "single") for ending in ENDINGS]
+BESIDE_MEANING = "beside: matrix[ids] in the same rounds"
 CHARACTERS = 17  # Of a caption, in an inch.
 
 
@@ -102,7 +103,7 @@ def _by_batch(found: Series, what: Quantity, frame: Frame) -> Plot:
             names = {name: name.partition(", ")[2] for name in found}
         figure = replace(frame, right=widest(names.values())).figure()
         drawing.curves(figure.subplots(), found, what, names=names)
-        return Plot(f"Uniform ids: {what.name}", f"{note}; both axes are logarithmic", figure)
+        return Plot(f"Uniform ids: {what.name}", f"{note}, logarithmic; {BESIDE_MEANING}", figure)
     points = {name: by_batch[batches[0]] for name, by_batch in found.items()}
     title = f"Uniform ids: {what.name}, {ids_a_call(batches[0])}"
     if what is RATE:

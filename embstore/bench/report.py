@@ -104,13 +104,13 @@ class Report:
     def caption(self) -> str:
         """The table, the machine and the disk in one line."""
         table, machine, disk = self.table, self.machine, self.disk
-        shape = " x ".join(f"{axis:,}" for axis in [table["rows"], *table["row_shape"]])
+        axes = " x ".join(f"{axis:,}" for axis in [table["rows"], *table["row_shape"]])
         where = f"disk {disk['device']}" if disk["device"] else "no local block device"
         if disk["read_ahead_kb"] is not None:
             where += f" (read-ahead {disk['read_ahead_kb']} KiB)"
         cores = plural(machine["processors"], "core")
         return (
-            f"{shape} {table['dtype']}, {size_text(table['bytes'])}; {cores} "
+            f"{axes} {table['dtype']}, {size_text(table['bytes'])}; {cores} "
             f"{machine['processor']}, {machine['ram_bytes'] / 2**30:.0f} GiB RAM, "
             f"{machine['system']}, {where}"
         )
