@@ -234,7 +234,9 @@ class Opener:
 def check_no_version(version: str | None, path: Path) -> None:
     """Refuse a version of what is at a path."""
     if version is not None:
-        raise ValueError(f"version chooses a store that was published at a URL; {path} is a path")
+        raise ValueError(
+            f"{parameter('version')} chooses a store that was published at a URL; {path} is a path"
+        )
 
 
 def missing(where: Path | str) -> str:

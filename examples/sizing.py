@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import embstore
 
-MIB, GIB = 1 << 20, 1 << 30
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 PAGE_BYTES = 4096
 FITS = 0.8  # Of the free memory; the rest is for everything else.
 CACHE = 0.6  # The page cache needs some, too.
@@ -61,7 +61,7 @@ def advise(
     page_bytes = PAGE_BYTES + record_bytes - 1  # Some rows lie on two pages.
     if rows * record_bytes <= free_bytes * FITS:
         seconds = rows * record_bytes / PRELOADED_BYTES_PER_SECOND
-        why = f"it fits; after some {seconds:.1f} s, no lookup waits for the disk"
+        why = f"it fits; after {spoken(seconds)}, no lookup waits for the disk"
         found.append(Advice("preload", True, why))
     elif not uniform and page_bytes > 2 * record_bytes:
         cache = int(own_bytes * CACHE)
@@ -69,6 +69,19 @@ def advise(
         why = f"room for {of_rows:.1%} of the rows, or the pages of {of_pages:.1%}"
         found.append(Advice("row_cache", cache, why))
     return found
+
+
+def spoken(seconds: float) -> str:
+    """Return a time in words, without digits that it does not have."""
+    return f"some {seconds:.1f} s" if seconds >= 0.1 else "a moment"
+
+
+def as_size(size_bytes: int) -> str:
+    """Return a size in the largest unit that leaves at least one of it."""
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if size_bytes >= unit:
+            return f"{size_bytes / unit:.1f} {name}"
+    return f"{size_bytes:,} bytes"
 
 
 def free_memory() -> int:
@@ -79,9 +92,7 @@ def free_memory() -> int:
 
 def show(name: str, rows: int, record_bytes: int, advice: list[Advice]) -> None:
     """Print a table and how to open it."""
-    size = rows * record_bytes
-    shown = f"{size / GIB:.1f} GiB" if size > GIB else f"{size / MIB:.1f} MiB"
-    print(f"{name}: {rows:,} rows of {record_bytes:,} bytes, {shown}")
+    print(f"{name}: {rows:,} rows of {record_bytes:,} bytes, {as_size(rows * record_bytes)}")
     for option, value, why in advice:
         given = value if value is True else f'"{value // MIB:,} MiB"'.replace(",", "")
         print(f"  {option}={given}: {why}")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embstore.encodings.plain import Plain
 from embstore.formats.own.describe import table_of
 from embstore.formats.own.manifest import Manifest
 from embstore.table import addresses as module
@@ -298,7 +299,7 @@ def test_addresses_leave_the_rows_as_they_are():
 def table(*columns: tuple[int, int]) -> Table:
     """Return a table of ten ids from the records and the rows per record of its columns."""
     made = [Column((Extent("f", 0, records),), 8, shared) for records, shared in columns]
-    return Table(tuple(made), None, Numbering(10))  # type: ignore[arg-type]
+    return Table(tuple(made), Plain(np.dtype(np.float64), ()), Numbering(10))
 
 
 @pytest.mark.parametrize(
@@ -319,7 +320,7 @@ def table(*columns: tuple[int, int]) -> Table:
         (lambda: Extent("", 4, 3), "a gap has no file, so its offset must be 0, not 4"),
         (lambda: Column((), 0), "record_bytes must be 1 or more, not 0"),
         (lambda: Column((), 1, 0), "rows_per_record must be 1 or more, not 0"),
-        (table, "a table has at least one column"),
+        (table, "a table of numbers has at least one column"),
         (lambda: table((9, 1)), "a column has 9 rows, but the ids need 10"),
         (lambda: table((10, 1), (4, 2)), "a column has 8 rows, but the ids need 10"),
     ],

@@ -353,7 +353,7 @@ def test_what_cannot_grow_is_refused(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "t")
     cases: list[tuple[str, Any, type[Exception], str]] = [
-        ("div", rows, ValueError, "repartition"),
+        ("div", rows, ValueError, 'strategy="mod"'),
         ("words", rows, ValueError, "words"),
         ("t", {"a": rows[0]}, SourceError, "words"),
         ("t", rows[:, :3], SourceError, r"\(3,\).*\(5,\)"),

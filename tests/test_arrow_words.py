@@ -91,7 +91,7 @@ def test_words_of_a_fixed_size(tmp_path):
             pa.RunEndEncodedArray.from_arrays([2, 5, 6], pa.array(["a", None, "b"])),
             "row 2: column 'word' is null",
         ),
-        ([b"a", b"caf\xe9", b"c", b"d", b"e", b"f"], r"row 1: b'caf\\xe9' .* is not UTF-8"),
+        ([b"a", b"caf\xe9", b"c", b"d", b"e", b"f"], r"row 1: 'caf\\xe9' .* is not UTF-8"),
         (pa.array([b"a", b"b", b"\xed\xa0\x80", b"", b"", b""]).view(pa.string()), "row 2: .*UTF"),
         (pa.array([*WORDS[:5], None], pa.string_view()), "row 5: column 'word' is null"),
     ],
@@ -119,7 +119,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_other_types_are_not_words(kind):
-    with pytest.raises(SourceError, match=r"'word' does not hold strings; .*word_column=''"):
+    with pytest.raises(SourceError, match=r"'word' does not hold strings; .*word_column="):
         open_source(pa.table({"word": OTHERS[kind], "v": VECTORS}))
     table = pa.table({"key": OTHERS[kind], "v": VECTORS})
     with pytest.raises(SourceError, match=r"no column 'key' of strings, as word_column="):
@@ -167,7 +167,7 @@ def test_column_of_rows_twice():
 def test_text_beside_bytes_is_the_words():
     image = pa.array([b"\x89PNG"] * 6)
     assert read(pa.table({"image": image, "title": WORDS, "v": VECTORS}))[0] == WORDS
-    with pytest.raises(SourceError, match=r"row 0: .*PNG.* is not UTF-8.*word_column=''"):
+    with pytest.raises(SourceError, match=r"row 0: .*PNG.* is not UTF-8.*word_column=\"\""):
         read(pa.table({"image": image, "v": VECTORS}))
 
 

@@ -174,7 +174,7 @@ def test_the_export_command_tells_what_is_left_out(folder):
         (["a=none.txt"], "no such file: none.txt", 1),
         (["a="], "or NAME=FILE for each", 2),
         (["a/b"], "'a/b' cannot name an attribute", 1),
-        (["count", "count"], "attributes has 'count' twice", 1),
+        (["count", "count"], "--attribute has 'count' twice", 1),
         (["a=counted.txt.gz"], "no such file", 1),
         (["a=bare"], "is not a file, but a directory", 1),
     ],

@@ -299,7 +299,9 @@ def test_sources_without_columns_tell_what_to_pass(make):
 
 def test_files_without_columns_tell_what_to_pass(tmp_path):
     np.save(tmp_path / "t.npy", ROWS)
-    with pytest.raises(SourceError, match=r"has no columns by name; pass .*--attribute n=FILE"):
+    with pytest.raises(
+        SourceError, match=r"has no columns by name; pass .*attributes={'n': values}"
+    ):
         read(tmp_path / "t.npy", ["n"])
     assert read(tmp_path / "t.npy", []).attributes == {}
 

@@ -203,6 +203,19 @@ def test_get_with_a_max_norm(words_store: Path) -> None:
     assert "--max-norm" in run(*arguments[:-1], "-1", status=1).stderr
 
 
+def test_mistakes_name_their_option(words_store: Path) -> None:
+    done = run("similar", words_store, "like", "--restrict", "king", status=2)
+    assert "Invalid value for --restrict: 'king' is not a list of ids" in done.stderr
+    done = run("similar", words_store, "--ids", "king", status=2)
+    assert "Invalid value for --ids: 'king'" in done.stderr
+    done = run("get", words_store, "like", "--dtype", "int8", status=1)
+    assert "error: --dtype must be one of" in done.stderr
+    done = run("get", words_store, "like", "--partitions", "9", status=1)
+    assert "error: --partitions must be from 0 to 1" in done.stderr
+    done = run("info", words_store, "--version", "1", status=1)
+    assert "error: --version chooses" in done.stderr
+
+
 @pytest.mark.parametrize("command", ["get", "explain"])
 def test_ids_out_of_range_are_refused(words_store: Path, command: str) -> None:
     for ids in ("-1,0", "11"):

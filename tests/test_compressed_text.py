@@ -72,7 +72,7 @@ def test_members_of_a_zip(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("small.txt", GLOVE)
         archive.writestr("other.txt", b"x 1\n")
-    with pytest.raises(SourceError, match=r"has 2 members: small.txt, other.txt; .*--member"):
+    with pytest.raises(SourceError, match=r"has 2 members: small.txt, other.txt; .*member="):
         TextSource(path)
     with pytest.raises(SourceError, match=r"no member 'big.txt'; it has: small.txt, other.txt"):
         TextSource(path, member="big.txt")

@@ -119,6 +119,19 @@ def test_reference_has_every_public_name():
     assert set(dir(embstore)) == set(embstore.__all__)
 
 
+def test_links_of_the_reference():
+    for page in (DOCS / "reference").glob("*.rst"):
+        for target in re.findall(r"<([^>]+)>`__", page.read_text()):
+            assert (page.parent / target).exists(), (page, target)
+
+
+def test_index_of_the_reference_lists_every_name():
+    listed = set(re.findall(r"``(\w+)``", (DOCS / "reference" / "index.rst").read_text()))
+    errors = {name for name in embstore.__all__ if name.endswith("Error")} - {"EmbstoreError"}
+    names = {*embstore.__all__} - errors - {"__version__"}
+    assert names <= listed, f"missing in docs/reference/index.rst: {sorted(names - listed)}"
+
+
 def test_figures_are_those_that_the_script_draws(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(DOCS / "figures")
     draw = import_module("draw")

@@ -250,7 +250,7 @@ def test_rows_of_bytes_on_request(tmp_path, kind):
         assert store.dtype == np.uint8
         assert store.to_numpy().tobytes() == data
     for encoding in ("int4", "float8_e4m3fn"):
-        with pytest.raises(embstore.FormatError, match=f"leave out encoding='{encoding}'"):
+        with pytest.raises(embstore.FormatError, match=f'leave out encoding="{encoding}"'):
             embstore.open(path, encoding=encoding)
     with pytest.raises(embstore.FormatError, match=r"is a GGUF file or model, .* take scale="):
         embstore.open(path, scale="a.scale")

@@ -102,6 +102,21 @@ def test_a_table_that_has_the_wanted_encoding_is_kept(tmp_path):
         first.close()
 
 
+@pytest.mark.parametrize("encoding", [None, "plain", "int8", "float8_e4m3fn:32"])
+def test_bytes_of_the_source_are_those_that_are_read(tmp_path, encoding):
+    file = write(tmp_path / "m.safetensors", "one for a row")
+    options = {} if encoding is None else {"encoding": encoding}
+    record_bytes = WIDTH + 4  # The codes and the scale.
+    seen: list[int] = []
+    with embstore.open(file) as table, embstore.build(table, tmp_path / "of a store") as encoded:
+        for source in (file, table, encoded.path):
+            with embstore.build(
+                source, tmp_path / "s", overwrite=True, progress=seen.append, **options
+            ) as store:
+                assert store.source["bytes"] == ROWS * record_bytes
+            assert (seen[-1].done_bytes, seen[-1].total_bytes) == (ROWS * record_bytes,) * 2
+
+
 def test_words_go_with_kept_rows(tmp_path):
     file = write(tmp_path / "m.safetensors", "one for a row")
     words = [f"w{number}" for number in range(ROWS)]

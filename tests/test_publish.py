@@ -488,7 +488,7 @@ def test_foreign_files_are_refused(tmp_path, objects, what):
     with pytest.raises(StoreNotFoundError) as error:
         embstore.publish(path, tmp_path.as_uri())
     assert str(path) in str(error.value)
-    assert "embstore build" in str(error.value)
+    assert "embstore.build" in str(error.value)
 
 
 @pytest.mark.parametrize(

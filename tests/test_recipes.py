@@ -93,6 +93,6 @@ def test_advice_on_memory(words_store, tmp_path):
         assert options.keys() == expected
         embstore.open(words_store, **options).close()
     done = run_python(EXAMPLES / "sizing.py", words_store, "--watched")
-    assert re.search(r': 11 rows of 32 bytes, 0.0 MiB\n  resident_limit="\d+ MiB": ', done.stdout)
+    assert re.search(r': 11 rows of 32 bytes, 352 bytes\n  resident_limit="\d+ MiB": ', done.stdout)
     failed = run_python(EXAMPLES / "sizing.py", tmp_path / "missing", status=1)
     assert failed.stderr.startswith("sizing: no store at ")

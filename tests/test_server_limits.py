@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 COUNT, WIDTH = 20_000, 256
 ROWS_HEADER = {"operation": "rows"}
+TLS = Path(__file__).parent / "data" / "tls"
 # 40 MiB of rows: far more than connections hold, so who does not read them keeps the server busy.
 EVERYTHING = ids(np.arange(COUNT).repeat(2))
 
@@ -202,6 +204,17 @@ def test_port_in_use_is_an_error(store):
             embstore.serve(store, port=server.port)
         with pytest.raises(embstore.RemoteError, match="in use"):
             embstore.serve(store.path, port=server.port)
+    secret: Any = {
+        "token": "secret",
+        "tls_cert": TLS / "cert.pem",
+        "tls_key": TLS / "key-for-tests-only.pem",
+    }
+    with pytest.raises(
+        embstore.RemoteError, match=r"192\.0\.2\.1 is not an address of this machine"
+    ):
+        embstore.serve(store, host="192.0.2.1", **secret)
+    with pytest.raises(embstore.RemoteError, match="cannot listen at grpc"):
+        embstore.serve(store, host="no-such-host.invalid", **secret)
 
 
 def test_wait_ends_with_the_server(store):

@@ -487,7 +487,10 @@ def test_server_of_a_path_owns_its_store(store, tmp_path):
         opened[0]
     server.close()
     assert server.wait()
-    for options in ({"partitions": [0]}, {"reader": "chunked"}, {"preload": True}):
+    for options in (
+        *({"partitions": [0]}, {"partitions": np.arange(2)}, {"reader": "chunked"}),
+        *({"preload": True}, {"tensor": "a"}, {"scale": None}, {"scale_block": (1, 8)}),
+    ):
         with pytest.raises(ValueError, match="is for opening a store, but this one is open"):
             embstore.serve(store, **options)
     with pytest.raises(embstore.StoreNotFoundError):

@@ -85,7 +85,7 @@ def test_long_values_are_truncated_in_messages():
     st.sampled_from([str, str.lower, str.title]),
 )
 def test_sizes_are_exact(whole, part, unit, space, spelled):
-    number = str(whole) if part is None else f"{whole}.{part}"
+    number = str(whole) if part is None or unit in ("", "B") else f"{whole}.{part}"
     power = 0 if unit in ("", "B") else "KMGT".index(unit[0]) + 1
     factor = (1024 if "I" in unit else 1000) ** power
     expected = int(Fraction(number) * factor)
@@ -108,6 +108,7 @@ def test_sizes(text, size):
     "text",
     [
         *("", " ", "much", "nan", "inf", "-1", "-1GiB", "+1", "1e9", "0x10", "1,5 GB", ".5 GB"),
+        *("1.5", "0.0", "1.5 B"),
         *("1.GB", "GiB", "1 Gibi", "1 iB", "1PB", "1 2", "1GBs", "\u0663", "1" * 31, "1" * 10_000),
     ],
 )

@@ -89,7 +89,7 @@ def test_what_cannot_be_upserted_is_refused(tmp_path):
         embstore.upsert(tmp_path / "plain", {"a": rows[0]})
     with pytest.raises(ValueError, match="words"):
         embstore.upsert(tmp_path / "t", rows)
-    with pytest.raises(ValueError, match="repartition"):
+    with pytest.raises(ValueError, match='strategy="mod"'):
         embstore.upsert(tmp_path / "div", {"new": rows[0]})
     assert embstore.upsert(tmp_path / "div", {"word 3": rows[0]}).rows == 1
     assert names(tmp_path) == ["div", "plain", "t"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -91,6 +92,13 @@ ALLOWED_FUNCTIONS = {
     ("remote/location.py", "_kind_of"),
     ("serving/failures.py", "of"),
     ("sources/choose.py", "_open_given"),
+}
+# What a manifest may not say; options are checked before one is made.
+OF_MANIFESTS = {
+    "compression must be one of ",
+    "dtype must be one of ",
+    'strategy must be "mod" or "div", not ',
+    "unk is ",
 }
 # Errors of arguments of a wrong type; typer gives each argument its type.
 TYPE_ERRORS = {"TypeError", "IdTypeError", "AttributeError", "NotImplementedError", "ImportError"}
@@ -202,6 +210,18 @@ def test_options_in_messages_are_options_of_commands(called):
         if isinstance(given, ast.Constant) and given.value not in names
     ]
     assert not found
+
+
+def test_messages_name_options_as_they_are_typed():
+    names = [one for one, flag in names_of(app).items() if flag.startswith("--")]
+    bare = re.compile(rf"({'|'.join(names)}) (must|has|is|chooses)\b")
+    found = {
+        text.text.partition("\N{WHITE SQUARE}")[0]
+        for name, tree in modules().items()
+        for text in texts(name, tree)
+        if bare.match(text.text)
+    }
+    assert found == OF_MANIFESTS
 
 
 COMMANDS: Any = get_command(app)

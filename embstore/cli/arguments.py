@@ -37,8 +37,8 @@ def pop_open_options(options: dict[str, Any]) -> dict[str, Any]:
     return {name: options.pop(name) for name in names if name in options}
 
 
-def parse_ids(ids: str, rows: int) -> NDArray[np.int64]:
-    """Return the ids of a list or of a range, as in 0,5,17 or 2:10."""
+def parse_ids(ids: str, rows: int, option: str = "--ids") -> NDArray[np.int64]:
+    """Return the ids of a list or of a range, as in 0,5,17 or 2:10; ``option`` gives them."""
     try:
         if ids.count(":") == 1:
             start, stop = (int(part) if part.strip() else None for part in ids.split(":"))
@@ -46,5 +46,5 @@ def parse_ids(ids: str, rows: int) -> NDArray[np.int64]:
         return np.array([int(part) for part in ids.split(",")], np.int64)
     except (ValueError, OverflowError) as error:
         raise typer.BadParameter(
-            f"{ids!r} is not a list of ids; write them as in 0,5,17 or 2:10", param_hint="--ids"
+            f"{ids!r} is not a list of ids; write them as in 0,5,17 or 2:10", param_hint=option
         ) from error

@@ -32,6 +32,7 @@ def serve(store: TableArgument, **options: Any) -> None:
     Examples:
       embstore serve glove.embstore
       embstore serve glove.embstore --partitions 0,3 --port 8815
+      embstore serve model.safetensors --tensor embed.weight
       embstore serve glove.embstore --host 10.0.0.5 --token-file token.txt
         --tls-cert cert.pem --tls-key key.pem
     """

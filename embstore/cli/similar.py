@@ -34,7 +34,7 @@ def similar(
     words: WordsArgument = None,
     *,
     ids: IdsOption = None,
-    topn: Annotated[int, typer.Option(help="Number of rows to find for each.")] = 10,
+    topn: Annotated[int, typer.Option(min=1, help="Number of rows to find for each.")] = 10,
     metric: Annotated[MetricOption, typer.Option(help="The score.")] = MetricOption.COSINE,
     restrict: Annotated[
         str | None, typer.Option(help="Search only these ids, as in 0:50000.", show_default=False)
@@ -64,7 +64,9 @@ def similar(
                 asked,
                 topn,
                 metric.value,
-                restrict=None if restrict is None else parse_ids(restrict, table.rows),
+                restrict=None
+                if restrict is None
+                else parse_ids(restrict, table.rows, "--restrict"),
                 exclude=[typed(word) for word in exclude or ()],
                 progress=progress,
             )

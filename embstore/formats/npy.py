@@ -19,6 +19,7 @@ from embstore.encodings.plain import Plain
 from embstore.errors import FormatError, StoreCorruptError
 from embstore.formats.empty import empty_table
 from embstore.formats.own import spec
+from embstore.settle import shown
 from embstore.table.extents import Column, Extent
 from embstore.table.numbering import Numbering
 from embstore.table.tables import Table
@@ -214,11 +215,19 @@ def read_header(file: Readable, name: str, *, beside: str = "") -> tuple[Header,
             f"{MAX_HEADER_BYTES} and the end of the header in the file"
         )
     try:
-        header = _parse(text)
+        shape, fortran_order, described = _parse(text)
     # A header is Python source, whose parser raises all of these.
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise StoreCorruptError(
             f"{name} is not a readable .npy: its header is damaged; is the download complete?"
+        ) from error
+    try:
+        header = Header(shape, fortran_order, np.lib.format.descr_to_dtype(described))
+    except (ValueError, TypeError) as error:
+        raise StoreCorruptError(
+            f"{name} is not a readable .npy: its header has the dtype {shown(described)}, which "
+            "NumPy does not know; .npy does not keep the types bfloat16 and float8: save such an "
+            "array as safetensors"
         ) from error
     if header.dtype.hasobject:
         raise FormatError(f"{name} holds Python objects (a pickle), which are never loaded")
@@ -238,7 +247,8 @@ def read_header(file: Readable, name: str, *, beside: str = "") -> tuple[Header,
     return header, len(start) + _LENGTH_BYTES[version] + length
 
 
-def _parse(text: bytes) -> Header:
+def _parse(text: bytes) -> tuple[tuple[int, ...], bool, Any]:
+    """Return shape, order and the description of the dtype."""
     # Python 2 wrote the sizes of a shape as 4L.
     found = ast.literal_eval(re.sub(r"(?<=\d)L(?=[,)])", "", text.decode("utf-8").strip()))
     if not isinstance(found, dict) or found.keys() != _KEYS:
@@ -248,4 +258,4 @@ def _parse(text: bytes) -> Header:
         raise ValueError("not a shape")
     if not isinstance(fortran, bool):
         raise ValueError("not a flag")
-    return Header(shape, fortran, np.lib.format.descr_to_dtype(found["descr"]))
+    return shape, fortran, found["descr"]

@@ -33,6 +33,7 @@ from embstore.interop.gensim.keys import KeyLookup, key_list
 from embstore.interop.gensim.unchanging import Unchanging
 from embstore.interop.gensim.vectors import Vectors
 from embstore.interop.gensim.views import IndexToKey, KeyToIndex
+from embstore.interop.stores import check_store
 from embstore.norms import unit
 from embstore.opening import open as open_store
 from embstore.search.cosines import CosineSearch
@@ -68,6 +69,8 @@ class KeyedVectors(EvaluationMethods, FileMethods, Unchanging):
 
     Raises
     ------
+    TypeError
+        If ``store`` is something else, such as a path.
     MissingWordError
         If the store has no words.
     ValueError
@@ -84,6 +87,7 @@ class KeyedVectors(EvaluationMethods, FileMethods, Unchanging):
     """
 
     def __init__(self, store: EmbeddingStore) -> None:
+        check_store(store)
         if not store.has_words:
             raise MissingWordError(
                 f"the store {store.location} has no words; KeyedVectors needs them as keys"

@@ -19,7 +19,7 @@ from embstore.reading.cached import CachedRecords, guarded
 from embstore.reading.encoded import EncodedRecords, cast_records, raw_records
 from embstore.reading.encoded_short import encoded_short_path
 from embstore.reading.short_path import NO_SHORT_PATH, ShortPath, short_path
-from embstore.wording import option
+from embstore.wording import option, parameter
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -128,7 +128,9 @@ class Forms:
             )
         if dtype.name not in FLOATS:
             allowed = dict.fromkeys((*FLOATS, encoding.dtype.name))
-            raise TypeError(f"dtype must be one of {', '.join(allowed)}; found {dtype}")
+            raise TypeError(
+                f"{parameter('dtype')} must be one of {', '.join(allowed)}; found {dtype}"
+            )
         if not isinstance(records, EncodedRecords):
             assert isinstance(encoding, Plain)  # An opaque one has no such rows.
             records = cast_records(records, encoding)
@@ -197,5 +199,7 @@ def _as_number_dtype(dtype: Any) -> np.dtype[Any]:
     try:
         found = as_dtype(name.removeprefix("torch.") if name.startswith("torch.") else dtype)
     except TypeError as error:
-        raise TypeError(f"dtype must be one of {', '.join(FLOATS)}, not {dtype!r}") from error
+        raise TypeError(
+            f"{parameter('dtype')} must be one of {', '.join(FLOATS)}, not {dtype!r}"
+        ) from error
     return found.newbyteorder("=")

@@ -8,16 +8,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import ipaddress
 import os
 import re
+import socket
 import ssl
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from embstore.errors import RemoteError
 from embstore.paths import as_path
 from embstore.serving.addresses import Address
 from embstore.settle import as_text
@@ -76,11 +79,11 @@ def listening_address(host: Any, port: int, *, has_tls: bool, has_token: bool) -
             text = str(ipaddress.IPv6Address(text.removeprefix("[").removesuffix("]")))
         except ValueError as error:
             raise ValueError(
-                f"host must be a name or an IP address, without a scheme or a port, not {text!r}; "
-                f"the port is given by itself ({option('port')})"
+                f"{parameter('host')} must be a name or an IP address, without a scheme or a port, "
+                f"not {text!r}; the port is given by itself ({option('port')})"
             ) from error
     elif not _HOST.fullmatch(text):
-        raise ValueError(f"host must be a name or an IP address, not {text[:100]!r}")
+        raise ValueError(f"{parameter('host')} must be a name or an IP address, not {text[:100]!r}")
     address = Address(text, port, is_tls=has_tls)
     if not address.is_loopback and not (has_tls and has_token):
         lacks = " and ".join(
@@ -95,6 +98,24 @@ def listening_address(host: Any, port: int, *, has_tls: bool, has_token: bool) -
             f"other machines can connect to {text}, so this needs {lacks}; or listen on 127.0.0.1"
         )
     return address
+
+
+def check_free(address: Address) -> None:
+    """Raise RemoteError if no server can listen at an address, before gRPC logs that it cannot."""
+    try:
+        for family, kind, protocol, _, place in socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(place)
+    except OSError as error:
+        reason = error.strerror
+        if error.errno == errno.EADDRINUSE:
+            reason = f"port {address.port} is in use; give another one, or {option('port', 0)}"
+        elif error.errno == errno.EADDRNOTAVAIL:
+            reason = f"{address.host} is not an address of this machine"
+        raise RemoteError(f"cannot listen at {address}: {reason}") from None
 
 
 def as_token(token: Any, name: str = "token") -> str:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from embstore.encodings.manifest import encoding_to_json
 from embstore.errors import RemoteError
+from embstore.formats.options import AUTO
 from embstore.formats.own.encoded import as_stored
 from embstore.opener import ReaderName  # noqa: TC001  # The command line reads annotations.
 from embstore.opening import open
 from embstore.serving.access import (
     Secret,
     as_token,
+    check_free,
     listening_address,
     read_certificate,
     read_token,
@@ -47,6 +49,11 @@ _REQUEST_BYTES = 64  # For each row that a request may have: an id, or a word an
 def serve(
     path: str | os.PathLike[str] | EmbeddingStore,
     *,
+    tensor: str | None = None,
+    scale: str | None = AUTO,
+    scale_block: tuple[int, int] | None = None,
+    encoding: str | None = None,
+    zero_point: str | None = None,
     partitions: Iterable[int] | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
@@ -79,6 +86,21 @@ def serve(
     ----------
     path : str, path-like or EmbeddingStore
         What `embstore.open` opens, or an open store, which stays open when the server is closed.
+    tensor : str, optional
+        The tensor to serve of a model that has several, by its whole name; `embstore.tables` lists
+        them. In Python, see `embstore.open`.
+    scale : str, optional
+        The tensor by which the numbers are multiplied; ``"auto"`` takes one whose name tells that
+        it belongs to the tensor, ``None`` means no scale. In Python, see `embstore.open`.
+    scale_block : tuple of two int, optional
+        The rows, and the values of a row, that share a scale, where the shape of the scales fits
+        several such blocks. In Python, see `embstore.open`.
+    encoding : str, optional
+        The numbers that a tensor of bytes holds, such as ``"float4_e2m1fn"`` or ``"int4"``. In
+        Python, see `embstore.open`.
+    zero_point : str, optional
+        The tensor of zero points, which are subtracted before the numbers are scaled. In Python,
+        see `embstore.open`.
     partitions : iterable of int, optional
         The partitions to serve, as 0,3: their files are enough. By default all of them.
     host : str
@@ -167,7 +189,14 @@ def serve(
         secret = Secret(read_token(token_file) if token is None else as_token(token))
     certificate = read_certificate(tls_cert, tls_key)
     _need_flight()
+    check_free(address)
     options: dict[str, Any] = {
+        "tensor": tensor,
+        "scale": scale,
+        "scale_block": scale_block,
+        "encoding": encoding,
+        "zero_point": zero_point,
+        "partitions": partitions,
         "reader": reader,
         "resident_limit": resident_limit,
         "preload": preload,
@@ -179,10 +208,10 @@ def serve(
     }
     owns_store = not isinstance(path, EmbeddingStore)
     if isinstance(path, EmbeddingStore):
-        _check_unused(options | {"partitions": partitions})
+        _check_unused(options)
         store = path
     else:
-        store = open(path, partitions=partitions, **options)
+        store = open(path, **options)
     try:
         flight = _start(store, address, limits, secret, certificate, stalls)
     except BaseException:
@@ -225,10 +254,7 @@ def _start(
     try:
         flight = FlightServer(address, store, facts, gate, secret, certificate, stalls)
     except (pa.ArrowException, OSError) as error:
-        raise RemoteError(
-            f"cannot listen at {address}: {error}; is the port in use, and the address one of this "
-            "machine?"
-        ) from None
+        raise RemoteError(f"cannot listen at {address}: {error}") from None
     keep_in_children(flight)
     return flight
 
@@ -277,9 +303,9 @@ def _limits(max_rows: Any, max_requests: Any, memory_limit: Any, busy_wait: Any)
 
 def _check_unused(options: dict[str, Any]) -> None:
     """Raise ValueError if an option of opening was given with an open store."""
-    defaults = {"reader": "auto", "preload": False, "allow_http": False}
+    defaults = {"scale": AUTO, "reader": "auto", "preload": False, "allow_http": False}
     for name, value in options.items():
-        if value is not None and value != defaults.get(name):
+        if str(value) != str(defaults.get(name)):  # An array may be given, too.
             raise ValueError(f"{name}= is for opening a store, but this one is open; omit it")
 
 

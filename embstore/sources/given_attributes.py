@@ -14,6 +14,7 @@ from embstore.formats.own.attribute_manifest import check_name
 from embstore.paths import as_path
 from embstore.settle import shown_with_type
 from embstore.sources import Batch, Source
+from embstore.wording import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,7 +123,7 @@ def as_attributes(value: Any) -> Mapping[str, Any] | tuple[str, ...] | None:
     for place, name in enumerate(names):
         check_name(name)
         if name in names[:place]:
-            raise ValueError(f"attributes has {name!r} twice; name each once")
+            raise ValueError(f"{parameter('attributes')} has {name!r} twice; name each once")
     return names
 
 

@@ -159,6 +159,8 @@ def _refuse_others(source: Any) -> None:
         raise TypeError(f"cannot build from a {name}, which has no order; expected {ACCEPTED}")
     if hasattr(source, "read"):
         raise TypeError(f"cannot build from an open file ({name}); pass its path")
+    if isinstance(getattr(source, "store", None), EmbeddingStore):
+        raise TypeError(f"cannot build from {name}, whose rows are in a store; pass its .store")
     if hasattr(source, "state_dict"):
         raise TypeError(f"cannot build from {name}; pass its weight, or a tensor of state_dict()")
     if isinstance(source, Mapping) and is_vocabulary(source):

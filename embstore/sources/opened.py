@@ -90,6 +90,7 @@ def open_table(
         words=words,
         origin=store.source | {"file": name},
         attributes=columns,
+        record_bytes=store.record_bytes,
     )
     source.encoding = kept
     return source

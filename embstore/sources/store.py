@@ -12,7 +12,7 @@ import numpy as np
 from embstore.encodings.opaque import Opaque
 from embstore.errors import SourceError
 from embstore.formats.own.encoded import as_stored, check_stored
-from embstore.row_blocks import row_blocks, row_bytes
+from embstore.row_blocks import row_blocks
 from embstore.sources import Batch, Source
 from embstore.wording import option
 
@@ -57,7 +57,7 @@ class StoreSource(Source):
         self.encoding = kept_encoding(store, encoding)
         if self.encoding is not None:
             self.row_shape, self.dtype = (store.record_bytes,), np.dtype(np.uint8)
-        self._row_bytes = row_bytes(store, raw=self.encoding is not None)
+        self._row_bytes = store.record_bytes  # Also of rows that are decoded.
         self.byte_count = store.rows * self._row_bytes
         self.unk: str | None = store.unk
         self._store = store

@@ -165,7 +165,7 @@ def bad_ids_are_named(place):
         )
         error = raised(Exception, lambda ids=ids: model.predict(ids, verbose=0))
         assert f"id {bad} at position (1, 1) is out of range" in error
-    assert "must be an EmbeddingStore or a path, not ndarray" in raised(
+    assert "must be an EmbeddingStore or a path, not ndarray; embstore.build" in raised(
         TypeError, lambda: place.layer(TABLE)
     )
     assert "no store at" in raised(embstore.StoreNotFoundError, lambda: place.layer("/none"))

@@ -13,7 +13,7 @@ PATTERNS = {
     "a call": re.compile(r"\w\([)\w'\"{]"),
     "a mapping": re.compile(r"\{['\w]+: "),
     "a tuple": re.compile(r"\(\d+,(?: \d+)*\)"),
-    "bytes": re.compile(r"\bb'"),
+    "bytes": re.compile(r"(?<![\w/'])b'"),
     "a class": re.compile(r"<class|\b[A-Z]\w+Error\b|__\w+__"),
     "a traceback": re.compile(r"Traceback"),
 }

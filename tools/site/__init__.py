@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tools.site.breaks import allow_breaks
 from tools.site.commands import Commands
 from tools.site.figures import inline_figures
 from tools.site.links import read_page
@@ -21,4 +22,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-signature", class_signature)
     app.connect("missing-reference", find_public_name)
     app.connect("doctree-resolved", inline_figures)
+    app.connect("html-page-context", allow_breaks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,8 +2,8 @@
 
 On a code host, a page in `docs/` links to other files of the repository. On the site, such a link
 leads to the page made of the file, if there is one, and otherwise to the file on the code host.
-Images are part of the site, wherever they lie. A link to a missing file stays as it is, and Sphinx
-reports it.
+Images are part of the site, wherever they lie. A link to a missing file in Markdown stays as it is,
+and Sphinx reports it; one in reStructuredText fails a test.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tools.site.contents import with_toctrees
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -26,6 +28,7 @@ TEXTS = {
 }
 IMAGES = {".png", ".svg"}
 LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)(#[^)\s]*)?\)")
+RST_LINK = re.compile(r"`([^`<]+) <(?!\w+:)([^>]+)>`__")
 
 
 def read_page(app: Sphinx, page: str, source: list[str]) -> None:
@@ -34,9 +37,14 @@ def read_page(app: Sphinx, page: str, source: list[str]) -> None:
         file = ROOT / TEXTS[page]
         app.env.note_dependency(str(file))
         source[0] = site_links(file.read_text(), file.parent, page)
-    elif app.env.doc2path(page).suffix == ".md":
-        path = Path(app.env.doc2path(page))
+        return
+    path = Path(app.env.doc2path(page))
+    if path.suffix == ".rst":
+        source[0] = site_rst_links(source[0], path.parent)
+    else:
         source[0] = site_links(source[0], path.parent, page)
+    if page == "index":
+        source[0] = with_toctrees(source[0])
 
 
 def site_links(text: str, folder: Path, page: str) -> str:
@@ -65,3 +73,23 @@ def site_links(text: str, folder: Path, page: str) -> str:
         return f"]({link}{found[2] or ''})"
 
     return LINK.sub(replaced, text)
+
+
+def site_rst_links(text: str, folder: Path) -> str:
+    """Return the reStructuredText of a page with links to files replaced.
+
+    >>> folder = ROOT / "docs" / "reference"
+    >>> site_rst_links("`Guide <../ray.md>`__, `Ray <ray.rst>`__", folder)
+    ':doc:`Guide <../ray>`, :doc:`Ray <ray>`'
+    >>> site_rst_links("`a <../../tools/docs>`__", folder)
+    '`a <https://github.com/embstore/embstore/blob/main/tools/docs>`__'
+    """
+
+    def replaced(found: re.Match[str]) -> str:
+        text, link = found.groups()
+        path = Path(os.path.normpath(folder / link))
+        if path.is_relative_to(ROOT / "docs"):
+            return f":doc:`{text} <{link.removesuffix(path.suffix)}>`"
+        return f"`{text} <{FILES_URL}{path.relative_to(ROOT).as_posix()}>`__"
+
+    return RST_LINK.sub(replaced, text)

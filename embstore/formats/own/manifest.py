@@ -35,7 +35,7 @@ from embstore.formats.own.spec import RawArray, shown
 from embstore.formats.own.vocabulary_manifest import VocabularyManifest, parse_vocabulary
 from embstore.settle import as_numbers
 from embstore.table.numbering import STRATEGIES, Numbering, Strategy
-from embstore.wording import function, shape_text
+from embstore.wording import function, parameter, shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -259,8 +259,8 @@ class Manifest:
         """
         if partitions[-1] >= self.partition_count:
             raise ValueError(
-                f"partitions must be from 0 to {self.partition_count - 1}, those of the store, not "
-                f"{partitions[-1]}"
+                f"{parameter('partitions')} must be from 0 to {self.partition_count - 1}, those of "
+                f"the store, not {partitions[-1]}"
             )
         part = self
         if len(partitions) < self.partition_count:

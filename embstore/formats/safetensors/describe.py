@@ -48,6 +48,8 @@ from embstore.table.tables import Table
 from embstore.wording import option, shape_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from embstore.table.listed import ListedTable
     from embstore.table.protocols import Encoding, Files
 
@@ -87,8 +89,11 @@ def describe(
     catalog = Catalog(files, name)
     parts = find_parts(catalog, choose_table(catalog) if tensor is None else tensor)
     where = f"{catalog.where}: the tensor {quoted(parts.name)}"
-    asked = {"scale": None if scale == AUTO else scale, "zero_point": zero_point}
-    asked["scale_block"] = None if scale_block is None else str(scale_block)
+    asked: dict[str, object] = {
+        "scale": None if scale == AUTO else scale,
+        "zero_point": zero_point,
+        "scale_block": scale_block,
+    }
     dtype = parts.first.dtype
     fields: dict[str, Parts] = {}
     if encoding == OPAQUE or (encoding is None and not is_numeric(dtype)):
@@ -142,8 +147,8 @@ def _coded(
     codes, row_shape, size = numbers.codes, numbers.row_shape, numbers.record_bytes
     made: Encoding
     if found is None or codes is None:
-        shown = None if scale_block is None else str(scale_block)
-        _refuse(where, "has no scale", {"zero_point": zero_point, "scale_block": shown})
+        given = {"zero_point": zero_point, "scale_block": scale_block}
+        _refuse(where, "has no scale", given)
         if codes is None or CODES[codes].bits == 8:
             name = name_of(parts.first.dtype) if codes is None else codes
             made = Plain(as_dtype(name), row_shape)
@@ -171,7 +176,7 @@ def _coded(
     return _table(where, parts, size, made, *columns), fields
 
 
-def _refuse(where: str, what: str, options: dict[str, str | None]) -> None:
+def _refuse(where: str, what: str, options: Mapping[str, object]) -> None:
     """Refuse options that were given in vain."""
     for name, value in options.items():
         if value is not None:

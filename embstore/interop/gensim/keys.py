@@ -88,8 +88,9 @@ class KeyLookup:
             elif missing == "none":
                 ids[at] = -1
             else:
+                plain = key.item() if isinstance(key, np.generic) else key
                 raise MissingWordError(
-                    f"key {shown(key)} is missing: a key is a word, or an id from 0 to "
+                    f"key {shown(plain)} is missing: a key is a word, or an id from 0 to "
                     f"{len(self._store) - 1}"
                 )
         return ids

@@ -19,14 +19,16 @@ import numpy as np
 from embstore.interop import reference
 from embstore.interop.keras.ids import check_dtype
 from embstore.interop.keras.rows import find_rows
+from embstore.interop.stores import check_store
 from embstore.opening import open as open_store
 from embstore.settle import as_flag
-from embstore.store import EmbeddingStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
     from numpy.typing import NDArray
+
+    from embstore.store import EmbeddingStore
 
 # Of a file of weights, the entry of this layer that holds the reference.
 _TABLE = "table"
@@ -75,10 +77,7 @@ class StoreEmbedding(keras.layers.Layer):
         super().__init__(**options)
         if isinstance(store, str | os.PathLike):
             store = open_store(store)
-        if not isinstance(store, EmbeddingStore):
-            raise TypeError(
-                f"store must be an EmbeddingStore or a path, not {type(store).__name__}"
-            )
+        check_store(store, expected="an EmbeddingStore or a path")
         self._find_rows = find_rows(keras.backend.backend())
         self.mask_zero = self.supports_masking = as_flag(mask_zero, "mask_zero")
         self.autocast = False  # Floats that stand for ids must not be rounded.

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from embstore.errors import IdRangeError
+from embstore.interop.stores import check_store
 from embstore.interop.torch.tensors import gather
 from embstore.table.ids import as_ids
 
@@ -63,6 +64,7 @@ class StoreDataset(Dataset):
         ids: ArrayLike | None = None,
         targets: Any | None = None,
     ) -> None:
+        check_store(store)
         self.store = store
         # Copies: the caller may change its arrays.
         self.ids = None if ids is None else np.array(as_ids(ids, store.rows))

@@ -24,18 +24,19 @@ from torch._C import _is_tracing, _len_torch_dispatch_stack
 
 from embstore.dtypes import as_dtype
 from embstore.interop import reference
+from embstore.interop.stores import check_store
 from embstore.interop.torch.arrays import as_array, as_state, check_ids, torch_dtype
 from embstore.interop.torch.tensors import gather
 from embstore.norms import check_max_norm
 from embstore.opening import open as open_store
 from embstore.settle import as_count
-from embstore.store import EmbeddingStore
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
     from embstore.reading.submitted import Prefetch
+    from embstore.store import EmbeddingStore
 
 
 class StoreModule(torch.nn.Module):
@@ -326,15 +327,6 @@ def _(ids: torch.Tensor, reference_text: str, device: str) -> torch.Tensor:
     table = reference.parse(reference_text)
     shape = (*ids.shape, *table["shape"][1:])
     return torch.empty(shape, dtype=torch_dtype(as_dtype(table["dtype"])), device=device)
-
-
-def check_store(store: object) -> None:
-    """Raise TypeError unless this is a store."""
-    if not isinstance(store, EmbeddingStore):
-        raise TypeError(
-            f"store must be an EmbeddingStore, not {type(store).__name__}; "
-            "embstore.open(path) opens one"
-        )
 
 
 def _check_padding(padding_idx: int | None, rows: int) -> int | None:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from embstore.interop.stores import check_store
 from embstore.interop.torch.bag import StoreEmbeddingBag
 from embstore.interop.torch.embedding import StoreEmbedding
-from embstore.interop.torch.module import check_store
 
 if TYPE_CHECKING:
     from embstore.store import EmbeddingStore

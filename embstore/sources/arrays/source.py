@@ -61,6 +61,8 @@ class ArraySource(Source):
         The name of each part.
     attributes : mapping of str to array-like, shape (rows,), optional
         The values of each attribute.
+    record_bytes : int, optional
+        The size of a row where it is read from; by default that of its numbers.
 
     Raises
     ------
@@ -80,6 +82,7 @@ class ArraySource(Source):
         origin: dict[str, Any],
         part_names: Sequence[str] | None = None,
         attributes: Mapping[str, ArrayLike] | None = None,
+        record_bytes: int | None = None,
     ) -> None:
         self.name = name
         self._parts = parts
@@ -92,12 +95,13 @@ class ArraySource(Source):
         self.row_shape, self.dtype = common_rows(parts, names)
         self._names = names
         self.row_count: int = sum(int(part.shape[0]) for part in parts)
-        self._row_bytes = math.prod(self.row_shape) * self.dtype.itemsize
-        if self._row_bytes > spec.MAX_ROW_BYTES:
+        row_bytes = math.prod(self.row_shape) * self.dtype.itemsize
+        if row_bytes > spec.MAX_ROW_BYTES:
             raise SourceError(
                 f"{names[0]} has shape {shape_text(tuple(parts[0].shape))}: a row takes "
-                f"{self._row_bytes} bytes, more than the {spec.MAX_ROW_BYTES} that a store can hold"
+                f"{row_bytes} bytes, more than the {spec.MAX_ROW_BYTES} that a store can hold"
             )
+        self._row_bytes = row_bytes if record_bytes is None else record_bytes
         self.byte_count = self.row_count * self._row_bytes
         self._words = None if words is None else WordList(words, self.row_count)
         if self._words is not None:

@@ -1,4 +1,4 @@
-"""Pipes as input: open binary files and named pipes, which are read only once.
+"""Pipes as input: open binary files, and ``/dev/fd/63``, which are read only once.
 
 The first bytes of an input are looked at several times before all of it is read, so those of a pipe
 are kept until more than that is read. What needs a second look at the rest is refused.
@@ -109,7 +109,7 @@ class _Reader(io.RawIOBase):
 
 
 def as_pipe(source: Any) -> Pipe | None:
-    """Return an open binary file, or the path of a named pipe, as a pipe; None for others.
+    """Return an open binary file, or the path of an open pipe, as a pipe; None for others.
 
     Raises
     ------
@@ -123,6 +123,7 @@ def as_pipe(source: Any) -> Pipe | None:
         name = getattr(raw, "name", None)
         is_path = isinstance(name, str) and not name.startswith("<")
         return Pipe(raw, str(name) if is_path else "standard input")
-    if isinstance(source, Path) and source.is_fifo():
+    # A named pipe is refused: opening it would wait until somebody writes to it.
+    if isinstance(source, Path) and source.is_fifo() and not source.resolve().exists():
         return Pipe(source.open("rb"), str(source), owned=True)
     return None

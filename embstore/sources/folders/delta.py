@@ -25,7 +25,7 @@ from pyarrow import parquet
 
 from embstore.errors import SourceError
 from embstore.sources.folders.parts import listing, natural_key
-from embstore.wording import and_pass
+from embstore.wording import and_pass, either
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -42,7 +42,8 @@ _MAPPING = "delta.columnMapping.mode"
 
 
 def _remedy() -> str:
-    return f"read it with deltalake, {and_pass('the table')}"
+    how = either("deltalake, as in DeltaTable(path).to_pyarrow_table()", "deltalake")
+    return f"read it with {how}, {and_pass('the table')}"
 
 
 def delta_files(folder: Path) -> list[Path]:

@@ -77,10 +77,12 @@ def described_files(folder: Path) -> tuple[str, Callable[[], list[Path]]] | None
 
 def _other_tables() -> dict[str, str]:
     """Return what a folder is and what to do with it, by a file that is in it."""
-    iceberg = f"an Iceberg table; read it with pyiceberg, {and_pass('the table')}"
+    pyiceberg = either("pyiceberg, as in table.scan().to_arrow()", "pyiceberg")
+    iceberg = f"an Iceberg table; read it with {pyiceberg}, {and_pass('the table')}"
+    lance = either("lance, as in lance.dataset(path).to_table()", "lance")
     return {
         ".hoodie": f"a Hudi table; read it with Spark or hudi, {and_pass('the frame')}",
-        "_versions": f"a Lance table; read it with lance, {and_pass('the table')}",
+        "_versions": f"a Lance table; read it with {lance}, {and_pass('the table')}",
         ".zarray": f"a Zarr array; open it with zarr, {and_pass('the array')}",
         ".zgroup": f"a Zarr group; open it with zarr, {and_pass('one of its arrays')}",
         "metadata/version-hint.text": iceberg,
@@ -116,7 +118,8 @@ def _dataset_files(folder: Path, state: dict[str, Any]) -> list[Path]:
             raise ValueError(f"a file is named {names}")
     except (TypeError, KeyError, ValueError) as error:
         raise SourceError(
-            f"{where} does not list the files of a data set; save the data set again"
+            f"{where} is not readable: it does not list the files of a data set; save the data set "
+            "again"
         ) from error
     if not names:
         raise SourceError(f"{where} lists no files, so the data set has no rows")
@@ -161,7 +164,7 @@ def refuse_stack(folder: Path, names: Sequence[str], others: Collection[str]) ->
     if "info" in others and "0.npy" in names and len(names) > 1:
         raise SourceError(
             f"{folder} is a stack of dask, which may be split along any axis; load it with "
-            f"dask, {and_pass('the array')}"
+            f"{either('dask.array.from_npy_stack', 'dask')}, {and_pass('the array')}"
         )
 
 

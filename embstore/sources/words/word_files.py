@@ -36,6 +36,10 @@ _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]
 _SEPARATORS = (b"\t", b",", b";", b"|", b" ")
 
 
+class _FormError(ValueError):
+    """A vocabulary that contradicts itself; the message says how."""
+
+
 def read_vocabulary(file: TextFile) -> list[str] | None:
     """Return the words of a JSON file or of lines with ids, in the order of their ids.
 
@@ -111,22 +115,35 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _words_of_json(found: Any, name: str) -> list[str]:
     try:
-        if isinstance(found, dict):
-            if isinstance(found.get("model"), dict):
-                found = _ids_of_tokenizer(found)
-            words, ids = list(found), list(found.values())
-            if ids and all(isinstance(word, str) for word in ids):
-                words, ids = ids, list(map(int, words))  # {"0": word}: JSON has no other keys.
-            return in_order_of_ids(words, ids, name)
-        if all(isinstance(word, str) for word in found):
-            return list(found)
-        if all(isinstance(word, str) for word, _ in found):
-            return in_order_of_ids([word for word, _ in found], [one for _, one in found], name)
-    except SourceError:
-        raise
-    except (TypeError, ValueError, KeyError) as error:
+        words, ids = _words_and_ids(found)
+    except _FormError as error:
         raise SourceError(f"{name}: expected {_JSON_FORMS}; {error}") from error
-    raise SourceError(f"{name}: expected {_JSON_FORMS}, found other items")
+    except (TypeError, ValueError, KeyError) as error:
+        raise SourceError(f"{name}: expected {_JSON_FORMS}, found something else") from error
+    if ids is None:
+        return words
+    try:
+        return in_order_of_ids(words, ids, name)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, SourceError):
+            raise
+        raise SourceError(f"{error}; expected {_JSON_FORMS}") from error
+
+
+def _words_and_ids(found: Any) -> tuple[list[str], list[Any] | None]:
+    """Return the words of JSON and their ids; None for the ids of a list of words."""
+    if isinstance(found, dict):
+        if isinstance(found.get("model"), dict):
+            found = _ids_of_tokenizer(found)
+        words, ids = list(found), list(found.values())
+        if ids and all(isinstance(word, str) for word in ids):
+            return ids, list(map(int, words))  # {"0": word}: JSON has no other keys.
+        return words, ids
+    if all(isinstance(word, str) for word in found):
+        return list(found), None
+    if all(isinstance(word, str) for word, _ in found):
+        return [word for word, _ in found], [one for _, one in found]
+    raise _FormError("found other items")
 
 
 def _ids_of_tokenizer(found: dict[str, Any]) -> dict[str, int]:
@@ -137,11 +154,11 @@ def _ids_of_tokenizer(found: dict[str, Any]) -> dict[str, int]:
     else:  # Pieces and scores of a Unigram model, in the order of ids.
         ids = {piece: number for number, (piece, _) in enumerate(vocabulary)}
         if len(ids) < len(vocabulary):
-            raise ValueError("a piece of model.vocab is there twice")
+            raise _FormError("a piece of model.vocab is there twice")
     for token in found.get("added_tokens") or ():
         word, number = token["content"], token["id"]
         if ids.setdefault(word, number) != number:
-            raise ValueError(
+            raise _FormError(
                 f"{word!r} has id {ids[word]} in model.vocab, but {number} in added_tokens"
             )
     return ids

@@ -45,7 +45,7 @@ class WordList:
     def __init__(self, words: Words, row_count: int | None = None) -> None:
         self._file: TextFile | None = None
         self._words: list[str] | None
-        pipe = as_pipe(words)
+        pipe = as_pipe(Path(words) if isinstance(words, str) else words)
         if pipe is not None:
             self._file = TextFile(pipe, takes=("json",))
             self._words = read_vocabulary(self._file)

@@ -16,6 +16,7 @@ from embstore.formats.own import spec
 from embstore.formats.own.array_size import ArraySize
 from embstore.formats.own.vocabulary_manifest import VocabularyManifest
 from embstore.vocabulary.words import PackedWords, pack
+from embstore.wording import parameter
 from embstore.writing.words.vocabulary_builder import VocabularyBuilder
 
 if TYPE_CHECKING:
@@ -125,7 +126,9 @@ class NewWords:
         """
         if self._builder is None:
             if wanted is not None:
-                raise SourceError(f"unk is {wanted!r}, but the rows have no words; leave it out")
+                raise SourceError(
+                    f"{parameter('unk')} is {wanted!r}, but the rows have no words; leave it out"
+                )
             return None
         candidates = UNK_WORDS if wanted is None else (wanted,)
         found = self._builder.ids(pack(candidates, "surrogatepass"))
