@@ -6,7 +6,7 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from benchmarks.orders import DiskTurn, share_of_limit
 from embstore.bench.report import Comparison, Entry, Report, count, ratio
@@ -25,6 +25,11 @@ PACKAGES = ("torch", "tensorstore", "h5py", "lmdb", "pylance", "gensim", "matplo
 @dataclass
 class PeerReport(Report):
     """Comparisons with peers, and the limit of the disk if it was measured."""
+
+    RATIO: ClassVar[str] = "embstore"
+    RATIO_MEANING: ClassVar[str] = (
+        "embstore: its rate divided by the line's in the same round, the median of the rounds."
+    )
 
     disk_limit: DiskLimit | None = None
 

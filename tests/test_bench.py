@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 from contextlib import contextmanager, nullcontext
 from itertools import count, islice, repeat
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,8 @@ import pytest
 from typer.testing import CliRunner
 
 import embstore
-from embstore.bench import machine, plots, state, suite, work
+from embstore.bench import machine, plan, plots, state, suite, timing, work
+from embstore.bench.figures import Figures
 from embstore.bench.report import Comparison, Entry, Report, ratio
 from embstore.bench.suite import bench_store
 from embstore.bench.timing import Call, Limits, Turn, check_rows, time_calls
@@ -140,7 +143,7 @@ def test_all_states_and_works(path, rows, tmp_path):
                 assert min(turn["nanoseconds"]) > 0
     assert kept["machine"]["versions"]["numpy"] == np.__version__
     assert kept["table"]["bytes"] == rows.nbytes
-    assert "skipped: limited: 0 MiB of memory are too few" in report.text()
+    assert "not measured: limited: 1/8 of this table is 0 MiB of memory" in report.text()
 
 
 def test_wrong_rows_are_found(path, monkeypatch):
@@ -248,6 +251,124 @@ def test_ratio_is_a_median_of_rounds():
     assert ratio(own, Entry("failed", 9)) is None
 
 
+def test_ratio_is_on_the_line_of_embstore(tmp_path):
+    report = Report.of(tmp_path, (5, 2), np.dtype("float32"))
+    own = Entry("embstore", 5, turns=[Turn([1000], 32), Turn([1000], 32), Turn([9000], 32)])
+    array = Entry("matrix[ids]", 5, turns=[Turn([2000], 32), Turn([3000], 32), Turn([3000], 32)])
+    report.comparisons = [
+        Comparison(Case(work.OPEN, 0), state.WARM, [Entry("embstore", 5, turns=[Turn([7])])]),
+        Comparison(Case(work.RANDOM, 32), state.WARM, [own, array]),
+    ]
+    text = report.text()
+    lines = [line.split() for line in text.splitlines()]
+    heading = next(n for n, line in enumerate(lines) if line[-2:] == ["vs", "array"])
+    assert lines[heading + 1][2] == "embstore"
+    assert lines[heading + 1][-1] == "2.00x"
+    assert "x" not in lines[heading + 2][-1]
+    assert text.count("vs array") == 2
+    assert "divided by that of matrix[ids] in the same round, the median of the" in text
+    assert "batch 0" not in text
+    assert ", 40 bytes; " in text
+    report.disk = {"device": None, "read_ahead_kb": None, "rotational": None}
+    assert "None" not in report.text()
+
+
+def test_small_tables_are_told(path, tmp_path, monkeypatch):
+    monkeypatch.setattr(timing, "_bytes_read", lambda: 0)
+    report = bench_store(path, batches=[1, 1500, 1501, 4096], rounds=1, seconds=0)
+    text = report.text()
+    assert "note: cold: no lookup read from a local disk" in text
+    assert "not measured: cold" not in text
+    assert "needs 96 MiB: that takes a table of 768 MiB or more" in text
+    told = [note.partition(" ids")[0] for note in report.notes if "ids repeat" in note]
+    assert told == ["1,501", "4,096"]
+    shown = Figures(report.to_json())
+    assert "from disk" not in shown.answer()
+    assert "From disk" not in shown.tiles()
+
+
+def test_plan_is_told_before_rows_are_loaded(path, monkeypatch):
+    told: list[str] = []
+
+    def load(*given: Any) -> None:
+        told.append("load")
+        raise MemoryError
+
+    monkeypatch.setattr(suite, "load_matrix", load)
+    with pytest.raises(MemoryError):
+        bench_store(path, rounds=5, seconds=0.3, started=told.append)
+    assert told == ["measuring 27 cases, up to about 3 minutes", "load"]
+    some = [Case(work.OPEN, 0), Case(work.HOT, 4096)]
+    found, left_out = plan.plan_of(some, ["limited", "warm", "preloaded"], compressed=True)
+    assert found == {state.WARM: some, state.LIMITED: some[1:]}
+    assert left_out == ["preloaded: rows of a compressed store are preloaded only by a row cache"]
+    assert plan.seconds_most(found, rounds=2, seconds=1) == 2 * 2 + 5 * 10
+
+
+def test_interrupt_shows_what_was_measured(path, tmp_path, monkeypatch):
+    turns = count()
+
+    def interrupted(*given: Any) -> Turn:
+        if next(turns) == 5:
+            raise KeyboardInterrupt
+        return time_calls(*given)
+
+    monkeypatch.setattr(suite, "time_calls", interrupted)
+    options = ["--state", "warm", "--work", "read_random", "--rounds", "1", "--seconds", "0"]
+    files = ["--report", str(tmp_path / "page.html"), "--output", str(tmp_path / "all")]
+    shown = CliRunner().invoke(app, ["bench", str(path), *options, *files])
+    assert shown.exit_code == 130
+    assert "batch 32 " in shown.stdout
+    assert "batch 256" not in shown.stdout
+    assert "note: interrupted: 2 of 5 cases measured" in shown.stdout
+    assert shown.stderr.startswith("embstore: note: measuring 5 cases, up to a few seconds\n")
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
+def test_interrupt_ends_the_child_in_limited_memory(path, monkeypatch, plain_group):
+    def lookup(self: Any, ids: Any) -> Any:
+        os.kill(os.getppid(), signal.SIGINT)
+        while True:
+            signal.pause()
+
+    monkeypatch.setattr(embstore.EmbeddingStore, "lookup", lookup)
+    with pytest.raises(suite.Interrupted):
+        bench_store(path, works=[work.HOT], states=["limited"], rounds=1, seconds=0)
+    assert not Path(f"/proc/{plain_group.read_text()}").exists()
+
+
+def test_files_are_replaced_only_if_asked(path, tmp_path):
+    def bench(*options: str) -> Any:
+        given = ["--state", "warm", "--work", "read_one", "--rounds", "1", "--seconds", "0"]
+        return CliRunner().invoke(app, ["bench", str(path), *given, *options])
+
+    for name in ("results.json", "hot.svg"):
+        directory = tmp_path / name.partition(".")[0]
+        directory.mkdir()
+        (directory / name).write_text("precious")
+        refused = bench("--output", str(directory))
+        assert isinstance(refused.exception, FileExistsError)
+        assert (directory / name).read_text() == "precious"
+        assert bench("--output", str(directory), "--overwrite").exit_code == 0
+        assert json.loads((directory / "results.json").read_text())["table"]["rows"] == ROWS
+    refused = bench("--output", "-")
+    assert refused.exit_code == 2
+    assert "--report - writes a page" in refused.stderr
+
+
+def test_report_on_standard_output(path, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    given = ["bench", str(path), "--state", "warm", "--work", "read_one", "--seconds", "0"]
+    for options in ([], ["--json"]):
+        shown = CliRunner().invoke(app, [*given, "--report", "-", *options])
+        assert shown.exit_code == 0
+        assert shown.stdout.startswith("<!doctype html>")
+        assert shown.stdout.endswith("</html>\n")
+        assert "read_one" in shown.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_plots(tmp_path):
     pytest.importorskip("matplotlib")
     report = Report.of(tmp_path, (1000, 300), np.dtype("float32"))
@@ -274,7 +395,7 @@ def test_command(path, tmp_path):
     assert "warm, read_random" in shown.output
     assert (tmp_path / "results.json").exists()
     printed = runner.invoke(app, ["bench", str(path), *options, "--json"])
-    report = json.loads(printed.output)
+    report = json.loads(printed.stdout)
     assert report["table"]["rows"] == ROWS
     assert [(c["state"], c["batch"]) for c in report["comparisons"]] == [("warm", 64)]
     for wrong in (["--state", "lukewarm"], ["--work", "sleep"]):
@@ -304,7 +425,7 @@ def test_files_opened_in_place(rows, tmp_path):
                 ]
     command = ["bench", str(tmp_path / "rows.safetensors"), "--tensor", "b", "--json"]
     printed = CliRunner().invoke(app, [*command, "--state", "cold", "--seconds", "0"])
-    assert json.loads(printed.output)["table"]["rows"] == 7
+    assert json.loads(printed.stdout)["table"]["rows"] == 7
 
 
 def test_store_without_rows(tmp_path):

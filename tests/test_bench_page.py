@@ -216,7 +216,7 @@ def test_report_of_a_store(store: Path, tmp_path: Path) -> None:
     assert "report written to" in told
     found = Elements(target.read_text())
     assert "a <b> & 'c'.embstore" in found.text
-    assert "limited: 0 MiB of memory are too few" in found.text
+    assert "limited: 1/8 of this table is 0 MiB of memory" in found.text
     assert {file.name for file in (tmp_path / "all").iterdir()} == {"results.json"} | {
         f"{name}.{ending}"
         for name in ("rates", "times", "hot", "single")
@@ -287,7 +287,7 @@ def test_report_of_nothing(store: Path) -> None:
     report = suite.bench_store(store, works=[work.HOT], states=["limited"], rounds=1, seconds=0)
     found = Elements(page(report.to_json()))
     assert "Nothing was measured." in found.text
-    assert "limited: 0 MiB of memory are too few" in found.text
+    assert "limited: 1/8 of this table is 0 MiB of memory" in found.text
     assert "table" not in [tag for tag, _ in found.all]
 
 

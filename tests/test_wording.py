@@ -74,7 +74,6 @@ PYTHON_ONLY = {
 }
 # Texts that look like Python, and are none or are not printed.
 ALLOWED = {
-    "(□ GB); □ cores □": "a shape as in 4 x 3, made before",
     "--attribute □=FILE": "what is typed",
     "<name or name=file>": "what is typed after --attribute",
     'verify="full" ': "no option of a command; embstore verify reads all",

@@ -9,7 +9,7 @@ from embstore.bench import work
 from embstore.bench.drawing import TIMES
 from embstore.bench.markup import Cell, table, text
 from embstore.bench.plots import ids_a_call
-from embstore.bench.report import count
+from embstore.bench.report import count, plural
 from embstore.bench.state import COLD, LIMITED, PRELOADED, STATES, WARM
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Figures:
                 ratio = _ratio(each)
                 what, than = ("", "the array") if said else (" rows a second", "an array in RAM")
                 compared = "" if ratio is None else f", {factor(ratio)} {than}"
-                said.append(f"{rate}{what} {PLACES[state]}{compared}")
+                said.append(f"{rate}{what} {place(each)}{compared}")
         kind = WORKS[self.work].partition(",")[0]
         measured = f"{kind[0].lower()}{kind[1:]}, {ids_a_call(self.batch)}"
         return f"{'; '.join(said)}. Measured with {measured}."
@@ -92,18 +92,26 @@ class Figures:
     def tiles(self) -> str:
         """Return a tile for each state, with the array in the same rounds."""
         found = [
-            _tile(PLACES[state].capitalize(), self.by_state[state])
+            _tile(self.by_state[state])
             for state in (COLD, LIMITED, WARM, PRELOADED)
             if state in self.by_state
         ]
         return f'<dl class="tiles">{"".join(found)}</dl>' if found else ""
 
 
-def _tile(title: str, each: dict[str, Any]) -> str:
+def place(comparison: dict[str, Any]) -> str:
+    """Return where embstore's rows were; a cold lookup may have read nothing from a disk."""
+    state = comparison["state"]
+    from_disk = state != COLD or comparison["entries"][0]["bytes_per_row"]
+    return PLACES[state] if from_disk else "newly opened, not read from a local disk"
+
+
+def _tile(each: dict[str, Any]) -> str:
+    title = place(each).capitalize()
     own, *others = each["entries"]
     rates = own["rates"]
-    rounds = "1 round" if len(rates) == 1 else f"{len(rates)} rounds"
-    lines = [f"{count(min(rates))} to {count(max(rates))} in {rounds}"]
+    span = f"{count(min(rates))} to {count(max(rates))} in " if len(rates) > 1 else ""
+    lines = [f"{span}{plural(len(rates), 'round')}"]
     if (ratio := _ratio(each)) is not None:
         rate = count(others[0]["rows_per_second"])
         lines.append(f"{factor(ratio)} matrix[ids]: {rate} in the same rounds")

@@ -15,6 +15,7 @@ from typing import Any
 from embstore.bench.figures import STATE_MEANING, Figures, tables
 from embstore.bench.markup import facts, figure, text
 from embstore.bench.plots import NARROW, WIDE, plots
+from embstore.bench.report import plural, size_text
 
 MEANING = {
     "Rows/s": "rows that calls returned, divided by the time in these calls: the median "
@@ -64,7 +65,7 @@ def page(report: dict[str, Any]) -> str:
 def _warnings(report: dict[str, Any]) -> str:
     """Return what could not be measured, or not as its name says, and why."""
     found = []
-    for reason in report["skipped"]:
+    for reason in [*report["skipped"], *report.get("notes", [])]:
         state, _, why = reason.partition(": ")
         found.append(f'<p class="warning"><strong>{text(state)}</strong>: {text(why)}.</p>')
     return "".join(found)
@@ -77,7 +78,7 @@ def _circumstances(report: dict[str, Any]) -> str:
     of_table = {
         "path": settings.get("path"),
         "tensor": settings.get("tensor"),
-        "rows": f"{shape} {table['dtype']}, {_size(table['bytes'])} in RAM",
+        "rows": f"{shape} {table['dtype']}, {size_text(table['bytes'])} in RAM",
         "stored as": table.get("encoding"),
         "bytes of a row": f"{table['record_bytes']:,}" if "record_bytes" in table else None,
         "compression": table.get("compression"),
@@ -86,7 +87,7 @@ def _circumstances(report: dict[str, Any]) -> str:
     kinds = {0: "solid state", 1: "rotating, says the system", None: "kind unknown"}
     ahead = disk["read_ahead_kb"]
     of_machine = {
-        "processor": f"{machine['processor']}, {machine['processors']} cores usable",
+        "processor": f"{machine['processor']}, {plural(machine['processors'], 'core')} usable",
         "RAM": f"{machine['ram_bytes'] / 2**30:.1f} GiB",
         "disk": f"{disk['device'] or 'no local block device'} ({kinds[disk['rotational']]})",
         "read-ahead": None if ahead is None else f"{ahead} KiB",
@@ -115,10 +116,3 @@ def _repeat(settings: dict[str, Any]) -> str:
         f"<h2>Repeat it</h2><pre><code>{text(settings['command'])} --report again.html</code></pre>"
         f"{facts(chosen)}"
     )
-
-
-def _size(count: int) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count} bytes"

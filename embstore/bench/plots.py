@@ -37,6 +37,10 @@ WIDE, NARROW = Frame(7.3, 4.3), Frame(4.5, 3.9)
 BAR_HEIGHT = 0.42
 TITLE_HEIGHT, CAPTION_HEIGHT = 0.6, 0.32
 SPANS = "median (circle), 90 % (bar) and 99 % (arrow); logarithmic"
+ENDINGS = ("png", "svg")
+# All files that `draw` may write.
+FILES = [f"{name}.{ending}" for name in ("rates", "times", "hot", "single") for ending in ENDINGS]
+BESIDE_MEANING = "beside: matrix[ids] in the same rounds"
 CHARACTERS = 17  # Of a caption, in an inch.
 
 
@@ -99,7 +103,7 @@ def _by_batch(found: Series, what: Quantity, frame: Frame) -> Plot:
             names = {name: name.partition(", ")[2] for name in found}
         figure = replace(frame, right=widest(names.values())).figure()
         drawing.curves(figure.subplots(), found, what, names=names)
-        return Plot(f"Uniform ids: {what.name}", f"{note}; both axes are logarithmic", figure)
+        return Plot(f"Uniform ids: {what.name}", f"{note}, logarithmic; {BESIDE_MEANING}", figure)
     points = {name: by_batch[batches[0]] for name, by_batch in found.items()}
     title = f"Uniform ids: {what.name}, {ids_a_call(batches[0])}"
     if what is RATE:
@@ -155,7 +159,7 @@ def save(found: Mapping[str, Plot], caption: str, directory: Path) -> list[Path]
         plot.figure.text(place, note_top, plot.note, fontsize=9.5, color=MUTED, va="top")
         lines = "\n".join(textwrap.wrap(caption, int((width - 0.4) * CHARACTERS)))
         plot.figure.text(place, 0.1 / height, lines, fontsize=7, color=MUTED, va="bottom")
-        for ending in ("png", "svg"):
+        for ending in ENDINGS:
             files.append(directory / f"{name}.{ending}")
             plot.figure.savefig(files[-1], dpi=150)
     return files

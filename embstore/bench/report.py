@@ -1,7 +1,7 @@
 """Reports: a table for the terminal, a page, and JSON with the machine, the disk and every sample.
 
-The first entry of a comparison is embstore. The ratio beside another entry is the median over the
-rounds of embstore's rate divided by the other's rate in the same round. The page and the plots are
+The first entry of a comparison is embstore. A ratio is the median over the rounds of embstore's
+rate divided by the other's rate in the same round. The page and the plots are
 made from the JSON, so that an earlier run can be shown again.
 """
 
@@ -12,7 +12,7 @@ import math
 import statistics
 from dataclasses import asdict, dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from embstore.bench.machine import describe, describe_disk
 from embstore.bench.state import STATES
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from embstore.bench.settings import Settings
     from embstore.bench.work import Case
+
+RESULTS = "results.json"
 
 
 @dataclass
@@ -73,15 +75,22 @@ class Comparison:
 class Report:
     """The comparisons, and the table, machine and disk that they were measured on.
 
-    ``skipped`` says what could not be measured, and why; ``settings``, what `embstore bench` was
-    asked for.
+    ``skipped`` says what could not be measured, and why; ``notes``, what was measured, but not as
+    its name says; ``settings``, what `embstore bench` was asked for.
     """
+
+    RATIO: ClassVar[str] = "vs array"
+    RATIO_MEANING: ClassVar[str] = (
+        "vs array: embstore's rate divided by that of matrix[ids] in the same round, the median of "
+        "the\nrounds. It differs from the ratio of the rates shown, each a median by itself."
+    )
 
     table: dict[str, Any]
     machine: dict[str, Any]
     disk: dict[str, Any]
     comparisons: list[Comparison] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     settings: Settings | None = None
 
     @classmethod
@@ -95,11 +104,15 @@ class Report:
     def caption(self) -> str:
         """The table, the machine and the disk in one line."""
         table, machine, disk = self.table, self.machine, self.disk
-        shape = " x ".join(f"{axis:,}" for axis in [table["rows"], *table["row_shape"]])
+        axes = " x ".join(f"{axis:,}" for axis in [table["rows"], *table["row_shape"]])
+        where = f"disk {disk['device']}" if disk["device"] else "no local block device"
+        if disk["read_ahead_kb"] is not None:
+            where += f" (read-ahead {disk['read_ahead_kb']} KiB)"
+        cores = plural(machine["processors"], "core")
         return (
-            f"{shape} {table['dtype']} ({table['bytes'] / 1e9:.2g} GB); {machine['processors']} "
-            f"cores {machine['processor']}, {machine['ram_bytes'] / 2**30:.0f} GiB RAM, "
-            f"{machine['system']}, disk {disk['device']} (read-ahead {disk['read_ahead_kb']} KiB)"
+            f"{axes} {table['dtype']}, {size_text(table['bytes'])}; {cores} "
+            f"{machine['processor']}, {machine['ram_bytes'] / 2**30:.0f} GiB RAM, "
+            f"{machine['system']}, {where}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -112,13 +125,14 @@ class Report:
             "disk": self.disk,
             "settings": settings,
             "skipped": self.skipped,
+            "notes": self.notes,
             "comparisons": [comparison.to_json() for comparison in self.comparisons],
         }
 
     def save(self, directory: Path) -> Path:
         """Write ``results.json`` into a directory; return its path."""
         directory.mkdir(parents=True, exist_ok=True)
-        file = directory / "results.json"
+        file = directory / RESULTS
         file.write_text(json.dumps(self.to_json(), separators=(",", ":")) + "\n")
         return file
 
@@ -128,15 +142,20 @@ class Report:
         for each in sorted(self.comparisons, key=lambda each: STATES.index(each.state)):
             sections.setdefault((each.state, each.case.work), []).append(each)
         lines = [line for chosen in sections.values() for line in self._section(chosen)]
-        return "\n".join([self.caption, *lines, *(f"skipped: {reason}" for reason in self.skipped)])
+        if any(len(each.entries) > 1 for each in self.comparisons):
+            lines += ["", self.RATIO_MEANING]
+        lines += [f"not measured: {reason}" for reason in self.skipped]
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n".join([self.caption, *lines])
 
     def lines(self, chosen: list[Comparison]) -> list[tuple[int, Entry, float | None]]:
         """Return (batch, entry, ratio) for each line of the comparisons of one work and state."""
-        return [
-            (each.case.batch, entry, ratio(each.entries[0], entry) if number else None)
-            for each in chosen
-            for number, entry in enumerate(each.entries)
-        ]
+        found: list[tuple[int, Entry, float | None]] = []
+        for each in chosen:
+            own, *others = each.entries
+            found.append((each.case.batch, own, ratio(own, others[0]) if others else None))
+            found += [(each.case.batch, other, None) for other in others]
+        return found
 
     def disk_columns(self, turns: list[Turn]) -> dict[str, str]:
         """Return what is shown of turns that read from the disk, by title."""
@@ -150,10 +169,14 @@ class Report:
         within = f" to {size >> 20} MiB of memory" if size else ""
         from_disk = any(turn.bytes_read for _, entry, _ in lines for turn in entry.turns)
         columns = [self.disk_columns(entry.turns) if from_disk else {} for _, entry, _ in lines]
-        titles = ["p50", "p90", "p99", "embstore", *dict.fromkeys(chain(*columns))]
+        titles = ["p50", "p90", "p99"]
+        compared = any(len(each.entries) > 1 for each in chosen)
+        if compared:
+            titles.append(self.RATIO)
+        titles += dict.fromkeys(chain(*columns))
         shown = ["", f"{chosen[0].state}{within}, {chosen[0].case.work}"]
         shown.append(" " * 37 + f"{'rows/s':>9}" + "".join(f"{title:>10}" for title in titles))
-        before = 0
+        before = 0  # Opening has no batch.
         for (batch, entry, times), extra in zip(lines, columns, strict=True):
             label = f"batch {batch}" if batch != before else ""
             before = batch
@@ -161,7 +184,9 @@ class Report:
             if entry.turns:
                 calls = percentiles(entry.turns).values()
                 values = [count(value, ("us", "ms", "s")) for value in calls]
-                values += ["" if times is None else f"{times:.2f}x", *extra.values()]
+                if compared:
+                    values.append("" if times is None else f"{times:.2f}x")
+                values += extra.values()
             rate = count(entry.rate) if entry.turns and entry.rate else ""
             line = f"{label:<13}{entry.name:<24}{rate:>9}"
             shown.append((line + "".join(f"{value:>10}" for value in values)).rstrip())
@@ -183,6 +208,28 @@ def ratio(own: Entry, other: Entry) -> float | None:
         for a, b in zip(own.turns, other.turns, strict=False)
     ]
     return statistics.median(rates) if rates else None
+
+
+def size_text(size: int) -> str:
+    """Return a number of bytes in words.
+
+    >>> size_text(4_800_000_000), size_text(40), size_text(1)
+    ('4.8 GB', '40 bytes', '1 byte')
+    """
+    units = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
+    for unit, each in units:
+        if size >= 0.9995 * each:
+            return f"{size / each:.3g} {unit}"
+    return plural(size, "byte")
+
+
+def plural(number: int, noun: str) -> str:
+    """Return a number of things.
+
+    >>> plural(1, "round"), plural(5000, "round")
+    ('1 round', '5,000 rounds')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def count(value: float, units: tuple[str, ...] = ("", "k", "M", "G")) -> str:

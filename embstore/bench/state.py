@@ -36,6 +36,10 @@ class NoMemoryGroupError(Exception):
     """A memory cgroup cannot be made here; the message says why."""
 
 
+class SmallMemoryError(NoMemoryGroupError):
+    """A process does not fit into so little memory."""
+
+
 def files_of(store: embstore.EmbeddingStore) -> list[Path]:
     """Return the files of a store, or the foreign files that are opened in place."""
     files = store.files
@@ -77,7 +81,7 @@ def memory_group(limit_bytes: int) -> Iterator[Path]:
     limit is too small for a process, or the system does not allow a group.
     """
     if limit_bytes < MIN_GROUP_BYTES:
-        raise NoMemoryGroupError(
+        raise SmallMemoryError(
             f"{limit_bytes >> 20} MiB of memory are too few, a process needs "
             f"{MIN_GROUP_BYTES >> 20} MiB; take a larger table"
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import signal
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,8 @@ import numpy as np
 
 import embstore
 from embstore.bench import machine, state, timing, work
-from embstore.bench.report import Comparison, Entry, Report
+from embstore.bench.plan import duration, plan_of, repeating, seconds_most
+from embstore.bench.report import Comparison, Entry, Report, plural
 from embstore.bench.settings import ROUNDS, SECONDS, Settings
 from embstore.bench.state import COLD, LIMITED, PRELOADED, STATES, WARM
 from embstore.bench.timing import Call, Turn, time_calls
@@ -34,14 +36,6 @@ if TYPE_CHECKING:
 
     Competitor = embstore.EmbeddingStore | NDArray[Any]
 
-# The states in which each kind of lookup is timed.
-MEASURED = {
-    work.OPEN: (WARM, COLD),
-    work.RANDOM: (PRELOADED, WARM, COLD),
-    work.HOT: STATES,
-    work.ONE: (PRELOADED, WARM),
-    work.SAME: (PRELOADED, WARM),
-}
 SEED = 1
 
 
@@ -55,23 +49,28 @@ def bench_store(
     rounds: int = ROUNDS,
     seconds: float = SECONDS,
     progress: Callable[[str], None] = lambda text: None,
+    started: Callable[[str], None] = lambda text: None,
 ) -> Report:
     """Measure what `embstore.open` opens against its rows in RAM.
 
     The files are only read, and dropped from the page cache. Each case has ``rounds`` turns of
     ``seconds``; a cold one takes at most 5 times, a limited one 10 times as long. ``progress`` gets
-    a line before each case. ValueError says that the path is a URL, that a table has no rows, that
-    a work or state is unknown, or that a returned row is wrong.
+    a line before each case, and ``started`` what will be measured and about how long it takes.
+    Ctrl-C raises `Interrupted`, with what was measured. ValueError says that the path is a URL,
+    that a table has no rows, that a work or state is unknown, or that a returned row is wrong.
     """
     path = as_local_path(path, "store", "copy what is there to a disk, and measure the copy")
     cases = work.cases(works, batches)
     if unknown := [name for name in states if name not in STATES]:
         raise ValueError(f"unknown state {unknown[0]!r}; expected one of {', '.join(STATES)}")
-    progress("loading the rows into RAM")
     opening = partial(embstore.open, path, tensor=tensor)
     with opening() as store:
         if not store.rows:
             raise ValueError(f"{path} has no rows to look up")
+        plan, skipped = plan_of(cases, states, compressed=bool(store.compression))
+        count = plural(sum(map(len, plan.values())), "case")
+        started(f"measuring {count}, up to {duration(seconds_most(plan, rounds, seconds))}")
+        progress("loading the rows into RAM")
         matrix = load_matrix(store, machine.free_ram_bytes() // 2)
         report = Report.of(path, store.shape, store.dtype)
         report.table |= {
@@ -91,24 +90,41 @@ def bench_store(
         seconds,
     )
     bench = _Bench(opening, files, matrix, report.table, rounds, seconds, progress)
-    for name in sorted(set(states), key=STATES.index):
-        chosen = [case for case in cases if name in MEASURED[case.work]]
-        if name == PRELOADED and report.table["compression"]:
-            report.skipped.append(
-                "preloaded: rows of a compressed store are preloaded only by a row cache"
-            )
-        elif name == COLD:
-            found = list(map(bench.cold, chosen))
-            report.comparisons += found
-            report.skipped += _not_cold(found)
-        elif chosen and name != LIMITED:
-            report.comparisons += bench.in_ram(chosen, name)
-        elif chosen:
+    report.skipped += skipped
+    report.notes += repeating(plan, report.table["rows"])
+    try:
+        for name, chosen in plan.items():
+            _measure(bench, name, chosen, report)
+    except KeyboardInterrupt:
+        done = len(report.comparisons)
+        report.notes.append(f"interrupted: {done} of {count} measured")
+        raise Interrupted(report) from None
+    return report
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a measurement; ``report`` has the cases that were measured before."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self.report = report
+
+
+def _measure(bench: _Bench, name: str, cases: Sequence[Case], report: Report) -> None:
+    """Measure cases in a state; each is in the report as soon as it is measured."""
+    if name in (PRELOADED, WARM):
+        for each in bench.in_ram(cases, name):
+            report.comparisons.append(each)
+    elif name == COLD:
+        for case in cases:
+            report.comparisons.append(bench.cold(case))
+        report.notes += _not_cold([each for each in report.comparisons if each.state == COLD])
+    else:
+        for case in cases:
             try:
-                report.comparisons.append(bench.limited(Case(work.HOT, work.HOT_BATCH)))
+                report.comparisons.append(bench.limited(case))
             except (state.NoMemoryGroupError, ChildProcessError) as error:
                 report.skipped.append(f"limited: {error}")
-    return report
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +176,19 @@ class _Bench:
         own, other = self._entries(case, LIMITED)
         size = self.table["bytes"] // state.LIMITED_SHARE
         state.evict(self.files)
-        with state.memory_group(size) as group:
-            own.turns = _in_group(group, take_in_group)
+        try:
+            with state.memory_group(size) as group:
+                own.turns = _in_group(group, take_in_group)
+        except state.SmallMemoryError:
+            least = state.MIN_GROUP_BYTES * state.LIMITED_SHARE
+            raise state.SmallMemoryError(
+                f"1/{state.LIMITED_SHARE} of this table is {size >> 20} MiB of memory, and a "
+                f"process needs {state.MIN_GROUP_BYTES >> 20} MiB: that takes a table of "
+                f"{least >> 20} MiB or more"
+            ) from None
         other.turns = take(self.matrix, self.rounds)
-        other.note = f"{other.note or 'has its rows in RAM'}, outside of the limit"
+        note = other.note or "has its rows in RAM"
+        other.note = f"{note}, outside of the limit, and takes its turns after embstore's"
         return Comparison(case, LIMITED, [own, other], size)
 
     def _compare(
@@ -177,7 +202,8 @@ class _Bench:
         return Comparison(case, name, entries)
 
     def _entries(self, case: Case, name: str) -> list[Entry]:
-        self.progress(f"{case.work}, batch {case.batch}, {name}")
+        batch = f", batch {case.batch}" if case.batch else ""
+        self.progress(f"{case.work}{batch}, {name}")
         own, count = Entry("embstore", self.table["rows"]), len(self.matrix)
         part = f"has only the first {count:,} rows: half of the free RAM"
         note = part if count < own.rows else ""
@@ -242,6 +268,7 @@ def _in_group(group: Path, turns: Callable[[], list[Turn]]) -> list[Turn]:
     receiver, sender = context.Pipe(duplex=False)
 
     def run() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends it.
         try:
             group.write_text(str(os.getpid()))
             sender.send(turns())
@@ -258,7 +285,11 @@ def _in_group(group: Path, turns: Callable[[], list[Turn]]) -> list[Turn]:
             answer = receiver.recv()
         except EOFError:
             answer = None
-        child.join()
+        except KeyboardInterrupt:
+            child.kill()
+            raise
+        finally:
+            child.join()
     if answer is None:
         raise ChildProcessError(f"the child process ended with status {child.exitcode}")
     if isinstance(answer, Exception):
