@@ -48,7 +48,7 @@ def load_without_table(folder: Path, store: embstore.EmbeddingStore) -> torch.nn
     """Return the model with its embedding over a store; the table is not read."""
     with init_empty_weights():  # The shapes of parameters, without their memory.
         model = AutoModel.from_config(AutoConfig.from_pretrained(folder))
-    swap(model, MODULE, store).to_empty(device="cpu")
+    swap(model, MODULE, store)
     with safe_open(folder / FILE, "pt") as file:
         names = set(file.keys()) - {TENSOR}
         others = {name: file.get_tensor(name) for name in names}

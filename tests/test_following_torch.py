@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import embstore
 
 torch = pytest.importorskip("torch")
 
+from embstore.interop import reference  # noqa: E402
 from embstore.interop.torch import StoreEmbedding, StoreEmbeddingBag  # noqa: E402
 from embstore.interop.torch import bag as bag_module  # noqa: E402
 
@@ -153,3 +156,69 @@ def test_module_whose_table_was_replaced_is_made_from_its_store(target):
     module = StoreEmbedding(store)
     assert (module(torch.tensor([1])) == 1).all()
     assert (module.reload()(torch.tensor([1])) == 2).all()
+
+
+class Model(torch.nn.Module):  # type: ignore[misc, name-defined]
+    """A model with two modules over one table."""
+
+    def __init__(self, store: embstore.EmbeddingStore) -> None:
+        super().__init__()
+        self.item = StoreEmbedding(store)
+        self.bags = torch.nn.ModuleList([StoreEmbeddingBag(store)])
+        self.head = torch.nn.Linear(WIDTH, 2)
+
+
+NAMES = "item._extra_state", "bags.0._extra_state"
+
+
+def append(path: Path) -> None:
+    embstore.append(path, np.ones((4, WIDTH), np.float32))
+
+
+def update(path: Path) -> None:
+    embstore.update(path, [0], np.zeros((1, WIDTH), np.float32))
+
+
+@pytest.mark.parametrize("change", [append, update])
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_checkpoint_loads_over_a_later_version_when_told_so(target, change, strict):
+    trained = Model(build(target, 1))
+    state = trained.state_dict()
+    change(target)
+    model = Model(embstore.open(target))
+    for name in NAMES:  # As each message says.
+        with pytest.raises(ValueError, match="another table; open the table") as caught:
+            model.load_state_dict(state, strict=strict)
+        remedy = f"state[{name!r}] = model.state_dict()[{name!r}]"
+        assert f"if rows were only appended or updated since then, set {remedy}" in str(
+            caught.value
+        )
+        exec(remedy, {"state": state, "model": model})
+    model.load_state_dict(state)
+    assert torch.equal(model.head.weight, trained.head.weight)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda path: build(path, 1, ROWS - 1),
+        lambda path: build(path, 1, dtype="float16"),
+        lambda path: embstore.build(np.ones((ROWS, 9), np.float32), path, overwrite=True),
+    ],
+    ids=["rows", "dtype", "width"],
+)
+def test_no_later_version_has_fewer_rows_or_others(target, other):
+    state = StoreEmbedding(build(target, 1)).state_dict()
+    with pytest.raises(ValueError, match=r"open the table that the model was trained with$"):
+        StoreEmbedding(other(target)).load_state_dict(state)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_program_over_an_older_version_says_to_export_it_again(target, monkeypatch):
+    module = StoreEmbedding(build(target, 1))
+    program = torch.export.export(torch.nn.Sequential(module), (torch.tensor([1, 2]),)).module()
+    append(target)
+    # From here on, as in another process.
+    monkeypatch.setattr(reference, "_known", defaultdict(WeakSet))
+    with pytest.raises(ValueError, match=r"appended or updated since then, .* export the program"):
+        program(torch.tensor([1, 2]))

@@ -113,6 +113,34 @@ def test_encodings_that_utf_8_covers(tmp_path):
         assert list(found.index_to_key) == ["the"]
 
 
+@pytest.mark.parametrize(
+    ("written", "given", "problem"),
+    [
+        ({"binary": True}, {}, "binary format, not text with a header; pass binary=True"),
+        ({"binary": True}, {"no_header": True}, "not text without a header; pass binary=True"),
+        ({}, {"binary": True}, "text with a header, not in word2vec's binary format; leave out"),
+        ({}, {"no_header": True}, "text with a header, not text without .* out .* no_header"),
+        ({"write_header": False}, {}, "text without a header, .*; pass no_header=True"),
+        ({"write_header": False}, {"binary": True}, "without a header, .*; pass no_header=True"),
+    ],
+)
+def test_a_file_of_another_kind_says_how_to_load_it(view, tmp_path, written, given, problem):
+    path = tmp_path / "v"
+    view.save_word2vec_format(path, **written)
+    with pytest.raises(embstore.SourceError, match=problem):
+        KeyedVectors.load_word2vec_format(path, **given)
+    assert not path.with_name("v.embstore").exists()
+
+
+def test_a_wrong_line_is_not_another_kind(view, tmp_path):
+    path = tmp_path / "v"
+    for header in (True, False):
+        view.save_word2vec_format(path, write_header=header)
+        path.write_text(path.read_text() + "word 1 x\n")
+        with pytest.raises(embstore.SourceError, match=rf"^{path}:\d+: "):
+            KeyedVectors.load_word2vec_format(path, no_header=not header)
+
+
 def test_a_missing_file(tmp_path):
     for load in (KeyedVectors.load, KeyedVectors.load_word2vec_format):
         with pytest.raises(FileNotFoundError, match="does not exist; expected a"):

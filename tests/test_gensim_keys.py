@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import embstore
 from embstore.interop.keyedvectors import KeyedVectors
 
 with warnings.catch_warnings():
@@ -81,6 +82,23 @@ def test_a_word_is_no_list_of_letters(both, call):
 def test_what_is_no_key_with_a_weight(both, item):
     with pytest.raises(TypeError, match=r"expected a key, a vector or \(key, weight\), not"):
         both[0].most_similar([item])
+
+
+def test_a_missing_word_says_what_this_class_has(tmp_path):
+    words = {"like": [1.0, 2.0], "unk": [3.0, 4.0]}
+    for unk, missing in ((None, "zeros"), ("unk", "unk")):
+        view = KeyedVectors(embstore.build(words, tmp_path / f"{missing}.embstore", unk=unk))
+        gives = rf'get_vector\(key, missing="{missing}"\) gives'
+        remedy = rf"the word 'lik' is not in the store; {gives} .*did you mean 'like'"
+        for ask in (view.__getitem__, view.get_vector, view.word_vec):
+            with pytest.raises(embstore.MissingWordError, match=remedy) as caught:
+                ask("lik")
+            assert caught.value.words == ("lik",)
+        with pytest.raises(embstore.MissingWordError, match=r"; get\(word\) gives None; did you"):
+            view.key_to_index["lik"]
+        assert view.get_vector("lik", missing=missing).tolist() == ([0, 0], [3, 4])[unk == "unk"]
+    with pytest.raises(embstore.MissingWordError, match=r'no unk word; give missing="zeros"'):
+        KeyedVectors(embstore.open(tmp_path / "zeros.embstore")).get_vector("lik", missing="unk")
 
 
 def test_a_vector_may_be_a_word(both):

@@ -162,6 +162,28 @@ def test_tables_that_differ_are_not_swapped(store, old, problem):
     assert model[0] is old
 
 
+@pytest.mark.parametrize("kind", ["Embedding", "EmbeddingBag"])
+def test_a_table_that_has_grown_is_put_in_by_hand(store, kind):
+    model = Model(getattr(torch.nn, kind)(18, 6))
+    problem = rf"only grown since then, put Store{kind}\(store\), .* of 'encoder.embed', in its"
+    with pytest.raises(ValueError, match=problem):
+        swap(model, "encoder.embed", store)
+    for shape in ((21, 6), (18, 5)):
+        with pytest.raises(ValueError, match=r"has \(\d+, \d\)$"):
+            swap(torch.nn.Sequential(getattr(torch.nn, kind)(*shape)), "0", store)
+
+
+def test_rows_of_a_model_without_memory_come_on_the_cpu(store):
+    for kind in (torch.nn.Embedding, torch.nn.EmbeddingBag):
+        with torch.device("meta"):
+            model = Model(kind(20, 6))
+        new = swap(model, "encoder.embed", store)
+        assert new.device.type == "cpu"
+        assert new(IDS).device.type == "cpu"
+        model.load_state_dict(Model(type(new)(store)).state_dict(), assign=True)
+        assert model(IDS).isfinite().all()
+
+
 class Scaled(torch.nn.Embedding):  # type: ignore[misc, name-defined]
     """As in models that scale their embeddings."""
 

@@ -37,6 +37,7 @@ from embstore.interop.stores import check_store
 from embstore.norms import unit
 from embstore.opening import open as open_store
 from embstore.search.cosines import CosineSearch
+from embstore.vocabulary.missing import missing_word
 from embstore.writing.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -158,7 +159,10 @@ class KeyedVectors(EvaluationMethods, FileMethods, Unchanging):
     def __getitem__(self, key_or_keys: Key | Sequence[Key]) -> NDArray[Any]:
         kind = type(key_or_keys)
         if kind is str or (kind is int and key_or_keys in self._every_id):
-            return self.store[key_or_keys]
+            try:
+                return self.store[key_or_keys]
+            except MissingWordError:
+                raise self._missing(key_or_keys) from None
         if isinstance(key_or_keys, str | Integral):
             return self.get_vector(key_or_keys)
         if isinstance(key_or_keys, bytes) or not hasattr(key_or_keys, "__iter__"):
@@ -197,12 +201,24 @@ class KeyedVectors(EvaluationMethods, FileMethods, Unchanging):
             What to do with a missing word; see `embstore.EmbeddingStore.lookup_words`.
         """
         if missing != "error" and isinstance(key, str):
+            if missing == "unk" and self.store.unk is None and key not in self:
+                raise MissingWordError(
+                    f'the store {self.store.location} has no unk word; give missing="zeros", or '
+                    "name one when building it (unk=)"
+                )
             vector = self.store.lookup_words(key, missing=missing)
+        elif type(key) is str and key not in self.store:
+            raise self._missing(key)
         else:
             vector = self.store[key if type(key) is str else self._keys.id_of(key)]
         return unit(vector.astype(self._search.dtype)) if norm else vector
 
     word_vec = get_vector
+
+    def _missing(self, word: str) -> MissingWordError:
+        unk = self.store.unk
+        gives = '"zeros") gives zeros' if unk is None else f'"unk") gives the row of {unk!r}'
+        return missing_word(word, self.store.vocabulary, f"get_vector(key, missing={gives}")
 
     def get_vecattr(self, key: Key, attr: str) -> Any:
         """Return the value of an attribute of a key.

@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     # Path, fingerprint, shape and dtype; the tensor's name for some foreign files.
     Reference = dict[str, Any]
 
+# Nobody but the user can know that: tables are compared by their fingerprints.
+_CHANGED = "if rows were only appended or updated since then"
+_MAKE_AGAIN = (
+    "make the model over the table as it is now, and load its weights, or export the program again"
+)
 _NAMES = frozenset(("path", "fingerprint", "shape", "dtype"))
 
 # The stores of the modules and layers that are alive, by fingerprint.
@@ -101,10 +106,24 @@ def as_reference(state: Any) -> Reference:
     return dict(found)
 
 
-def check_same(expected: Reference, store: EmbeddingStore, fingerprint: str) -> None:
+def check_same(
+    expected: Reference, store: EmbeddingStore, fingerprint: str, remedy: str = ""
+) -> None:
     """Raise ValueError if a reference is to another table than the store's; it names both.
 
     References saved by embstore 0.1 have no kind, and another fingerprint of the same store.
+
+    Parameters
+    ----------
+    expected : Reference
+        What a state holds.
+    store : EmbeddingStore
+        The store of the module that the state is loaded into.
+    fingerprint : str
+        Its fingerprint.
+    remedy : str
+        How to load the state nevertheless; told where the store may be a later version of the
+        table.
     """
     if expected["fingerprint"] == fingerprint:
         return
@@ -116,6 +135,7 @@ def check_same(expected: Reference, store: EmbeddingStore, fingerprint: str) -> 
         f"the state is of {_shown(expected)}, but the module's store is {_shown(found)}: "
         "another table; open the table that the model was trained with"
         + (f" ({OLD_KIND_NOTE})" if is_old else "")
+        + (f"; {_CHANGED}, {remedy}" if remedy and _may_follow(expected, found) else "")
     )
 
 
@@ -186,6 +206,7 @@ def _open(reference: Reference) -> EmbeddingStore:
         raise ValueError(
             f"the model is over {_shown(reference)}, but the table there is now {_shown(found)}; "
             "restore the table, or open it elsewhere and keep a StoreEmbedding over it"
+            + (f"; {_CHANGED}, {_MAKE_AGAIN}" if _may_follow(reference, found) else "")
         )
     return store
 
@@ -196,6 +217,13 @@ def _is_open(store: EmbeddingStore) -> bool:
     except StoreClosedError:
         return False
     return True
+
+
+def _may_follow(older: Reference, newer: Reference) -> bool:
+    """Say whether a table may be another one after rows were appended or updated."""
+    before, now = older["shape"], newer["shape"]
+    same_rows = before[1:] == now[1:] and older["dtype"] == newer["dtype"]
+    return same_rows and before[0] <= now[0]
 
 
 def _shown(table: Reference) -> str:

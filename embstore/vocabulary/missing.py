@@ -10,6 +10,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from embstore.errors import MissingWordError, RemoteError, StoreCorruptError
 from embstore.vocabulary.given import flatten
 from embstore.vocabulary.spelling import near_word
@@ -18,7 +20,6 @@ from embstore.wording import either, option
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from embstore.vocabulary import Vocabulary
@@ -79,6 +80,11 @@ def find_ids(
         )
     ids[absent] = vocabulary.id_of(unk)
     return ids
+
+
+def missing_word(word: str, vocabulary: Vocabulary, remedy: str) -> MissingWordError:
+    """Return the error of one missing word, with what to do about it."""
+    return _error([word], np.ones(1, bool), vocabulary, remedy)
 
 
 def _error(

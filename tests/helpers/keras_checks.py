@@ -294,6 +294,29 @@ def saved_weights(place):
 
 
 @check
+def files_over_a_table_that_has_grown(place):
+    store = place.other("grown", TABLE * 3)
+    model = place.model(store)
+    files = [place.folder / "grown.keras", place.folder / "grown.weights.h5"]
+    model.save(files[0])
+    model.save_weights(files[1])
+    expected = model.predict(IDS, verbose=0)
+    store.close()
+    embstore.append(store.path, TABLE[:3])
+    error = raised(ValueError, lambda: place.keras.models.load_model(files[0]))
+    assert "if rows were only appended or updated since then, make the model over" in error
+    for file in files:
+        again = place.model(store.path)
+        error = raised(ValueError, lambda file=file, again=again: again.load_weights(file))
+        assert "appended or updated since then, load the weights of the other layers with" in error
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            again.load_weights(file, skip_mismatch=True)
+        assert "1 objects could not be loaded" in str(caught[0].message)
+        assert np.array_equal(again.predict(IDS, verbose=0), expected)
+
+
+@check
 def the_backend_itself(place):
     if place.keras.backend.backend() == "torch":
         graphs_of_torch(place)

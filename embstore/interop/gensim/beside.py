@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.build import build
-from embstore.errors import SourceError, StoreBusyError
+from embstore.errors import EmbstoreError, SourceError, StoreBusyError
 from embstore.interop.gensim.expandos import COUNT
 from embstore.interop.gensim.named_files import open_text
 from embstore.opening import open as open_store
+from embstore.sources.choose import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,12 +27,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from embstore.sources import Format
     from embstore.store import EmbeddingStore
 
 STORE_SUFFIX = ".embstore"
 # While another process builds.
 WAIT_SECONDS = 0.1
 _OPTIONS = ("format", "limit", "encoding_errors")
+# What a file is by its format, and how to say so. Short text may be read as binary, too.
+_KINDS: dict[Format, tuple[str, str]] = {
+    "word2vec": ("text with a header", "leave out binary and no_header"),
+    "glove": ("text without a header", "pass no_header=True, without binary"),
+    "word2vec-binary": ("in word2vec's binary format", "pass binary=True, without no_header"),
+}
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -95,7 +103,11 @@ def _open_or_build(
         store.close()
         store = None
     if store is None:
-        store = build(path, _beside(path), dtype=dtype, overwrite=True, **options)
+        try:
+            store = build(path, _beside(path), dtype=dtype, overwrite=True, **options)
+        except SourceError as error:
+            _check_kind(path, options["format"], error)
+            raise
     if counts is None:
         if COUNT not in store.attributes:
             return store
@@ -105,6 +117,24 @@ def _open_or_build(
     if COUNT in store.attributes and np.array_equal(store.attributes[COUNT], values):
         return store
     return build(store, _beside(path), attributes={COUNT: values}, overwrite=True)
+
+
+def _check_kind(path: Path, given: Format, error: SourceError) -> None:
+    """Raise SourceError if a file that cannot be read as given is of another kind."""
+    if isinstance(error.__cause__, UnicodeDecodeError):
+        return
+    kind = next((kind for kind in _KINDS if _reads(path, kind)), given)
+    if kind != given:  # Else some later row is wrong.
+        what, arguments = _KINDS[kind]
+        raise SourceError(f"{path} is {what}, not {_KINDS[given][0]}; {arguments}") from error
+
+
+def _reads(path: Path, kind: Format) -> bool:
+    """Say whether the first row of a file can be read in a format."""
+    try:
+        return next(iter(open_source(path, format=kind, limit=1).batches()), None) is not None
+    except (EmbstoreError, ValueError):
+        return False
 
 
 def _build_saved(path: Path) -> EmbeddingStore:

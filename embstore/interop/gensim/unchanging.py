@@ -9,21 +9,21 @@ from embstore.interop.gensim.keyed import Keyed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_APPEND = "embstore.append(path, {word: vector}) or embstore.upsert, then vectors.reload()"
-_REPLACE = "embstore.update(path, words, rows), then vectors.reload()"
-_SET = "embstore.update(path, words, attributes={name: values}), then vectors.reload()"
-_BUILD = "build a store of what it should be with embstore.build"
+_APPEND = "use embstore.append(path, {word: vector}) or embstore.upsert, then vectors.reload()"
+_REPLACE = "use embstore.update(path, words, rows), then vectors.reload()"
+_SET = "use embstore.update(path, words, attributes={name: values}), then vectors.reload()"
+_BUILD = "build a store of the rows in the wanted order, with embstore.build"
 
 
 def _refusing(name: str, remedy: str) -> Callable[..., NoReturn]:
     def refuse(self: Unchanging, *_: Any, **__: Any) -> NoReturn:
         raise TypeError(
-            f"{name} would change the vectors, and a store that is open never changes; use {remedy}"
+            f"{name} would change the vectors, and a store that is open never changes; {remedy}"
         )
 
     refuse.__name__ = name
     refuse.__qualname__ = f"KeyedVectors.{name}"
-    refuse.__doc__ = f"Raise TypeError: a store that is open never changes. Use {remedy}."
+    refuse.__doc__ = f"Raise TypeError: a store that is open never changes; {remedy}."
     return refuse
 
 
@@ -33,13 +33,11 @@ class Unchanging(Keyed):
     add_vector = _refusing("add_vector", _APPEND)
     add_vectors = _refusing("add_vectors", _APPEND)
     _set_vectors = _refusing("vectors =", _REPLACE)
-    __setitem__ = _refusing("__setitem__", f"{_REPLACE}; for new words {_APPEND}")
-    set_vecattr = _refusing(
-        "set_vecattr", "embstore.update(path, words, attributes={name: values})"
-    )
-    allocate_vecattrs = _refusing("allocate_vecattrs", "attributes= of embstore.build")
+    __setitem__ = _refusing("__setitem__", f"{_REPLACE}; for new words, {_APPEND}")
+    set_vecattr = _refusing("set_vecattr", _SET)
+    allocate_vecattrs = _refusing("allocate_vecattrs", "give attributes= to embstore.build")
     resize_vectors = _refusing("resize_vectors", _APPEND)
-    unit_normalize_all = _refusing("unit_normalize_all", "get_normed_vectors() or norm=True")
+    unit_normalize_all = _refusing("unit_normalize_all", "use get_normed_vectors() or norm=True")
     sort_by_descending_frequency = _refusing("sort_by_descending_frequency", _BUILD)
     intersect_word2vec_format = _refusing("intersect_word2vec_format", _REPLACE)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import numpy as np
 
 from embstore.errors import StoreCorruptError
+from embstore.vocabulary.missing import missing_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -55,7 +56,7 @@ class KeyToIndex(Mapping[str, int]):
             return found
         if not isinstance(word, str):
             raise KeyError(word)
-        return int(self._store.ids(word))  # Raises an error with a hint.
+        raise missing_word(word, self._store.vocabulary, "get(word) gives None")
 
     @overload
     def get(self, word: str, default: None = None) -> int | None: ...

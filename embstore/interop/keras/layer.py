@@ -169,4 +169,5 @@ class StoreEmbedding(keras.layers.Layer):
                 "other weights with skip_mismatch=True"
             )
         expected = reference.as_reference(np.asarray(store[_TABLE]))
-        reference.check_same(expected, self.store, self.fingerprint)
+        remedy = "load the weights of the other layers with skip_mismatch=True"
+        reference.check_same(expected, self.store, self.fingerprint, remedy)

@@ -190,8 +190,7 @@ class StoreModule(torch.nn.Module):
         ValueError
             If it belongs to another table; the message names both.
         """
-        expected = reference.as_reference(as_state(state))
-        reference.check_same(expected, self.store, self.fingerprint)
+        self._check_state(state, "_extra_state")
 
     def extra_repr(self) -> str:
         """Return the text between the parentheses of the module's repr."""
@@ -230,6 +229,9 @@ class StoreModule(torch.nn.Module):
                 f"{name!r} from the state, and load the rest with strict=False"
             )
             return
+        name = f"{prefix}_extra_state"
+        if name in state_dict:
+            self._check_state(state_dict[name], name)
         super()._load_from_state_dict(
             state_dict,
             prefix,
@@ -268,6 +270,15 @@ class StoreModule(torch.nn.Module):
         self._reference = reference.as_text(reference.reference_to(store, fingerprint))
         self.store, self.fingerprint = store, fingerprint
         self.num_embeddings = store.rows
+
+    def _check_state(self, state: Any, name: str) -> None:
+        """Raise ValueError unless an entry of a state dict is of this module's table."""
+        expected = reference.as_reference(as_state(state))
+        remedy = (
+            f"set state[{name!r}] = model.state_dict()[{name!r}], which names the table as it is "
+            "now, and load the state again"
+        )
+        reference.check_same(expected, self.store, self.fingerprint, remedy)
 
     def _check_arithmetic(self) -> None:
         """Raise TypeError if PyTorch does not compute in the module's dtype."""

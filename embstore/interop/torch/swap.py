@@ -22,9 +22,10 @@ def swap(
 ) -> StoreEmbedding | StoreEmbeddingBag:
     """Replace an ``nn.Embedding`` or ``nn.EmbeddingBag`` of a model by a module over a store.
 
-    The new module has the settings, device, dtype and mode (training or not) of the old one. The
-    rows are those of the store; they are not compared with the old table. A parameter that shares
-    the old table, such as a tied output layer, keeps it.
+    The new module has the settings, device, dtype and mode (training or not) of the old one; if
+    that is on the device meta, rows come on the CPU. They are those of the store, and are not
+    compared with the old table. A parameter that shares the old table, such as a tied output layer,
+    keeps it.
 
     Parameters
     ----------
@@ -75,9 +76,8 @@ def swap(
         )
     if old._forward_hooks or old._forward_pre_hooks:
         raise TypeError(f"{name!r} has hooks, which would be lost; remove them, and add them again")
-    shape = (old.num_embeddings, old.embedding_dim)
-    if store.shape != shape:
-        raise ValueError(f"the store has shape {store.shape}, and {name!r} has {shape}")
+    if store.shape != (old.num_embeddings, old.embedding_dim):
+        raise ValueError(_difference(name, old, store))
     if old.max_norm is not None and old.norm_type != 2:
         raise ValueError(
             f"{name!r} limits the norm of order {old.norm_type}; a module over a store limits the "
@@ -86,7 +86,8 @@ def swap(
     settings: dict[str, Any] = {
         "padding_idx": old.padding_idx,
         "max_norm": old.max_norm,
-        "device": old.weight.device,
+        # On the device meta, a model only has shapes until it is loaded; rows are there already.
+        "device": "cpu" if old.weight.is_meta else old.weight.device,
     }
     new: StoreEmbedding | StoreEmbeddingBag
     if isinstance(old, torch.nn.Embedding):
@@ -101,6 +102,19 @@ def swap(
         parent, _, own = one.rpartition(".")
         setattr(model.get_submodule(parent), own, new)
     return new
+
+
+def _difference(name: str, old: torch.nn.Module, store: EmbeddingStore) -> str:
+    """Say that shapes differ and, where the table may have grown, what to do then."""
+    shape = (old.num_embeddings, old.embedding_dim)
+    found = f"the store has shape {store.shape}, and {name!r} has {shape}"
+    if store.row_shape != shape[1:] or store.rows < shape[0]:
+        return found
+    kind = "StoreEmbeddingBag" if isinstance(old, torch.nn.EmbeddingBag) else "StoreEmbedding"
+    return (
+        f"{found}; if the table has only grown since then, put {kind}(store), with the settings of "
+        f"{name!r}, in its place yourself"
+    )
 
 
 def _listed(model: torch.nn.Module) -> str:
