@@ -248,15 +248,24 @@ def missing(where: Path | str) -> str:
             f"a file of a format that opens in place ({names}); check the URL"
         )
     if where.is_dir():
-        dangling = f", only a link to a missing file; {REBUILD}"
-        has_link = (where / METADATA).is_symlink()
-        published = ""
-        if (where / POINTER).is_file():
-            published = f"; stores are published there, so open it by its URL, {where.as_uri()}"
-        return f"{where} is not a store: it has no {METADATA}{dangling if has_link else published}"
-    if where.exists():
+        return f"{where} is not a store{_in_folder(where)}"
+    if not where.exists():
+        return f"no store at {where}: no such file or directory"
+    if where.is_file() and not where.stat().st_size:
+        return f"no store at {where}: the file is empty; is the download complete?"
+    return (
+        f"no store at {where}: it is a file, but not of a format that opens in place ({names}); if "
+        f"it holds vectors, make a store of it with {function('build')}"
+    )
+
+
+def _in_folder(where: Path) -> str:
+    """Return why a directory has nothing to open."""
+    if (where / METADATA).is_symlink():
+        return f": it has no {METADATA}, only a link to a missing file; {REBUILD}"
+    if (where / POINTER).is_file():
         return (
-            f"no store at {where}: it is a file, but not of a format that opens in place ({names});"
-            f" to make a store from it, use {function('build')}"
+            f": it has no {METADATA}; stores are published there, so open it by its URL, "
+            f"{where.as_uri()}"
         )
-    return f"no store at {where}: no such directory"
+    return f" or model: it has no {METADATA}, and no files of safetensors or GGUF"

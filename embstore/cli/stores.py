@@ -1,6 +1,7 @@
 """Commands about whole stores: build, repartition, info, verify, clean."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +13,9 @@ from embstore.cli.console import print_facts, print_json, print_tables, printabl
 from embstore.cli.notes import warn_of_cut, warn_of_leftovers, warn_of_rows
 from embstore.cli.options import options_of
 from embstore.cli.standard import PATH, PathOrDash, name_of, source_and_words
+from embstore.errors import StoreCorruptError, StoreVersionError
 from embstore.export import RESIDENT_LIMIT
-from embstore.formats.own.manifest import manifest_of
+from embstore.formats.own.manifest import manifest_of, read_manifest
 from embstore.formats.own.spec import ATTRIBUTES, PARTITIONS
 from embstore.table.numbering import Strategy
 
@@ -171,6 +173,10 @@ def clean(store: StoreArgument, *, as_json: JsonOption = False) -> None:
     """
     was_there = store.exists()
     removed = embstore.clean(store)
+    if not removed:
+        # Nothing is beside a misspelt path, either; a store that is damaged is still one.
+        with suppress(StoreCorruptError, StoreVersionError):
+            read_manifest(store)
     if as_json:
         print_json([str(path) for path in removed])
     elif not removed:
