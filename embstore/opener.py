@@ -8,18 +8,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from embstore.contents import read_contents
-from embstore.errors import FormatError, StoreNotFoundError
+from embstore.errors import FormatError, StoreError, StoreNotFoundError
 from embstore.following import FileWatch, StoreWatch, UrlWatch
 from embstore.formats import FORMATS, STORE, Format, find_format
+from embstore.formats.names import listing
 from embstore.formats.options import AUTO, TABLE_OPTIONS
 from embstore.formats.own.checked_files import REBUILD
 from embstore.formats.own.spec import METADATA, POINTER
-from embstore.reading.files import LocalFiles, StoreFiles
+from embstore.reading.files import LocalFiles, StoreFiles, files_at
 from embstore.reading.readers import read_records
 from embstore.remote.location import as_location
 from embstore.store import EmbeddingStore
@@ -268,4 +270,20 @@ def _in_folder(where: Path) -> str:
             f": it has no {METADATA}; stores are published there, so open it by its URL, "
             f"{where.as_uri()}"
         )
-    return f" or model: it has no {METADATA}, and no files of safetensors or GGUF"
+    below = folders_below(where)
+    hint = f"; open one of the folders in it: {listing(below)}" if below else ""
+    return f" or model: it has no {METADATA}, and no files of safetensors or GGUF{hint}"
+
+
+def folders_below(where: Path) -> list[str]:
+    """Return the names of the folders in a directory that can be opened, or hold such files."""
+    found = []
+    for folder in sorted(one for one in where.iterdir() if one.is_dir()):
+        with suppress(OSError):
+            try:
+                is_there = find_format(*files_at(folder)) is not None
+            except StoreError:  # Something is wrong with what is there.
+                is_there = True
+            if is_there:
+                found.append(folder.name)
+    return found
