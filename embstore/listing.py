@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embstore.errors import StoreNotFoundError
-from embstore.formats import find_format
+from embstore.formats import SAFETENSORS, find_format
+from embstore.formats.safetensors.catalog import Catalog
 from embstore.opener import check_no_version, missing
 from embstore.paths import as_path, as_url
 from embstore.reading.files import files_at
@@ -66,6 +67,25 @@ def tables(
     dtype = str(encoding.dtype) if encoding.name == "plain" else encoding.name
     shape = (rows, *encoding.row_shape)
     return [ListedTable("", shape, dtype, 1, rows * encoding.record_bytes)]
+
+
+def missing_files(
+    path: str | os.PathLike[str], *, version: str | None = None, allow_http: bool = False
+) -> list[str]:
+    """Return the files that the index of a model names and that are missing.
+
+    The parameters and errors are those of `tables`, which leaves out what is in them.
+
+    Examples
+    --------
+    >>> missing_files("words.embstore")
+    []
+    """
+    _, files, name = _find(path, version, allow_http=as_flag(allow_http, "allow_http"))
+    found = find_format(files, name)
+    if found is None or found[0] is not SAFETENSORS:
+        return []
+    return Catalog(files, found[1]).missing_files()
 
 
 def _find(

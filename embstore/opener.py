@@ -8,18 +8,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from embstore.contents import read_contents
-from embstore.errors import FormatError, StoreNotFoundError
+from embstore.errors import FormatError, StoreError, StoreNotFoundError
 from embstore.following import FileWatch, StoreWatch, UrlWatch
 from embstore.formats import FORMATS, STORE, Format, find_format
+from embstore.formats.names import listing
 from embstore.formats.options import AUTO, TABLE_OPTIONS
 from embstore.formats.own.checked_files import REBUILD
 from embstore.formats.own.spec import METADATA, POINTER
-from embstore.reading.files import LocalFiles, StoreFiles
+from embstore.reading.files import LocalFiles, StoreFiles, files_at
 from embstore.reading.readers import read_records
 from embstore.remote.location import as_location
 from embstore.store import EmbeddingStore
@@ -248,15 +250,40 @@ def missing(where: Path | str) -> str:
             f"a file of a format that opens in place ({names}); check the URL"
         )
     if where.is_dir():
-        dangling = f", only a link to a missing file; {REBUILD}"
-        has_link = (where / METADATA).is_symlink()
-        published = ""
-        if (where / POINTER).is_file():
-            published = f"; stores are published there, so open it by its URL, {where.as_uri()}"
-        return f"{where} is not a store: it has no {METADATA}{dangling if has_link else published}"
-    if where.exists():
+        return f"{where} is not a store{_in_folder(where)}"
+    if not where.exists():
+        return f"no store at {where}: no such file or directory"
+    if where.is_file() and not where.stat().st_size:
+        return f"no store at {where}: the file is empty; is the download complete?"
+    return (
+        f"no store at {where}: it is a file, but not of a format that opens in place ({names}); if "
+        f"it holds vectors, make a store of it with {function('build')}"
+    )
+
+
+def _in_folder(where: Path) -> str:
+    """Return why a directory has nothing to open."""
+    if (where / METADATA).is_symlink():
+        return f": it has no {METADATA}, only a link to a missing file; {REBUILD}"
+    if (where / POINTER).is_file():
         return (
-            f"no store at {where}: it is a file, but not of a format that opens in place ({names});"
-            f" to make a store from it, use {function('build')}"
+            f": it has no {METADATA}; stores are published there, so open it by its URL, "
+            f"{where.as_uri()}"
         )
-    return f"no store at {where}: no such directory"
+    below = folders_below(where)
+    hint = f"; open one of the folders in it: {listing(below)}" if below else ""
+    return f" or model: it has no {METADATA}, and no files of safetensors or GGUF{hint}"
+
+
+def folders_below(where: Path) -> list[str]:
+    """Return the names of the folders in a directory that can be opened, or hold such files."""
+    found = []
+    for folder in sorted(one for one in where.iterdir() if one.is_dir()):
+        with suppress(OSError):
+            try:
+                is_there = find_format(*files_at(folder)) is not None
+            except StoreError:  # Something is wrong with what is there.
+                is_there = True
+            if is_there:
+                found.append(folder.name)
+    return found

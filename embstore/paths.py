@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from embstore.settle import shown, shown_with_type
-from embstore.wording import parameter
+from embstore.wording import either, parameter
 
 # Of a file, and of a path, on Linux.
 _MAX_NAME_BYTES = 255
@@ -138,6 +138,24 @@ def without_credentials(url: str) -> str:
     rest = re.split(r"[?#]", rest, maxsplit=1)[0]
     # A password may have a slash in it, so the last @ counts, not the last before a slash.
     return f"{start}://{rest.rpartition('@')[2]}"
+
+
+def no_files(url: str) -> str | None:
+    """Return why no files are at the address of a server, for messages; None for another URL.
+
+    Examples
+    --------
+    >>> no_files("grpc://127.0.0.1:8815")
+    'grpc://127.0.0.1:8815 is the address of a server; embstore.connect reads from one'
+    >>> no_files("https://example.org/glove")
+    """
+    if url.partition(":")[0].lower() not in ("grpc", "grpc+tls"):
+        return None
+    remedy = either(
+        "embstore.connect reads from one",
+        "programs connect to one; here, give the path or URL of what it serves",
+    )
+    return f"{without_credentials(url)} is the address of a server; {remedy}"
 
 
 def url_of(path: Path) -> str | None:

@@ -60,6 +60,16 @@ def test_the_command(target):
     assert names(target) == ["t.embstore"]
 
 
+@pytest.mark.parametrize("name", ["nope", "file.txt", "folder"])
+def test_the_command_says_that_a_path_is_no_store(tmp_path, name):
+    (tmp_path / "file.txt").write_text("the 1 2\n")
+    (tmp_path / "folder").mkdir()
+    done = run("clean", tmp_path / name, status=1)
+    assert done.stdout == ""
+    assert f"{tmp_path / name}" in done.stderr
+    assert "no store at" in done.stderr or "is not a store" in done.stderr
+
+
 def test_the_first_build_of_a_store(target):
     shutil.rmtree(target)
     refused = run("info", target, status=1)

@@ -216,6 +216,61 @@ def test_mistakes_name_their_option(words_store: Path) -> None:
     assert "error: --version chooses" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["get", "explain", "similar"])
+def test_words_that_look_like_ids(words_store: Path, command: str) -> None:
+    assert run(command, words_store, "0", "17", status=1).stderr.endswith(
+        "; give ids as --ids 0,17\n"
+    )
+    assert "--ids" not in run(command, words_store, "0", "zyzzyva", status=1).stderr
+
+
+def test_a_search_that_finds_nothing_says_so(words_store: Path) -> None:
+    refused = run("similar", words_store, "like", "--topn", 0, status=2)
+    assert "Invalid value for '--topn'" in refused.stderr
+    done = run("similar", words_store, "like", "--restrict", "5:5")
+    assert done.stderr == "embstore: note: no row is left to compare like with\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["get"]])
+def test_help_is_short_too(arguments: list[str]) -> None:
+    assert run(*arguments, "-h").stdout == run(*arguments, "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("grpc://127.0.0.1:8815", "grpc://127.0.0.1:8815 is the address of a server; programs"),
+        ("GRPC+TLS://a:b@rows:8815", "GRPC+TLS://rows:8815 is the address of a server; programs"),
+        ("empty.txt", "empty.txt: the file is empty; is the download complete?"),
+        ("empty.safetensors", "empty.safetensors: the file is empty; is the download complete?"),
+        ("empty.gguf", "empty.gguf: the file is empty; is the download complete?"),
+        ("text.txt", "if it holds vectors, make a store of it with embstore build"),
+        ("missing.gguf", "missing.gguf: no such file or directory"),
+        ("folder", "folder is not a store or model: it has no zarr.json, and no files of safe"),
+    ],
+)
+def test_there_is_nothing_to_open(tmp_path: Path, path: str, says: str) -> None:
+    for name in ("empty.txt", "empty.safetensors", "empty.gguf"):
+        (tmp_path / name).touch()
+    (tmp_path / "text.txt").write_text("the 1 2\n")
+    (tmp_path / "folder").mkdir()
+    where = path if "://" in path else tmp_path / path
+    for command in (["info", where], ["get", where, "king"], ["similar", where, "king"]):
+        assert says in run(*command, status=1).stderr
+    if "://" in path:
+        assert says in run("build", where, tmp_path / "s", status=1).stderr
+
+
+@pytest.mark.parametrize("format", ["gguf", "safetensors", "npy", "npz", "parquet", "store"])
+def test_a_wrong_format_is_named(tmp_path: Path, format: str) -> None:
+    (tmp_path / "glove.txt").write_text("the 1 2\nlike 3 4\n")
+    build = ["build", tmp_path / "glove.txt", tmp_path / "s", "--format", format]
+    errors = run(*build, status=1).stderr
+    assert "use embstore build" not in errors
+    if format in ("gguf", "safetensors", "store"):
+        assert "leave out --format" in errors
+
+
 @pytest.mark.parametrize("command", ["get", "explain"])
 def test_ids_out_of_range_are_refused(words_store: Path, command: str) -> None:
     for ids in ("-1,0", "11"):

@@ -60,7 +60,7 @@ def test_errors_are_shown_or_escaped(store: Path, encoding: str, tmp_path: Path)
     _, errors = run(encoding, "get", store, "\u65e5\u672cx", status=1)
     assert errors.startswith(f"embstore: error: the word '{escaped(WORDS[1], encoding)}x' is not")
     _, errors = run(encoding, "info", tmp_path / "\u65e5", status=1)
-    assert errors.strip().endswith(f"{escaped(chr(0x65E5), encoding)}: no such directory")
+    assert errors.strip().endswith(f"{escaped(chr(0x65E5), encoding)}: no such file or directory")
     _, errors = run(encoding, "info", store, "--\u65e5", status=2)
     assert f"No such option: --{escaped(chr(0x65E5), encoding)}" in errors
     (tmp_path / "v.txt").write_text("\u65e5 1 2\ncaf\u00e9 x 4\n", encoding="utf-8")

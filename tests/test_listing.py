@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import embstore
 from embstore.cli import app
+from tests.helpers.programs import run_command
 from tests.helpers.tensors import save, save_model
 
 CODES = np.arange(96, dtype=np.int8).reshape(8, 12)
@@ -50,6 +51,30 @@ def test_tables_of_a_model(model):
         "x.shard_1.weight",
         "embed.weight",
     ]
+
+
+def noted(*arguments: object) -> str:
+    return run_command("info", *arguments).stderr
+
+
+def test_info_tells_what_is_not_listed(model, tmp_path):
+    assert noted(model) == ""
+    below = model / "more"
+    below.mkdir()
+    assert noted(model) == ""
+    np.save(below / "t.npy", CODES)
+    save_model(model / "other", {"a.safetensors": {"a": CODES, "b": CODES}}, None)
+    assert noted(model) == "embstore: note: folders in it hold tables, too: more, other\n"
+    (model / "one.safetensors").unlink()
+    save(model / "more.safetensors", {"a": CODES, "b": CODES})
+    index = model / "model.safetensors.index.json"
+    assert "files are missing, and the tables in them: one.safetensors\n" in noted(index)
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    model.rename(tmp_path / "folder" / "model")
+    with pytest.raises(embstore.StoreNotFoundError, match=r"open one of the folders in it: model$"):
+        embstore.tables(tmp_path / "folder")
+    with pytest.raises(embstore.StoreNotFoundError, match=r"no files of safetensors or GGUF$"):
+        embstore.open(tmp_path / "folder" / "inner")
 
 
 def test_tables_of_other_paths(tmp_path, words_store):

@@ -82,7 +82,7 @@ def test_undamaged_store_opens(store, reader):
 
 def test_missing_paths(tmp_path):
     message = fails_with(StoreNotFoundError, tmp_path / "no.embstore")
-    assert "no such directory" in message
+    assert "no such file or directory" in message
     with pytest.raises(FileNotFoundError):
         embstore.open(tmp_path / "no.embstore")
 

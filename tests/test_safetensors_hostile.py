@@ -293,4 +293,4 @@ def test_wrong_names_of_many_tensors(tmp_path):
 
 
 def test_a_missing_path_is_not_found(tmp_path):
-    assert "no such directory" in refused(tmp_path / "x.safetensors", StoreNotFoundError)
+    assert "no such file or directory" in refused(tmp_path / "x.safetensors", StoreNotFoundError)

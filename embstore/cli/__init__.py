@@ -43,6 +43,7 @@ app = typer.Typer(
     cls=_Commands,
     help="Embedding tables that do not fit in RAM: build a store, look rows up, check it.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["--help", "-h"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

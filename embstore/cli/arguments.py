@@ -1,5 +1,8 @@
 """Arguments and options that several commands have and no function of the library."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,6 +10,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from embstore.errors import MissingWordError
 from embstore.formats.options import TABLE_OPTIONS
 
 StoreArgument = Annotated[Path, typer.Argument(help="The store's directory.", show_default=False)]
@@ -28,6 +32,7 @@ WordsArgument = Annotated[
 IdsOption = Annotated[
     str | None, typer.Option("--ids", help="Ids instead of words, as in 0,5,17 or 2:10.")
 ]
+_ID = re.compile("[0-9]{1,18}")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -35,6 +40,17 @@ def pop_open_options(options: dict[str, Any]) -> dict[str, Any]:
     """Take the options of `embstore.open` out of those of a command, and return them."""
     names = (*TABLE_OPTIONS, "partitions", "version", "allow_http")
     return {name: options.pop(name) for name in names if name in options}
+
+
+@contextmanager
+def hint_of_ids(words: list[str] | None) -> Iterator[None]:
+    """Tell how to give ids if the words that a store does not have look like some."""
+    try:
+        yield
+    except MissingWordError as error:
+        if not words or not all(map(_ID.fullmatch, words)):
+            raise
+        raise MissingWordError(f"{error}; give ids as --ids {','.join(words)}") from None
 
 
 def parse_ids(ids: str, rows: int, option: str = "--ids") -> NDArray[np.int64]:

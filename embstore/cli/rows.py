@@ -15,6 +15,7 @@ from embstore.cli.arguments import (
     JsonOption,
     TableArgument,
     WordsArgument,
+    hint_of_ids,
     parse_ids,
     pop_open_options,
 )
@@ -169,7 +170,8 @@ def _ids_asked_for(
 ) -> NDArray[np.int64]:
     """Return the ids of words, -1 for those that give zeros; or the ids that were given."""
     if words and ids is None:
-        return table.ids(words, missing="none" if missing == "zeros" else missing)
+        with hint_of_ids(words):
+            return table.ids(words, missing="none" if missing == "zeros" else missing)
     if words or ids is None:
         raise typer.BadParameter("give either words or --ids")
     return parse_ids(ids, table.rows)

@@ -12,10 +12,11 @@ from embstore.cli.arguments import (
     JsonOption,
     TableArgument,
     WordsArgument,
+    hint_of_ids,
     parse_ids,
     pop_open_options,
 )
-from embstore.cli.console import print_json, printable, progress_bar
+from embstore.cli.console import print_json, printable, progress_bar, warn
 from embstore.cli.options import options_of
 from embstore.cli.terminal import shown, typed
 
@@ -59,7 +60,7 @@ def similar(
         raise typer.BadParameter("give either words or --ids")
     with embstore.open(store, **pop_open_options(options)) as table:
         asked: Any = words if ids is None else parse_ids(ids, table.rows)
-        with progress_bar("search") as progress:
+        with hint_of_ids(words), progress_bar("search") as progress:
             found = table.most_similar(
                 asked,
                 topn,
@@ -79,6 +80,8 @@ def similar(
     for name, near in zip(names, found, strict=True):
         if len(found) > 1:
             typer.echo(f"{shown(printable(name))}:")
+        if not near:
+            warn(f"no row is left to compare {printable(name)} with")
         width = max((len(shown(printable(other))) for other, _ in near), default=0)
         for other, score in near:
             typer.echo(f"{shown(printable(other)):<{width}}  {score:.4f}")

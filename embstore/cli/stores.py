@@ -1,6 +1,7 @@
 """Commands about whole stores: build, repartition, info, verify, clean."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,13 +9,24 @@ import typer
 
 import embstore
 from embstore.cli.arguments import OPEN_WITHOUT, JsonOption, StoreArgument, TableArgument
-from embstore.cli.console import print_facts, print_json, print_tables, printable, progress_bar
+from embstore.cli.console import (
+    print_facts,
+    print_json,
+    print_tables,
+    printable,
+    progress_bar,
+    warn,
+)
 from embstore.cli.notes import warn_of_cut, warn_of_leftovers, warn_of_rows
 from embstore.cli.options import options_of
 from embstore.cli.standard import PATH, PathOrDash, name_of, source_and_words
+from embstore.errors import StoreCorruptError, StoreVersionError
 from embstore.export import RESIDENT_LIMIT
-from embstore.formats.own.manifest import manifest_of
+from embstore.formats.names import listing
+from embstore.formats.own.manifest import manifest_of, read_manifest
 from embstore.formats.own.spec import ATTRIBUTES, PARTITIONS
+from embstore.listing import missing_files
+from embstore.opener import folders_below
 from embstore.table.numbering import Strategy
 
 
@@ -130,11 +142,16 @@ def info(store: TableArgument, *, as_json: JsonOption = False, **options: Any) -
     where = {name: options[name] for name in ("version", "allow_http")}
     if options["tensor"] is None and len(found := embstore.tables(store, **where)) > 1:
         print_tables(found, as_json=as_json)
+        if missing := missing_files(store, **where):
+            warn(f"files are missing, and the tables in them: {listing(missing)}")
+        _warn_of_folders(store)
         return
     with embstore.open(store, **options) as table:
         name = table.url or str(store)
         facts = _store_facts(table, name) if table.is_store else _file_facts(table, name)
         print_facts(facts, as_json=as_json)
+    if not table.is_store:
+        _warn_of_folders(store)
 
 
 @options_of(embstore.verify, without=("progress",))
@@ -171,6 +188,10 @@ def clean(store: StoreArgument, *, as_json: JsonOption = False) -> None:
     """
     was_there = store.exists()
     removed = embstore.clean(store)
+    if not removed:
+        # Nothing is beside a misspelt path, either; a store that is damaged is still one.
+        with suppress(StoreCorruptError, StoreVersionError):
+            read_manifest(store)
     if as_json:
         print_json([str(path) for path in removed])
     elif not removed:
@@ -180,6 +201,12 @@ def clean(store: StoreArgument, *, as_json: JsonOption = False) -> None:
     else:
         for path in removed:
             typer.echo(f"removed {printable(path)}")
+
+
+def _warn_of_folders(path: Path) -> None:
+    """Print a note about folders in a model's directory that hold tables of their own."""
+    if path.is_dir() and (below := folders_below(path)):
+        warn(f"folders in it hold tables, too: {listing(below)}")
 
 
 def _file_facts(table: embstore.EmbeddingStore, name: str) -> dict[str, Any]:

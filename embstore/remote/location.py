@@ -22,6 +22,7 @@ from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from embstore.paths import without_credentials
+from embstore.wording import parameter
 
 Kind = Literal["s3", "gcs", "azure", "http", "file"]
 
@@ -91,6 +92,7 @@ def as_location(url: Any, name: str = "url") -> Location:
     ValueError: url must not have a user name or password in it: give credentials in the
     environment; found them in https://example.org/glove
     """
+    name = parameter(name)
     if not isinstance(url, str):
         raise TypeError(f"{name} must be a str such as 's3://bucket/prefix', not {_kind_of(url)}")
     found = _SCHEME.match(url)

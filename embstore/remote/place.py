@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from embstore.errors import StoreNotFoundError
 from embstore.formats.own.spec import METADATA
-from embstore.paths import without_credentials
+from embstore.paths import no_files, without_credentials
 from embstore.remote.files import RemoteFiles
 from embstore.remote.location import KINDS
 from embstore.remote.pointer import find_pointer, resolve, root_name
@@ -67,7 +67,8 @@ def place_at(url: str, version: str | None = None, *, allow_http: bool = False) 
     """
     if url.partition(":")[0].lower() not in KINDS:
         raise StoreNotFoundError(
-            f"{without_credentials(url)} is a URL; download what is there, and give its path"
+            no_files(url)
+            or f"{without_credentials(url)} is a URL; download what is there, and give its path"
         )
     objects = objects_at(url, allow_http=allow_http)
     url = objects.url

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.errors import SourceError, StoreError
-from embstore.formats import SAFETENSORS, STORE
+from embstore.formats import SAFETENSORS, STORE, find_format
 from embstore.formats.safetensors.describe import locate, main_file
 from embstore.opening import open as open_store
 from embstore.reading.files import files_at
@@ -71,6 +71,13 @@ def open_table(
         )
     try:
         name = path.name
+        if path.is_file():
+            found = find_format(*files_at(path))
+            if found is None or found[0] is not format:
+                raise SourceError(
+                    f"{path} is not {format.what}; leave out {option('format')} to have it told by "
+                    "the content"
+                )
         if format is SAFETENSORS:
             name = _tensor_name(path, tensor)
         # A foreign file is read, not mapped: if it is cut meanwhile, that is an error then, and not

@@ -259,8 +259,8 @@ class Manifest:
         """
         if partitions[-1] >= self.partition_count:
             raise ValueError(
-                f"{parameter('partitions')} must be from 0 to {self.partition_count - 1}, those of "
-                f"the store, not {partitions[-1]}"
+                f"{parameter('partitions')} must be from 0 to {self.partition_count - 1}, "
+                f"those of the store, not {partitions[-1]}"
             )
         part = self
         if len(partitions) < self.partition_count:

@@ -45,8 +45,7 @@ def choose_table(catalog: Catalog) -> str:
     if len(catalog.names) > 1 and (missing := catalog.missing_files()):
         raise FormatError(
             f"{catalog.where} lists files that are missing: {listing(missing)}; is the download "
-            f"complete? It has {len(catalog.names)} tensors: {listing(grouped(catalog.names))}; "
-            f"{remedy}"
+            f"complete? It has tensors of these names: {listing(grouped(catalog.names))}; {remedy}"
         )
     tensors = _tensors(catalog)
     if len(tensors) == 1:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from embstore.errors import SourceError
-from embstore.paths import url_of, without_credentials
+from embstore.paths import no_files, url_of, without_credentials
 from embstore.sources.files import decompress
 from embstore.sources.files.kinds import START_BYTES, find_archived, find_kind
 from embstore.sources.files.piped import WRITE_FIRST, Pipe
@@ -40,7 +40,8 @@ def check_file(path: Path) -> None:
     if not path.exists():
         if url := url_of(path):
             raise SourceError(
-                f"{without_credentials(url)} is a URL; download the file, and give its path "
+                no_files(url)
+                or f"{without_credentials(url)} is a URL; download the file, and give its path "
                 f"({either('embstore.open reads', 'embstore get and info read')} stores and models "
                 f"at URLs, and {function('publish')} puts stores there)"
             )
