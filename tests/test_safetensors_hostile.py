@@ -109,13 +109,15 @@ def test_header_beyond_a_sparse_file(tmp_path):
 
 
 def test_tables_without_numbers(tmp_path):
-    for shape in ([HUGE >> 2, 0], [0, 0], [5, 0, 3]):
+    for shape in ([0, 0], [5, 0, 3]):
         header = {"a": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}
         path = with_header(tmp_path / "t.safetensors", header, b"")
-        assert "have no numbers" in refused(path, FormatError)
-    header = {"a": {"dtype": "F32", "shape": [0, 1 << 60], "data_offsets": [0, 0]}}
-    path = with_header(tmp_path / "t.safetensors", header, b"")
-    assert "more than the" in refused(path, FormatError)
+        with embstore.open(path) as store:
+            assert store.shape == tuple(shape)
+    for shape in ([HUGE >> 2, 0], [0, 1 << 60]):
+        header = {"a": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}
+        path = with_header(tmp_path / "t.safetensors", header, b"")
+        assert "more than the" in refused(path, FormatError)
 
 
 @pytest.mark.parametrize("kind", ["fifo", "socket", "directory", "device", "dangling", "loop"])

@@ -215,7 +215,7 @@ class KeyedVectors(EvaluationMethods, FileMethods, Unchanging):
 
     word_vec = get_vector
 
-    def _missing(self, word: str) -> MissingWordError:
+    def _missing(self, word: Any) -> MissingWordError:
         unk = self.store.unk
         gives = '"zeros") gives zeros' if unk is None else f'"unk") gives the row of {unk!r}'
         return missing_word(word, self.store.vocabulary, f"get_vector(key, missing={gives}")
