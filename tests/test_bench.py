@@ -325,6 +325,22 @@ def test_interrupt_shows_what_was_measured(path, tmp_path, monkeypatch):
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]
 
 
+def test_interrupt_tells_what_was_not_read_from_disk(path, monkeypatch):
+    cold = suite._Bench.cold
+
+    def interrupted(self: Any, case: Case) -> Comparison:
+        if case.batch == 32:
+            raise KeyboardInterrupt
+        return cold(self, case)
+
+    monkeypatch.setattr(timing, "_bytes_read", lambda: 0)
+    monkeypatch.setattr(suite._Bench, "cold", interrupted)
+    with pytest.raises(suite.Interrupted) as caught:
+        bench_store(path, works=[work.RANDOM], states=["cold"], rounds=1, seconds=0)
+    notes = [note.partition(":")[0] for note in caught.value.report.notes]
+    assert notes[-2:] == ["cold", "interrupted"]
+
+
 def test_interrupt_ends_the_child_in_limited_memory(path, monkeypatch, plain_group):
     def lookup(self: Any, ids: Any) -> Any:
         os.kill(os.getppid(), signal.SIGINT)

@@ -116,9 +116,11 @@ def _measure(bench: _Bench, name: str, cases: Sequence[Case], report: Report) ->
         for each in bench.in_ram(cases, name):
             report.comparisons.append(each)
     elif name == COLD:
-        for case in cases:
-            report.comparisons.append(bench.cold(case))
-        report.notes += _not_cold([each for each in report.comparisons if each.state == COLD])
+        try:
+            for case in cases:
+                report.comparisons.append(bench.cold(case))
+        finally:  # Also of what was measured before Ctrl-C.
+            report.notes += _not_cold([each for each in report.comparisons if each.state == COLD])
     else:
         for case in cases:
             try:
