@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, get_args, overload
 
 import numpy as np
 
@@ -63,6 +63,16 @@ class StoreView:
 
     def __init__(self, store: LookupMixin, start: int, stop: int) -> None:
         self._store, self.start, self.stop = store, start, stop
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in ("rows", "shape"):
+            raise AttributeError(
+                f"a view has no {name}: its ids are those of the whole table, from view.start to "
+                "view.stop - 1; len(view) is their number, view.row_shape the shape of a row"
+            )
+        if not name.startswith("_") and hasattr(type(self._store), name):
+            raise AttributeError(f"a view has no {name}; use view.store.{name}")
+        raise AttributeError(f"'StoreView' object has no attribute {name!r}")
 
     @property
     def store(self) -> Any:

@@ -86,7 +86,8 @@ def test_what_is_no_key_with_a_weight(both, item):
 
 def test_a_missing_word_says_what_this_class_has(tmp_path):
     words = {"like": [1.0, 2.0], "unk": [3.0, 4.0]}
-    for unk, missing in ((None, "zeros"), ("unk", "unk")):
+    ways: list[tuple[str | None, Any]] = [(None, "zeros"), ("unk", "unk")]
+    for unk, missing in ways:
         view = KeyedVectors(embstore.build(words, tmp_path / f"{missing}.embstore", unk=unk))
         gives = rf'get_vector\(key, missing="{missing}"\) gives'
         remedy = rf"the word 'lik' is not in the store; {gives} .*did you mean 'like'"

@@ -53,7 +53,7 @@ def test_only_a_store_is_taken(store, name, taker):
 @pytest.mark.skipif(find_spec("gensim") is None, reason="needs gensim")
 def test_vectors_of_gensim_are_built_first(store):
     with pytest.raises(TypeError, match=r"not KeyedVectors; embstore.build\(rows, path\) makes"):
-        KeyedVectors(store.to_gensim())  # type: ignore[arg-type]
+        KeyedVectors(store.to_gensim())
 
 
 def test_a_store_is_not_built_of_a_module_over_another(store, tmp_path):

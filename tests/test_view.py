@@ -187,6 +187,18 @@ def test_all_rows_of_a_view(place):
         5 in view  # noqa: B015
 
 
+def test_what_a_view_lacks_is_named(place):
+    view = place[2].view(50, 120)
+    for name in ("rows", "shape"):
+        with pytest.raises(AttributeError, match=rf"has no {name}: its ids are .*len\(view\)"):
+            getattr(view, name)
+    for name in ("fingerprint", "to_numpy", "attributes"):
+        with pytest.raises(AttributeError, match=f"a view has no {name}; use view.store.{name}"):
+            getattr(view, name)
+    with pytest.raises(AttributeError, match="'StoreView' object has no attribute 'rowz'"):
+        _ = view.rowz
+
+
 def test_words_are_refused(place):
     view = place[2].view(50, 120)
     for words in ("60", ["60", "61"], np.array(["60"])):

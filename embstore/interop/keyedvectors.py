@@ -162,7 +162,7 @@ class KeyedVectors(EvaluationMethods, FileMethods, Unchanging):
             try:
                 return self.store[key_or_keys]
             except MissingWordError:
-                raise self._missing(key_or_keys) from None
+                raise self._missing(str(key_or_keys)) from None
         if isinstance(key_or_keys, str | Integral):
             return self.get_vector(key_or_keys)
         if isinstance(key_or_keys, bytes) or not hasattr(key_or_keys, "__iter__"):

@@ -222,8 +222,8 @@ def _is_open(store: EmbeddingStore) -> bool:
 def _may_follow(older: Reference, newer: Reference) -> bool:
     """Say whether a table may be another one after rows were appended or updated."""
     before, now = older["shape"], newer["shape"]
-    same_rows = before[1:] == now[1:] and older["dtype"] == newer["dtype"]
-    return same_rows and before[0] <= now[0]
+    same_rows: bool = before[1:] == now[1:] and older["dtype"] == newer["dtype"]
+    return same_rows and int(before[0]) <= int(now[0])
 
 
 def _shown(table: Reference) -> str:
