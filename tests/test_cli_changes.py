@@ -167,6 +167,7 @@ def test_info_lists_the_facts_of_the_last_change(store, tmp_path):
         facts = dict(re.split(r"  +", line, maxsplit=1) for line in lines)
         assert facts[f"{prefix} last change kind"] == "update"
         assert facts[f"{prefix} last change file"] == "new.txt"
+        assert facts[f"{prefix} last change rows with nan or inf"] == "0"
         assert facts[f"{prefix} changes"] == "1"
 
 

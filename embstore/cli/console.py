@@ -59,7 +59,7 @@ def print_facts(facts: dict[str, Any], *, as_json: bool, beside: bool = False) -
     lines: dict[str, object] = {}
     for name, value in facts.items():
         if name != "attributes":
-            lines[_LABELS.get(name, name.replace("_", " "))] = value
+            lines[_label(name).replace("_", " ")] = value
             continue
         for one, found in value.items():
             shown = f"{found['dtype']}, {found['disk_bytes']:,} bytes on disk"
@@ -80,13 +80,21 @@ def _flat(prefix: str, source: dict[str, Any]) -> dict[str, Any]:
     """Return the facts about a source by their whole names; the last change has facts, too."""
     facts = dict(source)
     change = facts.pop("last_change", {})
+    found = {_label(name): _counted(name, value) for name, value in facts.items()}
     if isinstance(change, dict):
-        facts |= {f"last change {name}": value for name, value in change.items()}
-    for name in facts.keys() & {"non_finite_row_count"}:
-        facts[name] = "not counted" if facts[name] is None else facts[name]  # Of encoded rows.
-    return {
-        printable(f"{prefix} {_LABELS.get(name, name)}"): value for name, value in facts.items()
-    }
+        found |= {
+            f"last change {_label(name)}": _counted(name, value) for name, value in change.items()
+        }
+    return {printable(f"{prefix} {name}"): value for name, value in found.items()}
+
+
+def _label(name: str) -> str:
+    return _LABELS.get(name, name)
+
+
+def _counted(name: str, value: object) -> object:
+    """Return a fact; rows that were kept encoded were not looked at."""
+    return "not counted" if name == "non_finite_row_count" and value is None else value
 
 
 def print_tables(tables: list[ListedTable], *, as_json: bool) -> None:
