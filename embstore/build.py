@@ -108,7 +108,7 @@ def build(
     format : str
         Format of a file: ``glove`` (text without a header line), ``word2vec`` (text with a header
         line ``rows dimension``), ``word2vec-binary``, ``npy``, ``npz``, ``safetensors``,
-        ``parquet`` or ``arrow``; ``auto`` looks into the file.
+        ``gguf``, ``parquet``, ``arrow`` or ``store``; ``auto`` looks into the file.
     limit : int, optional
         Take only this number of rows, the first ones, and do not read the others.
     words : str, path-like, iterable of str, or mapping of str to int, optional
@@ -119,10 +119,16 @@ def build(
     member : str, optional
         The member to read of a ``.zip`` or ``.npz`` that has several.
     tensor : str, optional
-        The tensor to read of a safetensors file that has several.
-    scale, scale_block, zero_point : optional
-        The scales and zero points of the tensor, as for `embstore.open`. In Python, where the
-        tensor needs ``encoding=``, too, build from what `embstore.open` returns.
+        The tensor to read of a safetensors or GGUF file that has several.
+    scale : str, optional
+        The tensor by which the numbers are multiplied; ``"auto"`` takes one whose name tells that
+        it belongs to the tensor, ``None`` means no scale; as for `embstore.open`.
+    scale_block : tuple of two int, optional
+        The rows, and the values of a row, that share a scale, where the shape of the scales fits
+        several such blocks.
+    zero_point : str, optional
+        The tensor of zero points, which are subtracted before the numbers are scaled. In Python,
+        where the tensor needs ``encoding=``, too, build from what `embstore.open` returns.
     column : str, optional
         The column of a Parquet or Arrow file, or of a frame, with the rows. By default the only one
         of lists of numbers; without lists, all columns of numbers, if they are clearly the

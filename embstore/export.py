@@ -106,8 +106,17 @@ def export(
         start to its end, and stays open.
     tensor : str, optional
         The tensor, where ``store`` is the path of a model that has several.
-    scale, scale_block, encoding, zero_point : optional
-        What the table is made of, where ``store`` is the path of a model, as for `embstore.open`.
+    scale : str, optional
+        The tensor by which the numbers of a model's table are multiplied; ``"auto"`` takes one
+        whose name tells that it belongs to the tensor, ``None`` means no scale; as for
+        `embstore.open`.
+    scale_block : tuple of two int, optional
+        The rows, and the values of a row, that share a scale, where the shape of the scales fits
+        several such blocks.
+    encoding : str, optional
+        The numbers that a model's tensor of bytes holds, as for `embstore.open`.
+    zero_point : str, optional
+        The tensor of zero points, which are subtracted before the numbers are scaled.
     format : {"glove", "word2vec", "word2vec-binary", "npy", "parquet", "safetensors"}, optional
         By default ``"word2vec"`` for ``.vec``, ``"word2vec-binary"`` for ``.bin``, ``"npy"`` for
         ``.npy``, ``"parquet"`` for ``.parquet``, and ``"safetensors"`` for ``.safetensors``. The

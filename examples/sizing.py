@@ -112,7 +112,7 @@ def main() -> None:
         try:
             with embstore.open(given.store, tensor=given.tensor) as store:
                 size = store.rows, store.record_bytes
-        except embstore.EmbstoreError as error:
+        except (embstore.EmbstoreError, OSError, ValueError) as error:
             sys.exit(f"sizing: {error}")
         how = {"uniform": given.uniform, "watched": given.watched}
         show(given.store, *size, advise(*size, free_memory(), **how))

@@ -304,6 +304,23 @@ def test_info_and_explain(words_store: Path) -> None:
     assert "read amplification" in run("explain", words_store, "like").stdout
 
 
+def test_facts_have_names_that_people_read(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("the 1 2\nlike 3 4")
+    run("build", tmp_path / "t.txt", tmp_path / "a", "--encoding", "int8")
+    facts = run("build", tmp_path / "a", tmp_path / "b").stdout
+    lines = dict(line.split("  ", 1) for line in facts.splitlines())
+    found = {name: value.strip() for name, value in lines.items()}
+    assert (found["bytes of all rows"], found["bytes of a row"]) == ("12", "6")
+    assert found["source rows with nan or inf"] == "not counted"
+    assert found["earlier source 1 file"] == "t.txt"
+    assert found["earlier source 1 last newline missing"] == "yes"
+    assert found["earlier source 1 rows with nan or inf"] == "0"
+    as_json = json.loads(run("info", tmp_path / "b", "--json").stdout)
+    assert (as_json["row_bytes"], as_json["record_bytes"]) == (12, 6)
+    assert as_json["source"]["non_finite_row_count"] is None
+    assert as_json["source"]["origins"][0]["unterminated"] is True
+
+
 def test_verify_finds_damage(words_store: Path) -> None:
     assert run("verify", words_store).stdout.startswith("ok: ")
     chunk = words_store / "partitions" / "0" / "c" / "0" / "0"

@@ -162,11 +162,12 @@ def test_info_lists_the_facts_of_the_last_change(store, tmp_path):
     for path in (store, tmp_path / "copy"):
         if path != store:
             embstore.build(store, path).close()
-        prefix = "source" if path == store else "origin 1"
+        prefix = "source" if path == store else "earlier source 1"
         lines = run("info", path).stdout.splitlines()
         facts = dict(re.split(r"  +", line, maxsplit=1) for line in lines)
         assert facts[f"{prefix} last change kind"] == "update"
         assert facts[f"{prefix} last change file"] == "new.txt"
+        assert facts[f"{prefix} last change rows with nan or inf"] == "0"
         assert facts[f"{prefix} changes"] == "1"
 
 

@@ -246,7 +246,7 @@ def test_searches_find_words_without_a_score(target, metric):
 
 def test_commands(target, tmp_path):
     build(target, partitions=2).close()
-    assert "row bytes                    0" in run_command("info", target).stdout
+    assert "bytes of all rows            0" in run_command("info", target).stdout
     assert run_command("verify", target).stdout.startswith("ok")
     found = json.loads(run_command("get", target, "a", "c", "--json").stdout)
     assert [one["row"] for one in found] == [[], []]

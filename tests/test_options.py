@@ -218,6 +218,19 @@ def test_options_have_the_texts_of_the_parameters(name):
         assert "`" not in option.help
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_options_have_texts_of_their_own(name):
+    texts = [option.help for option in options(name).values()]
+    assert len(set(texts)) == len(texts)
+
+
+@pytest.mark.parametrize("name", ["build", "append", "update", "upsert"])
+def test_help_names_every_format(name):
+    text = options(name)["format"].help
+    assert [one for one in get_args(Format) if one not in text] == []
+    assert "GGUF" in options(name)["tensor"].help
+
+
 def test_options_have_the_types_of_the_parameters():
     """What cannot be typed has a text form."""
     found = inspect.signature(build).parameters

@@ -96,3 +96,5 @@ def test_advice_on_memory(words_store, tmp_path):
     assert re.search(r': 11 rows of 32 bytes, 352 bytes\n  resident_limit="\d+ MiB": ', done.stdout)
     failed = run_python(EXAMPLES / "sizing.py", tmp_path / "missing", status=1)
     assert failed.stderr.startswith("sizing: no store at ")
+    failed = run_python(EXAMPLES / "sizing.py", "", status=1)
+    assert failed.stderr == "sizing: path must be a path, not an empty text\n"

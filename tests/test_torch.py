@@ -672,3 +672,15 @@ def test_training_example_learns(tmp_path, monkeypatch, capsys):
     accuracy = float(next(line for line in lines if "epoch 5" in line).split()[-1].rstrip("%"))
     assert accuracy > 90
     assert lines[-1].startswith("checkpoint: ")
+
+
+def test_the_example_says_what_it_lacks(tmp_path, monkeypatch):
+    from tools import train_example
+
+    monkeypatch.setattr(train_example, "STORE", tmp_path / "none")
+    monkeypatch.setattr(sys, "argv", ["train_example"])
+    with pytest.raises(SystemExit, match=r"no store at .*; run tools/quickstart first"):
+        train_example.main()
+    monkeypatch.setattr(sys, "argv", ["train_example", str(tmp_path / "t")])
+    with pytest.raises(SystemExit, match=r"^train_example: no store at .*directory$"):
+        train_example.main()

@@ -32,7 +32,11 @@ BATCH = 256
 
 def main() -> None:
     """Run the example."""
-    store = embstore.open(sys.argv[1] if len(sys.argv) > 1 else STORE)
+    try:
+        store = embstore.open(sys.argv[1] if len(sys.argv) > 1 else STORE)
+    except (embstore.EmbstoreError, OSError, ValueError) as error:
+        hint = "" if len(sys.argv) > 1 else "; run tools/quickstart first, which makes it"
+        sys.exit(f"train_example: {error}{hint}")
     torch.manual_seed(0)
     kinds = torch.tensor([kind_of(word) for word in store.words(np.arange(len(store)))])
     shuffled = torch.randperm(len(store))

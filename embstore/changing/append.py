@@ -62,7 +62,8 @@ def append(
         the encoding of the store. They have words where those of the store have.
     format : str
         Format of a file: ``glove``, ``word2vec``, ``word2vec-binary``, ``npy``, ``npz``,
-        ``safetensors``, ``parquet`` or ``arrow``; ``auto`` looks into the file.
+        ``safetensors``, ``gguf``, ``parquet``, ``arrow`` or ``store``; ``auto`` looks into the
+        file.
     limit : int, optional
         Take only this number of rows, the first ones, and do not read the others.
     words : str, path-like, iterable of str, or mapping of str to int, optional
@@ -71,9 +72,15 @@ def append(
     member : str, optional
         The member to read of a ``.zip`` or ``.npz`` that has several.
     tensor : str, optional
-        The tensor to read of a safetensors file that has several.
-    scale, scale_block, zero_point : optional
-        The scales and zero points of the tensor, as for `embstore.open`.
+        The tensor to read of a safetensors or GGUF file that has several.
+    scale : str, optional
+        The tensor by which the numbers are multiplied; ``"auto"`` takes one whose name tells that
+        it belongs to the tensor, ``None`` means no scale; as for `embstore.open`.
+    scale_block : tuple of two int, optional
+        The rows, and the values of a row, that share a scale, where the shape of the scales fits
+        several such blocks.
+    zero_point : str, optional
+        The tensor of zero points, which are subtracted before the numbers are scaled.
     column : str, optional
         The column of a Parquet or Arrow file, or of a frame, with the rows.
     word_column : str, optional

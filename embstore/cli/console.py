@@ -22,6 +22,13 @@ from embstore.cli.terminal import shows_unicode
 from embstore.progress import OnProgress, Progress
 from embstore.table.listed import ListedTable
 
+# What people read instead of the names of some facts.
+_LABELS = {
+    "row_bytes": "bytes of all rows",
+    "record_bytes": "bytes of a row",
+    "unterminated": "last newline missing",
+    "non_finite_row_count": "rows with nan or inf",
+}
 # Terminals of fewer columns get a bar and the time left only.
 WIDE = 90
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -48,28 +55,46 @@ def print_facts(facts: dict[str, Any], *, as_json: bool, beside: bool = False) -
     facts |= _flat("source", source)
     # The sources of the stores that this one was built from, the oldest first.
     for number, origin in enumerate(origins, 1):
-        facts |= _flat(f"origin {number}", origin)
+        facts |= _flat(f"earlier source {number}", origin)
     lines: dict[str, object] = {}
     for name, value in facts.items():
         if name != "attributes":
-            lines[name.replace("_", " ")] = value
+            lines[_label(name).replace("_", " ")] = value
             continue
         for one, found in value.items():
             shown = f"{found['dtype']}, {found['disk_bytes']:,} bytes on disk"
             lines[printable(f"attribute {one}")] = shown
     width = max(map(len, lines))
     for name, value in lines.items():
-        shown = f"{value:,}" if type(value) is int else "-" if value is None else printable(value)
-        typer.echo(f"{name:<{width}}  {shown}", err=beside)
+        typer.echo(f"{name:<{width}}  {_shown(value)}", err=beside)
+
+
+def _shown(value: object) -> str:
+    """Return the value of a fact as people read it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else "-" if value is None else printable(value)
 
 
 def _flat(prefix: str, source: dict[str, Any]) -> dict[str, Any]:
     """Return the facts about a source by their whole names; the last change has facts, too."""
     facts = dict(source)
     change = facts.pop("last_change", {})
+    found = {_label(name): _counted(name, value) for name, value in facts.items()}
     if isinstance(change, dict):
-        facts |= {f"last change {name}": value for name, value in change.items()}
-    return {printable(f"{prefix} {name}"): value for name, value in facts.items()}
+        found |= {
+            f"last change {_label(name)}": _counted(name, value) for name, value in change.items()
+        }
+    return {printable(f"{prefix} {name}"): value for name, value in found.items()}
+
+
+def _label(name: str) -> str:
+    return _LABELS.get(name, name)
+
+
+def _counted(name: str, value: object) -> object:
+    """Return a fact; rows that were kept encoded were not looked at."""
+    return "not counted" if name == "non_finite_row_count" and value is None else value
 
 
 def print_tables(tables: list[ListedTable], *, as_json: bool) -> None:

@@ -36,8 +36,8 @@ def build(
         PathOrDash,
         typer.Argument(
             help="GloVe, word2vec or fastText text, or word2vec binary, also compressed or in an "
-            "archive; .npy, .npz, .safetensors, Parquet, Arrow; or a directory of parts. - reads "
-            "standard input.",
+            "archive; .npy, .npz, .safetensors, GGUF, Parquet, Arrow; or a directory of parts. - "
+            "reads standard input.",
             show_default=False,
             **PATH,
         ),
