@@ -133,6 +133,8 @@ def test_a_file_of_another_kind_says_how_to_load_it(view, tmp_path, written, giv
 
 
 def test_a_wrong_line_is_not_another_kind(view, tmp_path):
+    with pytest.raises(embstore.SourceError, match="is not a file; KeyedVectors"):
+        KeyedVectors.load_word2vec_format(view.store.path)
     path = tmp_path / "v"
     for header in (True, False):
         view.save_word2vec_format(path, write_header=header)

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Self, get_args
 import numpy as np
 
 from embstore.dtypes import as_dtype
-from embstore.errors import StoreNotFoundError
+from embstore.errors import SourceError, StoreNotFoundError
 from embstore.export import new_file
 from embstore.interop.gensim.beside import of_saved, of_vectors, read_counts
 from embstore.interop.gensim.expandos import COUNT, Expandos
@@ -129,6 +129,8 @@ class FileMethods(Keyed):
         path = as_path(fname, "fname")
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist; expected a file of vectors")
+        if path.is_dir():
+            raise SourceError(f"{path} is not a file; KeyedVectors.load opens a store")
         if codecs.lookup(as_text(encoding, "encoding")).name not in _ENCODINGS:
             raise ValueError(f"encoding must be utf8, not {encoding!r}; convert the file first")
         unicode_errors = as_choice(unicode_errors, "unicode_errors", get_args(EncodingErrors))
