@@ -105,7 +105,7 @@ def test_a_table_that_has_the_wanted_encoding_is_kept(tmp_path):
 @pytest.mark.parametrize("encoding", [None, "plain", "int8", "float8_e4m3fn:32"])
 def test_bytes_of_the_source_are_those_that_are_read(tmp_path, encoding):
     file = write(tmp_path / "m.safetensors", "one for a row")
-    options = {} if encoding is None else {"encoding": encoding}
+    options: dict[str, Any] = {} if encoding is None else {"encoding": encoding}
     record_bytes = WIDTH + 4  # The codes and the scale.
     seen: list[embstore.Progress] = []
     with embstore.open(file) as table, embstore.build(table, tmp_path / "of a store") as encoded:

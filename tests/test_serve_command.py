@@ -199,7 +199,7 @@ def test_names_of_paths_are_no_commands_to_the_terminal(path, tmp_path):
 def test_a_tensor_of_a_model_is_served(tmp_path):
     table = np.arange(12, dtype=np.int8).reshape(4, 3)
     model = tmp_path / "model.safetensors"
-    tensors: dict[str, tuple[str, Any]] = {
+    tensors: dict[str, Any] = {
         "a": ("I8", table),
         "b": ("I8", table),
         "of_a": ("F32", np.full((4, 1), 0.5, np.float32)),
@@ -213,7 +213,7 @@ def test_a_tensor_of_a_model_is_served(tmp_path):
     ):
         assert rows.lookup([3, 0]).tolist() == [[4.5, 5, 5.5], [0, 0.5, 1]]
     with (
-        embstore.serve(model, tensor="b", encoding="opaque") as server,
-        embstore.connect(server.address) as rows,
+        embstore.serve(model, tensor="b", encoding="opaque") as in_process,
+        embstore.connect(in_process.address) as rows,
     ):
         assert rows.lookup([3]).tolist() == [[9, 10, 11]]
