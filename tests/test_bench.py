@@ -341,6 +341,15 @@ def test_interrupt_tells_what_was_not_read_from_disk(path, monkeypatch):
     assert notes[-2:] == ["cold", "interrupted"]
 
 
+@pytest.fixture
+def interruptible():
+    """Have SIGINT interrupt the test: a shell starts what is in the background without that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_interrupt_ends_the_child_in_limited_memory(path, monkeypatch, plain_group):
     def lookup(self: Any, ids: Any) -> Any:
         os.kill(os.getppid(), signal.SIGINT)

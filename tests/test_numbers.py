@@ -114,6 +114,8 @@ def with_block(what: str, place: Place, value: Any) -> None:
                 embstore.open(place.folder / "s", scale_block=(value, 2))
             case "export":
                 embstore.export(place.folder / "s", place.folder / "t.npy", scale_block=(value, 2))
+            case "serve":
+                serve(place, scale_block=(value, 2))
             case "append" | "upsert":
                 getattr(embstore, what)(
                     place.folder / "s", place.folder / "s", scale_block=(value, 2)
@@ -182,6 +184,7 @@ COUNTS: dict[str, tuple[Call, Any, bool]] = {
     "build.scale_block": (partial(with_block, "build"), 4, False),
     "open.partitions": (lambda p, v: embstore.open(p.folder / "s", partitions=[v]), 0, False),
     "verify.partitions": (lambda p, v: embstore.verify(p.folder / "s", partitions=[v]), 0, False),
+    "serve.scale_block": (partial(with_block, "serve"), 4, False),
     "serve.partitions": (lambda p, v: serve(p, partitions=[v]), 0, False),
     "serve.port": (lambda p, v: serve(p, port=v), 0, False),
     "serve.max_rows": (lambda p, v: serve(p, max_rows=v), 5, False),

@@ -349,7 +349,7 @@ def npy(shape: tuple[int, ...], descr: str = "<f4", data: bytes = b"") -> bytes:
         (npy((1 << 40, 0)), embstore.FormatError, "1099511627776 rows are more than"),
         (npy((0, 1 << 40)), embstore.FormatError, "a row takes 4398046511104 bytes"),
         (b"the 0.1 0.2\n", embstore.StoreNotFoundError, "it is a file, .*embstore.build"),
-        (b"", embstore.StoreNotFoundError, "it is a file, .*embstore.build"),
+        (b"", embstore.StoreNotFoundError, "the file is empty"),
     ],
 )
 def test_wrong_npy_files_are_refused(tmp_path, data, error, says):

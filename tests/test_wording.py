@@ -79,7 +79,6 @@ ALLOWED = {
     'verify="full" ': "no option of a command; embstore verify reads all",
     "make source= shorter": "StoreWriter's, which no command takes a source for",
     "full=True reads all rows": "fingerprint's",
-    "an object's name must be like 'a/b'": "names, not bytes",
     "give token= or token_file=, not both": "the command has --token-file only",
     "give rows=": "StoreWriter's; a build counts the rows",
     "write.table(m, 'm.txt', quote=FALSE": "R, not Python",

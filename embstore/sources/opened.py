@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embstore.errors import SourceError, StoreError
+from embstore.errors import SourceError, StoreError, StoreNotFoundError
 from embstore.formats import SAFETENSORS, STORE, find_format
 from embstore.formats.safetensors.describe import locate, main_file
 from embstore.opening import open as open_store
@@ -71,13 +71,8 @@ def open_table(
         )
     try:
         name = path.name
-        if path.is_file():
-            found = find_format(*files_at(path))
-            if found is None or found[0] is not format:
-                raise SourceError(
-                    f"{path} is not {format.what}; leave out {option('format')} to have it told by "
-                    "the content"
-                )
+        if path.is_file() and (found := find_format(*files_at(path))) and found[0] is not format:
+            raise _other_format(format, path)
         if format is SAFETENSORS:
             name = _tensor_name(path, tensor)
         # A foreign file is read, not mapped: if it is cut meanwhile, that is an error then, and not
@@ -85,6 +80,9 @@ def open_table(
         reader: ReaderName = "auto" if format is STORE else "chunked"
         limit = RESIDENT_LIMIT if format is STORE else None
         store = open_store(path, tensor=tensor, reader=reader, resident_limit=limit, **beside)
+    except StoreNotFoundError as error:
+        is_file = path.is_file() and path.stat().st_size > 0
+        raise _other_format(format, path) if is_file else SourceError(str(error)) from error
     except StoreError as error:
         raise SourceError(str(error)) from error
     if format is STORE:
@@ -101,6 +99,12 @@ def open_table(
     )
     source.encoding = kept
     return source
+
+
+def _other_format(format: Format, path: Path) -> SourceError:
+    return SourceError(
+        f"{path} is not {format.what}; leave out {option('format')} to have it told by the content"
+    )
 
 
 def _open_column(format: Format, path: Path, name: str) -> _Rows:
