@@ -14,7 +14,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -29,12 +29,14 @@ from embstore.bench.state import evict, files_under
 from embstore.interop.keyedvectors import KeyedVectors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from embstore.search.metrics import MetricName
+
+Peer = TypeVar("Peer")
 
 OURS, THEIRS, IN_RAM = "embstore", "gensim", "NumPy"
 TOPN = 10
@@ -73,15 +75,13 @@ def measure_ram(
                         OURS: partial(store.most_similar, queries, TOPN, metric),
                         IN_RAM: partial(_in_ram, matrix, norms, queries, metric),
                     }
-                    answers = []
-                    for peer, call in peers.items():
-                        answer, seconds = timed(call)
-                        answers.append(answer)
+                    answers = {}
+                    for peer, call in _in_turn(peers, turn):
+                        answers[peer], seconds = timed(call)
                         if turn:  # The first turn also computes norms.
                             found.setdefault(_ram_name(metric, count, peer), []).append(seconds)
-                    ours = [[(store.ids(word), score) for word, score in one] for one in answers[0]]
-                    for one, other in zip(ours, answers[1], strict=True):
-                        _check(one, other)
+                    for one, other in zip(answers[OURS], answers[IN_RAM], strict=True):
+                        _check([(store.ids(word), score) for word, score in one], other)
     return found
 
 
@@ -123,15 +123,19 @@ def measure_gensim(
             progress(f"gensim, turn {turn} of {rounds}")
             words = table.words(random.integers(0, table.rows, 3))
             for name, call in CALLS.items():
-                answers = []
-                for peer, vectors in peers.items():
-                    answer, seconds = timed(partial(call, vectors, words))
-                    answers.append(answer)
+                answers = {}
+                for peer, vectors in _in_turn(peers, turn):
+                    answers[peer], seconds = timed(partial(call, vectors, words))
                     # The first turn also computes norms, so it is not counted.
                     if turn:
                         found.setdefault(f"{name}, {peer}", []).append(seconds)
-                _check(*answers)
+                _check(answers[OURS], answers[THEIRS])
     return found
+
+
+def _in_turn(peers: dict[str, Peer], turn: int) -> Iterable[tuple[str, Peer]]:
+    """Return the peers; every other turn, the last is first: it finds the processors idle."""
+    return peers.items() if turn % 2 else reversed(peers.items())
 
 
 def measure_cold(table: GeneratedTable, rounds: int, progress: Callable[[str], None]) -> Times:

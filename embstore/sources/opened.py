@@ -71,8 +71,11 @@ def open_table(
         )
     try:
         name = path.name
-        if path.is_file() and (found := find_format(*files_at(path))) and found[0] is not format:
-            raise _other_format(format, path)
+        # Of a damaged file with a name of the format, its reader says more.
+        if path.is_file() and not any(map(path.match, format.patterns)):
+            found = find_format(*files_at(path))
+            if found is None or found[0] is not format:
+                raise _other_format(format, path)
         if format is SAFETENSORS:
             name = _tensor_name(path, tensor)
         # A foreign file is read, not mapped: if it is cut meanwhile, that is an error then, and not
