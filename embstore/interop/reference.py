@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     # Path, fingerprint, shape and dtype; the tensor's name for some foreign files.
     Reference = dict[str, Any]
 
-# Nobody but the user can know that: tables are compared by their fingerprints.
+# Only the user can know that, because tables are compared by their fingerprints.
 _CHANGED = "if rows were only appended or updated since then"
 _MAKE_AGAIN = (
     "make the model over the table as it is now, and load its weights, or export the program again"

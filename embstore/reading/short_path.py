@@ -48,9 +48,9 @@ MAX_ONE_BYTES = 4 * PAGE_BYTES
 LISTED_ROWS = 1 << 20
 LISTED_CALLS = 1000
 
-# If so many threads gather, or wait for the GIL after that, another one keeps the GIL.
+# A lookup keeps the GIL if this many others gather, or wait for the GIL afterwards.
 CROWD = 2
-# One item for each thread that gathers, or waits for the GIL after that.
+# One item for each thread that gathers, or waits for the GIL afterwards.
 gathering: list[None] = []
 os.register_at_fork(after_in_child=gathering.clear)
 
