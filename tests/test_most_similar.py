@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
 
 import embstore
+from embstore.reading import scanning
 from embstore.search import neighbours
 from embstore.search.metrics import METRICS, error_of
 from tests.helpers.programs import run_command as run
@@ -205,6 +207,39 @@ def test_few_rows_are_scored_twice(tmp_path, monkeypatch):
     monkeypatch.setitem(METRICS, "dot", _With(metric, counted))
     store.most_similar(np.arange(50), 10, "dot")
     assert sum(scored) < 50 * 40_000 / 20
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("metric", METRIC_NAMES)
+def test_a_search_is_the_same_once_norms_are_known(tmp_path, monkeypatch, count, metric):
+    """Then the threads of products share each block, and one thread scans."""
+    monkeypatch.setattr(neighbours, "have_threads", lambda: True)
+    monkeypatch.setattr(scanning, "SCANNED_ALONE_BYTES", 400 * DIM * 4)
+    monkeypatch.setattr(scanning, "SCANNED_BYTES", 100 * DIM * 4)
+    table = table_of("float32")
+    table[100] *= np.float32(1e25)
+    blocks: list[str] = []
+    with embstore.build(table, tmp_path / "t.embstore") as store:
+        asked = table[9 : 9 + count]
+        for topn in (1, 10, ROWS):
+            store._neighbours = None
+
+            def search(topn: int = topn) -> Any:
+                return store.most_similar(
+                    asked,
+                    topn,
+                    metric,
+                    exclude=[1000, 1001],
+                    progress=lambda _: blocks.append(threading.current_thread().name),
+                )
+
+            first = search()
+            count_first = len(blocks)
+            blocks.clear()
+            assert str(search()) == str(first)
+            assert set(blocks) == {threading.current_thread().name}
+            assert 1 < len(blocks) < count_first / 2
+            blocks.clear()
 
 
 class _With:

@@ -55,6 +55,5 @@ class Plain:
         >>> Plain(np.dtype(np.int16), ()).view(np.array([[1, 0], [2, 1]], np.uint8)).tolist()
         [1, 258]
         """
-        if records.ctypes.data % self.dtype.alignment or not records.flags.c_contiguous:
-            records = records.copy()
-        return records.reshape(-1).view(self.dtype).reshape(len(records), *self.row_shape)
+        rows = records.reshape(-1).view(self.dtype).reshape(len(records), *self.row_shape)
+        return rows if rows.flags.aligned else rows.copy()

@@ -13,13 +13,15 @@ afterwards.
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from functools import partial
+from threading import local
 from typing import TYPE_CHECKING, TypeVar
 
 from embstore.threads import LazyPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from embstore.threads import Pool, Task
 
@@ -31,8 +33,29 @@ THREAD_COUNT = 8
 _helpers = LazyPool(THREAD_COUNT, "embstore")
 
 
+class _Here(local):
+    """What holds for the calling thread."""
+
+    is_alone = False
+
+
+_here = _Here()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Have this thread work without helpers, for work that has threads of its own."""
+    before, _here.is_alone = _here.is_alone, True
+    try:
+        yield
+    finally:
+        _here.is_alone = before
+
+
 def processor_count() -> int:
-    """Return the number of processors that this process may use."""
+    """Return the number of processors that this thread and helpers may use; 1 if it is `alone`."""
+    if _here.is_alone:
+        return 1
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

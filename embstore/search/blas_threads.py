@@ -1,7 +1,8 @@
-"""Matrix products on one thread each, while a search has threads of its own.
+"""The threads of NumPy's matrix products: whether there are any, and products without them.
 
 The threads of a product wait for the next one by spinning, and so take the processors from those of
-the search. With both, a batch of 64 vectors took several times as long on two busy processors.
+a search. With both, a batch of 64 vectors took several times as long on two busy processors. So
+either the products of a search run on one thread each, or the search itself does.
 """
 
 from __future__ import annotations
@@ -57,6 +58,12 @@ def one_thread_each() -> Iterator[None]:
         yield
     finally:
         _limit.end()
+
+
+def have_threads() -> bool:
+    """Return whether matrix products run on several threads."""
+    counts = [library.num_threads for library in _libraries().lib_controllers]
+    return bool(counts) and min(counts) > 1
 
 
 @cache

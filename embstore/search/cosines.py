@@ -1,15 +1,14 @@
 """Cosines of all rows with a few vectors, and the rows where a combination of them is highest.
 
-1. The store scans its rows in blocks, on as many threads as there are processors.
-2. A block's dot products with the queries are divided by the rows' norms. A norm is computed when
+1. A block's dot products with the vectors are divided by the rows' norms. A norm is computed when
    its row is first seen, and kept in memory: four bytes a row. Norms are not stored in the format,
    because computing them only doubles the time of the first search.
-3. Rows whose norms are extreme (`embstore.norms`) are scaled to length 1 before they are compared.
-4. Of each block, only rows that are at least as good as the worst of the best so far are kept.
+2. Rows whose norms are extreme (`embstore.norms`) are scaled to length 1 before they are compared.
+3. The few rows nearest to one vector are found by `Neighbours`. Of a combination of several, all
+   scores of a block are computed.
 
 Dot products are NumPy's ``einsum``, which adds up a row's numbers in their order. It is limited
-only by memory bandwidth; with two threads it is 1.5 to 2 times as fast as OpenBLAS's matrix-vector
-product. Equal rows get scores that are equal to the bit, whatever their ids.
+only by memory bandwidth. Equal rows get scores that are equal to the bit, whatever their ids.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embstore.search.best import Best
-from embstore.search.metrics import cosines
-from embstore.search.row_norms import RowNorms
+from embstore.search.metrics import CosineOfUnits, cosines
+from embstore.search.neighbours import Neighbours, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
 # Sorting all scores is faster than keeping the best ones from a quarter of the rows on.
 SORTED_SHARE = 4
+_METRIC, _NO_IDS = CosineOfUnits(), np.empty(0, np.int64)
 
 
 def _only(cosines: NDArray[Any]) -> NDArray[Any]:
@@ -68,6 +68,8 @@ class CosineSearch:
     ----------
     dtype : numpy.dtype
         Dtype of norms and scores: float32, or float64 where float32 cannot hold the rows.
+    nearest : Neighbours
+        The search for the rows nearest to one vector, with the same norms.
 
     Examples
     --------
@@ -80,8 +82,9 @@ class CosineSearch:
 
     def __init__(self, store: EmbeddingStore) -> None:
         self._store = store
-        self.dtype = np.result_type(store.dtype, np.float32)
-        self._norms = RowNorms(store.rows, self.dtype)
+        self.nearest = Neighbours(store)
+        self.dtype = self.nearest.dtype
+        self._norms = self.nearest.norms
 
     def norms(self) -> NDArray[Any]:
         """Return the L2 norms of all rows, shape (rows,), read-only."""
@@ -120,11 +123,16 @@ class CosineSearch:
         For equal scores, the lower id comes first; rows of zeros, whose score is nan, come last.
         """
         stop = self._store.rows if stop is None else stop
+        ids = range(start, stop)
+        if count * SORTED_SHARE >= len(ids):
+            best = Best(count, self.dtype)
+            best.offer(ids, self.scores(query, start, stop))
+            return best.result()
+        if query.combine is _only:
+            (found,) = self.nearest.find(Wanted(query.vectors, count, ids, [_NO_IDS]), _METRIC)
+            return found
         best = Best(count, self.dtype)
         self._norms.known()
-        if count * SORTED_SHARE >= stop - start:
-            best.offer(range(start, stop), self.scores(query, start, stop))
-            return best.result()
 
         def visit(ids: range, rows: NDArray[Any]) -> None:
             best.offer(ids, self._score(query, ids, rows))

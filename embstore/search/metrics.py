@@ -63,10 +63,10 @@ class Metric(ABC):
     @abstractmethod
     def screen(
         self, dots: NDArray[Any], norms: NDArray[Any], lengths: NDArray[Any], error: float
-    ) -> tuple[NDArray[Any], Any]:
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return what scores are at most, shape (q, n), and how much less they may be.
 
-        Both are on the scale of the screen. The second is a number, or of shape (q, n).
+        Both are on the scale of the screen. The second has shape (q, n), or (q, 1).
 
         Parameters
         ----------
@@ -109,11 +109,23 @@ class Cosine(Metric):
 
     def screen(
         self, dots: NDArray[Any], norms: NDArray[Any], lengths: NDArray[Any], error: float
-    ) -> tuple[NDArray[Any], Any]:
-        """Return the cosines plus their error, which is the same for all."""
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the cosines plus their error, which is the same for all rows."""
+        errors = (error * lengths)[:, np.newaxis]
         dots /= norms
-        dots += error
-        return dots, 2 * error
+        dots += errors
+        return dots, 2 * errors
+
+
+class CosineOfUnits(Cosine):
+    """The cosine with vectors of length 1, which are taken as they are.
+
+    Of another vector, cosines are multiplied by its length.
+    """
+
+    def prepare(self, vectors: NDArray[Any]) -> NDArray[Any]:
+        """Return the vectors as they are."""
+        return vectors
 
 
 class Dot(Metric):
@@ -134,7 +146,7 @@ class Dot(Metric):
 
     def screen(
         self, dots: NDArray[Any], norms: NDArray[Any], lengths: NDArray[Any], error: float
-    ) -> tuple[NDArray[Any], Any]:
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the products plus their error, which grows with both norms."""
         errors = (error * lengths)[:, np.newaxis] * norms
         dots += errors
@@ -158,7 +170,7 @@ class Euclidean(Metric):
 
     def screen(
         self, dots: NDArray[Any], norms: NDArray[Any], lengths: NDArray[Any], error: float
-    ) -> tuple[NDArray[Any], Any]:
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return ``2 xy - |x|**2 - |y|**2`` plus its error."""
         squares = np.square(lengths)[:, np.newaxis] + np.square(norms)
         dots *= 2

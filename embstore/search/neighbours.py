@@ -3,14 +3,17 @@
 1. The store scans its rows in blocks, on as many threads as there are processors.
 2. Of a block and a few vectors all scores are computed. For more vectors, one matrix product
    tells which rows cannot be among the best, and only the others are scored (`metrics`).
-3. Of each block, only rows that are at least as good as the worst of the best so far are kept.
+3. A few vectors are multiplied, too, where rows are floats in memory and their norms are known from
+   an earlier search. Then one thread scans, and the threads of the product share each block: they
+   take turns less often than threads of Python, which are late after a pause.
+4. Of each block, only rows that are at least as good as the worst of the best so far are kept.
 
 Memory is bounded: a few blocks, the best scores, and the norms of up to 67 million rows.
 """
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -19,13 +22,14 @@ import numpy as np
 
 from embstore.norms import are_extreme, row_norms
 from embstore.progress import Progress
+from embstore.reading import workers
 from embstore.search.best import Best, ids_at
-from embstore.search.blas_threads import one_thread_each
+from embstore.search.blas_threads import have_threads, one_thread_each
 from embstore.search.metrics import Euclidean, error_of
 from embstore.search.row_norms import RowNorms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -82,7 +86,7 @@ class Neighbours:
     def __init__(self, store: SearchedTable) -> None:
         self._store = store
         self.dtype = np.result_type(store.dtype, np.float32)
-        self._norms = RowNorms(store.rows, self.dtype)
+        self.norms = RowNorms(store.rows, self.dtype)
 
     def find(
         self, wanted: Wanted, metric: Metric, progress: OnProgress | None = None
@@ -91,7 +95,7 @@ class Neighbours:
 
         Among equal scores, the lower id comes first.
         """
-        search = _Search(wanted, metric, self._norms, self.dtype)
+        search = _Search(wanted, metric, self.norms, self.dtype, views=self._has_views())
         done, lock = 0, Lock()
         row_bytes = self._store.nbytes // max(self._store.rows, 1)
 
@@ -104,7 +108,7 @@ class Neighbours:
                     progress(Progress(done * row_bytes, len(wanted.among) * row_bytes, done))
 
         if isinstance(wanted.among, range):
-            with one_thread_each() if search.multiplies else nullcontext():
+            with search.threads():
                 self._store.scan(visit, wanted.among.start, wanted.among.stop)
         else:
             step = max(BLOCK_BYTES // max(row_bytes, 1), 1)
@@ -112,6 +116,11 @@ class Neighbours:
                 ids = wanted.among[start : start + step]
                 visit(ids, self._store.lookup(ids))
         return [best.result() for best in search.bests]
+
+    def _has_views(self) -> bool:
+        """Say whether rows are compared as they lie in memory."""
+        store = self._store
+        return store.mapped and store.encoding == "plain" and store.dtype == self.dtype
 
 
 def _places_of(wanted: NDArray[np.int64], ids: range | NDArray[np.int64]) -> NDArray[np.int64]:
@@ -142,10 +151,16 @@ class _Search:
     """One search: its vectors, and the best rows so far."""
 
     def __init__(
-        self, wanted: Wanted, metric: Metric, norms: RowNorms, dtype: np.dtype[Any]
+        self,
+        wanted: Wanted,
+        metric: Metric,
+        norms: RowNorms,
+        dtype: np.dtype[Any],
+        *,
+        views: bool,
     ) -> None:
         self._metric, self._norms = metric, norms
-        norms.known()  # If all are known, blocks need not look.
+        are_known = norms.known() is not None  # Then blocks need not look.
         wide = wanted.vectors.astype(np.result_type(wanted.vectors, dtype), copy=False)
         self._vectors = _narrowed(metric.prepare(wide), dtype)
         self._lengths = row_norms(self._vectors)
@@ -153,62 +168,84 @@ class _Search:
         self._error = error_of(self._vectors.shape[1], dtype)
         self._count = wanted.count
         self.bests = [Best(wanted.count, dtype) for _ in self._vectors]
-        extreme = are_extreme(self._lengths) & (self._lengths != 0)
-        many = len(self._vectors) >= SCREENED or isinstance(metric, Euclidean)
-        self._screens = many and not extreme.any()
-        self.multiplies = self._screens and len(self._vectors) >= SCREENED
+        are_ordinary = not (are_extreme(self._lengths) & (self._lengths != 0)).any()
+        are_many = len(self._vectors) >= SCREENED
+        self._multiplies = are_ordinary and are_many
+        self._shares = are_ordinary and not are_many and are_known and views and have_threads()
+        is_screened = self._multiplies or self._shares or isinstance(metric, Euclidean)
+        self._screens = are_ordinary and is_screened
+
+    def threads(self) -> AbstractContextManager[None]:
+        """Return what decides which threads work: those of the scan, or those of products."""
+        if self._shares:
+            return workers.alone()
+        return one_thread_each() if self._multiplies else nullcontext()
 
     def offer(self, ids: range | NDArray[np.int64], rows: NDArray[Any]) -> None:
         """Compare the rows of ids, in ascending order, with all vectors."""
-        needs_norms = self._screens or self._metric.needs_norms
-        norms = self._norms.of(ids, rows) if needs_norms else None
-        if norms is None or not self._screens:
+        norms = self._norms.of(ids, rows)  # Even if they are not used: the next search may.
+        if not self._screens:
             for number in range(len(self._vectors)):
                 self._compare(number, ids, rows, norms, None)
             return
         step = max(SCREEN_NUMBERS // max(len(rows), 1), 1)
         for start in range(0, len(self._vectors), step):
-            self._screen(range(start, min(start + step, len(self._vectors))), ids, rows, norms)
+            some = range(start, min(start + step, len(self._vectors)))
+            for number, places in self._screen(some, self._products(some, rows), norms):
+                self._compare(number, ids, rows, norms, places)
+
+    def _products(self, some: range, rows: NDArray[Any]) -> NDArray[Any]:
+        """Return the dot products of some vectors with rows, shape (q, n)."""
+        vectors = self._vectors[some.start : some.stop]
+        found: NDArray[Any]
+        with np.errstate(all="ignore"):
+            if self._shares:
+                found = np.empty((len(some), len(rows)), rows.dtype)
+                for vector, out in zip(vectors, found, strict=True):
+                    np.matmul(rows, vector, out=out)
+            elif len(some) >= SCREENED:
+                found = vectors @ rows.T
+            else:
+                found = np.einsum("kj,ij->ki", vectors, rows)
+        return found
 
     def _screen(
-        self,
-        some: range,
-        ids: range | NDArray[np.int64],
-        rows: NDArray[Any],
-        norms: NDArray[Any],
-    ) -> None:
-        """Score the rows that may be among the best of some vectors."""
-        vectors = self._vectors[some.start : some.stop]
+        self, some: range, dots: NDArray[Any], norms: NDArray[Any]
+    ) -> Iterator[tuple[int, NDArray[np.int64] | None]]:
+        """Yield some vectors with the places of rows that may be among the best; None for all.
+
+        ``dots`` has their products with all rows, shape (q, n), and is overwritten.
+        """
         bounds = np.array([self.bests[number].least for number in some], self._vectors.dtype)
         with np.errstate(all="ignore"):
-            if len(some) >= SCREENED:
-                dots = vectors @ rows.T
-            else:
-                dots = np.einsum("kj,ij->ki", vectors, rows)
             most, less = self._metric.screen(
                 dots, norms, self._lengths[some.start : some.stop], self._error
             )
-            may_be = most >= self._metric.on_screen(bounds)[:, np.newaxis]
+            needed = self._metric.on_screen(bounds)
+            # Most vectors have no such row in most blocks.
+            may_have = ~(np.fmax.reduce(most, axis=1) < needed)
+        inexact = None
         if self._norms.have_extremes:  # A product with such a row may be wrong.
-            may_be |= are_extreme(norms) & (norms != 0)
-        # Most vectors have no such row in most blocks.
-        for column in np.flatnonzero(may_be.any(axis=1) | np.isnan(bounds)).tolist():
+            inexact = are_extreme(norms) & (norms != 0)
+            may_have |= inexact.any()
+        for column in np.flatnonzero(may_have).tolist():
             number = some[column]
-            found = may_be[column]
+            found = most[column] >= needed[column]
+            if inexact is not None:
+                found |= inexact
             if np.isnan(bounds[column]):
                 # Those that are left out may be among the first.
                 first = self._count + len(self._without[number])
-                if first >= len(ids):
-                    self._compare(number, ids, rows, norms, None)
+                if first >= len(norms):
+                    yield number, None
                     continue
                 with np.errstate(all="ignore"):
-                    least = less[column] if np.ndim(less) else less
-                    least = most[column] - least
+                    least = most[column] - less[column]
                     bound = -np.partition(-least, first - 1)[first - 1]
                     found |= ~(most[column] < bound)
             places = np.flatnonzero(found)
             if places.size:
-                self._compare(number, ids, rows, norms, places)
+                yield number, places
 
     def _compare(
         self,

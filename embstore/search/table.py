@@ -31,6 +31,16 @@ class SearchedTable(Protocol):
         ...
 
     @property
+    def encoding(self) -> str:
+        """What rows are stored as: ``"plain"`` numbers, or the name of an encoding."""
+        ...
+
+    @property
+    def mapped(self) -> bool:
+        """Whether rows come from a memory mapping."""
+        ...
+
+    @property
     def nbytes(self) -> int:
         """Size of all rows in bytes."""
         ...

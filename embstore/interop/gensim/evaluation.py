@@ -12,7 +12,7 @@ from embstore.interop.gensim.compare import CompareMethods
 from embstore.interop.gensim.named_files import open_text
 from embstore.norms import unit
 from embstore.search.metrics import METRICS
-from embstore.search.neighbours import Neighbours, Wanted
+from embstore.search.neighbours import Wanted
 from embstore.settle import as_count, as_flag
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class EvaluationMethods(CompareMethods):
         vectors = unit((b + c - a).astype(self._search.dtype))
         without = [np.unique(of_one[:3]) for of_one in ids]
         wanted = Wanted(vectors, CANDIDATES, range(min(words.count, len(self))), without)
-        found = Neighbours(self.store).find(wanted, METRICS["cosine"])
+        found = self._search.nearest.find(wanted, METRICS["cosine"])
         for (_, four, _), (nearest, _) in zip(asked, found, strict=True):
             names = (words.fold(name) for name in self.store.words(nearest))
             yield next((name == four[3] for name in names if name not in four[:3]), False)
