@@ -8,7 +8,8 @@ nothing is lost).
    maps 2 MiB at a time.
 2. Pages that the page cache already holds in smaller pieces stay small. If some pieces of a file
    show that this is true of most of it, the file is first dropped from the page cache, until this
-   does not help for the first time.
+   does not help for the first time. Once it has helped, each file is dropped while the one before
+   it is read.
 3. Each file is mapped again to remove the advice: with it, a row that has become cold would read
    2 MiB.
 """
@@ -17,13 +18,18 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from embstore import syscalls
 from embstore.progress import OnProgress, Progress
+from embstore.reading import workers
 from embstore.table.addresses import HUGE_PAGE_BYTES, PAGE_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from embstore.reading.mapping import AddressSpace, MappedFile
     from embstore.reading.resident_limit import ResidentLimit
 
@@ -53,14 +59,17 @@ def preload(
         _preload_unmapped(space, progress, limit)
         return
     total = sum(file.map_bytes for file in space.files)
-    done, helps = 0, True
-    for file in space.files:
-        dropped = helps and _in_small_pages(space, file)
-        if dropped:
-            space.map(file)  # Pages that are mapped are not dropped.
-            space.drop_cache(file)
-        _populate(space, file, huge=True)
-        helps &= not (dropped and _in_small_pages(space, file))
+    done = 0
+    helps: bool | None = None  # Unknown until a file was dropped.
+    ahead: list[bool | None] = []
+    for file, following in zip_longest(space.files, space.files[1:]):
+        dropped = ahead[0] if ahead else helps is not False and _drop_small_pages(space, file)
+        works: list[Callable[[], bool | None]] = [partial(_populate, space, file, huge=True)]
+        if helps and following is not None:
+            works.append(partial(_drop_small_pages, space, following))
+        _, *ahead = workers.together(works, lambda: None)
+        if dropped and helps is not False:
+            helps = not _in_small_pages(space, file)
         done += file.map_bytes
         if progress is not None:
             progress(Progress(done, total))
@@ -88,6 +97,15 @@ def _preload_unmapped(
                 progress(Progress(done, total))
         space.map(file)  # Without the advice.
         space.advise(file.offset_bytes, space.span_bytes(file), syscalls.MADV_RANDOM)
+
+
+def _drop_small_pages(space: AddressSpace, file: MappedFile) -> bool:
+    """Drop a file from the page cache if most of it is there in small pages; return whether."""
+    if not _in_small_pages(space, file):
+        return False
+    space.map(file)  # Pages that are mapped are not dropped.
+    space.drop_cache(file)
+    return True
 
 
 def _in_small_pages(space: AddressSpace, file: MappedFile) -> bool:
