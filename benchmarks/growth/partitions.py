@@ -1,4 +1,8 @@
-"""Tables in many partitions: building, exporting and repartitioning them."""
+"""Tables in many partitions: building, exporting and repartitioning them.
+
+No store is removed before the last one is built: for minutes, ext4 without a journal looks at each
+inode that was deleted before it makes a new one, which then takes several times as long.
+"""
 
 from __future__ import annotations
 
@@ -39,14 +43,15 @@ def curves(place: Path, sizes: Sizes, progress: Progress) -> list[Curve]:
     block = repeated_block(ROW_BYTES)
     matrix = np.resize(block, (sizes.partitioned_rows, block.shape[1]))
     build: dict[str, Values] = {}
+    built: list[Path] = []
     ways: dict[str, dict[str, Values]] = {work: {} for work in WORKS}
     for count in sizes.partitions:
         taken: dict[str, Seconds] = {work: {} for work in WORKS}
-        stores = {ONE: place / "one.embstore"}
+        stores = {ONE: place / f"one_{count}.embstore"}
         embstore.build(matrix, stores[ONE]).close()
         for strategy in STRATEGIES:
             progress(f"partitions: building {count:,}, {strategy}")
-            stores[strategy] = place / f"{strategy}.embstore"
+            stores[strategy] = place / f"{strategy}_{count}.embstore"
             seconds = time_build(matrix, stores[strategy], count, strategy)
             build.setdefault(f"{strategy}, s", {})[count] = seconds
             build.setdefault(f"{strategy}, ms a file", {})[count] = seconds * 1e3 / count
@@ -58,8 +63,9 @@ def curves(place: Path, sizes: Sizes, progress: Progress) -> list[Curve]:
         for work in WORKS:
             for name, values in taken[work].items():
                 ways[work].setdefault(f"{name}, s", {})[count] = statistics.median(values)
-        for path in stores.values():
-            shutil.rmtree(path)
+        built += stores.values()
+    for path in built:
+        shutil.rmtree(path)
     found = Curve("build, many partitions", "partitions", build)
     for strategy in STRATEGIES:
         last = found.last(f"{strategy}, ms a file")
