@@ -40,8 +40,6 @@ TOUCHED_TIMES = 2
 def curves(place: Path, sizes: Sizes, progress: Progress) -> list[Curve]:
     """Return the curve by the size of the table, and that by its number of chunks."""
     by_size: dict[str, Values] = {SMALL_PAGES: {}, COLD: {}}
-    progress("preload: touching RAM")
-    touch_ram(TOUCHED_TIMES * max(sizes.preload_bytes))
     for size_bytes in sizes.preload_bytes:
         progress(f"preload: {size_bytes // MIB:,} MiB")
         for way, seconds in measure(place, size_bytes, None, sizes.rounds).items():
@@ -68,6 +66,7 @@ def touch_ram(size_bytes: int) -> None:
 def measure(place: Path, size_bytes: int, chunk_rows: int | None, rounds: int) -> dict[str, float]:
     """Return the median seconds of each way, in turns, for one table."""
     path = place / "preload.embstore"
+    touch_ram(TOUCHED_TIMES * size_bytes)
     table = RepeatedTable.make(path, size_bytes // ROW_BYTES, ROW_BYTES, chunk_rows=chunk_rows)
     states = {SMALL_PAGES: read_in_small_pages, COLD: evict}
     found: dict[str, list[float]] = {way: [] for way in states}
