@@ -22,7 +22,7 @@ from embstore.reading.pipeline import in_order
 from embstore.wording import shape_text
 
 VALUES_SHOWN = 5
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 18
 NO_ROW = "-"
 
 
@@ -48,7 +48,7 @@ class Shown:
 def blocks_of(
     table: EmbeddingStore, ids: NDArray[np.int64], words: list[str] | None, **options: Any
 ) -> Iterator[Shown]:
-    """Yield the rows of ids in blocks of up to a MiB; those of the id -1 are zeros.
+    """Yield the rows of ids in blocks of up to 256 KiB; those of the id -1 are zeros.
 
     Parameters
     ----------
