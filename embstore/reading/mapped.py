@@ -201,7 +201,8 @@ class MappedRecords:
 
     def scan_ranges(self, ranges: Sequence[range], visit: VisitRecords) -> None:
         """Pass the records of several ranges to ``visit``, as `scan` does for one."""
-        MappedScan(self._space, self.addresses, self._limit).run(ranges, visit)
+        scan = MappedScan(self._space, self.addresses, self._limit, preloaded=self.preloaded)
+        scan.run(ranges, visit)
 
     def announce_ranges(self, ranges: Sequence[range]) -> None:
         """Have the kernel start reading the records of ranges of rows."""

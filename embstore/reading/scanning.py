@@ -104,11 +104,20 @@ class MappedScan:
         Its layout.
     limit : ResidentLimit, optional
         The resident limit to keep.
+    preloaded : bool
+        Whether all was preloaded. Then no block is probed before it is passed on: if it has left
+        RAM, the first one is read page by page.
     """
 
     def __init__(
-        self, space: AddressSpace, addresses: Addresses, limit: ResidentLimit | None
+        self,
+        space: AddressSpace,
+        addresses: Addresses,
+        limit: ResidentLimit | None,
+        *,
+        preloaded: bool = False,
     ) -> None:
+        self._probes = not preloaded
         self._space = space
         self._addresses = addresses
         self._record_bytes = addresses.record_bytes
@@ -136,7 +145,7 @@ class MappedScan:
         self._announce(list(blocks(ranges, self._addresses.first_rows, 1 << 62)))
 
     def _show_runs(self, queue: deque[list[Block]], visit: VisitRecords) -> None:
-        cold = False  # Unknown: the first block is probed.
+        cold, before = False, _blocks_read()
         while queue:
             try:
                 run = queue.popleft()
@@ -150,16 +159,17 @@ class MappedScan:
                     record = np.empty(end - begin, np.uint8)
                     self._limit.copy(self._space, begin, record)
                     visit(block.rows, record.reshape(1, -1))
+                    before = _blocks_read()
                     continue
                 with self._holding(begin, end - begin):
-                    before = _blocks_read()
-                    if cold or self._is_cold(begin, end, before):
+                    if cold or (self._probes and self._is_cold(begin, end, before)):
                         ahead = at + 1 + BLOCKS_AHEAD
                         self._announce(run[max(announced, at) : ahead])
                         announced = ahead
                     data = self._space.data[begin:end]
                     visit(block.rows, data.reshape(len(block.rows), self._record_bytes))
-                    cold = _blocks_read() != before
+                    after = _blocks_read()
+                    cold, before = after != before, after
 
     def _holding(self, begin: int, size_bytes: int) -> AbstractContextManager[None]:
         """Return what keeps the limit while bytes of the mapping are touched."""

@@ -15,6 +15,7 @@ Numerical Algorithms", section 3.1). Two such sums differ by at most twice as mu
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -27,6 +28,22 @@ if TYPE_CHECKING:
 MetricName = Literal["cosine", "dot", "euclidean"]
 # Roundings beside those of the sums: of norms, quotients and roots.
 OTHER_ROUNDINGS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """How far products of vectors with rows are from the exact ones.
+
+    Attributes
+    ----------
+    relative : float
+        The largest error, as a share of the product of both norms.
+    longest : scalar
+        The largest norm of the rows. One error for all of them takes less time than each row's own.
+    """
+
+    relative: float
+    longest: Any
 
 
 class Metric(ABC):
@@ -62,11 +79,11 @@ class Metric(ABC):
 
     @abstractmethod
     def screen(
-        self, dots: NDArray[Any], norms: NDArray[Any], lengths: NDArray[Any], error: float
+        self, dots: NDArray[Any], norms: NDArray[Any], lengths: NDArray[Any], errors: Errors
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return what scores are at most, shape (q, n), and how much less they may be.
+        """Return what scores are at most, shape (q, n), and how much less they may be, (q, 1).
 
-        Both are on the scale of the screen. The second has shape (q, n), or (q, 1).
+        Both are on the scale of the screen.
 
         Parameters
         ----------
@@ -74,8 +91,8 @@ class Metric(ABC):
             Dot products of q vectors and n rows, which may be overwritten.
         norms, lengths : ndarray, shapes (n,) and (q,)
             Norms of the rows and of the vectors.
-        error : float
-            The largest relative error of a sum of products.
+        errors : Errors
+            The errors of these products.
         """
 
     def on_screen(self, score: Any) -> Any:
@@ -108,13 +125,13 @@ class Cosine(Metric):
         return cosines(rows, row_norms(rows) if norms is None else norms, vector, extremes=extremes)
 
     def screen(
-        self, dots: NDArray[Any], norms: NDArray[Any], lengths: NDArray[Any], error: float
+        self, dots: NDArray[Any], norms: NDArray[Any], lengths: NDArray[Any], errors: Errors
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return the cosines plus their error, which is the same for all rows."""
-        errors = (error * lengths)[:, np.newaxis]
+        """Return the cosines plus their error."""
+        most = (errors.relative * lengths)[:, np.newaxis]
         dots /= norms
-        dots += errors
-        return dots, 2 * errors
+        dots += most
+        return dots, 2 * most
 
 
 class CosineOfUnits(Cosine):
@@ -145,12 +162,12 @@ class Dot(Metric):
         return found
 
     def screen(
-        self, dots: NDArray[Any], norms: NDArray[Any], lengths: NDArray[Any], error: float
+        self, dots: NDArray[Any], norms: NDArray[Any], lengths: NDArray[Any], errors: Errors
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return the products plus their error, which grows with both norms."""
-        errors = (error * lengths)[:, np.newaxis] * norms
-        dots += errors
-        return dots, 2 * errors
+        """Return the products plus their error, that of the longest row."""
+        most = (errors.relative * errors.longest * lengths)[:, np.newaxis]
+        dots += most
+        return dots, 2 * most
 
 
 class Euclidean(Metric):
@@ -169,15 +186,15 @@ class Euclidean(Metric):
             return -row_norms(rows - vector)
 
     def screen(
-        self, dots: NDArray[Any], norms: NDArray[Any], lengths: NDArray[Any], error: float
+        self, dots: NDArray[Any], norms: NDArray[Any], lengths: NDArray[Any], errors: Errors
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return ``2 xy - |x|**2 - |y|**2`` plus its error."""
-        squares = np.square(lengths)[:, np.newaxis] + np.square(norms)
+        """Return ``2 xy - |x|**2 - |y|**2`` plus its error, that of the longest row."""
+        squares = np.square(lengths)[:, np.newaxis]
+        most = 2 * errors.relative * (squares + np.square(errors.longest))
         dots *= 2
-        dots -= squares
-        squares *= 2 * error
-        dots += squares
-        return dots, 2 * squares
+        dots -= np.square(norms)
+        dots += most - squares
+        return dots, 2 * most
 
     def on_screen(self, score: Any) -> Any:
         """Return the negative square of the distance, a little lower."""

@@ -25,7 +25,7 @@ from embstore.progress import Progress
 from embstore.reading import workers
 from embstore.search.best import Best, ids_at
 from embstore.search.blas_threads import have_threads, one_thread_each
-from embstore.search.metrics import Euclidean, error_of
+from embstore.search.metrics import Errors, Euclidean, error_of
 from embstore.search.row_norms import RowNorms
 
 if TYPE_CHECKING:
@@ -217,16 +217,19 @@ class _Search:
         ``dots`` has their products with all rows, shape (q, n), and is overwritten.
         """
         bounds = np.array([self.bests[number].least for number in some], self._vectors.dtype)
+        inexact, ordinary = None, norms
+        if self._norms.have_extremes:  # A product with such a row may be wrong.
+            inexact = are_extreme(norms) & (norms != 0)
+            ordinary = norms[~inexact]
+        errors = Errors(self._error, ordinary.max(initial=0))
         with np.errstate(all="ignore"):
             most, less = self._metric.screen(
-                dots, norms, self._lengths[some.start : some.stop], self._error
+                dots, norms, self._lengths[some.start : some.stop], errors
             )
             needed = self._metric.on_screen(bounds)
             # Most vectors have no such row in most blocks.
             may_have = ~(np.fmax.reduce(most, axis=1) < needed)
-        inexact = None
-        if self._norms.have_extremes:  # A product with such a row may be wrong.
-            inexact = are_extreme(norms) & (norms != 0)
+        if inexact is not None:
             may_have |= inexact.any()
         for column in np.flatnonzero(may_have).tolist():
             number = some[column]
@@ -240,8 +243,7 @@ class _Search:
                     yield number, None
                     continue
                 with np.errstate(all="ignore"):
-                    least = most[column] - less[column]
-                    bound = -np.partition(-least, first - 1)[first - 1]
+                    bound = -np.partition(-most[column], first - 1)[first - 1] - less[column]
                     found |= ~(most[column] < bound)
             places = np.flatnonzero(found)
             if places.size:

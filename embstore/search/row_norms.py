@@ -11,7 +11,8 @@ from embstore.norms import are_extreme, row_norms
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Of more rows, norms are computed again in each search: they are to take 256 MiB of memory at most.
+# Of more rows, norms are computed again in each search: they are to take 256 MiB of memory at most,
+# and as much for partitions by ``mod``, whose norms lie apart.
 MOST_KEPT = 1 << 26
 
 
@@ -42,6 +43,7 @@ class RowNorms:
         # A norm of -1 is not known yet.
         self._kept = np.full(rows, -1, dtype) if rows <= MOST_KEPT else None
         self._are_known = False
+        self._of_partitions: dict[int, NDArray[Any]] = {}
         self.have_extremes = False
 
     def known(self) -> NDArray[Any] | None:
@@ -52,6 +54,8 @@ class RowNorms:
 
     def of(self, ids: range | NDArray[np.int64], rows: NDArray[Any]) -> NDArray[Any]:
         """Return the norms of ids, whose rows are given, shape (n,)."""
+        if self._are_known and isinstance(ids, range) and ids.step > 1:
+            return self._of_partition(ids)
         where = slice(ids.start, ids.stop, ids.step) if isinstance(ids, range) else ids
         if self._kept is not None:
             norms: NDArray[Any] = self._kept[where]
@@ -64,3 +68,13 @@ class RowNorms:
             # Another thread may compute the same norms; both write the same numbers.
             self._kept[where] = found
         return found
+
+    def _of_partition(self, ids: range) -> NDArray[Any]:
+        """Return the norms of ids at equal distances, side by side, once all are known."""
+        count = ids.step
+        if count not in self._of_partitions:
+            assert self._kept is not None  # They would not be known.
+            padded = np.pad(self._kept, (0, -len(self._kept) % count))
+            self._of_partitions[count] = np.ascontiguousarray(padded.reshape(-1, count).T)
+        norms: NDArray[Any] = self._of_partitions[count][ids.start % count]
+        return norms[ids.start // count :][: len(ids)]
