@@ -189,24 +189,24 @@ class _Search:
                 self._compare(number, ids, rows, norms, None)
             return
         step = max(SCREEN_NUMBERS // max(len(rows), 1), 1)
-        for start in range(0, len(self._vectors), step):
-            some = range(start, min(start + step, len(self._vectors)))
-            for number, places in self._screen(some, self._products(some, rows), norms):
-                self._compare(number, ids, rows, norms, places)
+        with np.errstate(all="ignore"):  # Once, as it takes as long as small products.
+            for start in range(0, len(self._vectors), step):
+                some = range(start, min(start + step, len(self._vectors)))
+                for number, places in self._screen(some, self._products(some, rows), norms):
+                    self._compare(number, ids, rows, norms, places)
 
     def _products(self, some: range, rows: NDArray[Any]) -> NDArray[Any]:
         """Return the dot products of some vectors with rows, shape (q, n)."""
         vectors = self._vectors[some.start : some.stop]
         found: NDArray[Any]
-        with np.errstate(all="ignore"):
-            if self._shares:
-                found = np.empty((len(some), len(rows)), rows.dtype)
-                for vector, out in zip(vectors, found, strict=True):
-                    np.matmul(rows, vector, out=out)
-            elif len(some) >= SCREENED:
-                found = vectors @ rows.T
-            else:
-                found = np.einsum("kj,ij->ki", vectors, rows)
+        if self._shares:
+            found = np.empty((len(some), len(rows)), rows.dtype)
+            for vector, out in zip(vectors, found, strict=True):
+                np.matmul(rows, vector, out=out)
+        elif len(some) >= SCREENED:
+            found = vectors @ rows.T
+        else:
+            found = np.einsum("kj,ij->ki", vectors, rows)
         return found
 
     def _screen(
@@ -222,13 +222,10 @@ class _Search:
             inexact = are_extreme(norms) & (norms != 0)
             ordinary = norms[~inexact]
         errors = Errors(self._error, ordinary.max(initial=0))
-        with np.errstate(all="ignore"):
-            most, less = self._metric.screen(
-                dots, norms, self._lengths[some.start : some.stop], errors
-            )
-            needed = self._metric.on_screen(bounds)
-            # Most vectors have no such row in most blocks.
-            may_have = ~(np.fmax.reduce(most, axis=1) < needed)
+        most, less = self._metric.screen(dots, norms, self._lengths[some.start : some.stop], errors)
+        needed = self._metric.on_screen(bounds)
+        # Most vectors have no such row in most blocks.
+        may_have = ~(np.fmax.reduce(most, axis=1) < needed)
         if inexact is not None:
             may_have |= inexact.any()
         for column in np.flatnonzero(may_have).tolist():
@@ -242,9 +239,8 @@ class _Search:
                 if first >= len(norms):
                     yield number, None
                     continue
-                with np.errstate(all="ignore"):
-                    bound = -np.partition(-most[column], first - 1)[first - 1] - less[column]
-                    found |= ~(most[column] < bound)
+                bound = -np.partition(-most[column], first - 1)[first - 1] - less[column]
+                found |= ~(most[column] < bound)
             places = np.flatnonzero(found)
             if places.size:
                 yield number, places
