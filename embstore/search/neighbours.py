@@ -174,6 +174,8 @@ class _Search:
         self._shares = are_ordinary and not are_many and are_known and views and have_threads()
         is_screened = self._multiplies or self._shares or isinstance(metric, Euclidean)
         self._screens = are_ordinary and is_screened
+        helps_next = views and norms.are_kept
+        self._needs_norms = self._screens or metric.needs_norms or helps_next
 
     def threads(self) -> AbstractContextManager[None]:
         """Return what decides which threads work: those of the scan, or those of products."""
@@ -183,8 +185,8 @@ class _Search:
 
     def offer(self, ids: range | NDArray[np.int64], rows: NDArray[Any]) -> None:
         """Compare the rows of ids, in ascending order, with all vectors."""
-        norms = self._norms.of(ids, rows)  # Even if they are not used: the next search may.
-        if not self._screens:
+        norms = self._norms.of(ids, rows) if self._needs_norms else None
+        if norms is None or not self._screens:
             for number in range(len(self._vectors)):
                 self._compare(number, ids, rows, norms, None)
             return

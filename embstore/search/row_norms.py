@@ -46,6 +46,11 @@ class RowNorms:
         self._of_partitions: dict[int, NDArray[Any]] = {}
         self.have_extremes = False
 
+    @property
+    def are_kept(self) -> bool:
+        """Whether a later search finds them."""
+        return self._kept is not None
+
     def known(self) -> NDArray[Any] | None:
         """Return all norms, if they are known."""
         if not self._are_known and self._kept is not None:
