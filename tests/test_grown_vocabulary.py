@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -438,7 +439,7 @@ def test_forged_arrays_are_refused(tmp_path):
 
 def append_words(path: Path, new: list[str]) -> None:
     """Publish the next version of a store with one partition of scalars."""
-    with NextVersion(path, memory_bytes=1 << 24) as version:
+    with closing(NextVersion(path, memory_bytes=1 << 24)) as version:
         old = version.manifest
         assert old.vocabulary is not None
         assert version.vocabulary is not None

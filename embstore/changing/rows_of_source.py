@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from embstore.changing.report import ChangeReport
@@ -47,7 +48,7 @@ def change_rows(
     on_overflow = as_choice(on_overflow, "on_overflow", get_args(OnOverflow))
     memory_bytes = as_size(memory_limit, "memory_limit")
     dry = as_flag(dry_run, "dry_run")
-    with TableChange(target, kind, memory_bytes=memory_bytes, dry=dry) as change:
+    with closing(TableChange(target, kind, memory_bytes=memory_bytes, dry=dry)) as change:
         manifest = change.manifest
         plain = manifest.dtype if manifest.encoding is None else None
         source = options.open(plain, change.wanted_encoding, manifest.attribute_dtypes)

@@ -6,6 +6,7 @@ store are kept so.
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -65,7 +66,7 @@ def update_from(
     on_overflow = as_choice(on_overflow, "on_overflow", get_args(OnOverflow))
     memory_bytes = as_size(memory_limit, "memory_limit")
     dry = as_flag(dry_run, "dry_run")
-    with TableChange(target, "update", memory_bytes=memory_bytes, dry=dry) as change:
+    with closing(TableChange(target, "update", memory_bytes=memory_bytes, dry=dry)) as change:
         manifest = change.manifest
         given = None if ids is None else as_ids(ids, manifest.rows).reshape(-1)
         plain = manifest.dtype if manifest.encoding is None else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -119,7 +120,7 @@ def update(
             f"there is nothing to update; give rows, or {option('attributes')}, or both"
         )
     dry = as_flag(dry_run, "dry_run")
-    with TableChange(target, "update", memory_bytes=memory_bytes, dry=dry) as change:
+    with closing(TableChange(target, "update", memory_bytes=memory_bytes, dry=dry)) as change:
         change.start(encoding=None, on_overflow=on_overflow)
 
         def settle(given: Any) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ import os
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from embstore.contents import read_contents
 from embstore.dtypes import storage_dtype
@@ -42,7 +42,6 @@ from embstore.writing.versions.old_rows import Identity, check_chunk, read_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
     import numpy as np
     from numpy.typing import NDArray
@@ -56,7 +55,7 @@ if TYPE_CHECKING:
 class NextVersion:
     """The next version of a store.
 
-    As a context manager, it is discarded when the block ends before `publish`.
+    `close` removes what was written, unless `publish` came before.
 
     Parameters
     ----------
@@ -112,19 +111,8 @@ class NextVersion:
         try:
             self._open(memory_bytes, dry)
         except BaseException:
-            self.discard()
+            self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.discard()
 
     @property
     def background(self) -> Background:
@@ -132,7 +120,7 @@ class NextVersion:
         assert self._background is not None
         return self._background
 
-    def discard(self) -> None:
+    def close(self) -> None:
         """Remove what was written, unless it is published; the store does not change."""
         if self._staging is not None and not self._staging.is_own:
             return  # In a forked child; the change goes on in its parent.

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,7 +38,6 @@ from embstore.writing.words.grown_vocabulary import GrownVocabulary
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
-    from types import TracebackType
     from typing import Literal
 
     from numpy.typing import NDArray
@@ -70,7 +69,7 @@ class Cost:
 class TableChange:
     """A change of the table in a store.
 
-    As a context manager, it is discarded when the block ends before `publish`.
+    `close` removes what was written, unless `publish` came before.
 
     Parameters
     ----------
@@ -102,26 +101,15 @@ class TableChange:
         self._words: GrownVocabulary | FirstWords | None = None
         self._attributes: GrownAttributes | None = None
         if not self.manifest.row_bytes:
-            self.discard()
+            self.close()
             raise FormatError(
                 f"{path} has rows of shape {shape_text(self.manifest.row_shape)}, without numbers, "
                 "and cannot be changed; build the store again"
             )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.discard()
-
-    def discard(self) -> None:
+    def close(self) -> None:
         """Remove what was written, unless it is published; the store does not change."""
-        self._version.discard()
+        self._version.close()
         for held in (self._rows, self._pending, self._words, self._attributes):
             if held is not None:
                 held.close()
