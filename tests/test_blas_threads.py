@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from contextlib import ExitStack
 from typing import Any
 
@@ -71,3 +73,43 @@ def test_a_forked_child_has_its_own_limit(store):
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
         assert counts() == {1}
+
+
+SEARCH_AND_FORK = """
+import os, sys, threading
+import numpy as np
+import embstore
+
+store = embstore.open(sys.argv[1])
+vector = store[0]
+expected = store.most_similar(vector, 3)
+ended, searches = threading.Event(), 0
+
+def search():
+    global searches
+    while not ended.is_set():
+        assert store.most_similar(vector, 3) == expected
+        searches += 1
+
+thread = threading.Thread(target=search)
+thread.start()
+for fork in range(40):
+    before = searches
+    while thread.is_alive() and searches < before + 2:
+        pass
+    child = os.fork()
+    if not child:
+        os._exit(0 if store.most_similar(vector, 3) == expected else 1)
+    assert os.waitpid(child, 0)[1] == 0
+ended.set()
+thread.join()
+print("ended")
+"""
+
+
+def test_a_fork_waits_for_a_product_that_threads_share(tmp_path):
+    rows = np.random.default_rng(0).standard_normal((60_000, 128)).astype(np.float32)
+    embstore.build(rows, tmp_path / "t.embstore").close()
+    command = [sys.executable, "-W", "ignore", "-c", SEARCH_AND_FORK, str(tmp_path / "t.embstore")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("ended\n", "", 0)

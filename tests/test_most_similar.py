@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -240,6 +241,37 @@ def test_a_search_is_the_same_once_norms_are_known(tmp_path, monkeypatch, count,
             assert set(blocks) == {threading.current_thread().name}
             assert 1 < len(blocks) < count_first / 2
             blocks.clear()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_rows_whose_products_overflow_hide_no_others(tmp_path, monkeypatch, count):
+    """They are nearly orthogonal to the vector, or their norm is infinite."""
+    monkeypatch.setattr(neighbours, "have_threads", lambda: True)
+    random = np.random.default_rng(1)
+    for turn in range(20):
+        table = random.standard_normal((50, 301)).astype(np.float32)
+        vector = random.standard_normal(301)
+        across = random.standard_normal(301)
+        table[3] = 1e25 * (across - across @ vector / (vector @ vector) * vector)
+        table[4] = -3e38
+        asked = np.tile(vector.astype(np.float32), (count, 1))
+        with embstore.build(table, tmp_path / f"{turn}.embstore") as store:
+            for metric in METRIC_NAMES:
+                store._neighbours = None
+                first = store.most_similar(asked[0], 1, metric)
+                assert str(store.most_similar(asked, 1, metric)) == str([first] * count)
+
+
+def test_equal_rows_take_no_memory_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(neighbours, "have_threads", lambda: True)
+    table = np.ones((200_000, 32), np.float32)
+    with embstore.build(table, tmp_path / "t.embstore") as store:
+        store.most_similar(table[0])
+        tracemalloc.start()
+        store.most_similar(table[0])
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak_bytes < 1 << 21  # A chunk.
 
 
 class _With:

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 
 import embstore
+from embstore.reading import residence, workers
 from embstore.reading.mapped import MappedRecords
+from embstore.reading.mapping import AddressSpace
 from embstore.reading.resident_limit import resident_file_bytes
 from embstore.reading.slices import SliceGather
 from embstore.syscalls import huge_mapped_bytes
@@ -316,3 +318,32 @@ def test_preload_of_files_in_small_pages_reads_them_again(big_store: Path) -> No
     if not huge_bytes or free_huge_pages_bytes() < 4 * ROWS * ROW_BYTES:
         pytest.skip("this kernel and file system do not map these files by huge pages")
     assert huge_bytes > 0.9 * ROWS * ROW_BYTES
+
+
+@pytest.mark.parametrize("helped", [True, False])
+@pytest.mark.parametrize("small_after", [0, 1])
+def test_each_file_is_dropped_once(
+    big_store: Path, monkeypatch: pytest.MonkeyPatch, helped: bool, small_after: int
+) -> None:
+    """By a helper or not; and none after the first that is still in small pages."""
+    seen: dict[str, int] = {}
+    dropped: list[str] = []
+
+    def in_small_pages(space: Any, file: Any) -> bool:
+        seen[file.name] = seen.get(file.name, 0) + 1
+        return seen[file.name] == 1 or bool(small_after)
+
+    def drop(space: Any, file: Any) -> None:
+        dropped.append(file.name)
+
+    monkeypatch.setattr(residence, "_in_small_pages", in_small_pages)
+    monkeypatch.setattr(AddressSpace, "drop_cache", drop)
+    if not helped:
+        monkeypatch.setattr(workers, "together", lambda works, stop: [works[0]()])
+    with embstore.open(big_store, preload=True) as store:
+        records = store._records
+        assert isinstance(records, MappedRecords)
+        names = [file.name for file in records._space.files]
+        np.testing.assert_array_equal(store[:5], expected_rows(np.arange(5)))
+    assert len(names) > 2
+    assert dropped == (names[:1] if small_after else names)

@@ -17,6 +17,7 @@ from embstore.reading import scanning, workers
 from embstore.reading.scanning import blocks
 from embstore.search.best import Best
 from embstore.search.cosines import CosineSearch, Query
+from embstore.search.row_norms import RowNorms
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -200,6 +201,19 @@ def test_norms_are_computed_once(table):
         assert (kept[1000:] == -1).all()
         kept[:] = 2  # Another pass would correct them.
         assert np.allclose(search.scores(query), rows @ query.vectors[0] / 2, atol=1e-6)
+
+
+def test_norms_of_a_partition_are_those_of_its_ids():
+    rows = np.random.default_rng(0).standard_normal((1003, 3)).astype(np.float32)
+    norms = RowNorms(len(rows), np.dtype(np.float32))
+    expected = norms.of(range(len(rows)), rows)
+    assert norms.known() is not None
+    for count in (2, 3, 7, 64, 1003, 2000):
+        for start in (0, 1, count - 1, count, 5 * count + 1):
+            for stop in (start, start + 1, 900, 1002, 1003):
+                ids = range(start, max(min(stop, len(rows)), start), count)
+                found = norms.of(ids, rows[ids.start : ids.stop : ids.step])
+                assert np.array_equal(found, expected[ids.start : ids.stop : ids.step])
 
 
 def test_searches_from_many_threads(table):

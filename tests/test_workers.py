@@ -104,3 +104,20 @@ def resident_bytes() -> int:
         pytest.skip("this system does not say how much memory a process has")
     line = next(line for line in status.read_text().splitlines() if line.startswith("RssAnon"))
     return int(line.split()[1]) << 10
+
+
+def test_a_thread_is_alone_until_its_block_ends():
+    def here() -> tuple[bool, int]:
+        return workers.is_alone(), workers.processor_count()
+
+    usual = here()
+    with workers.alone():
+        with pytest.raises(ValueError, match="stop"), workers.alone():
+            raise ValueError("stop")
+        assert here() == (True, 1)
+        others: list[tuple[bool, int]] = []
+        thread = threading.Thread(target=lambda: others.append(here()))
+        thread.start()
+        thread.join()
+    assert [here(), *others] == [usual] * 2
+    assert not usual[0]

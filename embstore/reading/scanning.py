@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 # A block has a fixed cost of tens of microseconds, in which a thread scans some 100 KiB.
 SCANNED_BYTES = 8 << 20
-# Of one thread, whose visitor shares each block among threads of its own.
-SCANNED_ALONE_BYTES = 64 << 20
+# Of a thread that is alone, whose visitor shares each block among threads of its own.
+SCANNED_ALONE_BYTES, SCANNED_ALONE_ROWS = 64 << 20, 1 << 18
 RUN_BLOCKS = 8
 BLOCKS_AHEAD = 2
 PROBED_BYTES = 512 << 10
@@ -125,14 +125,14 @@ class MappedScan:
 
     def run(self, ranges: Sequence[range], visit: VisitRecords) -> None:
         """Pass the records of ranges of rows to ``visit``, in blocks, in any order."""
-        thread_count = workers.processor_count()
-        is_alone = thread_count == 1 and self._limit is None
-        block_bytes = SCANNED_ALONE_BYTES if is_alone else SCANNED_BYTES
-        most_rows = max(block_bytes // self._record_bytes, 1)
+        most_rows = max(SCANNED_BYTES // self._record_bytes, 1)
+        if workers.is_alone() and self._limit is None:
+            larger = min(SCANNED_ALONE_BYTES // self._record_bytes, SCANNED_ALONE_ROWS)
+            most_rows = max(most_rows, larger)
         todo = list(blocks(ranges, self._addresses.first_rows, most_rows))
         if not todo:
             return
-        thread_count = min(thread_count, len(todo))
+        thread_count = min(workers.processor_count(), len(todo))
         if self._limit is not None:
             thread_count = min(thread_count, self._limit.blocks_at_once(SCANNED_BYTES))
         length = min(RUN_BLOCKS, -(-len(todo) // thread_count))

@@ -36,7 +36,7 @@ _helpers = LazyPool(THREAD_COUNT, "embstore")
 class _Here(local):
     """What holds for the calling thread."""
 
-    is_alone = False
+    alone_depth = 0
 
 
 _here = _Here()
@@ -45,16 +45,21 @@ _here = _Here()
 @contextmanager
 def alone() -> Iterator[None]:
     """Have this thread work without helpers, for work that has threads of its own."""
-    before, _here.is_alone = _here.is_alone, True
+    _here.alone_depth += 1
     try:
         yield
     finally:
-        _here.is_alone = before
+        _here.alone_depth -= 1
+
+
+def is_alone() -> bool:
+    """Return whether this thread works without helpers."""
+    return _here.alone_depth > 0
 
 
 def processor_count() -> int:
     """Return the number of processors that this thread and helpers may use; 1 if it is `alone`."""
-    if _here.is_alone:
+    if is_alone():
         return 1
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

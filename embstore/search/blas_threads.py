@@ -1,8 +1,11 @@
-"""The threads of NumPy's matrix products: whether there are any, and products without them.
+"""The threads of NumPy's matrix products: products without them, and products of one search.
 
 The threads of a product wait for the next one by spinning, and so take the processors from those of
 a search. With both, a batch of 64 vectors took several times as long on two busy processors. So
 either the products of a search run on one thread each, or the search itself does.
+
+A fork ends the threads of OpenBLAS, and a product that they share never returns. So a fork waits
+for it.
 """
 
 from __future__ import annotations
@@ -10,11 +13,15 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from functools import cache
-from threading import Lock
+from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
 
 class _Limit:
@@ -46,8 +53,27 @@ class _Limit:
         self._reset()
 
 
-_limit = _Limit()
+class _Sharing:
+    """The lock of products that threads share, one at a time."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.lock = RLock()  # A signal handler may fork.
+
+    def acquire(self) -> None:
+        self.lock.acquire()
+
+    def release(self) -> None:
+        self.lock.release()
+
+
+_limit, _sharing = _Limit(), _Sharing()
 os.register_at_fork(after_in_child=_limit.after_fork)
+os.register_at_fork(
+    before=_sharing.acquire, after_in_parent=_sharing.release, after_in_child=_sharing.reset
+)
 
 
 @contextmanager
@@ -58,6 +84,12 @@ def one_thread_each() -> Iterator[None]:
         yield
     finally:
         _limit.end()
+
+
+def multiply(rows: NDArray[Any], vector: NDArray[Any], out: NDArray[Any]) -> None:
+    """Fill ``out``, shape (n,), with the products of rows and a vector, on all threads."""
+    with _sharing.lock:
+        np.matmul(rows, vector, out=out)
 
 
 def have_threads() -> bool:

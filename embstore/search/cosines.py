@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # Sorting all scores is faster than keeping the best ones from a quarter of the rows on.
 SORTED_SHARE = 4
-_METRIC, _NO_IDS = CosineOfUnits(), np.empty(0, np.int64)
+_OF_UNITS, _NO_IDS = CosineOfUnits(), np.empty(0, np.int64)
 
 
 def _only(cosines: NDArray[Any]) -> NDArray[Any]:
@@ -129,7 +129,7 @@ class CosineSearch:
             best.offer(ids, self.scores(query, start, stop))
             return best.result()
         if query.combine is _only:
-            (found,) = self.nearest.find(Wanted(query.vectors, count, ids, [_NO_IDS]), _METRIC)
+            (found,) = self.nearest.find(Wanted(query.vectors, count, ids, [_NO_IDS]), _OF_UNITS)
             return found
         best = Best(count, self.dtype)
         self._norms.known()

@@ -39,7 +39,8 @@ class Errors:
     relative : float
         The largest error, as a share of the product of both norms.
     longest : scalar
-        The largest norm of the rows. One error for all of them takes less time than each row's own.
+        The largest norm of the rows that is not extreme. One error for all of them takes less time
+        than each row's own.
     """
 
     relative: float

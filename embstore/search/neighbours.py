@@ -24,7 +24,7 @@ from embstore.norms import are_extreme, row_norms
 from embstore.progress import Progress
 from embstore.reading import workers
 from embstore.search.best import Best, ids_at
-from embstore.search.blas_threads import have_threads, one_thread_each
+from embstore.search.blas_threads import have_threads, multiply, one_thread_each
 from embstore.search.metrics import Errors, Euclidean, error_of
 from embstore.search.row_norms import RowNorms
 
@@ -73,6 +73,13 @@ class Neighbours:
     ----------
     store : SearchedTable
         The store. Rows of several axes are compared as vectors of all their numbers.
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+        Dtype of norms and scores: float32, or float64 where float32 cannot hold the rows.
+    norms : RowNorms
+        The norms of the rows, as far as searches have computed them.
 
     Examples
     --------
@@ -204,7 +211,7 @@ class _Search:
         if self._shares:
             found = np.empty((len(some), len(rows)), rows.dtype)
             for vector, out in zip(vectors, found, strict=True):
-                np.matmul(rows, vector, out=out)
+                multiply(rows, vector, out)
         elif len(some) >= SCREENED:
             found = vectors @ rows.T
         else:
@@ -225,6 +232,8 @@ class _Search:
             ordinary = norms[~inexact]
         errors = Errors(self._error, ordinary.max(initial=0))
         most, less = self._metric.screen(dots, norms, self._lengths[some.start : some.stop], errors)
+        if inexact is not None:
+            most[:, inexact] = np.nan  # Not among those that bound the others.
         needed = self._metric.on_screen(bounds)
         # Most vectors have no such row in most blocks.
         may_have = ~(np.fmax.reduce(most, axis=1) < needed)
@@ -245,7 +254,7 @@ class _Search:
                 found |= ~(most[column] < bound)
             places = np.flatnonzero(found)
             if places.size:
-                yield number, places
+                yield number, places if places.size * 2 < len(norms) else None
 
     def _compare(
         self,
@@ -256,15 +265,14 @@ class _Search:
         places: NDArray[np.int64] | None,
     ) -> None:
         """Score the rows at some places, or all, by one vector, without those to leave out."""
-        without = self._without[number]
-        if without.size:
-            hidden = _places_of(without, ids)
-            if hidden.size:
-                places = np.arange(len(ids)) if places is None else places
-                places = places[~np.isin(places, hidden)]
         if places is not None:
             ids, rows = ids_at(ids, places), rows[places]
             norms = None if norms is None else norms[places]
         vector, extremes = self._vectors[number], self._norms.have_extremes
         scores = self._metric.score(rows, norms, vector, extremes=extremes)
+        without = self._without[number]
+        hidden = _places_of(without, ids) if without.size else without
+        if hidden.size:
+            others = np.delete(np.arange(len(ids)), hidden)
+            ids, scores = ids_at(ids, others), scores[others]
         self.bests[number].offer(ids, scores)
