@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from embstore.store import EmbeddingStore
+    from embstore.search.table import SearchedTable
 
 # Sorting all scores is faster than keeping the best ones from a quarter of the rows on.
 SORTED_SHARE = 4
@@ -61,7 +61,7 @@ class CosineSearch:
 
     Parameters
     ----------
-    store : EmbeddingStore
+    store : SearchedTable
         The store; its rows must be vectors.
 
     Attributes
@@ -80,7 +80,7 @@ class CosineSearch:
     (['like', 'the', 'such'], array([1.   , 0.785, 0.7  ], dtype=float32))
     """
 
-    def __init__(self, store: EmbeddingStore) -> None:
+    def __init__(self, store: SearchedTable) -> None:
         self._store = store
         self.nearest = Neighbours(store)
         self.dtype = self.nearest.dtype
