@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from embstore.bench.report import count
 from embstore.bench.series import below, style
@@ -137,14 +137,14 @@ def log_axis(axes: Axes, which: str, low: float, high: float, what: Quantity) ->
     axis.set_major_formatter(what.shown)
 
 
-def tidy(axes: Axes, grid: str | None = None) -> None:
+def tidy(axes: Axes, grid: Literal["x", "y"] | None = None) -> None:
     """Remove what is no information: the box, the marks of ticks."""
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(GRID)
     axes.tick_params(length=0, labelsize=SMALL, labelcolor=MUTED)
     axes.set_axisbelow(True)
     if grid:
-        axes.grid(visible=True, axis=grid, color=GRID, linewidth=0.8)  # type: ignore[arg-type]
+        axes.grid(visible=True, axis=grid, color=GRID, linewidth=0.8)
 
 
 def name_curves(axes: Axes, series: Series, what: Quantity, names: Mapping[str, str]) -> None:

@@ -8,7 +8,8 @@
    take turns less often than threads of Python, which are late after a pause.
 4. Of each block, only rows that are at least as good as the worst of the best so far are kept.
 
-Memory is bounded: a few blocks, the best scores, and the norms of up to 67 million rows.
+Memory is bounded: a few blocks, the best scores, and the norms of up to 67 million rows (twice for
+partitions by ``mod``).
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ OPTIONS = ["--builder", "html", "--fail-on-warning", "--keep-going", "--quiet", 
 def main(folder: str) -> int:
     """Build the site into a folder; return the exit status, 1 if there was a warning."""
     doctrees = str(Path(folder) / ".doctrees")
-    return build_main([*OPTIONS, "--doctree-dir", doctrees, str(DOCS), folder])
+    status: int = build_main([*OPTIONS, "--doctree-dir", doctrees, str(DOCS), folder])
+    return status
 
 
 if __name__ == "__main__":
