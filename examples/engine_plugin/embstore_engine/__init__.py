@@ -13,6 +13,6 @@ LAYER = "NgramEmbedding"
 def register() -> None:
     """Register the layer with the engine; each process of the engine calls it once."""
     # The engine is imported here, because it may import its plug-ins before it is ready.
-    from vllm.model_executor.custom_op import CustomOp  # type: ignore  # noqa: PLC0415
+    from vllm.model_executor.custom_op import CustomOp  # noqa: PLC0415
 
     CustomOp.register_oot(_decorated_op_cls=TableOnDisk, name=LAYER)
